@@ -1,0 +1,88 @@
+"""The command line: finds the command, and turns what goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from kdrun import __version__
+from kdrun.errors import KdrunError
+
+COMMANDS = ("run", "list", "report")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0: done. 1: failed while running. 2: a mistake found before that. 130: interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command continues", 130)
+    except BrokenPipeError:  # as in `kdrun list | head`; Python must not complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _failed(error)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if any(word in ("--help", "-h") for word in arguments):
+        from kdrun.commands.help import text
+
+        print(text())
+        return 0
+    if "--version" in arguments:
+        print(f"kdrun {__version__}")
+        return 0
+    if arguments and re.fullmatch(r"[^-+~=][^=]*", arguments[0]):
+        return _command(arguments[0])(arguments[1:])
+    _complete_after_command()
+    return _command("run")(arguments)
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    if name == "run":
+        from kdrun.commands.run import main as command
+    elif name == "list":
+        from kdrun.commands.list import main as command
+    elif name == "report":
+        from kdrun.commands.report import main as command
+    else:
+        raise KdrunError(f"kdrun {name}", None, "no such command", COMMANDS, "kdrun --help")
+    return command
+
+
+def _complete_after_command() -> None:
+    """Hides the command from Hydra's completion, which knows overrides only."""
+    if "COMP_LINE" in os.environ:
+        pattern = rf"^(\s*\S+\s+)(?:{'|'.join(COMMANDS)})\s+"
+        os.environ["COMP_LINE"] = re.sub(pattern, r"\1", os.environ["COMP_LINE"])
+
+
+def _failed(error: Exception) -> int:
+    """One line for what a user can mend; a traceback for bugs, and where it is asked for."""
+    lines = getattr(error, "lines", None)  # of a refused sweep
+    known = isinstance(error, (KdrunError, OSError)) or lines is not None
+    if not known or _wants_traceback():
+        raise error
+    if lines is not None:
+        for line in lines[:5]:
+            print(line, file=sys.stderr)
+        return _say("nothing was trained", 2)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 1)
+    return _say(str(error), 1 if getattr(error, "while_running", False) else 2)
+
+
+def _wants_traceback() -> bool:
+    return "1" in (os.environ.get("KDRUN_TRACEBACK"), os.environ.get("HYDRA_FULL_ERROR"))
+
+
+def _say(line: str, code: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return code

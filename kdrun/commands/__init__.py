@@ -1,0 +1,1 @@
+"""What can be typed: run (the default, also a sweep), list, report."""

@@ -1,0 +1,63 @@
+"""`kdrun --help`: what it is, commands to copy, and what can be chosen."""
+
+from __future__ import annotations
+
+import textwrap
+
+from kdrun.config.files import entries, shipped
+from kdrun.models.names import torchvision_names
+
+WIDTH = 80
+INDENT = 14
+
+TEXT = """\
+kdrun distils image classifiers: it trains a teacher, a student that learns from
+it and a control that does not, and says what the teaching was worth.
+
+  kdrun                                              handwritten digits, seconds
+  kdrun teacher=resnet50 student=resnet18 dataset=cifar100
+  kdrun method=dkd loss.dkd.beta=2 seed=1
+  kdrun -m temperature=1,2,4,8 alpha=0.1,0.5,0.9     all combinations, one table
+  kdrun --cfg job                                    every key and its value
+
+Commands
+  [run]       train, distil, evaluate: any keys as key=value, in any order
+  list        what there is to choose from: kdrun list models --format json
+  report      the table of finished runs: kdrun report outputs/runs --format md
+
+Flags
+  -m, --multirun      run all combinations of comma-separated values
+  --config-dir DIR    your own files, in folders named as the choices below
+  --cfg job           show the configuration instead of running it
+  --version, --help   in bash: eval "$(kdrun -sc install=bash)" for completion
+
+Choices
+"""
+
+
+def text() -> str:
+    """The help, at most 80 columns wide."""
+    folder = shipped()
+    names = {group: [entry.name for entry in entries(folder, group)] for group in ("dataset", "method", "recipe")}
+    names |= {group: [e.name for e in entries(folder, group)] for group in ("experiment", "sweep", "loss")}
+    models = [entry.name for entry in entries(folder, "model")]
+    some = [name for name in ("cnn_digits", "cnn_digits_small", "resnet32x4", "wrn_40_2", "vgg8") if name in models]
+    count = len(models) + len(torchvision_names())
+    rows = {
+        "dataset": ", ".join(names["dataset"]),
+        "teacher": f"{', '.join([*some, 'resnet50'])} ... {count} models: kdrun list models",
+        "student": "the same models",
+        "method": ", ".join(names["method"]),
+        "recipe": ", ".join(names["recipe"]),
+        "experiment": ", ".join(names["experiment"]),
+        "sweep": ", ".join(names["sweep"]),
+        "+loss@loss.X": f"adds a term X to the method: {', '.join(names['loss'])}",
+    }
+    return TEXT + "\n".join(_row(key, choices) for key, choices in rows.items())
+
+
+def _row(key: str, choices: str) -> str:
+    first = f"  {key}".ljust(INDENT) + ("" if len(key) + 2 < INDENT else " ")
+    return textwrap.fill(
+        choices, WIDTH, initial_indent=first, subsequent_indent=" " * INDENT, break_on_hyphens=False
+    )

@@ -1,0 +1,34 @@
+"""Options of the small commands: few enough that unknown ones get one line instead of a usage block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from kdrun.errors import KdrunError
+
+
+class Options(NamedTuple):
+    """values: options that take a value, with their choices (none: any)."""
+
+    values: Mapping[str, tuple[str, ...]]
+
+    def parse(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """The words, and the options by name; `--name value` and `--name=value`. Raises KdrunError."""
+        words: list[str] = []
+        found: dict[str, str] = {}
+        left = list(arguments)
+        while left:
+            name, equals, value = left.pop(0).partition("=")
+            if not name.startswith("-"):
+                words.append(name + equals + value)
+                continue
+            if name not in self.values:
+                raise KdrunError(name, None, "no such flag", list(self.values), "kdrun --help")
+            choices = self.values[name]
+            if not equals and not left:
+                raise KdrunError(name, None, "needs a value", choices)
+            found[name] = value if equals else left.pop(0)
+            if choices and found[name] not in choices:
+                raise KdrunError(name, found[name], "no such choice", choices)
+        return words, found

@@ -1,0 +1,73 @@
+"""`kdrun -m key=a,b ...`: all combinations, each once, and the table of what they gave."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from kdrun.commands.run import perform
+from kdrun.config.load import Loaded
+from kdrun.config.sweep import Call, run_jobs
+from kdrun.config.typed import Typed
+
+
+def sweep(typed: Typed) -> int:
+    """Runs a sweep; 1 if a job failed. Raises KdrunError or Refused before any job has run.
+
+    However it ends, the table of all jobs of its folder so far is written and shown.
+    """
+    call = Call(typed, checker())
+    try:
+        run_jobs(call, partial(perform, before=typed.place))
+    finally:
+        if call.folder is not None:
+            summarise(call)
+    return int(any(record["state"] == "failed" for record in call.records()))
+
+
+def checker() -> Callable[[Loaded], None]:
+    """Checks what needs data and models, once for all jobs that differ in numbers only."""
+    seen: set[str] = set()
+
+    def check(loaded: Loaded) -> None:
+        key = _shape(loaded)
+        if key in seen:
+            return
+        from kdrun.stages.assemble import assemble
+
+        assemble(loaded.run)
+        seen.add(key)
+
+    return check
+
+
+def _shape(loaded: Loaded) -> str:
+    """A run without the numbers that no check beyond their range asks for."""
+    plain: dict[str, Any] = asdict(loaded.run)
+    for key in ("seed", "temperature", "alpha"):
+        del plain[key]
+    for term in plain["loss"].values():
+        term.pop("weight", None)
+        term.pop("temperature", None)
+    return json.dumps(plain, sort_keys=True, default=str)
+
+
+def summarise(call: Call) -> None:
+    """Says how the jobs of this call ended, and writes and shows the table of the sweep so far."""
+    assert call.folder is not None
+    records = call.records()
+    kinds = Counter("earlier" if r["earlier"] else r["state"] for r in records)
+    parts = [f"{kinds['earlier']} finished earlier", f"{kinds['finished']} run", f"{kinds['failed']} failed"]
+    if len(records) < len(call.jobs):
+        parts.append(f"{len(call.jobs) - len(records)} not run")
+    noun = "job" if len(call.jobs) == 1 else "jobs"
+    print(f"\n{len(call.jobs)} {noun}: {', '.join(parts)}   {call.folder}", flush=True)
+    for record in records:
+        if record["state"] == "failed":
+            swept = "  ".join(f"{key}={value}" for key, value in record["swept"].items())
+            print(f"failed: {swept}: {record['error']}", file=sys.stderr, flush=True)

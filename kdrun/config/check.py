@@ -1,0 +1,200 @@
+"""Ranges and choices of a whole run, each mistake with its full key. What needs data, models or torch is checked later."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import sys
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdrun.config.schema import STAGES, Model, Recipe, Run
+from kdrun.errors import KdrunError
+from kdrun.schedule import Schedule
+
+OPTIMISERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "step", "cosine", "onecycle")
+
+
+def check(run: Run, shared_with_labels: bool = True) -> None:
+    """Raises KdrunError for the first value that cannot be meant.
+
+    shared_with_labels: whether the labels weigh 1 - alpha, so that alpha cannot be above 1.
+    """
+    _packages(run)
+    _choices(run)
+    _shared(run, shared_with_labels)
+    _dataset(run.dataset)
+    for role, model in (("teacher", run.teacher), ("student", run.student)):
+        _model(role, model, run.packages)
+    for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
+        _recipe(f"recipe.{role}", recipe)
+    for name, term in run.loss.items():
+        _term(f"loss.{name}", term, run.packages)
+    _named(run.dataset.get("source"), "dataset.source", run.packages)
+    _pace(run)
+
+
+def _packages(run: Run) -> None:
+    """A user's packages must be importable; from the working folder too, as with `python -m`."""
+    if run.packages and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for package in run.packages:
+        if not all(part.isidentifier() for part in package.split(".")) or not _found(package.split(".")[0]):
+            raise KdrunError("packages", package, "no such package in this folder or in this Python")
+
+
+def _found(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _named(name: Any, key: str, packages: Collection[str]) -> None:
+    """A dotted name is a module of the user's and must lie in a package that the user named."""
+    if not isinstance(name, str) or not name:
+        raise KdrunError(key, name, "a name is needed")
+    inside = any(name == package or name.startswith(f"{package}.") for package in packages)
+    if "." in name and not inside:
+        example = f"packages=[{name.split('.')[0]}]"
+        raise KdrunError(key, name, f"a module of your own must lie in a package that you name: {example}")
+
+
+def _choices(run: Run) -> None:
+    if not run.stages or len(set(run.stages)) < len(run.stages) or not set(run.stages) <= set(STAGES):
+        wrong = [stage for stage in run.stages if stage not in STAGES]
+        problem = "no such stage" if wrong else "each stage at most once, and at least one"
+        raise KdrunError("stages", wrong[0] if wrong else _listed(run.stages), problem, STAGES)
+    _one_of("precision", run.precision, ("auto", "fp32", "bf16"))
+    _one_of("transfer", run.transfer, ("all", "labelled"))
+    kind, _, number = run.device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in run.device and not (kind == "cuda" and number.isdigit())):
+        raise KdrunError("device", run.device, "no such device", ("auto", "cpu", "cuda", "cuda:0", "mps"))
+    if run.threads != "auto" and not _whole(run.threads, 1):
+        raise KdrunError("threads", run.threads, "must be auto or a whole number from 1")
+    _at_least("seed", run.seed, 0)
+    for key in ("data_dir", "outputs_dir"):
+        if not getattr(run, key).strip():
+            raise KdrunError(key, "''", "a folder is needed")
+
+
+def _shared(run: Run, shared_with_labels: bool) -> None:
+    if run.temperature is not None:
+        _above_zero(run.temperature, "temperature")
+    if run.alpha is None:
+        return
+    alpha = Schedule.parse(run.alpha, "alpha")
+    most = 1 if shared_with_labels else math.inf
+    if not all(0 <= value <= most for value in (alpha.start, alpha.end)):
+        allowed = "between 0 and 1" if shared_with_labels else "0 or more"
+        raise KdrunError("alpha", _shown(run.alpha), f"must be {allowed} (weight of the distillation term)")
+
+
+def _above_zero(value: Any, key: str) -> None:
+    schedule = Schedule.parse(value, key)
+    if min(schedule.start, schedule.end) <= 0:
+        raise KdrunError(key, _shown(value), "must be above 0")
+
+
+def _dataset(dataset: Mapping[str, Any]) -> None:
+    """Only what every data set has; the rest is checked where it is read."""
+    for key in ("name", "source"):
+        if not dataset.get(key):
+            raise KdrunError(f"dataset.{key}", None, "is missing in the data set's file")
+    _one_of("dataset.headline", dataset.get("headline", "auto"), ("auto", "last", "val_best"))
+    _one_of("dataset.resize", dataset.get("resize", "auto"), ("auto", "none"))
+    for key, least in (("train", 1), ("validation", 0), ("test", 1), ("split", 0), ("label_seed", 0)):
+        if dataset.get(key) is not None and not _whole(dataset[key], least):
+            raise KdrunError(f"dataset.{key}", dataset[key], f"must be a whole number from {least}")
+    labelled = dataset.get("labelled")
+    if isinstance(labelled, str):
+        if not Path(labelled).expanduser().is_file():
+            problem = "no such file. A count per class, a fraction, or a file of indices, one a line"
+            raise KdrunError("dataset.labelled", labelled, problem)
+    elif labelled is not None and not (_whole(labelled, 1) or (isinstance(labelled, float) and 0 < labelled <= 1)):
+        problem = "must be a count per class from 1, a fraction above 0 and up to 1, a file, or null (all)"
+        raise KdrunError("dataset.labelled", labelled, problem)
+
+
+def _model(role: str, model: Model, packages: Collection[str]) -> None:
+    _named(model.family, f"{role}.family", packages)
+    _one_of(f"{role}.stem", model.stem, ("auto", "cifar", "imagenet"))
+    if model.seed is not None:
+        _at_least(f"{role}.seed", model.seed, 0)
+    if model.checkpoint is not None and not Path(model.checkpoint).expanduser().is_file():
+        raise KdrunError(f"{role}.checkpoint", model.checkpoint, "no such file")
+    if model.pretrained and model.checkpoint is not None:
+        raise KdrunError(f"{role}.pretrained", "true", f"and {role}.checkpoint exclude each other")
+    if model.pretrained and model.family != "torchvision":
+        raise KdrunError(f"{role}.pretrained", "true", f"there are no weights of {model.name}, only of torchvision's models")
+
+
+def _recipe(key: str, recipe: Recipe) -> None:
+    _one_of(f"{key}.optimiser", recipe.optimiser, OPTIMISERS)
+    _one_of(f"{key}.schedule", recipe.schedule, SCHEDULES)
+    for name in ("epochs", "batch"):
+        _at_least(f"{key}.{name}", getattr(recipe, name), 1)
+    for name in ("lr", "gamma"):
+        if not 0 < getattr(recipe, name) < math.inf:
+            raise KdrunError(f"{key}.{name}", getattr(recipe, name), "must be above 0")
+    for name in ("momentum", "label_smoothing"):
+        if not 0 <= getattr(recipe, name) < 1:
+            raise KdrunError(f"{key}.{name}", getattr(recipe, name), "must be from 0 to below 1")
+    for name in ("weight_decay", "mixup", "cutmix"):
+        _at_least(f"{key}.{name}", getattr(recipe, name), 0)
+    for name in ("div", "final_div"):
+        _at_least(f"{key}.{name}", getattr(recipe, name), 1)
+    if not 0 <= recipe.warmup <= 1:
+        raise KdrunError(f"{key}.warmup", recipe.warmup, "must be between 0 and 1 (a fraction of all steps)")
+    if recipe.clip is not None and not recipe.clip > 0:
+        raise KdrunError(f"{key}.clip", recipe.clip, "must be above 0, or null")
+    if recipe.nesterov and not (recipe.optimiser == "sgd" and recipe.momentum > 0):
+        raise KdrunError(f"{key}.nesterov", "true", "needs optimiser sgd with a momentum above 0")
+    if len(recipe.betas) != 2 or not all(0 <= beta < 1 for beta in recipe.betas):
+        raise KdrunError(f"{key}.betas", _listed(recipe.betas), "must be two numbers from 0 to below 1")
+    if any(m < 1 for m in recipe.milestones) or recipe.milestones != sorted(set(recipe.milestones)):
+        raise KdrunError(f"{key}.milestones", _listed(recipe.milestones), "must be epochs from 1, in rising order")
+
+
+def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:
+    _named(term["name"], f"{key}.name", packages)
+    weight = Schedule.parse(term.get("weight", 1.0), f"{key}.weight")
+    if min(weight.start, weight.end) < 0:
+        raise KdrunError(f"{key}.weight", _shown(term["weight"]), "must not be below 0")
+    if "temperature" in term:
+        _above_zero(term["temperature"], f"{key}.temperature")
+
+
+def _pace(run: Run) -> None:
+    _at_least("checkpoint.every", run.checkpoint.every, 1)
+    if not run.checkpoint.minutes > 0:
+        raise KdrunError("checkpoint.minutes", run.checkpoint.minutes, "must be above 0")
+    _at_least("evaluation.samples", run.evaluation.samples, 1)
+    if not run.evaluation.seconds > 0:
+        raise KdrunError("evaluation.seconds", run.evaluation.seconds, "must be above 0")
+    if any(batch < 1 for batch in run.evaluation.batches):
+        raise KdrunError("evaluation.batches", _listed(run.evaluation.batches), "must be batch sizes from 1")
+
+
+def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise KdrunError(key, value, "no such choice", choices)
+
+
+def _at_least(key: str, value: float, least: int) -> None:
+    if not least <= value < math.inf:
+        raise KdrunError(key, value, f"must be {least} or more")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _listed(values: Collection[Any]) -> str:
+    return f"[{','.join(map(str, values))}]"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}"
+    return str(value)

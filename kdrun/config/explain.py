@@ -1,0 +1,162 @@
+"""What Hydra and OmegaConf raise, as the one line that a user can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import yaml
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
+
+from kdrun.config.load import LISTED, key_of, no_such_key
+from kdrun.errors import KdrunError
+
+NOUNS = {"dataset": "data set"}
+KINDS = {
+    "Integer": "must be a whole number",
+    "Float": "must be a number",
+    "Boolean": "must be true or false",
+    "String": "must be a text",
+}
+
+
+def explain(error: BaseException, overrides: Sequence[str]) -> KdrunError | None:
+    """The mistake behind an exception that composing raised; None where the exception is no user's mistake.
+
+    overrides: as typed, to name what was typed where Hydra only knows what it led to.
+    """
+    for cause in _chain(error):
+        if isinstance(cause, KdrunError):
+            return cause
+        found = _explained(cause, overrides)
+        if found is not None:
+            return found
+    if isinstance(error, HydraException) or _raised_by_hydra(error):
+        return KdrunError(_file(error) or "configuration", None, _flat(str(error)))
+    return None
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Whether an exception comes from inside Hydra: plain ones of its parsers and checks, which input made it raise."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return where.partition(".")[0] in ("hydra", "omegaconf", "yaml")
+
+
+def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | None:
+    if isinstance(cause, OverrideParseException):
+        key, _, value = cause.override.partition("=")
+        problem = "cannot be read: overrides are key=value; lists [a,b] and mappings {a: 1} need quotes in a shell"
+        return KdrunError(key, value, problem)
+    if isinstance(cause, MissingConfigException):
+        return _missing(cause, overrides)
+    if isinstance(cause, yaml.MarkedYAMLError):
+        mark = cause.problem_mark or cause.context_mark
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "a YAML file"
+        return KdrunError(where, None, f"is not YAML: {cause.problem}")
+    if isinstance(cause, UnicodeDecodeError):
+        return KdrunError("a YAML file", None, "is not a text in UTF-8")
+    if isinstance(cause, OmegaConfBaseException):
+        return _wrong_value(cause, overrides)
+    if isinstance(cause, ConfigCompositionException):
+        return _composition(cause, overrides)
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what led to it, the earliest last; a missing file's own words come first."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        current = current.__cause__ or current.__context__
+    telling = (KdrunError, MissingConfigException, OmegaConfBaseException, yaml.MarkedYAMLError)
+    yield from sorted(seen, key=lambda e: not isinstance(e, telling))
+
+
+def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunError:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if (group, name) == ("hydra/launcher", "joblib"):
+        return KdrunError(group, name, "is not installed: pip install 'kdrun[sweep]'")
+    key = _typed_for(group, name, overrides)
+    noun = NOUNS.get(group, group) or "file"
+    inside = _file(error)
+    problem = f"no such {noun}" + (f" (wanted by {inside})" if inside and key == group else "")
+    more = f"kdrun list {LISTED[group]}" if group in LISTED else ""
+    return KdrunError(key, name, problem, error.options or (), more)
+
+
+def _typed_for(group: str, name: str, overrides: Sequence[str]) -> str:
+    """The key under which a name was typed: `teacher` where Hydra misses `model/x`."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if value == name or (not value and key == name):
+            return key.lstrip("+")
+    return group or "configuration"
+
+
+def _file(error: BaseException) -> str:
+    """The file that Hydra names at the start of its message."""
+    found = re.match(r"In '([^']+)'", str(error))
+    return f"{found[1]}.yaml" if found and found[1] != "config" else ""
+
+
+def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> KdrunError:
+    key = str(getattr(error, "full_key", None) or "configuration")
+    value = next((o.partition("=")[2] for o in overrides if key_of(o) == key), None)
+    message = str(getattr(error, "msg", None) or error).splitlines()[0]
+    if isinstance(error, ValidationError):
+        shown = re.match(r"Value '(.*)' of type", message)
+        kind = re.search(r"could not be converted to (\w+)", message)
+        value = value if value is not None else (shown[1] if shown else None)
+        if "is not Optional" in message or "not nullable" in message:
+            drop = f"must not be null. To drop a term: ~{key}"
+            return KdrunError(key, "null", drop if re.fullmatch(r"loss\.\w+", key) else "must not be null")
+        if "is not a ListConfig" in message:
+            return KdrunError(key, value, f"a list is needed: {key}=[{value}]")
+        kind_name = "Boolean" if "not a valid bool" in message else (kind[1] if kind else "")
+        return KdrunError(key, value, KINDS.get(kind_name, _flat(message)))
+    if isinstance(error, InterpolationResolutionError):
+        return KdrunError(key, value, f"refers to what is not there: {_flat(message)}")
+    if "not in struct" in message or "not in '" in message or "not found" in message:
+        return no_such_key(key, value, _siblings(error, key))
+    return KdrunError(key, value, _flat(message))
+
+
+def _siblings(error: OmegaConfBaseException, key: str) -> list[str]:
+    parent: Any = getattr(error, "parent_node", None)
+    prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
+    try:
+        return [f"{prefix}{name}" for name in parent if name != "hydra"]
+    except (TypeError, OmegaConfBaseException):
+        return []
+
+
+def _composition(error: ConfigCompositionException, overrides: Sequence[str]) -> KdrunError | None:
+    message = str(error)
+    sweep = re.search(r"Ambiguous value for argument '([^']*)'|Sweep parameters '([^']*)'", message)
+    if sweep:
+        key, _, value = (sweep[1] or sweep[2]).partition("=")
+        return KdrunError(key, value, "several values: to run each, add -m; for a list, [brackets]")
+    deleted = re.search(r"Could not delete from config. '([^']+)' does not exist", message)
+    if deleted:
+        return KdrunError(f"~{deleted[1]}", None, "no such key, so there is nothing to drop")
+    if not message:
+        return None
+    word = re.search(r"'([^']+)'", message)
+    typed = next((o for o in overrides if word and key_of(o) == key_of(word[1])), "")
+    if typed:
+        key, _, value = typed.partition("=")
+        return KdrunError(key, value or None, _flat(message))
+    return KdrunError(_file(error) or "configuration", None, _flat(message))
+
+
+def _flat(message: str) -> str:
+    """Hydra's own words on one line, without what only its authors need."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    kept = [line for line in lines if not re.match(r"(full_key|object_type|reference_type|Search path|provider=)", line)]
+    return re.sub(r"^In '[^']*': ", "", " ".join(kept))

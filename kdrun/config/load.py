@@ -1,0 +1,152 @@
+"""From what Hydra composed to a checked `Run`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from kdrun.config import recipes
+from kdrun.config.check import check
+from kdrun.config.plugins import Written
+from kdrun.config.schema import MISSING, Run
+from kdrun.errors import KdrunError
+
+LISTED = {
+    "dataset": "datasets",
+    "teacher": "models",
+    "student": "models",
+    "model": "models",
+    "method": "methods",
+    "loss": "losses",
+    "recipe": "recipes",
+    "experiment": "experiments",
+}
+"""What `kdrun list` calls the choices of a key."""
+
+HINTS = {
+    "model": "as which? teacher={0} or student={0}",
+    "loss": "as which term? +loss@loss.TERM={0}, or choose a method",
+}
+"""Groups that are only chosen for a role or a term."""
+
+SINGLE = ("dataset", "teacher", "student", "method", "recipe")
+SHARED = ("temperature", "alpha")
+"""Root keys that terms refer to; a term's own number hides them."""
+
+
+class Loaded(NamedTuple):
+    """A run, the overrides that were typed for it, and what the user should know about it, a line each."""
+
+    run: Run
+    overrides: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load(config: DictConfig, overrides: Sequence[str], read: recipes.Read) -> Loaded:
+    """The run that a composed configuration describes. Raises KdrunError.
+
+    overrides: as typed, without Hydra's own. read: reads a recipe file by name.
+    """
+    refuse_impossible(overrides)
+    for key, value, choices in unknown(config, Written):
+        raise no_such_key(key, value, choices)
+    _refuse_halves(config)
+    typed = {key_of(override): override.partition("=")[2] for override in overrides}
+    written = OmegaConf.to_yaml(config.loss, resolve=False)
+    notes = tuple(_drop_unused(config, written, typed))
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(plain, dict)
+    _require(plain)
+    plain["dataset"].pop("temperature", None)  # the data set's hint for the method; no part of the data
+    roles = {role: plain[role] for role in ("teacher", "student")}
+    plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, read)
+    for group in ("method", "experiment"):
+        plain[group] = plain[group] or typed.get(group)
+    run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), plain))
+    assert isinstance(run, Run)
+    check(run, shared_with_labels="${complement:${alpha}}" in written)
+    return Loaded(run, tuple(overrides), notes)
+
+
+def key_of(override: str) -> str:
+    """The key of `+loss.hard.weight=1`: `loss.hard.weight`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def no_such_key(key: str, value: Any, choices: Sequence[str]) -> KdrunError:
+    """A key that is none, with those that are spelled most like it."""
+    return KdrunError(key if value is None else f"{key}={value}", None, "no such key", choices)
+
+
+def refuse_impossible(overrides: Sequence[str]) -> None:
+    """Raises KdrunError for what Hydra would misread: `teacher=[a,b]` (merged into one), `teacher=null`, `teacher=5`."""
+    for override in overrides:
+        key, equals, value = override.lstrip("+").partition("=")
+        name = key.lstrip("~")
+        if not name or not (equals or key.startswith("~")):
+            raise KdrunError(override, None, "an override is key=value, +key=value or ~key")
+        if name not in LISTED:
+            continue
+        more = f"kdrun list {LISTED[name]}"
+        if name in SINGLE and value.startswith("["):
+            inside = value.strip("[]").replace(" ", "")
+            raise KdrunError(key, value, f"one {name} is meant. To run each: kdrun -m {name}={inside}")
+        if name in SINGLE and (value == "null" or key.startswith("~")):
+            raise KdrunError(override, None, f"a run needs a {name}", more=more)
+        if re.fullmatch(r"[-+.\d]+|true|false|\{.*", value):
+            raise KdrunError(key, value, f"no such {name}", more=more)
+        if name in HINTS and key == name:
+            raise KdrunError(key, value, HINTS[name].format(value))
+
+
+def unknown(config: DictConfig, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, list[str]]]:
+    """Keys that `+key` put where the schema has none: the key, its value, the keys that there are."""
+    types = {field.name: field for field in fields(schema)}
+    for key in config:
+        name = f"{prefix}{key}"
+        if key not in types:
+            yield name, OmegaConf.select(config, str(key)), list(types)
+            continue
+        node = config._get_node(key)
+        kind = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+        if kind is not None and is_dataclass(kind) and isinstance(kind, type):
+            assert isinstance(node, DictConfig)
+            yield from unknown(node, kind, f"{name}.")
+
+
+def _refuse_halves(config: DictConfig) -> None:
+    """A term without a name is what is left when another method replaced the one that it was written for."""
+    for term, node in config.loss.items():
+        if not isinstance(node, DictConfig) or "name" not in node:
+            keys = f"{{{', '.join(map(str, node))}}}" if isinstance(node, DictConfig) else node
+            problem = f"method {config.method} has no such term. Leave it out, or say which loss it is"
+            more = f"+loss@loss.{term}=LOSS (kdrun list losses); to drop a term: ~loss.NAME"
+            raise KdrunError(f"loss.{term}", keys, f"{problem}: {more}", [])
+
+
+def _drop_unused(config: DictConfig, written: str, typed: Mapping[str, str]) -> Iterator[str]:
+    """Sets a temperature or alpha that no term refers to to null; an error where it was typed, a note where not."""
+    for key in SHARED:
+        value = config[key]
+        if value is None or f"${{{key}}}" in written:
+            continue
+        if key in typed:
+            what = "a temperature" if key == "temperature" else "alpha"
+            problem = f"no term of method {config.method} uses {what}. Its terms: {', '.join(config.loss)}"
+            raise KdrunError(key, typed[key], problem)
+        config[key] = None
+        yield f"{key}={value} is not used: no term refers to it"
+
+
+def _require(plain: Mapping[str, Any]) -> None:
+    for role in ("teacher", "student"):
+        if not isinstance(plain[role], Mapping) or plain[role]["name"] == MISSING:
+            raise KdrunError(role, "null", "a model is needed", more="kdrun list models")
+    for group, example in (("dataset", "digits_few"), ("loss", "")):
+        if not plain[group]:
+            problem = "a data set is needed" if example else "no term is left"
+            raise KdrunError(group, "null" if example else None, problem)

@@ -1,0 +1,105 @@
+"""What Hydra is told about kdrun: the schema, models by name, and the resolver of `1 - alpha`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Any
+
+import omegaconf
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from kdrun.config.files import entries, shipped
+from kdrun.config.schema import Recipe, Run
+from kdrun.models.names import torchvision_names
+
+ROLES = ("teacher", "student")
+
+Numbers = make_dataclass("Numbers", [(f.name, Any, field(default=None)) for f in fields(Recipe)])
+"""A recipe as it is written: each number may also be a mapping from models to numbers, so nothing is typed."""
+
+
+@dataclass
+class WrittenRecipes:
+    """Both recipes as they are written."""
+
+    teacher: Numbers = field(default_factory=Numbers)  # type: ignore[valid-type]
+    student: Numbers = field(default_factory=Numbers)  # type: ignore[valid-type]
+
+
+@dataclass
+class Written(Run):
+    """A run as it is written: a Run but for what is chosen after composing."""
+
+    recipe: WrittenRecipes = field(default_factory=WrittenRecipes)  # type: ignore[assignment]
+
+
+class Models(ConfigSource):
+    """Serves `teacher/NAME` and `student/NAME` by pointing at the group `model`, and torchvision's names in that group.
+
+    Shipped files, a user's files and names without a file so meet in one group, whose error lists them all.
+    """
+
+    @staticmethod
+    def scheme() -> str:
+        return "models"
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path in ("", "model", *ROLES)
+
+    def is_config(self, config_path: str) -> bool:
+        group, _, name = config_path.removesuffix(".yaml").partition("/")
+        return bool(name) and (group in ROLES or (group == "model" and name in torchvision_names()))
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        group, _, name = config_path.removesuffix(".yaml").partition("/")
+        if not self.is_config(config_path):
+            raise ConfigLoadError(f"no such model: {name}")
+        content: dict[str, Any] = {"name": name, "family": "torchvision", "args": {}}
+        if group in ROLES:
+            content = {"defaults": [{"/model@_here_": name}]}
+        config = OmegaConf.create(content)
+        return ConfigResult(self.provider, f"models://{config_path}", config, header={"package": None})
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == "" and results_filter != ObjectType.CONFIG:
+            return sorted(ROLES)
+        if results_filter == ObjectType.GROUP or not self.is_group(config_path):
+            return []
+        files = [entry.name for entry in entries(shipped(), "model")] if config_path in ROLES else []
+        return sorted({*files, *torchvision_names()})
+
+
+class SearchModels(SearchPathPlugin):
+    """Puts `Models` on Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append("kdrun", "models://")
+
+
+def complement(value: Any) -> Any:
+    """1 - value; of a schedule, the schedule of 1 - value. Anything else is handed on, for the check to name."""
+    if isinstance(value, DictConfig):
+        turned = {key: complement(value[key]) if key in ("from", "to") else value[key] for key in value}
+        return OmegaConf.create(turned)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return round(1 - value, 12) if number else value
+
+
+def register() -> None:
+    """Tells Hydra; may be called any number of times."""
+    ConfigStore.instance().store(name="schema", node=Written, provider="kdrun")
+    for plugin in (Models, SearchModels):
+        Plugins.instance().register(plugin)
+    # omegaconf 2.3 has an older function of the second name, so that hasattr would not tell
+    old = omegaconf.__version__.startswith("2.3")
+    add: Any = OmegaConf.register_new_resolver if old else OmegaConf.register_resolver
+    add("complement", complement, replace=True)

@@ -1,0 +1,128 @@
+"""A whole run as plain values: what the YAML files and the command line become once they are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MISSING = "???"
+"""What Hydra calls a value that must be given."""
+
+STAGES = ("teacher", "student", "evaluate")
+
+
+@dataclass
+class Model:
+    """One model, in the role of the teacher or of the student.
+
+    args: keyword arguments of the family's `build`. stem: auto, cifar or imagenet. seed: of the initial weights; None is
+    0 for the teacher and the run's seed for the student.
+    """
+
+    name: str = MISSING
+    family: str = MISSING
+    args: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    pretrained: bool = False
+    stem: str = "auto"
+    seed: int | None = None
+
+
+@dataclass
+class Recipe:
+    """How one model is trained.
+
+    optimiser: sgd, adam or adamw. schedule: constant, step (times gamma at each milestone, in epochs), cosine or
+    onecycle; warmup is a fraction of all steps. one cycle goes from lr / div over lr to lr / (div * final_div).
+    clip: the largest norm of the gradient.
+    """
+
+    name: str = MISSING
+    epochs: int = MISSING  # type: ignore[assignment]
+    batch: int = MISSING  # type: ignore[assignment]
+    optimiser: str = MISSING
+    lr: float = MISSING  # type: ignore[assignment]
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    schedule: str = "constant"
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
+    warmup: float = 0.0
+    div: float = 25.0
+    final_div: float = 1e4
+    clip: float | None = None
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+@dataclass
+class Recipes:
+    """One recipe a training; the control's is the student's.
+
+    reasons: why `recipe=auto` took the one it took (`by model family`), by role, for the screen.
+    """
+
+    teacher: Recipe = field(default_factory=Recipe)
+    student: Recipe = field(default_factory=Recipe)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Runtime:
+    """What changes the speed and nothing else."""
+
+    compile: bool = False
+
+
+@dataclass
+class Checkpoint:
+    """How often the state of a training is written: after `every` epochs, and within a long epoch after `minutes`."""
+
+    minutes: float = 10.0
+    every: int = 1
+
+
+@dataclass
+class Evaluation:
+    """latency: whether it is measured; at which batch sizes; with how many samples, or for how many seconds, each."""
+
+    latency: bool = True
+    batches: list[int] = field(default_factory=lambda: [1, 32])
+    samples: int = 200
+    seconds: float = 1.0
+
+
+@dataclass
+class Run:
+    """A run. Each field is a key of `conf/config.yaml`, which says what it means.
+
+    temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None where no term uses it.
+    transfer: which images the student is taught on: all, or only the labelled ones.
+    """
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    teacher: Model = field(default_factory=Model)
+    student: Model = field(default_factory=Model)
+    method: str | None = None
+    loss: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recipe: Recipes = field(default_factory=Recipes)
+    experiment: str | None = None
+    temperature: Any = None
+    alpha: Any = None
+    seed: int = 0
+    transfer: str = "all"
+    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    control: bool = True
+    device: str = "auto"
+    precision: str = "auto"
+    threads: Any = "auto"
+    data_dir: str = "data"
+    outputs_dir: str = "outputs"
+    packages: list[str] = field(default_factory=list)
+    fresh: bool = False
+    runtime: Runtime = field(default_factory=Runtime)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    evaluation: Evaluation = field(default_factory=Evaluation)

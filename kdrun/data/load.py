@@ -1,0 +1,212 @@
+"""From the `dataset` node of a configuration to a split data set in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import kdrun.data
+from kdrun.data.images import ImageSet, Part, Raw
+from kdrun.data.split import Split, labelled, labelled_by_file, split
+from kdrun.errors import KdrunError
+from kdrun.types import UNLABELLED
+
+GENERIC = (
+    *("name", "source", "train", "validation", "test", "split", "labelled", "label_seed"),
+    *("views", "mean", "std", "white", "resize", "headline", "recipe"),
+)
+"""The keys that every data set has; all others are arguments of its source's `read`."""
+
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+
+
+def load(dataset: Mapping[str, Any], data_dir: Path) -> ImageSet:
+    """Read, split and label a data set.
+
+    dataset: the plain `dataset` node; the keys are `GENERIC` and the arguments of its source's `read`.
+    data_dir: where published data sets lie or are downloaded to. Raises KdrunError for whatever the user can
+    mend.
+    """
+    raw = checked(read_raw(dataset, data_dir), str(given(dataset, "source")))
+    seed = whole(dataset, "split")
+    parts = split(
+        raw.train.labels, optional(dataset, "train"), whole(dataset, "validation"), held(dataset, raw), seed
+    )
+    train, validation, test = (Part(*(t[rows] for t in raw.train)) for rows in parts)
+    train = train._replace(labels=hidden(train.labels, dataset, parts, len(raw.train.labels)))
+    test = raw.test or test
+    channels = train.images.shape[1]
+    return ImageSet(
+        name=str(given(dataset, "name")),
+        classes=raw.classes,
+        train=train,
+        validation=validation,
+        test=test,
+        mean=per_channel(dataset, "mean", channels),
+        std=per_channel(dataset, "std", channels),
+        white=positive(dataset, "white"),
+        fingerprint=fingerprint((train, validation, test), len(raw.classes)),
+    )
+
+
+def headline(setting: str, images: ImageSet) -> str:
+    """Which weights the report's headline takes, `last` or `val_best`, where the setting may be `auto`.
+
+    Auto is `last` where there is no validation part, or some labels are hidden: who has few labels has no
+    large labelled validation part either.
+    """
+    if setting not in ("last", "val_best", "auto"):
+        raise KdrunError("dataset.headline", setting, "no such headline", ("last", "val_best", "auto"))
+    unvalidated = len(images.validation.images) == 0
+    if setting == "val_best" and unvalidated:
+        raise KdrunError("dataset.headline", setting, "there is no validation part (dataset.validation=0)")
+    few = bool((images.train.labels == UNLABELLED).any())
+    return setting if setting != "auto" else "last" if few or unvalidated else "val_best"
+
+
+def read_raw(dataset: Mapping[str, Any], data_dir: Path) -> Raw:
+    """Call the source's `read` with the keys that are its arguments."""
+    read = reader(str(given(dataset, "source")))
+    arguments = {key: value for key, value in dataset.items() if key not in GENERIC}
+    check_arguments(arguments, inspect.signature(read))
+    return read(data_dir, **arguments)
+
+
+def check_arguments(arguments: Mapping[str, Any], signature: inspect.Signature) -> None:
+    """Raise KdrunError where the arguments are not those of a `read(data_dir, ...)`."""
+    parameters = list(signature.parameters.values())[1:]
+    named = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD}
+    for key, value in arguments.items():
+        if key in named:
+            kind = str(named[key].annotation)
+            wanted = TYPES.get(kind, (object,))
+            if not isinstance(value, wanted) or (isinstance(value, bool) and kind in ("int", "float")):
+                raise KdrunError(f"dataset.{key}", value, f"must be of type {kind}")
+        elif len(named) == len(parameters):
+            choices = [f"dataset.{other}" for other in (*GENERIC, *named)]
+            raise KdrunError(f"dataset.{key}", None, "no such key", choices)
+    for key, parameter in named.items():
+        if parameter.default is parameter.empty and key not in arguments:
+            raise KdrunError(f"dataset.{key}", None, "must be given for this source of images")
+
+
+def reader(source: str) -> Callable[..., Raw]:
+    """The `read` of `kdrun.data.<source>`, or of a user's module for a dotted name."""
+    path = source if "." in source else f"kdrun.data.{source}"
+    try:
+        found = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        # An import that fails inside the module is another mistake, and its own message says which.
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise
+        raise KdrunError("dataset.source", source, "no such source of images", sources()) from error
+    read: Callable[..., Raw] | None = getattr(found, "read", None)
+    if read is None:
+        raise KdrunError("dataset.source", source, "the module has no function `read`", sources())
+    return read
+
+
+def sources() -> list[str]:
+    """The names of the sources that kdrun has."""
+    names = [module.name for module in pkgutil.iter_modules(kdrun.data.__path__)]
+    return [name for name in names if hasattr(importlib.import_module(f"kdrun.data.{name}"), "read")]
+
+
+def checked(raw: Raw, source: str) -> Raw:
+    """The same, where it is what a source must give. Raises KdrunError: the source may be a user's module."""
+    shapes = {tuple(part.images.shape[1:]) for part in (raw.train, raw.test) if part is not None}
+    for part in (raw.train, *([raw.test] if raw.test else [])):
+        images, labels = part.images, part.labels
+        if images.dtype != torch.uint8 or images.dim() != 4 or labels.dtype != torch.int64:
+            problem = "images must be (N, C, H, W) uint8 and labels (N,) int64"
+        elif labels.shape != images.shape[:1] or len(labels) == 0 or len(shapes) != 1:
+            problem = "images and labels must be of one number, and images of one shape"
+        elif labels.min() < UNLABELLED or labels.max() >= len(raw.classes):
+            problem = f"labels must be -1 (unlabelled) or 0 to {len(raw.classes) - 1}"
+        else:
+            continue
+        raise KdrunError("dataset.source", source, problem)
+    return raw
+
+
+def held(dataset: Mapping[str, Any], raw: Raw) -> int:
+    """How many images to hold out as the test part: 0 where the source has its own."""
+    count = optional(dataset, "test")
+    if raw.test is not None and count is not None:
+        raise KdrunError("dataset.test", count, "this data set has a test part of its own; leave it null")
+    if raw.test is None and not count:
+        raise KdrunError("dataset.test", count, "this data set has no test part of its own: how many images?")
+    return count or 0
+
+
+def hidden(labels: Tensor, dataset: Mapping[str, Any], parts: Split, images: int) -> Tensor:
+    """The labels of the training part, -1 where the run may not know them."""
+    setting = given(dataset, "labelled")
+    if isinstance(setting, bool) or not isinstance(setting, (int, float, str, type(None))):
+        problem = "must be null (all), a count per class, a fraction, or the path of an index file"
+        raise KdrunError("dataset.labelled", setting, problem)
+    if isinstance(setting, str):
+        shown = labelled_by_file(Path(setting), parts, images)
+    else:
+        shown = labelled(labels, setting, whole(dataset, "split"), whole(dataset, "label_seed"))
+    if len(np.unique(labels[shown])) < 2:
+        raise KdrunError("dataset.labelled", setting, "the labelled images are all of one class")
+    return labels.where(shown, UNLABELLED)
+
+
+def fingerprint(parts: Iterable[Part], classes: int) -> str:
+    """SHA-256 over shapes, pixels and labels of the parts, in hexadecimal."""
+    digest = hashlib.sha256(f"{classes} classes".encode())
+    for images, labels in parts:
+        digest.update(f"{tuple(images.shape)}".encode())
+        digest.update(images.contiguous().numpy().data)
+        digest.update(labels.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def given(dataset: Mapping[str, Any], key: str) -> Any:
+    """The value of a key that every data set must have."""
+    if key not in dataset:
+        raise KdrunError(f"dataset.{key}", None, "is missing: every data set must give it")
+    return dataset[key]
+
+
+def whole(dataset: Mapping[str, Any], key: str) -> int:
+    """A whole number from 0."""
+    value = given(dataset, key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise KdrunError(f"dataset.{key}", value, "must be a whole number from 0")
+    return value
+
+
+def optional(dataset: Mapping[str, Any], key: str) -> int | None:
+    """A whole number from 0, or None."""
+    return None if given(dataset, key) is None else whole(dataset, key)
+
+
+def positive(dataset: Mapping[str, Any], key: str) -> float:
+    """A number above 0."""
+    value = given(dataset, key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise KdrunError(f"dataset.{key}", value, "must be a number above 0")
+    return float(value)
+
+
+def per_channel(dataset: Mapping[str, Any], key: str, channels: int) -> tuple[float, ...]:
+    """A number for each channel; one number stands for all."""
+    value = given(dataset, key)
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * channels
+    if any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values) or len(values) != channels:
+        raise KdrunError(f"dataset.{key}", value, f"must be a number, or one for each of {channels} channels")
+    if key == "std" and min(values) <= 0:
+        raise KdrunError("dataset.std", value, "must be above 0")
+    return tuple(float(v) for v in values)

@@ -1,0 +1,45 @@
+"""Images that stay on a device and come out as normalised batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kdrun.data.views import Views
+from kdrun.types import Rows
+
+
+class Resident:
+    """The images of one part on a device. Called with rows on that device, any number of them at once."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        views: Views,
+        mean: Sequence[float],
+        std: Sequence[float],
+        white: float,
+        device: torch.device | str,
+    ) -> None:
+        """images: (N, C, H, W) uint8. mean, std: one for each channel, of pixels divided by `white`."""
+        self.views = views
+        self.store = views.store(images.to(device))
+        # On a GPU, dividing by a Python number multiplies by its inverse: other bits than on a CPU.
+        self.white = torch.tensor(white, dtype=torch.float32, device=device)
+        self.mean = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """(B, C, H, W) float32, normalised, with channels_last strides. No copy to the host.
+
+        `(pixels / white - mean) / std` in that order, as torchvision's ToTensor and Normalize: equal bit for
+        bit.
+        """
+        pixels = self.views.gather(self.store, rows.index, rows.view)
+        images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return images.div_(self.white).sub_(self.mean).div_(self.std)

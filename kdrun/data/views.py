@@ -1,0 +1,223 @@
+"""Augmentation as views of an image: a finite set with codes (`none`, `crop_flip`) or continuous (`affine`).
+
+A view is drawn on the CPU, as a number or a few, for a whole epoch at once; pixels are moved on the device
+that holds the images. Gathering copies nothing to the host, so it can be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kdrun.errors import KdrunError
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+
+class Views(ABC):
+    """An augmentation: abstract here or final below.
+
+    count: how many views a finite set has, each as likely as the others; None where draws are continuous.
+    """
+
+    count: int | None
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator, n: int) -> Tensor:
+        """Views for n images: (n,) int64 codes, or (n, P) float32 parameters, on the CPU."""
+
+    @abstractmethod
+    def store(self, images: Tensor) -> Tensor:
+        """What `gather` reads, made once from (N, C, H, W) uint8, on the same device."""
+
+    @abstractmethod
+    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        """Images `index` (B,) in their views: (B, C, H, W), uint8 or float32, in the pixels' own range.
+
+        All three tensors lie on one device.
+        """
+
+
+class Plain(Views):
+    """The image as it is: one view, code 0."""
+
+    count = 1
+
+    def draw(self, generator: torch.Generator, n: int) -> Tensor:
+        return torch.zeros(n, dtype=torch.int64)
+
+    def store(self, images: Tensor) -> Tensor:
+        return images.permute(0, 2, 3, 1).contiguous()
+
+    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        return store.index_select(0, index).permute(0, 3, 1, 2)
+
+
+class CropFlip(Views):
+    """A crop of the image with a border of zeros, mirrored or not: torchvision's RandomCrop and flip.
+
+    The code of a view is `(dy * (2 padding + 1) + dx) * 2 + mirrored` (without flip: not doubled, no
+    mirrored), where the crop begins at row dy and column dx. Each pixel is stored as one number of 1, 2, 4 or
+    8 bytes, so that one lookup moves all its channels.
+    """
+
+    def __init__(self, shape: Shape, padding: int = 4, flip: bool = True) -> None:
+        """padding: of the border, in pixels; 0 for none. flip: whether half of the views are mirrored.
+
+        Raises KdrunError for a padding that is no whole number up to the image's size, or over 8 channels.
+        """
+        most = max(shape[1:])
+        if isinstance(padding, bool) or not isinstance(padding, int) or not 0 <= padding <= most:
+            problem = f"must be a whole number of pixels from 0 to {most}"
+            raise KdrunError("dataset.views.padding", padding, problem)
+        if not isinstance(flip, bool):
+            raise KdrunError("dataset.views.flip", flip, "must be true or false")
+        if shape[0] > 8:
+            raise KdrunError("dataset.views.name", "crop_flip", f"takes 8 channels at most, not {shape[0]}")
+        self.shape, self.padding, self.flip = shape, padding, flip
+        self.count: int = (2 * padding + 1) ** 2 * (1 + flip)
+
+    def draw(self, generator: torch.Generator, n: int) -> Tensor:
+        return torch.randint(self.count, (n,), generator=generator)
+
+    def store(self, images: Tensor) -> Tensor:
+        """The padded images, (N, H + 2 padding, W + 2 padding), a whole pixel in each integer."""
+        n, channels, height, width = images.shape
+        pad, size = self.padding, next(size for size in PIXELS if size >= channels)
+        padded = images.new_zeros(n, height + 2 * pad, width + 2 * pad, size)
+        padded[:, pad : pad + height, pad : pad + width, :channels] = images.permute(0, 2, 3, 1)
+        self.places(images.device)
+        return padded.view(PIXELS[size]).squeeze(-1)
+
+    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        channels, height, width = self.shape
+        rows, columns = self.places(store.device)
+        first = (index * (store.shape[1] * store.shape[2])).unsqueeze(1) + rows.index_select(0, view)
+        places = first.unsqueeze(2) + columns.index_select(0, view).unsqueeze(1)
+        pixels = store.view(-1).index_select(0, places.view(-1)).view(torch.uint8)
+        pixels = pixels.view(len(index), height, width, store.element_size())
+        return pixels[..., :channels].permute(0, 3, 1, 2)
+
+    def places(self, device: torch.device) -> Places:
+        """Where the pixels of each view lie; made once for a device."""
+        return crop_places(self.shape[1], self.shape[2], self.padding, self.flip, device)
+
+
+PIXELS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""The integer that holds a pixel of that many bytes."""
+
+
+class Places(NamedTuple):
+    """Where the pixels of view v lie in a padded image read row by row: at `rows[v, y] + columns[v, x]`.
+
+    rows: (V, H) int64. columns: (V, W) int64.
+    """
+
+    rows: Tensor
+    columns: Tensor
+
+
+@functools.lru_cache(maxsize=32)
+def crop_places(height: int, width: int, padding: int, flip: bool, device: torch.device) -> Places:
+    """The places of every crop, mirrored or not, in the order of their codes."""
+    starts, ways = 2 * padding + 1, 1 + flip
+    with torch.inference_mode(False):
+        code = torch.arange(starts * starts * ways, device=device)
+        mirrored = (code % ways).unsqueeze(1) == 1
+        dx, dy = code // ways % starts, code // ways // starts
+        across = torch.arange(width, device=device)
+        columns = dx.unsqueeze(1) + torch.where(mirrored, width - 1 - across, across)
+        rows = (dy.unsqueeze(1) + torch.arange(height, device=device)) * (width + 2 * padding)
+    return Places(rows, columns)
+
+
+class Affine(Views):
+    """Turned, scaled, sheared and shifted at random: bilinear, with zeros outside the image.
+
+    A view is drawn as the six numbers of `mapping`, so that gathering is a product and a lookup.
+    """
+
+    count = None
+
+    def __init__(
+        self, shape: Shape, degrees: float = 15, scale: float = 0.1, shear: float = 0.1, shift: float = 1
+    ) -> None:
+        """Take the largest amounts, either way.
+
+        degrees: of rotation. scale, shear: as fractions of the size. shift: in pixels, along both axes. Draws
+        are uniform and independent.
+
+        Raises KdrunError for an amount out of range.
+        """
+        limits = {"degrees": (degrees, 180.0), "scale": (scale, 0.9), "shear": (shear, 2.0)}
+        for key, (value, most) in {**limits, "shift": (shift, float(max(shape[1:])))}.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise KdrunError(f"dataset.views.{key}", value, f"must be a number from 0 to {most:g}")
+        self.shape = shape
+        self.most = torch.tensor([math.radians(degrees), scale, shear, shift, shift])
+
+    def draw(self, generator: torch.Generator, n: int) -> Tensor:
+        amounts = (torch.rand(n, 5, generator=generator) * 2 - 1) * self.most
+        return mapping(amounts, self.shape[1], self.shape[2])
+
+    def store(self, images: Tensor) -> Tensor:
+        return images.contiguous()
+
+    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        images = store.index_select(0, index).float()
+        grid = functional.affine_grid(view.view(-1, 2, 3), list(images.shape), align_corners=False)
+        moved: Tensor = functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+        return moved
+
+
+def mapping(amounts: Tensor, height: int, width: int) -> Tensor:
+    """The matrices that say for each place in the new image where it was in the old one.
+
+    amounts: (N, 5): rotation in radians (counter-clockwise as seen), scale - 1, shear (x grows by that much
+    of y), shift to the right and down in pixels; an image is sheared, turned, scaled, then shifted, about its
+    centre. Returns (N, 6): the rows of a (2, 3) matrix over coordinates of -1 to 1, as `affine_grid` takes
+    them.
+    """
+    angle, scale, shear, right, down = amounts.unbind(1)
+    cosine, sine, size = angle.cos(), angle.sin(), 1 + scale
+    # (x, y) old = (1 / size) Shear^-1 Turn^-1 ((x, y) new - shift), with y pointing down.
+    yx, yy = sine / size, cosine / size
+    xx, xy = cosine / size - shear * yx, -sine / size - shear * yy
+    x, y = -(xx * right + xy * down), -(yx * right + yy * down)
+    return torch.stack([xx, xy * height / width, x * 2 / width, yx * width / height, yy, y * 2 / height], 1)
+
+
+def none(shape: Shape) -> Views:
+    """Every image as it is."""
+    return Plain()
+
+
+NAMES = {"none": none, "crop_flip": CropFlip, "affine": Affine}
+
+
+def make_views(spec: Mapping[str, Any], image_shape: Shape) -> Views:
+    """The views of `dataset.views`: `name`, and arguments, of which those of the named views are used.
+
+    A key that only other views have is passed over, so that `dataset.views.name=none` alone switches them
+    off. Raises KdrunError for an unknown name or key, and for values out of range.
+    """
+    name = spec.get("name")
+    if name not in NAMES:
+        raise KdrunError("dataset.views.name", name, "no such views", NAMES)
+    arguments = {views: list(inspect.signature(make).parameters)[1:] for views, make in NAMES.items()}
+    known = ["name", *(key for keys in arguments.values() for key in keys)]
+    for key in spec:
+        if key not in known:
+            choices = [f"dataset.views.{other}" for other in known]
+            raise KdrunError(f"dataset.views.{key}", None, "no such key", choices)
+    used = {key: value for key, value in spec.items() if key in arguments[name]}
+    return NAMES[name](image_shape, **used)

@@ -1,0 +1,94 @@
+"""What a model costs, counted, not timed: parameters, multiply-accumulates of one image, bytes on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kdrun.evaluation.eval_mode import evaluating
+
+
+def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
+    """`params`, `macs` of one image of shape (C, H, W), and `bytes` of the state dict; a tensor used twice
+    counts once."""
+    return {"params": params(model), "macs": macs(model, image_shape), "bytes": state_bytes(model)}
+
+
+def params(model: nn.Module) -> int:
+    """How many numbers are learned (frozen ones too)."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def state_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers, as a weights file holds them, without its header."""
+    tensors = {(t.data_ptr(), t.shape, t.stride()): t for t in model.state_dict().values()}
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of one image: convolutions, matrix products and attention, by torch's own
+    formulas, halved (torch counts a multiply and an add each). Normalisation, activations and pooling are not
+    counted, as is customary.
+
+    One forward of one black image on the model's own device, in evaluation mode; weights, statistics and the
+    random state stay as they are.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    device = tensors[0].device if tensors else torch.device("cpu")
+    devices = [device] if device.type == "cuda" else []
+    counted = _Flops()
+    with evaluating(model), torch.random.fork_rng(devices), torch.no_grad(), _plain_attention(), counted:
+        model(torch.zeros(1, *image_shape, device=device))
+    return counted.flops // 2
+
+
+def compression(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> float:
+    """How many times fewer parameters the student has, from two results of `cost`."""
+    return float(teacher["params"] / student["params"])
+
+
+class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up torch's formula of every operation that has one.
+
+    `torch.utils.flop_counter.FlopCounterMode` gives the same sum, but tracks every module and costs a second
+    and a half: its first use imports torch's compiler.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        from torch.utils.flop_counter import flop_registry
+
+        self.flops: int = 0
+        self.formulas = flop_registry
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch wraps the method below in a call that imports the compiler. Without effect where torch
+        # has no such name.
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula: Callable[..., int] | None = self.formulas.get(func.overloadpacket)
+        if formula is not None:
+            self.flops += int(formula(*args, **(kwargs or {}), out_val=out))
+        return out
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention in operations that have a formula: torch's fused encoder layer has none and would count as
+    nothing."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -1,0 +1,56 @@
+"""Attention transfer: where in the image the features are large.
+
+Zagoruyko, Komodakis, "Paying More Attention to Attention: Improving the Performance of Convolutional Neural
+Networks via Attention Transfer", ICLR 2017, https://arxiv.org/abs/1612.03928
+
+Departures: mean of squared differences in place of their norm, as in the authors' code, to which the weight
+1000 belongs; maps of unequal size are brought to the smaller one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, needs_of, stage_pairs
+from kdrun.losses.numeric import number
+from kdrun.losses.regressors import to_smaller
+from kdrun.types import Batch, Outputs, Shapes
+
+
+def at(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:
+    """Mean squared difference of the attention maps, a scalar. student, teacher: (N, C, H, W), C and H, W may differ."""
+    ours, theirs = to_smaller(student, teacher.detach())
+    return F.mse_loss(attention(ours, power), attention(theirs, power))
+
+
+def attention(features: Tensor, power: float) -> Tensor:
+    """(N, H W) of length 1: the mean over channels of features^power. features: (N, C, H, W)."""
+    return F.normalize(features.pow(power).mean(dim=1).flatten(1), dim=1)
+
+
+class AT(Loss):
+    """`at` summed over the last `stages` stages; 0: over all but the stem."""
+
+    pairs: tuple[Pair, ...] = ()
+
+    def __init__(self, stages: int = 0, power: int = 2) -> None:
+        super().__init__()
+        number("stages", stages, least=0)
+        number("power", power, least=1)
+        self.stages, self.power = stages, power
+
+    @property
+    def needs(self) -> Needs:
+        return needs_of(self.pairs)
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pairs = stage_pairs(student, teacher, self.stages)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return torch.stack([at(*pair.read(student, teacher), self.power) for pair in self.pairs]).sum()
+
+    def formula(self) -> str:
+        return f"AT({self.stages or 'all'} stages)"

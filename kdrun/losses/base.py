@@ -1,0 +1,52 @@
+"""What every loss is: `L = sum_i weight_i * loss_i(student, teacher, batch)` adds up modules of this kind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from kdrun.types import Batch, Outputs, Shapes
+
+
+class Needs(NamedTuple):
+    """The layers that a loss reads, by name (`logits` is always there): see `kdrun.types.Outputs.layer`.
+
+    `stages` asks for all feature maps, `stage:-1` for the last. indices: whether `batch.rows` is read.
+    """
+
+    student: frozenset[str] = frozenset({"logits"})
+    teacher: frozenset[str] = frozenset()
+    indices: bool = False
+
+
+class Loss(nn.Module, ABC):
+    """A loss: abstract here or final below. Constructor arguments are the keys of its YAML.
+
+    uses_unlabelled: whether rows labelled -1 contribute. A loss that reads labels must leave such rows out.
+    handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, the run is refused before it
+    starts.
+    """
+
+    uses_unlabelled: bool = True
+    handles_mixed: bool = True
+
+    @property
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Which layers of student and teacher the loss reads."""
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        """Make what depends on shapes (regressors); called once, before training, under a seed of its own.
+
+        Raises KdrunError when the pair of models does not fit, saying which layers there are.
+        """
+
+    @abstractmethod
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """The unweighted loss: a scalar, shape `()`, a mean over the rows that count, 0 where none does."""
+
+    @abstractmethod
+    def formula(self) -> str:
+        """The loss as it stands in the equation on the screen, such as `4^2 KL(teacher || student, T=4)`."""

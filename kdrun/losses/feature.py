@@ -1,0 +1,80 @@
+"""Features: a layer of the student, through a regressor where needed, matches a layer of the teacher.
+
+Romero, Ballas, Ebrahimi Kahou, Chassang, Gatta, Bengio, "FitNets: Hints for Thin Deep Nets", ICLR 2015,
+https://arxiv.org/abs/1412.6550
+
+Departures: mean over all elements in place of half the squared norm; batch norm and ReLU after the
+regressor's convolution; trained together with the other terms, not in a phase before them. So do the
+toolboxes whose weight 100 is in use.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdrun.errors import KdrunError
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, pair
+from kdrun.losses.regressors import regressor
+from kdrun.types import Batch, Outputs, Shapes
+
+DISTANCES = ("mse", "cosine")
+REGRESSORS = ("auto", "always")
+
+
+def feature(student: Tensor, teacher: Tensor, distance: str = "mse") -> Tensor:
+    """Distance of two tensors (N, ...) of one shape, a scalar; no gradient flows into the teacher.
+
+    distance: mse, the mean over all elements; cosine, 1 - cos of the flattened rows, mean over the batch.
+    """
+    if distance == "mse":
+        return F.mse_loss(student, teacher.detach())
+    return (1 - F.cosine_similarity(student.flatten(1), teacher.detach().flatten(1), dim=1)).mean()
+
+
+class Feature(Loss):
+    """`feature` of two layers, by name.
+
+    regressor: auto (only where the shapes differ) or always (as in FitNets).
+    """
+
+    pair: Pair
+
+    def __init__(
+        self,
+        student_layer: str = "stage:-1",
+        teacher_layer: str = "stage:-1",
+        distance: str = "mse",
+        regressor: str = "auto",
+    ) -> None:
+        super().__init__()
+        if distance not in DISTANCES:
+            raise KdrunError("distance", distance, "no such distance", DISTANCES)
+        if regressor not in REGRESSORS:
+            raise KdrunError("regressor", regressor, "no such choice", REGRESSORS)
+        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+        self.distance, self.wanted = distance, regressor
+        self.regressor: nn.Module = nn.Identity()
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
+        if self.wanted == "auto" and self.pair.student == self.pair.teacher:
+            return
+        made = regressor(self.pair.student, self.pair.teacher)
+        if made is None:
+            problem = f"no regressor leads from {self.pair.student} to {self.pair.teacher} of the teacher"
+            raise KdrunError("student_layer", self.student_layer, problem)
+        self.regressor = made
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        ours, theirs = self.pair.read(student, teacher)
+        return feature(self.regressor(ours), theirs, self.distance)
+
+    def formula(self) -> str:
+        arrow = "" if self.student_layer == self.teacher_layer else f" to {self.teacher_layer}"
+        return f"{self.distance}({self.student_layer}{arrow})"

@@ -1,0 +1,36 @@
+"""Hard labels of the teacher: its most likely class is taken for the truth, also where no label is known.
+
+Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks", ICML
+workshop 2013. Departure: the labels come from the teacher, not from the network itself.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.numeric import widen
+from kdrun.types import Batch, Outputs
+
+
+def hard_labels(student: Tensor, teacher: Tensor) -> Tensor:
+    """Cross-entropy of the student with the teacher's argmax, mean over the batch: a scalar.
+
+    student, teacher: logits (N, K).
+    """
+    return F.cross_entropy(widen(student), teacher.argmax(dim=1))
+
+
+class HardLabels(Loss):
+    """`hard_labels` of the logits."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(teacher=frozenset({"logits"}))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return hard_labels(student.logits, teacher.logits)
+
+    def formula(self) -> str:
+        return "CE(argmax teacher)"

@@ -1,0 +1,105 @@
+"""Which layers a loss reads, checked against what the two models have, with errors that say what would do."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from kdrun.errors import KdrunError
+from kdrun.losses.base import Needs
+from kdrun.losses.numeric import widen
+from kdrun.types import Outputs, Shapes
+
+
+class Pair(NamedTuple):
+    """A layer of the student, one of the teacher, and their shapes for one image."""
+
+    student_layer: str
+    teacher_layer: str
+    student: tuple[int, ...]
+    teacher: tuple[int, ...]
+
+    def read(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+        """Both tensors in at least float32; the teacher's is detached."""
+        return widen(student.layer(self.student_layer)), widen(teacher.layer(self.teacher_layer).detach())
+
+
+def shape(shapes: Shapes, layer: str, key: str, model: str) -> tuple[int, ...]:
+    """The layer's shape for one image. Raises KdrunError where `model` (student or teacher) has none."""
+    try:
+        return tuple(shapes.layer(layer))
+    except (KeyError, ValueError):
+        problem = f"the {model} has no such layer"
+        raise KdrunError(key, layer, problem, shapes.names()) from None
+
+
+def pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer: str) -> Pair:
+    """Two layers by the constructor's arguments `student_layer` and `teacher_layer`."""
+    return Pair(
+        student_layer,
+        teacher_layer,
+        shape(student, student_layer, "student_layer", "student"),
+        shape(teacher, teacher_layer, "teacher_layer", "teacher"),
+    )
+
+
+def map_pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer: str) -> Pair:
+    """As `pair`, for two feature maps (C, H, W). Raises KdrunError where one is none."""
+    found = pair(student, teacher, student_layer, teacher_layer)
+    for key, layer, size in (
+        ("student_layer", student_layer, found.student),
+        ("teacher_layer", teacher_layer, found.teacher),
+    ):
+        _require_map(key, layer, size, key.partition("_")[0])
+    return found
+
+
+def stage_pairs(
+    student: Shapes, teacher: Shapes, stages: int, *, least: int = 1, before: str = "never"
+) -> tuple[Pair, ...]:
+    """The last stages of both models, paired from the last one and given in order: (C, H, W) maps all.
+
+    stages: how many pairs, 0 for as many as both have without the stem. least: how many the loss cannot do
+    without.
+    before: whether maps before the activation are taken: never, teacher (of the teacher, where its family has
+    them), always (of both; refused where a family has none). Raises KdrunError where there are too few
+    stages, or no maps.
+    """
+    available = min(student.stages, teacher.stages) - 1
+    count = available if stages == 0 else stages
+    if not least <= count <= available:
+        problem = (
+            f"needs {max(least, count)} stages after the stem; the student has {student.stages - 1}, "
+            f"the teacher {teacher.stages - 1}"
+        )
+        raise KdrunError("stages", stages, problem)
+    names = [f"stage:{position}" for position in range(-count, 0)]
+    before_teacher = all(teacher.canonical(f"{name}@pre") in teacher.layers for name in names)
+    ours = "@pre" if before == "always" else ""
+    theirs = "@pre" if before == "always" or (before == "teacher" and before_teacher) else ""
+    return tuple(_stage_pair(student, teacher, name + ours, name + theirs) for name in names)
+
+
+def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs:
+    """What a loss over stages reads: all stages until it is built, its pairs from then on. more: layers of both."""
+    student = {pair.student_layer for pair in pairs} or {"stages"}
+    teacher = {pair.teacher_layer for pair in pairs} or {"stages"}
+    if logits:
+        teacher = teacher | {"logits"}
+    return Needs(frozenset({"logits", *student, *more}), frozenset({*teacher, *more}))
+
+
+def _stage_pair(student: Shapes, teacher: Shapes, ours: str, theirs: str) -> Pair:
+    found = Pair(
+        ours, theirs, shape(student, ours, "stages", "student"), shape(teacher, theirs, "stages", "teacher")
+    )
+    _require_map("stages", ours, found.student, "student")
+    _require_map("stages", theirs, found.teacher, "teacher")
+    return found
+
+
+def _require_map(key: str, layer: str, size: tuple[int, ...], model: str) -> None:
+    if len(size) != 3:
+        problem = f"feature maps (C, H, W) are needed; of the {model} it is {size}"
+        raise KdrunError(key, layer, problem)

@@ -1,0 +1,34 @@
+"""Squared difference of the logits, before any softmax.
+
+Ba, Caruana, "Do Deep Nets Really Need to be Deep?", NIPS 2014, https://arxiv.org/abs/1312.6184
+
+Departure: mean over all entries in place of half the squared norm of a row (K / 2 times as much).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.numeric import widen
+from kdrun.types import Batch, Outputs
+
+
+def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over images and classes of the squared difference, a scalar. student, teacher: logits (N, K)."""
+    return F.mse_loss(widen(student), widen(teacher.detach()))
+
+
+class LogitsMSE(Loss):
+    """`logits_mse` of the logits."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(teacher=frozenset({"logits"}))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return logits_mse(student.logits, teacher.logits)
+
+    def formula(self) -> str:
+        return "mse(logits)"

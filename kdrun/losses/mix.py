@@ -1,0 +1,152 @@
+"""The mix: `L = sum_i weight_i * loss_i(student, teacher, batch)`, which every training minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.errors import KdrunError
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.lookup import below, construct, find, schedules
+from kdrun.schedule import Schedule
+from kdrun.types import Batch, Outputs, Shapes
+
+
+class Term(NamedTuple):
+    """A named, weighted loss. others: schedules of its own numbers (0-dim buffers), as the temperature."""
+
+    name: str
+    loss: Loss
+    weight: Schedule
+    others: Mapping[str, Schedule] = {}
+
+
+class Mixture(NamedTuple):
+    """total: the weighted sum, a scalar to differentiate. parts: (n_terms,) unweighted losses, detached."""
+
+    total: Tensor
+    parts: Tensor
+
+
+class Mix(nn.Module):
+    """The weighted sum of terms. Its parameters are those of the losses' adapters.
+
+    weights: (n_terms,) float32, refilled in place by `advance`, so that schedules need no rebuild and no new
+    capture.
+    """
+
+    weights: Tensor
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        super().__init__()
+        if not terms:
+            raise ValueError("a mix needs a term")
+        self.terms = tuple(terms)
+        self.losses = nn.ModuleDict({term.name: term.loss for term in terms})
+        self.register_buffer("weights", torch.zeros(len(self.terms)), persistent=False)
+        self.advance(0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The terms' names, in the order of `Mixture.parts`."""
+        return tuple(term.name for term in self.terms)
+
+    @property
+    def needs(self) -> Needs:
+        """What all terms together read."""
+        every = [term.loss.needs for term in self.terms]
+        return Needs(
+            student=frozenset().union(*(needs.student for needs in every)),
+            teacher=frozenset().union(*(needs.teacher for needs in every)),
+            indices=any(needs.indices for needs in every),
+        )
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether some term has a use for rows without a label."""
+        return any(term.loss.uses_unlabelled for term in self.terms)
+
+    @property
+    def handles_mixed(self) -> bool:
+        """Whether every term understands mixup and cutmix."""
+        return all(term.loss.handles_mixed for term in self.terms)
+
+    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+        """Let every loss make its adapters; once, before training. teacher: None where no term asks a
+        teacher.
+
+        Raises KdrunError, under `loss.<term>`, when the pair of models does not fit.
+        """
+        for term in self.terms:
+            try:
+                term.loss.build(student, student if teacher is None else teacher)
+            except KdrunError as error:
+                raise below(f"loss.{term.name}", error) from None
+
+    def advance(self, epoch: float) -> None:
+        """Set weights and scheduled numbers to those after `epoch` epochs; between steps, not within one."""
+        now = [term.weight.at(epoch) for term in self.terms]
+        self.weights.copy_(torch.tensor(now, dtype=self.weights.dtype))
+        for term in self.terms:
+            for name, schedule in term.others.items():
+                term.loss.get_buffer(name).fill_(schedule.at(epoch))
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Mixture:
+        """The sum and its parts. Computed in float32 also where the models run in a lower precision.
+
+        teacher: None where no term asks one.
+        """
+        said = Outputs(student.logits.detach()) if teacher is None else teacher
+        with torch.autocast(student.logits.device.type, enabled=False):
+            parts = torch.stack([term.loss(student, said, batch) for term in self.terms])
+            return Mixture((self.weights * parts).sum(), parts.detach())
+
+    def equation(self) -> str:
+        """The mix as the screen shows it: `0.1 CE + 0.9 2^2 KL(teacher || student, T=2)`."""
+        return " + ".join(_written(term) for term in self.terms)
+
+
+def make_mix(loss: Mapping[str, Mapping[str, Any]]) -> Mix:
+    """A mix from the plain `loss` node: `{hard: {name: cross_entropy, weight: 0.1}, soft: {name:
+    soft_targets, ...}}`.
+
+    Terms whose weight is 0 throughout are left out. Raises KdrunError with full keys: a term without a name,
+    an unknown name or argument, a value out of range, no term at all.
+    """
+    terms = [_make_term(name, node) for name, node in loss.items()]
+    kept = [term for term in terms if not term.weight.zero]
+    if not kept:
+        problem = "every term has weight 0" if terms else "there is no term"
+        raise KdrunError("loss", None, f"{problem}, so there is nothing to learn from")
+    return Mix(kept)
+
+
+def _make_term(name: str, node: Mapping[str, Any]) -> Term:
+    key = f"loss.{name}"
+    if not isinstance(node, Mapping) or not node.get("name"):
+        raise KdrunError(key, None, f"this term has no name of a loss; to leave a term out: ~{key}")
+    if "." in name or not name:
+        raise KdrunError(key, None, "a term's name may hold no dot")
+    arguments = {k: v for k, v in node.items() if k not in ("name", "weight")}
+    cls = find(str(node["name"]), f"{key}.name")
+    others = schedules(cls, arguments, key)
+    now = {k: others[k].at(0) if k in others else v for k, v in arguments.items()}
+    loss = construct(cls, now, key)
+    for scheduled in others:
+        if scheduled not in dict(loss.named_buffers(recurse=False)):
+            raise KdrunError(
+                f"{key}.{scheduled}", None, f"{cls.__name__} takes no schedule for it, only a number"
+            )
+    weight = Schedule.parse(node.get("weight", 1.0), f"{key}.weight")
+    return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant})
+
+
+def _written(term: Term) -> str:
+    changing = "; ".join(f"{name} {schedule}" for name, schedule in term.others.items())
+    formula = f"[{term.loss.formula()}; {changing}]" if changing else term.loss.formula()
+    if not term.weight.constant:
+        return f"({term.weight}) {formula}"
+    return formula if term.weight.start == 1.0 else f"{term.weight} {formula}"

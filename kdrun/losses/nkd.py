@@ -1,0 +1,66 @@
+"""Normalised knowledge distillation: soft cross-entropies of the target class and, normalised, of the other
+classes.
+
+Yang, Zeng, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
+Normalized Loss and Customized Soft Labels", ICCV 2023, https://arxiv.org/abs/2303.13005
+
+Departures: rows without a label are left out; mixed labels are refused (the authors take the larger one). The
+value is a cross-entropy, so it is not 0 where student equals teacher. The target class always has T = 1, as
+in the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.dkd import split
+from kdrun.losses.numeric import labelled, mean_over, number, show, widen
+from kdrun.types import Batch, Outputs
+
+
+class Normalised(NamedTuple):
+    """target: -p_teacher(y) log p_student(y). others: cross-entropy among the others, times T^2. Scalars."""
+
+    target: Tensor
+    others: Tensor
+
+
+def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Normalised:
+    """Both parts, each a mean over the labelled rows. student, teacher: logits (N, K); labels: (N,) int64."""
+    rows, student, teacher = labelled(labels), widen(student), widen(teacher.detach())
+    is_target = F.one_hot(labels.clamp(min=0), student.shape[1]).bool()
+    own_student, own_teacher = split(student, is_target)[0], split(teacher, is_target)[0]
+    q_student = split(student / temperature, is_target)[2].masked_fill(is_target, 0.0)
+    q_teacher = split(teacher / temperature, is_target)[2].exp()
+    target = -own_teacher.exp() * own_student
+    others = -(q_teacher * q_student).sum(dim=1)
+    return Normalised(mean_over(target, rows), mean_over(others, rows) * temperature**2)
+
+
+class NKD(Loss):
+    """`target + gamma others` of the logits; gamma is the paper's."""
+
+    uses_unlabelled = False
+    handles_mixed = False
+    gamma: Tensor
+    temperature: Tensor
+
+    def __init__(self, gamma: float = 1.5, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.register_buffer("gamma", number("gamma", gamma, least=0), persistent=False)
+        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(teacher=frozenset({"logits"}))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        parts = normalised(student.logits, teacher.logits, batch.labels, self.temperature)
+        return parts.target + self.gamma * parts.others
+
+    def formula(self) -> str:
+        return f"NKD(gamma {show(self.gamma)}, T={show(self.temperature)})"

@@ -1,0 +1,61 @@
+"""Probabilistic knowledge transfer: for each image, how likely each other image of the batch is its
+neighbour.
+
+Passalis, Tefas, "Learning Deep Representations with Probabilistic Knowledge Transfer", ECCV 2018,
+https://arxiv.org/abs/1803.10837
+
+Departures, both as in the authors' code: an image is its own neighbour too; mean over all N^2 entries, so the
+value is N times smaller than a divergence per image.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, pair
+from kdrun.types import Batch, Outputs, Shapes
+
+EPSILON = 1e-7
+
+
+def pkt(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL of the teacher's neighbour probabilities and the student's, mean over N^2 entries, a scalar.
+
+    student: embeddings (N, D); teacher: (N, D').
+    """
+    ours, theirs = _neighbours(student), _neighbours(teacher.detach())
+    return (theirs * ((theirs + EPSILON) / (ours + EPSILON)).log()).mean()
+
+
+def _neighbours(embedding: Tensor) -> Tensor:
+    """(N, N): row i holds the probabilities of the neighbours of image i, from cosines moved to 0..1."""
+    unit = embedding / (vector_norm(embedding, dim=1, keepdim=True) + EPSILON)
+    kernel = (unit @ unit.T + 1) / 2
+    probabilities: Tensor = kernel / kernel.sum(dim=1, keepdim=True)
+    return probabilities
+
+
+class PKT(Loss):
+    """`pkt` of two layers."""
+
+    pair: Pair
+
+    def __init__(self, student_layer: str = "embedding", teacher_layer: str = "embedding") -> None:
+        super().__init__()
+        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        ours, theirs = self.pair.read(student, teacher)
+        return pkt(ours.flatten(1), theirs.flatten(1))
+
+    def formula(self) -> str:
+        return f"PKT({self.student_layer})"

@@ -1,0 +1,52 @@
+"""Similarity-preserving distillation: images that are alike for the teacher are alike for the student.
+
+Tung, Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019, https://arxiv.org/abs/1907.09682
+
+Departure: none known.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, pair
+from kdrun.types import Batch, Outputs, Shapes
+
+
+def sp(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the row-normalised similarity matrices of the batch, a scalar.
+
+    student, teacher: (N, ...) of any shapes.
+    """
+    return F.mse_loss(_similarities(student), _similarities(teacher.detach()))
+
+
+def _similarities(features: Tensor) -> Tensor:
+    """(N, N) inner products of the images, rows of length 1."""
+    flat = features.flatten(1)
+    return F.normalize(flat @ flat.T, dim=1)
+
+
+class SP(Loss):
+    """`sp` of two layers."""
+
+    pair: Pair
+
+    def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
+        super().__init__()
+        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return sp(*self.pair.read(student, teacher))
+
+    def formula(self) -> str:
+        return f"SP({self.student_layer})"

@@ -1,0 +1,45 @@
+"""Transformed teacher matching: the teacher's probabilities are raised to a power, the student's are left
+alone.
+
+Zheng, Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024,
+https://arxiv.org/abs/2402.11148
+
+Departure: softmax(gamma z) in place of powers of softmax(z), which underflow in float32: the same numbers. No
+T^2.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.numeric import number, show, widen
+from kdrun.types import Batch, Outputs
+
+
+def transformed(student: Tensor, teacher: Tensor, gamma: Tensor | float) -> Tensor:
+    """(N,) KL(p_teacher^gamma, normalised || p_student). student, teacher: logits (N, K)."""
+    log_student = F.log_softmax(widen(student), dim=1)
+    log_teacher = F.log_softmax(gamma * widen(teacher.detach()), dim=1)
+    return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=1)
+
+
+class TTM(Loss):
+    """`transformed` of the logits, mean over the batch. gamma: the paper's, 1 / T of the teacher."""
+
+    gamma: Tensor
+
+    def __init__(self, gamma: float = 0.1) -> None:
+        super().__init__()
+        self.register_buffer("gamma", number("gamma", gamma, above=0), persistent=False)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(teacher=frozenset({"logits"}))
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return transformed(student.logits, teacher.logits, self.gamma).mean()
+
+    def formula(self) -> str:
+        return f"KL(teacher^{show(self.gamma)} || student)"

@@ -1,0 +1,160 @@
+"""One call from a model's description to the model: family, stem, head, input size and initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from kdrun.errors import KdrunError
+from kdrun.models.draft import Draft, TooSmall
+from kdrun.models.family import Family, check_arguments, find
+from kdrun.models.sizes import Size, candidates, refusal, resized
+from kdrun.models.survey import state
+
+STEMS = ("auto", "cifar", "imagenet")
+RESIZES = ("auto", "none")
+
+
+class Built(NamedTuple):
+    """A model that takes images of the data set as they are and says logits (N, classes).
+
+    notes: what the screen must say (stem, enlarging, replaced head). image_size: the side of the images that the
+    network itself sees. head_is_new: pretrained weights do not cover all of it, so that it must be trained.
+    """
+
+    model: nn.Module
+    notes: tuple[str, ...]
+    image_size: int
+    head_is_new: bool = False
+
+
+def build(
+    node: Mapping[str, Any], classes: int, image_shape: tuple[int, int, int], resize: str, seed: int
+) -> Built:
+    """The model of a node {name, family, args, stem, pretrained}, for images (C, H, W) of a data set.
+
+    `role` in the node, if given, is what errors call it (`student.args.depth`). resize: auto (images are resized
+    inside the model's forward to the smallest size that works, if need be) or none. Initial weights depend on
+    `seed` alone; the global random state stays as it is. Raises KdrunError.
+    """
+    role = str(node.get("role", "model"))
+    family = find(str(node["family"]), f"{role}.family")
+    args = dict(node.get("args") or {})
+    check_arguments(family, args, f"{role}.args")
+    given = _given(node, role, family, classes, image_shape)
+
+    def make(size: Size) -> Draft:
+        with _seeded(seed), _keys_below(role, family):
+            return family.call(args, {**given, "image_size": size})
+
+    fitted = _fitted(make, family, given["name"], role, image_shape, resize)
+    model, notes = fitted.draft.model, fitted.draft.notes
+    if fitted.note:
+        notes = (*notes, fitted.note)
+    _keep_inputs(model)
+    state(model, image_shape)
+    return Built(model, notes, fitted.size[0], fitted.draft.head_is_new)
+
+
+class _Fitted(NamedTuple):
+    draft: Draft
+    size: Size
+    note: str = ""
+
+
+def _fitted(
+    make: Callable[[Size], Draft],
+    family: Family,
+    name: str,
+    role: str,
+    image_shape: tuple[int, int, int],
+    resize: str,
+) -> _Fitted:
+    """The model and the first size that works: the native one, if it does. Raises KdrunError."""
+    if resize not in RESIZES:
+        raise KdrunError("dataset.resize", resize, "no such choice", RESIZES)
+    channels, native = image_shape[0], (image_shape[1], image_shape[2])
+    found = _search(make, "image_size" in family.parameters, channels, native)
+    if isinstance(found, Exception):
+        reason = str(found).partition("\n")[0]
+        raise KdrunError(f"{role}.name", name, f"takes images of no size that was tried ({reason})")
+    draft, size = found
+    if size == native:
+        return _Fitted(draft, size)
+    if resize == "none":
+        problem = f"{name} does not take images of {native[0]}x{native[1]}; {size[0]}x{size[1]} would do"
+        raise KdrunError("dataset.resize", resize, problem)
+    return _Fitted(draft, size, resized(draft.model, name, native, size[0]))
+
+
+def _search(
+    make: Callable[[Size], Draft], by_size: bool, channels: int, native: Size
+) -> tuple[Draft, Size] | Exception:
+    """The first size that works, or why the last one did not. by_size: the network is another one for each."""
+    draft: Draft | None = None
+    problem: Exception = TooSmall("no size was tried")
+    own: int | None = None
+    for size in candidates(native):
+        try:
+            if draft is None or by_size:
+                draft = make(size)
+        except TooSmall as error:
+            problem = error
+            continue
+        refused = refusal(draft.model, channels, size)
+        if refused is None:
+            return draft, size
+        problem = refused
+    return problem
+
+
+def _given(
+    node: Mapping[str, Any], role: str, family: Family, classes: int, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """What a run gives to `build`. Raises KdrunError for a choice that the family does not offer."""
+    stem, pretrained = str(node.get("stem") or "auto"), bool(node.get("pretrained"))
+    if stem not in STEMS:
+        raise KdrunError(f"{role}.stem", stem, "no such stem", STEMS)
+    if stem != "auto" and "stem" not in family.parameters:
+        raise KdrunError(f"{role}.stem", stem, f"{family.name} has one stem only; take auto")
+    if pretrained and "pretrained" not in family.parameters:
+        problem = f"there are no weights for {family.name} to download; {role}.checkpoint takes a file"
+        raise KdrunError(f"{role}.pretrained", "true", problem)
+    return {
+        "classes": classes,
+        "channels": image_shape[0],
+        "native_size": (image_shape[1], image_shape[2]),
+        "name": str(node["name"]),
+        "stem": stem,
+        "pretrained": pretrained,
+    }
+
+
+def _keep_inputs(model: nn.Module) -> None:
+    """Activations that write into their input would spoil what a tap keeps."""
+    for module in model.modules():
+        if getattr(module, "inplace", False) is True:
+            module.inplace = False  # type: ignore[assignment]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Weights are drawn on the CPU: only that generator is seeded, and put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _keys_below(role: str, family: Family) -> Iterator[None]:
+    """A family's errors name its own parameters: `depth` becomes `student.args.depth`, `stem` `student.stem`."""
+    try:
+        yield
+    except KdrunError as error:
+        inner, value, problem, choices, more = error.args
+        below = f"args.{inner}" if inner in family.arguments else inner
+        raise KdrunError(f"{role}.{below}", value, problem, choices, more) from None

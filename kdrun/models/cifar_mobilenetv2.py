@@ -1,0 +1,98 @@
+"""MobileNetV2 of half width for 32x32 images: mobilenetv2_half.
+
+Sandler et al. 2018, in the form of the zoo of Tian et al. 2020: plain ReLU, an expansion layer in the first group
+too, other strides, widths not rounded to multiples of 8. Stage outputs are linear: before the activation is the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdrun.models.initial import he_fan_out, narrow_linear
+
+
+class Group(NamedTuple):
+    """Repeated inverted residuals; the first one strides. width: at full width."""
+
+    expansion: int
+    width: int
+    repeats: int
+    stride: int
+
+
+def build(*, classes: int, channels: int, width: float, expansion: int) -> nn.Module:
+    """A MobileNetV2. width: factor of all widths but the last (1280). expansion: of all groups but the first."""
+    groups = (
+        Group(1, 16, 1, 1),
+        Group(expansion, 24, 2, 1),
+        Group(expansion, 32, 3, 2),
+        Group(expansion, 64, 4, 2),
+        Group(expansion, 96, 3, 1),
+        Group(expansion, 160, 3, 2),
+        Group(expansion, 320, 1, 1),
+    )
+    return CifarMobileNetV2(classes, channels, width, groups)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depthwise 3x3, project; a shortcut where the shape stays."""
+
+    def __init__(self, channels: int, out: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = channels * expansion
+        self.shortcut = stride == 1 and channels == out
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, inner, 1, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(),
+            nn.Conv2d(inner, out, 1, bias=False),
+            nn.BatchNorm2d(out),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.conv(x)
+        return x + h if self.shortcut else h
+
+
+class CifarMobileNetV2(nn.Module):
+    """Logits (N, classes) of images (N, channels, H, W); the stem halves the size."""
+
+    def __init__(self, classes: int, channels: int, width: float, groups: tuple[Group, ...]) -> None:
+        super().__init__()
+        before, last = int(32 * width), 1280
+        self.conv1 = _conv_bn_relu(channels, before, 3, 2)
+        self.blocks = nn.Sequential()
+        for group in groups:
+            out = int(group.width * width)
+            strides = [group.stride] + [1] * (group.repeats - 1)
+            inputs = [before] + [out] * (group.repeats - 1)
+            layers = [
+                InvertedResidual(c, out, s, group.expansion) for c, s in zip(inputs, strides, strict=True)
+            ]
+            self.blocks.append(nn.Sequential(*layers))
+            before = out
+        self.conv2 = _conv_bn_relu(before, last, 1, 1)
+        head = nn.Linear(last, classes)
+        self.classifier = nn.Sequential(head)
+        self.stages = ("conv1", "blocks.1", "blocks.2", "blocks.4", "blocks.6")
+        self.pre = self.stages
+        self.head = "classifier.0"
+        he_fan_out(self)
+        narrow_linear(head)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv2(self.blocks(self.conv1(x)))
+        out: Tensor = self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return out
+
+
+def _conv_bn_relu(channels: int, out: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out), nn.ReLU()
+    )

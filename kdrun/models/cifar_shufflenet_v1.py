@@ -1,0 +1,85 @@
+"""ShuffleNet for 32x32 images: shufflenet_v1.
+
+Zhang et al. 2018, in the form of the zoo of Tian et al. 2020: a 1x1 stem, and a ReLU after the depthwise
+convolution, which the paper does not have. Initial weights are torch's own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdrun.errors import KdrunError
+
+STEM_WIDTH = 24
+
+
+def build(*, classes: int, channels: int, groups: int, widths: list[int], blocks: list[int]) -> nn.Module:
+    """A ShuffleNet. groups: of the 1x1 convolutions. widths, blocks: of each stage. Raises KdrunError."""
+    if len(widths) != len(blocks):
+        raise KdrunError("blocks", blocks, f"one count for each of the {len(widths)} widths is needed")
+    return CifarShuffleNetV1(classes, channels, groups, widths, blocks)
+
+
+def shuffle(x: Tensor, groups: int) -> Tensor:
+    """Channels (N, C, H, W) seen as (groups, C / groups) and transposed (Zhang et al. 2018, figure 1)."""
+    n, c, h, w = x.shape
+    return x.view(n, groups, c // groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class Unit(nn.Module):
+    """(N, channels, H, W) to (N, out, H/stride, W/stride); with stride 2 the pooled input is appended."""
+
+    def __init__(self, channels: int, out: int, stride: int, groups: int) -> None:
+        super().__init__()
+        branch = out - channels if stride == 2 else out
+        inner = branch // 4
+        self.stride = stride
+        # The stem's few channels are not grouped.
+        self.first_groups = 1 if channels == STEM_WIDTH else groups
+        self.conv1 = nn.Conv2d(channels, inner, 1, groups=self.first_groups, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, branch, 1, groups=groups, bias=False)
+        self.bn3 = nn.BatchNorm2d(branch)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = shuffle(F.relu(self.bn1(self.conv1(x))), self.first_groups)
+        h = F.relu(self.bn2(self.conv2(h)))
+        h = self.bn3(self.conv3(h))
+        joined = torch.cat([h, F.avg_pool2d(x, 3, 2, 1)], 1) if self.stride == 2 else h + x
+        out: Tensor = self.relu(joined)
+        return out
+
+
+class CifarShuffleNetV1(nn.Module):
+    """Logits (N, classes) of images (N, channels, H, W); each stage halves the size."""
+
+    def __init__(
+        self, classes: int, channels: int, groups: int, widths: list[int], blocks: list[int]
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
+        self.relu = nn.ReLU()
+        names, before = [], STEM_WIDTH
+        for position, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            units = [Unit(before, width, 2, groups)]
+            units += [Unit(width, width, 1, groups) for _ in range(count - 1)]
+            names.append(f"layer{position + 1}")
+            self.add_module(names[-1], nn.Sequential(*units))
+            before = width
+        self.linear = nn.Linear(before, classes)
+        self.stages = ("relu", *names)
+        self.pre = ("relu", *(f"{n}.{count - 1}.relu:in" for n, count in zip(names, blocks, strict=True)))
+        self.head = "linear"
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        for name in self.stages[1:]:
+            x = getattr(self, name)(x)
+        out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return out

@@ -1,0 +1,111 @@
+"""ShuffleNetV2 for 32x32 images: shufflenet_v2.
+
+Ma et al. 2018, in the form of the zoo of Tian et al. 2020: a 1x1 stem without pooling. The head reads 1024 channels,
+the last stage has 464. Initial weights are torch's own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdrun.errors import KdrunError
+from kdrun.models.cifar_shufflenet_v1 import shuffle
+
+STEM_WIDTH = 24
+
+
+def build(*, classes: int, channels: int, widths: list[int], blocks: list[int], last: int) -> nn.Module:
+    """A ShuffleNetV2. widths, blocks: of each stage, its down block counted; last: channels before the head.
+
+    Raises KdrunError where a width is odd, a stage has under two blocks, or the lists differ in length.
+    """
+    if len(widths) != len(blocks) or min(blocks) < 2:
+        raise KdrunError("blocks", blocks, f"one count of at least 2 for each of {len(widths)} widths is needed")
+    if any(width % 2 for width in widths):
+        raise KdrunError("widths", widths, "even widths are needed")
+    return CifarShuffleNetV2(classes, channels, widths, blocks, last)
+
+
+class DownBlock(nn.Module):
+    """(N, channels, H, W) to (N, out, H/2, W/2): two branches, joined and shuffled."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        half = out // 2
+        self.conv1 = nn.Conv2d(channels, channels, 3, 2, 1, groups=channels, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, half, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(channels, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.conv4 = nn.Conv2d(half, half, 3, 2, 1, groups=half, bias=False)
+        self.bn4 = nn.BatchNorm2d(half)
+        self.conv5 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn5 = nn.BatchNorm2d(half)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left = F.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
+        right = F.relu(self.bn3(self.conv3(x)))
+        right = F.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
+        return shuffle(torch.cat([left, right], 1), 2)
+
+
+class Join(nn.Module):
+    """The end of a basic block. Its two inputs side by side are the block's values before the activation."""
+
+    def forward(self, kept: Tensor, branch: Tensor) -> Tensor:
+        return shuffle(torch.cat([kept, F.relu(branch)], 1), 2)
+
+
+class BasicBlock(nn.Module):
+    """Half of the channels passes, the other half is worked on; (N, C, H, W) stays (N, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(half)
+        self.conv2 = nn.Conv2d(half, half, 3, 1, 1, groups=half, bias=False)
+        self.bn2 = nn.BatchNorm2d(half)
+        self.conv3 = nn.Conv2d(half, half, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(half)
+        self.join = Join()
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept, branch = x.chunk(2, 1)
+        branch = F.relu(self.bn1(self.conv1(branch)))
+        branch = self.bn3(self.conv3(self.bn2(self.conv2(branch))))
+        out: Tensor = self.join(kept, branch)
+        return out
+
+
+class CifarShuffleNetV2(nn.Module):
+    """Logits (N, classes) of images (N, channels, H, W); each stage halves the size."""
+
+    def __init__(self, classes: int, channels: int, widths: list[int], blocks: list[int], last: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
+        self.relu = nn.ReLU()
+        names, before = [], STEM_WIDTH
+        for position, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            stage = nn.Sequential(DownBlock(before, width), *(BasicBlock(width) for _ in range(count - 1)))
+            names.append(f"layer{position + 1}")
+            self.add_module(names[-1], stage)
+            before = width
+        self.conv2 = nn.Conv2d(before, last, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(last)
+        self.linear = nn.Linear(last, classes)
+        self.stages = ("relu", *names)
+        self.pre = ("relu", *(f"{n}.{count - 1}.join:in" for n, count in zip(names, blocks, strict=True)))
+        self.head = "linear"
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        for name in self.stages[1:]:
+            x = getattr(self, name)(x)
+        x = F.relu(self.bn2(self.conv2(x)))
+        out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return out

@@ -1,0 +1,26 @@
+"""Initial weights by He et al. 2015 (Delving Deep into Rectifiers), as the CIFAR zoo uses them."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+
+def he_fan_out(model: nn.Module) -> None:
+    """Convolutions: normal with standard deviation sqrt(2 / (kernel area * out channels)), bias 0.
+
+    Depthwise ones too: out channels, not 1. Batch norms start at 1 and 0 and linear layers as torch makes them.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            area = module.kernel_size[0] * module.kernel_size[1]
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / (area * module.out_channels)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def narrow_linear(layer: nn.Linear, std: float = 0.01) -> None:
+    """A linear layer: normal with this standard deviation, bias 0."""
+    nn.init.normal_(layer.weight, 0.0, std)
+    nn.init.zeros_(layer.bias)

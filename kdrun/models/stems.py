@@ -1,0 +1,98 @@
+"""First convolutions of torchvision's models: a stem for small images, and other channel counts than three."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+SMALL = 64
+"""Images of up to so many pixels a side get the stem for small images, where a model has one."""
+
+CIFAR_NOTE = "stem for small images (3x3, stride 1, no pooling)"
+
+
+class Stem(NamedTuple):
+    """Module paths. pool: the pooling right after the stem, if there is one."""
+
+    conv: str
+    pool: str | None = None
+
+
+STEMS: Mapping[str, Stem] = {
+    "ResNet": Stem("conv1", "maxpool"),
+    "DenseNet": Stem("features.conv0", "features.pool0"),
+    "MobileNetV2": Stem("features.0.0"),
+    "MobileNetV3": Stem("features.0.0"),
+    "EfficientNet": Stem("features.0.0"),
+    "ShuffleNetV2": Stem("conv1.0", "maxpool"),
+    "RegNet": Stem("stem.0"),
+    "MNASNet": Stem("layers.0"),
+}
+"""Stems that can be replaced, by torchvision's class names."""
+
+
+class Change(NamedTuple):
+    """What was done to a model's first convolution. new: whether it has weights that nothing was trained on."""
+
+    notes: tuple[str, ...] = ()
+    new: bool = False
+
+
+def is_small(size: tuple[int, int]) -> bool:
+    """Whether images of this (H, W) are better off without an ImageNet stem."""
+    return max(size) <= SMALL
+
+
+def has_cifar_stem(model: nn.Module) -> bool:
+    """Whether `cifar_stem` knows the model."""
+    return type(model).__name__ in STEMS
+
+
+def cifar_stem(model: nn.Module) -> Change:
+    """Replaces the stem by 3x3 with stride 1 without pooling, in place; 3x3 weights are kept."""
+    stem = STEMS[type(model).__name__]
+    old = model.get_submodule(stem.conv)
+    assert isinstance(old, nn.Conv2d)
+    conv = _like(old, old.in_channels, kernel=3, stride=1)
+    kept = conv.weight.shape == old.weight.shape
+    if kept:
+        conv.load_state_dict(old.state_dict())
+    model.set_submodule(stem.conv, conv)
+    if stem.pool is not None:
+        model.set_submodule(stem.pool, nn.Identity())
+    return Change((CIFAR_NOTE,), new=not kept)
+
+
+def take_channels(model: nn.Module, channels: int) -> Change:
+    """Makes the first convolution read `channels` channels, in place.
+
+    With one channel the weights are summed over the three: a grey image gives what its RGB copy gave.
+    """
+    path, old = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    if old.in_channels == channels:
+        return Change()
+    conv = _like(old, channels, old.kernel_size[0], old.stride[0], old.padding)
+    if channels == 1:
+        with torch.no_grad():
+            conv.weight.copy_(old.weight.sum(1, keepdim=True))
+            if conv.bias is not None and old.bias is not None:
+                conv.bias.copy_(old.bias)
+    model.set_submodule(path, conv)
+    return Change((f"first convolution reads {channels} channel{'s' if channels > 1 else ''}",), channels != 1)
+
+
+def _like(
+    old: nn.Conv2d, channels: int, kernel: int, stride: int, padding: str | tuple[int, ...] | None = None
+) -> nn.Conv2d:
+    """A first convolution in place of another, newly drawn: He et al. 2015 by fan out, patches by fan in."""
+    size = kernel // 2 if padding is None else padding
+    bias = old.bias is not None
+    conv = nn.Conv2d(channels, old.out_channels, kernel, stride, size, bias=bias)  # type: ignore[arg-type]
+    mode = "fan_in" if kernel == stride else "fan_out"
+    nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="linear" if kernel == stride else "relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv

@@ -1,0 +1,189 @@
+"""What a model looks like inside: its stages, its head, and outputs that it later overwrites in place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from kdrun.models.dry import dry_forward
+
+TOKEN_STAGES = 4
+"""How many blocks of a transformer stand for its stages, evenly spread, the last one among them."""
+
+PASSING = (
+    nn.Identity,
+    nn.Flatten,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+)
+"""Modules that learn and select nothing: never the end of a stage."""
+
+
+class Call(NamedTuple):
+    """A module's last call in a forward. output: None where it is no tensor. versions: of input and output then."""
+
+    path: str
+    module: nn.Module
+    input: Tensor | None
+    output: Tensor | None
+    versions: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The shape of the output for one image."""
+        return () if self.output is None else tuple(self.output.shape[1:])
+
+
+def state(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """Sets `stages`, `head` and `overwritten` on the model, where it does not state them itself.
+
+    stages: module paths whose output is `stage:0` (the stem), `stage:1`, ... head: the classifier's path, whose
+    input is the embedding; empty where there is none. overwritten: taps (`path`, `path:in`) whose tensor is
+    changed later in the forward, so that who keeps it needs a copy. One dry forward of an image (C, H, W).
+    """
+    if hasattr(model, "overwritten") and hasattr(model, "stages") and hasattr(model, "head"):
+        return
+    calls = list(record(model, image_shape))
+    if not hasattr(model, "head"):
+        model.head = find_head(calls)  # type: ignore[assignment]
+    if not hasattr(model, "stages"):
+        model.stages = find_stages(model, calls)  # type: ignore[assignment]
+    model.overwritten = frozenset(find_overwritten(calls))  # type: ignore[assignment]
+
+
+def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call]:
+    """The calls of one dry forward, in the order in which they end; of a module called twice, the last."""
+    calls: dict[str, Call] = {}
+    handles = []
+    for path, module in model.named_modules():
+
+        def keep(module: nn.Module, args: tuple[Any, ...], output: Any, path: str = path) -> None:
+            given, made = _tensor(args), _tensor(output)
+            calls.pop(path, None)
+            calls[path] = Call(path, module, given, made, (_version(given), _version(made)))
+
+        handles.append(module.register_forward_hook(keep))
+    try:
+        dry_forward(model, image_shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    yield from calls.values()
+
+
+def find_overwritten(calls: list[Call]) -> Iterator[str]:
+    """Taps whose tensor has changed since: `path` for a module's output, `path:in` for its input."""
+    for call in calls:
+        if _version(call.output) != call.versions[1]:
+            yield call.path
+        if _version(call.input) != call.versions[0]:
+            yield f"{call.path}:in"
+
+
+def find_head(calls: list[Call]) -> str:
+    """The last linear layer or convolution that is called, or an empty string."""
+    return next((c.path for c in reversed(calls) if c.path and isinstance(c.module, (nn.Linear, nn.Conv2d))), "")
+
+
+def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
+    """The stem, then the last block at each resolution; or, of a transformer, evenly spread blocks."""
+    blocks = set(block_paths(model))
+    row = [call for call in calls if call.path in blocks and not isinstance(call.module, PASSING)]
+    head = find_head(calls)
+    row = row[: next((n for n, call in enumerate(row) if call.path == head), len(row))]
+    tokens = [call for call in row if len(call.size) == 2 and _is_compound(call)]
+    maps = [call for call in row if len(call.size) == 3]
+    if len(tokens) > sum(map(_is_compound, maps)):
+        return (*(call.path for call in maps[:1]), *spread([call.path for call in tokens]))
+    return map_stages(maps)
+
+
+def map_stages(maps: list[Call]) -> tuple[str, ...]:
+    """Of blocks with maps (C, H, W), in order: the stem, then the last block at each resolution.
+
+    A block of several layers counts before a single layer of the same resolution: an activation between blocks
+    and the widening convolution before a head are no stages.
+    """
+    if not maps:
+        return ()
+    stem = stem_length(maps)
+    stages = [maps[stem - 1].path]
+    resolution = maps[stem - 1].size[1:]
+    ends: dict[tuple[int, ...], Call] = {}
+    for call in maps[stem:]:
+        if call.size[1] * call.size[2] > resolution[0] * resolution[1]:
+            break
+        resolution = call.size[1:]
+        if _is_compound(call) or not _is_compound(ends.get(resolution, call)):
+            ends[resolution] = call
+    return (*stages, *(call.path for call in ends.values()))
+
+
+def stem_length(maps: list[Call]) -> int:
+    """How many blocks make up the stem: one of several layers, or a convolution with its norm and activation."""
+    length = 1
+    if not _is_compound(maps[0]):
+        while length < len(maps) and _follows(maps[length], maps[0]):
+            length += 1
+    return length
+
+
+def spread(paths: list[str]) -> list[str]:
+    """At most four of the paths, evenly spread, the last among them."""
+    count = min(TOKEN_STAGES, len(paths))
+    return [paths[(position + 1) * len(paths) // count - 1] for position in range(count)]
+
+
+def block_paths(model: nn.Module) -> Iterator[str]:
+    """The modules that a forward strings together: layers, and blocks that are not looked into.
+
+    Looked into are the model itself, plain sequences, and a module that is the only one of its kind and holds
+    most of the parameters: a backbone, an encoder.
+    """
+    kinds = Counter(type(module) for module in model.modules())
+    most = _size(model) / 2
+
+    def walk(path: str, module: nn.Module) -> Iterator[str]:
+        children = list(module.named_children())
+        trunk = kinds[type(module)] == 1 and _size(module) > most
+        if children and (module is model or _is_sequence(module) or trunk):
+            for name, child in children:
+                yield from walk(f"{path}.{name}" if path else name, child)
+        elif path:
+            yield path
+
+    return walk("", model)
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    return type(module).forward in (nn.Sequential.forward, nn.Module.forward)
+
+
+def _is_compound(call: Call) -> bool:
+    return next(call.module.children(), None) is not None
+
+
+def _follows(call: Call, first: Call) -> bool:
+    """Whether a layer is the norm or activation of a stem: it keeps the shape and is no convolution."""
+    return not _is_compound(call) and not isinstance(call.module, nn.Conv2d) and call.size == first.size
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _tensor(value: Any) -> Tensor | None:
+    if isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return value if isinstance(value, Tensor) else None
+
+
+def _version(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor._version

@@ -1,0 +1,215 @@
+"""Taps: what a model says inside, by layer name, beside its logits.
+
+Names: `logits`; `embedding`, what the head reads; `stage:0` (the stem) ... `stage:-1`; `stages`, all of them; with
+`@pre`, before the activation, where the family has it; or a module path, and `PATH:in` for what that module reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.errors import KdrunError
+from kdrun.models.dry import dry_forward
+from kdrun.models.survey import state
+from kdrun.types import Outputs, Shapes
+
+
+class Tap(NamedTuple):
+    """A place in a model. inward: what the module reads, not what it gives. nhwc: channels lie last there."""
+
+    path: str
+    inward: bool = False
+    nhwc: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Tap:
+        """`layer1`, `layer1.2.relu:in`, `features.1:nhwc`."""
+        path, _, suffix = text.partition(":")
+        return cls(path, suffix == "in", suffix == "nhwc")
+
+    def __str__(self) -> str:
+        return f"{self.path}:in" if self.inward else self.path
+
+
+class Tapped(nn.Module):
+    """A model that is asked for layers: images (N, C, H, W) to Outputs with what `needs` names, nothing else kept.
+
+    needs: layer names, see above. The model is used, not copied; `close` takes the taps off it again. A model
+    that was not made by `kdrun.models.build` and states no stages must have been probed before its stages are
+    asked for. key: what a KdrunError about an unknown layer, raised here, calls it.
+    """
+
+    def __init__(self, model: nn.Module, needs: Collection[str], key: str = "layer") -> None:
+        super().__init__()
+        self.model = model
+        self._taps = {name: tap for asked in needs for name, tap in _resolved(model, asked, key)}
+        self._stages = _stage_count(model)
+        self._open = _Open()
+        self._key = key
+        overwritten = getattr(model, "overwritten", None)
+        self._handles = [
+            _hook(model, tap, self._open, overwritten is None or str(tap) in overwritten)
+            for tap in dict.fromkeys(self._taps.values())
+        ]
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Raises KdrunError where a module that was asked for is not called."""
+        if not self._taps:
+            return Outputs(logits=self.model(images))
+        kept: dict[Tap, Tensor] = {}
+        self._open.kept = kept
+        try:
+            logits = self.model(images)
+        finally:
+            self._open.kept = None
+        found: dict[str, Tensor] = {}
+        for name, tap in self._taps.items():
+            if tap not in kept:
+                raise KdrunError(self._key, name, "the model does not call this module, or it gives no tensor")
+            found[name] = kept[tap]
+        return self._outputs(logits, found)
+
+    def close(self) -> None:
+        """Takes the taps off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def _outputs(self, logits: Tensor, found: dict[str, Tensor]) -> Outputs:
+        embedding = found.pop("embedding", None)
+        stages: list[Tensor | None] = [None] * self._stages
+        layers: dict[str, Tensor] = {}
+        for name, tensor in found.items():
+            if name.startswith("stage:") and "@" not in name:
+                stages[int(name.removeprefix("stage:"))] = tensor
+            else:
+                layers[name] = tensor
+        asked = any(stage is not None for stage in stages)
+        vector = None if embedding is None else _as_vector(embedding)
+        return Outputs(logits, vector, tuple(stages) if asked else (), layers)
+
+
+def probe(
+    model: nn.Module, image_shape: tuple[int, int, int], layers: Collection[str] = (), key: str = "layer"
+) -> Shapes:
+    """The shapes of a model's layers for one image (C, H, W): the standard ones, and `layers`.
+
+    One forward of black images in evaluation mode, on torch's meta device where the model allows it: weights,
+    batch norm statistics and random states stay as they are. A model that states no stages gets them stated.
+    Raises KdrunError for a layer that the model does not have, calling it `key`.
+    """
+    state(model, image_shape)
+    tapped = Tapped(model, [*_standard_names(model), *layers], key)
+    try:
+        outputs: Outputs = dry_forward(tapped, image_shape)
+    finally:
+        tapped.close()
+    count = len(model.stages)  # type: ignore[arg-type]
+    names = dict.fromkeys([*_standard_names(model), *(name for name in layers if name != "stages")])
+    shapes = Shapes({}, count)
+    sizes = {shapes.canonical(name): tuple(outputs.layer(name).shape[1:]) for name in names}
+    return Shapes(sizes, count)
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """All names that the model answers to, the standard ones first."""
+    return ["stages", *_standard_names(model), *(path for path, _ in model.named_modules() if path)]
+
+
+class _Open:
+    """Where hooks put tensors while a forward runs; None in between, so that nothing is kept alive."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Tap, Tensor] | None = None
+
+
+class _Keep:
+    """A forward hook or pre-hook that keeps one tensor. An object, not a closure, so that copies of a model fit."""
+
+    def __init__(self, tap: Tap, place: _Open, copies: bool) -> None:
+        self.tap, self.place, self.copies = tap, place, copies
+
+    def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
+        if self.place.kept is None:
+            return
+        tensor = _side_by_side(args) if self.tap.inward else _first_tensor(output)
+        if tensor is not None:
+            tensor = tensor.permute(0, 3, 1, 2) if self.tap.nhwc else tensor
+            self.place.kept[self.tap] = tensor.clone() if self.copies else tensor
+
+
+def _hook(
+    model: nn.Module, tap: Tap, place: _Open, copies: bool
+) -> torch.utils.hooks.RemovableHandle:
+    module, keep = model.get_submodule(tap.path), _Keep(tap, place, copies)
+    return module.register_forward_pre_hook(keep) if tap.inward else module.register_forward_hook(keep)
+
+
+def _resolved(model: nn.Module, name: str, key: str) -> Iterator[tuple[str, Tap]]:
+    """The taps that a layer name stands for. Raises KdrunError."""
+    if name == "logits":
+        return
+    if name == "stages":
+        for position, stage in enumerate(_stages(model)):
+            yield f"stage:{position}", Tap.parse(stage)
+        return
+    tap = _locate(model, name)
+    if tap is None:
+        raise KdrunError(key, name, "the model has no such layer", layer_names(model))
+    yield name, tap
+
+
+def _locate(model: nn.Module, name: str) -> Tap | None:
+    if name == "embedding":
+        head = getattr(model, "head", "")
+        return Tap(head, inward=True) if isinstance(head, str) and head else None
+    if name.startswith("stage:"):
+        number, at, suffix = name.removeprefix("stage:").partition("@")
+        known = _stages(model) if not at else _pre(model) if suffix == "pre" else ()
+        position = int(number) if number.removeprefix("-").isdecimal() else len(known)
+        return Tap.parse(known[position]) if -len(known) <= position < len(known) else None
+    path, colon, suffix = name.partition(":")
+    if not path or (colon and suffix != "in"):
+        return None
+    return Tap.parse(name) if path in dict(model.named_modules()) else None
+
+
+def _stages(model: nn.Module) -> tuple[str, ...]:
+    return tuple(getattr(model, "stages", ()))
+
+
+def _pre(model: nn.Module) -> tuple[str, ...]:
+    return tuple(getattr(model, "pre", ()))
+
+
+def _stage_count(model: nn.Module) -> int:
+    return len(_stages(model))
+
+
+def _standard_names(model: nn.Module) -> list[str]:
+    embedding = ["embedding"] if _locate(model, "embedding") is not None else []
+    stages = [f"stage:{position}" for position in range(len(_stages(model)))]
+    pre = [f"stage:{position}@pre" for position in range(len(_pre(model)))]
+    return ["logits", *embedding, *stages, *pre]
+
+
+def _as_vector(embedding: Tensor) -> Tensor:
+    """(N, D): what a linear head reads, flattened; what a convolutional one reads, averaged over positions."""
+    return embedding.mean((2, 3)) if embedding.dim() == 4 else embedding.flatten(1)
+
+
+def _side_by_side(args: tuple[Any, ...]) -> Tensor | None:
+    """What a module reads: one tensor, or several of one batch joined along their channels."""
+    tensors = [value for value in args if isinstance(value, Tensor)]
+    if len(tensors) < 2:
+        return tensors[0] if tensors else None
+    return torch.cat(tensors, 1)
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    value = output[0] if isinstance(output, (tuple, list)) and output else output
+    return value if isinstance(value, Tensor) else None

@@ -1,0 +1,115 @@
+"""Torchvision's classifiers by their names, without a file each: `family: torchvision`, `args: {}`.
+
+Small images get a stem for them where the model has one, other channel counts a first convolution of their own,
+pretrained weights a head for the classes of the data set. Auxiliary heads are off, residual branches start at zero.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdrun.errors import KdrunError
+from kdrun.models.draft import Draft
+from kdrun.models.names import torchvision_names
+from kdrun.models.stems import Change, cifar_stem, has_cifar_stem, is_small, take_channels
+
+IMAGENET_CLASSES = 1000
+AUXILIARY = ("googlenet", "inception_v3")
+
+
+def build(
+    *, classes: int, channels: int, name: str, native_size: tuple[int, int], stem: str, pretrained: bool
+) -> Draft:
+    """The classifier `name`, for images of `channels` channels and native size (H, W).
+
+    stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
+    one. Raises KdrunError for unknown names, for `cifar` where there is no such stem, and where weights are
+    missing.
+    """
+    if name not in torchvision_names():
+        raise KdrunError("name", name, "torchvision has no such model", torchvision_names(), "kdrun list models")
+    model = _pretrained(name) if pretrained else _blank(name, classes)
+    if stem == "cifar" and not has_cifar_stem(model):
+        raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
+    small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
+    change = cifar_stem(model) if small and has_cifar_stem(model) else Change()
+    changes = [change, take_channels(model, channels)]
+    if pretrained:
+        changes.append(_fit_head(model, classes))
+    _state_stages(model)
+    notes = [note for change in changes for note in change.notes]
+    return Draft(model, tuple(notes), head_is_new=pretrained and any(change.new for change in changes))
+
+
+def _blank(name: str, classes: int) -> nn.Module:
+    from torchvision import models
+
+    options: dict[str, Any] = {"num_classes": classes}
+    if name in AUXILIARY:
+        options |= {"aux_logits": False, "init_weights": True}
+    if name.startswith(("resnet", "resnext", "wide_resnet")):
+        options["zero_init_residual"] = True
+    model: nn.Module = models.get_model(name, weights=None, **options)
+    return model
+
+
+def _pretrained(name: str) -> nn.Module:
+    """With torchvision's default weights; downloaded once. Raises KdrunError where that fails."""
+    from torchvision import models
+
+    weights = models.get_model_weights(name).DEFAULT
+    try:
+        model: nn.Module = models.get_model(name, weights=weights, progress=False)
+    except (OSError, RuntimeError) as error:  # no network, no such page, no room; a broken file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+        problem = f"no weights for {name} ({reason}); put {weights.url} at {place}"
+        raise KdrunError("pretrained", "true", problem) from None
+    if name in AUXILIARY:
+        _drop_auxiliary(model)
+    return model
+
+
+def _drop_auxiliary(model: nn.Module) -> None:
+    """Heads that pretrained weights bring along and that only training would use."""
+    for head in ("AuxLogits", "aux1", "aux2"):
+        if hasattr(model, head):
+            setattr(model, head, None)
+    model.aux_logits = False  # type: ignore[assignment]
+
+
+def _fit_head(model: nn.Module, classes: int) -> Change:
+    """A new head where the weights are for another number of classes."""
+    if classes == IMAGENET_CLASSES:
+        return Change()
+    path, old = [(p, m) for p, m in model.named_modules() if _is_head(m)][-1]
+    new: nn.Module
+    if isinstance(old, nn.Conv2d):
+        new = nn.Conv2d(old.in_channels, classes, 1)
+    else:
+        assert isinstance(old, nn.Linear)
+        new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+    model.set_submodule(path, new)
+    return Change((f"new head: {IMAGENET_CLASSES} -> {classes} classes, untrained",), new=True)
+
+
+def _is_head(module: nn.Module) -> bool:
+    size = getattr(module, "out_features", None) or getattr(module, "out_channels", None)
+    return isinstance(module, (nn.Linear, nn.Conv2d)) and size == IMAGENET_CLASSES
+
+
+def _state_stages(model: nn.Module) -> None:
+    """Names the stages where a survey of outputs would not find them as the literature counts them."""
+    kind = type(model).__name__
+    if kind == "ResNet":
+        names = ("layer1", "layer2", "layer3", "layer4")
+        ends = (f"{name}.{len(model.get_submodule(name)) - 1}.relu:in" for name in names)  # type: ignore[arg-type]
+        model.stages, model.pre = ("relu", *names), ("relu", *ends)  # type: ignore[assignment]
+    elif kind == "SwinTransformer":
+        count = len(model.get_submodule("features"))  # type: ignore[arg-type]
+        blocks = (f"features.{position}:nhwc" for position in (0, *range(1, count, 2)))
+        model.stages = tuple(blocks)  # type: ignore[assignment]

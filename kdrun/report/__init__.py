@@ -1,0 +1,2 @@
+"""report.json and everything that is drawn from it: verdict, table, markdown, plots, sweeps. Nothing here
+imports torch."""

@@ -1,0 +1,71 @@
+"""Numbers as people read them. Everything that is shown goes through these, so one figure looks alike
+everywhere."""
+
+from __future__ import annotations
+
+ABSENT = "-"
+"""Stands in a table where a figure was not measured or has no meaning."""
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """`90.4`."""
+    return _no_minus_zero(f"{value:.{digits}f}")
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """`+3.9`, `-0.2`, and `0.0` for what rounds to nothing."""
+    text = _no_minus_zero(f"{value:.{digits}f}")
+    return text if text.startswith("-") or not text.strip("0.") else f"+{text}"
+
+
+def count(value: float) -> str:
+    """`121,994`."""
+    return f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """`994`, `3.78 k`, `969 k`, `1.08 G`: three digits that count."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size * 0.9995:
+            return three_digits(value / size) + unit
+    return f"{value:.0f}"
+
+
+def file_size(value: float) -> str:
+    """`488 kB`, in thousands."""
+    text = short(value)
+    return f"{text}B" if " " in text else f"{text} B"
+
+
+def three_digits(value: float) -> str:
+    """`0.0246`, `1.23`, `12.3`, `1,234`: three digits that count, none cut off before the point."""
+    for limit, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.09995, 3)):
+        if value >= limit:
+            return f"{value:,.{digits}f}"
+    return f"{value:.4f}"
+
+
+def times(value: float) -> str:
+    """`123 x`, `3.4 x`."""
+    return f"{value:,.0f} x" if value >= 9.95 else f"{value:.1f} x"
+
+
+def duration(seconds: float) -> str:
+    """`0:05`, `12:03`, `1:02:03`."""
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def p_value(value: float) -> str:
+    """`= 0.031`, `< 0.001`."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def plural(number: float, noun: str) -> str:
+    """`1 seed`, `3 seeds`, `1,000 images`."""
+    return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
+
+
+def _no_minus_zero(text: str) -> str:
+    return text.removeprefix("-") if not text.strip("-0.") else text

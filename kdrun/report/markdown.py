@@ -1,0 +1,175 @@
+"""report.md: the whole report on one page, with what its figures do and do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from kdrun.report.figures import count, p_value, percent, plural, times
+from kdrun.report.rows import caption, roles, rows
+from kdrun.report.schema import Report, Speedup
+from kdrun.report.verdict import gain, verdict
+
+PLOTS = ("curves.png", "confusion.png")
+
+
+def markdown(report: Report, plots: Sequence[str] = PLOTS) -> str:
+    """The page. plots: file names in the same folder, shown at the end; pass only those that were made."""
+    return "\n".join(_lines(report, plots)) + "\n"
+
+
+def pipe_table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Lines of a markdown table; the first `left` columns to the left, the others to the right."""
+    rule = ["---" if i < left else "---:" for i in range(len(head))]
+    return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in (head, rule, *body)]
+
+
+def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
+    yield f"# {report['label']}"
+    yield ""
+    yield verdict(report)
+    yield from _section("What was run", _what(report))
+    yield from _section("Figures", ["; ".join(caption(report)) + ".", "", *_table(report)])
+    yield from _section("What this means", [f"- {line}" for line in _meaning(report)])
+    yield from _section("Environment", _environment(report))
+    for plot in plots:
+        yield from ("", f"![{plot.rpartition('.')[0]}]({plot})")
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return ["", f"## {title}", "", *lines] if lines else []
+
+
+def _what(report: Report) -> list[str]:
+    found = []
+    if "command" in report:
+        found += ["```", report["command"], "```", ""]
+    if "equation" in report:
+        found += [f"Loss of the student: `{report['equation']}`", ""]
+    return found + pipe_table(("", ""), list(_facts(report)), left=2)
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    yield "data set", _dataset(report)
+    for role in roles(report):
+        model = report["models"][role]
+        done = [model.get("source", "")] + ([plural(model["epochs"], "epoch")] if "epochs" in model else [])
+        yield role, f"{model.get('name', '')} ({', '.join(part for part in done if part)})"
+    distillation = report.get("distillation", {})
+    if "method" in distillation:
+        yield "method", distillation["method"]
+    if "terms" in distillation:
+        yield "terms", ", ".join(f"{_value(weight)} {name}" for name, weight in distillation["terms"].items())
+    for key in ("temperature", "alpha"):
+        if key in distillation:
+            yield key, _value(distillation[key])
+    if "teacher" in distillation:
+        yield "teacher asked", ", ".join(_asked(distillation["teacher"]))
+    yield "seeds", ", ".join(f"{name} {seed}" for name, seed in report["seeds"].items())
+    if "fingerprint" in report:
+        yield "fingerprint", f"`{report['fingerprint']}`"
+    if "created" in report:
+        yield "created", report["created"]
+    yield "kdrun", report["kdrun"]
+
+
+def _dataset(report: Report) -> str:
+    dataset = report["dataset"]
+    said = [dataset.get("name", "")]
+    if "classes" in dataset:
+        said.append(f"{count(dataset['classes'])} classes")
+    if "train" in dataset:
+        labelled = f" ({count(dataset['labelled'])} labelled)" if "labelled" in dataset else ""
+        said.append(f"train {count(dataset['train'])}{labelled}")
+    said += [f"{part} {count(dataset[part])}" for part in ("validation", "test") if part in dataset]
+    if "image_shape" in dataset:
+        said.append("images " + " x ".join(map(str, dataset["image_shape"])))
+    return ", ".join(said)
+
+
+def _asked(teacher: Mapping[str, object]) -> Iterator[str]:
+    if "plan" in teacher:
+        yield str(teacher["plan"])
+    for key, words in (("forwards", "images answered"), ("forwards_saved", "saved")):
+        if isinstance(number := teacher.get(key), int) and number:
+            yield f"{count(number)} {words}"
+
+
+def _table(report: Report) -> list[str]:
+    body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
+    return pipe_table(("", "unit", *roles(report)), body, left=2)
+
+
+def _meaning(report: Report) -> Iterator[str]:
+    comparison = report.get("comparison", {})
+    if "gain_top1" in comparison:
+        yield from _about_the_gain(report)
+    else:
+        yield "Without a control (`control=true`) nobody can tell whether the teacher helped."
+    if report["headline"] == "val_best":
+        yield "The weights are those of the epoch best on validation; the test part chose nothing."
+    if "gap_closed" in comparison:
+        share = percent(100 * comparison["gap_closed"], 0)
+        yield f"The student closes {share} % of the gap between control and teacher on the test part."
+    yield from _about_calibration(report)
+    if "speedup" in comparison:
+        yield from _about_speed(comparison["speedup"])
+
+
+def _about_the_gain(report: Report) -> Iterator[str]:
+    comparison = report["comparison"]
+    p = f"; McNemar's mid-p {p_value(comparison['mcnemar_p'])}" if "mcnemar_p" in comparison else ""
+    yield f"The gain over the control, the same student trained without the teacher, is {gain(report)}{p}."
+    yield (
+        "The interval (Tango 1998) is paired: student and control answer the same test images. It says how "
+        "much the choice of these images may have to do with the gain. This is one seed: **it does not hold "
+        "the spread between seeds**, nor that between label subsets, splits and teachers, which may be "
+        "larger; `kdrun -m seed=0,1,2` shows the first."
+    )
+    yield "A difference is claimed only where the interval leaves out 0 and p is below 0.05."
+    if "unlabelled" in report.get("distillation", {}):
+        yield (
+            "Through the teacher's answers the student also learned from images without labels, which the "
+            "control cannot use. The gain is that of the teacher and these images together."
+        )
+
+
+def _about_calibration(report: Report) -> Iterator[str]:
+    labels = {row.label for row in rows(report, full=True)}
+    if "NLL test" in labels:
+        yield "NLL is the mean negative log-likelihood of the labels."
+    if "ECE test" in labels:
+        yield (
+            "ECE is the expected calibration error (15 bins, Guo et al. 2017): by how many points confidence "
+            "and accuracy differ on average."
+        )
+    if "ECE test at that temperature" in labels:
+        yield "The second ECE is that of logits divided by one temperature, which was fitted on validation."
+
+
+def _about_speed(found: Sequence[Speedup]) -> Iterator[str]:
+    yield (
+        "Latencies are medians; the models took turns, on the same threads. A speed-up counts only where it "
+        "is above 1.1 and above the square of the ratio between student and control: these are one "
+        "architecture, so what tells them apart is noise."
+    )
+    yield "Speed-up over the teacher: " + ", ".join(map(_speedup, found)) + "."
+
+
+def _speedup(row: Speedup) -> str:
+    noise = "" if row["significant"] else " (within the noise)"
+    return f"{times(row['ratio'])} at batch {row['batch']} on {row['device']}{noise}"
+
+
+def _environment(report: Report) -> list[str]:
+    found = report.get("environment", {})
+    return (
+        pipe_table(("", ""), [(name, str(value)) for name, value in found.items()], left=2) if found else []
+    )
+
+
+def _value(value: float | str) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else value
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,212 @@
+"""Pictures of a run: curves.png and confusion.png. matplotlib is imported only here and in `sweep_plots`,
+without pyplot, which takes longer to import and keeps figures alive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
+    from matplotlib.figure import Figure
+
+COLOURS = {"teacher": "#6b6b6b", "student": "#0b6fb8", "control": "#d97a0b"}
+"""The same for each role in every picture; told apart in grey and by the colour-blind too."""
+
+TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
+DPI = 100
+NUMBERS_UP_TO = 20
+"""Classes up to which the cells of a confusion matrix carry their counts, and every class its name."""
+
+Rows = Sequence[Mapping[str, Any]]
+Draw = Callable[["Axes", Rows], None]
+
+
+def curves(path: Path, rows: Rows) -> None:
+    """Validation, losses, the student's terms and the learning rate over epochs, from the rows of
+    metrics.jsonl.
+
+    Only panels for which there are figures are drawn (no validation part: no such panel). Raises ValueError
+    without rows.
+    """
+    panels = [panel for panel in _PANELS if any(panel[1](row) for row in rows)]
+    if not panels:
+        raise ValueError("no epoch to draw")
+    wide = 2 if len(panels) in (2, 4) else len(panels)
+    high = -(-len(panels) // wide)
+    figure = new_figure(5.0 * wide, 3.6 * high)
+    for position, (title, _, draw) in enumerate(panels):
+        axes = figure.add_subplot(high, wide, position + 1)
+        draw(axes, rows)
+        dress(axes, title, "epoch")
+    save(figure, path)
+
+
+def confusion(
+    path: Path, matrices: Mapping[str, Any], classes: Sequence[str], title: str = "test part"
+) -> None:
+    """One panel per role: rows are the true classes, columns the answers, counts; what is right in blue, what
+    is wrong in orange, each by its share of the true class.
+
+    matrices: role -> (K, K) counts, anything numpy can read. Up to NUMBERS_UP_TO classes cells carry their
+    counts.
+    """
+    size = 0.42 * len(classes) + 1.6 if len(classes) <= NUMBERS_UP_TO else 5.6
+    figure = new_figure(max(size, 4.8) * len(matrices), max(size, 4.8))
+    for position, (role, matrix) in enumerate(matrices.items()):
+        counts = np.asarray(matrix, dtype=np.int64)
+        axes = figure.add_subplot(1, len(matrices), position + 1)
+        _shade(axes, counts)
+        if len(classes) <= NUMBERS_UP_TO:
+            _write_counts(axes, counts)
+        _name_classes(axes, classes, rows_too=position == 0)
+        right = 100 * np.trace(counts) / max(counts.sum(), 1)
+        axes.set_title(f"{role}: {right:.1f} % right", color=COLOURS.get(role, "black"), fontsize=11)
+    figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
+    save(figure, path)
+
+
+def _validation(axes: Axes, rows: Rows) -> None:
+    settled: list[float] = []
+    for stage, epochs in _by_stage(rows):
+        measured = [row for row in epochs if row.get("validation")]
+        values = [row["validation"]["top1"] for row in measured]
+        _line(axes, stage, measured, values, label=f"{stage}, last {values[-1]:.1f}" if values else stage)
+        # The first epochs would flatten what tells the curves apart: let them begin below the frame.
+        settled += values[len(values) // 5 :]
+    axes.set_ylim(bottom=max(0.0, min(settled) - 0.1 * (max(settled) - min(settled)) - 1))
+    axes.set_ylabel("%")
+    axes.legend(frameon=False, loc="lower right")
+
+
+def _loss(axes: Axes, rows: Rows) -> None:
+    for stage, epochs in _by_stage(rows):
+        _line(axes, stage, epochs, [row["loss"] for row in epochs])
+    _log_if_wide(axes)
+    axes.legend(frameon=False)
+
+
+def _terms(axes: Axes, rows: Rows) -> None:
+    student = [row for row in rows if row["stage"] == "student"]
+    names = dict.fromkeys(name for row in student for name in row.get("terms", {}))
+    for name, colour in zip(names, TERMS * len(names), strict=False):
+        measured = [row for row in student if name in row.get("terms", {})]
+        values = [row["terms"][name] for row in measured]
+        axes.plot([row["epoch"] for row in measured], values, color=colour, label=name, linewidth=1.6)
+    _log_if_wide(axes)
+    axes.legend(frameon=False)
+
+
+def _rate(axes: Axes, rows: Rows) -> None:
+    for stage, epochs in _by_stage(rows):
+        # The control's recipe is the student's; dashes keep the line below it visible.
+        _line(axes, stage, epochs, [row["lr"] for row in epochs], "--" if stage == "control" else "-")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+
+
+_PANELS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Draw], ...] = (
+    ("top-1 on validation", lambda row: bool(row.get("validation")), _validation),
+    ("training loss (each its own sum of terms)", lambda row: "loss" in row, _loss),
+    (
+        "terms of the student, unweighted",
+        lambda row: row["stage"] == "student" and bool(row.get("terms")),
+        _terms,
+    ),
+    ("learning rate", lambda row: "lr" in row, _rate),
+)
+
+
+def _by_stage(rows: Rows) -> Iterable[tuple[str, list[Mapping[str, Any]]]]:
+    for stage in dict.fromkeys(row["stage"] for row in rows):
+        yield stage, [row for row in rows if row["stage"] == stage]
+
+
+def _line(
+    axes: Axes, stage: str, rows: Rows, values: Sequence[float], style: str = "-", label: str = ""
+) -> None:
+    epochs = [row["epoch"] for row in rows]
+    marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
+    colour = COLOURS.get(stage, "black")
+    axes.plot(epochs, values, style, color=colour, label=label or stage, linewidth=1.6, marker=marker)
+
+
+def _log_if_wide(axes: Axes) -> None:
+    """A logarithmic axis where the values span more than a factor of 20 and none is zero or less."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() > 20 * values.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def dress(axes: Axes, title: str, below: str) -> None:
+    """Title, name of the horizontal axis, a light grid and no frame."""
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel(below)
+    axes.grid(True, color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _shade(axes: Axes, counts: NDArray[np.int64]) -> None:
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    diagonal = np.eye(len(counts), dtype=bool)
+    # The square root lifts rare mistakes: most are a hundredth of their class and would stay white.
+    axes.imshow(np.where(diagonal, np.sqrt(share), np.nan), cmap=fade("#0b6fb8"), vmin=0, vmax=1.25)
+    axes.imshow(np.where(diagonal, np.nan, np.sqrt(share)), cmap=fade("#d9480b"), vmin=0, vmax=0.6)
+
+
+def fade(*ends: str) -> Colormap:
+    """White to a colour, or one colour over white to another."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("faded", [*ends[:-1], "#ffffff", ends[-1]])
+
+
+def _write_counts(axes: Axes, counts: NDArray[np.int64]) -> None:
+    for (row, column), number in np.ndenumerate(counts):
+        if number:
+            weight = "bold" if row == column else "normal"
+            axes.text(column, row, f"{number}", ha="center", va="center", fontsize=8, fontweight=weight)
+
+
+def _name_classes(axes: Axes, classes: Sequence[str], rows_too: bool) -> None:
+    few = len(classes) <= NUMBERS_UP_TO
+    at = list(range(len(classes))) if few else list(range(0, len(classes), _step(len(classes))))
+    names = [_shortened(classes[i]) if few else str(i) for i in at]
+    # Eight points are about 0.075 inches a letter: level names must fit into their columns.
+    slanted = few and max(map(len, names)) * len(names) > 55
+    axes.set_xticks(at, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", fontsize=8)
+    axes.set_yticks(at, names if rows_too else [""] * len(at), fontsize=8)
+    axes.tick_params(length=0 if few else 3)
+    axes.set_xlabel("" if few else "class number", fontsize=8)
+
+
+def _step(count: int) -> int:
+    """Of class numbers along an axis: 10 for a hundred, 100 for a thousand."""
+    return max(5, int(10 ** (len(str(count - 1)) - 1)))
+
+
+def _shortened(name: str, length: int = 14) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def new_figure(wide: float, high: float) -> Figure:
+    """An empty figure of so many inches, drawn without a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(wide, high), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """The figure as PNG, without the version of matplotlib in it."""
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})

@@ -1,0 +1,51 @@
+"""Reading what runs have left: report.json and metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from kdrun.errors import KdrunError
+from kdrun.report.schema import Report, problems
+
+NAME = "report.json"
+
+
+def read(path: Path) -> Report:
+    """The report of a run: its folder or the file itself. Raises KdrunError for one that is missing,
+    truncated, foreign or of another schema."""
+    file = path / NAME if path.is_dir() else path
+    report = read_json(file)
+    found = problems(report)
+    if found:
+        raise KdrunError(str(file), None, f"no report of this version of kdrun: {'; '.join(found)}")
+    return cast(Report, report)
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file. Raises KdrunError where it is missing or no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise KdrunError(str(file), None, f"cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise KdrunError(str(file), None, f"not valid JSON, perhaps cut off ({error})") from error
+
+
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl in order (see `kdrun.report.schema`); of an epoch that a resumed run
+    repeated, the last.
+
+    A last line that was cut off is left out; where there is no file there are no rows.
+    """
+    if not file.exists():
+        return []
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        rows[row["stage"], row["epoch"]] = row
+    return list(rows.values())

@@ -1,0 +1,158 @@
+"""The figures of a run as rows of text, one column per role: what the table on the screen and report.md
+share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
+
+from kdrun.report.figures import ABSENT, count, duration, file_size, percent, plural, short, three_digits
+from kdrun.report.schema import ROLES, Latency, Model, Report, Scores, parts
+
+Show = Callable[[float], str]
+
+
+class Place(NamedTuple):
+    """What a latency belongs to."""
+
+    device: str
+    mode: str
+    threads: int
+    batch: int
+
+
+class Row(NamedTuple):
+    """A line of the table: what is measured, its unit, and one cell per role (ABSENT where there is no
+    figure)."""
+
+    label: str
+    unit: str
+    cells: tuple[str, ...]
+
+
+def roles(report: Report) -> tuple[str, ...]:
+    """The roles of a report, in the order of the columns."""
+    return tuple(role for role in ROLES if role in report["models"])
+
+
+def caption(report: Report) -> list[str]:
+    """What the figures are about, in two lines: which models on which data, which part, which weights,
+    which device."""
+    names = {role: report["models"][role].get("name", "") for role in roles(report)}
+    pair = f"{names.get('teacher', 'no teacher')} (teacher) -> {names['student']} (student"
+    same = names.get("control", names["student"]) == names["student"]
+    pair += ", control)" if "control" in names and same else ")"
+    return [f"{pair} on {report['dataset'].get('name', '')}", f"{headline(report)}{_timed_on(report)}"]
+
+
+def headline(report: Report) -> str:
+    """`1,000 test images, after the last epoch`."""
+    when = {"last": "after the last epoch", "val_best": "at the epoch best on validation"}[report["headline"]]
+    images = max((parts(report, role).get("test", Scores()).get("n", 0) for role in roles(report)), default=0)
+    return f"{plural(images, 'test image')}, {when}" if images else when
+
+
+def rows(report: Report, full: bool = False) -> list[Row]:
+    """All rows that hold a figure. full adds what a screen has no room for: bytes, calibrated ECE, p95,
+    images/s."""
+    found = [*_quality(report, full), *_likeness(report), *_cost(report, full), *_latency(report, full)]
+    found.append(_row(report, "trained in", "", _trained))
+    return [row for row in found if set(row.cells) != {ABSENT}]
+
+
+def _quality(report: Report, full: bool) -> Iterator[Row]:
+    yield _scored(report, "top-1 test", "%", "test", "top1", percent)
+    yield _scored(report, "top-5 test", "%", "test", "top5", percent)
+    yield _scored(report, "top-1 validation", "%", "validation", "top1", percent)
+    yield _scored(report, "NLL test", "nats", "test", "nll", lambda value: f"{value:.3f}")
+    yield _scored(report, "ECE test", "%", "test", "ece", percent)
+    if full:
+        yield _scored(report, "temperature fitted on validation", "", "test", "temperature", three_digits)
+        yield _scored(report, "ECE test at that temperature", "%", "test", "ece_calibrated", percent)
+
+
+def _likeness(report: Report) -> Iterator[Row]:
+    found = report.get("comparison", {})
+    yield _student_only(report, "agreement with teacher", "%", found.get("agreement"), percent)
+    yield _student_only(report, "KL from teacher", "nats", found.get("kl_teacher_student"), three_digits)
+    share = found.get("gap_closed")
+    yield _student_only(report, "gap to teacher closed", "%", share, lambda value: f"{100 * value:.0f}")
+
+
+def _cost(report: Report, full: bool) -> Iterator[Row]:
+    yield _row(report, "parameters", "", lambda model: _shown(model.get("params"), count))
+    yield _row(report, "MACs", "", lambda model: _shown(model.get("macs"), short))
+    if full:
+        yield _row(report, "weights", "", lambda model: _shown(model.get("bytes"), file_size))
+
+
+def _latency(report: Report, full: bool) -> Iterator[Row]:
+    found = _places(report)
+    for place in found:
+        label = f"latency, batch {place.batch}" + (f", {_how(place)}" if _devices(found) > 1 else "")
+        at = [_at(report["models"][role], place) for role in roles(report)]
+        yield _timed(label, "ms", at, lambda row: three_digits(row["p50_ms"]))
+        if full:
+            yield _timed(f"{label}, p95", "ms", at, lambda row: three_digits(row["p95_ms"]))
+            yield _timed(f"{label}, images/s", "", at, lambda row: count(row["images_per_s"]))
+
+
+def _timed_on(report: Report) -> str:
+    """`; latency on cpu, 1 thread`, where all latencies are of one device; else each row names its own."""
+    found = _places(report)
+    return f"; median latency on {_how(found[0])}" if _devices(found) == 1 else ""
+
+
+def _places(report: Report) -> list[Place]:
+    measured = (_place(row) for role in roles(report) for row in report["models"][role].get("latency", []))
+    return list(dict.fromkeys(measured))
+
+
+def _devices(found: list[Place]) -> int:
+    return len({place[:3] for place in found})
+
+
+def _how(place: Place) -> str:
+    return f"{place.device}, " + (plural(place.threads, "thread") if place.device == "cpu" else place.mode)
+
+
+def _row(report: Report, label: str, unit: str, cell: Callable[[Model], str]) -> Row:
+    return Row(label, unit, tuple(cell(report["models"][role]) for role in roles(report)))
+
+
+def _scored(
+    report: Report, label: str, unit: str, part: Literal["validation", "test"], key: str, show: Show
+) -> Row:
+    figures = (parts(report, role).get(part, Scores()).get(key) for role in roles(report))
+    return Row(label, unit, tuple(_shown(value, show) for value in figures))  # type: ignore[arg-type]
+
+
+def _student_only(report: Report, label: str, unit: str, value: float | None, show: Show) -> Row:
+    return Row(
+        label, unit, tuple(_shown(value if role == "student" else None, show) for role in roles(report))
+    )
+
+
+def _timed(label: str, unit: str, found: list[Latency | None], show: Callable[[Latency], str]) -> Row:
+    return Row(label, unit, tuple(ABSENT if row is None else show(row) for row in found))
+
+
+def _place(row: Latency) -> Place:
+    return Place(row["device"], row["mode"], row["threads"], row["batch"])
+
+
+def _at(model: Model, place: Place) -> Latency | None:
+    return next((row for row in model.get("latency", []) if _place(row) == place), None)
+
+
+def _shown(value: float | None, show: Show) -> str:
+    return ABSENT if value is None else show(value)
+
+
+def _trained(model: Model) -> str:
+    """The time, or where the weights came from; a cached model's time is that of the run that trained it."""
+    source = model.get("source", "trained")
+    took = _shown(model.get("train_seconds"), duration)
+    if source == "trained":
+        return took
+    return source if took == ABSENT or source != "cache" else f"{took} (cached)"

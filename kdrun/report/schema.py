@@ -1,0 +1,276 @@
+"""report.json, schema 1, and a row of metrics.jsonl: the shapes of what is kept about a run.
+
+A figure that was not measured, or has no meaning, is absent: never 0, never null. That is why most keys are
+optional.
+
+A row of metrics.jsonl, one per stage and epoch:
+`{"stage": "student", "epoch": 3, "epochs": 80, "lr": 0.01, "loss": 1.2, "terms": {"hard": 0.8, "soft": 0.4},
+"validation": {"top1": 88.1, "nll": 0.41}, "seconds": 0.1}`
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypedDict, cast
+
+SCHEMA = 1
+
+ROLES = ("teacher", "student", "control")
+
+Headline = Literal["last", "val_best"]
+"""Whose weights the figures are about: of the last epoch, or of the epoch best on validation."""
+
+
+class Scores(TypedDict, total=False):
+    """One model on one part: n images; top1, top5, ece, ece_calibrated in percent; nll in nats;
+    `temperature`, fitted on validation, is what `ece_calibrated` divides the logits by."""
+
+    n: int
+    top1: float
+    top5: float
+    nll: float
+    ece: float
+    temperature: float
+    ece_calibrated: float
+
+
+class Parts(TypedDict, total=False):
+    """The figures of one headline, by part."""
+
+    validation: Scores
+    test: Scores
+
+
+class Latency(TypedDict):
+    """Milliseconds per batch on a device; images_per_s at the median; n samples."""
+
+    device: str
+    mode: Literal["eager", "graph", "compiled"]
+    threads: int
+    batch: int
+    p50_ms: float
+    p95_ms: float
+    images_per_s: float
+    n: int
+
+
+class Model(TypedDict, total=False):
+    """One role. `bytes` of its weights; train_seconds of the training that made it, in whichever run that
+    was."""
+
+    name: str
+    params: int
+    macs: int
+    bytes: int
+    source: Literal["trained", "cache", "checkpoint", "pretrained"]
+    epochs: int
+    train_seconds: float
+    last: Parts
+    val_best: Parts
+    latency: list[Latency]
+
+
+class Dataset(TypedDict, total=False):
+    """name; how many classes; images of each part; image_shape (C, H, W); labelled: how many training images
+    carry labels, absent where all do."""
+
+    name: str
+    classes: int
+    train: int
+    labelled: int
+    validation: int
+    test: int
+    image_shape: list[int]
+
+
+class Seeds(TypedDict, total=False):
+    """run: student and control; teacher; label: which images carry labels; split: which image is in which
+    part."""
+
+    run: int
+    teacher: int
+    label: int
+    split: int
+
+
+class TeacherUse(TypedDict, total=False):
+    """How the teacher was asked: live, ahead or tabled; images answered, and saved by a table."""
+
+    plan: str
+    forwards: int
+    forwards_saved: int
+
+
+class Distillation(TypedDict, total=False):
+    """terms: the weight of each term, a number or a schedule as text. unlabelled: training images without
+    a label that the student learned from, absent where there were none."""
+
+    method: str
+    temperature: float | str
+    alpha: float | str
+    terms: dict[str, float | str]
+    teacher: TeacherUse
+    unlabelled: int
+
+
+class Speedup(TypedDict, total=False):
+    """Teacher's p50 over student's; see `kdrun.evaluation.latency.speedup` for what is significant."""
+
+    device: str
+    mode: str
+    batch: int
+    ratio: float
+    significant: bool
+
+
+class Comparison(TypedDict, total=False):
+    """Student against control (gain in points with its 95 % interval, McNemar's mid-p, verdict) and
+    against teacher (agreement in percent, KL in nats, speed; compression: the teacher's parameters over
+    the student's); gap_closed is (student - control) / (teacher - control)."""
+
+    gain_top1: float
+    gain_interval: list[float]
+    mcnemar_p: float
+    verdict: Literal["better", "worse", "no measurable difference"]
+    gap_closed: float
+    agreement: float
+    kl_teacher_student: float
+    speedup: list[Speedup]
+    compression: float
+
+
+class Environment(TypedDict, total=False):
+    """What the run ran on."""
+
+    python: str
+    torch: str
+    torchvision: str
+    device: str
+    cpu: str
+    threads: int
+    precision: str
+    platform: str
+
+
+class Report(TypedDict, total=False):
+    """The content of report.json. `command` is what was typed, `created` a time in ISO 8601, `equation`
+    one line."""
+
+    schema: int
+    kdrun: str
+    label: str
+    fingerprint: str
+    created: str
+    command: str
+    config: dict[str, Any]
+    equation: str
+    dataset: Dataset
+    seeds: Seeds
+    headline: Headline
+    models: dict[str, Model]
+    distillation: Distillation
+    comparison: Comparison
+    environment: Environment
+
+
+REQUIRED = ("schema", "kdrun", "label", "headline", "dataset", "seeds", "models")
+"""Without these nothing can be drawn."""
+
+
+def build(**fields: Any) -> Report:
+    """A report from its fields (the keys of `Report`, `schema` apart), ready to be written as JSON.
+
+    At any depth, what is None, NaN or infinite and what is an empty dict or list is left out, so that a
+    caller may pass on what it does not have; only `config` stays as it is. Raises ValueError for what
+    `problems` finds.
+    """
+    config = {"config": fields.pop("config")} if "config" in fields else {}
+    report = {"schema": SCHEMA} | _present(fields) | config
+    found = problems(report)
+    if found:
+        raise ValueError("; ".join(found))
+    return cast(Report, report)
+
+
+def problems(report: object) -> list[str]:
+    """What is wrong with a report as read from JSON, one phrase each; nothing where it can be drawn.
+
+    Unknown keys are allowed: a newer version may add some without changing the schema.
+    """
+    if not isinstance(report, Mapping):
+        return ["is not an object"]
+    if report.get("schema") != SCHEMA:
+        return [f"has schema {report.get('schema')}, not {SCHEMA}"]
+    found = [f"lacks {key}" for key in REQUIRED if key not in report]
+    found += [
+        f"{key} is not an object" for key in ("dataset", "seeds", "models") if not _is_object(report, key)
+    ]
+    if found:
+        return found
+    if report["headline"] not in ("last", "val_best"):
+        found.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
+    models = report["models"]
+    found += [f"models.{role} is no role" for role in models if role not in ROLES]
+    found += [] if "student" in models else ["lacks models.student"]
+    return found + list(_wrong_figures(report))
+
+
+def parts(report: Report, role: str) -> Parts:
+    """The figures of a role under the headline, by part; a checkpoint or pretrained model has one state
+    only, which then counts whatever the headline is. Empty where there are none."""
+    model = report["models"].get(role, Model())
+    chosen = model.get(report["headline"])
+    if chosen is None and model.get("source") in ("checkpoint", "pretrained"):
+        chosen = model.get("last", model.get("val_best"))
+    return chosen if chosen is not None else Parts()
+
+
+def top1(report: Report, role: str, part: Literal["validation", "test"]) -> float | None:
+    """Percent right of a role on a part under the headline, None where it was not measured."""
+    return parts(report, role).get(part, Scores()).get("top1")
+
+
+def _is_object(report: Mapping[str, Any], key: str) -> bool:
+    return isinstance(report.get(key, {}), Mapping)
+
+
+def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:
+    """Figures outside of what they can be: a fraction that was taken for a percentage is the likeliest
+    mistake."""
+    percents = ("top1", "top5", "ece", "ece_calibrated", "agreement")
+    for path, value in _numbers({key: value for key, value in report.items() if key != "config"}):
+        name = path.rpartition(".")[2]
+        if not math.isfinite(value):
+            yield f"{path} is {value}"
+        elif name in percents and not 0 <= value <= 100:
+            yield f"{path} is {value}, not a percentage"
+        elif name in ("p50_ms", "p95_ms", "params", "n") and value < 0:
+            yield f"{path} is {value}"
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _numbers(inner, f"{path}[{position}]")
+
+
+def _present(value: Any) -> Any:
+    """The same without what is absent; containers that become empty go too."""
+    if isinstance(value, Mapping):
+        kept = {key: _present(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in kept.items() if not _absent(inner)}
+    if isinstance(value, (list, tuple)):
+        return [inner for inner in map(_present, value) if not _absent(inner)]
+    return value
+
+
+def _absent(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return value is None or (isinstance(value, (Mapping, list)) and not value)

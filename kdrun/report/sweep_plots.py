@@ -1,0 +1,160 @@
+"""Pictures of a sweep: heatmap.png for two swept numbers, lines.png for one (seeds apart)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdrun.report import sweeps
+from kdrun.report.plots import COLOURS, dress, fade, new_figure, save
+from kdrun.report.sweep_table import FAILED, spread_text, title
+from kdrun.report.sweeps import Job, Part, Setting, What
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKED = "framed: best student on validation (thick), or at most one standard error below it"
+"""How a heatmap says which settings nobody can tell apart."""
+
+
+def numeric(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """The swept keys where all their values are numbers, else nothing: what a plot can have as axes."""
+    found, keys = sweeps.settings(jobs), sweeps.swept(jobs)
+    words = any(sweeps.number(setting.values[key]) is None for setting in found for key in keys)
+    return () if words else keys
+
+
+def heatmap(path: Path, jobs: Sequence[Job]) -> None:
+    """The gain over the control (without controls: the student's accuracy) by two swept numbers, as a grid
+    of cells with mean and std; on validation where there is such a part, which the title says. Raises
+    ValueError for other sweeps."""
+    keys = numeric(jobs)
+    if len(keys) != 2:
+        raise ValueError("a heatmap needs exactly two swept numbers")
+    found, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
+    what = sweeps.shown_figure(jobs, part)
+    rows, columns = (sweeps.values_of(found, key) for key in keys)
+    figure = new_figure(max(1.25 * len(columns) + 2.2, 6.4), max(0.62 * len(rows) + 1.9, 3.4))
+    axes = figure.add_subplot()
+    at = [(rows.index(_name(s, keys[0])), columns.index(_name(s, keys[1]))) for s in found]
+    _paint(axes, found, at, (len(rows), len(columns)), what, part)
+    if _frame(axes, found, at):
+        figure.supxlabel(MARKED, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel(keys[1])
+    axes.set_ylabel(keys[0])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title("\n".join(title(found, part, what)), fontsize=10, loc="left")
+    save(figure, path)
+
+
+def lines(path: Path, jobs: Sequence[Job]) -> None:
+    """Student, control and teacher over one swept number: means, with bars of one std; on validation where
+    there is such a part, which the title says. Raises ValueError for other sweeps."""
+    keys = numeric(jobs)
+    if len(keys) != 1:
+        raise ValueError("lines need exactly one swept number")
+    found, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    places = [sweeps.number(setting.values[keys[0]]) or 0.0 for setting in found]
+    for role in ("teacher", "student", "control"):
+        _curve(axes, role, places, found, part)
+    _mark_chosen(axes, places, found, part)
+    if min(places) > 0 and max(places) >= 8 * min(places):
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.set_ylabel("top-1, %")
+    over = sweeps.repeats(found)
+    mean = over if over == "one seed" else f"mean and std of {over}"
+    dress(axes, f"top-1 on {part}, {mean}", keys[0])
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    save(figure, path)
+
+
+def _paint(
+    axes: Axes,
+    found: Sequence[Setting],
+    at: Sequence[tuple[int, int]],
+    shape: tuple[int, int],
+    what: What,
+    part: Part,
+) -> None:
+    spreads = [sweeps.spread(setting, what, part) for setting in found]
+    means = np.full(shape, np.nan)
+    for place, spread in zip(at, spreads, strict=True):
+        means[place] = np.nan if spread is None else spread.mean
+    if what == "gain":  # white is no gain, blue a gain, orange a loss
+        bound = 1.4 * np.nanmax(np.abs(means), initial=0.1)
+        axes.imshow(
+            means, cmap=fade(COLOURS["control"], COLOURS["student"]), vmin=-bound, vmax=bound, aspect="auto"
+        )
+    else:
+        axes.imshow(means, cmap=fade(COLOURS["student"]), aspect="auto", alpha=0.6)
+    axes.set_facecolor("#eeeeee")
+    for (row, column), spread in zip(at, spreads, strict=True):
+        axes.text(
+            column, row, FAILED if spread is None else spread_text(spread, what), ha="center", va="center"
+        )
+
+
+def _frame(axes: Axes, found: Sequence[Setting], at: Sequence[tuple[int, int]]) -> bool:
+    """Frames what the choice marks; whether there was anything to mark."""
+    from matplotlib.patches import Rectangle
+
+    chosen = sweeps.choice(found)
+    if chosen is None:
+        return False
+    for position in chosen.within:
+        row, column = at[position]
+        width = 3.0 if position == chosen.best else 1.4
+        corner = (column - 0.46, row - 0.44)
+        axes.add_patch(Rectangle(corner, 0.92, 0.88, fill=False, edgecolor="black", linewidth=width))
+    return True
+
+
+def _curve(axes: Axes, role: What, places: Sequence[float], found: Sequence[Setting], part: Part) -> None:
+    points = [
+        (x, s) for x, setting in zip(places, found, strict=True) if (s := sweeps.spread(setting, role, part))
+    ]
+    if not points:
+        return
+    axes.errorbar(
+        [x for x, _ in points],
+        [spread.mean for _, spread in points],
+        yerr=[spread.std or 0.0 for _, spread in points],
+        color=COLOURS[role],
+        label=role,
+        linewidth=1.6,
+        capsize=3,
+        marker="o",
+        markersize=4,
+    )
+
+
+def _mark_chosen(axes: Axes, places: Sequence[float], found: Sequence[Setting], part: Part) -> None:
+    chosen = sweeps.choice(found)
+    if chosen is None:
+        return
+    marked = sorted(chosen.within)
+    means = [spread.mean for i in marked if (spread := sweeps.spread(found[i], "student", part))]
+    axes.plot(
+        [places[i] for i in marked],
+        means,
+        marker="o",
+        markersize=11,
+        markerfacecolor="none",
+        markeredgecolor="black",
+        linestyle="none",
+        label="best, or within the noise of it",
+    )
+
+
+def _name(setting: Setting, key: str) -> str:
+    return sweeps.value_name(setting.values[key])

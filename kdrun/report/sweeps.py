@@ -1,0 +1,225 @@
+"""The jobs of a sweep, grouped into settings: means over seeds, and what may be said about the best of them.
+
+A job is `{"overrides": {key: value}, "report": report or None, "error": message or None, "folder": run
+folder}`. Jobs that differ only in REPEATS are one setting. The best setting is chosen on validation, never on
+test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any, Literal, NamedTuple
+
+from kdrun.report.schema import Report, Scores, parts, top1
+
+REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "dataset.split")
+"""Keys that make another sample of the same setting, not another setting."""
+
+Job = Mapping[str, Any]
+Part = Literal["validation", "test"]
+What = Literal["gain", "student", "control", "teacher"]
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation (None for a single value) of n values."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+class Setting(NamedTuple):
+    """What the jobs of one setting share (values by swept key), and the jobs, finished or failed."""
+
+    values: dict[str, Any]
+    jobs: tuple[Job, ...]
+
+
+class Choice(NamedTuple):
+    """Positions among the settings: the best on validation, and all that are within the noise of it (the best
+    too).
+
+    images: of the validation part.
+    """
+
+    best: int
+    within: frozenset[int]
+    images: int
+
+
+def swept(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """The keys that tell settings apart: not REPEATS, and with more than one value among the jobs."""
+    keys = dict.fromkeys(key for job in jobs for key in job["overrides"] if key not in REPEATS)
+    return tuple(key for key in keys if len({_name(job, key) for job in jobs}) > 1)
+
+
+def settings(jobs: Sequence[Job]) -> list[Setting]:
+    """The settings in order: by the first swept key, then the second...; numbers by size, words as they came."""
+    keys = swept(jobs)
+    groups: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(tuple(_name(job, key) for key in keys), []).append(job)
+    found = [
+        Setting({key: group[0]["overrides"].get(key) for key in keys}, tuple(group))
+        for group in groups.values()
+    ]
+    order = {key: values_of(found, key) for key in keys}
+    return sorted(found, key=lambda s: [order[key].index(value_name(s.values[key])) for key in keys])
+
+
+def values_of(found: Sequence[Setting], key: str) -> list[str]:
+    """The values of a swept key as text, each once: by size where all are numbers, else in order of
+    appearance."""
+    values = {value_name(setting.values[key]): setting.values[key] for setting in found}
+    sizes = {name: number(value) for name, value in values.items()}
+    if any(size is None for size in sizes.values()):
+        return list(values)
+    return sorted(values, key=lambda name: sizes[name] or 0.0)
+
+
+def number(value: Any) -> float | None:
+    """A swept value as a number, also from text such as `0.5`; None for words, booleans and structures."""
+    if isinstance(value, (bool, list, dict)) or value is None:
+        return None
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def value_name(value: Any) -> str:
+    """A swept value as text; `2`, `2.0` and `"2"` are one value."""
+    size = number(value)
+    return f"{size:g}" if size is not None else "null" if value is None else str(value)
+
+
+def key_name(key: str) -> str:
+    """A key as it heads a column: its last two parts, `student.lr` for `recipe.student.lr`."""
+    return ".".join(key.split(".")[-2:])
+
+
+def figure(report: Report | None, what: What, part: Part) -> float | None:
+    """Top-1 of a role on a part in percent, or the student's gain over the control in points; None where
+    there is none."""
+    if report is None:
+        return None
+    if what != "gain":
+        return top1(report, what, part)
+    student, control = top1(report, "student", part), top1(report, "control", part)
+    return None if student is None or control is None else student - control
+
+
+def spread(setting: Setting, what: What, part: Part) -> Spread | None:
+    """The figure of a setting over its finished jobs; None where no job has it."""
+    return spread_of(
+        [value for job in setting.jobs if (value := figure(job["report"], what, part)) is not None]
+    )
+
+
+def spread_of(values: Sequence[float]) -> Spread | None:
+    """Mean and sample standard deviation of values; None of none."""
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values)) if values else None
+
+
+def shown_part(jobs: Sequence[Job]) -> Part:
+    """Validation where some student was measured there, else test."""
+    on_validation = (figure(job["report"], "student", "validation") for job in jobs)
+    return "validation" if any(value is not None for value in on_validation) else "test"
+
+
+def shown_figure(jobs: Sequence[Job], part: Part) -> What:
+    """The gain over the control where there are controls, else the student's accuracy."""
+    return "gain" if any(figure(job["report"], "gain", part) is not None for job in jobs) else "student"
+
+
+def choice(found: Sequence[Setting]) -> Choice | None:
+    """The best setting by the student's mean accuracy on validation, and those within the noise of it.
+
+    Within the noise: its mean is lower by at most one standard error of the difference (the
+    one-standard-error rule of Breiman et al. 1984). That error has two parts, added as squares: of the
+    differences to the best, paired by seed, std / sqrt(n); and of the validation part itself, sqrt(p (1 - p)
+    / images) of the best. Only settings with as many finished jobs as any other are compared. None without a
+    validation part, or with fewer than two settings.
+    """
+    accuracy = [_by_repeat(setting) for setting in found]
+    most = max(map(len, accuracy), default=0)
+    complete = [i for i, values in enumerate(accuracy) if len(values) == most]
+    images = _validation_images(found)
+    if not most or len(found) < 2 or not images:
+        return None
+    best = max(complete, key=lambda i: fmean(accuracy[i].values()))
+    share = fmean(accuracy[best].values()) / 100
+    sampling = 100 * math.sqrt(share * (1 - share) / images)
+    within = frozenset(i for i in complete if _behind(accuracy[best], accuracy[i], sampling))
+    return Choice(best, within | {best}, images)
+
+
+def shared_control(found: Sequence[Setting], part: Part) -> Spread | None:
+    """The control's accuracy over seeds where every setting has the same control for a seed; None where
+    they differ."""
+    by_repeat: dict[tuple[str, ...], float] = {}
+    for job in (job for setting in found for job in setting.jobs):
+        value = figure(job["report"], "control", part)
+        if value is not None and by_repeat.setdefault(_repeat(job), value) != value:
+            return None
+    return spread_of(list(by_repeat.values()))
+
+
+def one_teacher(found: Sequence[Setting]) -> bool:
+    """Whether some setting has several finished jobs and in each of these one teacher served them all."""
+    several = [[job for job in setting.jobs if job["report"] is not None] for setting in found]
+    several = [jobs for jobs in several if len(jobs) > 1]
+    return bool(several) and all(len({_teacher(job["report"]) for job in jobs}) == 1 for jobs in several)
+
+
+def repeats(found: Sequence[Setting]) -> str:
+    """`3 seeds`, `up to 3 seeds`, `6 repeats (dataset.split, seed)`, `one seed`: what means are over."""
+    jobs = [job for setting in found for job in setting.jobs]
+    keys = [key for key in REPEATS if len({_name(job, key) for job in jobs}) > 1]
+    counts = [sum(job["report"] is not None for job in setting.jobs) for setting in found]
+    most = max(counts, default=0)
+    if most <= 1:
+        return "one seed"
+    noun = (
+        "seeds"
+        if all(key.endswith("seed") and "label" not in key for key in keys)
+        else f"repeats ({', '.join(keys)})"
+    )
+    return f"{'up to ' if min(counts) < most else ''}{most} {noun}"
+
+
+def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: float) -> bool:
+    """Whether `other` is behind by no more than one standard error; accuracies by repeat."""
+    differences = [best[key] - other[key] for key in best if key in other]
+    if not differences:
+        return False
+    seeds = stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return fmean(differences) <= math.hypot(seeds, sampling)
+
+
+def _by_repeat(setting: Setting) -> dict[tuple[str, ...], float]:
+    found = {_repeat(job): figure(job["report"], "student", "validation") for job in setting.jobs}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _repeat(job: Job) -> tuple[str, ...]:
+    return tuple(_name(job, key) for key in REPEATS)
+
+
+def _name(job: Job, key: str) -> str:
+    return value_name(job["overrides"].get(key))
+
+
+def _teacher(report: Report) -> tuple[Any, ...]:
+    """What a teacher of a setting depends on beside the setting."""
+    return tuple(report["seeds"].get(key) for key in ("teacher", "label", "split"))
+
+
+def _validation_images(found: Sequence[Setting]) -> int:
+    reports = (job["report"] for setting in found for job in setting.jobs if job["report"] is not None)
+    return max(
+        (parts(report, "student").get("validation", Scores()).get("n", 0) for report in reports), default=0
+    )

@@ -1,0 +1,112 @@
+"""The verdict of a run in words: what may be claimed, how sure it is, and what it is not about."""
+
+from __future__ import annotations
+
+from kdrun.report.figures import percent, plural, signed, times
+from kdrun.report.schema import Report, Speedup, top1
+
+
+def verdict(report: Report) -> str:
+    """One or two sentences: the gain over the control with its interval, then size and (if significant)
+    speed."""
+    return " ".join(part for part in (_gain(report), _cost(report)) if part)
+
+
+def gain(report: Report) -> str:
+    """`+3.9 points (95 % interval +2.1 to +5.6)`, or nothing without a control."""
+    comparison = report.get("comparison", {})
+    if "gain_top1" not in comparison:
+        return ""
+    digits = _digits(report)
+    text = f"{signed(comparison['gain_top1'], digits)} points"
+    if "gain_interval" in comparison:
+        low, high = comparison["gain_interval"]
+        text += f" (95 % interval {signed(low, digits)} to {signed(high, digits)})"
+    return text
+
+
+def _gain(report: Report) -> str:
+    comparison = report.get("comparison", {})
+    if "gain_top1" not in comparison or "verdict" not in comparison:
+        return _without_control(report)
+    digits, points = _digits(report), comparison["gain_top1"]
+    size = percent(abs(points), digits)
+    claim = {
+        "better": f"The distilled student beats its control by {size} points",
+        "worse": f"The distilled student loses to its control by {size} points",
+        "no measurable difference": f"No measurable difference: the distilled student {_near(points, size)}",
+    }[comparison["verdict"]]
+    return f"{claim} ({_how_sure(report)}){_unlabelled(report)}."
+
+
+def _near(points: float, size: str) -> str:
+    if not size.strip("0."):
+        return "scores the same as its control"
+    return f"is {size} points {'above' if points > 0 else 'below'} its control"
+
+
+def _how_sure(report: Report) -> str:
+    comparison, digits = report.get("comparison", {}), _digits(report)
+    said = []
+    if "gain_interval" in comparison:
+        low, high = comparison["gain_interval"]
+        said.append(f"95 % interval {signed(low, digits)} to {signed(high, digits)}")
+        # Only here do interval and test disagree; without the p the sentence would contradict itself.
+        if comparison.get("verdict") == "no measurable difference" and not low <= 0 <= high:
+            said.append(f"yet p = {comparison.get('mcnemar_p', 1):.2f} with so few images told apart")
+    return ", ".join([*said, "one seed"])
+
+
+def _digits(report: Report) -> int:
+    """One digit, or two where one would round an edge of the interval to a bare zero."""
+    interval = report.get("comparison", {}).get("gain_interval", [])
+    return 2 if any(edge and not signed(edge).strip("0.") for edge in interval) else 1
+
+
+def _unlabelled(report: Report) -> str:
+    unlabelled = report.get("distillation", {}).get("unlabelled")
+    return f", with the help of {plural(unlabelled, 'unlabelled image')}" if unlabelled else ""
+
+
+def _without_control(report: Report) -> str:
+    scored = [
+        f"the {role} scores {percent(value)} %"
+        for role in ("student", "teacher")
+        if (value := top1(report, role, "test")) is not None
+    ]
+    figures = f": {', '.join(scored)} on test, one seed" if scored else ""
+    return f"There is no control, so nothing is claimed about a gain from distillation{figures}."
+
+
+def _cost(report: Report) -> str:
+    size, speed = _size(report), _speed(report)
+    if size and speed:
+        return f"It has {size} and {speed}."
+    return f"It has {size}." if size else f"It {speed}." if speed else ""
+
+
+def _size(report: Report) -> str:
+    compression = report.get("comparison", {}).get("compression")
+    if compression is None or 0.95 < compression < 1.05:
+        return "as many parameters as the teacher" if compression else ""
+    if compression > 1:
+        return f"{times(compression)} fewer parameters than the teacher"
+    return f"{times(1 / compression)} the teacher's parameters"
+
+
+def _speed(report: Report) -> str:
+    """At the smallest batch of the first device, and only if it is more than noise."""
+    rows = report.get("comparison", {}).get("speedup", [])
+    if not rows:
+        return ""
+    chosen = min((row for row in rows if row["device"] == rows[0]["device"]), key=_batch)
+    if not chosen.get("significant"):
+        return ""
+    ratio, where = chosen["ratio"], f"at batch {chosen['batch']} on {chosen['device']}"
+    if ratio > 1:
+        return f"answers {times(ratio)} as fast {where}"
+    return f"takes {times(1 / ratio)} as long {where}"
+
+
+def _batch(row: Speedup) -> int:
+    return row["batch"]

@@ -1,0 +1,1 @@
+"""The three stages: teacher, student, evaluate. `pipeline.execute` says what will happen, then does it."""

@@ -1,0 +1,253 @@
+"""The third stage: every model on validation and test data, cost, latency, comparison; then the report and
+its pictures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdrun import __version__
+from kdrun.artefacts import fingerprint, locked, write_json, write_text
+from kdrun.evaluation import accuracy, compare, cost, latency
+from kdrun.report import markdown, plots, table
+from kdrun.report.read import read
+from kdrun.report.schema import Report, build
+from kdrun.stages.assemble import Assembly
+from kdrun.stages.images import plain_batches
+from kdrun.stages.machine import environment
+from kdrun.stages.says import latency_threads
+from kdrun.stages.trained import Trained, finished, load_trained
+from kdrun.stages.weights import save_weights
+from kdrun.training.journal import as_lines, read_metrics
+from kdrun.training.progress import Screen
+
+Logits = dict[str, dict[str, dict[str, Tensor]]]
+"""By role, weights (`last`, `val_best`) and part (`validation`, `test`): (N, K) float32 on the CPU."""
+
+
+def is_current(assembly: Assembly) -> bool:
+    """Whether the run's report is there, of these very models and with all that is asked for."""
+    folder = assembly.student.folder
+    if assembly.run.fresh or not (folder / "report.json").exists():
+        return False
+    if any(finished(t, False) is None for t in assembly.trainings() if _was_trained(assembly, t.role)):
+        return False
+    return bool(read(folder)["fingerprint"] == _inputs(assembly))
+
+
+def evaluate(assembly: Assembly, models: Mapping[str, Trained], command: str, shown: Screen) -> None:
+    """Evaluates what is there (a teacher or a control may be missing), writes the report, shows it."""
+    folder = assembly.student.folder
+    with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
+        said = {role: _predictions(assembly, trained) for role, trained in models.items()}
+        content = _report(assembly, models, said, command)
+        _save_student(assembly, models["student"])
+        rows = [
+            row for trained in models.values() if trained.metrics for row in read_metrics(trained.metrics)
+        ]
+        kept = [row for row in rows if row["stage"] in models]
+        write_text(folder / "metrics.jsonl", as_lines(kept))
+        write_text(folder / "config.yaml", _config_text(assembly))
+        plots.curves(folder / "curves.png", kept)
+        labels = assembly.data.test.labels
+        matrices = {role: accuracy.confusion_matrix(s, labels).numpy() for role, s in _test(assembly, said).items()}
+        plots.confusion(folder / "confusion.png", matrices, assembly.data.classes)
+        write_text(folder / "report.md", markdown.markdown(content))
+        write_json(folder / "report.json", content)
+    show(assembly, shown)
+
+
+def show(assembly: Assembly, shown: Screen, note: str = "") -> None:
+    """The paths, the table, the verdict: the last thing on the screen."""
+    folder = assembly.student.folder
+    content = read(folder)
+    names = ("report.md", "report.json", "curves.png", "confusion.png", "student.safetensors")
+    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n")
+    shown.show(table.render(content))
+
+
+def _predictions(assembly: Assembly, trained: Trained) -> dict[str, dict[str, Tensor]]:
+    """By weights and part. The test part is read here and nowhere else, after all training."""
+    data, device = assembly.data, assembly.place.device
+    parts = {"validation": data.validation, "test": data.test}
+    found: dict[str, dict[str, Tensor]] = {}
+    for which in trained.weights or ("last",):
+        model = load_trained(assembly, trained, which)
+        found[which] = {
+            name: accuracy.logits_of(model, plain_batches(part, data, device)())
+            for name, part in parts.items()
+            if len(part.labels)
+        }
+    return found
+
+
+def _report(
+    assembly: Assembly, models: Mapping[str, Trained], said: Logits | Mapping[str, Any], command: str
+) -> Report:
+    run, data = assembly.run, assembly.data
+    networks = {role: load_trained(assembly, t, assembly.headline) for role, t in models.items()}
+    threads = latency_threads(assembly)
+    times = _latency(assembly, networks, threads) if run.evaluation.latency else {}
+    described = {role: _model(assembly, models[role], networks[role], said[role]) for role in models}
+    for role, rows in times.items():
+        described[role]["latency"] = rows
+    labelled = int((data.train.labels >= 0).sum())
+    return build(
+        kdrun=__version__,
+        label=assembly.student.folder.name.rpartition("-")[0],
+        fingerprint=_inputs(assembly),
+        created=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        command=command,
+        config=_config(assembly),
+        equation=assembly.equation,
+        dataset={
+            "name": data.name,
+            "classes": len(data.classes),
+            "train": len(data.train.labels),
+            "labelled": labelled if labelled < len(data.train.labels) else None,
+            "validation": len(data.validation.labels),
+            "test": len(data.test.labels),
+            "image_shape": list(assembly.image_shape),
+        },
+        seeds={
+            "run": run.seed,
+            "teacher": assembly.teacher.seed,
+            "label": run.dataset["label_seed"],
+            "split": run.dataset["split"],
+        },
+        headline=assembly.headline,
+        models=described,
+        distillation=_distillation(assembly, models["student"]),
+        comparison=_comparison(assembly, networks, said, times),
+        environment=environment(assembly.place, threads),
+    )
+
+
+def _model(
+    assembly: Assembly, trained: Trained, network: nn.Module, said: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Any]:
+    data, record = assembly.data, trained.record
+    labels = {"validation": data.validation.labels, "test": data.test.labels}
+    node = assembly.run.teacher if trained.role == "teacher" else assembly.run.student
+    found = {"name": node.name, "source": trained.source} | cost.cost(network, assembly.image_shape)
+    found |= {
+        name: record[name]
+        for name in ("epochs", "best_epoch", "train_seconds")
+        if record.get(name) is not None
+    }
+    for which, parts in said.items():
+        validation = parts.get("validation")
+        fitted = (
+            accuracy.fit_temperature(validation, labels["validation"]) if validation is not None else None
+        )
+        found[which] = {name: accuracy.scores(logits, labels[name], fitted) for name, logits in parts.items()}
+    return found
+
+
+def _test(assembly: Assembly, said: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
+    """By role, what the headline's weights say about the test part."""
+    return {role: parts.get(assembly.headline, parts["last"])["test"] for role, parts in said.items()}
+
+
+def _comparison(
+    assembly: Assembly,
+    networks: Mapping[str, nn.Module],
+    said: Mapping[str, Mapping[str, Mapping[str, Tensor]]],
+    times: Mapping[str, list[dict[str, Any]]],
+) -> dict[str, Any]:
+    test = _test(assembly, said)
+    found = compare.compare(
+        test["student"], assembly.data.test.labels, teacher=test.get("teacher"), control=test.get("control")
+    )
+    if speeds := latency.speedup(times):
+        found["speedup"] = speeds
+    if "teacher" in networks:
+        found["compression"] = cost.params(networks["teacher"]) / cost.params(networks["student"])
+    return found
+
+
+def _distillation(assembly: Assembly, student: Trained) -> dict[str, Any]:
+    run = assembly.run
+    terms = {name: term.get("weight", 1.0) for name, term in run.loss.items()}
+    found: dict[str, Any] = {"method": run.method, "terms": terms}
+    found |= {name: value for name in ("temperature", "alpha") if (value := getattr(run, name)) is not None}
+    found["unlabelled"] = int((assembly.data.train.labels[assembly.student.rows] < 0).sum()) or None
+    if assembly.uses_teacher:
+        found["teacher"] = {"plan": "live", "forwards": student.record.get("teacher_forwards", 0)}
+    return found
+
+
+def _latency(
+    assembly: Assembly, networks: Mapping[str, nn.Module], threads: int
+) -> dict[str, list[dict[str, Any]]]:
+    settings, kind = assembly.run.evaluation, assembly.place.device.type
+    found: dict[str, list[dict[str, Any]]] = {role: [] for role in networks}
+    for device in dict.fromkeys(("cpu", kind)):
+        measured = latency.measure(
+            networks,
+            assembly.image_shape,
+            settings.batches,
+            device=device,
+            threads=threads,
+            samples=settings.samples,
+            seconds=settings.seconds,
+        )
+        for role, rows in measured.items():
+            found[role] += rows
+    return found
+
+
+def _save_student(assembly: Assembly, student: Trained) -> None:
+    """The headline's weights under the model's own names, with all that is needed to use them in the file's
+    metadata.
+    """
+    data, run = assembly.data, assembly.run
+    model = load_trained(assembly, student, assembly.headline)
+    metadata = {
+        "kdrun": __version__,
+        "model": {"name": run.student.name, "family": run.student.family, "args": dict(run.student.args)},
+        "stem": run.student.stem,
+        "classes": list(data.classes),
+        "image_shape": list(assembly.image_shape),
+        "input_size": assembly.built["student"].image_size,
+        "normalisation": {"white": data.white, "mean": list(data.mean), "std": list(data.std)},
+        "preprocessing": "float(pixel) / white, minus mean, divided by std, per channel",
+        "weights": assembly.headline,
+        "run": assembly.student.fingerprint,
+    }
+    save_weights(assembly.student.folder / "student.safetensors", model.state_dict(), metadata)
+
+
+def _inputs(assembly: Assembly) -> str:
+    """What a report depends on besides the code: the models, what is measured, on which kind of device."""
+    return fingerprint(
+        {
+            "models": {t.role: t.fingerprint for t in assembly.trainings()},
+            "headline": assembly.headline,
+            "evaluation": dataclasses.asdict(assembly.run.evaluation),
+            "device": assembly.place.device.type,
+        }
+    )
+
+
+def _config(assembly: Assembly) -> dict[str, Any]:
+    return dataclasses.asdict(assembly.run)
+
+
+def _config_text(assembly: Assembly) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(_config(assembly)))
+
+
+def _was_trained(assembly: Assembly, role: str) -> bool:
+    from kdrun.stages.assemble import is_loaded
+
+    if role == "student":
+        return "student" in assembly.run.stages or not assembly.run.student.checkpoint
+    return role != "teacher" or not is_loaded(assembly.run.teacher, assembly.built["teacher"])

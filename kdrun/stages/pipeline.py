@@ -1,0 +1,140 @@
+"""One run: everything is checked, then said, then done. A finished run is shown again, an unfinished one
+continued.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from pathlib import Path
+
+from rich.console import Console
+
+from kdrun import artefacts
+from kdrun.config.schema import Run
+from kdrun.errors import KdrunError
+from kdrun.stages.assemble import Assembly, Training, assemble, is_loaded
+from kdrun.stages.evaluate import evaluate, is_current, show
+from kdrun.stages.says import header, intent
+from kdrun.stages.trained import Trained, finished, obtain
+from kdrun.training.checkpoint import read_state
+from kdrun.training.progress import Screen, screen
+
+
+def execute(run: Run, command: str, console: Console | None = None) -> Path:
+    """Does the stages of a run that are not done yet. Returns the folder of the run (of the teacher, if that
+    is all).
+
+    command: as typed, for the record. Raises KdrunError; its `while_running` says whether a training had
+    begun.
+    """
+    shown = screen(console or Console())
+    assembly = assemble(run)
+    folder = assembly.teacher.folder if run.stages == ["teacher"] else assembly.student.folder
+    _check_startable(assembly)
+    shown.say(header(assembly))
+    if "evaluate" in run.stages and is_current(assembly):
+        show(assembly, shown, "finished earlier; fresh=true starts over")
+        return folder
+    shown.say(intent(assembly, folder))
+    _writable(folder)
+    try:
+        _run(assembly, folder, command, shown)
+    except Exception as error:
+        _leave(folder, error)
+        if isinstance(error, KdrunError):
+            error.while_running = True
+        raise
+    return folder
+
+
+def _run(assembly: Assembly, folder: Path, command: str, shown: Screen) -> None:
+    (folder / "error.txt").unlink(missing_ok=True)
+    stages = assembly.run.stages
+    teacher = _teacher(assembly, shown)
+    if stages == ["teacher"]:
+        shown.say(f"\n{folder}")
+        return
+    student = _student(assembly, teacher, shown)
+    control = None
+    if assembly.control is not None:
+        allowed = "student" in stages
+        if allowed or finished(assembly.control, fresh=False):
+            control = obtain(assembly.control, assembly, None, shown, allowed)
+    if "evaluate" in stages:
+        there = {"teacher": teacher, "student": student, "control": control}
+        evaluate(assembly, {role: model for role, model in there.items() if model}, command, shown)
+    else:
+        shown.say(f"\n{folder}")
+
+
+def _teacher(assembly: Assembly, shown: Screen) -> Trained | None:
+    """The teacher: loaded, found, or trained. None where it is not there and nothing that is to be done needs
+    it.
+    """
+    training = assembly.teacher
+    loaded = _loaded(assembly, training)
+    if loaded is not None:
+        return loaded
+    if "teacher" in assembly.run.stages:
+        return obtain(training, assembly, None, shown)
+    if finished(training, fresh=False):
+        return obtain(training, assembly, None, shown, allowed=False)
+    return None
+
+
+def _student(assembly: Assembly, teacher: Trained | None, shown: Screen) -> Trained:
+    training, node = assembly.student, assembly.run.student
+    if "student" not in assembly.run.stages and node.checkpoint:
+        return Trained("student", "checkpoint", {"last": Path(node.checkpoint).expanduser()}, {}, None)
+    return obtain(training, assembly, teacher, shown, allowed="student" in assembly.run.stages)
+
+
+def _loaded(assembly: Assembly, training: Training) -> Trained | None:
+    node = training.node
+    if not is_loaded(node, assembly.built["teacher"]):
+        return None
+    files = {"last": Path(node.checkpoint).expanduser()} if node.checkpoint else {}
+    return Trained("teacher", "checkpoint" if node.checkpoint else "pretrained", files, {}, None)
+
+
+def _check_startable(assembly: Assembly) -> None:
+    """Refuses what can be seen to fail: a stage whose input is not there, a checkpoint that does not fit."""
+    from kdrun.stages.trained import check_weights
+
+    run, stages = assembly.run, assembly.run.stages
+    for role in ("teacher", "student"):
+        node = getattr(run, role)
+        if node.checkpoint:
+            check_weights(assembly, role, node.checkpoint)
+    for training in assembly.trainings():
+        read_state(training.folder / "state.pt") if not run.fresh else None
+    if "student" in stages and assembly.uses_teacher and "teacher" not in stages:
+        ready = is_loaded(run.teacher, assembly.built["teacher"]) or finished(assembly.teacher, False)
+        if not ready:
+            raise _missing(assembly, assembly.teacher)
+    if stages == ["evaluate"] and not run.student.checkpoint and not finished(assembly.student, False):
+        raise _missing(assembly, assembly.student)
+
+
+def _missing(assembly: Assembly, training: Training) -> KdrunError:
+    asked = "[" + ",".join(assembly.run.stages) + "]"
+    problem = (
+        f"the {training.role} is not trained yet (no {training.mark}); add {training.role} to the stages"
+    )
+    return KdrunError("stages", asked, problem)
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        artefacts.write_text(folder / ".writable", "")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise KdrunError("outputs_dir", folder, f"cannot be written to ({error.strerror})") from error
+
+
+def _leave(folder: Path, error: Exception) -> None:
+    text = str(error) if isinstance(error, KdrunError) else "".join(traceback.format_exception(error))
+    with contextlib.suppress(OSError):  # the disk may be what failed; the error itself is raised
+        artefacts.write_text(folder / "error.txt", text + "\n")

@@ -1,0 +1,1 @@
+"""Training any model (teacher, student or control): one loop, `fit`, over one step."""

@@ -1,0 +1,66 @@
+"""The plan of an epoch: which rows, in which order, in which views. A function of (seed, epoch, row set)
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from kdrun.training.seeds import generator
+from kdrun.types import Rows
+
+
+class Drawing(Protocol):
+    """What a plan needs of views: `draw(generator, n)` gives n of them."""
+
+    def draw(self, generator: torch.Generator, n: int) -> Tensor: ...
+
+
+class RowSet(NamedTuple):
+    """What the epochs of a run are made of.
+
+    rows: (R,) int64, the training images that the run may see. length: rows of an epoch, repeats counted.
+    batch: rows of a step.
+    """
+
+    rows: Tensor
+    length: int
+    batch: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch. A last batch of one image is left out: batch normalisation needs two."""
+        whole, rest = divmod(self.length, self.batch)
+        return whole + (rest > 1 or not whole)
+
+
+class EpochPlan(NamedTuple):
+    """The rows of one epoch in order, on the device, and the number of rows of a step."""
+
+    rows: Rows
+    batch: int
+    steps: int
+
+    def batches(self, first: int = 0) -> Iterator[Rows]:
+        """The rows of each step, from step `first` on."""
+        for step in range(first, self.steps):
+            part = slice(step * self.batch, (step + 1) * self.batch)
+            yield Rows(self.rows.index[part], self.rows.view[part])
+
+
+def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: Drawing, device: torch.device) -> EpochPlan:
+    """Rows reshuffled, repeated as often as the epoch's length takes (each round in a new order), each in a
+    drawn view.
+    """
+    order = generator(seed, "order", epoch)
+    rounds = -(-row_set.length // len(row_set.rows))
+    index = torch.cat(
+        [row_set.rows[torch.randperm(len(row_set.rows), generator=order)] for _ in range(rounds)]
+    )
+    view = views.draw(generator(seed, "views", epoch), row_set.length)
+    rows = Rows(index[: row_set.length].to(device), view.to(device))
+    return EpochPlan(rows, row_set.batch, row_set.steps)

@@ -1,0 +1,158 @@
+"""What a person sees while a model trains: a bar in a terminal, plain lines in a log; the same numbers in
+both.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+
+class Screen(ABC):
+    """Says things, and shows one stage at a time between `begin` and `end`."""
+
+    @abstractmethod
+    def say(self, text: str = "") -> None:
+        """A line, or several."""
+
+    @abstractmethod
+    def show(self, content: RenderableType) -> None:
+        """A table, or anything else that rich can draw."""
+
+    @abstractmethod
+    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
+        """A training of so many epochs of so many steps starts, or goes on with `done` steps done."""
+
+    @abstractmethod
+    def steps(self, done: int) -> None:
+        """So many steps are done."""
+
+    @abstractmethod
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """An epoch is done: its row of metrics.jsonl."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """The training ended, or broke off."""
+
+
+def numbers(row: Mapping[str, Any]) -> str:
+    """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
+    parts = [f"{name} {_short(value)}" for name, value in row["terms"].items()]
+    if row["validation"]:
+        parts.append(f"val {row['validation']['top1']:.1f}")
+    return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """`0:05`, `12:31` or `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+
+
+class _Time(ProgressColumn):
+    """Time taken, then time left."""
+
+    def render(self, task: Task) -> Text:
+        text = clock(task.elapsed or 0)
+        if not task.finished and task.time_remaining is not None:
+            text += f" eta {clock(task.time_remaining)}"
+        return Text(text, style="dim")
+
+
+class Bars(Screen):
+    """One bar a stage, for terminals."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress: Progress | None = None
+        self.per_epoch = 1
+
+    def say(self, text: str = "") -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, content: RenderableType) -> None:
+        self.console.print(content)
+
+    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
+        self.per_epoch = steps
+        self.progress = Progress(
+            TextColumn("{task.description:8}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[epochs]:>7}"),
+            TextColumn("{task.fields[numbers]}"),
+            _Time(),
+            console=self.console,
+            refresh_per_second=8,
+        )
+        self.progress.start()
+        text = f"{done // steps}/{epochs}"
+        self.progress.add_task(stage, total=epochs * steps, completed=done, epochs=text, numbers="")
+
+    def steps(self, done: int) -> None:
+        if self.progress:
+            self.progress.update(self.progress.task_ids[0], completed=done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        if self.progress:
+            text = f"{row['epoch']}/{row['epochs']}"
+            self.progress.update(self.progress.task_ids[0], epochs=text, numbers=numbers(row))
+
+    def end(self) -> None:
+        if self.progress:
+            self.progress.stop()
+            self.progress = None
+
+
+class Lines(Screen):
+    """One plain line an epoch, for logs: no control characters."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.resumed_at, self.began, self.images = 0, 0.0, 0
+
+    def say(self, text: str = "") -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def show(self, content: RenderableType) -> None:
+        self.console.print(content)
+
+    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
+        self.began, self.resumed_at = time.monotonic(), done // steps
+
+    def steps(self, done: int) -> None:
+        pass
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.say(line(row, time.monotonic() - self.began, self.resumed_at))
+
+    def end(self) -> None:
+        pass
+
+
+def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
+    """An epoch as a line of a log: time of day, stage, epoch, terms, validation, speed, time left."""
+    done, left = row["epoch"] - resumed_at, row["epochs"] - row["epoch"]
+    speed = row["images"] * done / max(seconds, 1e-9)
+    rate = f"{speed / 1000:.1f} k" if speed >= 1000 else f"{speed:.0f}"
+    ahead = clock(seconds / max(done, 1) * left)
+    epoch = f"{row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"
+    return (
+        f"{time.strftime('%H:%M:%S')} {row['stage']:8} {epoch}  {numbers(row)}  {rate} images/s  eta {ahead}"
+    )
+
+
+def screen(console: Console) -> Screen:
+    """Bars in a terminal, lines elsewhere."""
+    return Bars(console) if console.is_terminal else Lines(console)

@@ -1,0 +1,103 @@
+"""What passes between data, models, losses and the training step: rows, batches, outputs and layer shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+UNLABELLED = -1
+"""The label of an image whose class the run may not know."""
+
+
+class Rows(NamedTuple):
+    """Which images a step sees, and how each is augmented.
+
+    index: (N,) int64, positions in the training part.
+    view: (N,) int64 codes of a finite set of views, or (N, P) float32 drawn parameters.
+    """
+
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    view: Tensor
+
+
+class Mixed(NamedTuple):
+    """Mixup or cutmix of a batch with itself: image n carries `weight[n]` of itself and the rest of
+    `partner[n]`.
+
+    partner: (N,) int64, positions in the batch. weight: (N,) float32 in [0, 1].
+    """
+
+    partner: Tensor
+    weight: Tensor
+
+
+class Batch(NamedTuple):
+    """What a step trains on.
+
+    images: (N, C, H, W) float, normalised. labels: (N,) int64, UNLABELLED (-1) where unknown.
+    """
+
+    images: Tensor
+    labels: Tensor
+    rows: Rows | None = None
+    mixed: Mixed | None = None
+
+
+class Outputs(NamedTuple):
+    """What a model says about N images; only what was asked for is filled.
+
+    logits: (N, K). embedding: (N, D), what the classifier head sees. stages: feature maps in order, the
+    stem's first.
+    layers: tensors by layer name, for names that are none of these (a module path, `stage:2@pre`).
+    """
+
+    logits: Tensor
+    embedding: Tensor | None = None
+    stages: tuple[Tensor | None, ...] = ()
+    layers: Mapping[str, Tensor] = {}
+
+    def layer(self, name: str) -> Tensor:
+        """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I may be negative), or another
+        name asked for.
+
+        Raises KeyError where the model was not asked for that layer.
+        """
+        if name == "logits":
+            return self.logits
+        found = self.embedding if name == "embedding" else self.layers.get(name)
+        if found is None and name.startswith("stage:") and "@" not in name:
+            position = int(name.removeprefix("stage:"))
+            if -len(self.stages) <= position < len(self.stages):
+                found = self.stages[position]
+        if found is None:
+            raise KeyError(f"the model was not asked for layer {name!r}")
+        return found
+
+
+class Shapes(NamedTuple):
+    """Shapes of a model's layers for one image (no batch dimension), found by a probe.
+
+    layers: by name: `logits`, `embedding`, every `stage:0` ... `stage:n-1`, those with `@pre` that the family
+    has, and every module path that was asked for. stages: how many stages there are, the stem counted.
+    """
+
+    layers: Mapping[str, tuple[int, ...]]
+    stages: int
+
+    def names(self) -> tuple[str, ...]:
+        """All layer names, as a choice to offer in an error."""
+        return tuple(self.layers)
+
+    def canonical(self, name: str) -> str:
+        """`stage:-1` as `stage:3` of a model with four stages; any other name as it is."""
+        if not name.startswith("stage:"):
+            return name
+        number, at, suffix = name.removeprefix("stage:").partition("@")
+        position = int(number)
+        return f"stage:{position + self.stages if position < 0 else position}{at}{suffix}"
+
+    def layer(self, name: str) -> tuple[int, ...]:
+        """The shape of a layer for one image. Raises KeyError for a name the model does not have."""
+        return self.layers[self.canonical(name)]

@@ -1,0 +1,206 @@
+"""Whole command lines become plain, checked runs."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from kdrun.config.files import GROUPS, entries, shipped
+from kdrun.config.plugins import complement
+from kdrun.config.schema import Model, Recipe, Run
+from tests.config.composed import composed
+
+
+def test_the_default_run() -> None:
+    run = composed().run
+    assert (run.dataset["name"], run.teacher.name, run.student.name) == ("digits_few", "cnn_digits", "cnn_digits_small")
+    assert (run.method, run.recipe.student.name, run.recipe.teacher.name) == ("kd", "quick", "quick")
+    assert (run.recipe.teacher.epochs, run.recipe.teacher.lr) == (40, 5e-3)
+    assert (run.recipe.student.epochs, run.recipe.student.lr, run.recipe.student.batch) == (80, 3e-2, 32)
+    assert run.loss["hard"]["weight"] == 0.1 and run.loss["soft"]["weight"] == 0.9
+    assert (run.alpha, run.seed, run.control, run.fresh) == (0.9, 0, True, False)
+    hint = yaml.safe_load((shipped() / "dataset" / "digits_few.yaml").read_text()).get("temperature", 4.0)
+    assert run.temperature == run.loss["soft"]["temperature"] == hint
+    assert "temperature" not in run.dataset  # it is the method's, no part of the data
+    assert run.stages == ["teacher", "student", "evaluate"]
+
+
+def test_everything_is_plain() -> None:
+    run = composed("method=dkd loss.dkd.beta=2").run
+    assert type(run) is Run and type(run.teacher) is Model and type(run.recipe.student) is Recipe
+    for value in (run.dataset, run.loss, run.loss["dkd"], run.teacher.args, run.loss["dkd"]["weight"]):
+        assert type(value) is dict
+    assert run.loss["dkd"]["beta"] == 2
+    assert type(run.stages) is list and type(run.recipe.student.milestones) is list
+    assert (run.temperature, run.alpha) == (4.0, None)
+
+
+def test_a_model_serves_in_both_roles_and_torchvisions_need_no_file() -> None:
+    run = composed("teacher=cnn_digits_small student=resnet18 student.seed=3").run
+    assert (run.teacher.name, run.teacher.family) == ("cnn_digits_small", "digits_cnn")
+    assert (run.student.name, run.student.family, run.student.args) == ("resnet18", "torchvision", {})
+    assert (run.student.seed, run.teacher.seed, run.student.stem) == (3, None, "auto")
+    assert (run.recipe.student.epochs, run.recipe.student.lr) == (15, 1e-3)
+    assert (run.recipe.teacher.epochs, run.recipe.teacher.lr) == (80, 3e-2)  # as it is trained as a student
+
+
+def test_the_cifar_pair_takes_the_recipe_of_the_tables() -> None:
+    run = composed("dataset=cifar100 teacher=resnet32x4 student=shufflenet_v2").run
+    assert (run.recipe.teacher.name, run.recipe.student.name) == ("crd", "crd")
+    assert (run.recipe.teacher.lr, run.recipe.student.lr) == (0.05, 0.01)
+    assert run.recipe.student.milestones == [150, 180, 210] and run.recipe.student.weight_decay == 5e-4
+    assert run.recipe.reasons == {"teacher": "by model family", "student": "by model family"}
+    assert run.temperature == 4.0
+
+
+def test_typed_numbers_beat_the_recipe_that_auto_takes() -> None:
+    run = composed("recipe.student.epochs=5 recipe.student.lr=1").run
+    assert (run.recipe.student.name, run.recipe.student.epochs, run.recipe.student.lr) == ("quick", 5, 1.0)
+    assert run.recipe.teacher.epochs == 40
+
+
+def test_a_term_is_added_and_another_dropped() -> None:
+    run = composed("+loss@loss.hint=fitnet loss.hint.weight=7 ~loss.hard").run
+    assert set(run.loss) == {"soft", "hint"}
+    assert (run.loss["hint"]["name"], run.loss["hint"]["weight"]) == ("feature", 7)
+
+
+def test_a_schedule_for_alpha_gives_the_labels_the_rest() -> None:
+    run = composed("'alpha={from: 0, to: 0.9, epochs: 20}'").run
+    assert run.loss["soft"]["weight"] == {"from": 0, "to": 0.9, "epochs": 20}
+    assert run.loss["hard"]["weight"] == {"from": 1, "to": 0.1, "epochs": 20}
+
+
+@pytest.mark.parametrize(("value", "rest"), [(0.9, 0.1), (0.3, 0.7), (1, 0), ("abc", "abc"), (True, True)])
+def test_complement(value: Any, rest: Any) -> None:
+    assert complement(value) == rest
+
+
+def test_complement_of_a_schedule() -> None:
+    schedule = OmegaConf.create({"from": 0.2, "to": 0.9, "epochs": 3, "shape": "cosine"})
+    assert complement(schedule) == {"from": 0.8, "to": 0.1, "epochs": 3, "shape": "cosine"}
+
+
+def test_a_number_that_hides_the_presets_own_is_a_note_where_it_was_not_typed() -> None:
+    loaded = composed("loss.hard.weight=1 loss.soft.weight=0.5")
+    assert loaded.notes == ("alpha=0.9 is not used: no term refers to it",)
+    assert loaded.run.alpha is None and loaded.run.loss["soft"]["weight"] == 0.5
+
+
+def test_alpha_may_be_above_one_where_the_labels_do_not_share_it() -> None:
+    assert composed("method=soft_feature alpha=5").run.alpha == 5
+
+
+def test_the_experiment_of_the_tutorials() -> None:
+    run = composed("experiment=tutorial_cifar10").run
+    assert (run.dataset["name"], run.method, run.experiment) == ("cifar10", "tutorial", "tutorial_cifar10")
+    assert (run.teacher.name, run.student.name) == ("cnn_tutorial", "cnn_tutorial_small")
+    assert {name: term["weight"] for name, term in run.loss.items()} == {"hard": 1.0, "soft": 0.5}
+    recipe = run.recipe.student
+    assert (recipe.optimiser, recipe.epochs, recipe.batch, recipe.lr) == ("adam", 10, 64, 1e-3)
+
+
+def test_an_override_beats_an_experiment() -> None:
+    run = composed("experiment=tutorial_cifar10 dataset=fake recipe.student.epochs=1").run
+    assert (run.dataset["name"], run.recipe.student.epochs, run.recipe.teacher.epochs) == ("fake", 1, 10)
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "teacher", "transfer"),
+    [
+        ("whole", "kd", "cnn_digits", "all"),
+        ("labelled_only", "kd", "cnn_digits", "labelled"),
+        ("plain_answers", "hard_labels", "cnn_digits", "all"),
+        ("self_taught", "kd", "cnn_digits_small", "all"),
+    ],
+)
+def test_the_parts_of_the_default_run(part: str, method: str, teacher: str, transfer: str) -> None:
+    run = composed(f"experiment=digits_parts/{part}").run
+    assert (run.method, run.teacher.name, run.transfer) == (method, teacher, transfer)
+    assert run.experiment == f"digits_parts/{part}"
+
+
+def test_files_of_ones_own(tmp_path: Path) -> None:
+    files = {
+        "model/mine.yaml": "name: mine\nfamily: digits_cnn\nargs: {widths: [4]}\n",
+        "dataset/mine.yaml": "name: mine\nsource: fake\nrecipe: mine\nviews: {name: none}\nresize: auto\nextra: 1\n",
+        "recipe/mine.yaml": "defaults: [crd, _self_]\nstudent: {name: mine, epochs: 2}\n",
+        "method/mine.yaml": "# @package _global_\ndefaults: ['/loss@loss.only: soft_targets']\ntemperature: 3\n"
+        "loss: {only: {temperature: '${temperature}'}}\n",
+        "experiment/mine.yaml": "# @package _global_\ndefaults: [override /method: mine]\nseed: 9\n",
+    }
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content.replace("'/loss@loss.only: soft_targets'", "/loss@loss.only: soft_targets"))
+    run = composed("student=mine dataset=mine experiment=mine dataset.extra=2", tmp_path).run
+    assert (run.student.args, run.dataset["extra"], run.seed) == ({"widths": [4]}, 2, 9)
+    assert (run.method, run.experiment) == ("mine", "mine")  # the files do not say it
+    assert run.loss["only"]["temperature"] == 3
+    assert (run.recipe.student.name, run.recipe.student.epochs, run.recipe.student.milestones[0]) == ("mine", 2, 150)
+    assert run.recipe.teacher.epochs == 240
+
+
+def test_modules_of_ones_own_come_from_named_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "minepkg").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = composed("packages=[minepkg] dataset.source=minepkg.birds loss.soft.name=minepkg.my_loss").run
+    assert (run.packages, run.dataset["source"]) == (["minepkg"], "minepkg.birds")
+
+
+def test_every_key_of_the_schema_stands_in_the_file_with_its_default() -> None:
+    written = yaml.safe_load((shipped() / "config.yaml").read_text())
+    groups = {"dataset", "teacher", "student", "method", "loss", "recipe", "experiment"}
+    assert set(written) - {"defaults", "hydra"} == {field.name for field in fields(Run)} - groups
+    run = Run()
+    for key in set(written) - {"defaults", "hydra"}:
+        value = getattr(run, key)
+        assert written[key] == (value if not hasattr(value, "__dict__") else vars(value)), key
+
+
+def test_recipes_say_what_the_schema_knows() -> None:
+    known = {field.name for field in fields(Recipe)}
+    for entry in entries(shipped(), "recipe"):
+        content = yaml.safe_load(entry.path.read_text())
+        assert set(content) == {"teacher", "student"}, entry.name
+        for node in content.values():
+            assert set(node) <= known and node["name"] == entry.name
+
+
+def test_every_file_says_what_it_is() -> None:
+    for group in GROUPS:
+        for entry in entries(shipped(), group):
+            assert 0 < len(entry.description) <= 120, entry.path
+
+
+def test_presets_do_not_put_themselves_first() -> None:
+    """With `_self_` first a preset would lose its own weights to the losses' files."""
+    for group in ("method", "experiment"):
+        for entry in entries(shipped(), group):
+            content = yaml.safe_load(entry.path.read_text()) or {}
+            assert "_self_" not in content.get("defaults", [])[:-1], entry.path
+
+
+METHODS = [entry.name for entry in entries(shipped(), "method")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes_and_keeps_its_weights(method: str) -> None:
+    run = composed(f"method={method}").run
+    written = yaml.safe_load((shipped() / "method" / f"{method}.yaml").read_text())
+    assert run.method == method and run.loss
+    for term, keys in (written.get("loss") or {}).items():
+        for key, value in keys.items():
+            if not isinstance(value, str):
+                assert run.loss[term][key] == value
+
+
+def test_the_call_signature_others_rely_on() -> None:
+    from kdrun.commands.run import run
+
+    assert list(inspect.signature(run).parameters) == ["run", "overrides", "quiet"]

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from kdrun.evaluation.compare import (
+    Pairs,
+    agreement,
+    compare,
+    gain,
+    gain_interval,
+    gap_closed,
+    kl_teacher_student,
+    mcnemar_p,
+    pairs,
+    verdict,
+)
+
+
+def one_hot(answers: list[int], classes: int = 3) -> torch.Tensor:
+    return 4.0 * torch.eye(classes)[torch.tensor(answers)]
+
+
+def test_pairs_count_the_discordant_images() -> None:
+    labels = torch.tensor([0, 1, 2, 0, -1])
+    first, second = one_hot([0, 1, 0, 1, 0]), one_hot([0, 0, 2, 1, 2])
+    assert pairs(first, second, labels) == Pairs(4, 1, 1)
+    assert gain(Pairs(200, 7, 4)) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [  # Tango 1998: the limits are the roots of the score equation (checked against a grid below)
+        (Pairs(1000, 60, 30), 1.165, 4.925),
+        (Pairs(50, 1, 0), -5.277, 10.495),
+    ],
+)
+def test_interval_values(counts: Pairs, low: float, high: float) -> None:
+    assert gain_interval(counts) == pytest.approx((low, high), abs=1e-3)
+
+
+def test_interval_without_discordant_images_by_hand() -> None:
+    """With none discordant the score limits are +- z^2 / (n + z^2)."""
+    z2 = 1.959963984540054**2
+    expected = 100 * z2 / (1000 + z2)
+    assert gain_interval(Pairs(1000, 0, 0)) == pytest.approx((-expected, expected), abs=1e-9)
+
+
+def likelihood_score(counts: Pairs, difference: float) -> float:
+    """Tango's test from its definition: the discordance is the most likely one, found on a grid, under the
+    given difference."""
+    n, b, c = counts
+    best, chance = -math.inf, 0.0
+    steps = 40_000
+    for i in range(1, steps):
+        second = i / steps
+        first = second + difference
+        rest = 1 - first - second
+        if first <= 0 or rest <= 0:
+            continue
+        value = b * math.log(first) + c * math.log(second) + (n - b - c) * math.log(rest)
+        if value > best:
+            best, chance = value, second
+    return (b - c - n * difference) / math.sqrt(n * (2 * chance + difference * (1 - difference)))
+
+
+@pytest.mark.parametrize("counts", [Pairs(100, 12, 5), Pairs(40, 3, 9)])
+def test_interval_ends_where_the_score_test_turns(counts: Pairs) -> None:
+    low, high = gain_interval(counts)
+    assert likelihood_score(counts, low / 100) == pytest.approx(1.96, abs=0.01)
+    assert likelihood_score(counts, high / 100) == pytest.approx(-1.96, abs=0.01)
+
+
+def test_interval_turns_with_the_models() -> None:
+    low, high = gain_interval(Pairs(300, 31, 12))
+    assert gain_interval(Pairs(300, 12, 31)) == pytest.approx((-high, -low), abs=1e-9)
+
+
+@pytest.mark.parametrize("counts", [Pairs(10, 10, 0), Pairs(10, 0, 10), Pairs(1, 0, 0), Pairs(1, 1, 0)])
+def test_interval_of_extremes_holds_the_gain_and_stays_in_range(counts: Pairs) -> None:
+    low, high = gain_interval(counts)
+    assert -100 <= low <= gain(counts) <= high <= 100
+    assert low < high
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(0.06, 0.02), (0.02, 0.02), (0.005, 0.001)], ids=["apart", "equal", "rare"]
+)
+def test_interval_covers_the_true_difference(first: float, second: float) -> None:
+    """2,000 simulated test parts of 400 images: about 95 % of the intervals hold the true difference, more
+    where only two images in a test part are discordant."""
+    generator = torch.Generator().manual_seed(7)
+    chances = torch.tensor([first, second, 1 - first - second])
+    kinds = torch.multinomial(chances, 2000 * 400, replacement=True, generator=generator).reshape(2000, 400)
+    drawn = torch.stack([(kinds == 0).sum(1), (kinds == 1).sum(1)], 1).tolist()
+    known = {(b, c): gain_interval(Pairs(400, b, c)) for b, c in {(b, c) for b, c in drawn}}
+    held = sum(known[b, c][0] <= 100 * (first - second) <= known[b, c][1] for b, c in drawn) / 2000
+    assert 0.93 <= held <= (0.97 if first > 0.01 else 1.0)
+
+
+def test_mcnemar_by_summing_binomials() -> None:
+    for b, c in [(4, 0), (1, 4), (10, 25), (26, 24), (0, 1)]:
+        n = b + c
+        chance = [math.comb(n, i) / 2**n for i in range(n + 1)]
+        as_far = sum(p for i, p in enumerate(chance) if abs(i - n / 2) > abs(b - n / 2))
+        as_seen = sum(p for i, p in enumerate(chance) if abs(i - n / 2) == abs(b - n / 2))
+        assert mcnemar_p(Pairs(100, b, c)) == pytest.approx(as_far + as_seen / 2)
+
+
+def test_mcnemar_by_hand() -> None:
+    assert mcnemar_p(Pairs(9, 0, 0)) == 1.0
+    assert mcnemar_p(Pairs(9, 3, 3)) == 1.0
+    assert mcnemar_p(Pairs(9, 4, 0)) == 1 / 16
+    assert mcnemar_p(Pairs(9, 0, 4)) == 1 / 16
+    assert mcnemar_p(Pairs(9, 5, 0)) == 1 / 32
+
+
+def test_mcnemar_of_large_parts_does_not_underflow() -> None:
+    p = mcnemar_p(Pairs(50_000, 2600, 2400))
+    # The normal approximation: z = 200 / sqrt(5000).
+    assert p == pytest.approx(math.erfc(200 / math.sqrt(5000) / math.sqrt(2)), rel=0.01)
+
+
+def test_mcnemar_falls_as_the_difference_grows() -> None:
+    found = [mcnemar_p(Pairs(100, 20 + i, 20 - i)) for i in range(1, 20)]
+    assert all(later < earlier for earlier, later in pairwise(found))
+
+
+def test_verdict_needs_interval_and_p() -> None:
+    assert verdict((0.1, 3.0), 0.01) == "better"
+    assert verdict((-3.0, -0.1), 0.01) == "worse"
+    assert verdict((-0.1, 3.0), 0.01) == "no measurable difference"
+    assert verdict((0.1, 3.0), 0.06) == "no measurable difference"
+    assert verdict((0.0, 3.0), 0.04) == "no measurable difference"
+
+
+def test_four_to_nothing_is_not_yet_a_gain() -> None:
+    counts = Pairs(1000, 4, 0)
+    assert gain_interval(counts)[0] > 0
+    assert verdict(gain_interval(counts), mcnemar_p(counts)) == "no measurable difference"
+
+
+def test_agreement_by_hand() -> None:
+    assert agreement(one_hot([0, 1, 2, 0]), one_hot([0, 1, 1, 0])) == 75.0
+
+
+def test_kl_by_hand() -> None:
+    teacher, student = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
+    expected = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert kl_teacher_student(student, teacher) == pytest.approx(expected, abs=1e-7)
+    assert kl_teacher_student(teacher + 5, teacher) == pytest.approx(0, abs=1e-7)
+
+
+def test_gap_closed() -> None:
+    assert gap_closed(92.0, 90.0, 88.0) == 0.5
+    assert gap_closed(90.0, 93.0, 88.0) == 2.5
+    assert gap_closed(89.0, 93.0, 88.0) is None
+    assert gap_closed(80.0, 93.0, 88.0) is None
+
+
+def test_compare_holds_what_there_is() -> None:
+    labels = torch.zeros(40, dtype=torch.int64)
+    student, control, teacher = one_hot([0] * 40), one_hot([0] * 20 + [1] * 20), one_hot([0] * 38 + [2] * 2)
+    assert compare(student, labels) == {}
+    against_teacher = compare(student, labels, teacher=teacher)
+    assert set(against_teacher) == {"agreement", "kl_teacher_student"}
+    full = compare(student, labels, teacher=teacher, control=control)
+    assert full["gain_top1"] == 50.0 and full["verdict"] == "better" and full["agreement"] == 95.0
+    assert full["gap_closed"] == pytest.approx(50 / 45)
+    weak = compare(student, labels, teacher=control, control=control)
+    assert "gap_closed" not in weak
+
+
+def test_the_same_model_twice_is_no_measurable_difference() -> None:
+    logits = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
+    found = compare(logits, torch.zeros(100, dtype=torch.int64), control=logits)
+    assert (found["gain_top1"], found["mcnemar_p"]) == (0.0, 1.0)
+    assert found["verdict"] == "no measurable difference"

@@ -1,0 +1,123 @@
+"""Runs kdrun in real processes that are killed at chosen moments. Started as a program by test_kills.py.
+
+`python -m tests.stages.killed PLAN.json`: the plan is a list of {"args": [...], "bomb": [kind, count] or null}; one
+process each, forked from this one, which has imported everything and computed nothing. Prints how each ended.
+
+Bombs: `step N`: before the Nth step of any training. `write NAME N`: in the middle of the Nth write of a file called
+NAME, with half of it on disk. `wrote NAME N`: right after the Nth such write. `line N`: in the Nth line of metrics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kdrun.artefacts
+import kdrun.cli
+import kdrun.stages.evaluate
+import kdrun.stages.pipeline
+import kdrun.stages.trained
+import kdrun.stages.weights
+import kdrun.training.checkpoint
+import kdrun.training.journal
+import kdrun.training.step
+
+
+def explode() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(kind: str, *more: Any) -> None:
+    """Lays the bomb in this process."""
+    {"step": arm_step, "write": arm_write, "wrote": arm_wrote, "line": arm_line}[kind](*more)
+
+
+def countdown(n: int) -> Callable[[], bool]:
+    """True on the nth call."""
+    calls = iter(range(1, 10**9))
+    return lambda: next(calls) == n
+
+
+def arm_step(n: int) -> None:
+    call, due = kdrun.training.step.Step.__call__, countdown(n)
+
+    def dying(self: Any, rows: Any) -> None:
+        if due():
+            explode()
+        call(self, rows)
+
+    kdrun.training.step.Step.__call__ = dying  # type: ignore[method-assign]
+
+
+def arm_write(name: str, n: int) -> None:
+    due = countdown(n)
+
+    def dying(write: Callable[[Path], object]) -> Callable[[Path], object]:
+        def half(temporary: Path) -> None:
+            write(temporary)
+            content = temporary.read_bytes()
+            temporary.write_bytes(content[: len(content) // 2])
+            explode()
+
+        return half if due() else write
+
+    replace_writer(name, before=dying)
+
+
+def arm_wrote(name: str, n: int) -> None:
+    due = countdown(n)
+    replace_writer(name, after=lambda: explode() if due() else None)
+
+
+def replace_writer(
+    name: str,
+    before: Callable[[Any], Any] = lambda write: write,
+    after: Callable[[], None] = lambda: None,
+) -> None:
+    real = kdrun.artefacts.write_whole
+
+    def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+        if path.name != name:
+            return real(path, write)
+        real(path, before(write))
+        after()
+
+    for module in (kdrun.artefacts, kdrun.training.checkpoint, kdrun.stages.weights):
+        module.write_whole = write_whole  # type: ignore[attr-defined]
+
+
+def arm_line(n: int) -> None:
+    lines, due = kdrun.training.journal.as_lines, countdown(n)
+
+    def dying(rows: list[dict[str, Any]]) -> str:
+        text = lines(rows)
+        if due():
+            frame = sys._getframe(1)
+            file = frame.f_locals.get("file")
+            if file is not None:
+                file.write(text[: len(text) // 2])
+                file.flush()
+                explode()
+        return text
+
+    kdrun.training.journal.as_lines = dying
+
+
+def run(args: list[str], bomb: list[Any] | None) -> int:
+    """One process: its exit status, negative for the signal that ended it."""
+    child = os.fork()
+    if not child:
+        if bomb:
+            arm(*bomb)
+        os._exit(kdrun.cli.main(args))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    for entry in json.loads(Path(sys.argv[1]).read_text()):
+        print(f"exit {run(entry['args'], entry['bomb'])}", flush=True)

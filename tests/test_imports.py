@@ -1,0 +1,121 @@
+"""Imports point downwards, and what only answers questions does not import torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "kdrun"
+
+FLOORS = (
+    ("errors", "schedule", "types", "artefacts", "names", ""),
+    ("config",),
+    ("losses", "models", "data", "evaluation"),  # which know nothing of each other
+    ("training",),
+    ("report",),
+    ("stages",),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up. `names` is kdrun.models.names, which only holds names; `` is kdrun itself, the version."""
+
+ALSO = {
+    ("evaluation", "models"): {"kdrun.models.taps"},
+}
+"""What may be imported beside that."""
+
+APART = {"losses", "models", "data", "evaluation"}
+"""Usable alone from Python: these know no configuration either."""
+
+TORCHLESS = {"config", "report", "artefacts", "cli", "commands", "errors", "schedule", "names"}
+
+
+def room(module: str) -> str:
+    """The part of the house that a module belongs to."""
+    if module == "kdrun.models.names":
+        return "names"
+    return module.split(".")[1] if "." in module else ""
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Every module that is imported, at the top or in a function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" if node.module == "kdrun" else node.module for alias in node.names)
+
+
+def floor(name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def own(tree: ast.AST) -> set[str]:
+    return {name for name in imported(tree) if name.split(".")[0] == "kdrun" and name != "kdrun.__version__"}
+
+
+MODULES = dict(modules())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_downwards(module: str) -> None:
+    here = room(module)
+    for name in own(MODULES[module]):
+        there = room(name)
+        if there == here or name in ALSO.get((here, there), ()):
+            continue
+        assert floor(there) < floor(here) or floor(here) == 0, f"{module} imports {name}"
+        assert not (here in APART and there == "config"), f"{module} imports {name}"
+
+
+def top_level(tree: ast.Module) -> Iterator[str]:
+    """What importing the module imports."""
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imported(node)
+
+
+def test_who_must_not_import_torch_does_not() -> None:
+    for module, tree in MODULES.items():
+        if room(module) in TORCHLESS:
+            heavy = {name.split(".")[0] for name in top_level(tree)} & {"torch", "torchvision", "matplotlib"}
+            assert not heavy, f"{module} imports {heavy}"
+
+
+QUESTIONS = (
+    ["--help"],
+    ["--version"],
+    ["list"],
+    ["list", "models", "--format", "json"],
+    ["--cfg", "job"],
+    ["-sc", "install=bash"],
+    ["seed=abc"],
+    ["report", "nowhere"],
+)
+
+
+def test_questions_are_answered_without_torch() -> None:
+    program = f"""
+import sys
+from kdrun.cli import main
+for question in {QUESTIONS!r}:
+    assert main(question) in (0, 2), question
+    assert not {{"torch", "torchvision", "matplotlib"}} & set(sys.modules), question
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, check=False
+    )
+    assert done.returncode == 0, done.stderr

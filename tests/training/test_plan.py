@@ -1,0 +1,59 @@
+"""An epoch's plan depends on (seed, epoch, row set) alone, and shows every row as often as it should."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdrun.training.plan import EpochPlan, RowSet, epoch_plan
+
+
+class Codes:
+    """Views by number, 0 to 9."""
+
+    def draw(self, generator: torch.Generator, n: int) -> Tensor:
+        return torch.randint(10, (n,), generator=generator)
+
+
+def plan(
+    seed: int = 0, epoch: int = 0, rows: Tensor | None = None, length: int = 20, batch: int = 8
+) -> EpochPlan:
+    row_set = RowSet(torch.arange(20) if rows is None else rows, length, batch)
+    return epoch_plan(seed, epoch, row_set, Codes(), torch.device("cpu"))
+
+
+def test_each_row_once_in_another_order_each_epoch() -> None:
+    first, second = plan(epoch=0), plan(epoch=1)
+    assert sorted(first.rows.index.tolist()) == list(range(20)) == sorted(second.rows.index.tolist())
+    assert not torch.equal(first.rows.index, second.rows.index)
+    assert not torch.equal(first.rows.view, second.rows.view)
+
+
+def test_a_function_of_seed_and_epoch_alone() -> None:
+    torch.manual_seed(1)
+    one = plan(seed=3, epoch=5)
+    torch.manual_seed(2)
+    two = plan(seed=3, epoch=5)
+    assert torch.equal(one.rows.index, two.rows.index) and torch.equal(one.rows.view, two.rows.view)
+    assert not torch.equal(one.rows.index, plan(seed=4, epoch=5).rows.index)
+
+
+def test_few_rows_are_repeated_evenly_to_the_length_of_an_epoch() -> None:
+    index = plan(rows=torch.tensor([4, 7, 9]), length=20).rows.index
+    counts = torch.bincount(index, minlength=10)
+    assert len(index) == 20 and set(index.tolist()) == {4, 7, 9}
+    assert int(counts.max()) - int(counts[[4, 7, 9]].min()) <= 1
+
+
+def test_batches_cut_the_epoch_and_can_start_within() -> None:
+    cut = plan()
+    sizes = [len(rows.index) for rows in cut.batches()]
+    assert sizes == [8, 8, 4] and cut.steps == 3
+    joined = torch.cat([rows.index for rows in cut.batches()])
+    assert torch.equal(joined, cut.rows.index)
+    assert torch.equal(torch.cat([rows.index for rows in cut.batches(first=1)]), cut.rows.index[8:])
+
+
+def test_a_last_batch_of_one_image_is_left_out_unless_it_is_all() -> None:
+    assert [len(rows.index) for rows in plan(length=17).batches()] == [8, 8]
+    assert [len(rows.index) for rows in plan(rows=torch.tensor([3]), length=1).batches()] == [1]

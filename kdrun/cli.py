@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return end.code if isinstance(end.code, int) else 1
     except KeyboardInterrupt:
         return _say("interrupted; the same command continues", 130)
-    except BrokenPipeError:  # as in `kdrun list | head`; Python must not complain again when it flushes at exit
+    except BrokenPipeError:  # as in `kdrun list | head`; Python would complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:

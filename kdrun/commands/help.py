@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from kdrun.config.files import entries, shipped
+from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.models.names import torchvision_names
 
 WIDTH = 80
@@ -38,11 +38,9 @@ Choices
 def text() -> str:
     """The help, at most 80 columns wide."""
     folder = shipped()
-    names = {group: [entry.name for entry in entries(folder, group)] for group in ("dataset", "method", "recipe")}
-    names |= {group: [e.name for e in entries(folder, group)] for group in ("experiment", "sweep", "loss")}
-    models = [entry.name for entry in entries(folder, "model")]
-    some = [name for name in ("cnn_digits", "cnn_digits_small", "resnet32x4", "wrn_40_2", "vgg8") if name in models]
-    count = len(models) + len(torchvision_names())
+    names = {group: [entry.name for entry in entries(folder, group)] for group in GROUPS}
+    some = [name for name in ("cnn_digits", "resnet32x4", "wrn_40_2", "vgg8") if name in names["model"]]
+    count = len(names["model"]) + len(torchvision_names())
     rows = {
         "dataset": ", ".join(names["dataset"]),
         "teacher": f"{', '.join([*some, 'resnet50'])} ... {count} models: kdrun list models",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kdrun.commands.options import Options
+from kdrun.commands.options import Options, width
 from kdrun.config.files import Entry, entries, refuse_clashes, shipped
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         refuse_clashes(Path(own), torchvision_names())
         folders.append(Path(own))
     found = {word: list(_entries(GROUPS[word], folders)) for word in words or GROUPS}
-    print(as_json(found) if options.get("--format") == "json" else as_text(found, _width()))
+    print(as_json(found) if options.get("--format") == "json" else as_text(found, width()))
     return 0
 
 
@@ -68,28 +67,24 @@ def as_json(found: dict[str, list[Entry]]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def as_text(found: dict[str, list[Entry]], width: int) -> str:
-    """A line each: name, description, and what follows the bar; torchvision's models, which say nothing, as a block."""
+def as_text(found: dict[str, list[Entry]], columns: int) -> str:
+    """A line each: name, description, what follows the bar; torchvision's models as a block."""
     blocks = []
     for word, group in found.items():
         described = [entry for entry in group if entry.path != Path()]
-        lines = [f"{word}   {USE[word]}", *_table(described, width)]
+        lines = [f"{word}   {USE[word]}", *_table(described, columns)]
         bare = [entry.name for entry in group if entry.path == Path()]
         if bare:
             lines += ["", f"models of torchvision ({len(bare)}), all with pretrained weights"]
-            lines += textwrap.wrap(", ".join(bare), width - 2, initial_indent="  ", subsequent_indent="  ")
+            lines += textwrap.wrap(", ".join(bare), columns - 2, initial_indent="  ", subsequent_indent="  ")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def _table(group: Sequence[Entry], width: int) -> Iterator[str]:
+def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
     names = max((len(entry.name) for entry in group), default=0)
     for entry in group:
         extra = f"  ({entry.extra})" if entry.extra not in ("", "-") else ""
         hanging = " " * (names + 4)
         text = f"  {entry.name:{names}}  {entry.description}{extra}"
-        yield textwrap.fill(text, width, subsequent_indent=hanging, break_on_hyphens=False).rstrip()
-
-
-def _width() -> int:
-    return max(60, min(120, shutil.get_terminal_size((120, 24)).columns))
+        yield textwrap.fill(text, columns, subsequent_indent=hanging, break_on_hyphens=False).rstrip()

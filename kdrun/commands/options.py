@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -32,3 +33,8 @@ class Options(NamedTuple):
             if choices and found[name] not in choices:
                 raise KdrunError(name, found[name], "no such choice", choices)
         return words, found
+
+
+def width() -> int:
+    """Columns to write for: the terminal's, 120 where there is none (a file, a pipe)."""
+    return max(60, min(120, shutil.get_terminal_size((120, 24)).columns))

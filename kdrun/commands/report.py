@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdrun.commands.options import Options
+from kdrun.commands.options import Options, width
 from kdrun.errors import KdrunError
 
 FORMATS = ("text", "md", "csv", "json")
@@ -15,12 +15,12 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the table. Raises KdrunError for a folder that is none or holds no finished run."""
     words, options = Options(values={"--format": FORMATS}).parse(arguments)
     if not words:
-        raise KdrunError("kdrun report", None, "which runs? Name their folders, or a folder of them: outputs/runs")
-    folders = [Path(word) for word in words]
+        raise KdrunError("kdrun report", None, "which runs? Their folders, or one of them all: outputs/runs")
+    folders = [Path(word).expanduser() for word in words]
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")
     from kdrun.report.many import render
 
-    print(render(folders, options.get("--format", "text")))
+    print(render(folders, options.get("--format", "text"), width()).rstrip("\n"))
     return 0

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from kdrun.artefacts import read_json
+from kdrun.commands.options import width
 from kdrun.commands.run import perform
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Call, run_jobs
 from kdrun.config.typed import Typed
+from kdrun.errors import KdrunError
 
 
 def sweep(typed: Typed) -> int:
@@ -67,7 +70,35 @@ def summarise(call: Call) -> None:
         parts.append(f"{len(call.jobs) - len(records)} not run")
     noun = "job" if len(call.jobs) == 1 else "jobs"
     print(f"\n{len(call.jobs)} {noun}: {', '.join(parts)}   {call.folder}", flush=True)
-    for record in records:
-        if record["state"] == "failed":
-            swept = "  ".join(f"{key}={value}" for key, value in record["swept"].items())
-            print(f"failed: {swept}: {record['error']}", file=sys.stderr, flush=True)
+    results(call.folder)
+
+
+def results(folder: Path) -> None:
+    """The table of all jobs of the folder, of earlier calls too; what is written is named below it."""
+    from kdrun.report.sweep_files import write
+    from kdrun.report.sweep_table import text
+
+    jobs = collected(folder)
+    if jobs:
+        print(text(jobs, width()).rstrip("\n"))
+        print("  ".join(write(folder, jobs)), flush=True)
+
+
+def collected(folder: Path) -> list[dict[str, Any]]:
+    """All jobs that a sweep's folder knows, in the order in which they ended."""
+    paths = (folder / "jobs").glob("*.json")
+    return [_job(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
+
+
+def _job(path: Path) -> dict[str, Any]:
+    """A job's record as the tables want it; a run whose report is gone counts as failed."""
+    from kdrun.report.read import read
+
+    record = read_json(path)
+    job = {"overrides": record["swept"], "report": None, "error": record["error"], "folder": record["run"]}
+    if record["run"]:
+        try:
+            job["report"] = read(Path(record["run"]))
+        except KdrunError as error:
+            job["error"] = str(error)
+    return job

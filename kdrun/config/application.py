@@ -6,13 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kdrun.config.explain import explain
 from kdrun.config.files import refuse_clashes, shipped
@@ -22,72 +20,82 @@ from kdrun.config.typed import Typed
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
 
-VERSIONED = (
-    {"version_base": "1.3"}
-    if hydra.__version__.startswith("1.3")
-    else {"execution_whitelist": ["kdrun.config.sweep.Sweep"]}
-)
+OLD = hydra.__version__.startswith("1.3")
 
 
 def single(typed: Typed) -> Loaded:
     """Composes, checks and returns one run. Raises KdrunError."""
-    found: list[Loaded | Exception] = []
-
-    def task(config: DictConfig) -> None:
-        """Only takes the configuration out of Hydra: an exception here would be printed by Hydra in its own way."""
-        try:
-            found.append(loaded(config, job_overrides()))
-        except Exception as error:
-            found.append(error)
-
-    start(task, typed)
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
+    _prepare(typed)
+    with _explained(typed.overrides), hydra.initialize_config_dir(str(shipped()), **_version()):
+        return composed(list(typed.overrides))
 
 
-def job_overrides() -> list[str]:
-    """The overrides of the job at work, as typed: a list of texts, in which nothing is resolved."""
-    return list(OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))
+def composed(overrides: list[str]) -> Loaded:
+    """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
+    with _explained(overrides):
+        config = hydra.compose("config", overrides, return_hydra_config=True)
+        typed, choices = texts(config.hydra.overrides.task), config.hydra.runtime.choices
+        with read_write(config), open_dict(config):
+            del config["hydra"]
+        return loaded(config, typed, choices)
 
 
-def loaded(config: DictConfig, overrides: Sequence[str]) -> Loaded:
+def loaded(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]) -> Loaded:
     """Like `load`, with recipes read through the Hydra that is at work. Raises KdrunError."""
-    try:
-        return load(config, overrides, read_recipe)
-    except Exception as error:
-        told = explain(error, overrides)
-        if told is None:
-            raise
-        raise told from error
+    with _explained(overrides):
+        return load(config, overrides, choices, read_recipe)
+
+
+def texts(overrides: Any) -> list[str]:
+    """Overrides as Hydra keeps them, as plain texts, in which nothing is resolved."""
+    plain = OmegaConf.to_container(overrides, resolve=False)
+    return [str(override) for override in plain] if isinstance(plain, list) else []
 
 
 def start(task: Callable[[DictConfig], Any], typed: Typed) -> None:
     """Calls `hydra.main` with these arguments; its exceptions come out as KdrunError, bugs as they are."""
-    refuse_impossible(typed.overrides)
-    if typed.config_dir is not None:
-        refuse_clashes(typed.config_dir, torchvision_names())
-    register()
-    read_recipe.cache_clear()
-    try:
-        with _arguments(["kdrun", *typed.flags, *typed.place, *typed.overrides]):
-            hydra.main(config_path=str(shipped()), config_name="config", **VERSIONED)(task)()
-    except Exception as error:
-        told = explain(error, typed.overrides)
-        if told is None:
-            raise
-        raise told from error
+    _prepare(typed)
+    allowed = {} if OLD else {"execution_whitelist": ["kdrun.config.sweep.Sweep"]}
+    with _explained(typed.overrides), _arguments(["kdrun", *typed.flags, *typed.overrides]):
+        hydra.main(config_path=str(shipped()), config_name="config", **_version(), **allowed)(task)()
 
 
-@lru_cache
 def read_recipe(name: str) -> Mapping[str, Mapping[str, Any]]:
     """The recipe of a name, shipped or a user's, as plain values: `{teacher: {...}, student: {...}}`."""
     loader = GlobalHydra.instance().config_loader()
-    choices = loader.get_group_options("recipe")
-    if name not in choices:
+    path = f"recipe/{name}"
+    source = next((source for source in loader.get_sources() if source.is_config(path)), None)
+    if source is None:
+        choices = loader.get_group_options("recipe")
         raise KdrunError("dataset.recipe", name, "no such recipe", choices, "kdrun list recipes")
-    composed = hydra.compose(f"recipe/{name}")
-    return OmegaConf.to_container(composed.recipe)  # type: ignore[return-value]
+    content = source.load_config(path).config
+    if "defaults" in content:  # a user's file that builds on another
+        content = hydra.compose(path).recipe
+    return OmegaConf.to_container(content)  # type: ignore[return-value]
+
+
+def _version() -> dict[str, str]:
+    return {"version_base": "1.3"} if OLD else {}
+
+
+def _prepare(typed: Typed) -> None:
+    """Refuses what Hydra would misread, and tells Hydra of kdrun and of the user's files."""
+    refuse_impossible(typed.overrides)
+    if typed.config_dir is not None:
+        refuse_clashes(typed.config_dir, torchvision_names())
+    register(typed.config_dir)
+
+
+@contextmanager
+def _explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Turns what Hydra raises for a user's mistake into KdrunError; lets bugs pass."""
+    try:
+        yield
+    except Exception as error:
+        told = explain(error, overrides)
+        if told is None or told is error:
+            raise
+        raise told from error
 
 
 @contextmanager

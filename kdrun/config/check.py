@@ -1,10 +1,11 @@
-"""Ranges and choices of a whole run, each mistake with its full key. What needs data, models or torch is checked later."""
+"""Ranges and choices of a whole run, each mistake with its full key. Data and models are checked later."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 import os
+import re
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -67,8 +68,7 @@ def _choices(run: Run) -> None:
         raise KdrunError("stages", wrong[0] if wrong else _listed(run.stages), problem, STAGES)
     _one_of("precision", run.precision, ("auto", "fp32", "bf16"))
     _one_of("transfer", run.transfer, ("all", "labelled"))
-    kind, _, number = run.device.partition(":")
-    if kind not in ("auto", "cpu", "cuda", "mps") or (":" in run.device and not (kind == "cuda" and number.isdigit())):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", run.device):
         raise KdrunError("device", run.device, "no such device", ("auto", "cpu", "cuda", "cuda:0", "mps"))
     if run.threads != "auto" and not _whole(run.threads, 1):
         raise KdrunError("threads", run.threads, "must be auto or a whole number from 1")
@@ -111,7 +111,9 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
         if not Path(labelled).expanduser().is_file():
             problem = "no such file. A count per class, a fraction, or a file of indices, one a line"
             raise KdrunError("dataset.labelled", labelled, problem)
-    elif labelled is not None and not (_whole(labelled, 1) or (isinstance(labelled, float) and 0 < labelled <= 1)):
+        return
+    fraction = isinstance(labelled, float) and 0 < labelled <= 1
+    if not (labelled is None or fraction or _whole(labelled, 1)):
         problem = "must be a count per class from 1, a fraction above 0 and up to 1, a file, or null (all)"
         raise KdrunError("dataset.labelled", labelled, problem)
 
@@ -126,7 +128,8 @@ def _model(role: str, model: Model, packages: Collection[str]) -> None:
     if model.pretrained and model.checkpoint is not None:
         raise KdrunError(f"{role}.pretrained", "true", f"and {role}.checkpoint exclude each other")
     if model.pretrained and model.family != "torchvision":
-        raise KdrunError(f"{role}.pretrained", "true", f"there are no weights of {model.name}, only of torchvision's models")
+        problem = f"there are no weights of {model.name}, only of torchvision's models"
+        raise KdrunError(f"{role}.pretrained", "true", problem)
 
 
 def _recipe(key: str, recipe: Recipe) -> None:
@@ -140,8 +143,7 @@ def _recipe(key: str, recipe: Recipe) -> None:
     for name in ("momentum", "label_smoothing"):
         if not 0 <= getattr(recipe, name) < 1:
             raise KdrunError(f"{key}.{name}", getattr(recipe, name), "must be from 0 to below 1")
-    for name in ("weight_decay", "mixup", "cutmix"):
-        _at_least(f"{key}.{name}", getattr(recipe, name), 0)
+    _at_least(f"{key}.weight_decay", recipe.weight_decay, 0)
     for name in ("div", "final_div"):
         _at_least(f"{key}.{name}", getattr(recipe, name), 1)
     if not 0 <= recipe.warmup <= 1:
@@ -153,7 +155,9 @@ def _recipe(key: str, recipe: Recipe) -> None:
     if len(recipe.betas) != 2 or not all(0 <= beta < 1 for beta in recipe.betas):
         raise KdrunError(f"{key}.betas", _listed(recipe.betas), "must be two numbers from 0 to below 1")
     if any(m < 1 for m in recipe.milestones) or recipe.milestones != sorted(set(recipe.milestones)):
-        raise KdrunError(f"{key}.milestones", _listed(recipe.milestones), "must be epochs from 1, in rising order")
+        raise KdrunError(
+            f"{key}.milestones", _listed(recipe.milestones), "must be epochs from 1, in rising order"
+        )
 
 
 def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:
@@ -166,7 +170,7 @@ def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:
 
 
 def _pace(run: Run) -> None:
-    _at_least("checkpoint.every", run.checkpoint.every, 1)
+    _at_least("checkpoint.seconds", run.checkpoint.seconds, 0)
     if not run.checkpoint.minutes > 0:
         raise KdrunError("checkpoint.minutes", run.checkpoint.minutes, "must be above 0")
     _at_least("evaluation.samples", run.evaluation.samples, 1)

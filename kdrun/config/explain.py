@@ -7,7 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import yaml
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from kdrun.config.load import LISTED, key_of, no_such_key
@@ -39,7 +44,7 @@ def explain(error: BaseException, overrides: Sequence[str]) -> KdrunError | None
 
 
 def _raised_by_hydra(error: BaseException) -> bool:
-    """Whether an exception comes from inside Hydra: plain ones of its parsers and checks, which input made it raise."""
+    """Whether a plain exception comes from inside Hydra, whose parsers raise them for bad input."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -50,7 +55,7 @@ def _raised_by_hydra(error: BaseException) -> bool:
 def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | None:
     if isinstance(cause, OverrideParseException):
         key, _, value = cause.override.partition("=")
-        problem = "cannot be read: overrides are key=value; lists [a,b] and mappings {a: 1} need quotes in a shell"
+        problem = "cannot be read. Lists [a,b] and mappings {a: 1} need quotes in a shell"
         return KdrunError(key, value, problem)
     if isinstance(cause, MissingConfigException):
         return _missing(cause, overrides)
@@ -83,9 +88,9 @@ def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunEr
     if (group, name) == ("hydra/launcher", "joblib"):
         return KdrunError(group, name, "is not installed: pip install 'kdrun[sweep]'")
     key = _typed_for(group, name, overrides)
-    noun = NOUNS.get(group, group) or "file"
-    inside = _file(error)
-    problem = f"no such {noun}" + (f" (wanted by {inside})" if inside and key == group else "")
+    noun = NOUNS.get(group, group.rpartition("/")[2]) or "file"
+    inside = _file(error) if f"{key}={name}" not in overrides else ""
+    problem = f"no such {noun}" + (f" (wanted by {inside})" if inside else "")
     more = f"kdrun list {LISTED[group]}" if group in LISTED else ""
     return KdrunError(key, name, problem, error.options or (), more)
 
@@ -158,5 +163,9 @@ def _composition(error: ConfigCompositionException, overrides: Sequence[str]) ->
 def _flat(message: str) -> str:
     """Hydra's own words on one line, without what only its authors need."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    kept = [line for line in lines if not re.match(r"(full_key|object_type|reference_type|Search path|provider=)", line)]
+    kept = [
+        line
+        for line in lines
+        if not re.match(r"(full_key|object_type|reference_type|Search path|provider=)", line)
+    ]
     return re.sub(r"^In '[^']*': ", "", " ".join(kept))

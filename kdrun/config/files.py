@@ -12,7 +12,7 @@ GROUPS = ("dataset", "model", "method", "loss", "recipe", "experiment", "sweep")
 
 
 class Entry(NamedTuple):
-    """A configuration file. extra: what follows the bar in its first comment line (a paper, a parameter count)."""
+    """A configuration file. extra: what follows the bar in its first comment line, such as a paper."""
 
     group: str
     name: str
@@ -60,11 +60,13 @@ def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
         taken = {entry.name for entry in entries(shipped(), group)} | set(names if group == "model" else ())
         for entry in entries(own, group):
             if entry.name in taken:
-                raise KdrunError(str(entry.path), None, f"kdrun has a {group} of this name; give yours another")
+                raise KdrunError(
+                    str(entry.path), None, f"kdrun has a {group} of this name; give yours another"
+                )
 
 
 def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
-    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty where it sweeps over none."""
+    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty where there are none."""
     import yaml
 
     paths = [folder / group / f"{name}.yaml" for folder in folders]

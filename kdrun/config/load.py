@@ -46,26 +46,28 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def load(config: DictConfig, overrides: Sequence[str], read: recipes.Read) -> Loaded:
+def load(
+    config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any], read: recipes.Read
+) -> Loaded:
     """The run that a composed configuration describes. Raises KdrunError.
 
-    overrides: as typed, without Hydra's own. read: reads a recipe file by name.
+    overrides: as typed, without Hydra's own. choices: by group, for files that do not say their name.
+    read: reads a recipe file by name.
     """
     refuse_impossible(overrides)
-    for key, value, choices in unknown(config, Written):
-        raise no_such_key(key, value, choices)
+    for key, value, keys in unknown(config, Written):
+        raise no_such_key(key, value, keys)
     _refuse_halves(config)
     typed = {key_of(override): override.partition("=")[2] for override in overrides}
     written = OmegaConf.to_yaml(config.loss, resolve=False)
     notes = tuple(_drop_unused(config, written, typed))
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    assert isinstance(plain, dict)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
     plain["dataset"].pop("temperature", None)  # the data set's hint for the method; no part of the data
     roles = {role: plain[role] for role in ("teacher", "student")}
     plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, read)
     for group in ("method", "experiment"):
-        plain[group] = plain[group] or typed.get(group)
+        plain[group] = plain[group] or choices.get(group)
     run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), plain))
     assert isinstance(run, Run)
     check(run, shared_with_labels="${complement:${alpha}}" in written)
@@ -83,7 +85,7 @@ def no_such_key(key: str, value: Any, choices: Sequence[str]) -> KdrunError:
 
 
 def refuse_impossible(overrides: Sequence[str]) -> None:
-    """Raises KdrunError for what Hydra would misread: `teacher=[a,b]` (merged into one), `teacher=null`, `teacher=5`."""
+    """Raises KdrunError for what Hydra would misread: `teacher=[a,b]`, `teacher=null`, `teacher=5`."""
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         name = key.lstrip("~")
@@ -106,10 +108,10 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
 def unknown(config: DictConfig, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, list[str]]]:
     """Keys that `+key` put where the schema has none: the key, its value, the keys that there are."""
     types = {field.name: field for field in fields(schema)}
-    for key in config:
+    for key in map(str, config):
         name = f"{prefix}{key}"
         if key not in types:
-            yield name, OmegaConf.select(config, str(key)), list(types)
+            yield name, OmegaConf.select(config, key), list(types)
             continue
         node = config._get_node(key)
         kind = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
@@ -129,7 +131,7 @@ def _refuse_halves(config: DictConfig) -> None:
 
 
 def _drop_unused(config: DictConfig, written: str, typed: Mapping[str, str]) -> Iterator[str]:
-    """Sets a temperature or alpha that no term refers to to null; an error where it was typed, a note where not."""
+    """Nulls a temperature or alpha that no term refers to; an error where it was typed, a note where not."""
     for key in SHARED:
         value = config[key]
         if value is None or f"${{{key}}}" in written:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import omegaconf
 from hydra.core.config_search_path import ConfigSearchPath
@@ -21,7 +22,7 @@ from kdrun.models.names import torchvision_names
 ROLES = ("teacher", "student")
 
 Numbers = make_dataclass("Numbers", [(f.name, Any, field(default=None)) for f in fields(Recipe)])
-"""A recipe as it is written: each number may also be a mapping from models to numbers, so nothing is typed."""
+"""A recipe as it is written: a number may also be a mapping from models to numbers, so nothing is typed."""
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Written(Run):
 
 
 class Models(ConfigSource):
-    """Serves `teacher/NAME` and `student/NAME` by pointing at the group `model`, and torchvision's names in that group.
+    """Serves `teacher/NAME` and `student/NAME` from the group `model`, and torchvision's names there.
 
     Shipped files, a user's files and names without a file so meet in one group, whose error lists them all.
     """
@@ -74,19 +75,27 @@ class Models(ConfigSource):
             return sorted(ROLES)
         if results_filter == ObjectType.GROUP or not self.is_group(config_path):
             return []
-        files = [entry.name for entry in entries(shipped(), "model")] if config_path in ROLES else []
-        return sorted({*files, *torchvision_names()})
+        folders = (shipped(), *([SearchModels.own] if SearchModels.own else []))
+        files = [entry.name for folder in folders for entry in entries(folder, "model")]
+        return sorted({*(files if config_path in ROLES else []), *torchvision_names()})
 
 
 class SearchModels(SearchPathPlugin):
-    """Puts `Models` on Hydra's search path."""
+    """Puts `Models` and the user's folder on Hydra's search path, behind what kdrun ships.
+
+    own: set by `register`, since Hydra makes the plugin from its class.
+    """
+
+    own: ClassVar[Path | None] = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         search_path.append("kdrun", "models://")
+        if self.own is not None:
+            search_path.append("command-line", f"file://{self.own.resolve()}")
 
 
 def complement(value: Any) -> Any:
-    """1 - value; of a schedule, the schedule of 1 - value. Anything else is handed on, for the check to name."""
+    """1 - value; of a schedule, the schedule of that. Anything else is handed on, for the check to name."""
     if isinstance(value, DictConfig):
         turned = {key: complement(value[key]) if key in ("from", "to") else value[key] for key in value}
         return OmegaConf.create(turned)
@@ -94,8 +103,9 @@ def complement(value: Any) -> Any:
     return round(1 - value, 12) if number else value
 
 
-def register() -> None:
-    """Tells Hydra; may be called any number of times."""
+def register(own: Path | None = None) -> None:
+    """Tells Hydra; may be called any number of times. own: a folder of the user's files."""
+    SearchModels.own = own
     ConfigStore.instance().store(name="schema", node=Written, provider="kdrun")
     for plugin in (Models, SearchModels):
         Plugins.instance().register(plugin)

@@ -15,10 +15,12 @@ REQUIRED = ("epochs", "batch", "optimiser", "lr")
 
 Written = Mapping[str, Any]
 Read = Callable[[str], Mapping[str, Written]]
-"""Reads a recipe file by name: `{teacher: {...}, student: {...}}`. Raises KdrunError for a name that is none."""
+"""Reads a recipe by name: `{teacher: {...}, student: {...}}`. Raises KdrunError for a name that is none."""
 
 
-def resolve(recipe: Mapping[str, Written], dataset: Written, models: Mapping[str, Written], read: Read) -> dict[str, Any]:
+def resolve(
+    recipe: Mapping[str, Written], dataset: Written, models: Mapping[str, Written], read: Read
+) -> dict[str, Any]:
     """Both recipes as plain numbers, and `reasons`, why `auto` took what it took.
 
     recipe, models: by role (`teacher`, `student`). What is written there beats what `auto` took.
@@ -35,7 +37,9 @@ def resolve(recipe: Mapping[str, Written], dataset: Written, models: Mapping[str
         }
         for key in REQUIRED:
             if resolved[role].get(key) is None:
-                raise KdrunError(f"recipe.{role}.{key}", None, f"recipe {written.get('name')} does not say it")
+                raise KdrunError(
+                    f"recipe.{role}.{key}", None, f"recipe {written.get('name')} does not say it"
+                )
     return resolved
 
 
@@ -52,7 +56,7 @@ def _numbers(written: Written) -> dict[str, Any]:
 
 
 def _for_model(value: Any, model: Written, key: str) -> Any:
-    """A number that is a mapping from models to numbers: the model's name first, its family, then `default`."""
+    """A number, or of a mapping that of the model's name, else of its family, else `default`."""
     if not isinstance(value, Mapping):
         return value
     for choice in (model["name"], model["family"], "default"):

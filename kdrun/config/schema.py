@@ -15,8 +15,8 @@ STAGES = ("teacher", "student", "evaluate")
 class Model:
     """One model, in the role of the teacher or of the student.
 
-    args: keyword arguments of the family's `build`. stem: auto, cifar or imagenet. seed: of the initial weights; None is
-    0 for the teacher and the run's seed for the student.
+    args: keyword arguments of the family's `build`. stem: auto, cifar or imagenet. seed: of the initial
+    weights; None is 0 for the teacher and the run's seed for the student.
     """
 
     name: str = MISSING
@@ -32,8 +32,8 @@ class Model:
 class Recipe:
     """How one model is trained.
 
-    optimiser: sgd, adam or adamw. schedule: constant, step (times gamma at each milestone, in epochs), cosine or
-    onecycle; warmup is a fraction of all steps. one cycle goes from lr / div over lr to lr / (div * final_div).
+    optimiser: sgd, adam or adamw. schedule: constant, step (times gamma at each milestone, in epochs), cosine
+    or onecycle (from lr / div over lr to lr / (div * final_div)). warmup: a fraction of all steps.
     clip: the largest norm of the gradient.
     """
 
@@ -54,8 +54,6 @@ class Recipe:
     final_div: float = 1e4
     clip: float | None = None
     label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
 
 
 @dataclass
@@ -79,20 +77,23 @@ class Runtime:
 
 @dataclass
 class Checkpoint:
-    """How often the state of a training is written: after `every` epochs, and within a long epoch after `minutes`."""
+    """How often the state of a training is written: at the end of an epoch if `seconds` have passed since the
+    last time, within a long epoch if `minutes` have."""
 
-    minutes: float = 10.0
-    every: int = 1
+    seconds: float = 5.0
+    minutes: float = 5.0
 
 
 @dataclass
 class Evaluation:
-    """latency: whether it is measured; at which batch sizes; with how many samples, or for how many seconds, each."""
+    """latency: whether it is measured; at which batch sizes; with how many samples or seconds.
+    plots: whether pictures are drawn."""
 
     latency: bool = True
     batches: list[int] = field(default_factory=lambda: [1, 32])
     samples: int = 200
     seconds: float = 1.0
+    plots: bool = True
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A sweep: all jobs are composed and checked before the first runs; each leaves a record in the sweep's folder."""
+"""A sweep: all jobs are checked before the first runs; each leaves a record in the sweep's folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from kdrun.artefacts import read_json, write_json, write_text
-from kdrun.config.application import job_overrides, loaded, start
+from kdrun.config.application import composed, loaded, start, texts
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import register
 from kdrun.config.typed import Typed
@@ -32,7 +31,7 @@ APART = ("fresh", "device", "threads", "outputs_dir", "data_dir")
 """Keys that change no result, and so not the name of a sweep's folder."""
 
 Command = Callable[[Loaded, bool], Path]
-"""Runs one job and returns its run's folder; the second argument: whether to be quiet, as several run at once."""
+"""Runs one job and returns its run's folder; the second argument: be quiet, as several run at once."""
 
 Check = Callable[[Loaded], None]
 """Raises KdrunError for what composing a job cannot know."""
@@ -88,13 +87,13 @@ class Call:
 
 
 _current: list[Call] = []
-"""The call in progress: Hydra makes the callback from a name in the configuration, so it cannot be handed in."""
+"""The call in progress: Hydra makes the callback from a name in a file, so nothing is handed in."""
 
 
 def run_jobs(call: Call, command: Command) -> None:
     """Checks all jobs of a sweep, then runs them, in this process or as `hydra/launcher` says.
 
-    Fills in `call`. Raises KdrunError or Refused before any job has run; a job's own failure is said and recorded.
+    Fills in `call`. Raises KdrunError or Refused before any job has run; a job's own failure is recorded.
     """
     _current.append(call)
     try:
@@ -123,9 +122,9 @@ def prepare(call: Call, config: DictConfig) -> None:
     outputs, wrong = "outputs", Counter[str]()
     for job in call.jobs:
         try:
-            composed = _composed(above, job)
-            call.check(composed)
-            outputs = composed.run.outputs_dir
+            run = composed([*above, *job.overrides])
+            call.check(run)
+            outputs = run.run.outputs_dir
         except KdrunError as error:
             wrong[str(error)] += 1
     if wrong:
@@ -140,35 +139,20 @@ def prepare(call: Call, config: DictConfig) -> None:
     write_json(folder / "sweep.json", {"command": typed, "swept": list(call.jobs[0].swept), "jobs": listed})
 
 
-def _composed(above: list[str], job: Job) -> Loaded:
-    from kdrun.config.explain import explain
-
-    try:
-        return loaded(hydra.compose("config", overrides=[*above, *job.overrides]), job.overrides)
-    except KdrunError:
-        raise
-    except Exception as error:
-        told = explain(error, job.overrides)
-        if told is None:
-            raise
-        raise told from error
-
-
 def jobs(config: DictConfig) -> list[Job]:
-    """All combinations of the swept values, as Hydra's own sweeper makes them: a sweep file's, then those typed."""
+    """All combinations, as Hydra's own sweeper makes them: a sweep file's values, then those typed."""
     written = [f"{key}={values}" for key, values in (config.hydra.sweeper.get("params") or {}).items()]
     parser = OverridesParser.create()
     values: dict[str, list[str]] = {}
-    swept: list[str] = []
-    for override in parser.parse_overrides([*written, *OmegaConf.to_container(config.hydra.overrides.task, resolve=False)]):
+    swept: dict[str, bool] = {}
+    for override in parser.parse_overrides([*written, *texts(config.hydra.overrides.task)]):
         key = override.get_key_element()
         values[key] = list(_values(override, key))
-        if override.is_sweep_override():
-            swept.append(key)
+        swept[key] = override.is_sweep_override()
     found = []
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
-        own = {key.lstrip("+"): parser.parse_override(chosen[key]).value() for key in dict.fromkeys(swept)}
+        own = {key.lstrip("+"): parser.parse_override(chosen[key]).value() for key in values if swept[key]}
         found.append(Job(combination, own))
     return found
 
@@ -182,7 +166,7 @@ def _values(override: Override, key: str) -> list[str]:
 
 
 def folder_name(job: Job) -> str:
-    """`temperature-alpha-a01f3c`: the swept keys and a hash of what is fixed, so that an extended sweep stays where it is."""
+    """`temperature-alpha-a01f3c`: the swept keys and a hash of the fixed ones, so that it can be extended."""
     fixed = [o for o in job.overrides if o.partition("=")[0].lstrip("+") not in (*job.swept, *APART)]
     short = "-".join(key.rpartition(".")[2] for key in job.swept) or "job"
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in short)
@@ -191,7 +175,7 @@ def folder_name(job: Job) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """Runs one job of a sweep, in whatever process, and records how it ended. Raises nothing, so that the next can run."""
+    """Runs one job, in whatever process, and records how it ended. Raises nothing: the next must run."""
 
     command: Command
 
@@ -200,7 +184,7 @@ class Task:
 
     def __call__(self, config: DictConfig) -> None:
         hydra_config = HydraConfig.get()
-        overrides = tuple(job_overrides())
+        overrides = tuple(texts(hydra_config.overrides.task))
         folder, name = Path(hydra_config.sweep.dir), Job(overrides, {}).name
         alone = hydra_config.runtime.choices["hydra/launcher"] == "basic"
         listed = read_json(folder / "sweep.json")["jobs"]
@@ -209,13 +193,14 @@ class Task:
         heading = f"job {number + 1} of {len(listed)}   {job}"
         if alone:
             print(f"\n{heading}", flush=True)
-        ended = perform(self.command, loaded(config, overrides), not alone, folder / "jobs" / f"{name}.error.txt")
+        run = loaded(config, overrides, hydra_config.runtime.choices)
+        ended = perform(self.command, run, not alone, folder / "jobs" / f"{name}.error.txt")
         write_json(_record_path(folder, name), {"overrides": overrides, "swept": job.swept, **ended})
         _say(heading, ended, alone)
 
 
 def _task(command: Command) -> Task:
-    """Another process unpickles a task through this: its Hydra must know kdrun before the first job is composed."""
+    """How another process unpickles a task: its Hydra must know kdrun before the first job is composed."""
     register()
     return Task(command)
 

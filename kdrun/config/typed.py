@@ -9,8 +9,21 @@ from typing import NamedTuple
 from kdrun.config.files import shipped, swept
 from kdrun.errors import KdrunError
 
-SWITCHES = {"-m": "-m", "--multirun": "-m", "--resolve": "--resolve", "-sc": "-sc", "--shell-completion": "-sc"}
-VALUED = {"-c": "--cfg", "--cfg": "--cfg", "-p": "--package", "--package": "--package", "-i": "--info", "--info": "--info"}
+SWITCHES = {
+    "-m": "-m",
+    "--multirun": "-m",
+    "--resolve": "--resolve",
+    "-sc": "-sc",
+    "--shell-completion": "-sc",
+}
+VALUED = {
+    "-c": "--cfg",
+    "--cfg": "--cfg",
+    "-p": "--package",
+    "--package": "--package",
+    "-i": "--info",
+    "--info": "--info",
+}
 FOLDER = ("-cd", "--config-dir")
 CHOICES = {
     "--cfg": ("job", "hydra", "all"),
@@ -20,7 +33,7 @@ OWN = ("--help", "--version")
 
 
 class Typed(NamedTuple):
-    """flags: Hydra's, in one spelling. overrides: `key=value`, `+key=value`, `~key`. config_dir: a user's files."""
+    """flags: Hydra's, in one spelling. overrides: key=value, +key=value, ~key. config_dir: own files."""
 
     flags: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
@@ -33,7 +46,7 @@ class Typed(NamedTuple):
 
     @property
     def place(self) -> tuple[str, ...]:
-        """The flag for the user's files, as Hydra reads it."""
+        """The flag for the user's files, for the record of the command."""
         return ("--config-dir", str(self.config_dir)) if self.config_dir else ()
 
     @property
@@ -81,7 +94,7 @@ def _chosen(flag: str, value: str) -> str:
 
 
 def _spread(typed: Typed) -> Typed:
-    """Makes a sweep of `sweep=NAME` and of an experiment whose file sweeps; `experiment=null` is the default, left out."""
+    """Makes a sweep of `sweep=NAME` and of an experiment that sweeps; leaves out `experiment=null`."""
     folders = (shipped(), *([typed.config_dir] if typed.config_dir else []))
     overrides: list[str] = []
     many = typed.many

@@ -21,7 +21,7 @@ from kdrun.types import Batch, Outputs, Shapes
 
 
 def at(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:
-    """Mean squared difference of the attention maps, a scalar. student, teacher: (N, C, H, W), C and H, W may differ."""
+    """Mean squared difference of the attention maps, a scalar. student, teacher: (N, C, H, W) of any size."""
     ours, theirs = to_smaller(student, teacher.detach())
     return F.mse_loss(attention(ours, power), attention(theirs, power))
 

@@ -43,6 +43,9 @@ class Loss(nn.Module, ABC):
         Raises KdrunError when the pair of models does not fit, saying which layers there are.
         """
 
+    def allocate(self, images: int) -> None:
+        """Be told how many training images there are; called before `build`, for what is kept per image."""
+
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """The unweighted loss: a scalar, shape `()`, a mean over the rows that count, 0 where none does."""

@@ -82,7 +82,7 @@ def stage_pairs(
 
 
 def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs:
-    """What a loss over stages reads: all stages until it is built, its pairs from then on. more: layers of both."""
+    """What a loss over stages reads: all stages until it is built, then its pairs. more: layers of both."""
     student = {pair.student_layer for pair in pairs} or {"stages"}
     teacher = {pair.teacher_layer for pair in pairs} or {"stages"}
     if logits:

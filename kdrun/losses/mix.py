@@ -74,13 +74,16 @@ class Mix(nn.Module):
         """Whether every term understands mixup and cutmix."""
         return all(term.loss.handles_mixed for term in self.terms)
 
-    def build(self, student: Shapes, teacher: Shapes | None) -> None:
+    def build(self, student: Shapes, teacher: Shapes | None, images: int | None = None) -> None:
         """Let every loss make its adapters; once, before training. teacher: None where no term asks a
         teacher.
 
+        images: how many training images there are, for losses that keep something per image (crd).
         Raises KdrunError, under `loss.<term>`, when the pair of models does not fit.
         """
         for term in self.terms:
+            if images is not None:
+                term.loss.allocate(images)
             try:
                 term.loss.build(student, student if teacher is None else teacher)
             except KdrunError as error:

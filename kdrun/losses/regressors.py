@@ -98,6 +98,6 @@ def to_smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return resized(student, size), resized(teacher, size)
 
 
-def resized(features: Tensor, size: tuple[int, ...]) -> Tensor:
+def resized(features: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (N, C, H, W) at another size, by adaptive average pooling."""
     return features if tuple(features.shape[2:]) == size else F.adaptive_avg_pool2d(features, size)

@@ -23,7 +23,7 @@ EPSILON = 1e-12
 
 
 class Relations(NamedTuple):
-    """distance: smooth L1 of the pairs' distances, each divided by their mean. angle: of the triples' cosines."""
+    """distance: smooth L1 of the pairs' distances over their mean. angle: of the triples' cosines."""
 
     distance: Tensor
     angle: Tensor
@@ -60,6 +60,8 @@ def _cosines(differences: Tensor) -> Tensor:
 class RKD(Loss):
     """`distance` and `angle`, each times its weight, of two layers that are vectors."""
 
+    distance: Tensor
+    angle: Tensor
     pair: Pair
 
     def __init__(
@@ -73,9 +75,6 @@ class RKD(Loss):
         self.register_buffer("distance", number("distance", distance, least=0), persistent=False)
         self.register_buffer("angle", number("angle", angle, least=0), persistent=False)
         self.student_layer, self.teacher_layer = student_layer, teacher_layer
-
-    distance: Tensor
-    angle: Tensor
 
     @property
     def needs(self) -> Needs:

@@ -35,7 +35,7 @@ def vid(mean: Tensor, scale: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Predictor(nn.Module):
-    """The mean of a teacher's map from a student's, (N, C, H, W) to (N, C', H, W), and the scale of its variance."""
+    """Predicts a teacher's map (N, C', H, W) from a student's (N, C, H, W), with a variance per channel."""
 
     def __init__(self, channels: int, out: int, variance: float) -> None:
         super().__init__()

@@ -41,4 +41,4 @@ class WTTM(Loss):
         return (power_sum(teacher.logits, self.gamma) * rows).mean()
 
     def formula(self) -> str:
-        return f"weighted KL(teacher^{show(self.gamma)} || student)"
+        return f"WTTM(gamma {show(self.gamma)})"

@@ -13,7 +13,7 @@ from kdrun.errors import KdrunError
 from kdrun.models.draft import Draft, TooSmall
 from kdrun.models.family import Family, check_arguments, find
 from kdrun.models.sizes import Size, candidates, refusal, resized
-from kdrun.models.survey import state
+from kdrun.models.survey import survey
 
 STEMS = ("auto", "cifar", "imagenet")
 RESIZES = ("auto", "none")
@@ -22,8 +22,9 @@ RESIZES = ("auto", "none")
 class Built(NamedTuple):
     """A model that takes images of the data set as they are and says logits (N, classes).
 
-    notes: what the screen must say (stem, enlarging, replaced head). image_size: the side of the images that the
-    network itself sees. head_is_new: pretrained weights do not cover all of it, so that it must be trained.
+    notes: what the screen must say (stem, enlarging, replaced head). image_size: the side of the images
+    that the network itself sees. head_is_new: pretrained weights do not cover all of it, so that it must be
+    trained.
     """
 
     model: nn.Module
@@ -37,9 +38,9 @@ def build(
 ) -> Built:
     """The model of a node {name, family, args, stem, pretrained}, for images (C, H, W) of a data set.
 
-    `role` in the node, if given, is what errors call it (`student.args.depth`). resize: auto (images are resized
-    inside the model's forward to the smallest size that works, if need be) or none. Initial weights depend on
-    `seed` alone; the global random state stays as it is. Raises KdrunError.
+    `role` in the node, if given, is what errors call it (`student.args.depth`). resize: auto (images are
+    resized inside the model's forward to the smallest size that works, if need be) or none. Initial weights
+    depend on `seed` alone; the global random state stays as it is. Raises KdrunError.
     """
     role = str(node.get("role", "model"))
     family = find(str(node["family"]), f"{role}.family")
@@ -56,7 +57,7 @@ def build(
     if fitted.note:
         notes = (*notes, fitted.note)
     _keep_inputs(model)
-    state(model, image_shape)
+    survey(model, image_shape)
     return Built(model, notes, fitted.size[0], fitted.draft.head_is_new)
 
 
@@ -94,20 +95,19 @@ def _fitted(
 def _search(
     make: Callable[[Size], Draft], by_size: bool, channels: int, native: Size
 ) -> tuple[Draft, Size] | Exception:
-    """The first size that works, or why the last one did not. by_size: the network is another one for each."""
-    draft: Draft | None = None
+    """The first size that works, or why the last did not. by_size: the network is another for each."""
+    drafts: list[Draft] = []
     problem: Exception = TooSmall("no size was tried")
-    own: int | None = None
-    for size in candidates(native):
+    for size in candidates(native, lambda: getattr(drafts[0].model, "image_size", None) if drafts else None):
         try:
-            if draft is None or by_size:
-                draft = make(size)
+            if by_size or not drafts:
+                drafts[:] = [make(size)]
         except TooSmall as error:
             problem = error
             continue
-        refused = refusal(draft.model, channels, size)
+        refused = refusal(drafts[0].model, channels, size)
         if refused is None:
-            return draft, size
+            return drafts[0], size
         problem = refused
     return problem
 
@@ -151,7 +151,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _keys_below(role: str, family: Family) -> Iterator[None]:
-    """A family's errors name its own parameters: `depth` becomes `student.args.depth`, `stem` `student.stem`."""
+    """A family's errors name its own parameters: `depth` becomes `student.args.depth`."""
     try:
         yield
     except KdrunError as error:

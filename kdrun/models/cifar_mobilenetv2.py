@@ -1,7 +1,8 @@
 """MobileNetV2 of half width for 32x32 images: mobilenetv2_half.
 
-Sandler et al. 2018, in the form of the zoo of Tian et al. 2020: plain ReLU, an expansion layer in the first group
-too, other strides, widths not rounded to multiples of 8. Stage outputs are linear: before the activation is the same.
+Sandler et al. 2018, in the form of the zoo of Tian et al. 2020: plain ReLU, an expansion layer in the first
+group too, other strides, widths not rounded to multiples of 8. Stage outputs are linear: before the
+activation is the same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Group(NamedTuple):
 
 
 def build(*, classes: int, channels: int, width: float, expansion: int) -> nn.Module:
-    """A MobileNetV2. width: factor of all widths but the last (1280). expansion: of all groups but the first."""
+    """width: factor of all widths but the last (1280). expansion: of all groups but the first."""
     groups = (
         Group(1, 16, 1, 1),
         Group(expansion, 24, 2, 1),

@@ -1,7 +1,7 @@
 """Post-activation ResNets for 32x32 images: resnet8 ... resnet110, resnet8x4, resnet32x4.
 
-He et al. 2016, section 4.2, with projection shortcuts (option B) where the size changes, as in the zoo of Tian et
-al. 2020; the paper pads with zeros there (option A) and so has fewer parameters.
+He et al. 2016, section 4.2, with projection shortcuts (option B) where the size changes, as in the zoo of
+Tian et al. 2020; the paper pads with zeros there (option A) and so has fewer parameters.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def build(*, classes: int, channels: int, depth: int, stem_width: int, widths: l
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, and a shortcut; (N, C, H, W) to (N, width, H/stride, W/stride)."""
+    """Two 3x3 convolutions and a shortcut; (N, C, H, W) to (N, width, H/stride, W/stride)."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()

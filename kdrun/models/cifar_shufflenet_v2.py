@@ -1,7 +1,7 @@
 """ShuffleNetV2 for 32x32 images: shufflenet_v2.
 
-Ma et al. 2018, in the form of the zoo of Tian et al. 2020: a 1x1 stem without pooling. The head reads 1024 channels,
-the last stage has 464. Initial weights are torch's own.
+Ma et al. 2018, in the form of the zoo of Tian et al. 2020: a 1x1 stem without pooling. The head reads 1024
+channels, the last stage has 464. Initial weights are torch's own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def build(*, classes: int, channels: int, widths: list[int], blocks: list[int], 
     Raises KdrunError where a width is odd, a stage has under two blocks, or the lists differ in length.
     """
     if len(widths) != len(blocks) or min(blocks) < 2:
-        raise KdrunError("blocks", blocks, f"one count of at least 2 for each of {len(widths)} widths is needed")
+        raise KdrunError(
+            "blocks", blocks, f"one count of at least 2 for each of {len(widths)} widths is needed"
+        )
     if any(width % 2 for width in widths):
         raise KdrunError("widths", widths, "even widths are needed")
     return CifarShuffleNetV2(classes, channels, widths, blocks, last)

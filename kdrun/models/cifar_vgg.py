@@ -1,7 +1,8 @@
 """VGG with batch norm for 32x32 images and a single linear layer: vgg8, vgg11_cifar ... vgg19_cifar.
 
-Simonyan and Zisserman 2015, in the form of the zoo of Tian et al. 2020: five blocks, pooled after the first three,
-no layers of 4096. Convolutions keep a bias although batch norm follows. Features are taken before pooling.
+Simonyan and Zisserman 2015, in the form of the zoo of Tian et al. 2020: five blocks, pooled after the first
+three, no layers of 4096. Convolutions keep a bias although batch norm follows. Features are taken before
+pooling.
 """
 
 from __future__ import annotations

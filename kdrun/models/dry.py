@@ -1,13 +1,22 @@
-"""A forward that changes nothing: what a model makes of black images of some size, found without computing."""
+"""A forward that changes nothing: the shapes a model makes of images of some size, without computing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from kdrun.models.resize import Resize
+
+SMALL = 3e10
+"""Up to so many parameters times pixels a forward is really done; that bounds its multiplications by far.
+
+Torch's meta device, where tensors have no values, makes large ones free, but its first use imports the
+compiler: a second and a half.
+"""
 
 IMAGES = 2
 """How many images a dry forward is given; two, so that a lost batch dimension shows."""
@@ -16,16 +25,27 @@ IMAGES = 2
 def dry_forward(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
     """The model's output for two black images (C, H, W), in evaluation mode, for its shapes alone.
 
-    Runs on torch's meta device, where tensors have no values; a model that does not go there (it looks at
-    values) runs for real on its own device. Weights, statistics, modes and random states stay as they are.
-    Raises what the forward raises.
+    A large model runs on torch's meta device, unless it cannot (it looks at values). Weights, statistics,
+    modes and random states stay as they are. Raises what the forward raises.
     """
     with _evaluating(model), _same_random_state(model), torch.no_grad():
-        try:
-            return _on_meta(model, image_shape)
-        except Exception:
-            # Whatever went wrong, the real forward decides: it raises the same, or the meta device was to blame.
-            return model(_images(model, image_shape, _device(model)))
+        if _work(model, image_shape) > SMALL:
+            # Whatever goes wrong there, the real forward decides: it fails too, or the device was to blame.
+            with suppress(Exception):
+                return _on_meta(model, image_shape)
+        return model(_images(model, image_shape, _device(model)))
+
+
+def _work(model: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Parameters times the pixels that the network sees."""
+    sides = [
+        hook.side
+        for module in model.modules()
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(hook, Resize)
+    ]
+    pixels = sides[0] ** 2 if sides else image_shape[1] * image_shape[2]
+    return float(pixels * sum(parameter.numel() for parameter in model.parameters()))
 
 
 def _on_meta(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:

@@ -1,4 +1,4 @@
-"""From `family: cifar_resnet` to a call of its `build`: found by name, its arguments checked against the signature."""
+"""From `family: cifar_resnet` to a call of its `build`, its arguments checked against the signature."""
 
 from __future__ import annotations
 

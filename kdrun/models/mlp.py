@@ -1,4 +1,4 @@
-"""Fully connected networks: mlp1200 and mlp800, the pair of Hinton et al. 2015, section 3, and any other widths."""
+"""Fully connected networks: mlp1200 and mlp800, the pair of Hinton et al. 2015, section 3, and others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build(
 
 
 class Mlp(nn.Module):
-    """Logits (N, classes) of images with `inputs` numbers each. Its stages are vectors (N, width), not maps."""
+    """Logits (N, classes) of images with `inputs` numbers each. Stages are vectors (N, width), not maps."""
 
     def __init__(self, classes: int, inputs: int, widths: list[int], dropout: float) -> None:
         super().__init__()

@@ -16,9 +16,7 @@ STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 
 
-def build(
-    *, classes: int, channels: int, native_size: tuple[int, int], stem: str, width: float
-) -> Draft:
+def build(*, classes: int, channels: int, native_size: tuple[int, int], stem: str, width: float) -> Draft:
     """A MobileNet with all widths times `width`.
 
     stem: imagenet (stride 2), cifar (stride 1), or auto, by the size of the images.

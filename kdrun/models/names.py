@@ -1,4 +1,4 @@
-"""The names of torchvision's classifiers, read from its sources: neither torch nor torchvision is imported."""
+"""The names of torchvision's classifiers, read from its sources, without importing it or torch."""
 
 from __future__ import annotations
 

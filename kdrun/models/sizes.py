@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
-from torch.nn import functional as F
 
 from kdrun.models.dry import dry_forward
+from kdrun.models.resize import Resize
 
 CANDIDATES = (32, 64, 75, 96, 128, 224, 299)
 """Sides that are tried, in this order, when a network does not take images as they are."""
@@ -16,30 +16,15 @@ CANDIDATES = (32, 64, 75, 96, 128, 224, 299)
 Size = tuple[int, int]
 
 
-class Resize:
-    """A forward pre-hook that resizes images (N, C, H, W) to a square, bilinearly.
-
-    A hook and not a wrapping module: the names in the state dict stay as they are, and the model its own class.
-    """
-
-    def __init__(self, side: int, reduces: bool) -> None:
-        self.side, self.reduces = side, reduces
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        size = (self.side, self.side)
-        images = F.interpolate(
-            args[0], size, mode="bilinear", align_corners=False, antialias=self.reduces
-        )
-        return (images, *args[1:])
-
-
-def candidates(native: Size, own: int | None) -> Iterator[Size]:
+def candidates(native: Size, own: Callable[[], Any]) -> Iterator[Size]:
     """The sizes to try: the native one, larger squares in order, then smaller ones from the largest.
 
-    own: a size that the model names itself, as vision transformers do.
+    own: gives the size that the model names itself, as vision transformers do, or None; asked after the
+    first.
     """
     yield native
-    sides = sorted({*CANDIDATES, *([own] if own else [])})
+    named = own()
+    sides = sorted({*CANDIDATES, named} if isinstance(named, int) else CANDIDATES)
     yield from ((side, side) for side in sides if side >= max(native) and (side, side) != native)
     yield from ((side, side) for side in reversed(sides) if side < max(native))
 
@@ -53,10 +38,10 @@ def refusal(model: nn.Module, channels: int, size: Size) -> Exception | None:
     return None
 
 
-def resized(model: nn.Module, native: Size, size: Size) -> str:
-    """Makes the model resize its input from `native` to the square `size`, in place; says so and what it costs."""
-    side, cost = size[0], size[0] * size[1] / (native[0] * native[1])
+def resized(model: nn.Module, name: str, native: Size, side: int) -> str:
+    """Makes the model resize its input from `native` to a square, in place; says so and what it costs."""
+    cost = side * side / (native[0] * native[1])
     model.register_forward_pre_hook(Resize(side, side < max(native)))
     shown = str(native[0]) if native[0] == native[1] else f"{native[0]}x{native[1]}"
     verb = "reduced" if side < max(native) else "enlarged"
-    return f"images {verb} {shown} -> {side}", cost
+    return f"images {verb} {shown} -> {side} for {name} ({cost:.3g} times the pixels)"

@@ -1,4 +1,4 @@
-"""First convolutions of torchvision's models: a stem for small images, and other channel counts than three."""
+"""First convolutions of torchvision's models: a stem for small images, other channel counts than three."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STEMS: Mapping[str, Stem] = {
 
 
 class Change(NamedTuple):
-    """What was done to a model's first convolution. new: whether it has weights that nothing was trained on."""
+    """What was done to a layer. new: whether it has weights that nothing was trained on."""
 
     notes: tuple[str, ...] = ()
     new: bool = False
@@ -81,7 +81,9 @@ def take_channels(model: nn.Module, channels: int) -> Change:
             if conv.bias is not None and old.bias is not None:
                 conv.bias.copy_(old.bias)
     model.set_submodule(path, conv)
-    return Change((f"first convolution reads {channels} channel{'s' if channels > 1 else ''}",), channels != 1)
+    return Change(
+        (f"first convolution reads {channels} channel{'s' if channels > 1 else ''}",), channels != 1
+    )
 
 
 def _like(
@@ -91,8 +93,10 @@ def _like(
     size = kernel // 2 if padding is None else padding
     bias = old.bias is not None
     conv = nn.Conv2d(channels, old.out_channels, kernel, stride, size, bias=bias)  # type: ignore[arg-type]
-    mode = "fan_in" if kernel == stride else "fan_out"
-    nn.init.kaiming_normal_(conv.weight, mode=mode, nonlinearity="linear" if kernel == stride else "relu")
+    if kernel == stride:
+        nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="linear")
+    else:
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv

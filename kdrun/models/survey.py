@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from kdrun.models.dry import dry_forward
+
+ATTRIBUTE = "kdrun_anatomy"
+"""Where a model keeps what was found out about it."""
+
+LARGE = 224
+"""The side of images whose maps have another size at every stage."""
 
 TOKEN_STAGES = 4
 """How many blocks of a transformer stand for its stages, evenly spread, the last one among them."""
@@ -20,14 +27,15 @@ PASSING = (
     nn.Dropout2d,
     nn.MaxPool2d,
     nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
 )
 """Modules that learn and select nothing: never the end of a stage."""
 
+GLOBAL = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+"""Pooling to a fixed size, between blocks: the head begins."""
+
 
 class Call(NamedTuple):
-    """A module's last call in a forward. output: None where it is no tensor. versions: of input and output then."""
+    """A module's last call in a forward. versions: of input and output at that time."""
 
     path: str
     module: nn.Module
@@ -41,21 +49,55 @@ class Call(NamedTuple):
         return () if self.output is None else tuple(self.output.shape[1:])
 
 
-def state(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
-    """Sets `stages`, `head` and `overwritten` on the model, where it does not state them itself.
+class Anatomy(NamedTuple):
+    """Where a model's layers are, as module paths (`path`, or `path:in` for what the module reads).
 
-    stages: module paths whose output is `stage:0` (the stem), `stage:1`, ... head: the classifier's path, whose
-    input is the embedding; empty where there is none. overwritten: taps (`path`, `path:in`) whose tensor is
-    changed later in the forward, so that who keeps it needs a copy. One dry forward of an image (C, H, W).
+    stages: `stage:0` (the stem), `stage:1`, ... pre: the same before the activation, or empty. head: the
+    classifier, whose input is the embedding; empty where there is none. overwritten: places whose tensor is
+    changed later in the forward, so that who keeps it needs a copy; None while nobody has looked.
     """
-    if hasattr(model, "overwritten") and hasattr(model, "stages") and hasattr(model, "head"):
-        return
+
+    stages: tuple[str, ...] = ()
+    pre: tuple[str, ...] = ()
+    head: str = ""
+    overwritten: frozenset[str] | None = None
+
+
+def anatomy(model: nn.Module) -> Anatomy:
+    """What is known of the model: by a survey, or stated by its family in `stages`, `pre` and `head`."""
+    found = vars(model).get(ATTRIBUTE)
+    if isinstance(found, Anatomy):
+        return found
+    # A module may have children of these names (timm's `stages`, Swin's `head`); those are not in `vars`.
+    stages, pre, head = (vars(model).get(name) for name in ("stages", "pre", "head"))
+    return Anatomy(
+        stages if isinstance(stages, tuple) else (),
+        pre if isinstance(pre, tuple) else (),
+        head if isinstance(head, str) else "",
+    )
+
+
+def survey(model: nn.Module, image_shape: tuple[int, int, int]) -> Anatomy:
+    """Completes what a model states of itself by one dry forward of images (C, H, W), and remembers it."""
+    known = anatomy(model)
+    if known.overwritten is not None:
+        return known
     calls = list(record(model, image_shape))
-    if not hasattr(model, "head"):
-        model.head = find_head(calls)  # type: ignore[assignment]
-    if not hasattr(model, "stages"):
-        model.stages = find_stages(model, calls)  # type: ignore[assignment]
-    model.overwritten = frozenset(find_overwritten(calls))  # type: ignore[assignment]
+    found = Anatomy(
+        known.stages or find_stages(model, _at_large(model, image_shape) or calls),
+        known.pre,
+        known.head or find_head(calls),
+        frozenset(find_overwritten(calls)),
+    )
+    setattr(model, ATTRIBUTE, found)
+    return found
+
+
+def _at_large(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Call]:
+    """The calls for images so large that all stages differ in size; none if the model takes no such images."""
+    with suppress(Exception):
+        return list(record(model, (image_shape[0], LARGE, LARGE)))
+    return []
 
 
 def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call]:
@@ -89,15 +131,18 @@ def find_overwritten(calls: list[Call]) -> Iterator[str]:
 
 def find_head(calls: list[Call]) -> str:
     """The last linear layer or convolution that is called, or an empty string."""
-    return next((c.path for c in reversed(calls) if c.path and isinstance(c.module, (nn.Linear, nn.Conv2d))), "")
+    return next(
+        (c.path for c in reversed(calls) if c.path and isinstance(c.module, (nn.Linear, nn.Conv2d))), ""
+    )
 
 
 def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
     """The stem, then the last block at each resolution; or, of a transformer, evenly spread blocks."""
     blocks = set(block_paths(model))
-    row = [call for call in calls if call.path in blocks and not isinstance(call.module, PASSING)]
+    row = [call for call in calls if call.path in blocks]
     head = find_head(calls)
-    row = row[: next((n for n, call in enumerate(row) if call.path == head), len(row))]
+    ends = [n for n, call in enumerate(row) if call.path == head or isinstance(call.module, GLOBAL)]
+    row = [call for call in row[: min(ends, default=None)] if not isinstance(call.module, PASSING)]
     tokens = [call for call in row if len(call.size) == 2 and _is_compound(call)]
     maps = [call for call in row if len(call.size) == 3]
     if len(tokens) > sum(map(_is_compound, maps)):
@@ -108,8 +153,8 @@ def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
 def map_stages(maps: list[Call]) -> tuple[str, ...]:
     """Of blocks with maps (C, H, W), in order: the stem, then the last block at each resolution.
 
-    A block of several layers counts before a single layer of the same resolution: an activation between blocks
-    and the widening convolution before a head are no stages.
+    A block of several layers counts before a single layer of the same resolution: an activation between
+    blocks and the widening convolution before a head are no stages.
     """
     if not maps:
         return ()
@@ -127,7 +172,7 @@ def map_stages(maps: list[Call]) -> tuple[str, ...]:
 
 
 def stem_length(maps: list[Call]) -> int:
-    """How many blocks make up the stem: one of several layers, or a convolution with its norm and activation."""
+    """How many blocks make up the stem: a compound one, or a convolution with its norm and activation."""
     length = 1
     if not _is_compound(maps[0]):
         while length < len(maps) and _follows(maps[length], maps[0]):

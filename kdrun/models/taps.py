@@ -1,7 +1,8 @@
 """Taps: what a model says inside, by layer name, beside its logits.
 
-Names: `logits`; `embedding`, what the head reads; `stage:0` (the stem) ... `stage:-1`; `stages`, all of them; with
-`@pre`, before the activation, where the family has it; or a module path, and `PATH:in` for what that module reads.
+Names: `logits`; `embedding`, what the head reads; `stage:0` (the stem) ... `stage:-1`; `stages`, all of
+them; with `@pre`, before the activation, where the family has it; or a module path, and `PATH:in` for what
+that module reads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
 from kdrun.models.dry import dry_forward
-from kdrun.models.survey import state
+from kdrun.models.survey import anatomy, survey
 from kdrun.types import Outputs, Shapes
 
 
@@ -36,7 +37,7 @@ class Tap(NamedTuple):
 
 
 class Tapped(nn.Module):
-    """A model that is asked for layers: images (N, C, H, W) to Outputs with what `needs` names, nothing else kept.
+    """A model that is asked for layers: images (N, C, H, W) to Outputs with what `needs` names.
 
     needs: layer names, see above. The model is used, not copied; `close` takes the taps off it again. A model
     that was not made by `kdrun.models.build` and states no stages must have been probed before its stages are
@@ -47,10 +48,10 @@ class Tapped(nn.Module):
         super().__init__()
         self.model = model
         self._taps = {name: tap for asked in needs for name, tap in _resolved(model, asked, key)}
-        self._stages = _stage_count(model)
+        self._stages = len(anatomy(model).stages)
         self._open = _Open()
         self._key = key
-        overwritten = getattr(model, "overwritten", None)
+        overwritten = anatomy(model).overwritten
         self._handles = [
             _hook(model, tap, self._open, overwritten is None or str(tap) in overwritten)
             for tap in dict.fromkeys(self._taps.values())
@@ -69,7 +70,9 @@ class Tapped(nn.Module):
         found: dict[str, Tensor] = {}
         for name, tap in self._taps.items():
             if tap not in kept:
-                raise KdrunError(self._key, name, "the model does not call this module, or it gives no tensor")
+                raise KdrunError(
+                    self._key, name, "the model does not call this module, or it gives no tensor"
+                )
             found[name] = kept[tap]
         return self._outputs(logits, found)
 
@@ -102,13 +105,12 @@ def probe(
     batch norm statistics and random states stay as they are. A model that states no stages gets them stated.
     Raises KdrunError for a layer that the model does not have, calling it `key`.
     """
-    state(model, image_shape)
+    count = len(survey(model, image_shape).stages)
     tapped = Tapped(model, [*_standard_names(model), *layers], key)
     try:
         outputs: Outputs = dry_forward(tapped, image_shape)
     finally:
         tapped.close()
-    count = len(model.stages)  # type: ignore[arg-type]
     names = dict.fromkeys([*_standard_names(model), *(name for name in layers if name != "stages")])
     shapes = Shapes({}, count)
     sizes = {shapes.canonical(name): tuple(outputs.layer(name).shape[1:]) for name in names}
@@ -128,7 +130,7 @@ class _Open:
 
 
 class _Keep:
-    """A forward hook or pre-hook that keeps one tensor. An object, not a closure, so that copies of a model fit."""
+    """A forward (pre-)hook that keeps one tensor; no closure, so that it is copied with a model."""
 
     def __init__(self, tap: Tap, place: _Open, copies: bool) -> None:
         self.tap, self.place, self.copies = tap, place, copies
@@ -142,9 +144,7 @@ class _Keep:
             self.place.kept[self.tap] = tensor.clone() if self.copies else tensor
 
 
-def _hook(
-    model: nn.Module, tap: Tap, place: _Open, copies: bool
-) -> torch.utils.hooks.RemovableHandle:
+def _hook(model: nn.Module, tap: Tap, place: _Open, copies: bool) -> torch.utils.hooks.RemovableHandle:
     module, keep = model.get_submodule(tap.path), _Keep(tap, place, copies)
     return module.register_forward_pre_hook(keep) if tap.inward else module.register_forward_hook(keep)
 
@@ -154,7 +154,7 @@ def _resolved(model: nn.Module, name: str, key: str) -> Iterator[tuple[str, Tap]
     if name == "logits":
         return
     if name == "stages":
-        for position, stage in enumerate(_stages(model)):
+        for position, stage in enumerate(anatomy(model).stages):
             yield f"stage:{position}", Tap.parse(stage)
         return
     tap = _locate(model, name)
@@ -165,11 +165,11 @@ def _resolved(model: nn.Module, name: str, key: str) -> Iterator[tuple[str, Tap]
 
 def _locate(model: nn.Module, name: str) -> Tap | None:
     if name == "embedding":
-        head = getattr(model, "head", "")
-        return Tap(head, inward=True) if isinstance(head, str) and head else None
+        head = anatomy(model).head
+        return Tap(head, inward=True) if head else None
     if name.startswith("stage:"):
         number, at, suffix = name.removeprefix("stage:").partition("@")
-        known = _stages(model) if not at else _pre(model) if suffix == "pre" else ()
+        known = anatomy(model).stages if not at else anatomy(model).pre if suffix == "pre" else ()
         position = int(number) if number.removeprefix("-").isdecimal() else len(known)
         return Tap.parse(known[position]) if -len(known) <= position < len(known) else None
     path, colon, suffix = name.partition(":")
@@ -178,27 +178,15 @@ def _locate(model: nn.Module, name: str) -> Tap | None:
     return Tap.parse(name) if path in dict(model.named_modules()) else None
 
 
-def _stages(model: nn.Module) -> tuple[str, ...]:
-    return tuple(getattr(model, "stages", ()))
-
-
-def _pre(model: nn.Module) -> tuple[str, ...]:
-    return tuple(getattr(model, "pre", ()))
-
-
-def _stage_count(model: nn.Module) -> int:
-    return len(_stages(model))
-
-
 def _standard_names(model: nn.Module) -> list[str]:
     embedding = ["embedding"] if _locate(model, "embedding") is not None else []
-    stages = [f"stage:{position}" for position in range(len(_stages(model)))]
-    pre = [f"stage:{position}@pre" for position in range(len(_pre(model)))]
+    stages = [f"stage:{position}" for position in range(len(anatomy(model).stages))]
+    pre = [f"stage:{position}@pre" for position in range(len(anatomy(model).pre))]
     return ["logits", *embedding, *stages, *pre]
 
 
 def _as_vector(embedding: Tensor) -> Tensor:
-    """(N, D): what a linear head reads, flattened; what a convolutional one reads, averaged over positions."""
+    """(N, D): what a linear head reads, flattened; what a convolutional one does, averaged over positions."""
     return embedding.mean((2, 3)) if embedding.dim() == 4 else embedding.flatten(1)
 
 

@@ -1,7 +1,8 @@
 """Torchvision's classifiers by their names, without a file each: `family: torchvision`, `args: {}`.
 
-Small images get a stem for them where the model has one, other channel counts a first convolution of their own,
-pretrained weights a head for the classes of the data set. Auxiliary heads are off, residual branches start at zero.
+Small images get a stem for them where the model has one, other channel counts a first convolution of their
+own, pretrained weights a head for the classes of the data set. Auxiliary heads are off, residual branches
+start at zero.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def build(
     missing.
     """
     if name not in torchvision_names():
-        raise KdrunError("name", name, "torchvision has no such model", torchvision_names(), "kdrun list models")
+        raise KdrunError(
+            "name", name, "torchvision has no such model", torchvision_names(), "kdrun list models"
+        )
     model = _pretrained(name) if pretrained else _blank(name, classes)
     if stem == "cifar" and not has_cifar_stem(model):
         raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")

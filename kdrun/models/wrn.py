@@ -1,8 +1,8 @@
 """Wide ResNets with pre-activation blocks for 32x32 images: wrn_16_1 ... wrn_40_2.
 
-Zagoruyko and Komodakis 2016. Stage features are raw block outputs (no batch norm, no ReLU). Before the activation
-means, as in the zoo of Tian et al. 2020, after the batch norm that reads the stage: the next stage's first, or the
-head's.
+Zagoruyko and Komodakis 2016. Stage features are raw block outputs (no batch norm, no ReLU). Before the
+activation means, as in the zoo of Tian et al. 2020, after the batch norm that reads the stage: the next
+stage's first, or the head's.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ class PreActivationBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         # By width alone: a stage of equal width that strides would need one too, but no stage here does.
-        self.convShortcut = (
-            None if channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)
-        )
+        self.convShortcut = None if channels == width else nn.Conv2d(channels, width, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))

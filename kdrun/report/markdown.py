@@ -168,7 +168,7 @@ def _environment(report: Report) -> list[str]:
 
 
 def _value(value: float | str) -> str:
-    return f"{value:g}" if isinstance(value, (int, float)) else value
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def _cell(text: str) -> str:

@@ -114,7 +114,7 @@ _PANELS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Draw], ...] = (
     ("top-1 on validation", lambda row: bool(row.get("validation")), _validation),
     ("training loss (each its own sum of terms)", lambda row: "loss" in row, _loss),
     (
-        "terms of the student, unweighted",
+        "terms of the student",
         lambda row: row["stage"] == "student" and bool(row.get("terms")),
         _terms,
     ),

@@ -71,9 +71,7 @@ def lines(path: Path, jobs: Sequence[Job]) -> None:
         axes.minorticks_off()
     axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.set_ylabel("top-1, %")
-    over = sweeps.repeats(found)
-    mean = over if over == "one seed" else f"mean and std of {over}"
-    dress(axes, f"top-1 on {part}, {mean}", keys[0])
+    dress(axes, f"top-1 on {part}, {sweeps.means(found)}", keys[0])
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save(figure, path)
 

@@ -56,7 +56,7 @@ def swept(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 
 def settings(jobs: Sequence[Job]) -> list[Setting]:
-    """The settings in order: by the first swept key, then the second...; numbers by size, words as they came."""
+    """The settings, ordered by the first swept key, then the second: numbers by size, words as they came."""
     keys = swept(jobs)
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
@@ -175,20 +175,17 @@ def one_teacher(found: Sequence[Setting]) -> bool:
     return bool(several) and all(len({_teacher(job["report"]) for job in jobs}) == 1 for jobs in several)
 
 
-def repeats(found: Sequence[Setting]) -> str:
-    """`3 seeds`, `up to 3 seeds`, `6 repeats (dataset.split, seed)`, `one seed`: what means are over."""
+def means(found: Sequence[Setting]) -> str:
+    """`mean +- std of 3 seeds`, `... of up to 3 seeds`, `... of 6 repeats (seed, dataset.split)`, or `one
+    seed`."""
     jobs = [job for setting in found for job in setting.jobs]
     keys = [key for key in REPEATS if len({_name(job, key) for job in jobs}) > 1]
     counts = [sum(job["report"] is not None for job in setting.jobs) for setting in found]
     most = max(counts, default=0)
     if most <= 1:
         return "one seed"
-    noun = (
-        "seeds"
-        if all(key.endswith("seed") and "label" not in key for key in keys)
-        else f"repeats ({', '.join(keys)})"
-    )
-    return f"{'up to ' if min(counts) < most else ''}{most} {noun}"
+    noun = f"repeats ({', '.join(keys)})" if any(key.startswith("dataset") for key in keys) else "seeds"
+    return f"mean +- std of {'up to ' if min(counts) < most else ''}{most} {noun}"
 
 
 def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: float) -> bool:

@@ -43,7 +43,15 @@ def plain(content: RenderableType, width: int) -> str:
     """Anything that rich can print, as plain text of at most `width` columns."""
     sink = StringIO()
     console = Console(
-        file=sink, width=width, force_terminal=False, color_system=None, legacy_windows=False, highlight=False
+        file=sink,
+        width=width,
+        force_terminal=False,
+        color_system=None,
+        highlight=False,
+        legacy_windows=False,
+        # Values come from command lines, where `[a]` and `:x:` are no markup.
+        markup=False,
+        emoji=False,
     )
     console.print(content)
     return "".join(f"{line.rstrip()}\n" for line in sink.getvalue().splitlines())

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdrun import __version__
-from kdrun.artefacts import fingerprint, locked, write_json, write_text
+from kdrun.artefacts import fingerprint, locked, sweep_parts, write_json, write_text
 from kdrun.evaluation import accuracy, compare, cost, latency
 from kdrun.report import markdown, plots, table
 from kdrun.report.read import read
@@ -44,20 +44,15 @@ def evaluate(assembly: Assembly, models: Mapping[str, Trained], command: str, sh
     """Evaluates what is there (a teacher or a control may be missing), writes the report, shows it."""
     folder = assembly.student.folder
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
+        sweep_parts(folder)
         said = {role: _predictions(assembly, trained) for role, trained in models.items()}
         content = _report(assembly, models, said, command)
         _save_student(assembly, models["student"])
-        rows = [
-            row for trained in models.values() if trained.metrics for row in read_metrics(trained.metrics)
-        ]
-        kept = [row for row in rows if row["stage"] in models]
-        write_text(folder / "metrics.jsonl", as_lines(kept))
+        metrics = [row for trained in models.values() for row in _metrics(trained)]
+        write_text(folder / "metrics.jsonl", as_lines(metrics))
         write_text(folder / "config.yaml", _config_text(assembly))
-        plots.curves(folder / "curves.png", kept)
-        labels = assembly.data.test.labels
-        matrices = {role: accuracy.confusion_matrix(s, labels).numpy() for role, s in _test(assembly, said).items()}
-        plots.confusion(folder / "confusion.png", matrices, assembly.data.classes)
-        write_text(folder / "report.md", markdown.markdown(content))
+        drawn = _draw(assembly, said, metrics) if assembly.run.evaluation.plots else ()
+        write_text(folder / "report.md", markdown.markdown(content, drawn))
         write_json(folder / "report.json", content)
     show(assembly, shown)
 
@@ -66,9 +61,30 @@ def show(assembly: Assembly, shown: Screen, note: str = "") -> None:
     """The paths, the table, the verdict: the last thing on the screen."""
     folder = assembly.student.folder
     content = read(folder)
-    names = ("report.md", "report.json", "curves.png", "confusion.png", "student.safetensors")
+    possible = ("report.md", "report.json", "curves.png", "confusion.png", "student.safetensors")
+    names = [name for name in possible if (folder / name).exists()]
     shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n")
     shown.show(table.render(content))
+
+
+def _draw(assembly: Assembly, said: Logits, metrics: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Draws what there are figures for. Returns the names of the pictures."""
+    folder, labels = assembly.student.folder, assembly.data.test.labels
+    matrices = {
+        role: accuracy.confusion_matrix(logits, labels).numpy()
+        for role, logits in _test(assembly, said).items()
+    }
+    plots.confusion(folder / "confusion.png", matrices, assembly.data.classes)
+    if not metrics:  # nothing was trained: all models come from files
+        return ("confusion.png",)
+    plots.curves(folder / "curves.png", metrics)
+    return ("curves.png", "confusion.png")
+
+
+def _metrics(trained: Trained) -> list[dict[str, Any]]:
+    """A training's own rows: the run's metrics.jsonl holds the student's until it is evaluated, then all."""
+    rows = read_metrics(trained.metrics) if trained.metrics else []
+    return [row for row in rows if row["stage"] == trained.role]
 
 
 def _predictions(assembly: Assembly, trained: Trained) -> dict[str, dict[str, Tensor]]:
@@ -86,9 +102,7 @@ def _predictions(assembly: Assembly, trained: Trained) -> dict[str, dict[str, Te
     return found
 
 
-def _report(
-    assembly: Assembly, models: Mapping[str, Trained], said: Logits | Mapping[str, Any], command: str
-) -> Report:
+def _report(assembly: Assembly, models: Mapping[str, Trained], said: Logits, command: str) -> Report:
     run, data = assembly.run, assembly.data
     networks = {role: load_trained(assembly, t, assembly.headline) for role, t in models.items()}
     threads = latency_threads(assembly)
@@ -149,7 +163,7 @@ def _model(
     return found
 
 
-def _test(assembly: Assembly, said: Mapping[str, Mapping[str, Mapping[str, Tensor]]]) -> dict[str, Tensor]:
+def _test(assembly: Assembly, said: Logits) -> dict[str, Tensor]:
     """By role, what the headline's weights say about the test part."""
     return {role: parts.get(assembly.headline, parts["last"])["test"] for role, parts in said.items()}
 
@@ -157,7 +171,7 @@ def _test(assembly: Assembly, said: Mapping[str, Mapping[str, Mapping[str, Tenso
 def _comparison(
     assembly: Assembly,
     networks: Mapping[str, nn.Module],
-    said: Mapping[str, Mapping[str, Mapping[str, Tensor]]],
+    said: Logits,
     times: Mapping[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     test = _test(assembly, said)

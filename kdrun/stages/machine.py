@@ -102,7 +102,7 @@ def environment(place: Machine, threads: int) -> dict[str, Any]:
     name = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else place.device.type
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "torchvision": _version("torchvision"),
         "device": name,
         "cpu": _cpu_name(),

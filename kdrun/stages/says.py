@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdrun import __version__
+from kdrun.config.schema import Model
 from kdrun.evaluation.cost import params
 from kdrun.stages.assemble import Assembly, Training, is_loaded, threads_of
 from kdrun.stages.trained import finished

@@ -59,7 +59,7 @@ def finished(training: Training, fresh: bool) -> dict[str, Any] | None:
     """The record of a finished training, None where it is not there or is to be made anew."""
     try:
         record: dict[str, Any] = read_json(training.mark)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:
         problem = "cannot be read (damaged); fresh=true starts over"
@@ -93,6 +93,7 @@ def obtain(
             if record is None:
                 _start_over(training, fresh)
                 record, source = _train(training, assembly, teacher, screen), "trained"
+    (training.folder / "state.pt").unlink(missing_ok=True)  # left by a kill right after the mark was written
     files = {name: _file(training, name) for name in record["weights"]}
     return Trained(training.role, source, files, record, training.folder / "metrics.jsonl")
 

@@ -12,14 +12,22 @@ import yaml
 from omegaconf import OmegaConf
 
 from kdrun.config.files import GROUPS, entries, shipped
+from kdrun.config.load import Loaded
 from kdrun.config.plugins import complement
 from kdrun.config.schema import Model, Recipe, Run
+from kdrun.config.sweep import Call, Refused, run_jobs
+from kdrun.config.typed import parse
+from kdrun.errors import KdrunError
 from tests.config.composed import composed
 
 
 def test_the_default_run() -> None:
     run = composed().run
-    assert (run.dataset["name"], run.teacher.name, run.student.name) == ("digits_few", "cnn_digits", "cnn_digits_small")
+    assert (run.dataset["name"], run.teacher.name, run.student.name) == (
+        "digits_few",
+        "cnn_digits",
+        "cnn_digits_small",
+    )
     assert (run.method, run.recipe.student.name, run.recipe.teacher.name) == ("kd", "quick", "quick")
     assert (run.recipe.teacher.epochs, run.recipe.teacher.lr) == (40, 5e-3)
     assert (run.recipe.student.epochs, run.recipe.student.lr, run.recipe.student.batch) == (80, 3e-2, 32)
@@ -129,24 +137,30 @@ def test_the_parts_of_the_default_run(part: str, method: str, teacher: str, tran
 def test_files_of_ones_own(tmp_path: Path) -> None:
     files = {
         "model/mine.yaml": "name: mine\nfamily: digits_cnn\nargs: {widths: [4]}\n",
-        "dataset/mine.yaml": "name: mine\nsource: fake\nrecipe: mine\nviews: {name: none}\nresize: auto\nextra: 1\n",
+        "dataset/mine.yaml": "name: mine\nsource: fake\nrecipe: mine\nviews: {name: none}\nextra: 1\n",
         "recipe/mine.yaml": "defaults: [crd, _self_]\nstudent: {name: mine, epochs: 2}\n",
-        "method/mine.yaml": "# @package _global_\ndefaults: ['/loss@loss.only: soft_targets']\ntemperature: 3\n"
-        "loss: {only: {temperature: '${temperature}'}}\n",
-        "experiment/mine.yaml": "# @package _global_\ndefaults: [override /method: mine]\nseed: 9\n",
+        "method/mine.yaml": "# @package _global_\ndefaults:\n  - /loss@loss.only: soft_targets\n"
+        "temperature: 3\nloss: {only: {temperature: '${temperature}'}}\n",
+        "experiment/mine.yaml": "# @package _global_\ndefaults:\n  - override /method: mine\nseed: 9\n",
     }
     for path, content in files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).write_text(content.replace("'/loss@loss.only: soft_targets'", "/loss@loss.only: soft_targets"))
+        (tmp_path / path).write_text(content)
     run = composed("student=mine dataset=mine experiment=mine dataset.extra=2", tmp_path).run
     assert (run.student.args, run.dataset["extra"], run.seed) == ({"widths": [4]}, 2, 9)
     assert (run.method, run.experiment) == ("mine", "mine")  # the files do not say it
     assert run.loss["only"]["temperature"] == 3
-    assert (run.recipe.student.name, run.recipe.student.epochs, run.recipe.student.milestones[0]) == ("mine", 2, 150)
+    assert (run.recipe.student.name, run.recipe.student.epochs, run.recipe.student.milestones[0]) == (
+        "mine",
+        2,
+        150,
+    )
     assert run.recipe.teacher.epochs == 240
 
 
-def test_modules_of_ones_own_come_from_named_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_of_ones_own_come_from_named_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "minepkg").mkdir()
     monkeypatch.chdir(tmp_path)
     run = composed("packages=[minepkg] dataset.source=minepkg.birds loss.soft.name=minepkg.my_loss").run
@@ -186,18 +200,24 @@ def test_presets_do_not_put_themselves_first() -> None:
             assert "_self_" not in content.get("defaults", [])[:-1], entry.path
 
 
-METHODS = [entry.name for entry in entries(shipped(), "method")]
+def test_every_method_composes_and_keeps_its_weights() -> None:
+    """As one sweep, whose jobs are composed and checked before any would run."""
+    methods = [entry.name for entry in entries(shipped(), "method")]
+    found: dict[str, Run] = {}
 
+    def keep(loaded: Loaded) -> None:
+        found[loaded.run.method or ""] = loaded.run
+        raise KdrunError("kept", None, "")
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_composes_and_keeps_its_weights(method: str) -> None:
-    run = composed(f"method={method}").run
-    written = yaml.safe_load((shipped() / "method" / f"{method}.yaml").read_text())
-    assert run.method == method and run.loss
-    for term, keys in (written.get("loss") or {}).items():
-        for key, value in keys.items():
-            if not isinstance(value, str):
-                assert run.loss[term][key] == value
+    with pytest.raises(Refused):
+        run_jobs(Call(parse(["-m", f"method={','.join(methods)}"]), keep), lambda loaded, quiet: Path())
+    assert list(found) == methods
+    for method, run in found.items():
+        written = yaml.safe_load((shipped() / "method" / f"{method}.yaml").read_text())
+        for term, keys in (written.get("loss") or {}).items():
+            for key, value in keys.items():
+                if not isinstance(value, str):
+                    assert run.loss[term][key] == value, (method, term, key)
 
 
 def test_the_call_signature_others_rely_on() -> None:

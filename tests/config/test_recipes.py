@@ -11,7 +11,13 @@ from kdrun.errors import KdrunError
 
 FILES: dict[str, Any] = {
     name: {
-        role: {"name": name, "epochs": epochs, "batch": 8, "optimiser": "sgd", "lr": {"mlp": 0.5, "default": 0.1}}
+        role: {
+            "name": name,
+            "epochs": epochs,
+            "batch": 8,
+            "optimiser": "sgd",
+            "lr": {"mlp": 0.5, "default": 0.1},
+        }
         for role in ("teacher", "student")
     }
     for name, epochs in (("quick", 3), ("crd", 240))
@@ -34,7 +40,13 @@ def resolved(
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [("wrn", "crd"), ("cifar_resnet", "crd"), ("cifar_vgg", "crd"), ("mlp", "quick"), ("torchvision", "quick")],
+    [
+        ("wrn", "crd"),
+        ("cifar_resnet", "crd"),
+        ("cifar_vgg", "crd"),
+        ("mlp", "quick"),
+        ("torchvision", "quick"),
+    ],
 )
 def test_auto_goes_by_family(family: str, name: str) -> None:
     found = resolved(family)
@@ -62,14 +74,19 @@ def test_a_named_recipe_is_taken_as_it_is_and_without_a_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "expected"), [({"s": 1, "mlp": 2, "default": 3}, 1), ({"mlp": 2, "default": 3}, 2), ({"default": 3}, 3)]
+    ("mapping", "expected"),
+    [({"s": 1, "mlp": 2, "default": 3}, 1), ({"mlp": 2, "default": 3}, 2), ({"default": 3}, 3)],
 )
-def test_a_number_for_the_model_before_its_family_before_the_default(mapping: dict[str, int], expected: int) -> None:
+def test_a_number_for_the_model_before_its_family_before_the_default(
+    mapping: dict[str, int], expected: int
+) -> None:
     assert resolved(student=SAYS_NOTHING | {"epochs": mapping})["student"]["epochs"] == expected
 
 
 def test_a_mapping_without_this_model_is_named() -> None:
-    with pytest.raises(KdrunError, match=r"recipe\.student\.lr: has no number for model s, its family mlp, nor a default"):
+    with pytest.raises(
+        KdrunError, match=r"recipe\.student\.lr: has no number for model s, its family mlp, nor a default"
+    ):
         resolved(student=SAYS_NOTHING | {"lr": {"vgg": 1.0}})
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from kdrun.config.load import Loaded
-from kdrun.config.sweep import Call, Refused, folder_name, perform, run_jobs
+from kdrun.config.sweep import Call, Job, Refused, folder_name, jobs, perform, run_jobs
 from kdrun.config.typed import parse
 from kdrun.errors import KdrunError
 from tests.config import jobs as example
@@ -43,23 +44,22 @@ def test_all_combinations_in_order(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_a_repeated_and_extended_sweep_stays_in_its_folder(tmp_path: Path) -> None:
     first = swept("temperature=1,2", tmp_path)
     assert states(first) == [("finished", False)] * 2
-    second = swept("temperature=1,2,4", tmp_path)
+    second = swept("temperature=4,2,1", tmp_path)
     assert second.folder == first.folder
-    assert states(second) == [("finished", True), ("finished", True), ("finished", False)]
+    assert states(second) == [("finished", False), ("finished", True), ("finished", True)]
     assert len(list((tmp_path / "sweeps").iterdir())) == 1
     assert first.folder and len(list((first.folder / "jobs").glob("*.json"))) == 3
 
 
-def test_the_folder_is_named_by_what_is_swept_and_what_is_fixed(tmp_path: Path) -> None:
-    def name(line: str) -> str:
-        call = swept(line, tmp_path)
-        return folder_name(call.jobs[0])
+def test_the_folder_is_named_by_what_is_swept_and_what_is_fixed() -> None:
+    def name(*overrides: str) -> str:
+        return folder_name(Job(overrides, {"temperature": 1, "recipe.student.lr": 2}))
 
-    base = name("temperature=1,2 alpha=0.5")
-    assert base.startswith("temperature-") and len(base) == len("temperature-") + 6
-    assert name("alpha=0.5 temperature=4,8") == base
-    assert name("temperature=1,2 alpha=0.5 fresh=true") == base
-    assert name("temperature=1,2 alpha=0.6") != base
+    base = name("temperature=1", "alpha=0.5")
+    assert base.startswith("temperature-lr-") and len(base) == len("temperature-lr-") + 6
+    assert name("alpha=0.5", "recipe.student.lr=3", "temperature=8") == base
+    assert name("temperature=1", "alpha=0.5", "fresh=true") == base
+    assert name("temperature=1", "alpha=0.6") != base
 
 
 def test_bad_jobs_refuse_the_whole_sweep(tmp_path: Path) -> None:
@@ -92,7 +92,9 @@ def test_a_bug_in_the_preparation_is_not_swallowed_by_hydra(tmp_path: Path) -> N
         run_jobs(Call(parse(["-m", "seed=0,1", f"outputs_dir={tmp_path}"]), check), example.run)
 
 
-def test_a_failed_job_is_said_at_once_and_the_next_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_job_is_said_at_once_and_the_next_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def failing(loaded: Loaded, quiet: bool) -> Path:
         if loaded.run.seed == 1:
             raise KdrunError("loss.soft", None, "is not finite in epoch 3")
@@ -113,7 +115,9 @@ def test_a_bug_in_a_job_leaves_its_traceback(tmp_path: Path) -> None:
         raise TypeError("what is this")
 
     ended = perform(broken, Loaded(None, ()), True, tmp_path / "error.txt")  # type: ignore[arg-type]
-    assert ended["state"] == "failed" and ended["error"].startswith("TypeError: what is this (a bug of kdrun: see ")
+    assert ended["state"] == "failed" and ended["error"].startswith(
+        "TypeError: what is this (a bug of kdrun: see "
+    )
     assert "in broken" in (tmp_path / "error.txt").read_text()
 
 
@@ -132,28 +136,46 @@ def test_an_interrupt_ends_the_sweep_and_what_was_done_is_known(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "values"),
     [
-        ("'seed=range(0,3)'", [{"seed": 0}, {"seed": 1}, {"seed": 2}]),
-        ("method=kd,dkd", [{"method": "kd"}, {"method": "dkd"}]),
-        ("'alpha={from: 0, to: 1, epochs: 2},0.5'", [{"alpha": {"from": 0, "to": 1, "epochs": 2}}, {"alpha": 0.5}]),
-        ("+loss@loss.hint=fitnet,feature", [{"loss@loss.hint": "fitnet"}, {"loss@loss.hint": "feature"}]),
-        ("sweep=seeds seed=7,8", [{"seed": 7}, {"seed": 8}]),
-        ("sweep=splits recipe=crd,quick", [{"dataset.split": s, "recipe": r} for s in range(5) for r in ("crd", "quick")]),
+        (["seed=range(0,3)"], [{"seed": 0}, {"seed": 1}, {"seed": 2}]),
+        (["method=kd,dkd", "seed=3"], [{"method": "kd"}, {"method": "dkd"}]),
+        (["alpha={from: 0, to: 1},0.5"], [{"alpha": {"from": 0, "to": 1}}, {"alpha": 0.5}]),
+        (["+loss@loss.hint=fitnet,feature"], [{"loss@loss.hint": "fitnet"}, {"loss@loss.hint": "feature"}]),
+        (["seed=7"], [{}]),
     ],
 )
-def test_what_can_be_swept(line: str, values: Sequence[dict[str, Any]], tmp_path: Path) -> None:
-    call = Call(parse(["-m", *shlex.split(line), f"outputs_dir={tmp_path}"]), check=lambda loaded: None)
+def test_what_can_be_swept(line: list[str], values: Sequence[dict[str, Any]]) -> None:
+    config = OmegaConf.create({"hydra": {"overrides": {"task": line}, "sweeper": {"params": None}}})
+    assert [job.swept for job in jobs(config)] == values
 
-    def stop(loaded: Loaded) -> None:
-        raise KdrunError("stop", None, "here")
 
-    call.check = stop
+def test_an_interval_cannot_be_swept() -> None:
+    config = OmegaConf.create({"hydra": {"overrides": {"task": ["seed=interval(0,1)"]}, "sweeper": {}}})
+    with pytest.raises(KdrunError, match="only lists"):
+        jobs(config)
+
+
+def test_a_sweep_file_says_the_values_and_typed_ones_replace_them(tmp_path: Path) -> None:
+    call = Call(
+        parse(["sweep=temperature_alpha", "alpha=0.3", "seed=5,6", f"outputs_dir={tmp_path}"]), check=stop
+    )
     with pytest.raises(Refused):
         run_jobs(call, example.run)
-    assert [job.swept for job in call.jobs] == values
+    assert [job.swept for job in call.jobs] == [
+        {"temperature": t, "seed": s} for t in (1, 2, 4, 8) for s in (5, 6)
+    ]
+
+
+def stop(loaded: Loaded) -> None:
+    """A check that lets nothing run."""
+    raise KdrunError("stop", None, "here")
 
 
 def test_several_processes(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     call = swept("seed=0,1,2 hydra/launcher=joblib hydra.launcher.n_jobs=2", tmp_path)
     assert states(call) == [("finished", False)] * 3
-    assert {json.loads((Path(r["run"]) / "report.json").read_text())["seed"] for r in call.records()} == {0, 1, 2}
+    assert {json.loads((Path(r["run"]) / "report.json").read_text())["seed"] for r in call.records()} == {
+        0,
+        1,
+        2,
+    }

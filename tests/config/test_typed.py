@@ -68,7 +68,7 @@ def test_a_file_of_a_shipped_name_is_refused_since_it_would_be_ignored(tmp_path:
     own = tmp_path / path
     own.parent.mkdir()
     own.write_text("name: x\n")
-    with pytest.raises(KdrunError, match="kdrun has a .* of this name; give yours another"):
+    with pytest.raises(KdrunError, match=r"kdrun has a .* of this name; give yours another"):
         refuse_clashes(tmp_path, ("resnet18",))
     own.rename(own.with_name("mine.yaml"))
     refuse_clashes(tmp_path, ("resnet18",))

@@ -46,6 +46,7 @@ def made(name: str, classes: int = 7, seed: int = 0) -> tuple[Loss, Shapes, Shap
     loss = mix.terms[0].loss
     student, teacher = shapes(STUDENT, classes), shapes(TEACHER, classes)
     torch.manual_seed(seed)
+    loss.allocate(40)
     try:
         loss.build(student, teacher)
     except KdrunError as error:

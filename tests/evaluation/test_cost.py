@@ -30,7 +30,7 @@ def test_cost_by_hand() -> None:
 
 
 def test_attention_is_counted_with_and_without_weights() -> None:
-    """In evaluation mode torch takes a fused encoder layer, which has no formula and would count as nothing."""
+    """In evaluation mode torch takes a fused encoder layer, without a formula: it would count as nothing."""
     layer = nn.TransformerEncoderLayer(32, 4, dim_feedforward=64, batch_first=True)
 
     class Tokens(nn.Module):

@@ -89,7 +89,14 @@ def test_summary_by_hand() -> None:
 
 
 def row(p50: float, p95: float | None = None, batch: int = 1, device: str = "cpu") -> dict[str, object]:
-    return {"device": device, "mode": "eager", "threads": 1, "batch": batch, "p50_ms": p50, "p95_ms": p95 or p50}
+    return {
+        "device": device,
+        "mode": "eager",
+        "threads": 1,
+        "batch": batch,
+        "p50_ms": p50,
+        "p95_ms": p95 or p50,
+    }
 
 
 @pytest.mark.parametrize(

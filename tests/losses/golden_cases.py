@@ -26,7 +26,7 @@ def names(method: str, without: tuple[str, ...] = ()) -> list[str]:
 def case(method: str, name: str) -> dict[str, Tensor]:
     """The tensors of a case; those that have a golden gradient are leaves that require one."""
     tensors = {
-        key.partition("/")[2]: value.clone()
+        key.partition("/")[2]: value.double() if value.is_floating_point() else value.clone()
         for key, value in _file(method).items()
         if key.startswith(f"{name}/")
     }

@@ -28,14 +28,6 @@ def test_golden_without_regressor() -> None:
     matches(tensors, feature(tensors["student.f"], tensors["teacher.f"]))
 
 
-def test_golden_plain_convolution() -> None:
-    tensors = case("fitnet", "plain_conv1x1")
-    conv = torch.nn.Conv2d(8, 12, 1)
-    matches(
-        tensors, feature(run(conv, tensors, {"": "param.conv."}, tensors["student.f"]), tensors["teacher.f"])
-    )
-
-
 @pytest.mark.parametrize("name", ["b8c10", "b1c10", "hand"])
 def test_golden_cosine(name: str) -> None:
     tensors = case("cosine", name)

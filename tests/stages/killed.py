@@ -1,10 +1,12 @@
 """Runs kdrun in real processes that are killed at chosen moments. Started as a program by test_kills.py.
 
-`python -m tests.stages.killed PLAN.json`: the plan is a list of {"args": [...], "bomb": [kind, count] or null}; one
-process each, forked from this one, which has imported everything and computed nothing. Prints how each ended.
+`python -m tests.stages.killed PLAN.json`: the plan is a list of {"args": [...], "bomb": [kind, count] or
+null}; one process each, forked from this one, which has imported everything and computed nothing. Prints
+how each ended.
 
-Bombs: `step N`: before the Nth step of any training. `write NAME N`: in the middle of the Nth write of a file called
-NAME, with half of it on disk. `wrote NAME N`: right after the Nth such write. `line N`: in the Nth line of metrics.
+Bombs: `step N`: before the Nth step of any training. `write NAME N`: in the middle of the Nth write of a
+file called NAME, with half of it on disk. `wrote NAME N`: right after the Nth such write. `line N`: in the
+Nth line of metrics.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.backends.backend_agg  # noqa: F401  (imported once, here, not by each process)
+
 import kdrun.artefacts
 import kdrun.cli
+import kdrun.commands.run
 import kdrun.stages.evaluate
 import kdrun.stages.pipeline
 import kdrun.stages.trained
@@ -95,14 +100,11 @@ def arm_line(n: int) -> None:
     lines, due = kdrun.training.journal.as_lines, countdown(n)
 
     def dying(rows: list[dict[str, Any]]) -> str:
-        text = lines(rows)
-        if due():
-            frame = sys._getframe(1)
-            file = frame.f_locals.get("file")
-            if file is not None:
-                file.write(text[: len(text) // 2])
-                file.flush()
-                explode()
+        text, file = lines(rows), sys._getframe(1).f_locals.get("file")
+        if file is not None and due():
+            file.write(text[: len(text) // 2])
+            file.flush()
+            explode()
         return text
 
     kdrun.training.journal.as_lines = dying

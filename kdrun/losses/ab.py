@@ -1,0 +1,69 @@
+"""Activation boundaries: the student's neurons are to be active, by a margin, exactly where the teacher's
+are.
+
+Heo, Lee, Yun, Choi, "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons",
+AAAI 2019, https://arxiv.org/abs/1811.03233
+
+Departures: the paper trains with this loss first and with the labels after it; here it is a term beside
+others. Connectors are made only where the shapes differ. The factor 3/1000 of the toolboxes is the term's
+weight.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, needs_of, stage_pairs
+from kdrun.losses.numeric import number
+from kdrun.losses.ofd import summed
+from kdrun.losses.regressors import MapRegressor
+from kdrun.types import Batch, Outputs, Shapes
+
+
+def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
+    """Squared distance to the side of the margin on which the teacher is; sum per image, mean over the batch,
+    a scalar.
+
+    student, teacher: (N, C, H, W) before the activation. A teacher's 0 is inactive.
+    """
+    active = teacher.detach() > 0
+    short = torch.where(active, margin - student, margin + student).clamp(min=0)
+    return short.square().sum() / student.shape[0]
+
+
+class AB(Loss):
+    """`ab` over the last `stages` stages (0: all but the stem), each half as much as the next."""
+
+    pairs: tuple[Pair, ...] = ()
+
+    def __init__(self, stages: int = 0, margin: float = 1.0) -> None:
+        super().__init__()
+        number("stages", stages, least=0)
+        number("margin", margin, above=0)
+        self.stages, self.margin = stages, float(margin)
+        self.connectors = nn.ModuleList()
+
+    @property
+    def needs(self) -> Needs:
+        return needs_of(self.pairs)
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pairs = stage_pairs(student, teacher, self.stages, before="always")
+        self.connectors = nn.ModuleList(
+            nn.Identity()
+            if pair.student == pair.teacher
+            else MapRegressor(pair.student, pair.teacher, relu=False)
+            for pair in self.pairs
+        )
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        losses = []
+        for pair, connector in zip(self.pairs, self.connectors, strict=True):
+            ours, theirs = pair.read(student, teacher)
+            losses.append(ab(connector(ours), theirs, self.margin))
+        return summed(losses)
+
+    def formula(self) -> str:
+        return f"AB({self.stages or 'all'} stages, margin {self.margin:g})"

@@ -1,0 +1,59 @@
+"""Inter-channel correlation: which channels of a map are active together.
+
+Liu, Huang, Lin, Xie, Wang, Chang, Liang, "Exploring Inter-Channel Correlation for Diversity-preserved
+Knowledge Distillation", ICCV 2021, https://arxiv.org/abs/2202.03680
+
+Departure: the second connector of the authors' code, made for the teacher and never used, is left out. Mean
+over batch and channels, as in their CIFAR code; their ImageNet code divides by the batch once more.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, map_pair
+from kdrun.losses.regressors import Connector
+from kdrun.types import Batch, Outputs, Shapes
+
+
+def ickd(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference of the channels' correlations, mean over batch and rows, a scalar.
+
+    student: (N, C, H, W). teacher: (N, C, H', W').
+    """
+    difference = _correlations(student) - _correlations(teacher.detach())
+    return difference.square().sum() / (teacher.shape[0] * teacher.shape[1])
+
+
+def _correlations(features: Tensor) -> Tensor:
+    """(N, C, C): inner products of the channels, rows of length 1."""
+    flat = features.flatten(2)
+    return F.normalize(flat @ flat.transpose(1, 2), dim=2)
+
+
+class ICKD(Loss):
+    """`ickd` of two feature maps, the student's through a connector."""
+
+    pair: Pair
+    connector: Connector
+
+    def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
+        super().__init__()
+        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pair = map_pair(student, teacher, self.student_layer, self.teacher_layer)
+        self.connector = Connector(self.pair.student[0], self.pair.teacher[0])
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        ours, theirs = self.pair.read(student, teacher)
+        return ickd(self.connector(ours), theirs)
+
+    def formula(self) -> str:
+        return f"ICKD({self.student_layer})"

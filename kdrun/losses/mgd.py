@@ -1,0 +1,81 @@
+"""Masked generative distillation: the teacher's full map is generated from the student's map with channels
+left out.
+
+Yang, Li, Shao, Shi, Yuan, Yuan, "Masked Generative Distillation", ECCV 2022, https://arxiv.org/abs/2205.01529
+
+Departure: the student's map is brought to the teacher's size, where the authors need equal sizes. The factor
+7e-5 of the authors is the term's weight.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.errors import KdrunError
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, map_pair
+from kdrun.losses.regressors import resized
+from kdrun.types import Batch, Outputs, Shapes
+
+MASKS = ("channel", "position")
+
+
+def mgd(generated: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference, sum over an image's elements, mean over the batch, a scalar; both (N, C, H, W)."""
+    return (generated - teacher.detach()).square().sum() / teacher.shape[0]
+
+
+class Generator(nn.Module):
+    """From a student's map and a mask of what is kept to a teacher's map (N, C', H, W) of the same size."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.align: nn.Module = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
+        self.generation = nn.Sequential(
+            nn.Conv2d(out, out, 3, padding=1), nn.ReLU(), nn.Conv2d(out, out, 3, padding=1)
+        )
+
+    def forward(self, features: Tensor, kept: Tensor) -> Tensor:
+        generated: Tensor = self.generation(self.align(features) * kept)
+        return generated
+
+
+class MGD(Loss):
+    """`mgd` of two feature maps. masked: the share left out; mask: whole channels or positions."""
+
+    pair: Pair
+    generator: Generator
+
+    def __init__(
+        self,
+        masked: float = 0.15,
+        mask: str = "channel",
+        student_layer: str = "stage:-1",
+        teacher_layer: str = "stage:-1",
+    ) -> None:
+        super().__init__()
+        if mask not in MASKS:
+            raise KdrunError("mask", mask, "no such mask", MASKS)
+        if not 0.0 <= masked < 1.0:
+            raise KdrunError("masked", masked, "must lie in [0, 1)")
+        self.masked, self.mask = float(masked), mask
+        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pair = map_pair(student, teacher, self.student_layer, self.teacher_layer)
+        self.generator = Generator(self.pair.student[0], self.pair.teacher[0])
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        ours, theirs = self.pair.read(student, teacher)
+        rows, channels, height, width = theirs.shape
+        shape = (rows, channels, 1, 1) if self.mask == "channel" else (rows, 1, height, width)
+        kept = torch.rand(shape, device=theirs.device) >= self.masked
+        return mgd(self.generator(resized(ours, (height, width)), kept), theirs)
+
+    def formula(self) -> str:
+        return f"MGD({self.student_layer}, {self.masked:g} masked)"

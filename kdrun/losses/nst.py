@@ -1,0 +1,59 @@
+"""Neuron selectivity transfer: the distribution of the channels' activation patterns, compared by a kernel.
+
+Huang, Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", 2017,
+https://arxiv.org/abs/1707.01219
+
+Departure: maps of unequal size are brought to the smaller one. The polynomial kernel of degree 2 without
+constant.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, needs_of, stage_pairs
+from kdrun.losses.numeric import number
+from kdrun.losses.regressors import to_smaller
+from kdrun.types import Batch, Outputs, Shapes
+
+
+def nst(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared maximum mean discrepancy of the channels, mean over the batch, a scalar. Maps (N, C, H, W)."""
+    ours, theirs = (_patterns(maps) for maps in to_smaller(student, teacher.detach()))
+    return _kernel(theirs, theirs) + _kernel(ours, ours) - 2 * _kernel(ours, theirs)
+
+
+def _patterns(features: Tensor) -> Tensor:
+    """(N, C, H W): each channel's pattern, of length 1."""
+    return F.normalize(features.flatten(2), dim=2)
+
+
+def _kernel(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.transpose(1, 2)).square().mean()
+
+
+class NST(Loss):
+    """`nst` summed over the last `stages` stages; 0: over all but the stem."""
+
+    pairs: tuple[Pair, ...] = ()
+
+    def __init__(self, stages: int = 0) -> None:
+        super().__init__()
+        number("stages", stages, least=0)
+        self.stages = stages
+
+    @property
+    def needs(self) -> Needs:
+        return needs_of(self.pairs)
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pairs = stage_pairs(student, teacher, self.stages)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return torch.stack([nst(*pair.read(student, teacher)) for pair in self.pairs]).sum()
+
+    def formula(self) -> str:
+        return f"NST({self.stages or 'all'} stages)"

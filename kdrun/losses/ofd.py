@@ -1,0 +1,96 @@
+"""Overhaul of feature distillation: maps before the activation, and no penalty where both sides are inactive.
+
+Heo, Kim, Yun, Park, Kwak, Choi, "A Comprehensive Overhaul of Feature Distillation", ICCV 2019,
+https://arxiv.org/abs/1904.01866
+
+Departure: the margins are the running means of the teacher's negative responses, measured on the batches; the
+paper computes the same expectation from the parameters of the teacher's batch norm. The teacher's map is
+brought to the student's size. The factor 1/1000 of the authors is the term's weight.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, needs_of, stage_pairs
+from kdrun.losses.numeric import number
+from kdrun.losses.regressors import Connector, resized
+from kdrun.types import Batch, Outputs, Shapes
+
+LONGEST = 1000
+"""Batches of the running mean: later ones count a thousandth each."""
+
+
+def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
+    """Squared difference to max(teacher, margin), but for elements where student <= that <= 0; sum per image,
+    a scalar.
+
+    student, teacher: (N, C, H, W). margin: (C,), below 0.
+    """
+    raised = torch.maximum(teacher.detach(), margin.view(1, -1, 1, 1))
+    counts = (student > raised) | (raised > 0)
+    return ((student - raised).square() * counts).sum() / student.shape[0]
+
+
+class Margin(nn.Module):
+    """The running mean of a teacher's negative responses per channel, (C,); it moves in training only."""
+
+    mean: Tensor
+    batches: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("batches", torch.zeros(()))
+
+    def forward(self, teacher: Tensor) -> Tensor:
+        """The margins (C,) after a batch of maps (N, C, H, W)."""
+        negative = teacher < 0
+        count = negative.sum(dim=(0, 2, 3))
+        now = torch.where(negative, teacher, 0.0).sum(dim=(0, 2, 3)) / count.clamp(min=1)
+        step = 1 / (self.batches + 1).clamp(max=LONGEST)
+        mean = torch.where(count > 0, self.mean + (now - self.mean) * step, self.mean)
+        if self.training:
+            self.mean.copy_(mean)
+            self.batches.add_(1)
+            return mean
+        return torch.where(self.batches > 0, self.mean, mean)
+
+
+class OFD(Loss):
+    """`partial_l2` over the last `stages` stages (0: all but the stem), each half as much as the next."""
+
+    pairs: tuple[Pair, ...] = ()
+
+    def __init__(self, stages: int = 0) -> None:
+        super().__init__()
+        number("stages", stages, least=0)
+        self.stages = stages
+        self.connectors, self.margins = nn.ModuleList(), nn.ModuleList()
+
+    @property
+    def needs(self) -> Needs:
+        return needs_of(self.pairs)
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pairs = stage_pairs(student, teacher, self.stages, before="always")
+        self.connectors = nn.ModuleList(Connector(pair.student[0], pair.teacher[0]) for pair in self.pairs)
+        self.margins = nn.ModuleList(Margin(pair.teacher[0]) for pair in self.pairs)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        losses = []
+        for pair, connector, margin in zip(self.pairs, self.connectors, self.margins, strict=True):
+            ours, theirs = pair.read(student, teacher)
+            theirs = resized(theirs, (ours.shape[2], ours.shape[3]))
+            losses.append(partial_l2(connector(ours), theirs, margin(theirs)))
+        return summed(losses)
+
+    def formula(self) -> str:
+        return f"OFD({self.stages or 'all'} stages)"
+
+
+def summed(losses: list[Tensor]) -> Tensor:
+    """The sum over stages, shallow to deep: the last with weight 1, each before it with half of the next."""
+    return torch.stack([loss / 2**depth for depth, loss in enumerate(reversed(losses))]).sum()

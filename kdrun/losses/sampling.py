@@ -1,0 +1,43 @@
+"""Draws of other images by their class, on the device and without a copy to the host."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kdrun.losses.numeric import labelled
+
+
+def negatives(classes: Tensor, index: Tensor, labels: Tensor, count: int) -> Tensor:
+    """(N, count) images of other classes, drawn with replacement; of all other images where there is no
+    label.
+
+    classes: (M,) int64 of all images, -1 where unknown. index: (N,) images, labels: (N,) their classes.
+    """
+    order, start, size = _own_class(classes, index, labels)
+    free = classes.shape[0] - size
+    draws = torch.rand(index.shape[0], count, device=index.device) * free[:, None]
+    places = torch.minimum(draws.long(), free[:, None] - 1)
+    return order[places + size[:, None] * (places >= start[:, None])]
+
+
+def positives(classes: Tensor, index: Tensor, labels: Tensor) -> Tensor:
+    """(N,) images of the same class, the image itself where there is no label. As for `negatives`."""
+    order, start, size = _own_class(classes, index, labels)
+    draws = torch.rand(index.shape[0], device=index.device) * size
+    return order[start + torch.minimum(draws.long(), size - 1)]
+
+
+def _own_class(classes: Tensor, index: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All images ordered by class (M,), and where in that order each row's class starts (N,) and how many it
+    has (N,).
+
+    A row without a label, or whose class has no image or all images, is a class of its own.
+    """
+    order = classes.argsort(stable=True)
+    ordered = classes[order]
+    start = torch.searchsorted(ordered, labels)
+    size = torch.searchsorted(ordered, labels, right=True) - start
+    known = labelled(labels) & (size > 0) & (size < classes.shape[0])
+    place = order.argsort()[index]
+    return order, torch.where(known, start, place), torch.where(known, size, 1)

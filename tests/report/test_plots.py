@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdrun.report.plots import COLOURS, confusion, curves
+
+
+def pixels(path: Path) -> np.ndarray:
+    """(height, width, 3) uint8."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def coloured(image: np.ndarray, colour: str) -> int:
+    """How many pixels are about of that colour."""
+    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+    return int((np.abs(image.astype(int) - wanted).max(2) < 12).sum())
+
+
+def rows(
+    stages: tuple[str, ...] = ("teacher", "student", "control"), epochs: int = 12
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": stage,
+            "epoch": epoch,
+            "epochs": epochs,
+            "lr": 0.1 / epoch,
+            "loss": 2.0 / epoch,
+            "terms": {"hard": 1.0 / epoch, "soft": 0.3},
+            "validation": {"top1": 90.0 - 50 / epoch + 2 * place, "nll": 0.3},
+            "seconds": 0.1,
+        }
+        for place, stage in enumerate(stages)
+        for epoch in range(1, epochs + 1)
+    ]
+
+
+def test_curves_show_every_role_in_its_colour(tmp_path: Path) -> None:
+    curves(tmp_path / "curves.png", rows())
+    image = pixels(tmp_path / "curves.png")
+    assert image.shape == (720, 1000, 3)
+    assert all(coloured(image, colour) > 200 for colour in COLOURS.values())
+
+
+def test_curves_without_validation_have_a_panel_less(tmp_path: Path) -> None:
+    bare = [{key: value for key, value in row.items() if key != "validation"} for row in rows(("student",))]
+    curves(tmp_path / "curves.png", bare)
+    assert pixels(tmp_path / "curves.png").shape == (360, 1500, 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.0, -3.0])
+def test_curves_of_odd_losses_are_drawn(tmp_path: Path, value: float) -> None:
+    odd = [{**row, "loss": value, "terms": {"hard": value}} for row in rows()]
+    curves(tmp_path / "curves.png", odd)
+    assert pixels(tmp_path / "curves.png").std() > 10
+
+
+def test_a_single_epoch_is_visible(tmp_path: Path) -> None:
+    curves(tmp_path / "curves.png", rows(("student",), epochs=1))
+    assert coloured(pixels(tmp_path / "curves.png")[:300, 100:400], COLOURS["student"]) > 10
+
+
+def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no epoch"):
+        curves(tmp_path / "curves.png", [])
+
+
+@pytest.mark.parametrize("classes", [2, 10, 20, 100, 1000])
+def test_confusion_of_any_number_of_classes(tmp_path: Path, classes: int) -> None:
+    matrix = 5 * np.eye(classes, dtype=int)
+    matrix[0, 1] = 3
+    names = [f"a class with a long name {i}" for i in range(classes)]
+    confusion(tmp_path / "confusion.png", {"student": matrix.tolist(), "control": matrix}, names)
+    high, wide, _ = pixels(tmp_path / "confusion.png").shape
+    assert 400 <= high <= 1100 and 900 <= wide <= 2100
+    assert pixels(tmp_path / "confusion.png").std() > 5
+
+
+def test_right_and_wrong_have_different_colours(tmp_path: Path) -> None:
+    def blue_and_orange(matrix: list[list[int]]) -> tuple[bool, bool]:
+        confusion(tmp_path / "confusion.png", {"student": matrix}, ["a", "b"])
+        cells = pixels(tmp_path / "confusion.png")[100:-60, 60:-40].astype(int)
+        surplus = cells[..., 2] - cells[..., 0]
+        return bool((surplus > 60).sum() > 5000), bool((surplus < -60).sum() > 5000)
+
+    assert blue_and_orange([[9, 0], [0, 9]]) == (True, False)
+    assert blue_and_orange([[0, 9], [9, 0]]) == (False, True)
+
+
+def test_a_class_without_images_is_no_error(tmp_path: Path) -> None:
+    confusion(tmp_path / "confusion.png", {"student": [[0, 0], [1, 4]]}, ["a", "b"])
+
+
+def test_pyplot_is_not_imported(tmp_path: Path) -> None:
+    curves(tmp_path / "curves.png", rows(("student",), epochs=2))
+    assert "matplotlib.pyplot" not in sys.modules

@@ -73,8 +73,8 @@ MISTAKES = {
     "'loss.soft.weight={from: 0, to: 1, epochs: 3, shap: step}'": "loss.soft.weight.shap: "
     "a schedule has no such key. Choices: from, to, epochs, shape",
     "loss.soft=null": "loss.soft=null: must not be null. To drop a term: ~loss.soft",
-    "~loss@loss.hard": "loss.hard={weight}: method kd has no such term. Leave it out, or say which loss it is: "
-    "+loss@loss.hard=LOSS (kdrun list losses); to drop a term: ~loss.NAME",
+    "~loss@loss.hard": "loss.hard={weight}: method kd has no such term. Leave it out, or say "
+    "which loss it is: +loss@loss.hard=LOSS (kdrun list losses); to drop a term: ~loss.NAME",
     "~loss.hard ~loss.soft": "loss: no term is left",
     "~loss.foo": "~loss.foo: no such key, so there is nothing to drop",
     "+loss@loss.hint=fitnt": "loss@loss.hint=fitnt: no such loss. Nearest: fitnet",
@@ -107,13 +107,15 @@ MISTAKES = {
     "dataset.labelled=0": "dataset.labelled=0: must be a count per class from 1, a fraction above 0 and "
     "up to 1, a file, or null (all)",
     "dataset.lebelled=3": "dataset.lebelled=3: no such key. Nearest: dataset.labelled",
-    "packages=[no_such_package]": "packages=no_such_package: no such package in this folder or in this Python",
-    "teacher.family=mine.nets": "teacher.family=mine.nets: a module of your own must lie in a package that you "
-    "name: packages=[mine]",
-    "dataset.source=os.path": "dataset.source=os.path: a module of your own must lie in a package that you name: "
-    "packages=[os]",
-    "temperature=[1,2": "temperature=[1,2: cannot be read. Lists [a,b] and mappings {a: 1} need quotes in a shell",
-    "'temperature=${foo}'": "temperature=${foo}: refers to what is not there: Interpolation key 'foo' not found",
+    "packages=[no_such]": "packages=no_such: no such package in this folder or in this Python",
+    "teacher.family=mine.nets": "teacher.family=mine.nets: a module of your own must lie in a package "
+    "that you name: packages=[mine]",
+    "dataset.source=os.path": "dataset.source=os.path: a module of your own must lie in a package "
+    "that you name: packages=[os]",
+    "temperature=[1,2": "temperature=[1,2: cannot be read. Lists [a,b] and mappings {a: 1} need "
+    "quotes in a shell",
+    "'temperature=${foo}'": "temperature=${foo}: refers to what is not there: "
+    "Interpolation key 'foo' not found",
     "seed=1 temperature": "temperature: an override is key=value, +key=value or ~key",
     "experiment=nosuch": "experiment=nosuch: no such experiment. ",
     "sweep=nosuch": "sweep=nosuch: no such sweep. Choices: seeds, splits, temperature, temperature_alpha",
@@ -127,9 +129,10 @@ MISTAKES = {
     "list --all": "--all: no such flag. Choices: --format, --config-dir, -cd. All: kdrun --help",
     "report": "kdrun report: which runs? Their folders, or one of them all: outputs/runs",
     "report nowhere": "nowhere: no such folder",
-    "-m seed=0,1 +foo=1": "foo=1: no such key. Nearest: control, loss, fresh   (2 of 2 jobs)\nnothing was trained",
-    "-m temperature=1,2 alpha=0.5,1.5": "alpha=1.5: must be between 0 and 1 (weight of the distillation term)   "
-    "(2 of 4 jobs)\nnothing was trained",
+    "-m seed=0,1 +foo=1": "foo=1: no such key. Nearest: control, loss, fresh   (2 of 2 jobs)\n"
+    "nothing was trained",
+    "-m temperature=1,2 alpha=0.5,1.5": "alpha=1.5: must be between 0 and 1 (weight of the distillation "
+    "term)   (2 of 4 jobs)\nnothing was trained",
     "-m method=kd,fitnet temperature=2": "temperature=2: no term of method fitnet uses a temperature. "
     "Its terms: hard, hint   (1 of 2 jobs)\nnothing was trained",
     "-m seed=0,1 temprature=2": "temprature=2: no such key. Nearest: temperature, transfer, dataset",

@@ -55,7 +55,7 @@ def texts(overrides: Any) -> list[str]:
 def start(task: Callable[[DictConfig], Any], typed: Typed) -> None:
     """Calls `hydra.main` with these arguments; its exceptions come out as KdrunError, bugs as they are."""
     _prepare(typed)
-    allowed = {} if OLD else {"execution_whitelist": ["kdrun.config.sweep.Sweep"]}
+    allowed: dict[str, Any] = {} if OLD else {"execution_whitelist": ["kdrun.config.sweep.Sweep"]}
     with _explained(typed.overrides), _arguments(["kdrun", *typed.flags, *typed.overrides]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version(), **allowed)(task)()
 

@@ -186,17 +186,18 @@ class Task:
         hydra_config = HydraConfig.get()
         overrides = tuple(texts(hydra_config.overrides.task))
         folder, name = Path(hydra_config.sweep.dir), Job(overrides, {}).name
-        alone = hydra_config.runtime.choices["hydra/launcher"] == "basic"
         listed = read_json(folder / "sweep.json")["jobs"]
         number = [job["name"] for job in listed].index(name)
         job = Job(overrides, listed[number]["swept"])
         heading = f"job {number + 1} of {len(listed)}   {job}"
-        if alone:
+        run, record = loaded(config, overrides, hydra_config.runtime.choices), _record_path(folder, name)
+        several = hydra_config.runtime.choices["hydra/launcher"] != "basic"
+        quiet = several or (finished(record) and not run.run.fresh)
+        if not quiet:
             print(f"\n{heading}", flush=True)
-        run = loaded(config, overrides, hydra_config.runtime.choices)
-        ended = perform(self.command, run, not alone, folder / "jobs" / f"{name}.error.txt")
-        write_json(_record_path(folder, name), {"overrides": overrides, "swept": job.swept, **ended})
-        _say(heading, ended, alone)
+        ended = perform(self.command, run, quiet, record.with_suffix(".error.txt"))
+        write_json(record, {"overrides": overrides, "swept": job.swept, **ended})
+        _say(heading, ended, quiet)
 
 
 def _task(command: Command) -> Task:
@@ -223,10 +224,16 @@ def perform(command: Command, run: Loaded, quiet: bool, error_file: Path) -> dic
     return ended | {"seconds": round(time.time() - began, 1), "ended": time.time()}
 
 
-def _say(heading: str, ended: dict[str, Any], alone: bool) -> None:
+def finished(record: Path) -> bool:
+    """Whether a record says that its job has finished, and the run's report is still there."""
+    known = read_json(record) if record.exists() else {}
+    return bool(known.get("run")) and (Path(known["run"]) / "report.json").exists()
+
+
+def _say(heading: str, ended: dict[str, Any], quiet: bool) -> None:
     if ended["state"] == "failed":
         print(f"{heading}   failed: {ended['error']}", file=sys.stderr, flush=True)
-    elif not alone:
+    elif quiet:
         print(f"{heading}   {'finished earlier' if ended['earlier'] else 'finished'}", flush=True)
 
 

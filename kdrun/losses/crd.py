@@ -68,6 +68,7 @@ class CRD(Loss):
     many as there are training images.
     """
 
+    handles_mixed = False
     temperature: Tensor
     student_bank: Tensor
     teacher_bank: Tensor

@@ -32,7 +32,9 @@ def cross_entropy(
     """
     logits = widen(logits)
     if mixed is None:
-        total = _rows(logits, labels, label_smoothing).sum()
+        total = F.cross_entropy(
+            logits, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
+        )
         return total / labelled(labels).sum().clamp(min=1)
     partners = labels[mixed.partner]
     own = mixed.weight.to(logits.dtype)

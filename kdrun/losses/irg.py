@@ -77,7 +77,7 @@ class IRG(Loss):
         return needs_of(self.pairs, "embedding", logits=True)
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = stage_pairs(student, teacher, 2)
+        self.pairs = stage_pairs(student, teacher, 2, least=2, key="name")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         maps = [pair.read(student, teacher) for pair in self.pairs]

@@ -51,12 +51,18 @@ def map_pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer
         ("student_layer", student_layer, found.student),
         ("teacher_layer", teacher_layer, found.teacher),
     ):
-        _require_map(key, layer, size, key.partition("_")[0])
+        _require_map(key, layer, layer, size, key.partition("_")[0])
     return found
 
 
 def stage_pairs(
-    student: Shapes, teacher: Shapes, stages: int, *, least: int = 1, before: str = "never"
+    student: Shapes,
+    teacher: Shapes,
+    stages: int,
+    *,
+    least: int = 1,
+    before: str = "never",
+    key: str = "stages",
 ) -> tuple[Pair, ...]:
     """The last stages of both models, paired from the last one and given in order: (C, H, W) maps all.
 
@@ -73,12 +79,12 @@ def stage_pairs(
             f"needs {max(least, count)} stages after the stem; the student has {student.stages - 1}, "
             f"the teacher {teacher.stages - 1}"
         )
-        raise KdrunError("stages", stages, problem)
+        raise KdrunError(key, stages if key == "stages" else None, problem)
     names = [f"stage:{position}" for position in range(-count, 0)]
     before_teacher = all(teacher.canonical(f"{name}@pre") in teacher.layers for name in names)
     ours = "@pre" if before == "always" else ""
     theirs = "@pre" if before == "always" or (before == "teacher" and before_teacher) else ""
-    return tuple(_stage_pair(student, teacher, name + ours, name + theirs) for name in names)
+    return tuple(_stage_pair(student, teacher, name + ours, name + theirs, key) for name in names)
 
 
 def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs:
@@ -90,16 +96,14 @@ def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs
     return Needs(frozenset({"logits", *student, *more}), frozenset({*teacher, *more}))
 
 
-def _stage_pair(student: Shapes, teacher: Shapes, ours: str, theirs: str) -> Pair:
-    found = Pair(
-        ours, theirs, shape(student, ours, "stages", "student"), shape(teacher, theirs, "stages", "teacher")
-    )
-    _require_map("stages", ours, found.student, "student")
-    _require_map("stages", theirs, found.teacher, "teacher")
-    return found
+def _stage_pair(student: Shapes, teacher: Shapes, ours: str, theirs: str, key: str) -> Pair:
+    sizes = shape(student, ours, key, "student"), shape(teacher, theirs, key, "teacher")
+    _require_map(key, None, ours, sizes[0], "student")
+    _require_map(key, None, theirs, sizes[1], "teacher")
+    return Pair(ours, theirs, *sizes)
 
 
-def _require_map(key: str, layer: str, size: tuple[int, ...], model: str) -> None:
+def _require_map(key: str, value: str | None, layer: str, size: tuple[int, ...], model: str) -> None:
     if len(size) != 3:
-        problem = f"feature maps (C, H, W) are needed; of the {model} it is {size}"
-        raise KdrunError(key, layer, problem)
+        problem = f"feature maps (C, H, W) are needed; {layer} of the {model} is {size}"
+        raise KdrunError(key, value, problem)

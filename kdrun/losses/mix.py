@@ -131,8 +131,10 @@ def _make_term(name: str, node: Mapping[str, Any]) -> Term:
     key = f"loss.{name}"
     if not isinstance(node, Mapping) or not node.get("name"):
         raise KdrunError(key, None, f"this term has no name of a loss; to leave a term out: ~{key}")
-    if "." in name or not name:
-        raise KdrunError(key, None, "a term's name may hold no dot")
+    if not name.isidentifier() or hasattr(
+        nn.ModuleDict, name
+    ):  # torch keeps `type`, `train` and others for itself
+        raise KdrunError(key, None, "a term cannot have this name")
     arguments = {k: v for k, v in node.items() if k not in ("name", "weight")}
     cls = find(str(node["name"]), f"{key}.name")
     others = schedules(cls, arguments, key)

@@ -35,7 +35,7 @@ GLOBAL = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 class Call(NamedTuple):
-    """A module's last call in a forward. versions: of input and output at that time."""
+    """A module's last call in a forward. versions: of the input as it entered, of the output as it left."""
 
     path: str
     module: nn.Module
@@ -94,7 +94,7 @@ def survey(model: nn.Module, image_shape: tuple[int, int, int]) -> Anatomy:
 
 
 def _at_large(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Call]:
-    """The calls for images so large that all stages differ in size; none if the model takes no such images."""
+    """The calls for images so large that stages differ in size; none if the model takes no such images."""
     with suppress(Exception):
         return list(record(model, (image_shape[0], LARGE, LARGE)))
     return []
@@ -103,15 +103,19 @@ def _at_large(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Call]
 def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call]:
     """The calls of one dry forward, in the order in which they end; of a module called twice, the last."""
     calls: dict[str, Call] = {}
+    given: dict[str, tuple[Tensor | None, int]] = {}
     handles = []
     for path, module in model.named_modules():
 
-        def keep(module: nn.Module, args: tuple[Any, ...], output: Any, path: str = path) -> None:
-            given, made = _tensor(args), _tensor(output)
-            calls.pop(path, None)
-            calls[path] = Call(path, module, given, made, (_version(given), _version(made)))
+        def enter(module: nn.Module, args: tuple[Any, ...], path: str = path) -> None:
+            given[path] = (_tensor(args), _version(_tensor(args)))
 
-        handles.append(module.register_forward_hook(keep))
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any, path: str = path) -> None:
+            (read, version), made = given[path], _tensor(output)
+            calls.pop(path, None)
+            calls[path] = Call(path, module, read, made, (version, _version(made)))
+
+        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         dry_forward(model, image_shape)
     finally:

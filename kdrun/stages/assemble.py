@@ -242,7 +242,8 @@ def weights_seed(run: Run, role: str) -> int:
 
 
 def _shapes(built: Built, shape: tuple[int, int, int], needs: frozenset[str]) -> Shapes:
-    return probe(built.model, shape, sorted(needs))
+    paths = [name for name in needs if name not in ("logits", "embedding") and not name.startswith("stage")]
+    return probe(built.model, shape, sorted(paths), key="loss")
 
 
 def _build(role: str, node: Model, run: Run, data: ImageSet, seed: int) -> Built:

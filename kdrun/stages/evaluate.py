@@ -159,7 +159,10 @@ def _model(
         fitted = (
             accuracy.fit_temperature(validation, labels["validation"]) if validation is not None else None
         )
-        found[which] = {name: accuracy.scores(logits, labels[name], fitted) for name, logits in parts.items()}
+        found[which] = {  # on validation itself the fitted temperature says nothing
+            name: accuracy.scores(logits, labels[name], fitted if name == "test" else None)
+            for name, logits in parts.items()
+        }
     return found
 
 

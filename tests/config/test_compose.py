@@ -129,9 +129,9 @@ def test_an_override_beats_an_experiment() -> None:
     ],
 )
 def test_the_parts_of_the_default_run(part: str, method: str, teacher: str, transfer: str) -> None:
-    run = composed(f"experiment=digits_parts/{part}").run
+    run = composed(f"experiment=parts/{part}").run
     assert (run.method, run.teacher.name, run.transfer) == (method, teacher, transfer)
-    assert run.experiment == f"digits_parts/{part}"
+    assert run.experiment == f"parts/{part}"
 
 
 def test_files_of_ones_own(tmp_path: Path) -> None:

@@ -41,10 +41,17 @@ def test_all_combinations_in_order(tmp_path: Path, capsys: pytest.CaptureFixture
     assert out.startswith("checking 4 jobs\n") and "job 3 of 4   temperature=2  alpha=0.5" in out
 
 
-def test_a_repeated_and_extended_sweep_stays_in_its_folder(tmp_path: Path) -> None:
+def test_a_repeated_and_extended_sweep_stays_in_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = swept("temperature=1,2", tmp_path)
     assert states(first) == [("finished", False)] * 2
+    capsys.readouterr()
     second = swept("temperature=4,2,1", tmp_path)
+    out = capsys.readouterr().out
+    assert out == "checking 3 jobs\n\njob 1 of 3   temperature=4\n" + "".join(
+        f"job {n} of 3   temperature={t}   finished earlier\n" for n, t in ((2, 2), (3, 1))
+    )
     assert second.folder == first.folder
     assert states(second) == [("finished", False), ("finished", True), ("finished", True)]
     assert len(list((tmp_path / "sweeps").iterdir())) == 1
@@ -156,7 +163,7 @@ def test_an_interval_cannot_be_swept() -> None:
 
 def test_a_sweep_file_says_the_values_and_typed_ones_replace_them(tmp_path: Path) -> None:
     call = Call(
-        parse(["sweep=temperature_alpha", "alpha=0.3", "seed=5,6", f"outputs_dir={tmp_path}"]), check=stop
+        parse(["sweep=temperature_alpha", "temperature=3", "seed=5,6", f"outputs_dir={tmp_path}"]), check=stop
     )
     with pytest.raises(Refused):
         run_jobs(call, example.run)

@@ -48,7 +48,7 @@ def test_an_experiment_that_sweeps_over_experiments_is_replaced_by_them() -> Non
     typed = parse(["experiment=digits_parts", "seed=0,1"])
     assert typed.many
     first, seeds = typed.overrides
-    assert first.startswith("experiment=digits_parts/whole,") and seeds == "seed=0,1"
+    assert first.startswith("experiment=parts/whole,") and seeds == "seed=0,1"
 
 
 def test_a_sweep_is_not_run_where_it_is_only_to_be_shown() -> None:

@@ -107,6 +107,11 @@ def test_keys_are_the_signature(name: str) -> None:
     assert " | " in first
 
 
+def test_every_loss_has_its_tests() -> None:
+    tests = {path.stem for path in (Path(__file__).parents[1] / "losses").glob("test_*.py")}
+    assert {f"test_{node(name)['name']}" for name in LOSSES} <= tests
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_has_a_formula_on_one_line(name: str) -> None:
     loss, _, _ = made(name)
@@ -168,6 +173,19 @@ def test_a_batch_of_one_and_two_classes(name: str, rows: int, classes: int) -> N
     assert result.isfinite()
     if result.requires_grad:
         result.backward()
+    assert all(tensor.grad.isfinite().all() for tensor in leaves(student) if tensor.grad is not None)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_extremes_are_finite(name: str, scale: float) -> None:
+    loss, student_shapes, teacher_shapes = made(name)
+    student, teacher = said(student_shapes, 6, 1, torch.float32), said(teacher_shapes, 6, 2, torch.float32)
+    for tensor in leaves(student):
+        tensor.mul_(scale).requires_grad_()
+    result = loss(student, teacher, batch(6))
+    assert result.isfinite()
+    result.backward()
     assert all(tensor.grad.isfinite().all() for tensor in leaves(student) if tensor.grad is not None)
 
 

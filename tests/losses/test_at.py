@@ -44,6 +44,6 @@ def test_stages_are_paired_from_the_last() -> None:
     ):
         AT(3).build(student, teacher)
     with pytest.raises(
-        KdrunError, match=r"feature maps \(C, H, W\) are needed; of the student it is \(9, 6\)"
+        KdrunError, match=r"feature maps \(C, H, W\) are needed; stage:-1 of the student is \(9, 6\)"
     ):
         AT().build(Shapes({"stage:0": (9, 6), "stage:1": (9, 6)}, 2), teacher)

@@ -119,6 +119,7 @@ def test_low_precision_is_computed_in_float32() -> None:
     [
         ({}, "loss: there is no term"),
         ({"hard": {**KD["hard"], "weight": 0}}, "loss: every term has weight 0"),
+        ({"train": KD["hard"]}, "loss.train: a term cannot have this name"),
         ({"dkd": {"beta": 2.5}}, "loss.dkd: this term has no name"),
         (
             {"soft": {**KD["soft"], "name": "soft_target"}},

@@ -44,7 +44,8 @@ def test_parameter_counts(name: str) -> None:
 
 
 def test_mobilenet_v1() -> None:
-    built = build(node("mobilenet_v1"), 1000, (3, 224, 224), "none", seed=0)
+    with torch.device("meta"):
+        built = build(node("mobilenet_v1"), 1000, (3, 224, 224), "none", seed=0)
     assert sum(p.numel() for p in built.model.parameters()) == 4_231_976
     shapes = probe(built.model, (3, 224, 224))
     sizes = [shapes.layer(f"stage:{n}")[:2] for n in range(shapes.stages)]
@@ -56,7 +57,8 @@ def test_mobilenet_v1() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_own_models_take_digits(name: str) -> None:
-    built = build(node(name), 10, (1, 8, 8), "auto", seed=0)
+    with torch.device("meta"):
+        built = build(node(name), 10, (1, 8, 8), "auto", seed=0)
     assert built.image_size == (32 if name.startswith("cnn_tutorial") else 8)
     shapes = probe(built.model, (1, 8, 8))
     assert shapes.layer("logits") == (10,)
@@ -106,13 +108,14 @@ def test_enlarging_is_bilinear_and_inside_the_model() -> None:
 
 
 def test_images_too_large_are_reduced() -> None:
-    built = build(node("vit_b_16"), 10, (3, 256, 256), "auto", seed=0)
+    with torch.device("meta"):
+        built = build(node("vit_b_16"), 10, (3, 256, 256), "auto", seed=0)
     assert built.image_size == 224
     assert built.notes == ("images reduced 256 -> 224 for vit_b_16 (0.766 times the pixels)",)
 
 
 def test_resize_none_refuses() -> None:
-    with pytest.raises(KdrunError) as raised:
+    with pytest.raises(KdrunError) as raised, torch.device("meta"):
         build(node("alexnet"), 10, (3, 32, 32), "none", seed=0)
     message = "dataset.resize=none: alexnet does not take images of 32x32; 64x64 would do"
     assert str(raised.value) == message

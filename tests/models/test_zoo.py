@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ KEYS = {
 
 
 @cache
-def model(name: str) -> nn.Module:
-    built = build(node(name), 100, SHAPE, "none", seed=0)
+def outline(name: str, classes: int = 100) -> nn.Module:
+    """The network without values."""
+    with torch.device("meta"):
+        built = build(node(name), classes, SHAPE, "none", seed=0)
     assert built.notes == ()
     assert built.image_size == 32
     return built.model
@@ -72,25 +75,23 @@ def agree(ours: list[float], published: list[float]) -> bool:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_counts(name: str) -> None:
-    network, facts = model(name), ZOO[name]
+    network, facts = outline(name), ZOO[name]
     assert sum(p.numel() for p in network.parameters()) == facts["params"]
     assert len(network.state_dict()) == facts["state_dict_keys"]
     assert set(KEYS.get(name, [])) <= set(network.state_dict())
-    shorter = build(node(name), 10, SHAPE, "none", seed=0).model
-    assert sum(p.numel() for p in shorter.parameters()) == facts["params_10"]
+    assert sum(p.numel() for p in outline(name, 10).parameters()) == facts["params_10"]
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_macs(name: str) -> None:
-    network = model(name).eval().to(torch.float32)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, *SHAPE))
+        outline(name)(torch.zeros(1, *SHAPE, device="meta"))
     assert counter.get_total_flops() == 2 * ZOO[name]["macs"]
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_shapes(name: str) -> None:
-    shapes, facts = probe(model(name), SHAPE), [tuple(shape) for shape in ZOO[name]["shapes"]]
+    shapes, facts = probe(outline(name), SHAPE), [tuple(shape) for shape in ZOO[name]["shapes"]]
     stages = [shapes.layer(f"stage:{position}") for position in range(shapes.stages)]
     assert [*stages, shapes.layer("embedding")] == facts
     assert [shapes.layer(f"stage:{position}@pre") for position in range(shapes.stages)] == facts[:-1]
@@ -99,7 +100,7 @@ def test_shapes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_values(name: str) -> None:
-    network, facts = model(name), ZOO[name]["probe"]
+    network, facts = copy.deepcopy(outline(name)).to_empty(device="cpu"), ZOO[name]["probe"]
     set_by_rule(network)
     pre = [f"stage:{position}@pre" for position in range(len(ZOO[name]["shapes"]) - 1)]
     tapped = Tapped(network.eval(), ["stages", "embedding", *pre])
@@ -152,6 +153,6 @@ PAIRS = [
 @pytest.mark.parametrize("pair", PAIRS, ids="->".join)
 def test_pairs_give_shapes(pair: tuple[str, str]) -> None:
     for name in pair:
-        shapes = probe(model(name).float(), SHAPE, ["stage:-2", "stage:-1@pre", "embedding"])
+        shapes = probe(outline(name), SHAPE, ["stage:-2", "stage:-1@pre", "embedding"])
         assert len(shapes.layer("stage:-1")) == len(shapes.layer("stage:-2@pre")) == 3
         assert len(shapes.layer("embedding")) == 1

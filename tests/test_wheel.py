@@ -56,7 +56,12 @@ def test_the_wheel_is_used_from_another_folder(site: Path, tmp_path: Path) -> No
 
 
 def test_a_whole_run_from_the_wheel(site: Path, tmp_path: Path) -> None:
-    quick = ("recipe.teacher.epochs=2", "recipe.student.epochs=2", "evaluation.latency=false", "evaluation.plots=false")
+    quick = (
+        "recipe.teacher.epochs=2",
+        "recipe.student.epochs=2",
+        "evaluation.latency=false",
+        "evaluation.plots=false",
+    )
     run(site, tmp_path, "-m", "kdrun", *quick)
     report = json.loads(next((tmp_path / "outputs" / "runs").glob("*/report.json")).read_text())
     assert report["models"]["student"]["last"]["test"]["n"] == 1000

@@ -171,6 +171,8 @@ def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:
 
 def _pace(run: Run) -> None:
     _at_least("checkpoint.seconds", run.checkpoint.seconds, 0)
+    _one_of("runtime.table", run.runtime.table, ("auto", "off"))
+    _at_least("runtime.table_gb", run.runtime.table_gb, 0)
     if not run.checkpoint.minutes > 0:
         raise KdrunError("checkpoint.minutes", run.checkpoint.minutes, "must be above 0")
     _at_least("evaluation.samples", run.evaluation.samples, 1)

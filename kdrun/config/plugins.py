@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,6 +107,11 @@ def complement(value: Any) -> Any:
 def register(own: Path | None = None) -> None:
     """Tells Hydra; may be called any number of times. own: a folder of the user's files."""
     SearchModels.own = own
+    _register()
+
+
+@cache
+def _register() -> None:
     ConfigStore.instance().store(name="schema", node=Written, provider="kdrun")
     for plugin in (Models, SearchModels):
         Plugins.instance().register(plugin)

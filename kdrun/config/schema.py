@@ -70,9 +70,14 @@ class Recipes:
 
 @dataclass
 class Runtime:
-    """What changes the speed and nothing else."""
+    """What changes the speed and nothing else.
 
-    compile: bool = False
+    table: auto keeps a teacher's answers on disk where its views are finite and they would fit in `table_gb`
+    gigabytes; off always asks it live.
+    """
+
+    table: str = "auto"
+    table_gb: float = 8.0
 
 
 @dataclass

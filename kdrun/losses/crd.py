@@ -26,7 +26,6 @@ from kdrun.types import Batch, Outputs, Shapes
 
 EPSILON = 1e-7
 POSITIVES = ("exact", "relaxed")
-UNTOLD = 65536
 
 
 class Contrast(NamedTuple):
@@ -90,6 +89,7 @@ class CRD(Loss):
             raise KdrunError("positive", positive, "no such choice", POSITIVES)
         number("negatives", negatives, least=1)
         number("dimension", dimension, least=1)
+        number("momentum", momentum, least=0)
         self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
         self.negatives, self.dimension, self.momentum = negatives, dimension, momentum
         self.positive, self.images = positive, images
@@ -103,9 +103,9 @@ class CRD(Loss):
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
         self.pair = pair(student, teacher, "embedding", "embedding")
-        rows = self.images or UNTOLD
+        rows = self.images
         if rows < 2:
-            raise KdrunError("images", rows, "two images are needed for a contrast")
+            raise KdrunError("images", rows, "how many training images there are, two at least, is needed")
         self.student_head = nn.Linear(self.pair.student[0], self.dimension)
         self.teacher_head = nn.Linear(self.pair.teacher[0], self.dimension)
         for name in ("student_bank", "teacher_bank"):

@@ -67,10 +67,9 @@ def stage_pairs(
     """The last stages of both models, paired from the last one and given in order: (C, H, W) maps all.
 
     stages: how many pairs, 0 for as many as both have without the stem. least: how many the loss cannot do
-    without.
-    before: whether maps before the activation are taken: never, teacher (of the teacher, where its family has
-    them), always (of both; refused where a family has none). Raises KdrunError where there are too few
-    stages, or no maps.
+    without. before: whether maps before the activation are taken: never, teacher (of the teacher, where its
+    family has them), always (of both; refused where a family has none). Raises KdrunError where there are too
+    few stages, or no maps.
     """
     available = min(student.stages, teacher.stages) - 1
     count = available if stages == 0 else stages

@@ -69,7 +69,12 @@ class Assembly:
     control: Training | None
     built: Mapping[str, Built]
     equation: str
-    uses_teacher: bool
+    teacher_needs: frozenset[str]
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether the student's mix reads the teacher at all."""
+        return bool(self.teacher_needs)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -118,7 +123,7 @@ def assemble(run: Run) -> Assembly:
         control=control if run.control else None,
         built=built,
         equation=mix.equation(),
-        uses_teacher=uses_teacher,
+        teacher_needs=mix.needs.teacher,
     )
 
 
@@ -143,7 +148,7 @@ class _Facts:
         mark = fingerprint(key)
         root = Path(run.outputs_dir)
         if role == "student":
-            label = "-".join((run.dataset["name"], run.teacher.name, run.student.name, run.method))
+            label = "-".join((run.dataset["name"], run.teacher.name, run.student.name, run.method or "own"))
             folder = root / "runs" / f"{_safe(label)}-{mark}"
         else:
             folder = root / "models" / f"{_safe('-'.join((role, node.name, run.dataset['name'])))}-{mark}"
@@ -203,7 +208,12 @@ class _Facts:
 
 def model_key(node: Model) -> dict[str, Any]:
     """What of a model's description decides its weights; a checkpoint counts by its content."""
-    key = {"name": node.name, "family": node.family, "args": dict(node.args), "stem": node.stem}
+    key: dict[str, Any] = {
+        "name": node.name,
+        "family": node.family,
+        "args": dict(node.args),
+        "stem": node.stem,
+    }
     key["pretrained"] = node.pretrained
     if node.checkpoint:
         path = Path(node.checkpoint).expanduser()

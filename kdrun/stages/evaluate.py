@@ -17,6 +17,7 @@ from kdrun.evaluation import accuracy, compare, cost, latency
 from kdrun.report import markdown, plots, table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, build
+from kdrun.stages.asking import plan
 from kdrun.stages.assemble import Assembly
 from kdrun.stages.images import plain_batches
 from kdrun.stages.machine import environment
@@ -148,7 +149,9 @@ def _model(
     data, record = assembly.data, trained.record
     labels = {"validation": data.validation.labels, "test": data.test.labels}
     node = assembly.run.teacher if trained.role == "teacher" else assembly.run.student
-    found = {"name": node.name, "source": trained.source} | cost.cost(network, assembly.image_shape)
+    found: dict[str, Any] = {"name": node.name, "source": trained.source} | cost.cost(
+        network, assembly.image_shape
+    )
     found |= {
         name: record[name]
         for name in ("epochs", "best_epoch", "train_seconds")
@@ -195,7 +198,8 @@ def _distillation(assembly: Assembly, student: Trained) -> dict[str, Any]:
     found |= {name: value for name in ("temperature", "alpha") if (value := getattr(run, name)) is not None}
     found["unlabelled"] = int((assembly.data.train.labels[assembly.student.rows] < 0).sum()) or None
     if assembly.uses_teacher:
-        found["teacher"] = {"plan": "live", "forwards": student.record.get("teacher_forwards", 0)}
+        kind = plan(assembly, assembly.teacher_needs).kind
+        found["teacher"] = {"plan": kind} | student.record.get("teacher", {})
     return found
 
 

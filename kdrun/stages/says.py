@@ -9,6 +9,7 @@ from pathlib import Path
 from kdrun import __version__
 from kdrun.config.schema import Model
 from kdrun.evaluation.cost import params
+from kdrun.stages.asking import plan
 from kdrun.stages.assemble import Assembly, Training, is_loaded, threads_of
 from kdrun.stages.trained import finished
 from kdrun.training.checkpoint import read_state
@@ -97,8 +98,8 @@ def _images(assembly: Assembly, training: Training) -> str:
     if training.role != "student":
         kind = " labelled" if labelled < len(assembly.data.train.labels) else ""
         return f"{total:6,}{kind} images" + (", no teacher" if training.role == "control" else "")
-    asked = "; teacher asked live" if assembly.uses_teacher else "; no term asks the teacher"
-    return f"{total:6,} images" + (f", {labelled:,} labelled" if labelled < total else "") + asked
+    some = f", {labelled:,} labelled" if labelled < total else ""
+    return f"{total:6,} images{some}; {plan(assembly, assembly.teacher_needs).reason}"
 
 
 def _evaluation(assembly: Assembly) -> str:

@@ -19,6 +19,7 @@ from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, scores
 from kdrun.losses.mix import Mix
 from kdrun.models.taps import Tapped
+from kdrun.stages.asking import asked
 from kdrun.stages.assemble import Assembly, Training, build_mix, rebuild, threads_of
 from kdrun.stages.images import plain_batches
 from kdrun.stages.machine import environment
@@ -141,9 +142,10 @@ def _fit(
         optimiser(training.recipe, [*model.parameters(), *mix.parameters()]),
         training.recipe.clip,
     )
-    told = _teacher(assembly, mix, teacher)
-    before = frozen_state(told.model) if isinstance(told, Live) else None
     images = Resident(data.train.images, assembly.views, data.mean, data.std, data.white, place.device)
+    live = _live(assembly, mix, teacher)
+    before = frozen_state(live.model) if live else None
+    told = asked(assembly, mix, live, images, screen) if live else NoTeacher()
     step = Step((learner,), told, images, data.train.labels.to(place.device), place.autocast())
     checkpoint = Checkpoint(
         training.folder / "state.pt", learner, Pace(run.checkpoint.seconds, run.checkpoint.minutes), facts
@@ -166,11 +168,12 @@ def _fit(
     finally:
         screen.end()
         tapped.close()
-    if isinstance(told, Live) and before is not None and not torch.equal(before, frozen_state(told.model)):
+        told.close()
+    if live and before is not None and not torch.equal(before, frozen_state(live.model)):
         raise KdrunError(
             "teacher", assembly.run.teacher.name, "its weights changed while the student was trained"
         )
-    return _finish(training, checkpoint, seconds, told.forwards, facts)
+    return _finish(training, checkpoint, seconds, told, facts)
 
 
 def _initial(training: Training, assembly: Assembly, warm: bool) -> nn.Module:
@@ -184,16 +187,22 @@ def _initial(training: Training, assembly: Assembly, warm: bool) -> nn.Module:
             f"{role}.checkpoint",
             training.node.checkpoint,
         )
-    return model.to(assembly.place.device, memory_format=torch.channels_last)
+    return placed(model, assembly)
+
+
+def placed(model: nn.Module, assembly: Assembly) -> nn.Module:
+    """The model on the run's device, channels last."""
+    there: nn.Module = model.to(assembly.place.device).to(memory_format=torch.channels_last)
+    return there
 
 
 def _mix(training: Training, assembly: Assembly) -> Mix:
     return build_mix(training.loss, assembly.built, assembly.image_shape, derived(training.seed, "adapters"))
 
 
-def _teacher(assembly: Assembly, mix: Mix, teacher: Trained | None) -> Teacher:
+def _live(assembly: Assembly, mix: Mix, teacher: Trained | None) -> Live | None:
     if not mix.needs.teacher or teacher is None:
-        return NoTeacher()
+        return None
     model = load_trained(assembly, teacher, assembly.headline)
     return Live(Tapped(model, mix.needs.teacher), assembly.place.autocast())
 
@@ -205,7 +214,7 @@ def load_trained(assembly: Assembly, trained: Trained, which: str) -> nn.Module:
     model = rebuild(assembly, trained.role).model
     path = trained.weights.get(which) or next(iter(trained.weights.values()))
     load_into(model, read_weights(path), f"{trained.role}.checkpoint", str(path))
-    return model.to(assembly.place.device, memory_format=torch.channels_last)
+    return placed(model, assembly)
 
 
 def _validator(model: nn.Module, assembly: Assembly) -> Callable[[], dict[str, float]]:
@@ -223,7 +232,7 @@ def _validator(model: nn.Module, assembly: Assembly) -> Callable[[], dict[str, f
 
 
 def _finish(
-    training: Training, checkpoint: Checkpoint, seconds: float, forwards: int, facts: dict[str, Any]
+    training: Training, checkpoint: Checkpoint, seconds: float, told: Teacher, facts: dict[str, Any]
 ) -> dict[str, Any]:
     weights: dict[str, dict[str, Tensor]] = {"last": checkpoint.learner.model.state_dict()}
     if checkpoint.best is not None:
@@ -237,7 +246,7 @@ def _finish(
         "epochs": training.recipe.epochs,
         "best_epoch": checkpoint.best.epoch if checkpoint.best else None,
         "train_seconds": round(seconds, 3),
-        "teacher_forwards": forwards,
+        "teacher": {"forwards": told.forwards, "forwards_saved": told.saved},
         "weights": list(weights),
         "finished": time.time(),
         "environment": facts,

@@ -12,11 +12,13 @@ class Rates(Protocol):
 
     lr: float
     schedule: str
-    milestones: Sequence[int]
     gamma: float
     warmup: float
     div: float
     final_div: float
+
+    @property
+    def milestones(self) -> Sequence[int]: ...
 
 
 def learning_rate(recipe: Rates, step: int, steps: int, steps_per_epoch: int) -> float:

@@ -21,7 +21,9 @@ class Settings(Protocol):
     momentum: float
     nesterov: bool
     weight_decay: float
-    betas: Sequence[float]
+
+    @property
+    def betas(self) -> Sequence[float]: ...
 
 
 class Optimiser(ABC):

@@ -5,19 +5,33 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdrun.training.plan import EpochPlan
-from kdrun.types import Batch, Outputs
+from kdrun.training.table import Answers, Table
+from kdrun.types import Batch, Outputs, Rows
+
+FEWEST_ROWS = 16
+"""A smaller batch may take other paths in a convolution library and end in other last bits: it is filled."""
+
+CHUNK = 128
+"""Rows of one forward when a table is filled: on a CPU, larger ones leave the cache."""
+
+CHECKED = 32
+"""Rows of a found table that are compared with a live forward before it is used."""
 
 
 class Teacher(ABC):
-    """Gives Outputs for a batch; no gradient flows into them. forwards: images that a model was really asked
-    about.
+    """Gives Outputs for a batch; no gradient flows into them.
+
+    forwards: images that a model was really asked about. saved: images that a table answered instead.
     """
 
     forwards: int = 0
+    saved: int = 0
 
     def prepare(self, plan: EpochPlan) -> None:  # noqa: B027  (most teachers have nothing to prepare)
         """Called with an epoch's plan before its first step."""
@@ -25,6 +39,9 @@ class Teacher(ABC):
     @abstractmethod
     def __call__(self, batch: Batch) -> Outputs:
         """What the teacher says about each row of the batch."""
+
+    def close(self) -> None:  # noqa: B027
+        """Lets go of what the teacher holds; called once, after training."""
 
 
 class NoTeacher(Teacher):
@@ -46,16 +63,91 @@ class Live(Teacher):
 
     @torch.no_grad()  # not inference_mode: losses may save these tensors for the student's backward pass
     def __call__(self, batch: Batch) -> Outputs:
-        self.forwards += len(batch.images)
+        count, images = len(batch.images), batch.images
+        self.forwards += count
+        if count < FEWEST_ROWS:
+            images = torch.cat([images] * -(-FEWEST_ROWS // count))
         with self.precision():
-            said: Outputs = self.model(batch.images)
-        return said
+            said: Outputs = self.model(images)
+        return said if len(images) == count else _first(said, count)
+
+
+class Tabled(Teacher):
+    """A live teacher whose answers to (image, view) are kept; for finite views, logits and embeddings.
+
+    An epoch's rows are looked up, and those that are missing asked for, before the epoch; a step only
+    indexes. images: the training part in the views' order. views: how many there are per image.
+    """
+
+    def __init__(self, live: Live, images: Callable[[Rows], Tensor], views: int, table: Table) -> None:
+        self.live, self.images, self.views, self.table = live, images, views, table
+        self.codes = torch.empty(0, dtype=torch.int64)
+        self.answers: dict[str, Tensor] = {}
+
+    def check(self, device: torch.device) -> bool:
+        """Compares rows of a found table with a live forward; where bits differ, clears it: False."""
+        rows = self.table.some(CHECKED, seed=0)
+        if not len(rows):
+            return True
+        found, now = self.table.read(rows), self._ask(rows, device)
+        if all(np.array_equal(found[name], now[name]) for name in found):
+            return True
+        self.table.clear()
+        return False
+
+    def prepare(self, plan: EpochPlan) -> None:
+        device = plan.rows.index.device
+        wanted = plan.rows.index * self.views + plan.rows.view
+        codes = np.unique(wanted.cpu().numpy())
+        there = self.table.has(codes)
+        missing = codes[~there]
+        asked = self._ask(missing, device)
+        found = self.table.read(codes[there]) if there.any() else {}
+        self.table.write(missing, asked)
+        self.saved += len(wanted) - len(missing)
+        self.codes, self.answers = torch.from_numpy(codes).to(device), {}
+        for name, answers in asked.items():
+            whole = np.empty((len(codes), answers.shape[1]), dtype=np.float32)
+            whole[~there] = answers
+            if there.any():
+                whole[there] = found[name]
+            self.answers[name] = torch.from_numpy(whole).to(device)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        assert batch.rows is not None
+        code = batch.rows.index * self.views + batch.rows.view
+        place = torch.searchsorted(self.codes, code)
+        found = {name: array[place] for name, array in self.answers.items()}
+        return Outputs(found["logits"], embedding=found.get("embedding"))
+
+    def close(self) -> None:
+        self.table.close()
+
+    def _ask(self, codes: NDArray[np.int64], device: torch.device) -> Answers:
+        said = {name: [np.empty((0, width), dtype=np.float32)] for name, width in self.table.widths.items()}
+        for first in range(0, len(codes), CHUNK):
+            code = torch.from_numpy(codes[first : first + CHUNK]).to(device)
+            rows = Rows(code // self.views, code % self.views)
+            outputs = self.live(Batch(self.images(rows), rows.index, rows))
+            for name, arrays in said.items():
+                arrays.append(outputs.layer(name).float().cpu().numpy())
+        self.forwards = self.live.forwards
+        return {name: np.concatenate(arrays) for name, arrays in said.items()}
+
+
+def _first(said: Outputs, count: int) -> Outputs:
+    """The answers to the first rows only."""
+    return Outputs(
+        said.logits[:count],
+        None if said.embedding is None else said.embedding[:count],
+        tuple(None if stage is None else stage[:count] for stage in said.stages),
+        {name: tensor[:count] for name, tensor in said.layers.items()},
+    )
 
 
 def frozen_state(model: nn.Module) -> Tensor:
     """A checksum of all parameters and buffers, (2,) float64: equal before and after a training that changed
-    nothing.
-    """
+    nothing."""
     sums = torch.zeros(2, dtype=torch.float64)
     for number, tensor in enumerate([*model.parameters(), *model.buffers()], 1):
         value = tensor.detach().to("cpu", torch.float64)

@@ -168,7 +168,7 @@ def test_a_sweep_file_says_the_values_and_typed_ones_replace_them(tmp_path: Path
     with pytest.raises(Refused):
         run_jobs(call, example.run)
     assert [job.swept for job in call.jobs] == [
-        {"temperature": t, "seed": s} for t in (1, 2, 4, 8) for s in (5, 6)
+        {"alpha": a, "seed": s} for a in (0.1, 0.5, 0.9) for s in (5, 6)
     ]
 
 

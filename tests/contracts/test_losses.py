@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ DRAWS = {"crd", "crd_relaxed", "mgd"}
 
 STUDENT = ((4, 8, 8), (4, 8, 8), (6, 4, 4), (8, 2, 2))
 TEACHER = ((6, 8, 8), (6, 8, 8), (8, 4, 4), (12, 2, 2))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors here are tiny, and threads that wait for one another would take most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def node(name: str) -> dict[str, Any]:

@@ -113,5 +113,7 @@ def test_banks_change_in_training_only() -> None:
 def test_refusals() -> None:
     with pytest.raises(KdrunError, match="positive=near: no such choice"):
         CRD(positive="near")
+    with pytest.raises(KdrunError, match="images=0: how many training images there are"):
+        CRD().build(Shapes({"embedding": (4,)}, 0), Shapes({"embedding": (4,)}, 0))
     with pytest.raises(KdrunError, match="negatives=0: must be 1 or more"):
         CRD(negatives=0)

@@ -12,6 +12,9 @@ from kdrun.errors import KdrunError
 
 COMMANDS = ("run", "list", "report")
 
+SHOWN = 5
+"""So many mistakes of a sweep are named."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: done. 1: failed while running. 2: a mistake found before that. 130: interrupted."""
@@ -70,9 +73,10 @@ def _failed(error: Exception) -> int:
     if not known or _wants_traceback():
         raise error
     if lines is not None:
-        for line in lines[:5]:
+        for line in lines[:SHOWN]:
             print(line, file=sys.stderr)
-        return _say("nothing was trained", 2)
+        more = f"{len(lines) - SHOWN} more mistakes; " if len(lines) > SHOWN else ""
+        return _say(f"{more}nothing was trained", 2)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{error.strerror or error}", 1)

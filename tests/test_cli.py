@@ -98,6 +98,7 @@ MISTAKES = {
     "To run each: kdrun -m teacher=resnet18,resnet20",
     "teacher=resnet18,resnet20": "teacher=resnet18,resnet20: several values: to run each, add -m; "
     "for a list, [brackets]",
+    "teacher=5": "teacher=5: no such model. All: kdrun list models",
     "teacher=null": "teacher=null: a run needs a teacher. All: kdrun list models",
     "model=resnet18": "model=resnet18: as which? teacher=resnet18 or student=resnet18",
     "loss=dkd": "loss=dkd: as which term? +loss@loss.TERM=dkd, or choose a method",
@@ -148,6 +149,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(ask: Ask, line: str, tmp_path: Pa
     assert err.count("\n") == 1 + expected.count("\n") and err.endswith("\n")
     assert "ran" not in out
     assert not list(tmp_path.iterdir())
+
+
+def test_of_many_mistakes_the_first_are_named(ask: Ask) -> None:
+    lines = ask("-m recipe=a,b,c,d,e,f,g")[2].splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("recipe=a: no such recipe.") and lines[0].endswith("   (1 of 7 jobs)")
+    assert lines[5] == "2 more mistakes; nothing was trained"
 
 
 def test_a_run(ask: Ask, tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         if name in SINGLE and (value == "null" or key.startswith("~")):
             raise KdrunError(override, None, f"a run needs a {name}", more=more)
         if re.fullmatch(r"[-+.\d]+|true|false|\{.*", value):
-            raise KdrunError(key, value, f"no such {name}", more=more)
+            noun = "model" if name in ("teacher", "student") else name
+            raise KdrunError(key, value, f"no such {noun}", more=more)
         if name in HINTS and key == name:
             raise KdrunError(key, value, HINTS[name].format(value))
 

@@ -6,17 +6,19 @@ import hashlib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import kdrun.data
-from kdrun.data.images import ImageSet, Part, Raw
+from kdrun.data.images import ImageSet, Part, Raw, Unread, centre
+from kdrun.data.memory import available
 from kdrun.data.split import Split, labelled, labelled_by_file, split
+from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
 
@@ -25,6 +27,9 @@ GENERIC = (
     *("views", "mean", "std", "white", "resize", "headline", "recipe"),
 )
 """The keys that every data set has; all others are arguments of its source's `read`."""
+
+HINTS = ("temperature",)
+"""Keys that a data set may have for others; they do not concern its images."""
 
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
@@ -37,25 +42,88 @@ def load(dataset: Mapping[str, Any], data_dir: Path) -> ImageSet:
     mend.
     """
     raw = checked(read_raw(dataset, data_dir), str(given(dataset, "source")))
-    seed = whole(dataset, "split")
-    parts = split(
-        raw.train.labels, optional(dataset, "train"), whole(dataset, "validation"), held(dataset, raw), seed
-    )
-    train, validation, test = (Part(*(t[rows] for t in raw.train)) for rows in parts)
-    train = train._replace(labels=hidden(train.labels, dataset, parts, len(raw.train.labels)))
-    test = raw.test or test
-    channels = train.images.shape[1]
+    seed, labels = whole(dataset, "split"), raw.train.labels
+    parts = split(labels, optional(dataset, "train"), validating(dataset, raw), held(dataset, raw), seed)
+    channels = shape(raw.train)[0]
+    mean, std = per_channel(dataset, "mean", channels), per_channel(dataset, "std", channels)
+    chosen = choose(raw, parts, str(given(dataset, "views")["name"]) in LARGER)
+    refuse_too_large(str(given(dataset, "name")), chosen)
+    train, validation, test = (part.read() for part in chosen)
+    train = train._replace(labels=hidden(train.labels, dataset, parts, len(labels)))
     return ImageSet(
         name=str(given(dataset, "name")),
         classes=raw.classes,
         train=train,
         validation=validation,
         test=test,
-        mean=per_channel(dataset, "mean", channels),
-        std=per_channel(dataset, "std", channels),
+        mean=mean,
+        std=std,
         white=positive(dataset, "white"),
         fingerprint=fingerprint((train, validation, test), len(raw.classes)),
     )
+
+
+class Chosen(NamedTuple):
+    """Images that a run takes. rows: positions in the part. side: of their centre squares, None: all of
+    them.
+    """
+
+    part: Part | Unread
+    rows: Tensor
+    side: int | None
+
+    @property
+    def bytes(self) -> int:
+        channels, height, width = shape(self.part)
+        return len(self.rows) * channels * (self.side or height) * (self.side or width)
+
+    def read(self) -> Part:
+        """In memory."""
+        part, rows = self.part, self.rows
+        if isinstance(part, Unread):
+            return Part(part.read(rows, self.side or part.shape[1]), part.labels[rows])
+        images = part.images[rows]
+        return Part(images if self.side is None else centre(images, self.side), part.labels[rows])
+
+
+def choose(raw: Raw, parts: Split, larger: bool) -> tuple[Chosen, Chosen, Chosen]:
+    """What trains, validates and tests. larger: whether training images stay larger than a model sees."""
+    held_out = ((raw.validation, parts.validation), (raw.test, parts.test))
+    validation, test = (
+        Chosen(raw.train, rows, raw.seen) if own is None else Chosen(own, all_of(own), raw.seen)
+        for own, rows in held_out
+    )
+    return Chosen(raw.train, parts.train, None if larger else raw.seen), validation, test
+
+
+def refuse_too_large(name: str, chosen: Sequence[Chosen]) -> None:
+    """Raises KdrunError where images that are still to be read would not fit into memory, twice: a run
+    arranges them for its device.
+    """
+    if not isinstance(chosen[0].part, Unread):
+        return
+    needed, free = 2 * sum(part.bytes for part in chosen), available()
+    if free is not None and needed > free:
+        count = sum(len(part.rows) for part in chosen)
+        problem = (
+            f"its {count:,} images would take {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free. "
+            "Take smaller ones (dataset.size=) or fewer (dataset.train=); "
+            "reading from disk while training is yet to come"
+        )
+        raise KdrunError("dataset", name, problem)
+
+
+def all_of(part: Part | Unread) -> Tensor:
+    """The positions of all images."""
+    return torch.arange(len(part.labels))
+
+
+def shape(part: Part | Unread) -> tuple[int, int, int]:
+    """(C, H, W) of the images as they are kept."""
+    if isinstance(part, Unread):
+        return part.shape
+    channels, height, width = part.images.shape[1:]
+    return channels, height, width
 
 
 def headline(setting: str, images: ImageSet) -> str:
@@ -76,7 +144,7 @@ def headline(setting: str, images: ImageSet) -> str:
 def read_raw(dataset: Mapping[str, Any], data_dir: Path) -> Raw:
     """Call the source's `read` with the keys that are its arguments."""
     read = reader(str(given(dataset, "source")))
-    arguments = {key: value for key, value in dataset.items() if key not in GENERIC}
+    arguments = {key: value for key, value in dataset.items() if key not in (*GENERIC, *HINTS)}
     check_arguments(arguments, inspect.signature(read))
     return read(data_dir, **arguments)
 
@@ -87,7 +155,9 @@ def check_arguments(arguments: Mapping[str, Any], signature: inspect.Signature) 
     named = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD}
     for key, value in arguments.items():
         if key in named:
-            kind = str(named[key].annotation)
+            kind, bar, _ = str(named[key].annotation).partition(" | None")
+            if bar and value is None:
+                continue
             wanted = TYPES.get(kind, (object,))
             if not isinstance(value, wanted) or (isinstance(value, bool) and kind in ("int", "float")):
                 raise KdrunError(f"dataset.{key}", value, f"must be of type {kind}")
@@ -123,12 +193,17 @@ def sources() -> list[str]:
 
 def checked(raw: Raw, source: str) -> Raw:
     """The same, where it is what a source must give. Raises KdrunError: the source may be a user's module."""
-    shapes = {tuple(part.images.shape[1:]) for part in (raw.train, raw.test) if part is not None}
-    for part in (raw.train, *([raw.test] if raw.test else [])):
-        images, labels = part.images, part.labels
-        if images.dtype != torch.uint8 or images.dim() != 4 or labels.dtype != torch.int64:
+    parts = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
+    shapes = {part.shape if isinstance(part, Unread) else tuple(part.images.shape[1:]) for part in parts}
+    for part in parts:
+        images, labels = None if isinstance(part, Unread) else part.images, part.labels
+        if labels.dtype != torch.int64 or (
+            images is not None and (images.dtype != torch.uint8 or images.dim() != 4)
+        ):
             problem = "images must be (N, C, H, W) uint8 and labels (N,) int64"
-        elif labels.shape != images.shape[:1] or len(labels) == 0 or len(shapes) != 1:
+        elif (
+            (images is not None and labels.shape != images.shape[:1]) or len(labels) == 0 or len(shapes) != 1
+        ):
             problem = "images and labels must be of one number, and images of one shape"
         elif labels.min() < UNLABELLED or labels.max() >= len(raw.classes):
             problem = f"labels must be -1 (unlabelled) or 0 to {len(raw.classes) - 1}"
@@ -140,12 +215,49 @@ def checked(raw: Raw, source: str) -> Raw:
 
 def held(dataset: Mapping[str, Any], raw: Raw) -> int:
     """How many images to hold out as the test part: 0 where the source has its own."""
-    count = optional(dataset, "test")
-    if raw.test is not None and count is not None:
-        raise KdrunError("dataset.test", count, "this data set has a test part of its own; leave it null")
-    if raw.test is None and not count:
-        raise KdrunError("dataset.test", count, "this data set has no test part of its own: how many images?")
-    return count or 0
+    setting = given(dataset, "test")
+    if raw.test is not None:
+        _leave_null("test", setting)
+        return 0
+    if setting is None and raw.shares is not None:
+        return share(raw.shares[1], raw)
+    if not setting:
+        raise KdrunError(
+            "dataset.test", setting, "this data set has no test part of its own: how many images?"
+        )
+    return counted(dataset, "test", raw)
+
+
+def validating(dataset: Mapping[str, Any], raw: Raw) -> int:
+    """How many images to hold out as the validation part: 0 where the source has its own."""
+    setting = given(dataset, "validation")
+    if raw.validation is not None:
+        _leave_null("validation", setting)
+        return 0
+    if setting is None and raw.shares is not None:
+        return share(raw.shares[0], raw)
+    return counted(dataset, "validation", raw)
+
+
+def counted(dataset: Mapping[str, Any], key: str, raw: Raw) -> int:
+    """A number of images: as it is given, or a fraction of the source's labelled training images."""
+    value = given(dataset, key)
+    if not isinstance(value, float):
+        return whole(dataset, key)
+    if not 0 < value < 1:
+        raise KdrunError(f"dataset.{key}", value, "a fraction must be above 0 and below 1")
+    return share(value, raw)
+
+
+def share(fraction: float, raw: Raw) -> int:
+    """That fraction of the source's labelled training images, at least one."""
+    return max(1, round(fraction * int((raw.train.labels != UNLABELLED).sum())))
+
+
+def _leave_null(key: str, setting: Any) -> None:
+    if setting is not None:
+        problem = f"this data set has a {key} part of its own; leave it null"
+        raise KdrunError(f"dataset.{key}", setting, problem)
 
 
 def hidden(labels: Tensor, dataset: Mapping[str, Any], parts: Split, images: int) -> Tensor:

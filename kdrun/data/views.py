@@ -1,4 +1,5 @@
-"""Augmentation as views of an image: a finite set with codes (`none`, `crop_flip`) or continuous (`affine`).
+"""Augmentation as views of an image: a finite set with codes (`none`, `crop_flip`) or continuous (`affine`,
+`resized_crop`).
 
 A view is drawn on the CPU, as a number or a few, for a whole epoch at once; pixels are moved on the device
 that holds the images. Gathering copies nothing to the host, so it can be captured in a CUDA graph.
@@ -10,7 +11,7 @@ import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -196,12 +197,95 @@ def mapping(amounts: Tensor, height: int, width: int) -> Tensor:
     return torch.stack([xx, xy * height / width, x * 2 / width, yx * width / height, yy, y * 2 / height], 1)
 
 
+TRIES = 10
+"""How many boxes are drawn for a view until one fits into the image, as in torchvision."""
+
+
+class ResizedCrop(Views):
+    """A box of random area and shape at a random place, resized, mirrored or not (Szegedy et al. 2015).
+
+    Like torchvision's RandomResizedCrop and flip, but for boxes that do not end at whole pixels. The images
+    stored may be larger than the views, whose shape is the one given; bilinear.
+    """
+
+    count = None
+
+    def __init__(
+        self,
+        shape: Shape,
+        area: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: bool = True,
+    ) -> None:
+        """area: smallest and largest area of the box, as fractions of the image. ratio: smallest and largest
+        width by height. flip: whether half of the views are mirrored.
+
+        Raises KdrunError for limits out of range.
+        """
+        self.area, self.ratio = _limits("area", area, 1.0), _limits("ratio", ratio, math.inf)
+        if not isinstance(flip, bool):
+            raise KdrunError("dataset.views.flip", flip, "must be true or false")
+        self.shape, self.flip = shape, flip
+
+    def draw(self, generator: torch.Generator, n: int) -> Tensor:
+        size = self._sizes(torch.rand(n, TRIES, 2, generator=generator))
+        place = torch.rand(n, 2, generator=generator) * (1 - size)
+        mirrored = torch.rand(n, generator=generator) < (0.5 if self.flip else 0.0)
+        return boxes(place, size, mirrored)
+
+    def _sizes(self, draws: Tensor) -> Tensor:
+        """From draws (N, TRIES, 2) in [0, 1) to widths and heights (N, 2), as fractions of the image's."""
+        low, high = (math.log(limit) for limit in self.ratio)
+        area = self.area[0] + draws[..., 0] * (self.area[1] - self.area[0])
+        ratio = torch.exp(low + draws[..., 1] * (high - low)) * self.shape[1] / self.shape[2]
+        size = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], -1)
+        fits = (size <= 1).all(-1)
+        first = fits.int().argmax(1)
+        chosen = size[torch.arange(len(size)), first]
+        # Where no box fitted: the largest of the last one's shape.
+        return torch.where(fits.any(1, keepdim=True), chosen, chosen / chosen.amax(1, keepdim=True))
+
+    def store(self, images: Tensor) -> Tensor:
+        return images.contiguous()
+
+    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        images = store.index_select(0, index).float()
+        grid = functional.affine_grid(view.view(-1, 2, 3), [len(view), *self.shape], align_corners=False)
+        cut: Tensor = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return cut
+
+
+def boxes(place: Tensor, size: Tensor, mirrored: Tensor) -> Tensor:
+    """The matrices that say for each place in a view where it is in the image, as `affine_grid` takes them.
+
+    place: (N, 2), left and top end of the box; size: (N, 2), its width and height; as fractions of the
+    image's. mirrored: (N,) bool. Returns (N, 6).
+    """
+    (x, y), (width, height) = (place * 2 + size - 1).unbind(1), size.unbind(1)
+    none = torch.zeros_like(x)
+    return torch.stack([torch.where(mirrored, -width, width), none, x, none, height, y], 1)
+
+
+def _limits(key: str, limits: Sequence[float], most: float) -> tuple[float, float]:
+    """Two numbers above 0 in rising order."""
+    numbers = isinstance(limits, (list, tuple)) and not any(
+        isinstance(limit, bool) or not isinstance(limit, (int, float)) for limit in limits
+    )
+    if not numbers or len(limits) != 2 or not 0 < limits[0] <= limits[1] <= most:
+        above = "above 0" if most == math.inf else f"above 0 and up to {most:g}"
+        problem = f"must be a smallest and a largest number {above}"
+        raise KdrunError(f"dataset.views.{key}", limits, problem)
+    return float(limits[0]), float(limits[1])
+
+
 def none(shape: Shape) -> Views:
     """Every image as it is."""
     return Plain()
 
 
-NAMES = {"none": none, "crop_flip": CropFlip, "affine": Affine}
+NAMES = {"none": none, "crop_flip": CropFlip, "affine": Affine, "resized_crop": ResizedCrop}
+LARGER = ("resized_crop",)
+"""Views that are cut out of larger images, where the source has these."""
 
 
 def make_views(spec: Mapping[str, Any], image_shape: Shape) -> Views:

@@ -30,7 +30,7 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
 
 
 class FSP(Loss):
-    """Mean squared difference of `flow`, summed over neighbours of the last `stages` stages; 0: all."""
+    """Mean squared difference of `flow`, summed over neighbours of the last `stages`; 0: all, stem too."""
 
     pairs: tuple[Pair, ...] = ()
 
@@ -44,7 +44,7 @@ class FSP(Loss):
         return needs_of(self.pairs)
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
-        pairs = stage_pairs(student, teacher, self.stages, least=2)
+        pairs = stage_pairs(student, teacher, self.stages, least=2, stem=True)
         for pair in pairs:
             if pair.student[0] != pair.teacher[0]:
                 problem = (

@@ -3,9 +3,9 @@ two stages.
 
 Liu, Cao, Li, Yuan, Hu, Li, Duan, "Knowledge Distillation via Instance Relationship Graph", CVPR 2019
 
-Departures: maps of two stages with unequal channels are averaged over neighbouring channels to the smaller
-number (the implementation that the numbers come from does so for twice as many only); the distances' maximum
-is differentiated.
+Departures: the maps are those of the last two stages, the stem counted; maps of two stages with unequal
+channels are averaged over neighbouring channels to the smaller number (the implementation that the numbers
+come from does so for twice as many only); the distances' maximum is differentiated.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class IRG(Loss):
         return needs_of(self.pairs, "embedding", logits=True)
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = stage_pairs(student, teacher, 2, least=2, key="name")
+        self.pairs = stage_pairs(student, teacher, 2, least=2, stem=True, key="name")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         maps = [pair.read(student, teacher) for pair in self.pairs]

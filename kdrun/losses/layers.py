@@ -62,21 +62,23 @@ def stage_pairs(
     *,
     least: int = 1,
     before: str = "never",
+    stem: bool = False,
     key: str = "stages",
 ) -> tuple[Pair, ...]:
     """The last stages of both models, paired from the last one and given in order: (C, H, W) maps all.
 
-    stages: how many pairs, 0 for as many as both have without the stem. least: how many the loss cannot do
-    without. before: whether maps before the activation are taken: never, teacher (of the teacher, where its
-    family has them), always (of both; refused where a family has none). Raises KdrunError where there are too
-    few stages, or no maps.
+    stages: how many pairs, 0 for as many as both have, the stem not counted unless `stem`. least: how many
+    the loss cannot do without. before: whether maps before the activation are taken: never, teacher (of the
+    teacher, where its family has them), always (of both; refused where a family has none). Raises KdrunError
+    where there are too few stages, or no maps.
     """
-    available = min(student.stages, teacher.stages) - 1
+    first = 0 if stem else 1
+    available = min(student.stages, teacher.stages) - first
     count = available if stages == 0 else stages
     if not least <= count <= available:
         problem = (
-            f"needs {max(least, count)} stages after the stem; the student has {student.stages - 1}, "
-            f"the teacher {teacher.stages - 1}"
+            f"needs {max(least, count)} stages{'' if stem else ' after the stem'}; the student has "
+            f"{student.stages - first}, the teacher {teacher.stages - first}"
         )
         raise KdrunError(key, stages if key == "stages" else None, problem)
     names = [f"stage:{position}" for position in range(-count, 0)]

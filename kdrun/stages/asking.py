@@ -37,18 +37,22 @@ def plan(assembly: Assembly, needs: frozenset[str]) -> Plan:
     if not needs:
         return Plan("none", "no term asks the teacher")
     if settings.table == "off":
-        return Plan("live", "teacher asked live")
+        return Plan("live", "the teacher is asked live: runtime.table=off")
     if not needs <= TABLED:
-        return Plan("live", "teacher asked live (feature maps)")
+        return Plan("live", "the teacher is asked live: feature maps are not kept")
     if count is None:
-        return Plan("live", "teacher asked live (its views are not finite)")
+        return Plan("live", "the teacher is asked live: its views are not finite")
     size = table_bytes(count * len(assembly.data.train.labels), widths(assembly, needs))
     if size > 1e9 * settings.table_gb:
-        return Plan("live", f"teacher asked live (a table of {size / 1e9:.1f} GB is above runtime.table_gb)")
+        return Plan(
+            "live", f"the teacher is asked live: a table of {size / 1e9:.1f} GB is above runtime.table_gb"
+        )
     if size > FREE_SHARE * _free(assembly.teacher.folder):
-        return Plan("live", f"teacher asked live (no room on disk for a table of {size / 1e9:.1f} GB)")
+        return Plan("live", f"the teacher is asked live: no room for a table of {size / 1e9:.1f} GB")
     noun = "view" if count == 1 else "views"
-    return Plan("tabled", f"teacher's answers kept ({count} {noun} an image)")
+    return Plan(
+        "tabled", f"the teacher's answers are kept: {count} {noun} an image, {size / 1e9:.2g} GB when full"
+    )
 
 
 def asked(assembly: Assembly, mix: Mix, live: Live, images: Resident, screen: Screen) -> Teacher:

@@ -106,8 +106,12 @@ def assemble(run: Run) -> Assembly:
         role: _build(role, node, run, data, weights_seed(run, role))
         for role, node in (("teacher", run.teacher), ("student", run.student))
     }
-    mixes = {"teacher": _own_loss(run, "teacher"), "student": run.loss, "control": _own_loss(run, "control")}
-    mix = build_mix(mixes["student"], built, shape, derived(run.seed, "adapters"))
+    mixes = {
+        "teacher": _smoothed({"hard": {"name": "cross_entropy", "weight": 1.0}}, run.recipe.teacher),
+        "student": _smoothed(run.loss, run.recipe.student),
+        "control": _smoothed(_own_loss(run), run.recipe.student),
+    }
+    mix = build_mix(mixes["student"], built, data, derived(run.seed, "adapters"))
     uses_teacher = bool(mix.needs.teacher)
     facts = _Facts(run, place, data, shown, built, mixes, mix, uses_teacher)
     teacher, control = facts.training("teacher", None), facts.training("control", None)
@@ -230,13 +234,14 @@ def is_loaded(node: Model, built: Built) -> bool:
     return bool(node.checkpoint) or (node.pretrained and not built.head_is_new)
 
 
-def build_mix(loss: Loss, built: Mapping[str, Built], shape: tuple[int, int, int], seed: int) -> Mix:
+def build_mix(loss: Loss, built: Mapping[str, Built], data: ImageSet, seed: int) -> Mix:
     """The mix, with adapters made from the models' shapes under a seed of their own."""
-    mix = make_mix(loss)
+    mix, shape = make_mix(loss), image_shape(data)
     with global_seed(seed, "adapters"):
         mix.build(
             _shapes(built["student"], shape, mix.needs.student),
             _shapes(built["teacher"], shape, mix.needs.teacher),
+            images=len(data.train.labels),
         )
     return mix
 
@@ -276,15 +281,19 @@ def rebuild(assembly: Assembly, role: str) -> Built:
     )
 
 
-def _own_loss(run: Run, role: str) -> dict[str, dict[str, Any]]:
-    """What a teacher or a control minimises: cross-entropy, the control's with the arguments of the student's
-    own.
-    """
-    term: dict[str, Any] = {"name": "cross_entropy"}
-    if role == "control":
-        found = (dict(t) for t in run.loss.values() if t.get("name") == "cross_entropy")
-        term = next(found, term)
-    return {"hard": term | {"weight": 1.0}}
+def _own_loss(run: Run) -> Loss:
+    """What a control minimises: cross-entropy, with the arguments of the student's own where it has one."""
+    own = next((t for t in run.loss.values() if t.get("name") == "cross_entropy"), {"name": "cross_entropy"})
+    return {"hard": dict(own) | {"weight": 1.0}}
+
+
+def _smoothed(loss: Loss, recipe: Recipe) -> Loss:
+    """The recipe's label smoothing in every cross-entropy that does not have its own."""
+    found = {name: dict(term) for name, term in loss.items()}
+    for term in found.values():
+        if term.get("name") == "cross_entropy" and not term.get("label_smoothing"):
+            term["label_smoothing"] = recipe.label_smoothing
+    return found
 
 
 def _seed(run: Run, role: str) -> int:

@@ -24,13 +24,17 @@ def header(assembly: Assembly) -> str:
         f"loss   {assembly.equation}",
         f"recipe {_recipes(assembly)}",
     ]
-    notes = [f"model  {node.name}: {note}" for role, node in _nodes(assembly) for note in built[role].notes]
+    notes = [
+        f"model  {note if node.name in note else f'{node.name}: {note}'}"
+        for role, node in _nodes(assembly)
+        for note in built[role].notes
+    ]
     return "\n".join([*lines, *dict.fromkeys(notes)])
 
 
 def intent(assembly: Assembly, folder: Path) -> str:
     """The plan: for each stage what will be done and over what, then where it goes."""
-    rows = [_training_row(assembly, training) for training in _wanted(assembly)]
+    rows = [row for training in _wanted(assembly) for row in _training_rows(assembly, training)]
     if "evaluate" in assembly.run.stages:
         rows.append(("evaluate", _evaluation(assembly), "", ""))
     lines = [
@@ -73,6 +77,13 @@ def _wanted(assembly: Assembly) -> list[Training]:
     return [t for t in trainings if t.role == "teacher" or "student" in stages]
 
 
+def _training_rows(assembly: Assembly, training: Training) -> list[tuple[str, str, str, str]]:
+    row = _training_row(assembly, training)
+    if training.role != "student" or row[1] == "cached":
+        return [row]
+    return [row, ("", plan(assembly, assembly.teacher_needs).reason, "", "")]
+
+
 def _training_row(assembly: Assembly, training: Training) -> tuple[str, str, str, str]:
     if training.role == "teacher" and is_loaded(training.node, assembly.built["teacher"]):
         return ("teacher", "loaded", str(training.node.checkpoint or "pretrained weights"), "")
@@ -80,7 +91,7 @@ def _training_row(assembly: Assembly, training: Training) -> tuple[str, str, str
     images = _images(assembly, training)
     record = finished(training, assembly.run.fresh)
     if record is not None:
-        return (training.role, "cached", str(training.folder), "")
+        return (training.role, "cached", training.folder.name, "")
     state = None if assembly.run.fresh else read_state(training.folder / "state.pt")
     if state is not None:
         return (
@@ -99,7 +110,7 @@ def _images(assembly: Assembly, training: Training) -> str:
         kind = " labelled" if labelled < len(assembly.data.train.labels) else ""
         return f"{total:6,}{kind} images" + (", no teacher" if training.role == "control" else "")
     some = f", {labelled:,} labelled" if labelled < total else ""
-    return f"{total:6,} images{some}; {plan(assembly, assembly.teacher_needs).reason}"
+    return f"{total:6,} images{some}"
 
 
 def _evaluation(assembly: Assembly) -> str:

@@ -197,7 +197,7 @@ def placed(model: nn.Module, assembly: Assembly) -> nn.Module:
 
 
 def _mix(training: Training, assembly: Assembly) -> Mix:
-    return build_mix(training.loss, assembly.built, assembly.image_shape, derived(training.seed, "adapters"))
+    return build_mix(training.loss, assembly.built, assembly.data, derived(training.seed, "adapters"))
 
 
 def _live(assembly: Assembly, mix: Mix, teacher: Trained | None) -> Live | None:

@@ -241,6 +241,7 @@ def test_compiles_as_one_graph(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_presets(name: str) -> None:
     text = (CONF / "method" / f"{name}.yaml").read_text()
+    text = text.replace("${oc.select:dataset.temperature,4.0}", "4.0")  # where the data set has no hint
     lines, preset = text.splitlines(), yaml.safe_load(text)
     assert lines[0] == "# @package _global_"  # Hydra reads it nowhere but at the top
     assert lines[1].startswith("# ")

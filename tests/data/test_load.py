@@ -40,7 +40,8 @@ def test_a_shipped_set_lists_every_key_with_a_comment(name):
     this = node(name)
     read = importlib.import_module(f"kdrun.data.{this['source']}").read
     own = list(inspect.signature(read).parameters)[1:]
-    assert sorted(this) == sorted([*GENERIC, *own])
+    # A hint for methods is taken out by the configuration; only the digits have one.
+    assert sorted(set(this) - {"temperature"}) == sorted([*GENERIC, *own])
     views = [key for make in NAMES.values() for key in list(inspect.signature(make).parameters)[1:]]
     assert list(this["views"]) == ["name", *views]
     first, *lines = (CONF / f"{name}.yaml").read_text().splitlines()

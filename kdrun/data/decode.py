@@ -1,0 +1,130 @@
+"""From picture files to squares of one size: read, resized by the shorter side, cut out of the centre."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdrun.errors import KdrunError
+
+BLOCK = 2**26
+"""Bytes of decoded images that are held before they are handed on."""
+
+Pixels = NDArray[np.uint8]
+
+
+class Square(NamedTuple):
+    """What images become. side: in pixels. channels: 3 (colour) or 1 (grey)."""
+
+    side: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.channels, self.side, self.side
+
+    @property
+    def bytes(self) -> int:
+        return self.channels * self.side * self.side
+
+
+def square(path: Path, wanted: Square) -> Pixels:
+    """The centre square of a picture file, (C, side, side) uint8.
+
+    The shorter side is resized to `side`, bilinearly, with antialiasing: equal to torchvision's Resize and
+    CenterCrop of a Pillow image. Pictures are turned upright as their camera noted. Grey and palette pictures
+    become RGB, or all become grey. Raises whatever Pillow raises for a file that it cannot read.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        picture = _in_channels(ImageOps.exif_transpose(opened), wanted.channels)
+    side, (width, height) = wanted.side, picture.size
+    short = min(width, height)
+    width, height = int(side * width / short), int(side * height / short)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    pixels = np.asarray(picture.crop((left, top, left + side, top + side)), np.uint8)
+    return np.ascontiguousarray(pixels.reshape(side, side, -1).transpose(2, 0, 1))
+
+
+def shorter_side(path: Path) -> int:
+    """In pixels, from the file's head alone. Raises what Pillow raises."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return min(picture.size)
+
+
+def blocks(files: Sequence[Path], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
+    """The images of all files in blocks: their positions among the files, and (B, C, side, side).
+
+    Decoded by a pool of threads: Pillow works without Python's lock. Says on stderr how far it is. Files that
+    cannot be read are left out of the blocks, and raise one KdrunError at the end.
+    """
+    bad: dict[Path, str] = {}
+    size, started = max(1, BLOCK // wanted.bytes), time.monotonic()
+
+    def read(path: Path) -> Pixels | None:
+        try:
+            return square(path, wanted)
+        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+        except Exception as error:
+            bad[path] = _reason(error)
+            return None
+
+    with ThreadPoolExecutor(_cores()) as pool:
+        for first in range(0, len(files), size):
+            images = enumerate(pool.map(read, files[first : first + size]), first)
+            there = {position: image for position, image in images if image is not None}
+            if there:
+                yield list(there), np.stack(list(there.values()))
+            _say(min(first + size, len(files)), len(files), wanted, time.monotonic() - started)
+    if bad:
+        raise unreadable([f"{path} ({bad[path]})" for path in files if path in bad])
+
+
+def unreadable(files: Sequence[str], what: str = "cannot be read as images") -> KdrunError:
+    """The error that names the first three of some files and says how many there are."""
+    shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    return KdrunError("dataset.path", None, f"{count} {what}: {shown}. Remove or replace what is named")
+
+
+def _in_channels(picture: Any, channels: int) -> Any:
+    """The picture as RGB or grey. Pillow would cut off what 16 bits have above 8."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    mode = "RGB" if channels == 3 else "L"
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    return "no image" if isinstance(error, UnidentifiedImageError) else str(error).partition("\n")[0][:60]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _say(done: int, files: int, wanted: Square, seconds: float) -> None:
+    """One line: rewritten while it grows on a terminal, else written once at the end."""
+    terminal, last = sys.stderr.isatty(), done == files
+    if terminal or last:
+        text = f"decoded {done:,} of {files:,} images to {wanted.side}x{wanted.side} in {seconds:.1f} s"
+        print(f"\r{text}" if terminal else text, end="\n" if last else "", file=sys.stderr, flush=True)

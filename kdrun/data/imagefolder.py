@@ -1,0 +1,201 @@
+"""Pictures in class folders: any folder with one folder for each class, or with `train/` and `val/` of these.
+
+A folder `val/` (or `valid/`, `validation/`) or `test/` beside `train/` is the test part, as with ImageNet;
+where both are there, `val/` is the validation part. One folder without parts is split. Pictures are decoded
+once, to squares of one size, and all that a run takes is then held in memory. A loader that streams sets too
+large for that (all of ImageNet) from disk is yet to come; until then they are refused, or taken in part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import median_low
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdrun.data.decode import Square, shorter_side, unreadable
+from kdrun.data.decoded import Picture, images, place
+from kdrun.data.images import Raw, Unread
+from kdrun.errors import KdrunError
+
+TRAIN = ("train", "training")
+VALIDATION = ("val", "valid", "validation")
+TEST = ("test", "testing")
+SHARES = (0.1, 0.2)
+"""Of one folder without parts, what validates and what tests where the configuration leaves it null."""
+
+LARGEST = 224
+"""The side that `size: null` takes at most: what most networks for photographs are made for."""
+
+LOOKED_AT = 200
+"""How many pictures are looked at to find out how large they are."""
+
+IGNORED = ("thumbs.db", "desktop.ini")
+"""Files that systems leave in folders of pictures; those whose name begins with a dot too."""
+
+
+class Folders(NamedTuple):
+    """Folders of class folders; None where there is no such part."""
+
+    train: Path
+    validation: Path | None = None
+    test: Path | None = None
+
+
+class Listed(NamedTuple):
+    """The pictures of one part and the numbers of their classes."""
+
+    pictures: list[Picture]
+    labels: list[int]
+
+
+def read(
+    data_dir: Path,
+    *,
+    path: str | None = None,
+    size: int | None = None,
+    resize_to: int | None = None,
+    channels: int = 3,
+    cache: bool = True,
+) -> Raw:
+    """The pictures below `path`; classes are the names of the class folders, sorted.
+
+    size: side of the squares that a model sees; None: what pictures have, at most 224. resize_to: what the
+    shorter side is resized to before the centre is cut out; None: size * 256 / 224, but not more than
+    pictures have. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`.
+    Raises KdrunError for a folder without pictures in class folders, for files that are no images, and for
+    numbers out of range.
+    """
+    if path is None:
+        raise KdrunError("dataset.path", None, "which folder? dataset.path=/my/pictures")
+    root = Path(path).expanduser()
+    folders = parts(root)
+    classes = class_names(folders.train)
+    listed = [None if folder is None else pictures_of(folder, classes) for folder in folders]
+    train, validation, test = listed
+    assert train is not None
+    seen, stored = sizes(train.pictures, size, resize_to)
+    if channels not in (1, 3):
+        raise KdrunError("dataset.channels", channels, "must be 3 (colour) or 1 (grey)")
+    wanted = Square(stored, channels)
+    kept = place(data_dir, root, wanted) if cache else None
+    made = [None if part is None else unread(part, wanted, kept) for part in (train, validation, test)]
+    assert made[0] is not None
+    return Raw(made[0], made[2], classes, made[1], seen, SHARES)
+
+
+def unread(part: Listed, wanted: Square, kept: Path | None) -> Unread:
+    """The part, to be decoded when it is known which pictures a run takes."""
+
+    def taken(rows: Tensor, side: int) -> Tensor:
+        return images([part.pictures[row] for row in rows.tolist()], wanted, side, kept)
+
+    return Unread(wanted.shape, torch.tensor(part.labels, dtype=torch.int64), taken)
+
+
+def parts(root: Path) -> Folders:
+    """Which folders train, validate and test. Raises KdrunError where there are no class folders."""
+    if not root.is_dir():
+        raise KdrunError("dataset.path", root, "no such folder")
+    inside = {folder.name.lower(): folder for folder in folders_in(root)}
+    train, validation, test = (
+        next((inside[name] for name in names if name in inside), None) for names in (TRAIN, VALIDATION, TEST)
+    )
+    if train is not None and test is not None and validation is not None and not folders_in(test):
+        test = None  # as ImageNet's: pictures whose classes are not known
+    if train is None or (test is None and validation is None and len(inside) > 1):
+        return Folders(root)  # three folders bus, car, train are classes
+    if test is None:
+        validation, test = None, validation
+    return Folders(train, validation, test)
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """The names of the class folders, sorted. Raises KdrunError for fewer than two."""
+    names = tuple(sorted(found.name for found in folders_in(folder)))
+    if len(names) < 2:
+        problem = f"only one class folder ({names[0]}); at least two are needed" if names else NO_CLASSES
+        raise KdrunError("dataset.path", folder, problem)
+    return names
+
+
+NO_CLASSES = "no class folders in it; a folder for each class is needed, named after it, with its pictures"
+
+
+def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
+    """The files of the class folders, by class, then by path.
+
+    Raises KdrunError for a folder that is no class, for class folders without files and for empty files.
+    """
+    found = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
+    if not found:
+        raise KdrunError("dataset.path", folder, NO_CLASSES)
+    foreign = [name for name in found if name not in classes]
+    if foreign:
+        problem = f"class folders that the training part does not have: {_first(foreign)}"
+        raise KdrunError("dataset.path", folder, problem, classes)
+    vacant = [name for name, files in found.items() if not files]
+    if vacant:
+        raise KdrunError("dataset.path", folder, f"class folders without pictures: {_first(vacant)}")
+    empty = [f"{file.path} (empty)" for files in found.values() for file in files if file.size == 0]
+    if empty:
+        raise unreadable(empty)
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = [numbers[name] for name, files in found.items() for _ in files]
+    return Listed([file for files in found.values() for file in files], labels)
+
+
+def sizes(pictures: Sequence[Picture], size: int | None, resize_to: int | None) -> tuple[int, int]:
+    """The sides of the squares that a model sees and of those that are kept, from which they are cut."""
+    usual = usual_side(pictures) if size is None or resize_to is None else 0
+    seen = min(usual, LARGEST) if size is None else size
+    if seen < 1:
+        raise KdrunError("dataset.size", size, "must be at least 1 pixel")
+    # 256 for 224, as is usual; an even number more, so that the centre is whole pixels away
+    stored = max(seen, min(usual, seen + 2 * round(seen / 14))) if resize_to is None else resize_to
+    if stored < seen:
+        raise KdrunError("dataset.resize_to", resize_to, f"must be at least dataset.size ({seen})")
+    return seen, stored
+
+
+def usual_side(pictures: Sequence[Picture]) -> int:
+    """The median of the shorter sides of some pictures, in pixels. Raises KdrunError where none is one."""
+    step = max(1, len(pictures) // LOOKED_AT)
+    found = []
+    for picture in pictures[::step]:
+        with suppress(Exception):  # what is no image is named when it is decoded
+            found.append(shorter_side(picture.path))
+    if not found:
+        raise unreadable([f"{picture.path} (no image)" for picture in pictures[::step]])
+    return median_low(found)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, hidden ones left out."""
+    return [found for found in folder.iterdir() if found.is_dir() and not found.name.startswith(".")]
+
+
+def files_in(folder: Path) -> Iterator[Picture]:
+    """The files in a folder and in the folders in it, by path; hidden ones left out."""
+    with os.scandir(folder) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    for entry in inside:
+        if entry.name.startswith(".") or entry.name.lower() in IGNORED:
+            continue
+        if entry.is_dir():
+            yield from files_in(Path(entry.path))
+        elif entry.is_file():
+            facts = entry.stat()
+            yield Picture(Path(entry.path), facts.st_size, facts.st_mtime_ns)
+        else:
+            yield Picture(Path(entry.path), 0, 0)  # a link to nowhere: named like an empty file
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 from kdrun import __version__
 from kdrun.errors import KdrunError
 
-COMMANDS = ("run", "list", "report")
+COMMANDS = ("run", "check", "list", "report", "predict", "outputs")
 
 SHOWN = 5
 """So many mistakes of a sweep are named."""
@@ -48,14 +49,10 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    if name == "run":
-        from kdrun.commands.run import main as command
-    elif name == "list":
-        from kdrun.commands.list import main as command
-    elif name == "report":
-        from kdrun.commands.report import main as command
-    else:
+    """The `main` of kdrun.commands.NAME, imported only when it is asked for."""
+    if name not in COMMANDS:
         raise KdrunError(f"kdrun {name}", None, "no such command", COMMANDS, "kdrun --help")
+    command: Callable[[Sequence[str]], int] = import_module(f"kdrun.commands.{name}").main
     return command
 
 

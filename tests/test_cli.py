@@ -104,7 +104,7 @@ MISTAKES = {
     "loss=dkd": "loss=dkd: as which term? +loss@loss.TERM=dkd, or choose a method",
     "teacher.checkpoint=/nowhere/x.pt": "teacher.checkpoint=/nowhere/x.pt: no such file",
     "teacher.pretrained=true": "teacher.pretrained=true: there are no weights of cnn_digits, "
-    "only of torchvision's models",
+    "only of torchvision's and timm's models",
     "dataset.labelled=0": "dataset.labelled=0: must be a count per class from 1, a fraction above 0 and "
     "up to 1, a file, or null (all)",
     "dataset.lebelled=3": "dataset.lebelled=3: no such key. Nearest: dataset.labelled",

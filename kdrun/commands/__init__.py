@@ -1,1 +1,1 @@
-"""What can be typed: run (the default, also a sweep), list, report."""
+"""What can be typed: run (the default, also a sweep), check, list, report, predict, outputs."""

@@ -18,12 +18,16 @@ it and a control that does not, and says what the teaching was worth.
   kdrun teacher=resnet50 student=resnet18 dataset=cifar100
   kdrun method=dkd loss.dkd.beta=2 seed=1
   kdrun -m temperature=1,2,4,8 alpha=0.1,0.5,0.9     all combinations, one table
+  kdrun check method=dkd                             look first; nothing is kept
   kdrun --cfg job                                    every key and its value
 
 Commands
   [run]       train, distil, evaluate: any keys as key=value, in any order
+  check       what a run would be: models, terms, memory, time; trains nothing
   list        what there is to choose from: kdrun list models --format json
   report      the table of finished runs: kdrun report outputs/runs --format md
+  predict     what a student says: kdrun predict RUN cat.png --teacher
+  outputs     what is kept, and used by whom; --prune removes what is not
 
 Flags
   -m, --multirun      run all combinations of comma-separated values

@@ -10,7 +10,7 @@ from pathlib import Path
 from kdrun.commands.options import Options, width
 from kdrun.config.files import Entry, entries, refuse_clashes, shipped
 from kdrun.errors import KdrunError
-from kdrun.models.names import torchvision_names
+from kdrun.models.names import timm_names, torchvision_names
 
 GROUPS = {
     "models": "model",
@@ -55,6 +55,8 @@ def _entries(group: str, folders: Sequence[Path]) -> Iterator[Entry]:
     if group == "model":
         for name in torchvision_names():
             yield Entry(group, name, "", "torchvision", Path())
+        for name in timm_names():
+            yield Entry(group, name, "", "timm", Path())
 
 
 def as_json(found: dict[str, list[Entry]]) -> str:
@@ -73,10 +75,14 @@ def as_text(found: dict[str, list[Entry]], columns: int) -> str:
     for word, group in found.items():
         described = [entry for entry in group if entry.path != Path()]
         lines = [f"{word}   {USE[word]}", *_table(described, columns)]
-        bare = [entry.name for entry in group if entry.path == Path()]
+        bare = [entry.name for entry in group if entry.extra == "torchvision" and entry.path == Path()]
         if bare:
             lines += ["", f"models of torchvision ({len(bare)}), all with pretrained weights"]
             lines += textwrap.wrap(", ".join(bare), columns - 2, initial_indent="  ", subsequent_indent="  ")
+        if word == "models":
+            names = [entry.name for entry in group if entry.extra == "timm" and entry.path == Path()]
+            told = f"({len(names):,}): timm/NAME, or timm/NAME.TAG for weights of a tag. All: --format json"
+            lines += ["", f"models of timm {told if names else ': pip install kdrun[timm]'}"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

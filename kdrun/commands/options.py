@@ -10,12 +10,16 @@ from kdrun.errors import KdrunError
 
 
 class Options(NamedTuple):
-    """values: options that take a value, with their choices (none: any)."""
+    """values: options that take a value, with their choices (none: any). switches: those that take none."""
 
     values: Mapping[str, tuple[str, ...]]
+    switches: tuple[str, ...] = ()
 
     def parse(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """The words, and the options by name; `--name value` and `--name=value`. Raises KdrunError."""
+        """The words, and the options by name; `--name value` and `--name=value`; a switch's value is "".
+
+        Raises KdrunError for a flag that is none.
+        """
         words: list[str] = []
         found: dict[str, str] = {}
         left = list(arguments)
@@ -24,14 +28,18 @@ class Options(NamedTuple):
             if not name.startswith("-"):
                 words.append(name + equals + value)
                 continue
+            if name in self.switches and not equals:
+                found[name] = ""
+                continue
             if name not in self.values:
-                raise KdrunError(name, None, "no such flag", list(self.values), "kdrun --help")
-            choices = self.values[name]
+                choices = [*self.values, *self.switches]
+                raise KdrunError(name, None, "no such flag", choices, "kdrun --help")
+            allowed = self.values[name]
             if not equals and not left:
-                raise KdrunError(name, None, "needs a value", choices)
+                raise KdrunError(name, None, "needs a value", allowed)
             found[name] = value if equals else left.pop(0)
-            if choices and found[name] not in choices:
-                raise KdrunError(name, found[name], "no such choice", choices)
+            if allowed and found[name] not in allowed:
+                raise KdrunError(name, found[name], "no such choice", allowed)
         return words, found
 
 

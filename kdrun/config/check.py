@@ -19,12 +19,19 @@ OPTIMISERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "onecycle")
 
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")
+DIAGNOSTICS = ("gradients",)
+
+
 def check(run: Run, shared_with_labels: bool = True) -> None:
     """Raises KdrunError for the first value that cannot be meant.
 
     shared_with_labels: whether the labels weigh 1 - alpha, so that alpha cannot be above 1.
     """
     _packages(run)
+    _loggers(run.logger)
+    for name in run.diagnostics:
+        _one_of("diagnostics", name, DIAGNOSTICS)
     _choices(run)
     _shared(run, shared_with_labels)
     _dataset(run.dataset)
@@ -35,6 +42,8 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     for name, term in run.loss.items():
         _term(f"loss.{name}", term, run.packages)
     _named(run.dataset.get("source"), "dataset.source", run.packages)
+    for part in ("train", "validation", "test"):
+        _class(run.dataset.get(f"{part}_class"), f"dataset.{part}_class", run.packages)
     _pace(run)
 
 
@@ -45,6 +54,15 @@ def _packages(run: Run) -> None:
     for package in run.packages:
         if not all(part.isidentifier() for part in package.split(".")) or not _found(package.split(".")[0]):
             raise KdrunError("packages", package, "no such package in this folder or in this Python")
+
+
+def _loggers(names: Collection[str]) -> None:
+    """What a run is recorded with must be installed, before hours have passed."""
+    for name in names:
+        _one_of("logger", name, LOGGERS)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # without an origin: a folder of that name, as wandb leaves
+            raise KdrunError("logger", name, f"is not installed: pip install 'kdrun[{name}]'")
 
 
 def _found(package: str) -> bool:
@@ -59,6 +77,14 @@ def _named(name: Any, key: str, packages: Collection[str]) -> None:
     if "." in name and not inside:
         example = f"packages=[{name.split('.')[0]}]"
         raise KdrunError(key, name, f"a module of your own must lie in a package that you name: {example}")
+
+
+def _class(name: Any, key: str, packages: Collection[str]) -> None:
+    """`module:Class` must lie in a package that the user named, also where the module has no dot."""
+    module = str(name).partition(":")[0]
+    if name is not None and not any(f"{module}.".startswith(f"{package}.") for package in packages):
+        example = f"packages=[{module.split('.')[0]}]"
+        raise KdrunError(key, name, f"a class of your own must lie in a package that you name: {example}")
 
 
 def _choices(run: Run) -> None:
@@ -104,8 +130,12 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
     _one_of("dataset.headline", dataset.get("headline", "auto"), ("auto", "last", "val_best"))
     _one_of("dataset.resize", dataset.get("resize", "auto"), ("auto", "none"))
     for key, least in (("train", 1), ("validation", 0), ("test", 1), ("split", 0), ("label_seed", 0)):
-        if dataset.get(key) is not None and not _whole(dataset[key], least):
-            raise KdrunError(f"dataset.{key}", dataset[key], f"must be a whole number from {least}")
+        value, divisible = dataset.get(key), key in ("validation", "test")
+        if divisible and isinstance(value, float) and 0 < value < 1:
+            continue
+        if value is not None and not _whole(value, least):
+            problem = f"must be a whole number from {least}" + (" or a fraction below 1" if divisible else "")
+            raise KdrunError(f"dataset.{key}", value, problem)
     labelled = dataset.get("labelled")
     if isinstance(labelled, str):
         if not Path(labelled).expanduser().is_file():
@@ -127,8 +157,8 @@ def _model(role: str, model: Model, packages: Collection[str]) -> None:
         raise KdrunError(f"{role}.checkpoint", model.checkpoint, "no such file")
     if model.pretrained and model.checkpoint is not None:
         raise KdrunError(f"{role}.pretrained", "true", f"and {role}.checkpoint exclude each other")
-    if model.pretrained and model.family != "torchvision":
-        problem = f"there are no weights of {model.name}, only of torchvision's models"
+    if model.pretrained and model.family not in ("torchvision", "timm"):
+        problem = f"there are no weights of {model.name}, only of torchvision's and timm's models"
         raise KdrunError(f"{role}.pretrained", "true", problem)
 
 

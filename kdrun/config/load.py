@@ -64,6 +64,8 @@ def load(
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
     plain["dataset"].pop("temperature", None)  # the data set's hint for the method; no part of the data
+    if isinstance(plain["diagnostics"], str):
+        plain["diagnostics"] = [plain["diagnostics"]]
     roles = {role: plain[role] for role in ("teacher", "student")}
     plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, read)
     for group in ("method", "experiment"):

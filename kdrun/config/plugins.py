@@ -18,7 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdrun.config.files import entries, shipped
 from kdrun.config.schema import Recipe, Run
-from kdrun.models.names import torchvision_names
+from kdrun.errors import KdrunError
+from kdrun.models.names import TIMM, library, timm_names, torchvision_names
 
 ROLES = ("teacher", "student")
 
@@ -36,13 +37,17 @@ class WrittenRecipes:
 
 @dataclass
 class Written(Run):
-    """A run as it is written: a Run but for what is chosen after composing."""
+    """A run as it is written: a Run but for what is chosen after composing.
 
+    diagnostics: one name, or several.
+    """
+
+    diagnostics: Any = field(default_factory=list)
     recipe: WrittenRecipes = field(default_factory=WrittenRecipes)  # type: ignore[assignment]
 
 
 class Models(ConfigSource):
-    """Serves `teacher/NAME` and `student/NAME` from the group `model`, and torchvision's names there.
+    """Serves `teacher/NAME` and `student/NAME` from the group `model`, and names of torchvision and timm.
 
     Shipped files, a user's files and names without a file so meet in one group, whose error lists them all.
     """
@@ -59,13 +64,15 @@ class Models(ConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         group, _, name = config_path.removesuffix(".yaml").partition("/")
-        return bool(name) and (group in ROLES or (group == "model" and name in torchvision_names()))
+        return bool(name) and (group in ROLES or (group == "model" and library(name) is not None))
 
     def load_config(self, config_path: str) -> ConfigResult:
         group, _, name = config_path.removesuffix(".yaml").partition("/")
+        if name.startswith(TIMM) and library(name) is None:
+            raise KdrunError(group, name, "timm has no such model", timm_names(), "kdrun list models")
         if not self.is_config(config_path):
             raise ConfigLoadError(f"no such model: {name}")
-        content: dict[str, Any] = {"name": name, "family": "torchvision", "args": {}}
+        content: dict[str, Any] = {"name": name, "family": library(name), "args": {}}
         if group in ROLES:
             content = {"defaults": [{"/model@_here_": name}]}
         config = OmegaConf.create(content)
@@ -78,7 +85,7 @@ class Models(ConfigSource):
             return []
         folders = (shipped(), *([SearchModels.own] if SearchModels.own else []))
         files = [entry.name for folder in folders for entry in entries(folder, "model")]
-        return sorted({*(files if config_path in ROLES else []), *torchvision_names()})
+        return sorted({*(files if config_path in ROLES else []), *torchvision_names(), *timm_names()})
 
 
 class SearchModels(SearchPathPlugin):

@@ -128,6 +128,8 @@ class Run:
     data_dir: str = "data"
     outputs_dir: str = "outputs"
     packages: list[str] = field(default_factory=list)
+    logger: list[str] = field(default_factory=list)
+    diagnostics: list[str] = field(default_factory=list)
     fresh: bool = False
     runtime: Runtime = field(default_factory=Runtime)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)

@@ -62,7 +62,8 @@ def shorter_side(path: Path) -> int:
     from PIL import Image
 
     with Image.open(path) as picture:
-        return min(picture.size)
+        width, height = picture.size
+    return int(min(width, height))
 
 
 def blocks(files: Sequence[Path], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:

@@ -50,10 +50,10 @@ class Raw(NamedTuple):
 class ImageSet(NamedTuple):
     """A data set as a run uses it: split, with the labels hidden that the run may not know.
 
-    validation may hold no images. Training images may be larger than those of the other parts, which are as a
-    model sees them: then views are cut out of them. mean, std: of each channel, (C,); an image becomes `(pixels / white - mean)
-    / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of all parts; equal where, and only
-    where, these are.
+    validation may hold no images. The images of train may be larger than those of the other parts, which are
+    as a model sees them: then its views are cut out of them. mean, std: of each channel, (C,); an image
+    becomes `(pixels / white - mean) / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of
+    all parts; equal where, and only where, these are.
     """
 
     name: str

@@ -6,17 +6,17 @@ import hashlib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import kdrun.data
-from kdrun.data.images import ImageSet, Part, Raw, Unread, centre
-from kdrun.data.memory import available
+from kdrun.data.choose import choose, refuse_too_large, shape
+from kdrun.data.images import ImageSet, Part, Raw
 from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
@@ -61,69 +61,6 @@ def load(dataset: Mapping[str, Any], data_dir: Path) -> ImageSet:
         white=positive(dataset, "white"),
         fingerprint=fingerprint((train, validation, test), len(raw.classes)),
     )
-
-
-class Chosen(NamedTuple):
-    """Images that a run takes. rows: positions in the part. side: of their centre squares, None: all of
-    them.
-    """
-
-    part: Part | Unread
-    rows: Tensor
-    side: int | None
-
-    @property
-    def bytes(self) -> int:
-        channels, height, width = shape(self.part)
-        return len(self.rows) * channels * (self.side or height) * (self.side or width)
-
-    def read(self) -> Part:
-        """In memory."""
-        part, rows = self.part, self.rows
-        if isinstance(part, Unread):
-            return Part(part.read(rows, self.side or part.shape[1]), part.labels[rows])
-        images = part.images[rows]
-        return Part(images if self.side is None else centre(images, self.side), part.labels[rows])
-
-
-def choose(raw: Raw, parts: Split, larger: bool) -> tuple[Chosen, Chosen, Chosen]:
-    """What trains, validates and tests. larger: whether training images stay larger than a model sees."""
-    held_out = ((raw.validation, parts.validation), (raw.test, parts.test))
-    validation, test = (
-        Chosen(raw.train, rows, raw.seen) if own is None else Chosen(own, all_of(own), raw.seen)
-        for own, rows in held_out
-    )
-    return Chosen(raw.train, parts.train, None if larger else raw.seen), validation, test
-
-
-def refuse_too_large(name: str, chosen: Sequence[Chosen]) -> None:
-    """Raises KdrunError where images that are still to be read would not fit into memory, twice: a run
-    arranges them for its device.
-    """
-    if not isinstance(chosen[0].part, Unread):
-        return
-    needed, free = 2 * sum(part.bytes for part in chosen), available()
-    if free is not None and needed > free:
-        count = sum(len(part.rows) for part in chosen)
-        problem = (
-            f"its {count:,} images would take {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free. "
-            "Take smaller ones (dataset.size=) or fewer (dataset.train=); "
-            "reading from disk while training is yet to come"
-        )
-        raise KdrunError("dataset", name, problem)
-
-
-def all_of(part: Part | Unread) -> Tensor:
-    """The positions of all images."""
-    return torch.arange(len(part.labels))
-
-
-def shape(part: Part | Unread) -> tuple[int, int, int]:
-    """(C, H, W) of the images as they are kept."""
-    if isinstance(part, Unread):
-        return part.shape
-    channels, height, width = part.images.shape[1:]
-    return channels, height, width
 
 
 def headline(setting: str, images: ImageSet) -> str:
@@ -194,16 +131,14 @@ def sources() -> list[str]:
 def checked(raw: Raw, source: str) -> Raw:
     """The same, where it is what a source must give. Raises KdrunError: the source may be a user's module."""
     parts = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
-    shapes = {part.shape if isinstance(part, Unread) else tuple(part.images.shape[1:]) for part in parts}
+    read = [part for part in parts if isinstance(part, Part)]
+    if any(part.images.dtype != torch.uint8 or part.images.dim() != 4 for part in read):
+        raise KdrunError("dataset.source", source, "images must be (N, C, H, W) uint8 and labels (N,) int64")
     for part in parts:
-        images, labels = None if isinstance(part, Unread) else part.images, part.labels
-        if labels.dtype != torch.int64 or (
-            images is not None and (images.dtype != torch.uint8 or images.dim() != 4)
-        ):
+        labels, count = part.labels, len(part.images if isinstance(part, Part) else part.labels)
+        if labels.dtype != torch.int64:
             problem = "images must be (N, C, H, W) uint8 and labels (N,) int64"
-        elif (
-            (images is not None and labels.shape != images.shape[:1]) or len(labels) == 0 or len(shapes) != 1
-        ):
+        elif labels.shape != (count,) or count == 0 or len({shape(part) for part in parts}) != 1:
             problem = "images and labels must be of one number, and images of one shape"
         elif labels.min() < UNLABELLED or labels.max() >= len(raw.classes):
             problem = f"labels must be -1 (unlabelled) or 0 to {len(raw.classes) - 1}"

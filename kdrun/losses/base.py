@@ -26,11 +26,13 @@ class Loss(nn.Module, ABC):
 
     uses_unlabelled: whether rows labelled -1 contribute. A loss that reads labels must leave such rows out.
     handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, the run is refused before it
-    starts.
+    starts. reaches_student: whether it sends a gradient into the student, as all do but those that train an
+    adapter only; a run stops where a term that claims so never does.
     """
 
     uses_unlabelled: bool = True
     handles_mixed: bool = True
+    reaches_student: bool = True
 
     @property
     @abstractmethod

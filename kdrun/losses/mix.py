@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,14 +32,28 @@ class Mixture(NamedTuple):
     parts: Tensor
 
 
+class Watch(Protocol):
+    """Told of each term: entered before it is computed, left after it.
+
+    position: of the term. student: the term's own nodes of the student's Outputs, so that a gradient that
+    arrives at them is the term's.
+    """
+
+    def __call__(
+        self, position: int, student: Outputs, teacher: Outputs, batch: Batch
+    ) -> AbstractContextManager[None]: ...
+
+
 class Mix(nn.Module):
     """The weighted sum of terms. Its parameters are those of the losses' adapters.
 
+    watch: who is told of each term; nobody, as a rule.
     weights: (n_terms,) float32, refilled in place by `advance`, so that schedules need no rebuild and no new
     capture.
     """
 
     weights: Tensor
+    watch: Watch | None = None
 
     def __init__(self, terms: Sequence[Term]) -> None:
         super().__init__()
@@ -47,6 +62,7 @@ class Mix(nn.Module):
         self.terms = tuple(terms)
         self.losses = nn.ModuleDict({term.name: term.loss for term in terms})
         self.register_buffer("weights", torch.zeros(len(self.terms)), persistent=False)
+        self._read = [term.loss.needs.student for term in self.terms]
         self.advance(0)
 
     @property
@@ -88,6 +104,7 @@ class Mix(nn.Module):
                 term.loss.build(student, student if teacher is None else teacher)
             except KdrunError as error:
                 raise below(f"loss.{term.name}", error) from None
+        self._read = [term.loss.needs.student for term in self.terms]
 
     def advance(self, epoch: float) -> None:
         """Set weights and scheduled numbers to those after `epoch` epochs; between steps, not within one."""
@@ -104,8 +121,14 @@ class Mix(nn.Module):
         """
         said = Outputs(student.logits.detach()) if teacher is None else teacher
         with torch.autocast(student.logits.device.type, enabled=False):
-            parts = torch.stack([term.loss(student, said, batch) for term in self.terms])
+            parts = torch.stack([self._part(i, student, said, batch) for i in range(len(self.terms))])
             return Mixture((self.weights * parts).sum(), parts.detach())
+
+    def _part(self, position: int, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        loss, own = self.terms[position].loss, _own(student, self._read[position])
+        with nullcontext() if self.watch is None else self.watch(position, own, teacher, batch):
+            part: Tensor = loss(own, teacher, batch)
+        return part
 
     def equation(self) -> str:
         """The mix as the screen shows it: `0.1 CE + 0.9 2^2 KL(teacher || student, T=2)`."""
@@ -147,6 +170,25 @@ def _make_term(name: str, node: Mapping[str, Any]) -> Term:
             )
     weight = Schedule.parse(node.get("weight", 1.0), f"{key}.weight")
     return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant})
+
+
+def _own(outputs: Outputs, read: frozenset[str]) -> Outputs:
+    """The same tensors, what a term reads as nodes of its own: a gradient that arrives there is the term's.
+
+    Made in every step, watched or not, so that gradients are added up in the same order and to the same bits.
+    """
+    maps = any(name.startswith("stage") for name in read)
+    embedding, stages = outputs.embedding, outputs.stages
+    return Outputs(
+        _node(outputs.logits),
+        _node(embedding) if embedding is not None and "embedding" in read else embedding,
+        tuple(None if stage is None else _node(stage) for stage in stages) if maps else stages,
+        {name: _node(tensor) if name in read else tensor for name, tensor in outputs.layers.items()},
+    )
+
+
+def _node(tensor: Tensor) -> Tensor:
+    return tensor.view_as(tensor) if tensor.requires_grad else tensor
 
 
 def _written(term: Term) -> str:

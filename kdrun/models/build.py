@@ -12,6 +12,7 @@ from torch import nn
 from kdrun.errors import KdrunError
 from kdrun.models.draft import Draft, TooSmall
 from kdrun.models.family import Family, check_arguments, find
+from kdrun.models.renormalise import Normalisation
 from kdrun.models.sizes import Size, candidates, refusal, resized
 from kdrun.models.survey import survey
 
@@ -38,7 +39,8 @@ def build(
 ) -> Built:
     """The model of a node {name, family, args, stem, pretrained}, for images (C, H, W) of a data set.
 
-    `role` in the node, if given, is what errors call it (`student.args.depth`). resize: auto (images are
+    `role` in the node, if given, is what errors call it (`student.args.depth`); `normalisation`, (mean, std),
+    is what images were normalised with, for pretrained weights that want another. resize: auto (images are
     resized inside the model's forward to the smallest size that works, if need be) or none. Initial weights
     depend on `seed` alone; the global random state stays as it is. Raises KdrunError.
     """
@@ -117,6 +119,7 @@ def _given(
 ) -> dict[str, Any]:
     """What a run gives to `build`. Raises KdrunError for a choice that the family does not offer."""
     stem, pretrained = str(node.get("stem") or "auto"), bool(node.get("pretrained"))
+    told = node.get("normalisation")
     if stem not in STEMS:
         raise KdrunError(f"{role}.stem", stem, "no such stem", STEMS)
     if stem != "auto" and "stem" not in family.parameters:
@@ -131,6 +134,7 @@ def _given(
         "name": str(node["name"]),
         "stem": stem,
         "pretrained": pretrained,
+        "normalisation": Normalisation(*map(tuple, told)) if told else None,
     }
 
 

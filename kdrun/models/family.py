@@ -15,10 +15,11 @@ import kdrun.models
 from kdrun.errors import KdrunError
 from kdrun.models.draft import Draft
 
-GIVEN = ("classes", "channels", "image_size", "native_size", "name", "stem", "pretrained")
+GIVEN = ("classes", "channels", "image_size", "native_size", "name", "stem", "pretrained", "normalisation")
 """What `build` may ask for and is given by the run; all other parameters are keys of `args`.
 
-image_size is (H, W) as the network sees images, native_size as the data set has them.
+image_size is (H, W) as the network sees images, native_size as the data set has them; normalisation is what
+the data set's images were normalised with, None if unknown.
 """
 
 PLAIN = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}

@@ -46,14 +46,15 @@ def is_small(size: tuple[int, int]) -> bool:
     return max(size) <= SMALL
 
 
-def has_cifar_stem(model: nn.Module) -> bool:
-    """Whether `cifar_stem` knows the model."""
-    return type(model).__name__ in STEMS
+def has_cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> bool:
+    """Whether `cifar_stem` knows the model and its stem is one convolution."""
+    stem = stems.get(type(model).__name__)
+    return stem is not None and isinstance(model.get_submodule(stem.conv), nn.Conv2d)
 
 
-def cifar_stem(model: nn.Module) -> Change:
+def cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> Change:
     """Replaces the stem by 3x3 with stride 1 without pooling, in place; 3x3 weights are kept."""
-    stem = STEMS[type(model).__name__]
+    stem = stems[type(model).__name__]
     old = model.get_submodule(stem.conv)
     assert isinstance(old, nn.Conv2d)
     conv = _like(old, old.in_channels, kernel=3, stride=1)

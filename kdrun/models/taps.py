@@ -58,10 +58,10 @@ class Tapped(nn.Module):
         ]
 
     def forward(self, images: Tensor) -> Outputs:
-        """Raises KdrunError where a module that was asked for is not called."""
+        """Raises KdrunError where a module that was asked for is not called, or its tensor is overwritten."""
         if not self._taps:
             return Outputs(logits=self.model(images))
-        kept: dict[Tap, Tensor] = {}
+        kept: dict[Tap, tuple[Tensor, int]] = {}
         self._open.kept = kept
         try:
             logits = self.model(images)
@@ -73,7 +73,10 @@ class Tapped(nn.Module):
                 raise KdrunError(
                     self._key, name, "the model does not call this module, or it gives no tensor"
                 )
-            found[name] = kept[tap]
+            found[name], version = kept[tap]
+            if _version(found[name]) != version:
+                problem = "a later layer overwrites this tensor in place; a layer before or after it may do"
+                raise KdrunError(self._key, name, problem)
         return self._outputs(logits, found)
 
     def close(self) -> None:
@@ -126,7 +129,7 @@ class _Open:
     """Where hooks put tensors while a forward runs; None in between, so that nothing is kept alive."""
 
     def __init__(self) -> None:
-        self.kept: dict[Tap, Tensor] | None = None
+        self.kept: dict[Tap, tuple[Tensor, int]] | None = None
 
 
 class _Keep:
@@ -141,7 +144,8 @@ class _Keep:
         tensor = _side_by_side(args) if self.tap.inward else _first_tensor(output)
         if tensor is not None:
             tensor = tensor.permute(0, 3, 1, 2) if self.tap.nhwc else tensor
-            self.place.kept[self.tap] = tensor.clone() if self.copies else tensor
+            tensor = tensor.clone() if self.copies else tensor
+            self.place.kept[self.tap] = (tensor, _version(tensor))
 
 
 def _hook(model: nn.Module, tap: Tap, place: _Open, copies: bool) -> torch.utils.hooks.RemovableHandle:
@@ -201,3 +205,8 @@ def _side_by_side(args: tuple[Any, ...]) -> Tensor | None:
 def _first_tensor(output: Any) -> Tensor | None:
     value = output[0] if isinstance(output, (tuple, list)) and output else output
     return value if isinstance(value, Tensor) else None
+
+
+def _version(tensor: Tensor) -> int:
+    """How often torch has written into the tensor; inference tensors and compiled graphs do not count it."""
+    return 0 if torch.compiler.is_compiling() or tensor.is_inference() else tensor._version

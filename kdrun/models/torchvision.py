@@ -16,6 +16,7 @@ from torch import nn
 from kdrun.errors import KdrunError
 from kdrun.models.draft import Draft
 from kdrun.models.names import torchvision_names
+from kdrun.models.renormalise import Normalisation, renormalise
 from kdrun.models.stems import Change, cifar_stem, has_cifar_stem, is_small, take_channels
 
 IMAGENET_CLASSES = 1000
@@ -23,12 +24,20 @@ AUXILIARY = ("googlenet", "inception_v3")
 
 
 def build(
-    *, classes: int, channels: int, name: str, native_size: tuple[int, int], stem: str, pretrained: bool
+    *,
+    classes: int,
+    channels: int,
+    name: str,
+    native_size: tuple[int, int],
+    stem: str,
+    pretrained: bool,
+    normalisation: Normalisation | None,
 ) -> Draft:
     """The classifier `name`, for images of `channels` channels and native size (H, W).
 
     stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
-    one. Raises KdrunError for unknown names, for `cifar` where there is no such stem, and where weights are
+    one. normalisation: what images were normalised with, undone for pretrained weights that want another.
+    Raises KdrunError for unknown names, for `cifar` where there is no such stem, and where weights are
     missing.
     """
     if name not in torchvision_names():
@@ -43,6 +52,7 @@ def build(
     changes = [change, take_channels(model, channels)]
     if pretrained:
         changes.append(_fit_head(model, classes))
+        changes.append(Change(renormalise(model, normalisation, _wanted(name))))
     _state_stages(model)
     notes = [note for change in changes for note in change.notes]
     return Draft(model, tuple(notes), head_is_new=pretrained and any(change.new for change in changes))
@@ -75,6 +85,14 @@ def _pretrained(name: str) -> nn.Module:
     if name in AUXILIARY:
         _drop_auxiliary(model)
     return model
+
+
+def _wanted(name: str) -> Normalisation:
+    """What the default weights were trained with."""
+    from torchvision import models
+
+    preset = models.get_model_weights(name).DEFAULT.transforms()
+    return Normalisation(tuple(preset.mean), tuple(preset.std))
 
 
 def _drop_auxiliary(model: nn.Module) -> None:

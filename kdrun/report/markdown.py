@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kdrun.report.figures import count, p_value, percent, plural, times
+from kdrun.report.gradients import sentence
 from kdrun.report.rows import caption, roles, rows
 from kdrun.report.schema import Report, Speedup
 from kdrun.report.verdict import gain, verdict
@@ -110,6 +111,7 @@ def _meaning(report: Report) -> Iterator[str]:
     if "gap_closed" in comparison:
         share = percent(100 * comparison["gap_closed"], 0)
         yield f"The student closes {share} % of the gap between control and teacher on the test part."
+    yield from _about_gradients(report)
     yield from _about_calibration(report)
     if "speedup" in comparison:
         yield from _about_speed(comparison["speedup"])
@@ -130,6 +132,17 @@ def _about_the_gain(report: Report) -> Iterator[str]:
         yield (
             "Through the teacher's answers the student also learned from images without labels, which the "
             "control cannot use. The gain is that of the teacher and these images together."
+        )
+
+
+def _about_gradients(report: Report) -> Iterator[str]:
+    asked = "gradients" in report.get("config", {}).get("diagnostics", [])
+    if "gradients" in report.get("distillation", {}):
+        yield sentence(report["distillation"]["gradients"])
+    elif asked:
+        yield (
+            "`diagnostics=gradients` was asked for, but the student had been trained before, without it; "
+            "`fresh=true` trains it anew."
         )
 
 

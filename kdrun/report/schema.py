@@ -6,6 +6,7 @@ optional.
 A row of metrics.jsonl, one per stage and epoch:
 `{"stage": "student", "epoch": 3, "epochs": 80, "lr": 0.01, "loss": 1.2, "terms": {"hard": 0.8, "soft": 0.4},
 "validation": {"top1": 88.1, "nll": 0.41}, "seconds": 0.1}`
+With `diagnostics=gradients`, the student's also have `"gradients": {"hard": {"norm": 0.3, "cosine": 1.0}}`.
 """
 
 from __future__ import annotations
@@ -102,9 +103,20 @@ class TeacherUse(TypedDict, total=False):
     forwards_saved: int
 
 
+class Gradients(TypedDict, total=False):
+    """Of `diagnostics=gradients`: epochs measured; of each term the medians of `norm` (of its weighted
+    gradient on the student) and `cosine` (to cross-entropy's); dominant: terms that were, in how many epochs.
+    """
+
+    epochs: int
+    terms: dict[str, dict[str, float]]
+    dominant: dict[str, int]
+
+
 class Distillation(TypedDict, total=False):
     """terms: the weight of each term, a number or a schedule as text. unlabelled: training images without
-    a label that the student learned from, absent where there were none."""
+    a label that the student learned from, absent where there were none. gradients: where they were asked
+    for."""
 
     method: str
     temperature: float | str
@@ -112,6 +124,7 @@ class Distillation(TypedDict, total=False):
     terms: dict[str, float | str]
     teacher: TeacherUse
     unlabelled: int
+    gradients: Gradients
 
 
 class Speedup(TypedDict, total=False):
@@ -155,7 +168,7 @@ class Environment(TypedDict, total=False):
 
 class Report(TypedDict, total=False):
     """The content of report.json. `command` is what was typed, `created` a time in ISO 8601, `equation`
-    one line."""
+    one line; `folders`: where in outputs each model is kept, by role, those that were trained."""
 
     schema: int
     kdrun: str
@@ -169,6 +182,7 @@ class Report(TypedDict, total=False):
     seeds: Seeds
     headline: Headline
     models: dict[str, Model]
+    folders: dict[str, str]
     distillation: Distillation
     comparison: Comparison
     environment: Environment

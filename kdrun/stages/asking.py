@@ -87,6 +87,7 @@ def table_key(assembly: Assembly) -> str:
             "normalised": [assembly.data.mean, assembly.data.std, assembly.data.white],
             "device": assembly.place.device.type,
             "precision": assembly.place.precision,
+            "folded": True,
         }
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdrun.artefacts import RECIPE_VERSION, file_hash, fingerprint
 from kdrun.config.schema import Model, Recipe, Run
@@ -21,13 +21,16 @@ from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import macs
 from kdrun.losses.mix import Mix, make_mix
 from kdrun.models.build import Built, build
-from kdrun.models.taps import probe
+from kdrun.models.taps import layer_names, probe
 from kdrun.stages.machine import Machine, machine, threads_for
 from kdrun.training.plan import RowSet
 from kdrun.training.seeds import derived, global_seed
 from kdrun.types import Shapes
 
 Loss = Mapping[str, Mapping[str, Any]]
+
+NAMED = ("logits", "embedding")
+"""Layers that every model has, besides its stages."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Assembly:
     built: Mapping[str, Built]
     equation: str
     teacher_needs: frozenset[str]
+    student_needs: frozenset[str]
 
     @property
     def uses_teacher(self) -> bool:
@@ -90,9 +94,8 @@ class Assembly:
 
 
 def image_shape(data: ImageSet) -> tuple[int, int, int]:
-    """(C, H, W) of the images of a data set."""
-    channels, height, width = data.train.images.shape[1:]
-    return channels, height, width
+    """(C, H, W) of the images of a data set, as a model sees them."""
+    return data.image_shape
 
 
 def assemble(run: Run) -> Assembly:
@@ -128,6 +131,7 @@ def assemble(run: Run) -> Assembly:
         built=built,
         equation=mix.equation(),
         teacher_needs=mix.needs.teacher,
+        student_needs=mix.needs.student,
     )
 
 
@@ -237,6 +241,8 @@ def is_loaded(node: Model, built: Built) -> bool:
 def build_mix(loss: Loss, built: Mapping[str, Built], data: ImageSet, seed: int) -> Mix:
     """The mix, with adapters made from the models' shapes under a seed of their own."""
     mix, shape = make_mix(loss), image_shape(data)
+    for role in ("student", "teacher"):
+        _check_paths(mix, role, built[role].model)
     with global_seed(seed, "adapters"):
         mix.build(
             _shapes(built["student"], shape, mix.needs.student),
@@ -256,9 +262,20 @@ def weights_seed(run: Run, role: str) -> int:
     return derived(_seed(run, role), "weights")
 
 
+def _check_paths(mix: Mix, role: str, model: nn.Module) -> None:
+    for term in mix.terms:
+        for name in _paths(getattr(term.loss.needs, role)):
+            if name not in (names := layer_names(model)):
+                raise KdrunError(f"loss.{term.name}", name, f"the {role} has no such layer", names)
+
+
+def _paths(needs: frozenset[str]) -> list[str]:
+    """Those of the layers that are module paths; the others every model has."""
+    return sorted(name for name in needs if name not in NAMED and not name.startswith("stage"))
+
+
 def _shapes(built: Built, shape: tuple[int, int, int], needs: frozenset[str]) -> Shapes:
-    paths = [name for name in needs if name not in ("logits", "embedding") and not name.startswith("stage")]
-    return probe(built.model, shape, sorted(paths), key="loss")
+    return probe(built.model, shape, _paths(needs))
 
 
 def _build(role: str, node: Model, run: Run, data: ImageSet, seed: int) -> Built:
@@ -269,6 +286,7 @@ def _build(role: str, node: Model, run: Run, data: ImageSet, seed: int) -> Built
         "stem": node.stem,
         "pretrained": node.pretrained,
         "role": role,
+        "normalisation": (data.mean, data.std),
     }
     return build(description, len(data.classes), image_shape(data), run.dataset["resize"], seed)
 

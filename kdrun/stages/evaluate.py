@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kdrun import __version__
 from kdrun.artefacts import fingerprint, locked, sweep_parts, write_json, write_text
 from kdrun.evaluation import accuracy, compare, cost, latency
-from kdrun.report import markdown, plots, table
+from kdrun.report import gradients, markdown, plots, table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, build
 from kdrun.stages.asking import plan
@@ -137,6 +137,7 @@ def _report(assembly: Assembly, models: Mapping[str, Trained], said: Logits, com
         },
         headline=assembly.headline,
         models=described,
+        folders={role: trained.metrics.parent.name for role, trained in models.items() if trained.metrics},
         distillation=_distillation(assembly, models["student"]),
         comparison=_comparison(assembly, networks, said, times),
         environment=environment(assembly.place, threads),
@@ -196,6 +197,7 @@ def _distillation(assembly: Assembly, student: Trained) -> dict[str, Any]:
     terms = {name: term.get("weight", 1.0) for name, term in run.loss.items()}
     found: dict[str, Any] = {"method": run.method, "terms": terms}
     found |= {name: value for name in ("temperature", "alpha") if (value := getattr(run, name)) is not None}
+    found["gradients"] = gradients.summary(_metrics(student))
     found["unlabelled"] = int((assembly.data.train.labels[assembly.student.rows] < 0).sum()) or None
     if assembly.uses_teacher:
         kind = plan(assembly, assembly.teacher_needs).kind
@@ -233,8 +235,10 @@ def _save_student(assembly: Assembly, student: Trained) -> None:
         "kdrun": __version__,
         "model": {"name": run.student.name, "family": run.student.family, "args": dict(run.student.args)},
         "stem": run.student.stem,
+        "pretrained": run.student.pretrained,
         "classes": list(data.classes),
         "image_shape": list(assembly.image_shape),
+        "resize_to": _resized_to(assembly),
         "input_size": assembly.built["student"].image_size,
         "normalisation": {"white": data.white, "mean": list(data.mean), "std": list(data.std)},
         "preprocessing": "float(pixel) / white, minus mean, divided by std, per channel",
@@ -244,8 +248,16 @@ def _save_student(assembly: Assembly, student: Trained) -> None:
     save_weights(assembly.student.folder / "student.safetensors", model.state_dict(), metadata)
 
 
+def _resized_to(assembly: Assembly) -> int:
+    """What the shorter side of a picture becomes before the centre is cut out that a model sees."""
+    seen = min(assembly.image_shape[1:])
+    stored = min(assembly.data.train.images.shape[2:])
+    return max(seen, stored, assembly.run.dataset.get("resize_to") or 0)
+
+
 def _inputs(assembly: Assembly) -> str:
     """What a report depends on besides the code: the models, what is measured, on which kind of device."""
+    diagnostics = {"diagnostics": list(assembly.run.diagnostics)} if assembly.run.diagnostics else {}
     return fingerprint(
         {
             "models": {t.role: t.fingerprint for t in assembly.trainings()},
@@ -253,6 +265,7 @@ def _inputs(assembly: Assembly) -> str:
             "evaluation": dataclasses.asdict(assembly.run.evaluation),
             "device": assembly.place.device.type,
         }
+        | diagnostics
     )
 
 

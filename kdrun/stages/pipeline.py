@@ -15,6 +15,7 @@ from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.stages.assemble import Assembly, Training, assemble, is_loaded
 from kdrun.stages.evaluate import evaluate, is_current, show
+from kdrun.stages.recording import recording, unrecorded
 from kdrun.stages.says import header, intent
 from kdrun.stages.trained import Trained, finished, obtain
 from kdrun.training.checkpoint import read_state
@@ -31,15 +32,18 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
     shown = screen(console or Console())
     assembly = assemble(run)
     folder = assembly.teacher.folder if run.stages == ["teacher"] else assembly.student.folder
-    _check_startable(assembly)
+    check_startable(assembly)
     shown.say(header(assembly))
     if "evaluate" in run.stages and is_current(assembly):
         show(assembly, shown, "finished earlier; fresh=true starts over")
+        with recording(assembly, folder, shown, unrecorded(assembly, folder)):
+            pass
         return folder
     shown.say(intent(assembly, folder))
-    _writable(folder)
+    _writable(folder, run.outputs_dir)
     try:
-        _run(assembly, folder, command, shown)
+        with recording(assembly, folder, shown, run.logger) as recorded:
+            _run(assembly, folder, command, recorded)
     except Exception as error:
         _leave(folder, error)
         if isinstance(error, KdrunError):
@@ -73,7 +77,7 @@ def _teacher(assembly: Assembly, shown: Screen) -> Trained | None:
     it.
     """
     training = assembly.teacher
-    loaded = _loaded(assembly, training)
+    loaded = loaded_teacher(assembly)
     if loaded is not None:
         return loaded
     if "teacher" in assembly.run.stages:
@@ -90,15 +94,16 @@ def _student(assembly: Assembly, teacher: Trained | None, shown: Screen) -> Trai
     return obtain(training, assembly, teacher, shown, allowed="student" in assembly.run.stages)
 
 
-def _loaded(assembly: Assembly, training: Training) -> Trained | None:
-    node = training.node
+def loaded_teacher(assembly: Assembly) -> Trained | None:
+    """The teacher, where it comes from a checkpoint or from pretrained weights."""
+    node = assembly.run.teacher
     if not is_loaded(node, assembly.built["teacher"]):
         return None
     files = {"last": Path(node.checkpoint).expanduser()} if node.checkpoint else {}
     return Trained("teacher", "checkpoint" if node.checkpoint else "pretrained", files, {}, None)
 
 
-def _check_startable(assembly: Assembly) -> None:
+def check_startable(assembly: Assembly) -> None:
     """Refuses what can be seen to fail: a stage whose input is not there, a checkpoint that does not fit."""
     from kdrun.stages.trained import check_weights
 
@@ -125,13 +130,14 @@ def _missing(assembly: Assembly, training: Training) -> KdrunError:
     return KdrunError("stages", asked, problem)
 
 
-def _writable(folder: Path) -> None:
+def _writable(folder: Path, outputs_dir: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         artefacts.write_text(folder / ".writable", "")
         (folder / ".writable").unlink()
     except OSError as error:
-        raise KdrunError("outputs_dir", folder, f"cannot be written to ({error.strerror})") from error
+        problem = f"{error.filename or folder} cannot be written ({error.strerror})"
+        raise KdrunError("outputs_dir", outputs_dir, problem) from error
 
 
 def _leave(folder: Path, error: Exception) -> None:

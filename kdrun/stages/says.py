@@ -33,14 +33,18 @@ def header(assembly: Assembly) -> str:
 
 
 def intent(assembly: Assembly, folder: Path) -> str:
-    """The plan: for each stage what will be done and over what, then where it goes."""
-    rows = [row for training in _wanted(assembly) for row in _training_rows(assembly, training)]
+    """The plan, then where it goes."""
+    return "\n".join([*steps(assembly), f"into   {folder}", ""])
+
+
+def steps(assembly: Assembly) -> list[str]:
+    """The plan, a line or two for each stage: what will be done and over what."""
+    rows = [row for training in wanted(assembly) for row in _training_rows(assembly, training)]
     if "evaluate" in assembly.run.stages:
         rows.append(("evaluate", _evaluation(assembly), "", ""))
-    lines = [
+    return [
         f"{'plan' if not i else '':7}{a:9}  {b:8} {c}  {d}".rstrip() for i, (a, b, c, d) in enumerate(rows)
     ]
-    return "\n".join([*lines, f"into   {folder}", ""])
 
 
 def size(count: float) -> str:
@@ -67,7 +71,8 @@ def _recipes(assembly: Assembly) -> str:
     return ", ".join(f"{role} {name}" for role, name in names.items())
 
 
-def _wanted(assembly: Assembly) -> list[Training]:
+def wanted(assembly: Assembly) -> list[Training]:
+    """The trainings that the run's stages ask for, found finished or not."""
     stages = assembly.run.stages
     if stages == ["evaluate"]:
         return []

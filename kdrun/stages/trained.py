@@ -18,6 +18,7 @@ from kdrun.data.resident import Resident
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, scores
 from kdrun.losses.mix import Mix
+from kdrun.models.fold import folded
 from kdrun.models.taps import Tapped
 from kdrun.stages.asking import asked
 from kdrun.stages.assemble import Assembly, Training, build_mix, rebuild, threads_of
@@ -26,12 +27,13 @@ from kdrun.stages.machine import environment
 from kdrun.stages.weights import load_into, read_weights, save_weights
 from kdrun.training.checkpoint import Checkpoint, Pace, read_state
 from kdrun.training.fit import Course, fit
+from kdrun.training.gradients import Gradients, fixed_batch
 from kdrun.training.journal import Journal
 from kdrun.training.optimisers import optimiser
 from kdrun.training.progress import Screen
 from kdrun.training.seeds import derived
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Live, NoTeacher, Teacher, frozen_state
+from kdrun.training.teachers import Live, NoTeacher, Teacher
 
 STARTED = float(os.environ.setdefault("KDRUN_STARTED", str(time.time())))
 """When the command began; `fresh=true` starts over what was finished before that, so a sweep trains each
@@ -67,7 +69,6 @@ def finished(training: Training, fresh: bool) -> dict[str, Any] | None:
         raise KdrunError(str(training.mark), None, problem) from error
     missing = [name for name in record["weights"] if not _file(training, name).exists()]
     if missing:  # a file that someone removed: the mark no longer holds
-        training.mark.unlink()
         return None
     return None if fresh and record["finished"] < STARTED else record
 
@@ -118,7 +119,7 @@ def _train(training: Training, assembly: Assembly, teacher: Trained | None, scre
     facts = environment(assembly.place, threads)
     if state is not None:
         _say_changes(state["facts"], facts, screen)
-    with _threads(threads), torch.random.fork_rng(enabled=True):
+    with threaded(threads), torch.random.fork_rng(enabled=True):
         torch.manual_seed(derived(training.seed, "dropout"))
         return _fit(training, assembly, teacher, screen, state, facts)
 
@@ -132,9 +133,9 @@ def _fit(
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     place, data, run = assembly.place, assembly.data, assembly.run
-    model = _initial(training, assembly, warm=state is None)
-    mix = _mix(training, assembly).to(place.device)
-    tapped = Tapped(model, mix.needs.student)
+    model = initial(training, assembly, warm=state is None)
+    mix = mix_of(training, assembly).to(place.device)
+    tapped = Tapped(model, mix.needs.student, "loss")
     learner = Learner(
         model,
         tapped,
@@ -144,7 +145,6 @@ def _fit(
     )
     images = Resident(data.train.images, assembly.views, data.mean, data.std, data.white, place.device)
     live = _live(assembly, mix, teacher)
-    before = frozen_state(live.model) if live else None
     told = asked(assembly, mix, live, images, screen) if live else NoTeacher()
     step = Step((learner,), told, images, data.train.labels.to(place.device), place.autocast())
     checkpoint = Checkpoint(
@@ -160,6 +160,7 @@ def _fit(
         views=assembly.views,
         rates=training.recipe,
         validate=_validator(model, assembly),
+        diagnose=_diagnosis(training, assembly, step, live),
     )
     journal = Journal(training.folder, training.role, screen, row_set.length)
     journal.begin(course.epochs, row_set.steps, position.epoch * row_set.steps + position.step)
@@ -169,14 +170,10 @@ def _fit(
         screen.end()
         tapped.close()
         told.close()
-    if live and before is not None and not torch.equal(before, frozen_state(live.model)):
-        raise KdrunError(
-            "teacher", assembly.run.teacher.name, "its weights changed while the student was trained"
-        )
     return _finish(training, checkpoint, seconds, told, facts)
 
 
-def _initial(training: Training, assembly: Assembly, warm: bool) -> nn.Module:
+def initial(training: Training, assembly: Assembly, warm: bool) -> nn.Module:
     """The model as training begins: seeded weights, or those of `checkpoint` where the node names one."""
     model = rebuild(assembly, training.role).model
     if warm and training.node.checkpoint:
@@ -196,7 +193,8 @@ def placed(model: nn.Module, assembly: Assembly) -> nn.Module:
     return there
 
 
-def _mix(training: Training, assembly: Assembly) -> Mix:
+def mix_of(training: Training, assembly: Assembly) -> Mix:
+    """What a training minimises, with adapters seeded as for the training itself."""
     return build_mix(training.loss, assembly.built, assembly.data, derived(training.seed, "adapters"))
 
 
@@ -204,14 +202,17 @@ def _live(assembly: Assembly, mix: Mix, teacher: Trained | None) -> Live | None:
     if not mix.needs.teacher or teacher is None:
         return None
     model = load_trained(assembly, teacher, assembly.headline)
-    return Live(Tapped(model, mix.needs.teacher), assembly.place.autocast())
+    model = folded(model, assembly.image_shape, mix.needs.teacher)
+    return Live(Tapped(model, mix.needs.teacher, "loss"), assembly.place.autocast())
 
 
 def load_trained(assembly: Assembly, trained: Trained, which: str) -> nn.Module:
     """A trained model on the run's device, with its `last` or `val_best` weights (its only ones, if there are
-    no others).
+    no others; a pretrained model is built with its weights).
     """
     model = rebuild(assembly, trained.role).model
+    if not trained.weights:
+        return placed(model, assembly)
     path = trained.weights.get(which) or next(iter(trained.weights.values()))
     load_into(model, read_weights(path), f"{trained.role}.checkpoint", str(path))
     return placed(model, assembly)
@@ -229,6 +230,17 @@ def _validator(model: nn.Module, assembly: Assembly) -> Callable[[], dict[str, f
         return {name: found[name] for name in ("top1", "nll")}
 
     return validate
+
+
+def _diagnosis(
+    training: Training, assembly: Assembly, step: Step, live: Live | None
+) -> Callable[[], dict[str, Any]]:
+    """What `diagnostics` asks for about each epoch of a student."""
+    if training.role != "student" or "gradients" not in assembly.run.diagnostics:
+        return dict
+    rows = fixed_batch(step.images, step.labels, training.rows, assembly.views, training.seed)
+    gradients = Gradients(step.learners[0], rows, live, step.precision, training.seed)
+    return lambda: {"gradients": gradients()}
 
 
 def _finish(
@@ -266,7 +278,8 @@ def _say_changes(before: Mapping[str, Any], now: Mapping[str, Any], screen: Scre
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threaded(count: int) -> Iterator[None]:
+    """So many threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

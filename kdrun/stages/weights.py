@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdrun.artefacts import write_whole
 from kdrun.errors import KdrunError
+from kdrun.models.renormalise import attach_from
 
 CONTAINERS = ("state_dict", "model", "net", "model_state_dict", "weights")
 """Where other tools keep the state dict in a checkpoint."""
@@ -71,7 +72,11 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> None:
-    """Puts all weights into the model. Raises KdrunError where names or shapes are not the model's."""
+    """Puts all weights into the model, and the normalisation of images that they bring along, if any.
+
+    Raises KdrunError where names or shapes are not the model's.
+    """
+    attach_from(model, tensors)
     own = model.state_dict()
     missing, extra = [n for n in own if n not in tensors], [n for n in tensors if n not in own]
     other = [n for n in own if n in tensors and own[n].shape != tensors[n].shape]

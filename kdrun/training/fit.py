@@ -17,6 +17,7 @@ from kdrun.training.checkpoint import Best, Checkpoint, Position
 from kdrun.training.learning_rate import Rates, learning_rate
 from kdrun.training.plan import Drawing, RowSet, epoch_plan
 from kdrun.training.step import Step
+from kdrun.training.tripwires import Tripwires
 
 
 class Watcher(Protocol):
@@ -34,7 +35,7 @@ class Course:
     """What a training is, besides its step: how long, over which rows, at which rate.
 
     validate: scores of the model on validation data (`top1` in percent, `nll` in nats), empty where there are
-    none.
+    none. diagnose: what else an epoch's line of metrics.jsonl is to hold.
     """
 
     stage: str
@@ -44,32 +45,37 @@ class Course:
     views: Drawing
     rates: Rates
     validate: Callable[[], dict[str, float]]
+    diagnose: Callable[[], dict[str, Any]] = dict
 
 
 def fit(course: Course, step: Step, checkpoint: Checkpoint, position: Position, watcher: Watcher) -> float:
     """Trains the step's one learner from `position` to the end of the course. Returns the seconds it took in
     all.
 
-    Raises KdrunError where a loss is not finite; the last state written before is kept.
+    Raises KdrunError where a loss is not finite, and what `kdrun.training.tripwires` raises; the last state
+    written before is kept.
     """
     learner, device, steps = step.learners[0], step.lr.device, course.row_set.steps
     started = time.monotonic() - position.seconds
-    first = position.step
+    first, wires = position.step, Tripwires(step)
     for epoch in range(position.epoch, course.epochs):
         plan = epoch_plan(course.seed, epoch, course.row_set, course.views, device)
         step.teacher.prepare(plan)
         learner.mix.advance(epoch)
         learner.model.train()
         learner.mix.train()
+        wires.arm()
         for number, rows in enumerate(plan.batches(first), first):
             done = epoch * steps + number
             step.lr.fill_(rate := learning_rate(course.rates, done, course.epochs * steps, steps))
             step(rows)
+            wires.passed()
             watcher.steps(done + 1)
             checkpoint.save_within(Position(epoch, number + 1, time.monotonic() - started))
         first = 0
         loss, terms = learner.read_sums()
         _check_finite(loss, terms, epoch)
+        wires.check(epoch)
         validation = course.validate()
         _keep_best(checkpoint, epoch, validation)
         seconds = time.monotonic() - started
@@ -84,8 +90,10 @@ def fit(course: Course, step: Step, checkpoint: Checkpoint, position: Position, 
                 "validation": validation,
                 "seconds": round(seconds, 3),
             }
+            | course.diagnose()
         )
         checkpoint.save_after_epoch(Position(epoch + 1, 0, seconds), last=epoch + 1 == course.epochs)
+    wires.finish()
     return time.monotonic() - started if position.epoch < course.epochs else position.seconds
 
 

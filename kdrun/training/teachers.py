@@ -43,6 +43,10 @@ class Teacher(ABC):
     def close(self) -> None:  # noqa: B027
         """Lets go of what the teacher holds; called once, after training."""
 
+    def models(self) -> tuple[nn.Module, ...]:
+        """The networks that answer, which must stay as they are."""
+        return ()
+
 
 class NoTeacher(Teacher):
     """For training a teacher or a control: the mix must not read it."""
@@ -60,6 +64,9 @@ class Live(Teacher):
     def __init__(self, model: nn.Module, precision: Callable[[], torch.autocast]) -> None:
         self.model = model.eval().requires_grad_(False)
         self.precision = precision
+
+    def models(self) -> tuple[nn.Module, ...]:
+        return (self.model,)
 
     @torch.no_grad()  # not inference_mode: losses may save these tensors for the student's backward pass
     def __call__(self, batch: Batch) -> Outputs:
@@ -123,6 +130,9 @@ class Tabled(Teacher):
     def close(self) -> None:
         self.table.close()
 
+    def models(self) -> tuple[nn.Module, ...]:
+        return self.live.models()
+
     def _ask(self, codes: NDArray[np.int64], device: torch.device) -> Answers:
         said = {name: [np.empty((0, width), dtype=np.float32)] for name, width in self.table.widths.items()}
         for first in range(0, len(codes), CHUNK):
@@ -143,13 +153,3 @@ def _first(said: Outputs, count: int) -> Outputs:
         tuple(None if stage is None else stage[:count] for stage in said.stages),
         {name: tensor[:count] for name, tensor in said.layers.items()},
     )
-
-
-def frozen_state(model: nn.Module) -> Tensor:
-    """A checksum of all parameters and buffers, (2,) float64: equal before and after a training that changed
-    nothing."""
-    sums = torch.zeros(2, dtype=torch.float64)
-    for number, tensor in enumerate([*model.parameters(), *model.buffers()], 1):
-        value = tensor.detach().to("cpu", torch.float64)
-        sums += torch.stack((value.sum(), (value * value).sum() * number))
-    return sums

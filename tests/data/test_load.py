@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from kdrun.data.images import Part, Raw
 from kdrun.data.load import GENERIC, fingerprint, headline, load, sources
 from kdrun.data.views import NAMES, make_views
 from kdrun.errors import KdrunError
@@ -31,8 +32,8 @@ def digits(**changes):
 
 def test_the_shipped_sets():
     names = {"digits", "digits_few", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "fake"}
-    assert set(SHIPPED) == names
-    assert sorted(sources()) == ["cifar", "digits", "fake", "mnist", "svhn"]
+    assert set(SHIPPED) == names | {"imagefolder"}
+    assert sorted(sources()) == ["cifar", "digits", "fake", "imagefolder", "mnist", "svhn"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -43,7 +44,7 @@ def test_a_shipped_set_lists_every_key_with_a_comment(name):
     # A hint for methods is taken out by the configuration; only the digits have one.
     assert sorted(set(this) - {"temperature"}) == sorted([*GENERIC, *own])
     views = [key for make in NAMES.values() for key in list(inspect.signature(make).parameters)[1:]]
-    assert list(this["views"]) == ["name", *views]
+    assert list(this["views"]) == ["name", *dict.fromkeys(views)]
     first, *lines = (CONF / f"{name}.yaml").read_text().splitlines()
     assert first.startswith("# ")
     assert first.count(" | ") == 1
@@ -55,7 +56,7 @@ def test_a_shipped_set_lists_every_key_with_a_comment(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_set_takes_each_of_its_views(name):
-    channels = {"fake": 3, "svhn": 3, "cifar10": 3, "cifar100": 3}.get(name, 1)
+    channels = {"fake": 3, "svhn": 3, "cifar10": 3, "cifar100": 3, "imagefolder": 3}.get(name, 1)
     for views in NAMES:
         make_views({**node(name)["views"], "name": views}, (channels, 8, 8))
 
@@ -70,6 +71,12 @@ def test_the_default_set_is_as_described():
     assert (found.mean, found.std, found.white) == ((0.0,), (1.0,), 16.0)
     assert headline("auto", found) == "last"
     assert node("digits_few")["headline"] == "last"
+
+
+def test_parts_by_fraction():
+    found = digits(train=None, validation=0.25, test=0.5, labelled=None)
+    assert [len(part.images) for part in (found.train, found.validation, found.test)] == [450, 449, 898]
+    assert found.test.images.equal(digits(train=None, validation=0, test=898).test.images)
 
 
 def test_all_digits_labelled():
@@ -162,7 +169,7 @@ def test_an_index_file_gives_the_labels(tmp_path, monkeypatch):
     [
         (
             {"source": "digit"},
-            r"dataset.source=digit: no such source of images. Choices: cifar, digits, fake",
+            r"dataset.source=digit: no such source of images. Nearest: digits",
         ),
         ({"source": "split"}, "dataset.source=split: the module has no function `read`"),
         ({"source": "no.such"}, "dataset.source=no.such: no such source"),
@@ -175,6 +182,9 @@ def test_an_index_file_gives_the_labels(tmp_path, monkeypatch):
         ({"validation": -1}, "dataset.validation=-1: must be a whole number from 0"),
         ({"validation": None}, "dataset.validation: must be a whole number"),
         ({"validation": 800}, "dataset.validation=800: must be between 0 and 797"),
+        ({"validation": 1.0}, "dataset.validation=1.0: a fraction must be above 0 and below 1"),
+        ({"test": 0.0}, "dataset.test=0.0: this data set has no test part"),
+        ({"test": 0.9, "validation": 0.2}, "dataset.validation=0.2|359: must be between 0 and 180"),
         ({"split": "a"}, "dataset.split=a: must be a whole number"),
         ({"label_seed": 0.5}, "dataset.label_seed=0.5"),
         ({"labelled": True}, "dataset.labelled=True: must be null"),
@@ -203,6 +213,26 @@ def test_a_test_count_for_a_set_with_its_own_test_part(tmp_path):
     write_mnist(tmp_path)
     with pytest.raises(KdrunError, match=r"dataset\.test=2: this data set has a test part of its own"):
         load(node("mnist", validation=0, test=2), tmp_path)
+
+
+def test_a_source_with_three_parts_and_larger_images(monkeypatch):
+    import kdrun.data.digits as source
+
+    images, labels = torch.arange(20 * 36).remainder(251).byte().view(20, 1, 6, 6), torch.arange(20) % 2
+    whole = Part(images, labels)
+    monkeypatch.setattr(
+        source, "read", lambda data_dir: Raw(whole, Part(images[:4], labels[:4]), ("a", "b"), whole, seen=4)
+    )
+    plain = node("digits", train=10, validation=None, test=None, views={"name": "none"})
+    found = load(plain, Path("nowhere"))
+    assert found.image_shape == found.train.images.shape[1:] == (1, 4, 4)
+    assert found.validation.images.equal(images[:, :, 1:5, 1:5])
+    assert len(found.test.images) == 4
+    cut = load({**plain, "views": {"name": "resized_crop"}}, Path("nowhere"))
+    assert (cut.image_shape, cut.train.images.shape) == ((1, 4, 4), (10, 1, 6, 6))
+    assert cut.fingerprint != found.fingerprint
+    with pytest.raises(KdrunError, match=r"dataset\.validation=5: this data set has a validation part"):
+        load({**plain, "validation": 5}, Path("nowhere"))
 
 
 OWN = """

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdrun.data.resident import Resident
-from kdrun.data.views import Affine, CropFlip, Plain, make_views, mapping
+from kdrun.data.views import Affine, CropFlip, Plain, ResizedCrop, boxes, make_views, mapping
 from kdrun.errors import KdrunError
 from kdrun.types import Rows
 
@@ -90,7 +90,7 @@ def test_other_numbers_of_channels(channels):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("name", ["none", "crop_flip", "affine"])
+@pytest.mark.parametrize("name", ["none", "crop_flip", "affine", "resized_crop"])
 def test_batches_have_channels_last_strides(name, channels, device):
     views = make_views({"name": name}, (channels, 8, 10))
     resident = Resident(pictures(5, (channels, 8, 10)), views, [0.5], [0.5], 255, device)
@@ -101,7 +101,7 @@ def test_batches_have_channels_last_strides(name, channels, device):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("name", ["none", "crop_flip", "affine"])
+@pytest.mark.parametrize("name", ["none", "crop_flip", "affine", "resized_crop"])
 def test_a_batch_can_be_captured(name):
     """No copy to the host: the call lies in a CUDA graph, and a replay gives what an eager call gives."""
     views = make_views({"name": name}, (3, 32, 32))
@@ -119,7 +119,7 @@ def test_a_batch_can_be_captured(name):
 
 
 def test_the_store_is_not_changed_by_a_call():
-    for name in ("none", "crop_flip", "affine"):
+    for name in ("none", "crop_flip", "affine", "resized_crop"):
         views = make_views({"name": name}, (3, 8, 8))
         resident = Resident(pictures(5, (3, 8, 8)), views, MEAN, STD, 255, "cpu")
         rows = Rows(torch.arange(5), views.draw(draw(), 5))
@@ -209,6 +209,59 @@ def test_affine_is_sheared_then_turned_then_shifted():
     close(moved(image, shear=1.0, angle=math.pi / 2, right=1)[0, 0], expected)
 
 
+def cut(images, shape, place, size, mirrored=False):
+    """The same box out of each image, as fractions."""
+    n = len(images)
+    view = boxes(torch.tensor([place] * n), torch.tensor([size] * n), torch.tensor([mirrored] * n))
+    views = ResizedCrop(shape)
+    return views.gather(views.store(images), torch.arange(n), view)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_resized_crop_equals_torchvisions_inside_the_box(mirrored):
+    """At the border of its box torchvision sees no more of the image; we do."""
+    from torchvision.transforms import functional as tv
+
+    images = pictures(2, (3, 40, 48))
+    found = cut(images, (3, 24, 24), (12 / 48, 5 / 40), (16 / 48, 20 / 40), mirrored)
+    expected = tv.resized_crop(images.float(), 5, 12, 20, 16, [24, 24], antialias=False)
+    expected = expected.flip(3) if mirrored else expected
+    assert found.shape == (2, 3, 24, 24)
+    close(found[:, :, 2:-2, 2:-2], expected[:, :, 2:-2, 2:-2])
+
+
+def test_the_whole_image_as_a_resized_crop_is_the_image():
+    images = pictures(2, (3, 6, 9))
+    close(cut(images, (3, 6, 9), (0.0, 0.0), (1.0, 1.0)), images)
+    close(cut(images, (3, 6, 9), (0.0, 0.0), (1.0, 1.0), True), images.flip(3))
+
+
+def test_draws_of_resized_crop_have_the_area_shape_and_place_that_are_asked_for():
+    view = ResizedCrop((3, 8, 16), (0.1, 0.2), (0.5, 2.0)).draw(draw(), 20_000)
+    assert view.shape == (20_000, 6) and view.dtype == torch.float32 and view.device.type == "cpu"
+    width, height, x, y = view[:, 0].abs(), view[:, 4], view[:, 2], view[:, 5]
+    area, ratio = width * height, width / height * 2
+    assert area.min() > 0.1 - 1e-6 and area.max() < 0.2 + 1e-6
+    assert ratio.min() > 0.5 - 1e-5 and ratio.max() < 2 + 1e-5
+    assert abs(float(area.mean()) - 0.15) < 0.002
+    assert abs(float(ratio.log().mean())) < 0.01
+    assert float((x.abs() + width).max()) <= 1 + 1e-6 and float((y.abs() + height).max()) <= 1 + 1e-6
+    assert abs(float((view[:, 0] < 0).float().mean()) - 0.5) < 0.02
+    assert (ResizedCrop((3, 8, 8), flip=False).draw(draw(), 1000)[:, 0] > 0).all()
+    assert ResizedCrop((3, 8, 8)).draw(draw(), 9).equal(ResizedCrop((3, 8, 8)).draw(draw(), 9))
+
+
+def test_a_box_that_never_fits_is_the_largest_of_its_shape():
+    view = ResizedCrop((3, 8, 8), (1.0, 1.0), (2.0, 2.0), flip=False).draw(draw(), 50)
+    assert view[:, 0].allclose(torch.ones(50)) and view[:, 4].allclose(torch.full((50,), 0.5))
+
+
+def test_training_on_views_of_larger_images():
+    views = make_views({"name": "resized_crop"}, (3, 16, 16))
+    resident = Resident(pictures(5, (3, 20, 20)), views, MEAN, STD, 255, "cpu")
+    assert resident(Rows(torch.arange(4), views.draw(draw(), 4))).shape == (4, 3, 16, 16)
+
+
 def test_make_views_takes_its_own_keys_and_passes_over_those_of_other_views():
     spec = {"padding": 1, "flip": False, "degrees": 5, "scale": 0, "shear": 0, "shift": 2}
     assert isinstance(make_views({"name": "none", **spec}, (1, 8, 8)), Plain)
@@ -220,7 +273,10 @@ def test_make_views_takes_its_own_keys_and_passes_over_those_of_other_views():
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
-        ({"name": "crop"}, r"dataset.views.name=crop: no such views. Choices: none, crop_flip, affine"),
+        (
+            {"name": "crop"},
+            r"dataset.views.name=crop: no such views. Choices: none, crop_flip, affine, resized_crop",
+        ),
         ({}, "dataset.views.name: no such views"),
         (
             {"name": "affine", "degree": 3},
@@ -230,6 +286,14 @@ def test_make_views_takes_its_own_keys_and_passes_over_those_of_other_views():
         ({"name": "affine", "scale": 1.0}, "dataset.views.scale"),
         ({"name": "affine", "shear": "a"}, "dataset.views.shear"),
         ({"name": "affine", "shift": -1}, "dataset.views.shift"),
+        (
+            {"name": "resized_crop", "area": [0.5, 0.2]},
+            r"dataset.views.area=\[0.5, 0.2\]: must be a smallest",
+        ),
+        ({"name": "resized_crop", "area": [0, 1]}, "dataset.views.area.* above 0 and up to 1"),
+        ({"name": "resized_crop", "area": 0.5}, "dataset.views.area=0.5"),
+        ({"name": "resized_crop", "ratio": [1, "a"]}, "dataset.views.ratio"),
+        ({"name": "resized_crop", "flip": None}, "dataset.views.flip"),
         ({"name": "crop_flip", "padding": -1}, "dataset.views.padding"),
         ({"name": "crop_flip", "padding": 1.5}, "dataset.views.padding"),
         ({"name": "crop_flip", "flip": 1}, "dataset.views.flip=1: must be true or false"),

@@ -30,7 +30,7 @@ def test_files_match_signatures(name: str) -> None:
 
 
 def test_every_family_has_a_file() -> None:
-    assert {node(name)["family"] for name in NAMES} | {"torchvision"} == set(family_names())
+    assert {node(name)["family"] for name in NAMES} | {"torchvision", "timm"} == set(family_names())
     for name in family_names():
         parameters = inspect.signature(find(name, "family").build).parameters.values()
         assert all(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from kdrun.models.names import registered, torchvision_names
+import pytest
+
+from kdrun.models.names import library, registered, timm_names, torchvision_names
 
 
 def test_names_are_torchvisions_own() -> None:
@@ -14,12 +16,27 @@ def test_names_are_torchvisions_own() -> None:
     assert list(torchvision_names()) == sorted(torchvision.models.list_models(module=torchvision.models))
 
 
+def test_timms_names_are_its_own() -> None:
+    timm = pytest.importorskip("timm")
+    assert sorted(f"timm/{name}" for name in timm.list_models()) == list(timm_names())
+
+
+def test_which_library_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdrun.models.names.timm_names", lambda: ("timm/resnet18",))
+    assert library("resnet18") == "torchvision"
+    assert library("timm/resnet18") == library("timm/resnet18.a1_in1k") == "timm"
+    assert library("timm/resnet19") is library("resnet19") is library("timm") is None
+    monkeypatch.setattr("kdrun.models.names.timm_names", tuple)
+    assert library("timm/anything") == "timm"  # its family says that timm is not installed
+
+
 def test_nothing_is_imported() -> None:
     code = (
         "import sys\n"
-        "from kdrun.models.names import torchvision_names\n"
+        "from kdrun.models.names import timm_names, torchvision_names\n"
         "assert 'resnet18' in torchvision_names()\n"
-        "assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules), sorted(sys.modules)\n"
+        "assert isinstance(timm_names(), tuple)\n"
+        "assert not {'torch', 'torchvision', 'timm', 'numpy'} & set(sys.modules), sorted(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

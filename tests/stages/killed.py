@@ -33,13 +33,14 @@ import kdrun.training.journal
 import kdrun.training.step
 
 
-def explode() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def explode(how: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), how)
 
 
 def arm(kind: str, *more: Any) -> None:
     """Lays the bomb in this process."""
-    {"step": arm_step, "write": arm_write, "wrote": arm_wrote, "line": arm_line}[kind](*more)
+    arms = {"step": arm_step, "write": arm_write, "wrote": arm_wrote, "line": arm_line}
+    arms.get(kind, lambda n: arm_step(n, signal.SIGINT))(*more)
 
 
 def countdown(n: int) -> Callable[[], bool]:
@@ -48,12 +49,12 @@ def countdown(n: int) -> Callable[[], bool]:
     return lambda: next(calls) == n
 
 
-def arm_step(n: int) -> None:
+def arm_step(n: int, how: signal.Signals = signal.SIGKILL) -> None:
     call, due = kdrun.training.step.Step.__call__, countdown(n)
 
     def dying(self: Any, rows: Any) -> None:
         if due():
-            explode()
+            explode(how)
         call(self, rows)
 
     kdrun.training.step.Step.__call__ = dying  # type: ignore[method-assign]

@@ -35,7 +35,8 @@ BOMBS: list[list[Any]] = [
     ["line", 1],  # half a line of the student's metrics written
     ["write", "state.pt", 2],  # the student's last state
     ["wrote", "val_best.safetensors", 1],  # all weights of the student written, not yet marked as finished
-    ["step", 40],  # within the control's third epoch
+    ["interrupt", 40],  # Ctrl-C within the control's third epoch
+    ["step", 10],  # once more, right after it was continued
     ["write", "model.json", 1],  # the control's mark
     ["write", "student.safetensors", 1],  # the evaluation
     ["write", "report.json", 1],  # the very end
@@ -69,7 +70,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[
 
 
 def test_every_bomb_killed_and_the_last_command_finished(folders: tuple[Path, Path, list[int]]) -> None:
-    assert folders[2] == [-9] * len(BOMBS) + [0]
+    assert folders[2] == [130 if kind == "interrupt" else -9 for kind, *_ in BOMBS] + [0]
 
 
 def test_all_weights_have_the_same_bits(folders: tuple[Path, Path, list[int]]) -> None:

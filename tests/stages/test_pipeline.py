@@ -223,7 +223,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_state(go: Go, monkeypatch: p
 def test_a_folder_that_cannot_be_written_is_said_before_training(go: Go) -> None:
     Path("file").write_text("not a folder")
     status, _, err = go("outputs_dir=file")
-    assert status == 2 and err.startswith("outputs_dir=") and "cannot be written to" in err
+    assert status == 2 and err.startswith("outputs_dir=") and "cannot be written" in err
 
 
 def test_one_class_data_is_refused(go: Go) -> None:

@@ -20,7 +20,8 @@ from kdrun.training.optimisers import optimiser
 from kdrun.training.plan import RowSet
 from kdrun.training.progress import Screen
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Live, NoTeacher, frozen_state
+from kdrun.training.teachers import Live, NoTeacher
+from kdrun.training.tripwires import frozen_state
 from kdrun.types import Outputs, Rows
 from tests.training.test_plan import Codes
 

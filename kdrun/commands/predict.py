@@ -1,0 +1,68 @@
+"""`kdrun predict RUN IMAGE...`: what a finished run's student says of pictures, its teacher beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from kdrun.commands.options import Options
+from kdrun.errors import KdrunError
+
+USE = "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints a line for each picture. Raises KdrunError for a run or a picture that is none."""
+    known = Options(values={"--format": ("text", "json")}, switches=("--teacher",))
+    words, options = known.parse(arguments)
+    if len(words) < 2:
+        problem = "which pictures?" if words else "which run, and which pictures?"
+        raise KdrunError("kdrun predict", None, f"{problem} {USE}")
+    rows = predicted(words[0], words[1:], teacher="--teacher" in options)
+    if options.get("--format") == "json":
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        if "changed" in row:
+            print(f"note: {row['file']}: {row['changed']}, as the training images are", file=sys.stderr)
+    print(as_text(rows))
+    return 0
+
+
+def predicted(run: str, files: Sequence[str], teacher: bool) -> list[dict[str, Any]]:
+    """A row for each file: `{file, class, probability, changed, teacher: {class, probability}}`."""
+    from kdrun.stages.classifier import load
+
+    models = {"student": load(run)} | ({"teacher": load(run, teacher=True)} if teacher else {})
+    looked = [models["student"].preprocess.looked_at(file) for file in files]
+    said = {
+        role: model.predict_tensors([image for image, _ in looked]) for role, model in models.items()
+    }
+    rows = []
+    for position, (file, (_, changed)) in enumerate(zip(files, looked, strict=True)):
+        found = {
+            role: {"class": row[position].label, "probability": row[position].probability}
+            for role, row in said.items()
+        }
+        row: dict[str, Any] = {"file": file} | found.pop("student")
+        rows.append(row | ({"changed": changed} if changed else {}) | found)
+    return rows
+
+
+def as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """A line each: file, class and probability in percent, the teacher's too where it was asked."""
+    columns = [("", [row["file"] for row in rows]), ("student", [_answer(row) for row in rows])]
+    if "teacher" in rows[0]:
+        columns.append(("teacher", [_answer(row["teacher"]) for row in rows]))
+    if len(columns) == 2:
+        columns[1] = ("", columns[1][1])
+    widths = [max(map(len, (head, *cells))) for head, cells in columns]
+    lines = [[head for head, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
+    text = ["   ".join(f"{c:{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(line for line in text if line)
+
+
+def _answer(said: dict[str, Any]) -> str:
+    return f"{said['class']}  {100 * said['probability']:5.1f} %"

@@ -1,0 +1,65 @@
+"""Images for pretrained weights: the data set's normalisation is undone and that of the weights is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+SCALE, SHIFT = "input_scale", "input_shift"
+"""Under these names the two factors stand in a state dict, so that weights are not used without them."""
+
+
+class Normalisation(NamedTuple):
+    """Of each channel, for pixels from 0 to 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def for_channels(self, channels: int) -> Normalisation:
+        """The same for so many channels: grey takes the average."""
+        if len(self.mean) == channels:
+            return self
+        return Normalisation(*((sum(values) / len(values),) * channels for values in self))
+
+
+class Renormalise:
+    """A forward pre-hook: images times `input_scale` plus `input_shift`, buffers of the model.
+
+    A hook and not a wrapping module: the model stays its own class, the names of its weights as they are.
+    """
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0] * getattr(module, SCALE) + getattr(module, SHIFT), *args[1:])
+
+
+def renormalise(model: nn.Module, given: Normalisation | None, wanted: Normalisation) -> tuple[str, ...]:
+    """Makes the model take images normalised as `given` and see them as `wanted`, in place; says so.
+
+    Nothing is done where the two are equal, or `given` is not known.
+    """
+    if given is None:
+        return ()
+    wanted = wanted.for_channels(len(given.mean))
+    if given == wanted:
+        return ()
+    (mean, std), (own_mean, own_std) = ((torch.tensor(values) for values in each) for each in (given, wanted))
+    attach(model, std / own_std, (mean - own_mean) / own_std)
+    shown = (", ".join(f"{value:.4g}" for value in dict.fromkeys(values)) for values in wanted)
+    return ("images normalised as its weights want it (mean {}; std {})".format(*shown),)
+
+
+def attach(model: nn.Module, scale: Tensor, shift: Tensor) -> None:
+    """Makes the model's forward scale and shift its images, channel by channel."""
+    for name, value in ((SCALE, scale), (SHIFT, shift)):
+        model.register_buffer(name, value.reshape(1, -1, 1, 1).clone())
+    model.register_forward_pre_hook(Renormalise(), prepend=True)
+
+
+def attach_from(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """What weights of a model that was renormalised bring along, unless the model has it already."""
+    if SCALE in weights and SHIFT in weights and not hasattr(model, SCALE):
+        device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+        attach(model, weights[SCALE].to(device), weights[SHIFT].to(device))

@@ -1,0 +1,117 @@
+"""Timm's classifiers by their names, without a file each: `timm/resnet18`, `timm/resnet18.a1_in1k`.
+
+What follows the dot chooses among pretrained weights. Needs the package timm (the extra `timm`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from kdrun.errors import KdrunError
+from kdrun.models.draft import Draft
+from kdrun.models.names import TIMM, timm_names
+from kdrun.models.renormalise import Normalisation, renormalise
+from kdrun.models.stems import Change, Stem, cifar_stem, has_cifar_stem, is_small
+
+STEMS = {
+    "ResNet": Stem("conv1", "maxpool"),
+    "DenseNet": Stem("features.conv0", "features.pool0"),
+    "EfficientNet": Stem("conv_stem"),
+    "MobileNetV3": Stem("conv_stem"),
+    "RegNet": Stem("stem.conv"),
+}
+"""Stems that can be replaced where they are one convolution, by timm's class names."""
+
+STATED = {
+    "ResNet": ("act1", ""),
+    "EfficientNet": ("bn1", ""),
+    "MobileNetV3": ("bn1", ""),
+    "SwinTransformer": ("patch_embed", ":nhwc"),
+    "SwinTransformerV2": ("patch_embed", ":nhwc"),
+}
+"""Models whose stages are those of timm's `feature_info`, after a stem; where channels lie last."""
+
+
+def build(
+    *,
+    classes: int,
+    channels: int,
+    name: str,
+    native_size: tuple[int, int],
+    stem: str,
+    pretrained: bool,
+    normalisation: Normalisation | None,
+) -> Draft:
+    """The classifier `name`, for images of `channels` channels and native size (H, W).
+
+    stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
+    one. normalisation: what images were normalised with, undone for pretrained weights that want another.
+    Raises KdrunError for unknown names and tags, for `cifar` where there is no such stem, and where weights
+    are missing.
+    """
+    known(name)
+    model = _pretrained(name, classes, channels) if pretrained else _made(name, classes, channels)
+    settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    if stem == "cifar" and not has_cifar_stem(model, STEMS):
+        raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
+    small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
+    change = cifar_stem(model, STEMS) if small and has_cifar_stem(model, STEMS) else Change()
+    notes, new = change.notes, pretrained and change.new
+    if pretrained:
+        notes += renormalise(model, normalisation, Normalisation(settings["mean"], settings["std"]))
+        if settings["num_classes"] != classes:
+            notes, new = (
+                (*notes, f"new head: {settings['num_classes']} -> {classes} classes, untrained"),
+                True,
+            )
+    if settings.get("fixed_input_size"):
+        model.image_size = settings["input_size"][-1]  # which sizes are tried
+    _state_stages(model)
+    return Draft(model, notes, new)
+
+
+def known(name: str) -> None:
+    """Raises KdrunError for a name that timm does not have, or where timm is not there."""
+    if not timm_names():
+        raise KdrunError("name", name, "timm is not installed: pip install 'kdrun[timm]'")
+    architecture, _, tag = name.removeprefix(TIMM).partition(".")
+    if TIMM + architecture not in timm_names():
+        raise KdrunError("name", name, "timm has no such model", timm_names(), "kdrun list models")
+    import timm
+
+    tags = timm.list_models(f"{architecture}.*", pretrained=True)
+    if tag and f"{architecture}.{tag}" not in tags:
+        raise KdrunError(
+            "name", name, f"{architecture} has no such weights", [TIMM + other for other in tags]
+        )
+
+
+def _made(name: str, classes: int, channels: int, **more: Any) -> nn.Module:
+    import timm
+
+    model: nn.Module = timm.create_model(
+        name.removeprefix(TIMM), num_classes=classes, in_chans=channels, **more
+    )
+    return model
+
+
+def _pretrained(name: str, classes: int, channels: int) -> nn.Module:
+    """With its weights, downloaded once. Raises KdrunError where that fails."""
+    try:
+        return _made(name, classes, channels, pretrained=True)
+    # Each library on the way has its own errors; to the user they are one: the weights are not there.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        problem = f"no weights for {name} ({reason})"
+        raise KdrunError("pretrained", "true", problem) from error
+
+
+def _state_stages(model: nn.Module) -> None:
+    """Names the stages as timm does where a survey of outputs would find others."""
+    first, suffix = STATED.get(type(model).__name__, ("", ""))
+    if first:
+        info: list[dict[str, Any]] = model.feature_info  # type: ignore[assignment]
+        names = [entry["module"] for entry in info]
+        model.stages = tuple(f"{name}{suffix}" for name in dict.fromkeys([first, *names]))  # type: ignore[assignment]

@@ -1,0 +1,64 @@
+"""What the gradients of `diagnostics=gradients` say: whether one term decides where the student goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from kdrun.report.figures import plural
+from kdrun.report.schema import Gradients
+
+TIMES = 10.0
+"""A term dominates where its gradient is longer than so many times all others together."""
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> Gradients | None:
+    """Of the rows of metrics.jsonl of one stage; None where they have no gradients.
+
+    norm and cosine of a term are medians over the epochs that have them.
+    """
+    found = [row["gradients"] for row in rows if row.get("gradients")]
+    if not found:
+        return None
+    names = list(found[-1])
+    terms = {
+        name: {
+            key: median(values)
+            for key in ("norm", "cosine")
+            if (values := [row[name][key] for row in found if key in row.get(name, {})])
+        }
+        for name in names
+    }
+    dominant = {name: sum(_dominates(name, row) for row in found) for name in names}
+    return Gradients(
+        epochs=len(found), terms=terms, dominant={name: count for name, count in dominant.items() if count}
+    )
+
+
+def sentence(gradients: Gradients) -> str:
+    """Whether a term dominates, and by which rule."""
+    rule = f"more than {TIMES:g} times as long as those of all other terms together"
+    about = (
+        f"On a fixed batch after each of {plural(gradients['epochs'], 'epoch')}, the gradient of {{}} on the "
+        f"student, weighted, was {rule}{{}}. Medians over the epochs: {', '.join(_figures(gradients))}."
+    )
+    dominant = gradients.get("dominant", {})
+    if len(gradients["terms"]) < 2:
+        return f"There is one term, so none dominates; medians over the epochs: {', '.join(_figures(gradients))}."
+    if not dominant:
+        return about.format("no term", "")
+    name, count = max(dominant.items(), key=lambda item: item[1])
+    consequence = ": there it decides alone, and the others hardly count"
+    return about.format(f"**{name}**", f" after {count} of them{consequence}")
+
+
+def _dominates(name: str, row: Mapping[str, Mapping[str, float]]) -> bool:
+    others = sum(figures["norm"] for other, figures in row.items() if other != name)
+    return len(row) > 1 and row.get(name, {"norm": 0.0})["norm"] > TIMES * others
+
+
+def _figures(gradients: Gradients) -> Iterator[str]:
+    for name, figures in gradients["terms"].items():
+        angle = f", cosine to cross-entropy's {figures['cosine']:.2f}" if "cosine" in figures else ""
+        yield f"{name} {figures['norm']:.3g}{angle}"

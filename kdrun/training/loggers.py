@@ -1,0 +1,168 @@
+"""The numbers of a run in the tools that people watch them in: TensorBoard, Weights & Biases, MLflow.
+
+They get what `metrics.jsonl` holds, through their own writers, with the configuration and the final table.
+Each library is imported only where it is asked for. Without an account nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROJECT = "kdrun"
+
+WANDB_HOST = "api.wandb.ai"
+
+LONGEST = 500
+"""Characters of a parameter that every version of MLflow takes."""
+
+
+class About(NamedTuple):
+    """title: the name of the run's folder. outputs: where all runs lie, and what tools keep in folders of
+    their own. config: plain values.
+    """
+
+    title: str
+    outputs: Path
+    config: Mapping[str, Any]
+
+
+class Logger(ABC):
+    """A tool that keeps numbers by name and step."""
+
+    @abstractmethod
+    def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
+        """Numbers of an epoch, the first being 1; 0 for those of the whole run."""
+
+    @abstractmethod
+    def text(self, name: str, text: str) -> None:
+        """A text that is worth keeping beside the numbers."""
+
+    @abstractmethod
+    def close(self, done: bool) -> None:
+        """The run ended; done: as it should."""
+
+
+class TensorBoard(Logger):
+    """Event files in `tensorboard/` of the outputs, a folder for each run."""
+
+    def __init__(self, about: About) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = about.outputs / "tensorboard" / about.title
+        self.old = list(folder.glob("events.out.tfevents.*"))
+        self.writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.text("config", json.dumps(about.config, indent=2))
+
+    def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, epoch)
+        self.writer.flush()
+
+    def text(self, name: str, text: str) -> None:
+        fenced = "\n".join(f"    {line}" for line in text.splitlines())  # Markdown: as it stands
+        self.writer.add_text(name, fenced, 0)
+
+    def close(self, done: bool) -> None:
+        self.writer.close()
+        for old in self.old if done else ():  # of a run that broke off: all of it was written again
+            old.unlink(missing_ok=True)
+
+
+class Wandb(Logger):
+    """A run of Weights & Biases, in `wandb/` of the outputs; offline unless it knows an account."""
+
+    def __init__(self, about: About) -> None:
+        import wandb
+
+        (about.outputs / "wandb").mkdir(parents=True, exist_ok=True)
+        self.table: Any = wandb.Table
+        self.run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=about.title,
+            config=dict(about.config),
+            dir=str(about.outputs),
+            mode=None if _has_account() else "offline",
+            settings=wandb.Settings(silent=True),
+        )
+        self.run.define_metric("epoch")
+        for stage in ("teacher", "student", "control"):
+            self.run.define_metric(f"{stage}/*", step_metric="epoch")
+
+    def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
+        if epoch:
+            self.run.log({**numbers, "epoch": epoch})
+        else:
+            self.run.summary.update(dict(numbers))
+
+    def text(self, name: str, text: str) -> None:
+        self.run.log({name: self.table(columns=["text"], data=[[text]])})
+
+    def close(self, done: bool) -> None:
+        self.run.finish(exit_code=0 if done else 1)
+
+
+class Mlflow(Logger):
+    """A run of MLflow: in `mlflow/` of the outputs, or where MLFLOW_TRACKING_URI says."""
+
+    def __init__(self, about: About) -> None:
+        # MLflow has begun to prefer data bases to folders and asks to be told that a folder is meant.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        from mlflow import MlflowClient
+
+        local = (about.outputs / "mlflow").resolve().as_uri()
+        self.client: Any = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or local)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        found = self.client.get_experiment_by_name(name)
+        experiment = found.experiment_id if found else self.client.create_experiment(name)
+        self.run: str = self.client.create_run(experiment, run_name=about.title).info.run_id
+        for key, value in leaves(about.config):
+            self.client.log_param(self.run, key, str(value)[:LONGEST])
+
+    def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = [Metric(name, value, now, epoch) for name, value in numbers.items()]
+        self.client.log_batch(self.run, metrics=metrics)
+
+    def text(self, name: str, text: str) -> None:
+        self.client.log_text(self.run, text, f"{name}.txt")
+
+    def close(self, done: bool) -> None:
+        self.client.set_terminated(self.run, "FINISHED" if done else "FAILED")
+
+
+LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
+
+
+def scalars(row: Mapping[str, Any]) -> dict[str, float]:
+    """A row of metrics.jsonl as numbers by name: `student/loss`, `student/terms/soft`,
+    `student/validation/top1`.
+    """
+    stage = row["stage"]
+    numbers = {key: value for key, value in row.items() if key not in ("stage", "epoch", "epochs")}
+    return {f"{stage}/{key.replace('.', '/')}": float(value) for key, value in leaves(numbers)}
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All values of nested mappings by their keys, `recipe.student.epochs`."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _has_account() -> bool:
+    """Whether Weights & Biases was told where to, or has a key."""
+    if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", WANDB_HOST).rpartition("/")[2]
+    files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
+    return any(file.is_file() and host in file.read_text(errors="replace") for file in files)

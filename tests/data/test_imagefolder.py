@@ -1,0 +1,342 @@
+"""Folders of pictures: layouts, sizes, modes, what is refused before training, and the decoded copies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from kdrun.data import decode, decoded, memory
+from kdrun.data.images import ImageSet
+from kdrun.data.load import load
+from kdrun.errors import KdrunError
+
+CONF = Path(__file__).parents[2] / "conf" / "dataset" / "imagefolder.yaml"
+
+
+def write(
+    path: Path, width: int = 12, height: int = 10, seed: int = 0, mode: str = "RGB", **more: Any
+) -> Path:
+    """A picture of noise; JPEG or PNG by its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    random = np.random.RandomState(seed)
+    pixels = random.randint(0, 256, (height, width, 3)).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path, **more)
+    return path
+
+
+def folder(root: Path, counts: dict[str, int], first: int = 0, **more: Any) -> Path:
+    """Class folders with so many pictures each."""
+    for number, (name, count) in enumerate(counts.items()):
+        for at in range(count):
+            write(root / name / f"{at:03}.png", seed=first + 100 * number + at, **more)
+    return root
+
+
+def read(root: Path, data_dir: Path | None = None, **changes: Any) -> ImageSet:
+    node = yaml.safe_load(CONF.read_text()) | {"path": str(root)} | changes
+    if "views" in changes:
+        node["views"] = {"name": changes["views"]}
+    return load(node, data_dir or root.parent / "data")
+
+
+def lengths(found: ImageSet) -> list[int]:
+    return [len(part.labels) for part in (found.train, found.validation, found.test)]
+
+
+def test_one_folder_is_split_by_default_by_fraction_and_by_number(tmp_path: Path) -> None:
+    root = folder(tmp_path / "pets", {"dog": 20, "cat": 20})
+    found = read(root)
+    assert found.classes == ("cat", "dog")
+    assert lengths(found) == [28, 4, 8]
+    assert found.test.labels.bincount().tolist() == [4, 4]
+    assert lengths(read(root, validation=0.25, test=0.5)) == [10, 10, 20]
+    assert lengths(read(root, validation=0, test=4, train=6)) == [6, 0, 4]
+
+
+def test_train_and_val_as_imagenet_has_them(tmp_path: Path) -> None:
+    root = tmp_path / "imagenet"
+    folder(root / "train", {"n01440764": 6, "n01443537": 6})
+    folder(root / "val", {"n01440764": 2, "n01443537": 3}, first=50)
+    (root / "test").mkdir()  # pictures without classes
+    write(root / "test" / "unknown.png")
+    found = read(root, size=10, resize_to=10, views="none")
+    assert found.classes == ("n01440764", "n01443537")
+    assert lengths(found) == [11, 1, 5]
+    assert found.test.labels.tolist() == [0, 0, 1, 1, 1]
+    expected = np.asarray(Image.open(root / "val" / "n01443537" / "002.png"))[:, 1:11].transpose(2, 0, 1)
+    assert found.test.images[-1].numpy().tolist() == expected.tolist()
+    with pytest.raises(KdrunError, match=r"dataset\.test=2: this data set has a test part of its own"):
+        read(root, test=2)
+
+
+@pytest.mark.parametrize("name", ["valid", "Validation", "val"])
+def test_three_parts(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "three"
+    for part, count in (("train", 4), (name, 2), ("test", 3)):
+        folder(root / part, {"a": count, "b": count})
+    assert lengths(read(root)) == [8, 4, 6]
+    with pytest.raises(KdrunError, match=r"dataset\.validation=0\.1: this data set has a validation part"):
+        read(root, validation=0.1)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    found = read(folder(tmp_path / "traffic", {"bus": 5, "car": 5, "train": 5}))
+    assert found.classes == ("bus", "car", "train")
+
+
+def test_a_train_folder_alone_is_split(tmp_path: Path) -> None:
+    folder(tmp_path / "alone" / "train", {"a": 10, "b": 10})
+    assert lengths(read(tmp_path / "alone")) == [14, 2, 4]
+
+
+def test_pictures_lie_in_folders_of_folders_and_system_files_are_passed_over(tmp_path: Path) -> None:
+    root = folder(tmp_path / "deep", {"a": 5, "b/inner/most": 5, "b": 2})
+    (root / "a" / "Thumbs.db").write_bytes(b"x")
+    (root / "a" / ".DS_Store").write_bytes(b"")
+    (root / ".git").mkdir()
+    (root / "labels.csv").write_text("a,b")
+    found = read(root)
+    assert sum(lengths(found)) == 12
+    assert found.classes == ("a", "b")
+
+
+def test_sizes_follow_the_pictures(tmp_path: Path) -> None:
+    small = folder(tmp_path / "small", {"a": 5, "b": 5}, width=12, height=10)
+    assert read(small).train.images.shape[1:] == read(small).image_shape == (3, 10, 10)
+    large = folder(tmp_path / "large", {"a": 5, "b": 5}, width=300, height=290)
+    found = read(large)
+    assert found.train.images.shape[1:] == (3, 256, 256)  # views are cut out of these
+    assert found.image_shape == (3, 224, 224)
+    plain = read(large, size=64, views="none")
+    assert plain.train.images.shape[1:] == plain.image_shape == (3, 64, 64)
+    larger = read(large, size=64, resize_to=90)
+    assert (larger.train.images.shape[2], larger.image_shape[2]) == (90, 64)
+
+
+@pytest.mark.parametrize("size", [(30, 20), (20, 30), (17, 41), (16, 16), (9, 12)])
+@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+def test_decoding_equals_torchvision(tmp_path: Path, size: tuple[int, int], name: str) -> None:
+    from torchvision.transforms import functional as tv
+
+    path = write(tmp_path / name, *size)
+    expected = tv.center_crop(tv.resize(Image.open(path), 16), [16, 16])
+    assert (
+        decode.square(path, decode.Square(16, 3)).transpose(1, 2, 0).tolist() == np.asarray(expected).tolist()
+    )
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "I;16", "RGB"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_becomes_colour_or_grey(tmp_path: Path, mode: str, channels: int) -> None:
+    if mode == "I;16":
+        path = tmp_path / "x.png"
+        Image.fromarray(np.full((10, 12), 40_000, np.uint16)).save(path)
+    else:
+        path = write(tmp_path / "x.png", mode=mode, **({"transparency": b"\x00" * 9} if mode == "P" else {}))
+    found = decode.square(path, decode.Square(10, channels))
+    assert found.shape == (channels, 10, 10) and found.dtype == np.uint8
+    if mode == "I;16":
+        assert np.unique(found).tolist() == [40_000 // 256]
+
+
+def test_grey_needs_one_mean(tmp_path: Path) -> None:
+    root = folder(tmp_path / "grey", {"a": 5, "b": 5}, mode="L")
+    assert read(root, channels=1, mean=0.45, std=0.23).image_shape == (1, 10, 10)
+    assert read(root).image_shape == (3, 10, 10)
+    with pytest.raises(KdrunError, match=r"dataset\.mean=.*one for each of 1 channels"):
+        read(root, channels=1)
+
+
+def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    path = write(tmp_path / "x.png", 10, 10, exif=exif)
+    upright = np.rot90(np.asarray(Image.open(path)), 3)
+    assert decode.square(path, decode.Square(10, 3)).transpose(1, 2, 0).tolist() == upright.tolist()
+
+
+def spoil(root: Path, kind: str) -> None:
+    """Does to the folder {a, b} what its user may have done."""
+    first = root / "a" / "000.png"
+    content = write(root / "a" / "big.jpg", 60, 60).read_bytes()
+    (root / "a" / "big.jpg").unlink()
+    if kind == "broken":
+        (root / "a" / "cut.jpg").write_bytes(content[: len(content) // 2])
+        (root / "b" / "notes.txt").write_text("none")
+        (root / "b" / "cut.png").write_bytes(first.read_bytes()[:60])
+        (root / "b" / "zeros.gif").write_bytes(b"\x00" * 99)
+    elif kind == "empty":
+        (root / "b" / "empty.jpg").touch()
+    elif kind == "vacant":
+        (root / "c").mkdir()
+    elif kind == "one":
+        (root / "b").rename(root.parent / "elsewhere")
+    elif kind == "flat":
+        for name in ("a", "b"):
+            (root / name).rename(root.parent / name)
+    elif kind == "foreign":
+        for part in ("train", "val"):
+            folder(root / part, {"x": 3, "y": 3})
+        (root / "val" / "y").rename(root / "val" / "z")
+    elif kind == "flat val":
+        folder(root / "train", {"x": 3, "y": 3})
+        write(root / "val" / "1.png")
+    elif kind == "link":
+        (root / "a" / "gone.png").symlink_to(root / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        (
+            "broken",
+            r"dataset\.path: 4 files cannot be read as images: \S+/a/cut\.jpg \(.*truncated.*\), "
+            r"\S+/b/cut\.png \(.*\), \S+/b/notes\.txt \(no image\) and 1 more\. Remove",
+        ),
+        ("empty", r"dataset\.path: 1 file cannot be read as images: \S+/b/empty\.jpg \(empty\)"),
+        ("link", r"dataset\.path: 1 file cannot be read as images: \S+/a/gone\.png \(empty\)"),
+        ("vacant", r"dataset\.path=\S+: class folders without pictures: c$"),
+        ("one", r"dataset\.path=\S+: only one class folder \(a\); at least two are needed"),
+        ("flat", r"dataset\.path=\S+: no class folders in it"),
+        (
+            "foreign",
+            r"dataset\.path=\S+/val: class folders that the training part does not have: z\. Choices: x, y",
+        ),
+        ("flat val", r"dataset\.path=\S+/val: no class folders in it"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_names(tmp_path: Path, kind: str, problem: str) -> None:
+    root = folder(tmp_path / "pets", {"a": 5, "b": 5})
+    spoil(root, kind)
+    with pytest.raises(KdrunError, match=problem) as raised:
+        read(root, test=1, validation=0)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"path": None}, r"dataset\.path: which folder\?"),
+        ({"path": "/no/such"}, r"dataset\.path=/no/such: no such folder"),
+        ({"size": 0}, r"dataset\.size=0: must be at least 1"),
+        ({"size": "a"}, r"dataset\.size=a: must be of type int"),
+        ({"size": 32, "resize_to": 30}, r"dataset\.resize_to=30: must be at least dataset\.size \(32\)"),
+        ({"channels": 2}, r"dataset\.channels=2: must be 3"),
+        ({"cache": 1}, r"dataset\.cache=1: must be of type bool"),
+        ({"test": 1.5}, r"dataset\.test=1\.5: a fraction"),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    root = folder(tmp_path / "pets", {"a": 5, "b": 5})
+    with pytest.raises(KdrunError, match=problem):
+        read(root, **changes)
+
+
+def test_what_does_not_fit_is_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path / "pets", {"a": 20, "b": 20})
+    monkeypatch.setattr("kdrun.data.choose.available", lambda: 2 * 20 * 300)
+    monkeypatch.setattr(decode, "square", lambda *_: pytest.fail("decoded"))
+    problem = r"dataset=imagefolder: needs 0\.0 GB of memory for 40 images; 0\.0 GB are free.*dataset\.size="
+    with pytest.raises(KdrunError, match=problem):
+        read(root)
+    monkeypatch.undo()
+    monkeypatch.setattr("kdrun.data.choose.available", lambda: 2 * 20 * 300)
+    assert lengths(read(root, train=8)) == [8, 4, 8]
+
+
+def test_free_memory_is_known_here() -> None:
+    found = memory.available()
+    assert found is None or 2**20 < found < 2**50
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are decoded from now on."""
+    files: list[Path] = []
+    real = decode.square
+
+    def square(path: Path, wanted: decode.Square) -> decode.Pixels:
+        files.append(path)
+        return real(path, wanted)
+
+    monkeypatch.setattr(decode, "square", square)
+    return files
+
+
+def test_a_second_run_decodes_nothing_and_a_changed_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, files = folder(tmp_path / "pets", {"a": 10, "b": 10}), counted(monkeypatch)
+    first = read(root)
+    assert len(files) == 20
+    assert capsys.readouterr().err.startswith("decoded 14 of 14 images to 10x10 in ")
+    assert read(root).fingerprint == first.fingerprint
+    assert not read(root, split=1).test.images.equal(first.test.images)  # another split of the same records
+    assert len(files) == 20 and capsys.readouterr().err == ""
+    write(root / "a" / "000.png", seed=999)
+    os.utime(root / "a" / "000.png", ns=(1, 1))
+    assert read(root).fingerprint != first.fingerprint
+    assert files[20:] == [root / "a" / "000.png"]
+    assert read(root).fingerprint == read(root, cache=False).fingerprint
+
+
+def test_only_what_a_run_takes_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, files = folder(tmp_path / "pets", {"a": 20, "b": 20}), counted(monkeypatch)
+    assert lengths(read(root, train=4, validation=2, test=4)) == [4, 2, 4]
+    assert len(files) == 10
+
+
+def test_the_good_files_of_a_broken_folder_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, files = folder(tmp_path / "pets", {"a": 10, "b": 10}), counted(monkeypatch)
+    monkeypatch.setattr(decode, "BLOCK", 1000)  # three pictures
+    (root / "a" / "0005.png").write_text("none")
+    with pytest.raises(KdrunError, match=r"a/0005\.png \(no image\)"):
+        read(root, test=1, validation=0)
+    (root / "a" / "0005.png").unlink()
+    known = len(files)
+    found = read(root, test=1, validation=0)
+    assert len(files) == known + 1  # the test picture
+    assert found.fingerprint == read(root, test=1, validation=0, cache=False).fingerprint
+
+
+def test_a_writer_that_was_stopped_leaves_nothing_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path / "pets", {"a": 10, "b": 10})
+    first = read(root)
+    kept = next((tmp_path / "data" / "decoded").iterdir())
+    files = counted(monkeypatch)
+    with (kept / "images").open("r+b") as records:
+        records.truncate(7 * 300 + 5)
+    assert read(root).fingerprint == first.fingerprint
+    assert len(files) == 13
+    with (kept / "keys").open("r+b") as keys:
+        keys.truncate(3 * 8 + 2)
+    assert read(root).fingerprint == first.fingerprint
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    root = folder(tmp_path / "pets", {"a": 10, "b": 10})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        KdrunError, match=r"data_dir=\S+: decoded images cannot be kept there .*dataset\.cache"
+    ):
+        read(root, tmp_path / "file")
+    assert lengths(read(root, tmp_path / "file", cache=False)) == [14, 2, 4]
+
+
+def test_centres_are_cut_out_of_what_is_kept(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{n}.png", 20, 20, seed=n) for n in range(3)]
+    pictures = [decoded.Picture(path, path.stat().st_size, n) for n, path in enumerate(paths)]
+    wanted = decode.Square(20, 3)
+    whole = decoded.images(pictures, wanted, 20, None)
+    kept = decoded.images(pictures, wanted, 14, tmp_path / "kept")
+    assert torch.equal(kept, whole[:, :, 3:17, 3:17])

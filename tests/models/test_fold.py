@@ -1,0 +1,83 @@
+"""A folded model answers as before, has fewer steps, and is only taken where it does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kdrun.models.build import build
+from kdrun.models.fold import folded
+from kdrun.models.taps import Tapped
+from tests.models.conf import node
+
+SHAPE = (3, 32, 32)
+
+LEFT = {"resnet8": 0, "vgg8": 0, "mobilenetv2_half": 0, "shufflenet_v2": 0, "wrn_16_1": 7}
+"""By model, how many norms must stay: those that come before their convolution."""
+
+
+def made(name: str) -> nn.Module:
+    """A shipped model with batch statistics of its own."""
+    model = build(node(name), 10, SHAPE, "auto", 0).model
+    generator = torch.Generator().manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(module.bias, generator=generator)
+    return model.eval()
+
+
+def norms(model: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+
+
+@pytest.mark.parametrize(("name", "left"), LEFT.items())
+def test_equal_up_to_rounding_with_all_layers(name: str, left: int) -> None:
+    model = made(name).double()
+    images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    small = folded(model, SHAPE, ["stages", "embedding"])
+    assert norms(small) == left < norms(model)
+    said = []
+    for either in (model, small):
+        with torch.no_grad():
+            outputs = Tapped(either, {"logits", "embedding", "stages"})(images)
+        said.append((outputs.logits, outputs.embedding, *outputs.stages))
+    for before, after in zip(*said, strict=True):
+        assert before is not None and after is not None
+        assert (before - after).abs().max() <= 1e-12 * before.abs().max()
+    assert all(torch.equal(state[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_a_layer_that_folding_would_change_keeps_the_model_as_it_is() -> None:
+    model = made("wrn_40_2")  # its stem's output, stage 0, is read by a norm alone
+    assert norms(folded(model, SHAPE)) < norms(folded(model, SHAPE, ["stage:0"])) == norms(model)
+
+
+class Twice(nn.Module):
+    """The output of the convolution is also used without the norm: it must not be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        nn.init.constant_(self.norm.weight, 3.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        raw = self.conv(images)
+        said: Any = self.head((self.norm(raw) + raw).mean((2, 3)))
+        return said
+
+
+def test_what_would_change_the_answer_is_not_folded_and_the_random_state_stays() -> None:
+    torch.manual_seed(0)
+    model, images = Twice().eval(), torch.randn(2, 3, 8, 8)
+    before = torch.get_rng_state()
+    small = folded(model, (3, 8, 8))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(small(images), model(images)) and norms(small) == 1

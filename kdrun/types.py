@@ -45,18 +45,34 @@ class Batch(NamedTuple):
     mixed: Mixed | None = None
 
 
+CLASSIFIER = "@classifier"
+"""What a mix asks for, beside layers, where it reads a model's own classifier."""
+
+
+class Classifier(NamedTuple):
+    """The weights of a model's last linear layer: logits = embedding @ weight.T + bias.
+
+    weight: (K, D). bias: (K,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
 class Outputs(NamedTuple):
     """What a model says about N images; only what was asked for is filled.
 
     logits: (N, K). embedding: (N, D), what the classifier head sees. stages: feature maps in order, the
     stem's first.
     layers: tensors by layer name, for names that are none of these (a module path, `stage:2@pre`).
+    classifier: the model's own weights, not one row for each image; the student's are those that it trains.
     """
 
     logits: Tensor
     embedding: Tensor | None = None
     stages: tuple[Tensor | None, ...] = ()
     layers: Mapping[str, Tensor] = {}
+    classifier: Classifier | None = None
 
     def layer(self, name: str) -> Tensor:
         """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I may be negative), or another
@@ -81,10 +97,12 @@ class Shapes(NamedTuple):
 
     layers: by name: `logits`, `embedding`, every `stage:0` ... `stage:n-1`, those with `@pre` that the family
     has, and every module path that was asked for. stages: how many stages there are, the stem counted.
+    classifier: (K, D) of the last layer's weight, None where the last layer is not a linear one.
     """
 
     layers: Mapping[str, tuple[int, ...]]
     stages: int
+    classifier: tuple[int, int] | None = None
 
     def names(self) -> tuple[str, ...]:
         """All layer names, as a choice to offer in an error."""

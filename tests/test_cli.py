@@ -62,7 +62,7 @@ MISTAKES = {
     "Its terms: hard, hint",
     "method=fitnet alpha=0.5": "alpha=0.5: no term of method fitnet uses alpha. Its terms: hard, hint",
     "dataset=cifr10": "dataset=cifr10: no such data set. Nearest: cifar10, cifar100, ",
-    "recipe=quik": "recipe=quik: no such recipe. Choices: adam, auto, cosine, crd, quick. "
+    "recipe=quik": "recipe=quik: no such recipe. Nearest: quick, auto, cosine. "
     "All: kdrun list recipes",
     "+foo=1": "foo=1: no such key. Nearest: control, loss, fresh",
     "+teacher.foo=1": "teacher.foo=1: no such key. Nearest: checkpoint, args, stem",
@@ -124,10 +124,21 @@ MISTAKES = {
     "--multirn seed=1": "--multirn: no such flag. Nearest: --multirun, ",
     "--cfg jobs": "--cfg=jobs: no such choice. Choices: job, hydra, all",
     "--config-dir nowhere": "--config-dir=nowhere: no such folder",
-    "trian": "kdrun trian: no such command. Choices: run, list, report. All: kdrun --help",
+    "trian": "kdrun trian: no such command. Nearest: run, report, predict. All: kdrun --help",
     "list modls": "kdrun list modls: no such list. Nearest: models",
     "list --format xml": "--format=xml: no such choice. Choices: text, json",
     "list --all": "--all: no such flag. Choices: --format, --config-dir, -cd. All: kdrun --help",
+    "check -m seed=0,1": "-m: check looks at one run; a sweep checks all of its jobs first",
+    "check --cfg job": "--cfg: check looks at one run",
+    "check student=resnet19": "student=resnet19: no such model. Nearest: resnet1",
+    "logger=[tensorbord]": "logger=tensorbord: no such choice. Choices: tensorboard, wandb, mlflow",
+    "outputs": "outputs: no such folder",
+    "outputs a b": "kdrun outputs: one folder at a time",
+    "outputs --prun": "--prun: no such flag. Choices: --format, --prune, --yes. All: kdrun --help",
+    "predict": "kdrun predict: which run, and which pictures? kdrun predict RUN IMAGE..., RUN being",
+    "predict nowhere": "kdrun predict: which pictures? kdrun predict RUN IMAGE..., RUN being",
+    "dataset=torch_dataset dataset.train_class=mine.data:Pictures": "dataset.train_class=mine.data:Pictures: "
+    "a class of your own must lie in a package that you name: packages=[mine]",
     "report": "kdrun report: which runs? Their folders, or one of them all: outputs/runs",
     "report nowhere": "nowhere: no such folder",
     "-m seed=0,1 +foo=1": "foo=1: no such key. Nearest: control, loss, fresh   (2 of 2 jobs)\n"
@@ -314,12 +325,15 @@ def test_lists(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         assert name in out
     rows = json.loads(ask("list methods recipes --format json")[1])
-    assert {"list", "name", "description", "extra"} == set(rows[0])
+    assert {"list", "name", "description", "extra", "needs"} == set(rows[0])
+    needs = {row["name"]: row.get("needs") for row in rows}
+    assert needs["irg"] == ["logits", "embedding", "feature maps"] and needs["none"] == []
     assert {row["list"] for row in rows} == {"methods", "recipes"}
     (tmp_path / "mine" / "method").mkdir(parents=True)
     (tmp_path / "mine" / "method" / "own.yaml").write_text("# @package _global_\n# My own | me, 2020\n")
     rows = json.loads(ask("list --config-dir mine methods --format=json")[1])
-    assert rows[-1] == {"list": "methods", "name": "own", "description": "My own", "extra": "me, 2020"}
+    own = {"list": "methods", "name": "own", "description": "My own", "extra": "me, 2020", "needs": []}
+    assert rows[-1] == own
 
 
 def test_the_configuration_is_shown(ask: Ask, tmp_path: Path) -> None:
@@ -336,6 +350,7 @@ def test_the_configuration_is_shown(ask: Ask, tmp_path: Path) -> None:
         ("kdrun run student=wide_resnet50", ["student=wide_resnet50_2"]),
         ("kdrun run temper", ["temperature="]),
         ("kdrun -m method=dk", ["method=dkd", "method=dkd_std"]),
+        ("kdrun check method=dk", ["method=dkd", "method=dkd_std"]),
     ],
 )
 def test_completion(ask: Ask, monkeypatch: pytest.MonkeyPatch, typed: str, completed: list[str]) -> None:

@@ -107,7 +107,18 @@ QUESTIONS = (
     (["-sc", "install=bash"], 0),
     (["seed=abc"], 2),
     (["report", "nowhere"], 2),
+    (["check", "seed=abc"], 2),
+    (["check", "-m", "seed=0,1"], 2),
+    (["outputs", "nowhere"], 2),
+    (["outputs", "."], 2),
+    (["predict"], 2),
 )
+
+
+def test_the_package_itself_imports_nothing() -> None:
+    program = "import sys, kdrun; assert callable(kdrun.load); print([n for n in sys.modules if '.' in n])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "kdrun." not in done.stdout and "torch" not in done.stdout
 
 
 def test_questions_are_answered_without_torch() -> None:

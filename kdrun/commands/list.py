@@ -60,9 +60,10 @@ def _entries(group: str, folders: Sequence[Path]) -> Iterator[Entry]:
 
 
 def as_json(found: dict[str, list[Entry]]) -> str:
-    """A list of `{list, name, description, extra}`."""
+    """A list of `{list, name, description, extra}`, with `needs` for methods and losses."""
     rows = [
         {"list": word, "name": entry.name, "description": entry.description, "extra": entry.extra}
+        | ({"needs": list(entry.needs)} if word in ("methods", "losses") else {})
         for word, group in found.items()
         for entry in group
     ]
@@ -70,7 +71,7 @@ def as_json(found: dict[str, list[Entry]]) -> str:
 
 
 def as_text(found: dict[str, list[Entry]], columns: int) -> str:
-    """A line each: name, description, what follows the bar; torchvision's models as a block."""
+    """A line each: name, description, what follows the bar, needs; torchvision's models as a block."""
     blocks = []
     for word, group in found.items():
         described = [entry for entry in group if entry.path != Path()]
@@ -81,7 +82,7 @@ def as_text(found: dict[str, list[Entry]], columns: int) -> str:
             lines += textwrap.wrap(", ".join(bare), columns - 2, initial_indent="  ", subsequent_indent="  ")
         if word == "models":
             names = [entry.name for entry in group if entry.extra == "timm" and entry.path == Path()]
-            told = f"({len(names):,}): timm/NAME, or timm/NAME.TAG for weights of a tag. All: --format json"
+            told = f"({len(names):,}): timm/NAME or timm/NAME.TAG; --format json names all"
             lines += ["", f"models of timm {told if names else ': pip install kdrun[timm]'}"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
@@ -92,5 +93,6 @@ def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
     for entry in group:
         extra = f"  ({entry.extra})" if entry.extra not in ("", "-") else ""
         hanging = " " * (names + 4)
-        text = f"  {entry.name:{names}}  {entry.description}{extra}"
+        needs = f"; needs {', '.join(entry.needs)}" if entry.needs else ""
+        text = f"  {entry.name:{names}}  {entry.description}{extra}{needs}"
         yield textwrap.fill(text, columns, subsequent_indent=hanging, break_on_hyphens=False).rstrip()

@@ -117,4 +117,6 @@ def _row(each: Kept, reason: str | None) -> dict[str, object]:
     """`{kind, path, bytes, state, users, prune}`; users of models only, prune where it could go."""
     users = {"users": list(each.users)} if each.kind in ("teacher", "control") else {}
     told = {"prune": reason} if reason else {}
-    return {"kind": each.kind, "path": str(each.path), "bytes": each.bytes, "state": each.state} | users | told
+    return (
+        {"kind": each.kind, "path": str(each.path), "bytes": each.bytes, "state": each.state} | users | told
+    )

@@ -37,9 +37,7 @@ def predicted(run: str, files: Sequence[str], teacher: bool) -> list[dict[str, A
 
     models = {"student": load(run)} | ({"teacher": load(run, teacher=True)} if teacher else {})
     looked = [models["student"].preprocess.looked_at(file) for file in files]
-    said = {
-        role: model.predict_tensors([image for image, _ in looked]) for role, model in models.items()
-    }
+    said = {role: model.predict_tensors([image for image, _ in looked]) for role, model in models.items()}
     rows = []
     for position, (file, (_, changed)) in enumerate(zip(files, looked, strict=True)):
         found = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +12,23 @@ from kdrun.errors import KdrunError
 GROUPS = ("dataset", "model", "method", "loss", "recipe", "experiment", "sweep")
 
 
+NEEDS = ("labels", "logits", "embedding", "feature maps", "classifier", "indices")
+"""What a loss may need of the labels, the teacher and the data, in the order in which it is told."""
+
+
 class Entry(NamedTuple):
-    """A configuration file. extra: what follows the bar in its first comment line, such as a paper."""
+    """A configuration file. extra: what follows the bar in its first comment line, such as a paper.
+
+    needs: of a loss, what its line `# needs ...` names; of a method, what its terms need, but for the hard
+    labels.
+    """
 
     group: str
     name: str
     description: str
     extra: str
     path: Path
+    needs: tuple[str, ...] = ()
 
 
 def shipped() -> Path:
@@ -33,7 +43,8 @@ def entries(folder: Path, group: str) -> Iterator[Entry]:
     root = folder / group
     for path in sorted(root.rglob("*.yaml")):
         description, extra = heading(path)
-        yield Entry(group, path.relative_to(root).with_suffix("").as_posix(), description, extra, path)
+        needs = told_needs(path) if group == "loss" else needs_of_terms(path) if group == "method" else ()
+        yield Entry(group, path.relative_to(root).with_suffix("").as_posix(), description, extra, path, needs)
 
 
 def heading(path: Path) -> tuple[str, str]:
@@ -47,6 +58,21 @@ def heading(path: Path) -> tuple[str, str]:
                 description, _, extra = text.partition(" | ")
                 return description.strip(), extra.strip()
     return "", ""
+
+
+def told_needs(path: Path) -> tuple[str, ...]:
+    """What a loss's file says it needs: `# needs labels, logits; adds 0 parameters`."""
+    line = re.search(r"^# needs ([^;\n]*)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    return tuple(word.strip() for word in line[1].split(",") if word.strip()) if line else ()
+
+
+def needs_of_terms(path: Path) -> tuple[str, ...]:
+    """What the losses of a method need together; a user's method may use his losses and the shipped ones."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    names = set(re.findall(r"^\s*- /loss@loss\.\w+: *([\w/]+)", text, re.MULTILINE)) - {"cross_entropy"}
+    files = [root / "loss" / f"{name}.yaml" for name in names for root in (path.parents[1], shipped())]
+    found = {word for file in files if file.is_file() for word in told_needs(file)}
+    return tuple(sorted(found, key=lambda word: NEEDS.index(word) if word in NEEDS else len(NEEDS)))
 
 
 def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:

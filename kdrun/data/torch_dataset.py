@@ -66,9 +66,7 @@ def read(
         name: None if path is None else part(name, made(name, path, args), wanted)
         for name, (path, args) in others.items()
     }
-    return Raw(
-        train, held["test"], names(source, classes, train.labels), held["validation"], None, SHARES
-    )
+    return Raw(train, held["test"], names(source, classes, train.labels), held["validation"], None, SHARES)
 
 
 def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
@@ -113,7 +111,9 @@ def part(name: str, source: Any, wanted: Wanted) -> Part:
         image, labels[position] = item(key, source, position, wanted)
         if image.shape != first.shape:
             shapes = [f"{height}x{width}" for height, width, _ in (image.shape, first.shape)]
-            problem = f"image {position} is {shapes[0]}, the first {shapes[1]}; dataset.size=N makes them squares"
+            problem = (
+                f"image {position} is {shapes[0]}, the first {shapes[1]}; dataset.size=N makes them squares"
+            )
             raise KdrunError(key, type(source).__name__, problem)
         images[position] = image
     return Part(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
@@ -209,5 +209,7 @@ def names(source: Any, given: Sequence[str] | None, labels: Tensor) -> tuple[str
 def _refuse_too_large(key: str, source: Any, first: Pixels) -> None:
     needed, free = 2 * len(source) * first.nbytes, available()  # a run arranges them anew for its device
     if free is not None and needed > free:
-        problem = f"needs {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free; dataset.size=N helps"
+        problem = (
+            f"needs {needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free; dataset.size=N helps"
+        )
         raise KdrunError(key, type(source).__name__, problem)

@@ -12,11 +12,16 @@ from torch import Tensor
 
 from kdrun.evaluation.accuracy import confusion_matrix
 
-SURE = 2.33
-"""Standard deviations: one guesser in a hundred does better than chance by more."""
+SURE = 3.0
+"""Standard deviations: who only guesses does better than chance by more about once in a thousand times."""
 
 POINTS = 10.0
-"""By how many points a relabelling must beat both the answers as they are and what luck would give."""
+"""By how many points exchanged classes must beat both the answers as they are and what luck would give."""
+
+GOOD = 50.0
+"""A network with a random head comes to 25 to 40 % of ten classes when its answers are exchanged as suits
+best: only from here on it is the order that is wrong, and not the head.
+"""
 
 SHUFFLES = 5
 
@@ -38,13 +43,18 @@ class Standing(NamedTuple):
     @property
     def permuted(self) -> bool:
         """Whether the classes seem to be in another order."""
-        return self.relabelled >= POINTS + max(self.top1, self.by_luck)
+        return self._misplaced and self.relabelled >= GOOD
 
     @property
     def guesses(self) -> bool:
-        """Whether it is no better than one answer to everything."""
+        """Whether it is no better than one answer to everything, or its head does not fit its features."""
         share = self.guess / 100
-        return self.top1 <= self.guess + 100 * SURE * math.sqrt(share * (1 - share) / self.n)
+        chance = self.guess + 100 * SURE * math.sqrt(share * (1 - share) / self.n)
+        return not self.permuted and (self.top1 <= chance or self._misplaced)
+
+    @property
+    def _misplaced(self) -> bool:
+        return self.relabelled >= POINTS + max(self.top1, self.by_luck)
 
 
 def standing(logits: Tensor, labels: Tensor) -> Standing | None:

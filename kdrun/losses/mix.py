@@ -13,7 +13,7 @@ from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.lookup import below, construct, find, schedules
 from kdrun.schedule import Schedule
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import CLASSIFIER, Batch, Outputs, Shapes
 
 
 class Term(NamedTuple):
@@ -125,9 +125,12 @@ class Mix(nn.Module):
             return Mixture((self.weights * parts).sum(), parts.detach())
 
     def _part(self, position: int, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        loss, own = self.terms[position].loss, _own(student, self._read[position])
+        term, own = self.terms[position], _own(student, self._read[position])
         with nullcontext() if self.watch is None else self.watch(position, own, teacher, batch):
-            part: Tensor = loss(own, teacher, batch)
+            try:
+                part: Tensor = term.loss(own, teacher, batch)
+            except KdrunError as error:
+                raise below(f"loss.{term.name}", error) from None
         return part
 
     def equation(self) -> str:
@@ -178,12 +181,13 @@ def _own(outputs: Outputs, read: frozenset[str]) -> Outputs:
     Made in every step, watched or not, so that gradients are added up in the same order and to the same bits.
     """
     maps = any(name.startswith("stage") for name in read)
-    embedding, stages = outputs.embedding, outputs.stages
+    embedding, stages, head = outputs.embedding, outputs.stages, outputs.classifier
     return Outputs(
         _node(outputs.logits),
         _node(embedding) if embedding is not None and "embedding" in read else embedding,
         tuple(None if stage is None else _node(stage) for stage in stages) if maps else stages,
         {name: _node(tensor) if name in read else tensor for name, tensor in outputs.layers.items()},
+        head if head is None or CLASSIFIER not in read else head._replace(weight=_node(head.weight)),
     )
 
 

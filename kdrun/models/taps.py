@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.models.dry import dry_forward
 from kdrun.models.survey import anatomy, survey
-from kdrun.types import Outputs, Shapes
+from kdrun.types import CLASSIFIER, Classifier, Outputs, Shapes
 
 
 class Tap(NamedTuple):
@@ -49,6 +49,7 @@ class Tapped(nn.Module):
         self.model = model
         self._taps = {name: tap for asked in needs for name, tap in _resolved(model, asked, key)}
         self._stages = len(anatomy(model).stages)
+        self._head = CLASSIFIER in needs
         self._open = _Open()
         self._key = key
         overwritten = anatomy(model).overwritten
@@ -59,8 +60,9 @@ class Tapped(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Raises KdrunError where a module that was asked for is not called, or its tensor is overwritten."""
+        head = classifier(self.model) if self._head else None
         if not self._taps:
-            return Outputs(logits=self.model(images))
+            return Outputs(logits=self.model(images), classifier=head)
         kept: dict[Tap, tuple[Tensor, int]] = {}
         self._open.kept = kept
         try:
@@ -77,7 +79,7 @@ class Tapped(nn.Module):
             if _version(found[name]) != version:
                 problem = "a later layer overwrites this tensor in place; a layer before or after it may do"
                 raise KdrunError(self._key, name, problem)
-        return self._outputs(logits, found)
+        return self._outputs(logits, found)._replace(classifier=head)
 
     def close(self) -> None:
         """Takes the taps off the model."""
@@ -117,7 +119,15 @@ def probe(
     names = dict.fromkeys([*_standard_names(model), *(name for name in layers if name != "stages")])
     shapes = Shapes({}, count)
     sizes = {shapes.canonical(name): tuple(outputs.layer(name).shape[1:]) for name in names}
-    return Shapes(sizes, count)
+    head = classifier(model)
+    return Shapes(sizes, count, None if head is None else (head.weight.shape[0], head.weight.shape[1]))
+
+
+def classifier(model: nn.Module) -> Classifier | None:
+    """The weights of the model's head, where that is a linear layer."""
+    path = anatomy(model).head
+    head = model.get_submodule(path) if path else None
+    return Classifier(head.weight, head.bias) if isinstance(head, nn.Linear) else None
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -155,7 +165,7 @@ def _hook(model: nn.Module, tap: Tap, place: _Open, copies: bool) -> torch.utils
 
 def _resolved(model: nn.Module, name: str, key: str) -> Iterator[tuple[str, Tap]]:
     """The taps that a layer name stands for. Raises KdrunError."""
-    if name == "logits":
+    if name in ("logits", CLASSIFIER):
         return
     if name == "stages":
         for position, stage in enumerate(anatomy(model).stages):

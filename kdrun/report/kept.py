@@ -57,7 +57,7 @@ def kept(outputs: Path) -> list[Kept]:
 
 
 def prunable(found: Iterable[Kept]) -> list[tuple[Kept, str]]:
-    """What could go, and why. While a run is at work, teachers, controls and tables stay: it may need them."""
+    """What could go, and why. While a run is at work, models and tables stay: it may need them."""
     everything = list(found)
     at_work = any(each.state == "in use" for each in everything)
     reasons = ((each, _reason(each, at_work)) for each in everything)

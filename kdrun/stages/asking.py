@@ -44,14 +44,12 @@ def plan(assembly: Assembly, needs: frozenset[str]) -> Plan:
         return Plan("live", "the teacher is asked live: its views are not finite")
     size = table_bytes(count * len(assembly.data.train.labels), widths(assembly, needs))
     if size > 1e9 * settings.table_gb:
-        return Plan(
-            "live", f"the teacher is asked live: a table of {size / 1e9:.1f} GB is above runtime.table_gb"
-        )
+        return Plan("live", f"the teacher is asked live: a table of {_bytes(size)} is above runtime.table_gb")
     if size > FREE_SHARE * _free(assembly.teacher.folder):
-        return Plan("live", f"the teacher is asked live: no room for a table of {size / 1e9:.1f} GB")
+        return Plan("live", f"the teacher is asked live: no room for a table of {_bytes(size)}")
     noun = "view" if count == 1 else "views"
     return Plan(
-        "tabled", f"the teacher's answers are kept: {count} {noun} an image, {size / 1e9:.2g} GB when full"
+        "tabled", f"the teacher's answers are kept: {count} {noun} an image, {_bytes(size)} when full"
     )
 
 
@@ -90,6 +88,10 @@ def table_key(assembly: Assembly) -> str:
             "folded": True,
         }
     )
+
+
+def _bytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"
 
 
 def _free(folder: Path) -> int:

@@ -25,12 +25,12 @@ from kdrun.models.taps import layer_names, probe
 from kdrun.stages.machine import Machine, machine, threads_for
 from kdrun.training.plan import RowSet
 from kdrun.training.seeds import derived, global_seed
-from kdrun.types import Shapes
+from kdrun.types import CLASSIFIER, Shapes
 
 Loss = Mapping[str, Mapping[str, Any]]
 
-NAMED = ("logits", "embedding")
-"""Layers that every model has, besides its stages."""
+NAMED = ("logits", "embedding", CLASSIFIER)
+"""What may be asked of every model, besides its stages."""
 
 
 @dataclass(frozen=True)

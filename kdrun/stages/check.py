@@ -179,7 +179,8 @@ def _terms(found: Found) -> Iterator[str]:
     step = found.measured.get(found.shown)
     if step is None:
         return
-    yield f"{'term':{LABEL}}{'weight':22}{'value at step 0':>15}  {'gradient on ' + found.shown:>19}  weighted"
+    heads = f"{'value at step 0':>15}  {'gradient on ' + found.shown:>19}  weighted"
+    yield f"{'term':{LABEL}}{'weight':22}{heads}"
     for term in step.terms:
         figures = f"{three_digits(term.value):>15}  {three_digits(term.gradient):>19}  "
         yield f"{term.name:{LABEL}}{term.weight!s:22}{figures}{three_digits(_pull(term)):>8}"
@@ -225,7 +226,7 @@ def _time(found: Found) -> Iterator[str]:
 
 
 def _seconds(found: Found, training: Training) -> float:
-    """What is left of a training takes; with a table the teacher is asked about each view of an image once."""
+    """What is left of a training takes; with a table the teacher is asked about each view once."""
     assembly, left = found.assembly, _left(found.assembly, training)
     step = found.measured.get(training.role)
     if step is None or not left:
@@ -267,7 +268,8 @@ def _mind(found: Found) -> Iterator[str]:
         for line in _about_teacher(found):
             yield f"{'mind':{LABEL}}{line}"
     elif found.assembly.uses_teacher and "student" in found.measured:
-        yield f"{'mind':{LABEL}}the teacher is not trained yet: what its terms say here is of its first weights"
+        text = "the teacher is not trained yet: what its terms say here is of its first weights"
+        yield f"{'mind':{LABEL}}{text}"
     step = found.measured.get(found.shown)
     for line in _about_terms(step.terms, found.shown) if step else ():
         yield f"{'mind':{LABEL}}{line}"
@@ -286,10 +288,9 @@ def _about_teacher(found: Found) -> Iterator[str]:
             f"{percent(standing.relabelled)} % right ({first}{' ...' if len(moved) > 3 else ''})"
         )
     elif standing.guesses:
-        guess = percent(standing.guess)
         yield (
-            f"the teacher only guesses: one answer to everything has {guess} % right. Its head may be random, "
-            "its images normalised otherwise, or it was hardly trained"
+            "the teacher only guesses: its head may be random, its images normalised otherwise, or it was "
+            "hardly trained"
         )
     if found.on_training is not None:
         yield _seen(found)
@@ -304,7 +305,7 @@ def _seen(found: Found) -> str:
     pair = f"{percent(here.top1)} % of validation and {percent(there.top1)} % of training images right"
     share = there.top1 / 100
     noise = 200 * math.sqrt(max(share * (1 - share), 1 / there.n) * (1 / here.n + 1 / there.n))
-    if here.top1 >= there.top1 - noise and not here.guesses:
+    if here.top1 >= there.top1 - noise and not (here.guesses or here.permuted):
         return (
             f"the teacher is loaded and has {pair}: as good on both, so it may have been trained on both "
             "(or on neither). If it was, its figures and the student's are too good"

@@ -117,7 +117,7 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     else:
         node, weights = about["model"] | {"stem": about["stem"], "pretrained": about.get("pretrained")}, file
     model = _built(node, len(classes), preprocess.shape, known)
-    load_into(model, read_weights(weights), str(weights), None)
+    load_into(model, read_weights(weights), "run", str(weights))
     return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
 
 
@@ -158,7 +158,9 @@ def _built(
     family = str(node["family"])
     known = tuple(packages)
     if "." in family and not any(f"{family}.".startswith(f"{package}.") for package in known):
-        problem = f"the model is from a package of your own: kdrun.load(run, packages=['{family.split('.')[0]}'])"
+        problem = (
+            f"the model is from a package of your own: kdrun.load(run, packages=['{family.split('.')[0]}'])"
+        )
         raise KdrunError(family, None, problem)
     if "." in family and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

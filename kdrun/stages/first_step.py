@@ -1,4 +1,4 @@
-"""The first step of a training, on models that are thrown away: what each term says and pulls, how long a step
+"""The first step of a training, on models that are thrown away: what each term says and pulls, how long it
 takes, and what it keeps in memory.
 """
 
@@ -176,5 +176,3 @@ def _largest_call(model: nn.Module | None) -> Iterator[list[int]]:
     finally:
         for handle in handles:
             handle.remove()
-
-

@@ -97,6 +97,16 @@ def cores() -> int:
     return max(1, allowed)
 
 
+def crowded(threads: int) -> str:
+    """A warning where other programs keep the cores busy that several threads wait for, or nothing."""
+    if threads == 1 or not hasattr(os, "getloadavg"):
+        return ""
+    load, have = os.getloadavg()[0], cores()
+    if load <= have - threads + 1.5:
+        return ""
+    return f"this machine is busy (load {load:.1f} on {have} cores): threads=1 may be several times faster"
+
+
 def environment(place: Machine, threads: int) -> dict[str, Any]:
     """What is recorded of the machine and the versions."""
     name = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else place.device.type

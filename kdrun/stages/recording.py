@@ -64,9 +64,7 @@ class Recorded(Screen):
 
 
 @contextmanager
-def recording(
-    assembly: Assembly, folder: Path, shown: Screen, names: Iterable[str]
-) -> Iterator[Screen]:
+def recording(assembly: Assembly, folder: Path, shown: Screen, names: Iterable[str]) -> Iterator[Screen]:
     """The screen of a run, whose epochs also go to the loggers of these names.
 
     After it, a run that was evaluated also gives them its figures and its table; who has a whole run is

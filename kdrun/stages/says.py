@@ -11,6 +11,7 @@ from kdrun.config.schema import Model
 from kdrun.evaluation.cost import params
 from kdrun.stages.asking import plan
 from kdrun.stages.assemble import Assembly, Training, is_loaded, threads_of
+from kdrun.stages.machine import crowded
 from kdrun.stages.trained import finished
 from kdrun.training.checkpoint import read_state
 
@@ -34,7 +35,8 @@ def header(assembly: Assembly) -> str:
 
 def intent(assembly: Assembly, folder: Path) -> str:
     """The plan, then where it goes."""
-    return "\n".join([*steps(assembly), f"into   {folder}", ""])
+    busy = crowded(latency_threads(assembly)) if assembly.place.device.type == "cpu" else ""
+    return "\n".join([*steps(assembly), f"into   {folder}", *([f"mind   {busy}"] if busy else []), ""])
 
 
 def steps(assembly: Assembly) -> list[str]:

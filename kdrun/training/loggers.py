@@ -10,7 +10,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ class TensorBoard(Logger):
 
         folder = about.outputs / "tensorboard" / about.title
         self.old = list(folder.glob("events.out.tfevents.*"))
-        self.writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(folder))
         self.text("config", json.dumps(about.config, indent=2))
 
     def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
@@ -138,7 +138,7 @@ class Mlflow(Logger):
         self.client.set_terminated(self.run, "FINISHED" if done else "FAILED")
 
 
-LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
+LOGGERS: dict[str, Callable[[About], Logger]] = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:

@@ -152,4 +152,5 @@ def _first(said: Outputs, count: int) -> Outputs:
         None if said.embedding is None else said.embedding[:count],
         tuple(None if stage is None else stage[:count] for stage in said.stages),
         {name: tensor[:count] for name, tensor in said.layers.items()},
+        said.classifier,
     )

@@ -192,3 +192,5 @@ def _named(outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
         if stage is not None:
             yield f"stage:{position}", stage
     yield from outputs.layers.items()
+    if outputs.classifier is not None:
+        yield "classifier", outputs.classifier.weight

@@ -28,7 +28,7 @@ def test_the_default_run() -> None:
         "cnn_digits",
         "cnn_digits_small",
     )
-    assert (run.method, run.recipe.student.name, run.recipe.teacher.name) == ("kd", "quick", "quick")
+    assert (run.method, run.recipe.student.name, run.recipe.teacher.name) == ("kd", "digits", "digits")
     assert (run.recipe.teacher.epochs, run.recipe.teacher.lr) == (40, 5e-3)
     assert (run.recipe.student.epochs, run.recipe.student.lr, run.recipe.student.batch) == (80, 3e-2, 32)
     assert run.loss["hard"]["weight"] == 0.1 and run.loss["soft"]["weight"] == 0.9
@@ -69,7 +69,7 @@ def test_the_cifar_pair_takes_the_recipe_of_the_tables() -> None:
 
 def test_typed_numbers_beat_the_recipe_that_auto_takes() -> None:
     run = composed("recipe.student.epochs=5 recipe.student.lr=1").run
-    assert (run.recipe.student.name, run.recipe.student.epochs, run.recipe.student.lr) == ("quick", 5, 1.0)
+    assert (run.recipe.student.name, run.recipe.student.epochs, run.recipe.student.lr) == ("digits", 5, 1.0)
     assert run.recipe.teacher.epochs == 40
 
 

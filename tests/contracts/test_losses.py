@@ -17,7 +17,7 @@ from kdrun.losses.base import Loss
 from kdrun.losses.lookup import arguments_of, find
 from kdrun.losses.mix import make_mix
 from kdrun.schedule import Schedule
-from kdrun.types import Batch, Outputs, Rows, Shapes
+from kdrun.types import Batch, Classifier, Outputs, Rows, Shapes
 
 CONF = Path(__file__).parents[2] / "conf"
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
@@ -46,7 +46,7 @@ def node(name: str) -> dict[str, Any]:
 def shapes(maps: tuple[tuple[int, ...], ...], classes: int) -> Shapes:
     layers = {"logits": (classes,), "embedding": (maps[-1][0],)}
     layers |= {f"stage:{i}{at}": size for at in ("", "@pre") for i, size in enumerate(maps)}
-    return Shapes(layers, len(maps))
+    return Shapes(layers, len(maps), (classes, maps[-1][0]))
 
 
 def made(name: str, classes: int = 7, seed: int = 0) -> tuple[Loss, Shapes, Shapes]:
@@ -75,7 +75,10 @@ def said(what: Shapes, rows: int, seed: int, dtype: torch.dtype = torch.float64)
 
     stages = tuple(draw(f"stage:{i}") for i in range(what.stages))
     pre = {f"stage:{i}@pre": draw(f"stage:{i}@pre") for i in range(-what.stages, what.stages)}
-    return Outputs(draw("logits"), draw("embedding"), stages, pre)
+    embedding = stages[-1].mean((2, 3))  # as in models whose head reads the mean of the last map
+    assert what.classifier is not None
+    weight = torch.randn(*what.classifier, generator=generator, dtype=torch.float64).to(dtype)
+    return Outputs(draw("logits"), embedding, stages, pre, Classifier(weight))
 
 
 def batch(rows: int, classes: int = 7, labelled: bool = True) -> Batch:
@@ -86,7 +89,8 @@ def batch(rows: int, classes: int = 7, labelled: bool = True) -> Batch:
 
 def leaves(outputs: Outputs) -> list[Tensor]:
     assert outputs.embedding is not None
-    found = [outputs.logits, outputs.embedding, *outputs.layers.values()]
+    assert outputs.classifier is not None
+    found = [outputs.logits, outputs.embedding, *outputs.layers.values(), outputs.classifier.weight]
     return [*found, *(stage for stage in outputs.stages if stage is not None)]
 
 
@@ -103,6 +107,7 @@ def permuted(outputs: Outputs, order: Tensor) -> Outputs:
         None if outputs.embedding is None else outputs.embedding[order],
         tuple(None if stage is None else stage[order] for stage in outputs.stages),
         {name: layer[order] for name, layer in outputs.layers.items()},
+        outputs.classifier,
     )
 
 

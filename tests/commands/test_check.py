@@ -1,0 +1,179 @@
+"""`kdrun check`: the plan with its figures; it writes nothing, and says what looks wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.config.application import single
+from kdrun.config.typed import parse
+from kdrun.data.resident import Resident
+from kdrun.stages.assemble import assemble
+from kdrun.stages.check import roughly
+from kdrun.stages.first_step import first_step
+from kdrun.stages.trained import initial
+from kdrun.training.plan import epoch_plan
+from tests.commands.short import SHORT, Here
+
+
+def test_it_says_the_plan_and_writes_nothing(here: Here) -> None:
+    code, out, err = here("check", "evaluation.latency=false")
+    assert (code, err) == (0, "")
+    assert not list(here.root.rglob("*"))
+    assert max(map(len, out.splitlines())) <= 80
+    for line in (
+        "loss   0.1 CE + 0.9 2^2 KL(teacher || student, T=2)",
+        "       student    train     80 epochs     600 images, 60 labelled",
+        "teacher   cnn_digits         122 k   969 k MACs  stages 32 64 64  embedding 64",
+        "student   cnn_digits_small     994  3.78 k MACs  stages 8 8  embedding 32",
+        "tapped    student logits; teacher logits",
+        "ready     nothing was trained, nothing was written",
+    ):
+        assert line in out.splitlines()
+    assert re.search(r"^hard +0\.1 +2\.\d\d +\d", out, re.M) and re.search(r"^soft +0\.9 +0\.0", out, re.M)
+    assert re.search(
+        r"^memory    about: training the teacher [\d.]+ MB, training the student [\d.]+ kB", out, re.M
+    )
+    assert re.search(r"^time      about \d+ s on this machine's cpu", out, re.M)
+    assert "the teacher is not trained yet" in out
+
+
+def test_values_and_gradients_are_those_of_the_first_step() -> None:
+    loaded = single(parse(["loss.hard.label_smoothing=0.1"]))
+    assembly = assemble(loaded.run)
+    training, teacher = assembly.student, initial(assembly.teacher, assembly, warm=True)
+    found = {term.name: term for term in first_step(training, assembly, teacher).terms}
+    rows = next(
+        epoch_plan(
+            training.seed, 0, assembly.row_set(training), assembly.views, torch.device("cpu")
+        ).batches()
+    )
+    data = assembly.data
+    images = Resident(data.train.images, assembly.views, data.mean, data.std, data.white, "cpu")(rows)
+    labels = data.train.labels[rows.index]
+    student = initial(training, assembly, warm=True).train()
+    logits = student(images)
+    hard = F.cross_entropy(logits, labels, ignore_index=-1, label_smoothing=0.1)
+    soft = 4 * F.kl_div(
+        (logits / 2).log_softmax(1), (teacher.eval()(images) / 2).softmax(1), reduction="batchmean"
+    )
+    for name, value in (("hard", hard), ("soft", soft)):
+        gradients = torch.autograd.grad(value, list(student.parameters()), retain_graph=True)
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+        assert found[name].value == pytest.approx(value.item(), rel=1e-4)
+        assert found[name].gradient == pytest.approx(norm, rel=1e-3)
+
+
+def test_layers_tables_and_schedules_are_shown(here: Here) -> None:
+    schedule = "loss.soft.weight={from: 0, to: 2, epochs: 5}"
+    code, out, _ = here("check", "dataset.views.name=none", schedule)
+    assert code == 0 and re.search(r"^soft +0 -> 2 in 5 epochs ", out, re.M)
+    assert "the teacher's answers 24.6 kB on disk" in " ".join(out.split())  # 600 x (10 float32 and a mark)
+    code, out, _ = here("check", "+loss@loss.hint=fitnet", "loss.hint.weight=1000", "recipe.student.clip=1")
+    assert code == 0 and "tapped    student logits stage:-2; teacher logits stage:-2" in out
+    text = " ".join(out.split())
+    assert re.search(r"mind loss\.hint pulls the student [\d,]+ times as hard as all other terms", text)
+    assert not list(here.root.rglob("*"))
+
+
+def test_what_is_trained_is_not_measured_again_and_left_as_it_is(here: Here) -> None:
+    here.run()
+    before = here.files()
+    code, out, _ = here("check", *SHORT)
+    assert code == 0 and here.files() == before
+    assert re.search(
+        r"^teacher   \d\d\.\d % of 197 validation images right \(chance 10\.0\); trained earlier", out, re.M
+    )
+    assert re.search(r"^time      about 1 s on this machine's cpu \(one step: student", out, re.M)
+    assert "mind" not in out
+    mark = next(here.root.glob("outputs/models/teacher-*/last.safetensors"))
+    mark.unlink()
+    before = here.files()
+    assert "the teacher is not trained yet" in " ".join(here("check", *SHORT)[1].split())
+    assert here.files() == before
+
+
+@pytest.fixture
+def teachers(here: Here) -> Callable[[Callable[[dict[str, Tensor]], None]], str]:
+    """Makes `check` look at a trained teacher's file after it was changed; gives what was printed."""
+    here("stages=[teacher]", *SHORT, "dataset=digits")
+    weights = load_file(next(here.root.glob("outputs/models/teacher-*/last.safetensors")))
+
+    def look(change: Callable[[dict[str, Tensor]], None]) -> str:
+        changed = dict(weights)
+        change(changed)
+        save_file(changed, "changed.safetensors")
+        code, out, _ = here("check", "dataset=digits", "teacher.checkpoint=changed.safetensors")
+        assert code == 0
+        return " ".join(out.split())
+
+    return look
+
+
+def head(weights: dict[str, Tensor]) -> list[str]:
+    return [name for name, tensor in weights.items() if tensor.shape[:1] == (10,)]
+
+
+def test_teachers_from_files_are_looked_at(teachers: Callable[..., str]) -> None:
+    def permute(weights: dict[str, Tensor]) -> None:
+        for name in head(weights):
+            weights[name] = weights[name].roll(3, 0)
+
+    def forget(weights: dict[str, Tensor]) -> None:
+        for name in head(weights):
+            weights[name] = (
+                torch.randn(weights[name].shape, generator=torch.Generator().manual_seed(0)) * 0.01
+            )
+
+    text = teachers(permute)
+    assert "mind the teacher's classes seem to be in another order" in text
+    assert "(its 0 is 7, its 1 is 8, its 2 is 9 ...)" in text and "only guesses" not in text
+    text = teachers(forget)
+    assert "mind the teacher only guesses" in text and "another order" not in text
+    text = teachers(lambda weights: None)
+    assert "another order" not in text and "only guesses" not in text
+    assert "from changed.safetensors" in text
+    assert "it may have been trained on both (or on neither)" in text
+
+
+def test_a_run_that_could_not_start_is_refused(here: Here) -> None:
+    code, out, err = here("check", "stages=[student,evaluate]")
+    assert (code, out) == (2, "") and err.startswith(
+        "stages=[student,evaluate]: the teacher is not trained yet"
+    )
+    assert err.count("\n") == 1 and not list(here.root.rglob("*"))
+
+
+def test_only_what_the_stages_do_is_measured(here: Here) -> None:
+    out = here("check", "stages=[teacher]", *SHORT)[1]
+    assert "gradient on teacher" in out and "student" not in out.partition("memory")[2]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.1, "1 s"),
+        (89, "89 s"),
+        (91, "2 min"),
+        (3500, "58 min"),
+        (3600, "1 h"),
+        (6590, "1 h 50 min"),
+        (2e5, "2 days"),
+    ],
+)
+def test_times_are_as_exact_as_an_estimate(seconds: float, text: str) -> None:
+    assert roughly(seconds) == text
+
+
+def test_the_assembled_models_stay_as_they_are() -> None:
+    assembly = assemble(single(parse([])).run)
+    before = {name: tensor.clone() for name, tensor in assembly.built["student"].model.state_dict().items()}
+    first_step(assembly.student, assembly, initial(assembly.teacher, assembly, warm=True))
+    after = assembly.built["student"].model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)

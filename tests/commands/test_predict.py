@@ -1,0 +1,150 @@
+"""A finished run's student is used: from Python, and by `kdrun predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import kdrun
+from kdrun.config.application import single
+from kdrun.config.typed import parse
+from kdrun.errors import KdrunError
+from kdrun.stages.assemble import assemble
+from kdrun.stages.images import plain_batches
+from kdrun.stages.weights import read_weights, save_weights
+from tests.commands.short import SHORT, Here
+
+
+def picture(path: Path, position: int) -> Path:
+    """A test digit as a picture file."""
+    image = assemble(single(parse([])).run).data.test.images[position, 0]
+    Image.fromarray((image.double() * 255 / 16).round().byte().numpy()).save(path)
+    return path
+
+
+def test_a_student_in_three_lines(here: Here) -> None:
+    run = here.run()
+    path = picture(here.root / "digit.png", 0)
+    student = kdrun.load(run)
+    said = student.predict(path)[0]
+    assert student.classes == tuple("0123456789") and not student.model.training
+    assert student.preprocess(path).shape == (1, 8, 8)
+    assert said.probability == max(said.probabilities.values()) and sum(
+        said.probabilities.values()
+    ) == pytest.approx(1)
+    assert student.predict(Image.open(path), str(path)) == [said, said]
+    assert kdrun.load(str(run / "student.safetensors")).predict(path) == [said]
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_it_says_what_the_report_counted(here: Here, teacher: bool) -> None:
+    run = here.run()
+    model = kdrun.load(run, teacher=teacher)
+    data = assemble(single(parse([])).run).data
+    said = torch.cat([model.model(batch) for batch in plain_batches(data.test, data, torch.device("cpu"))()])
+    top1 = 100 * (said.argmax(1) == data.test.labels).double().mean().item()
+    report = json.loads((run / "report.json").read_text())
+    assert report["models"]["teacher" if teacher else "student"]["last"]["test"]["top1"] == pytest.approx(
+        top1
+    )
+    path = picture(here.root / "digit.png", 3)
+    batch = next(iter(plain_batches(data.test, data, torch.device("cpu"))()))
+    assert torch.allclose(model.preprocess(path), batch[3], atol=0.5 / 255 + 1e-6)
+
+
+def test_predict_says_class_and_probability_and_what_was_changed(here: Here) -> None:
+    run = here.run()
+    picture(here.root / "a.png", 0)
+    Image.open("a.png").convert("RGB").resize((40, 24)).save("b.jpg")
+    code, out, err = here("predict", str(run), "a.png", "b.jpg")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == ["a.png", "b.jpg"]
+    assert all(line.endswith(" %") for line in out.splitlines())
+    assert err == "note: b.jpg: 40x24 RGB made 8x8 grey, as the training images are\n"
+    code, out, err = here("predict", "--teacher", str(run), "a.png")
+    assert code == 0 and out.splitlines()[0].split() == ["student", "teacher"]
+    rows = json.loads(here("predict", str(run), "a.png", "b.jpg", "--teacher", "--format", "json")[1])
+    assert set(rows[0]) == {"file", "class", "probability", "teacher"}
+    assert set(rows[0]["teacher"]) == {"class", "probability"} and "changed" in rows[1]
+
+
+def test_a_teacher_from_a_file_and_one_that_is_gone(here: Here) -> None:
+    here.run()
+    kept = next(here.root.glob("outputs/models/teacher-*"))
+    save_weights(here.root / "own.safetensors", read_weights(kept / "last.safetensors"), {})
+    run = here.run("teacher.checkpoint=own.safetensors")
+    picture(here.root / "a.png", 0)
+    assert here("predict", str(run), "a.png", "--teacher")[0] == 0
+    for file in kept.glob("*.safetensors"):
+        file.unlink()
+    other = next(path for path in here.runs() if path != run)
+    code, out, err = here("predict", str(other), "a.png", "--teacher")
+    assert (code, out) == (2, "") and err == f"{other}: its teacher is not kept (any more)\n"
+
+
+def test_mistakes_are_one_line(here: Here) -> None:
+    run = here.run()
+    (here.root / "text.png").write_text("no picture")
+    (here.root / "empty").mkdir()
+    save_weights(here.root / "other.safetensors", {"a": torch.zeros(1)}, {})
+    for arguments, line in {
+        ("nowhere", "a.png"): "nowhere: no such run",
+        ("empty", "a.png"): "empty: no finished student in it (student.safetensors)",
+        ("text.png", "a.png"): "text.png: cannot be read: damaged, or no safetensors file",
+        ("other.safetensors", "a.png"): "other.safetensors: was not written by kdrun",
+        (str(run), "nothing.png"): "nothing.png: no such file",
+        (str(run), "text.png"): "text.png: cannot be read as a picture",
+        (str(run), "empty"): "empty: is a folder; name the pictures in it",
+    }.items():
+        code, out, err = here("predict", *arguments)
+        assert (code, out) == (2, "") and err.startswith(line) and err.count("\n") == 1
+
+
+def test_pictures_of_every_kind_become_what_the_model_sees(here: Here) -> None:
+    preprocess = kdrun.load(here.run()).preprocess
+    square = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+    plain = preprocess(Image.fromarray(square))
+    assert torch.allclose(plain[0], torch.from_numpy(square).float() / 255)
+    deep = Image.fromarray(square.astype(np.uint16) * 256)
+    assert torch.equal(preprocess(deep), plain)
+    coloured = Image.fromarray(np.stack([square] * 3, 2))
+    for mode in ("RGB", "RGBA", "P", "1"):
+        tensor, changed = preprocess.looked_at(coloured.convert(mode))
+        assert tensor.shape == (1, 8, 8) and changed.endswith("made 8x8 grey")
+    wide, changed = preprocess.looked_at(Image.fromarray(np.tile(square, (1, 3))))
+    assert torch.equal(wide, plain) and changed == "24x8 grey made 8x8 grey"
+
+
+def test_checkpoints_are_evaluated_and_start_a_student(here: Here) -> None:
+    run = here.run("control=false")
+    file = run / "student.safetensors"
+    code, out, _ = here(*SHORT, "stages=[evaluate]", f"student.checkpoint={file}", "control=false", "seed=9")
+    assert code == 0 and "top-1 test" in out
+    code, out, _ = here("check", *SHORT, f"student.checkpoint={file}", "seed=9")
+    values = {
+        line.split()[0]: float(line.split()[2])
+        for line in out.splitlines()
+        if line.startswith(("hard ", "soft "))
+    }
+    assert code == 0 and values["hard"] < 2.0  # a student that was trained already, not one of ln 10
+
+
+def test_a_foreign_package_is_named_and_not_imported(here: Here) -> None:
+    file = here.run() / "student.safetensors"
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(file, framework="pt") as opened:
+        text = opened.metadata()
+    model = json.loads(text["model"]) | {"family": "foreign.nets"}
+    save_file(
+        read_weights(file), here.root / "moved.safetensors", metadata=text | {"model": json.dumps(model)}
+    )
+    with pytest.raises(KdrunError, match=r"a package of your own: kdrun.load\(run, packages=\['foreign'\]\)"):
+        kdrun.load(here.root / "moved.safetensors")
+    with pytest.raises(KdrunError, match="is not in this folder or in this Python"):
+        kdrun.load(here.root / "moved.safetensors", packages=["foreign"])

@@ -1,0 +1,160 @@
+"""Data sets of torch, whatever their items are, become the same bytes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from kdrun.data.torch_dataset import read
+from kdrun.errors import KdrunError
+
+DRAW = torch.Generator().manual_seed(0)
+PIXELS = torch.randint(0, 256, (12, 8, 8, 3), dtype=torch.uint8, generator=DRAW).numpy()
+
+
+class Items(Dataset[Any]):
+    """Any list of items as a data set."""
+
+    def __init__(self, kind: str = "pil", n: int = 12) -> None:
+        self.kind, self.n = kind, n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, position: int) -> Any:
+        array = PIXELS[position % 12]
+        image: Any = {
+            "pil": lambda: Image.fromarray(array),
+            "array": lambda: array,
+            "float array": lambda: array / 255,
+            "tensor": lambda: torch.from_numpy(array).permute(2, 0, 1),
+            "float tensor": lambda: torch.from_numpy(array).permute(2, 0, 1) / 255,
+            "grey": lambda: array[:, :, 0],
+            "sizes": lambda: Image.fromarray(array).resize((8 + position, 8)),
+            "random": lambda: np.random.default_rng().integers(0, 256, (8, 8, 3), dtype=np.uint8),
+            "normalised": lambda: torch.from_numpy(array).permute(2, 0, 1) / 255 - 0.5,
+            "list": lambda: array.tolist(),
+            "integers": lambda: array.astype(np.int32),
+        }[self.kind]()
+        return image, position % 3
+
+
+class NoPair(Items):
+    def __getitem__(self, position: int) -> Any:
+        return PIXELS[position]
+
+
+class Names(Items):
+    classes = ("bus", "car", "train")
+
+    def __getitem__(self, position: int) -> Any:
+        image, label = super().__getitem__(position)
+        return image, None if position == 0 else torch.tensor(label)
+
+
+@pytest.fixture(autouse=True)
+def mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("mine_of_tests")
+    vars(module).update(Items=Items, NoPair=NoPair, Names=Names, number=5)
+    monkeypatch.setitem(sys.modules, "mine_of_tests", module)
+
+
+def items(name: str = "Items", **rest: Any) -> Any:
+    return read(Path(), train_class=f"mine_of_tests:{name}", **rest)
+
+
+@pytest.mark.parametrize("kind", ["pil", "array", "float array", "tensor", "float tensor"])
+def test_pictures_arrays_and_tensors_are_the_same_bytes(kind: str) -> None:
+    raw = items(train_args={"kind": kind})
+    assert raw.train.images.dtype == torch.uint8 and raw.train.images.shape == (12, 3, 8, 8)
+    assert torch.equal(raw.train.images, torch.from_numpy(PIXELS).permute(0, 3, 1, 2))
+    assert raw.train.labels.tolist() == [0, 1, 2] * 4 and raw.classes == ("0", "1", "2")
+    assert raw.test is None and raw.validation is None
+
+
+def test_grey_names_and_missing_labels() -> None:
+    assert items(train_args={"kind": "grey"}).train.images.shape == (12, 1, 8, 8)
+    raw = items("Names")
+    assert raw.classes == ("bus", "car", "train") and raw.train.labels[0] == -1
+    assert items(classes=["a", "b", "c"]).classes == ("a", "b", "c")
+
+
+def test_sizes_and_channels_are_made_one() -> None:
+    raw = items(train_args={"kind": "sizes"}, size=6, channels=1)
+    assert raw.train.images.shape == (12, 1, 6, 6)
+    whole = items(size=8)
+    assert torch.equal(whole.train.images, items().train.images)
+
+
+def test_parts_of_their_own() -> None:
+    raw = items(
+        test_class="mine_of_tests:Items",
+        test_args={"kind": "grey", "n": 3},
+        validation_class="mine_of_tests:Items",
+    )
+    assert raw.test.images.shape == (3, 3, 8, 8) and len(raw.validation.labels) == 12
+    assert torch.equal(raw.test.images[:, 0], raw.test.images[:, 2])
+
+
+MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
+    "none": (
+        lambda: read(Path()),
+        "dataset.train_class: which class? dataset.train_class=mine.data:Pictures",
+    ),
+    "form": (
+        lambda: read(Path(), train_class="mine_of_tests.Items"),
+        "dataset.train_class=mine_of_tests.Items: is written module:Class, such as mine.data:Pictures",
+    ),
+    "module": (
+        lambda: read(Path(), train_class="no_such.data:Items"),
+        "dataset.train_class=no_such.data:Items: there is no module no_such",
+    ),
+    "class": (
+        lambda: items("Itms"),
+        "dataset.train_class=mine_of_tests:Itms: mine_of_tests has no class Itms",
+    ),
+    "arguments": (
+        lambda: items(train_args={"root": "x"}),
+        "dataset.train_args: Items does not take these: got an unexpected keyword argument 'root'",
+    ),
+    "empty": (lambda: items(train_args={"n": 0}), "dataset.train_class=Items: is empty"),
+    "pairs": (lambda: items("NoPair"), "dataset.train_class=NoPair: item 0 is not (image, label)"),
+    "random": (
+        lambda: items(train_args={"kind": "random"}),
+        "dataset.train_class=Items: gives another image each time; leave random transforms to dataset.views",
+    ),
+    "sizes": (
+        lambda: items(train_args={"kind": "sizes"}),
+        "dataset.train_class=Items: image 1 is 8x9, the first 8x8; dataset.size=N makes them squares",
+    ),
+    "normalised": (
+        lambda: items(train_args={"kind": "normalised"}),
+        "dataset.train_class=Items: image 0: has values from -0.5 to 0.496078: floats must be from 0 to 1",
+    ),
+    "list": (
+        lambda: items(train_args={"kind": "list"}),
+        "dataset.train_class=Items: image 0: a list is no Pillow picture, array or tensor",
+    ),
+    "integers": (
+        lambda: items(train_args={"kind": "integers"}),
+        "dataset.train_class=Items: image 0: is of type int32",
+    ),
+    "names": (lambda: items(classes=["a"]), "dataset.classes: 1 names, but labels go up to 2"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_one_line(mistake: str) -> None:
+    act, line = MISTAKES[mistake]
+    with pytest.raises(KdrunError) as caught:
+        act()
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)

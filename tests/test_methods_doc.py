@@ -1,0 +1,73 @@
+"""docs/methods.md is what the files say, and what it tells to type works."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "methods.md"
+LOSSES = sorted((ROOT / "conf" / "loss").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    loader = SourceFileLoader("methods_doc", str(ROOT / "scripts" / "methods_doc"))
+    spec = importlib.util.spec_from_loader("methods_doc", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["methods_doc"] = module
+    loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_up_to_date(script: ModuleType) -> None:
+    assert PAGE.read_text() == script.page(), "run scripts/methods_doc"
+
+
+@pytest.mark.parametrize("path", LOSSES, ids=lambda path: path.stem)
+def test_what_a_loss_needs_is_told(script: ModuleType, path: Path) -> None:
+    assert path.read_text() == script.with_header(path), "run scripts/methods_doc"
+
+
+def test_every_method_and_loss_is_on_the_page() -> None:
+    text = PAGE.read_text()
+    for path in (ROOT / "conf" / "method").glob("*.yaml"):
+        assert f"| `{path.stem}` | " in text
+    for path in LOSSES:
+        assert f"**`{path.stem}`**" in text
+
+
+def test_methods_that_it_names_are_there() -> None:
+    table = PAGE.read_text().partition("## How to choose")[2].partition("- **Needs**")[0]
+    named = set(re.findall(r"`(\w+)`", table)) | set(re.findall(r"method=([\w,]+)", table)[0].split(","))
+    assert named <= {path.stem for path in (ROOT / "conf" / "method").glob("*.yaml")}
+
+
+def test_the_walk_through_works(script: ModuleType, tmp_path: Path) -> None:
+    part = PAGE.read_text().partition("## Add one")[2].partition("## All losses")[0]
+    files = dict(script.blocks(part))
+    assert list(files) == ["mine/huber.py", "conf/loss/huber.yaml", "conf/method/huber.yaml"]
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (command,) = re.findall(r"^kdrun (.*)$", part, re.MULTILINE)
+    short = ["recipe.teacher.epochs=1", "recipe.student.epochs=1", "stages=[teacher,student]"]
+    done = subprocess.run(
+        [sys.executable, "-m", "kdrun", *command.split(), *short, "control=false", f"data_dir={tmp_path}"],
+        cwd=tmp_path,
+        env={"PATH": "", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0.5 CE + 0.5 Huber(teacher, student; 2)" in done.stdout
+    assert list(tmp_path.glob("outputs/runs/*-huber-*/student.json"))

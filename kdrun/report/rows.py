@@ -36,13 +36,14 @@ def roles(report: Report) -> tuple[str, ...]:
 
 
 def caption(report: Report) -> list[str]:
-    """What the figures are about, in two lines: which models on which data, which part, which weights,
-    which device."""
+    """What the figures are about, a line each: which models on which data; which part and weights; which
+    device."""
     names = {role: report["models"][role].get("name", "") for role in roles(report)}
     pair = f"{names.get('teacher', 'no teacher')} (teacher) -> {names['student']} (student"
     same = names.get("control", names["student"]) == names["student"]
     pair += ", control)" if "control" in names and same else ")"
-    return [f"{pair} on {report['dataset'].get('name', '')}", f"{headline(report)}{_timed_on(report)}"]
+    lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), _timed_on(report)]
+    return [line for line in lines if line]
 
 
 def headline(report: Report) -> str:
@@ -98,9 +99,9 @@ def _latency(report: Report, full: bool) -> Iterator[Row]:
 
 
 def _timed_on(report: Report) -> str:
-    """`; latency on cpu, 1 thread`, where all latencies are of one device; else each row names its own."""
+    """`median latency on cpu, 1 thread`, where all latencies are of one device; else each row names its own."""
     found = _places(report)
-    return f"; median latency on {_how(found[0])}" if _devices(found) == 1 else ""
+    return f"median latency on {_how(found[0])}" if _devices(found) == 1 else ""
 
 
 def _places(report: Report) -> list[Place]:

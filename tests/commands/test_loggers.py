@@ -41,7 +41,8 @@ def rounded(series: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[
 def test_rows_become_numbers_by_name() -> None:
     row = {
         "stage": "student", "epoch": 2, "epochs": 9, "lr": 0.1, "loss": 1.5,
-        "stage": "student", "epoch": 2, "epochs": 9, "lr": 0.1, "loss": 1.5,
+        "terms": {"hard": 1.0, "soft": 2.0}, "validation": {"top1": 80.0, "nll": 0.5}, "seconds": 0.25,
+        "images": 600,
     }  # fmt: skip
     assert scalars(row) == {
         "student/lr": 0.1, "student/loss": 1.5, "student/terms/hard": 1.0, "student/terms/soft": 2.0,

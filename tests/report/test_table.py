@@ -12,7 +12,8 @@ from tests.report.example import FIELDS, example, without_control
 
 AT_80 = """\
 cnn_digits (teacher) -> cnn_digits_small (student, control) on digits_few
-1,000 test images, after the last epoch; median latency on cpu, 1 thread
+1,000 test images, after the last epoch
+median latency on cpu, 1 thread
 
                                     teacher     student     control
 top-1 test              %              92.4        90.6        86.8
@@ -36,7 +37,8 @@ parameters than the teacher and answers 2.7 x as fast at batch 1 on cpu.
 
 AT_120_WITHOUT_CONTROL = """\
 cnn_digits (teacher) -> cnn_digits_small (student) on digits_few
-1,000 test images, after the last epoch; median latency on cpu, 1 thread
+1,000 test images, after the last epoch
+median latency on cpu, 1 thread
 
                                     teacher     student
 top-1 test              %              92.4        90.6

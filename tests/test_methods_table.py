@@ -1,0 +1,73 @@
+"""docs/methods_digits.md tells of every method, and the script reads runs as they are."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "methods_digits.md"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    loader = SourceFileLoader("methods_table", str(ROOT / "scripts" / "methods_table"))
+    spec = importlib.util.spec_from_loader("methods_table", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["methods_table"] = module
+    loader.exec_module(module)
+    return module
+
+
+def report(folder: Path, method: str, seed: int, student: float, control: float) -> None:
+    models = {
+        role: {"last": {"test": {"top1": top1}}}
+        for role, top1 in (("student", student), ("control", control))
+    }
+    (folder / "runs" / f"{method}-{seed}").mkdir(parents=True)
+    (folder / "runs" / f"{method}-{seed}" / "report.json").write_text(
+        json.dumps(
+            {
+                "dataset": {"name": "digits"},
+                "config": {"method": method, "seed": seed},
+                "headline": "val_best",
+                "models": models,
+            }
+        )
+    )
+
+
+def test_rows_are_means_over_seeds_best_first(script: ModuleType, tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        report(tmp_path, "at", seed, 90.0 + seed, 89.0)
+        report(tmp_path, "kd", seed, 95.0 - seed, 89.0)
+    report(tmp_path, "sp", 0, 99.0, 89.0)  # one seed is not three
+    found = script.rows(tmp_path, "digits", (0, 1, 2))
+    assert [row.method for row in found] == ["kd", "at"]
+    assert found[1].gain == (1.0, 2.0, 3.0)
+    text = script.section("digits", found, {"fsp": "loss.flow.stages=0: equal channels are needed"})
+    assert "| kd | Knowledge distillation: hard labels and soft targets | 94.0 ± 1.0 | +5.0 ± 1.0 |" in text
+    assert "Control: 89.0 ± 0.0 %." in text
+    assert "`fsp` is not there: loss.flow.stages=0: equal channels are needed." in text
+
+
+def test_a_method_that_refuses_the_pair_is_left_out(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "descriptions", lambda: {"kd": "", "fsp": ""})
+    taken, refused = script.takers("digits")
+    assert taken == ["kd"]
+    assert list(refused) == ["fsp"] and "equal channels are needed" in refused["fsp"]
+
+
+def test_every_method_is_on_the_page(script: ModuleType) -> None:
+    text = PAGE.read_text()
+    for method in script.descriptions():
+        assert f"| {method} | " in text or f"`{method}` is not there" in text, method

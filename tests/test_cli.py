@@ -62,8 +62,7 @@ MISTAKES = {
     "Its terms: hard, hint",
     "method=fitnet alpha=0.5": "alpha=0.5: no term of method fitnet uses alpha. Its terms: hard, hint",
     "dataset=cifr10": "dataset=cifr10: no such data set. Nearest: cifar10, cifar100, ",
-    "recipe=quik": "recipe=quik: no such recipe. Nearest: quick, auto, cosine. "
-    "All: kdrun list recipes",
+    "recipe=quik": "recipe=quik: no such recipe. Nearest: quick, auto, cosine. All: kdrun list recipes",
     "+foo=1": "foo=1: no such key. Nearest: control, loss, fresh",
     "+teacher.foo=1": "teacher.foo=1: no such key. Nearest: checkpoint, args, stem",
     "teacher.nme=x": "teacher.nme=x: no such key. Nearest: teacher.name, teacher.stem, teacher.seed",

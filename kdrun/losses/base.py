@@ -27,12 +27,14 @@ class Loss(nn.Module, ABC):
     uses_unlabelled: whether rows labelled -1 contribute. A loss that reads labels must leave such rows out.
     handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, the run is refused before it
     starts. reaches_student: whether it sends a gradient into the student, as all do but those that train an
-    adapter only; a run stops where a term that claims so never does.
+    adapter only; a run stops where a term that claims so never does. reuses_classifier: whether the student
+    is to be read by the teacher's classifier, through a projector to its channels.
     """
 
     uses_unlabelled: bool = True
     handles_mixed: bool = True
     reaches_student: bool = True
+    reuses_classifier: bool = False
 
     @property
     @abstractmethod

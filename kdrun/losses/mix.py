@@ -86,6 +86,11 @@ class Mix(nn.Module):
         return any(term.loss.uses_unlabelled for term in self.terms)
 
     @property
+    def reuses_classifier(self) -> bool:
+        """Whether some term wants the student to be read by the teacher's classifier."""
+        return any(term.loss.reuses_classifier for term in self.terms)
+
+    @property
     def handles_mixed(self) -> bool:
         """Whether every term understands mixup and cutmix."""
         return all(term.loss.handles_mixed for term in self.terms)

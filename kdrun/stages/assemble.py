@@ -21,6 +21,7 @@ from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import macs
 from kdrun.losses.mix import Mix, make_mix
 from kdrun.models.build import Built, build
+from kdrun.models.reused import reusing
 from kdrun.models.taps import layer_names, probe
 from kdrun.stages.machine import Machine, machine, threads_for
 from kdrun.training.plan import RowSet
@@ -60,7 +61,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Assembly:
-    """A checked run. headline: which weights are used and shown, `last` or `val_best`."""
+    """A checked run. headline: which weights are used and shown, `last` or `val_best`. reuses_classifier:
+    whether the student is read by the teacher's.
+    """
 
     run: Run
     place: Machine
@@ -74,6 +77,7 @@ class Assembly:
     equation: str
     teacher_needs: frozenset[str]
     student_needs: frozenset[str]
+    reuses_classifier: bool = False
 
     @property
     def uses_teacher(self) -> bool:
@@ -114,6 +118,9 @@ def assemble(run: Run) -> Assembly:
         "student": _smoothed(run.loss, run.recipe.student),
         "control": _smoothed(_own_loss(run), run.recipe.student),
     }
+    reuses = make_mix(mixes["student"]).reuses_classifier
+    if reuses:
+        built["student"] = _on_teachers_classifier(built["student"], built["teacher"], run, data)
     mix = build_mix(mixes["student"], built, data, derived(run.seed, "adapters"))
     uses_teacher = bool(mix.needs.teacher)
     facts = _Facts(run, place, data, shown, built, mixes, mix, uses_teacher)
@@ -132,6 +139,7 @@ def assemble(run: Run) -> Assembly:
         equation=mix.equation(),
         teacher_needs=mix.needs.teacher,
         student_needs=mix.needs.student,
+        reuses_classifier=reuses,
     )
 
 
@@ -293,10 +301,19 @@ def _build(role: str, node: Model, run: Run, data: ImageSet, seed: int) -> Built
 
 def rebuild(assembly: Assembly, role: str) -> Built:
     """The model of a role with its initial weights, anew."""
-    model = "teacher" if role == "teacher" else "student"
-    return _build(
-        model, getattr(assembly.run, model), assembly.run, assembly.data, weights_seed(assembly.run, role)
-    )
+    run, data, model = assembly.run, assembly.data, "teacher" if role == "teacher" else "student"
+    built = _build(model, getattr(run, model), run, data, weights_seed(run, role))
+    if role == "student" and assembly.reuses_classifier:
+        return _on_teachers_classifier(built, assembly.built["teacher"], run, data)
+    return built
+
+
+def _on_teachers_classifier(student: Built, teacher: Built, run: Run, data: ImageSet) -> Built:
+    """The student with a projector and the teacher's classifier, which is given its weights when they are
+    trained.
+    """
+    seed = derived(weights_seed(run, "student"), "projector")
+    return reusing(student, teacher.model, image_shape(data), len(data.classes), seed)
 
 
 def _own_loss(run: Run) -> Loss:

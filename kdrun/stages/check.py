@@ -22,6 +22,7 @@ from kdrun.models.taps import probe
 from kdrun.report.figures import count, file_size, percent, plural, short, three_digits
 from kdrun.stages.asking import Plan, plan, widths
 from kdrun.stages.assemble import Assembly, Training, assemble
+from kdrun.stages.evaluate import is_current
 from kdrun.stages.first_step import AtStart, FirstStep, first_step
 from kdrun.stages.images import plain_batches
 from kdrun.stages.pipeline import check_startable, loaded_teacher
@@ -217,6 +218,9 @@ def _table(found: Found) -> int:
 
 def _time(found: Found) -> Iterator[str]:
     if not found.measured:
+        return
+    if "evaluate" in found.assembly.run.stages and is_current(found.assembly):
+        yield f"{'time':{LABEL}}none: the run was finished earlier, and its report is there"
         return
     seconds = sum(_seconds(found, training) for training in wanted(found.assembly))
     seconds += _evaluation(found.assembly)

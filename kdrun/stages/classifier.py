@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
 from kdrun.models.build import build
+from kdrun.models.reused import reused
 from kdrun.report.read import read
 from kdrun.stages.weights import load_into, read_weights
 
@@ -117,6 +118,9 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     else:
         node, weights = about["model"] | {"stem": about["stem"], "pretrained": about.get("pretrained")}, file
     model = _built(node, len(classes), preprocess.shape, known)
+    if about.get("reused") and not teacher:
+        channels, height, width = about["reused"]
+        model = reused(model, preprocess.shape, (channels, height, width), len(classes), 0)
     load_into(model, read_weights(weights), "run", str(weights))
     return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
 

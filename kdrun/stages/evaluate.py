@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kdrun import __version__
 from kdrun.artefacts import fingerprint, locked, sweep_parts, write_json, write_text
 from kdrun.evaluation import accuracy, compare, cost, latency
+from kdrun.models.reused import Reused
 from kdrun.report import gradients, markdown, plots, table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, build
@@ -235,6 +236,7 @@ def _save_student(assembly: Assembly, student: Trained) -> None:
         "kdrun": __version__,
         "model": {"name": run.student.name, "family": run.student.family, "args": dict(run.student.args)},
         "stem": run.student.stem,
+        "reused": list(model.teacher) if isinstance(model, Reused) else None,
         "pretrained": run.student.pretrained,
         "classes": list(data.classes),
         "image_shape": list(assembly.image_shape),

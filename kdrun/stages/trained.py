@@ -19,7 +19,8 @@ from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, scores
 from kdrun.losses.mix import Mix
 from kdrun.models.fold import folded
-from kdrun.models.taps import Tapped
+from kdrun.models.reused import Reused
+from kdrun.models.taps import Tapped, classifier
 from kdrun.stages.asking import asked
 from kdrun.stages.assemble import Assembly, Training, build_mix, rebuild, threads_of
 from kdrun.stages.images import plain_batches
@@ -145,6 +146,8 @@ def _fit(
     )
     images = Resident(data.train.images, assembly.views, data.mean, data.std, data.white, place.device)
     live = _live(assembly, mix, teacher)
+    if state is None and live is not None:
+        _lend_classifier(live, model)
     told = asked(assembly, mix, live, images, screen) if live else NoTeacher()
     step = Step((learner,), told, images, data.train.labels.to(place.device), place.autocast())
     checkpoint = Checkpoint(
@@ -196,6 +199,13 @@ def placed(model: nn.Module, assembly: Assembly) -> nn.Module:
 def mix_of(training: Training, assembly: Assembly) -> Mix:
     """What a training minimises, with adapters seeded as for the training itself."""
     return build_mix(training.loss, assembly.built, assembly.data, derived(training.seed, "adapters"))
+
+
+def _lend_classifier(live: Live, student: nn.Module) -> None:
+    """Gives the teacher's trained classifier to a student that is to be read by it."""
+    head = classifier(live.network)
+    if isinstance(student, Reused) and head is not None:
+        student.take(head)
 
 
 def _live(assembly: Assembly, mix: Mix, teacher: Trained | None) -> Live | None:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -58,6 +59,7 @@ def fit(course: Course, step: Step, checkpoint: Checkpoint, position: Position, 
     learner, device, steps = step.learners[0], step.lr.device, course.row_set.steps
     started = time.monotonic() - position.seconds
     first, wires = position.step, Tripwires(step)
+    rate = partial(learning_rate, course.rates, steps=course.epochs * steps, steps_per_epoch=steps)
     for epoch in range(position.epoch, course.epochs):
         plan = epoch_plan(course.seed, epoch, course.row_set, course.views, device)
         step.teacher.prepare(plan)
@@ -67,7 +69,7 @@ def fit(course: Course, step: Step, checkpoint: Checkpoint, position: Position, 
         wires.arm()
         for number, rows in enumerate(plan.batches(first), first):
             done = epoch * steps + number
-            step.lr.fill_(rate := learning_rate(course.rates, done, course.epochs * steps, steps))
+            step.lr.fill_(rate(done))
             step(rows)
             wires.passed()
             watcher.steps(done + 1)
@@ -84,7 +86,7 @@ def fit(course: Course, step: Step, checkpoint: Checkpoint, position: Position, 
                 "stage": course.stage,
                 "epoch": epoch + 1,
                 "epochs": course.epochs,
-                "lr": rate,
+                "lr": rate((epoch + 1) * steps - 1),
                 "loss": loss,
                 "terms": terms,
                 "validation": validation,

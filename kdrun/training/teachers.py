@@ -68,6 +68,12 @@ class Live(Teacher):
     def models(self) -> tuple[nn.Module, ...]:
         return (self.model,)
 
+    @property
+    def network(self) -> nn.Module:
+        """The model itself, without the taps around it."""
+        inner = getattr(self.model, "model", None)
+        return inner if isinstance(inner, nn.Module) else self.model
+
     @torch.no_grad()  # not inference_mode: losses may save these tensors for the student's backward pass
     def __call__(self, batch: Batch) -> Outputs:
         count, images = len(batch.images), batch.images

@@ -48,7 +48,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def before(command: str) -> None:
     """Puts there what the reader is supposed to have."""
-    for role, pattern in (("teacher", "models/teacher-*-digits_few-*/last"), ("student", "runs/*-kd-*/student")):
+    for role, pattern in (
+        ("teacher", "models/teacher-*-digits_few-*/last"),
+        ("student", "runs/*-kd-*/student"),
+    ):
         for file in glob.glob(f"outputs/{pattern}.safetensors")[:1]:
             shutil.copy(file, f"{role}.safetensors")
     if "predict" in command:  # one run, as the page says

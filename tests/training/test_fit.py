@@ -148,21 +148,24 @@ def test_a_broken_off_training_ends_with_the_same_bits(tmp_path: Path, loss: Any
     assert [r["terms"] for r in rows[0]] == [r["terms"] for r in rows[1]]
 
 
-def test_a_state_within_an_epoch_continues_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop_at", "position"), [(9, (2, 2)), (7, (1, 3))])
+def test_a_state_within_an_epoch_continues_with_the_same_bits(
+    tmp_path: Path, stop_at: int, position: tuple[int, int]
+) -> None:
     whole = World(tmp_path / "whole", KD).run()
     first = World(tmp_path / "parts", KD)
     first.checkpoint.pace = Pace(1e9, 0.0)  # after every step, not after epochs
 
     class Stops(Journal):
         def steps(self, done: int) -> None:
-            if done == 9:
+            if done == stop_at:
                 raise Killed
 
     first.journal = Stops(tmp_path / "parts", "student", Quiet(), 20)
     with pytest.raises(Killed):
         first.run()
     state = read_state(tmp_path / "parts" / "state.pt")
-    assert state is not None and tuple(state["position"])[:2] == (2, 2)
+    assert state is not None and tuple(state["position"])[:2] == position
     assert same(World(tmp_path / "parts", KD).run(), whole)
 
 

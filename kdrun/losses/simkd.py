@@ -1,0 +1,47 @@
+"""The teacher's classifier for the student: what it reads, the student's projected map, is to be the same.
+
+Chen, Mei, Zhang, Wang, Feng, Chen, "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022,
+https://arxiv.org/abs/2203.14001
+
+The projector and the teacher's classifier are a part of the student, also when it is used: see
+`kdrun.models.reused`. The control keeps its own classifier.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.errors import KdrunError
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.layers import Pair, map_pair
+from kdrun.losses.regressors import resized
+from kdrun.types import Batch, Outputs, Shapes
+
+
+def simkd(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of two maps (N, C, H, W), the teacher's averaged to the size, a scalar."""
+    return F.mse_loss(student, resized(teacher.detach(), (student.shape[2], student.shape[3])))
+
+
+class SimKD(Loss):
+    """`simkd` of the last maps, the student's after its projector."""
+
+    reuses_classifier = True
+    pair: Pair
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(frozenset({"logits", "stage:-1"}), frozenset({"stage:-1"}))
+
+    def build(self, student: Shapes, teacher: Shapes) -> None:
+        self.pair = map_pair(student, teacher, "stage:-1", "stage:-1")
+        if self.pair.student[0] != self.pair.teacher[0]:
+            problem = f"the student's projector must give {self.pair.teacher[0]} channels, as the teacher has"
+            raise KdrunError("name", "simkd", problem)
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return simkd(*self.pair.read(student, teacher))
+
+    def formula(self) -> str:
+        return "SimKD"

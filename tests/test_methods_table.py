@@ -52,10 +52,12 @@ def test_rows_are_means_over_seeds_best_first(script: ModuleType, tmp_path: Path
     found = script.rows(tmp_path, "digits", (0, 1, 2))
     assert [row.method for row in found] == ["kd", "at"]
     assert found[1].gain == (1.0, 2.0, 3.0)
-    text = script.section("digits", found, {"fsp": "loss.flow.stages=0: equal channels are needed"})
+    refused = {"fsp": "loss.flow.stages=0: equal channels are needed"}
+    text = script.section("digits", found, ["at", "kd", "sp"], refused)
     assert "| kd | Knowledge distillation: hard labels and soft targets | 94.0 ± 1.0 | +5.0 ± 1.0 |" in text
     assert "Control: 89.0 ± 0.0 %." in text
-    assert "`fsp` is not there: loss.flow.stages=0: equal channels are needed." in text
+    assert "- `fsp` refuses this pair: `loss.flow.stages=0: equal channels are needed`\n" in text
+    assert "- `sp` was not run." in text
 
 
 def test_a_method_that_refuses_the_pair_is_left_out(
@@ -70,4 +72,4 @@ def test_a_method_that_refuses_the_pair_is_left_out(
 def test_every_method_is_on_the_page(script: ModuleType) -> None:
     text = PAGE.read_text()
     for method in script.descriptions():
-        assert f"| {method} | " in text or f"`{method}` is not there" in text, method
+        assert f"| {method} | " in text or f"- `{method}` " in text, method

@@ -45,4 +45,4 @@ def test_a_teacher_that_cannot_lend_it_is_refused(capsys: pytest.CaptureFixture[
     message = (
         "loss: the teacher's classifier must be one linear layer on the mean of its last map. srrl may do"
     )
-    assert capsys.readouterr().err.strip() == message
+    assert capsys.readouterr().err.startswith(message)

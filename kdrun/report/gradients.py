@@ -45,7 +45,8 @@ def sentence(gradients: Gradients) -> str:
     )
     dominant = gradients.get("dominant", {})
     if len(gradients["terms"]) < 2:
-        return f"There is one term, so none dominates; medians over the epochs: {', '.join(_figures(gradients))}."
+        figures = ", ".join(_figures(gradients))
+        return f"There is one term, so none dominates; medians over the epochs: {figures}."
     if not dominant:
         return about.format("no term", "")
     name, count = max(dominant.items(), key=lambda item: item[1])

@@ -99,7 +99,7 @@ def _latency(report: Report, full: bool) -> Iterator[Row]:
 
 
 def _timed_on(report: Report) -> str:
-    """`median latency on cpu, 1 thread`, where all latencies are of one device; else each row names its own."""
+    """`median latency on cpu, 1 thread`, where all are of one device; else each row names its own."""
     found = _places(report)
     return f"median latency on {_how(found[0])}" if _devices(found) == 1 else ""
 

@@ -37,8 +37,9 @@ LABEL = 10
 TRAINING_IMAGES = 1000
 """So many labelled training images at least tell how a loaded teacher does on what it may have seen."""
 
-LOUD = 20.0
-"""By which factor a term must pull the student harder than all others together to be called out."""
+LOUD = 100.0
+"""By which factor a term must pull the student harder than all others together to be called out: several
+published methods begin with 30."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,8 @@ def _mind(found: Found) -> Iterator[str]:
         text = "the teacher is not trained yet: what its terms say here is of its first weights"
         yield f"{'mind':{LABEL}}{text}"
     step = found.measured.get(found.shown)
-    for line in _about_terms(step.terms, found.shown) if step else ():
+    told = found.teacher is not None or not found.assembly.uses_teacher
+    for line in _about_terms(step.terms, found.shown, told) if step else ():
         yield f"{'mind':{LABEL}}{line}"
 
 
@@ -317,17 +319,18 @@ def _seen(found: Found) -> str:
     return f"the teacher is loaded and has {pair}; {doubt}"
 
 
-def _about_terms(terms: tuple[AtStart, ...], role: str) -> Iterator[str]:
+def _about_terms(terms: tuple[AtStart, ...], role: str, told: bool) -> Iterator[str]:
+    """told: whether the teacher is trained; before that, how hard its terms pull says nothing."""
     for term in terms:
         others = sum(_pull(other) for other in terms if other is not term)
         if not math.isfinite(term.value) or not math.isfinite(term.gradient):
             yield f"loss.{term.name} is not finite at step 0"
         elif term.gradient == 0:
             yield f"loss.{term.name} sends no gradient to the {role} at step 0"
-        elif len(terms) > 1 and others > 0 and _pull(term) > LOUD * others:
+        elif told and others > 0 and _pull(term) > LOUD * others:
             yield (
                 f"loss.{term.name} pulls the {role} {count(_pull(term) / others)} times as hard as all other "
-                f"terms together: a smaller loss.{term.name}.weight may be meant"
+                f"terms together: are the weights as they are meant?"
             )
 
 

@@ -75,11 +75,15 @@ def test_layers_tables_and_schedules_are_shown(here: Here) -> None:
     code, out, _ = here("check", "dataset.views.name=none", schedule)
     assert code == 0 and re.search(r"^soft +0 -> 2 in 5 epochs ", out, re.M)
     assert "the teacher's answers 24.6 kB on disk" in " ".join(out.split())  # 600 x (10 float32 and a mark)
-    code, out, _ = here("check", "+loss@loss.hint=fitnet", "loss.hint.weight=1000", "recipe.student.clip=1")
+    hint = ("+loss@loss.hint=fitnet", "recipe.student.clip=1", *SHORT)
+    assert "times as hard" not in here("check", *hint, "loss.hint.weight=1e6")[1]  # of an untrained teacher
+    here.run()
+    before = here.files()
+    code, out, _ = here("check", *hint, "loss.hint.weight=1e6")
     assert code == 0 and "tapped    student logits stage:-2; teacher logits stage:-2" in out
     text = " ".join(out.split())
     assert re.search(r"mind loss\.hint pulls the student [\d,]+ times as hard as all other terms", text)
-    assert not list(here.root.rglob("*"))
+    assert here.files() == before
 
 
 def test_what_is_trained_is_not_measured_again_and_left_as_it_is(here: Here) -> None:

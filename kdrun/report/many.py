@@ -208,7 +208,8 @@ def _shared(records: Sequence[Record], name: str) -> bool:
 def _table(records: Sequence[Record], columns: Sequence[Column]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, _ in columns:
-        table.add_column(name, justify="left" if name in WORDS else "right", overflow="fold")
+        heading = name.replace(".", ".\n")  # the names of keys are long; a line for each part
+        table.add_column(heading, justify="left" if name in WORDS else "right", overflow="fold")
     for run in records:
         table.add_row(*(cell(run) for _, cell in columns))
     return table

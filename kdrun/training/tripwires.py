@@ -58,56 +58,59 @@ class Reach:
 
     It listens to an epoch's first step, and to the others where a term did not reach the student there.
     seen, reached: (n_terms,) bool on the device: whether there were rows that the term has a use for, and a
-    gradient other than zero.
+    gradient other than zero. arrived, labels: of the step at hand, terms' positions with gradients, and (N,).
     """
+
+    labels: Tensor
 
     def __init__(self, mix: Mix) -> None:
         self.mix, self.first = mix, True
         self.seen = torch.zeros(len(mix.terms), dtype=torch.bool, device=mix.weights.device)
         self.reached = torch.zeros_like(self.seen)
-        claims = [term.loss.reaches_student for term in mix.terms]
-        self.claims = torch.tensor(claims, device=mix.weights.device)
+        self.arrived: list[tuple[int, Tensor]] = []
 
     def arm(self) -> None:
         self.first = True
-        self.seen.zero_()
-        self.reached.zero_()
         self.mix.watch = self.watch
 
     def passed(self) -> None:
-        if self.first and not self._silent(seen=torch.ones_like(self.seen)):
+        if self.mix.watch is None:
+            return
+        if self.first and not self._silent_now():
             self.mix.watch = None
+        elif self.first:
+            self.seen.zero_()
+            self.reached.zero_()
+        if self.mix.watch is not None:
+            self._note()
         self.first = False
+        self.arrived.clear()
 
     def check(self, epoch: int) -> None:
         if self.mix.watch is None:
             return
         self.mix.watch = None
-        for position in self._silent(self.seen):
-            problem = (
-                f"its gradient on the student is exactly zero in all of epoch {epoch + 1}, so it teaches "
-                "nothing. Is what it reads dead, or not trained?"
-            )
-            raise KdrunError(f"loss.{self.mix.names[position]}", None, problem)
-
-    def _silent(self, seen: Tensor) -> list[int]:
-        """Terms with a weight that saw rows and did not reach the student. Waits for the device."""
-        silent = (self.mix.weights > 0) & self.claims & seen & ~self.reached
-        positions: list[int] = silent.nonzero().flatten().tolist()
-        return positions
+        silent = (self.mix.weights > 0) & self.seen & ~self.reached
+        for position in silent.nonzero().flatten().tolist():
+            if self.mix.terms[position].loss.reaches_student:
+                problem = (
+                    f"its gradient on the student is exactly zero in all of epoch {epoch + 1}, so it teaches "
+                    "nothing. Is what it reads dead, or not trained?"
+                )
+                raise KdrunError(f"loss.{self.mix.names[position]}", None, problem)
 
     @contextmanager
     def watch(self, position: int, student: Outputs, teacher: Outputs, batch: Batch) -> Iterator[None]:
         """Around the computation of one term on its own nodes of the student's Outputs."""
         term = self.mix.terms[position]
-        useful = True if term.loss.uses_unlabelled else (batch.labels != UNLABELLED).any()
-        self.seen[position] |= useful
         given = [("student", *pair) for pair in _named(student)]
+        arrive = partial(self._arrive, position)
         for _, _, tensor in given:
             if tensor.requires_grad:
-                tensor.register_hook(partial(self._note, position))  # type: ignore[no-untyped-call]
+                tensor.register_hook(arrive)  # type: ignore[no-untyped-call]
         given += [("teacher", *pair) for pair in _named(teacher)]
         versions = [tensor._version for _, _, tensor in given]
+        self.labels = batch.labels
         yield
         for (whose, layer, tensor), version in zip(given, versions, strict=True):
             if tensor._version != version:
@@ -116,15 +119,33 @@ class Reach:
                 )
                 raise KdrunError(f"loss.{term.name}", None, problem)
 
-    def _note(self, position: int, gradient: Tensor) -> None:
-        self.reached[position] |= gradient.any()
+    def _arrive(self, position: int, gradient: Tensor) -> None:
+        self.arrived.append((position, gradient))
+
+    def _silent_now(self) -> bool:
+        """Whether a term with a weight did not reach the student in this step. Waits for the device."""
+        weights, there = self.mix.weights.tolist(), set[int]()
+        for position, gradient in self.arrived:
+            if position not in there and bool(gradient.any()):
+                there.add(position)
+        terms = enumerate(zip(self.mix.terms, weights, strict=True))
+        wanted = {at for at, (term, weight) in terms if weight > 0 and term.loss.reaches_student}
+        return not wanted <= there
+
+    def _note(self) -> None:
+        """Keeps, on the device, what this step says."""
+        labelled = (self.labels != UNLABELLED).any()
+        for position, term in enumerate(self.mix.terms):
+            self.seen[position] |= True if term.loss.uses_unlabelled else labelled
+        for position, gradient in self.arrived:
+            self.reached[position] |= gradient.any()
 
 
 class Frozen:
     """A model that must not change: versions of its tensors tell after an epoch, checksums at the end."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.model = model
+        self.model, self.tensors = model, [tensor for _, tensor in _tensors(model)]
         self.versions, self.sums = self._versions(), frozen_state(model)
 
     def check(self, closely: bool) -> None:
@@ -146,7 +167,7 @@ class Frozen:
             raise KdrunError("teacher", None, problem)
 
     def _versions(self) -> list[int]:
-        return [tensor._version for _, tensor in _tensors(self.model)]
+        return [tensor._version for tensor in self.tensors]
 
 
 def frozen_state(model: nn.Module) -> Tensor:

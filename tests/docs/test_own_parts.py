@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,19 +19,15 @@ SHORT = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the page's project, found by Python as long as the tests run."""
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page's project."""
     root = tmp_path_factory.mktemp("project")
     for block in blocks(PAGE):
         if block.file:
             file = root / block.file
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("\n".join(block.lines) + "\n")
-    before = list(sys.path)
-    yield root
-    sys.path[:] = before
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
-        del sys.modules[name]
+    return root
 
 
 RUNS = [(block, command) for block in blocks(PAGE) for command, _ in commands(block)]

@@ -1,0 +1,25 @@
+"""What every test may rely on: the packages of a user that one test writes are not found by the next."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_packages_left_behind() -> Iterator[None]:
+    """Takes folders and packages called `mine` off Python's lists again, where kdrun has put them."""
+    before = list(sys.path)
+    _forget()
+    yield
+    sys.path[:] = before
+    _forget()
+
+
+def _forget() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()

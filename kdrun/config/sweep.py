@@ -30,6 +30,9 @@ from kdrun.errors import KdrunError
 APART = ("fresh", "device", "threads", "outputs_dir", "data_dir")
 """Keys that change no result, and so not the name of a sweep's folder."""
 
+CLOCKS_APART = 0.05
+"""Seconds by which the time of a file may lie before that of its writer: file systems count in ticks."""
+
 Command = Callable[[Loaded, bool], Path]
 """Runs one job and returns its run's folder; the second argument: be quiet, as several run at once."""
 
@@ -215,7 +218,7 @@ def perform(command: Command, run: Loaded, quiet: bool, error_file: Path) -> dic
         folder = command(run, quiet)
         report = folder / "report.json"
         ended["run"] = str(folder)
-        ended["earlier"] = report.exists() and report.stat().st_mtime < began
+        ended["earlier"] = report.exists() and report.stat().st_mtime < began - CLOCKS_APART
     except Exception as error:
         known = isinstance(error, (KdrunError, OSError))
         line = str(error) if known else f"{type(error).__name__}: {error} (a bug of kdrun: see {error_file})"

@@ -258,3 +258,18 @@ def test_the_default_run_imports_neither_torchvision_nor_scikit_learn_nor_the_co
         [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_student_checkpoint_is_where_training_and_control_begin(go: Go) -> None:
+    go("control=false")
+    start = folder("runs/*/student.safetensors").rename("start.safetensors")
+    still = ("recipe.student.optimiser=sgd", "recipe.student.lr=1e-12", "recipe.student.weight_decay=0")
+    assert go(f"student.checkpoint={start}", *still, "outputs_dir=other")[0] == 0
+    begun = read_weights(start)
+    for path in (
+        *Path("other").glob("runs/*/last.safetensors"),
+        *Path("other").glob("models/control-*/last.*"),
+    ):
+        now = read_weights(path)
+        assert all(torch.allclose(now[name], tensor, atol=1e-6) for name, tensor in begun.items()), path
+    assert len(list(Path("other").glob("*/*/last.safetensors"))) == 3

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.config.schema import STAGES, Model, Recipe, Run
+from kdrun.config.schema import STAGES, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.schedule import Schedule
 
@@ -45,6 +45,7 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     for part in ("train", "validation", "test"):
         _class(run.dataset.get(f"{part}_class"), f"dataset.{part}_class", run.packages)
     _pace(run)
+    _runtime(run.runtime)
 
 
 def _packages(run: Run) -> None:
@@ -201,8 +202,6 @@ def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:
 
 def _pace(run: Run) -> None:
     _at_least("checkpoint.seconds", run.checkpoint.seconds, 0)
-    _one_of("runtime.table", run.runtime.table, ("auto", "off"))
-    _at_least("runtime.table_gb", run.runtime.table_gb, 0)
     if not run.checkpoint.minutes > 0:
         raise KdrunError("checkpoint.minutes", run.checkpoint.minutes, "must be above 0")
     _at_least("evaluation.samples", run.evaluation.samples, 1)
@@ -210,6 +209,21 @@ def _pace(run: Run) -> None:
         raise KdrunError("evaluation.seconds", run.evaluation.seconds, "must be above 0")
     if any(batch < 1 for batch in run.evaluation.batches):
         raise KdrunError("evaluation.batches", _listed(run.evaluation.batches), "must be batch sizes from 1")
+
+
+def _runtime(runtime: Runtime) -> None:
+    for key, choices in (
+        ("table", ("auto", "off")),
+        ("table_dtype", ("fp32", "fp16")),
+        ("graph", ("auto", "off")),
+    ):
+        _one_of(f"runtime.{key}", getattr(runtime, key), choices)
+    for key in ("table_gb", "ahead_gb", "cache_gb"):
+        _at_least(f"runtime.{key}", getattr(runtime, key), 0)
+    for key, least in (("jobs", 1), ("workers", 0)):
+        value = getattr(runtime, key)
+        if value != "auto" and not _whole(value, least):
+            raise KdrunError(f"runtime.{key}", value, f"must be auto or a whole number from {least}")
 
 
 def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:

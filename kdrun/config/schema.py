@@ -70,14 +70,26 @@ class Recipes:
 
 @dataclass
 class Runtime:
-    """What changes the speed and nothing else.
+    """What changes the speed, and at most the last bits.
 
     table: auto keeps a teacher's answers on disk where its views are finite and they would fit in `table_gb`
-    gigabytes; off always asks it live.
+    gigabytes, in `table_dtype` (fp32 or fp16); off always asks it live. ahead_gb: on a GPU, what a teacher's
+    answers to coming batches may take. graph: whether the step on a GPU is one CUDA graph. compile: whether
+    the models are compiled before. jobs: how many trainings of a sweep run at once. together: whether those
+    that see the same images share them. workers: processes that decode images. cache_gb: what decoded images
+    of a set that is read as it is trained on may take in memory.
     """
 
     table: str = "auto"
     table_gb: float = 8.0
+    table_dtype: str = "fp32"
+    ahead_gb: float = 8.0
+    graph: str = "auto"
+    compile: bool = False
+    jobs: Any = "auto"
+    together: bool = True
+    workers: Any = "auto"
+    cache_gb: float = 4.0
 
 
 @dataclass

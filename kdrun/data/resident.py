@@ -31,6 +31,12 @@ class Resident:
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
 
+    def prepare(self, rows: Rows, batch: int, first: int) -> None:
+        """Nothing: all images are there."""
+
+    def close(self) -> None:
+        """Nothing is held that outlives this."""
+
     def __len__(self) -> int:
         return len(self.store)
 

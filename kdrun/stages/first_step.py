@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kdrun.data.resident import Resident
 from kdrun.evaluation.cost import state_bytes
 from kdrun.losses.mix import Mix, Term
 from kdrun.models.taps import Tapped
 from kdrun.schedule import Schedule
 from kdrun.stages.assemble import Assembly, Training, threads_of
+from kdrun.stages.images import training_images
 from kdrun.stages.trained import initial, mix_of, threaded
 from kdrun.training.learning_rate import learning_rate
 from kdrun.training.optimisers import optimiser
@@ -78,7 +78,7 @@ def _measured(training: Training, assembly: Assembly, teacher: nn.Module | None)
     learner = Learner(model, Tapped(model, mix.needs.student), mix, chosen, training.recipe.clip)
     live = Live(Tapped(teacher, mix.needs.teacher), place.autocast()) if teacher is not None else None
     told: Teacher = live or NoTeacher()
-    images = Resident(data.train.images, assembly.views, data.mean, data.std, data.white, place.device)
+    images = training_images(assembly)
     step = Step((learner,), told, images, data.train.labels.to(place.device), place.autocast())
     row_set = assembly.row_set(training)
     rows = next(epoch_plan(training.seed, 0, row_set, assembly.views, place.device).batches())
@@ -89,7 +89,7 @@ def _measured(training: Training, assembly: Assembly, teacher: nn.Module | None)
     model.train()
     mix.train()
     terms, activations = _terms(learner, said, batch, place.autocast())
-    seconds = _seconds(lambda: step(rows), place.device)
+    seconds = _seconds(lambda: step([rows]), place.device)
     return FirstStep(
         terms,
         seconds,

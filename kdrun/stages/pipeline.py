@@ -15,9 +15,10 @@ from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.stages.assemble import Assembly, Training, assemble, is_loaded
 from kdrun.stages.evaluate import evaluate, is_current, show
+from kdrun.stages.obtain import obtain
 from kdrun.stages.recording import recording, unrecorded
 from kdrun.stages.says import header, intent
-from kdrun.stages.trained import Trained, finished, obtain
+from kdrun.stages.trained import Trained, finished
 from kdrun.training.checkpoint import read_state
 from kdrun.training.progress import Screen, screen
 

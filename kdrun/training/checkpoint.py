@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from kdrun.artefacts import write_whole
 from kdrun.errors import KdrunError
+from kdrun.training.seeds import generators, set_generators
 from kdrun.training.step import Learner
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Position(NamedTuple):
@@ -69,41 +71,39 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 
 class Checkpoint:
-    """Saves and restores one learner.
+    """Saves and restores one training: its learner, and peers that learn along with it.
 
     facts: plain values that are stored beside the state and handed back by `read_state` (threads, versions).
     """
 
-    def __init__(self, path: Path, learner: Learner, pace: Pace, facts: dict[str, Any]) -> None:
-        self.path, self.learner, self.pace, self.facts = path, learner, pace, facts
+    def __init__(self, path: Path, learners: Sequence[Learner], pace: Pace, facts: dict[str, Any]) -> None:
+        self.path, self.learners, self.pace, self.facts = path, learners, pace, facts
         self.best: Best | None = None
         self.written = time.monotonic()
 
     def restore(self, state: dict[str, Any] | None) -> Position:
-        """Puts a state back into the learner and the global generators; the beginning where there is none."""
+        """Puts a state back into the learners and the generators; the beginning where there is none."""
         if state is None:
             return Position()
-        learner = self.learner
-        learner.model.load_state_dict(state["model"])
-        learner.mix.load_state_dict(state["mix"])
-        learner.optimiser.load(state["optimiser"])
-        learner.sums.copy_(state["sums"])
+        for learner, there in zip(self.learners, state["learners"], strict=True):
+            learner.load(there)
         self.best = Best(*state["best"]) if state["best"] else None
-        _set_generators(state["generators"])
+        draws = self.learners[0].draws
+        if draws is None:
+            set_generators(state["generators"])
+        else:
+            draws.state = state["generators"]
         return Position(*state["position"])
 
     def save(self, position: Position) -> None:
         """Writes the whole state; the file holds the old one or the new one, never a part."""
-        learner = self.learner
+        draws = self.learners[0].draws
         state = {
             "format": FORMAT,
             "position": tuple(position),
-            "model": learner.model.state_dict(),
-            "mix": learner.mix.state_dict(),
-            "optimiser": learner.optimiser.state(),
-            "sums": learner.sums,
+            "learners": [learner.state() for learner in self.learners],
             "best": tuple(self.best) if self.best else None,
-            "generators": _generators(),
+            "generators": generators() if draws is None else draws.state,
             "facts": self.facts,
         }
         write_whole(self.path, lambda temporary: torch.save(state, temporary))
@@ -114,21 +114,10 @@ class Checkpoint:
         kept).
         """
         due = time.monotonic() - self.written >= 60 * self.pace.minutes
-        if due and bool(torch.isfinite(self.learner.sums).all()):
+        if due and all(bool(torch.isfinite(learner.sums).all()) for learner in self.learners):
             self.save(position)
 
     def save_after_epoch(self, position: Position, last: bool) -> None:
         """Writes at the end of an epoch where that is due, and always at the end of the training."""
         if last or time.monotonic() - self.written >= self.pace.seconds:
             self.save(position)
-
-
-def _generators() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _set_generators(states: dict[str, Any]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])

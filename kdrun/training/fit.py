@@ -1,28 +1,34 @@
-"""`fit`: the loop that trains a teacher, a student or a control. It knows no method, no data set and no
-device.
+"""`fit`: the loop that trains a teacher, a student or a control, or several of them at once. It knows no
+method, no data set and no device.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from kdrun.errors import KdrunError
 from kdrun.training.checkpoint import Best, Checkpoint, Position
 from kdrun.training.learning_rate import Rates, learning_rate
-from kdrun.training.plan import Drawing, RowSet, epoch_plan
-from kdrun.training.step import Step
+from kdrun.training.plan import Drawing, EpochPlan, RowSet, epoch_plan
+from kdrun.training.step import Learner, Stepping
 from kdrun.training.tripwires import Tripwires
+from kdrun.types import Rows
+
+Of = TypeVar("Of")
 
 
 class Watcher(Protocol):
     """Who is told how a training goes."""
+
+    def begin(self, epochs: int, steps: int, done: int) -> None:
+        """It starts, or goes on, with `done` steps done; an epoch has so many."""
 
     def steps(self, done: int) -> None:
         """So many steps of the whole training are done."""
@@ -33,83 +39,112 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Course:
-    """What a training is, besides its step: how long, over which rows, at which rate.
+    """What trainings that run together have in common: how long, over which rows, at which rate.
 
-    validate: scores of the model on validation data (`top1` in percent, `nll` in nats), empty where there are
-    none. diagnose: what else an epoch's line of metrics.jsonl is to hold.
+    epochs: how many are run. length: for how many the rates are laid out.
+    """
+
+    epochs: int
+    length: int
+    row_set: RowSet
+    views: Drawing
+    rates: Rates
+
+
+@dataclass(frozen=True)
+class Strand:
+    """One training of those that a loop runs together.
+
+    seed: of the order of its images and of their views. learners: the one that is trained for, and peers that
+    learn along with it. validate: scores of the model on validation data (`top1` in percent, `nll` in nats),
+    empty where there are none. diagnose: what else an epoch's line of metrics.jsonl is to hold.
     """
 
     stage: str
     seed: int
-    epochs: int
-    row_set: RowSet
-    views: Drawing
-    rates: Rates
+    learners: tuple[Learner, ...]
+    checkpoint: Checkpoint
+    watcher: Watcher
     validate: Callable[[], dict[str, float]]
     diagnose: Callable[[], dict[str, Any]] = dict
 
 
-def fit(course: Course, step: Step, checkpoint: Checkpoint, position: Position, watcher: Watcher) -> float:
-    """Trains the step's one learner from `position` to the end of the course. Returns the seconds it took in
-    all.
+def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Position) -> float:
+    """Trains the learners of all strands, which are those of the step, from `position` to the end of the
+    course. Returns the seconds it took in all.
 
-    Raises KdrunError where a loss is not finite, and what `kdrun.training.tripwires` raises; the last state
-    written before is kept.
+    Raises KdrunError where a loss is not finite, and what `kdrun.training.tripwires` raises; the last states
+    written before are kept.
     """
-    learner, device, steps = step.learners[0], step.lr.device, course.row_set.steps
-    started = time.monotonic() - position.seconds
-    first, wires = position.step, Tripwires(step)
-    rate = partial(learning_rate, course.rates, steps=course.epochs * steps, steps_per_epoch=steps)
+    started, device = time.monotonic() - position.seconds, step.lr.device
+    per_epoch, wires = course.row_set.steps, Tripwires(step)
+    rate = partial(learning_rate, course.rates, steps=course.length * per_epoch, steps_per_epoch=per_epoch)
+    for strand in strands:
+        strand.watcher.begin(course.epochs, per_epoch, position.epoch * per_epoch + position.step)
     for epoch in range(position.epoch, course.epochs):
-        plan = epoch_plan(course.seed, epoch, course.row_set, course.views, device)
-        step.teacher.prepare(plan)
-        learner.mix.advance(epoch)
-        learner.model.train()
-        learner.mix.train()
+        first = position.step if epoch == position.epoch else 0
+        plans = {s: epoch_plan(s, epoch, course.row_set, course.views, device) for s in _seeds(strands)}
+        step.prepare(_for_learners(strands, plans), first)
+        for learner in step.learners:
+            learner.begin(epoch)
         wires.arm()
-        for number, rows in enumerate(plan.batches(first), first):
-            done = epoch * steps + number
+        for number, rows in enumerate(_in_step(plans, first), first):
+            done = epoch * per_epoch + number
             step.lr.fill_(rate(done))
-            step(rows)
+            step(_for_learners(strands, rows))
             wires.passed()
-            watcher.steps(done + 1)
-            checkpoint.save_within(Position(epoch, number + 1, time.monotonic() - started))
-        first = 0
-        loss, terms = learner.read_sums()
-        _check_finite(loss, terms, epoch)
+            now = Position(epoch, number + 1, time.monotonic() - started)
+            for strand in strands:
+                strand.watcher.steps(done + 1)
+                strand.checkpoint.save_within(now)
+        losses = [_losses(strand, epoch + 1) for strand in strands]
         wires.check(epoch)
-        validation = course.validate()
-        _keep_best(checkpoint, epoch, validation)
-        seconds = time.monotonic() - started
-        watcher.epoch(
-            {
-                "stage": course.stage,
-                "epoch": epoch + 1,
-                "epochs": course.epochs,
-                "lr": rate((epoch + 1) * steps - 1),
-                "loss": loss,
-                "terms": terms,
-                "validation": validation,
-                "seconds": round(seconds, 3),
-            }
-            | course.diagnose()
-        )
-        checkpoint.save_after_epoch(Position(epoch + 1, 0, seconds), last=epoch + 1 == course.epochs)
+        lr = rate((epoch + 1) * per_epoch - 1)
+        for strand, loss in zip(strands, losses, strict=True):
+            validation = strand.validate()
+            _keep_best(strand.checkpoint, epoch + 1, validation)
+            now = Position(epoch + 1, 0, time.monotonic() - started)
+            about = {"stage": strand.stage, "epoch": epoch + 1, "epochs": course.epochs, "lr": lr}
+            seconds = round(now.seconds, 3)
+            row = about | loss | {"validation": validation, "seconds": seconds} | strand.diagnose()
+            strand.watcher.epoch(row)
+            strand.checkpoint.save_after_epoch(now, last=epoch + 1 == course.epochs)
     wires.finish()
     return time.monotonic() - started if position.epoch < course.epochs else position.seconds
+
+
+def _seeds(strands: Sequence[Strand]) -> list[int]:
+    return list(dict.fromkeys(strand.seed for strand in strands))
+
+
+def _for_learners(strands: Sequence[Strand], by_seed: Mapping[int, Of]) -> list[Of]:
+    return [by_seed[strand.seed] for strand in strands for _ in strand.learners]
+
+
+def _in_step(plans: Mapping[int, EpochPlan], first: int) -> Iterator[dict[int, Rows]]:
+    for rows in zip(*(plan.batches(first) for plan in plans.values()), strict=True):
+        yield dict(zip(plans, rows, strict=True))
+
+
+def _losses(strand: Strand, epoch: int) -> dict[str, Any]:
+    """Mean loss and terms of an epoch, of the learner that is trained for."""
+    sums = [learner.read_sums() for learner in strand.learners]
+    for loss, terms in sums:
+        _check_finite(loss, terms, epoch)
+    return {"loss": sums[0][0], "terms": sums[0][1]}
 
 
 def _check_finite(loss: float, terms: dict[str, float], epoch: int) -> None:
     broken = [name for name, value in terms.items() if not math.isfinite(value)]
     if broken or not math.isfinite(loss):
         key = f"loss.{broken[0]}" if broken else "loss"
-        problem = f"not finite in epoch {epoch + 1}; the last good state is kept. A lower recipe lr may help"
+        problem = f"not finite in epoch {epoch}; the last good state is kept. A lower recipe lr may help"
         raise KdrunError(key, None, problem)
 
 
 def _keep_best(checkpoint: Checkpoint, epoch: int, validation: dict[str, float]) -> None:
     if not validation or (checkpoint.best and validation["top1"] <= checkpoint.best.top1):
         return
-    weights = checkpoint.learner.model.state_dict()
+    weights = checkpoint.learners[0].model.state_dict()
     copy = {name: torch.clone(tensor.detach()) for name, tensor in weights.items()}
-    checkpoint.best = Best(epoch + 1, validation["top1"], copy)
+    checkpoint.best = Best(epoch, validation["top1"], copy)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -26,3 +28,37 @@ def global_seed(seed: int, purpose: str) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(derived(seed, purpose))
         yield
+
+
+class Draws:
+    """The global generators as one of several trainings left them: within the block they go on from there.
+
+    state: of the CPU's and all CUDA devices' generators.
+    """
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        with global_seed(seed, purpose):
+            self.state = generators()
+
+    def __enter__(self) -> None:
+        self.others = generators()
+        set_generators(self.state)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.state = generators()
+        set_generators(self.others)
+
+
+def generators() -> dict[str, Any]:
+    """The states of the global generators."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_generators(states: dict[str, Any]) -> None:
+    """Puts states that `generators` gave back."""
+    torch.set_rng_state(states["cpu"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ class Teacher(ABC):
     forwards: int = 0
     saved: int = 0
 
-    def prepare(self, plan: EpochPlan) -> None:  # noqa: B027  (most teachers have nothing to prepare)
-        """Called with an epoch's plan before its first step."""
+    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:  # noqa: B027
+        """Called before an epoch with its different plans (one, as a rule) and the step to begin at."""
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Outputs:
@@ -108,9 +108,9 @@ class Tabled(Teacher):
         self.table.clear()
         return False
 
-    def prepare(self, plan: EpochPlan) -> None:
-        device = plan.rows.index.device
-        wanted = plan.rows.index * self.views + plan.rows.view
+    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
+        device = plans[0].rows.index.device
+        wanted = torch.cat([plan.rows.index * self.views + plan.rows.view for plan in plans])
         codes = np.unique(wanted.cpu().numpy())
         there = self.table.has(codes)
         missing = codes[~there]

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix
-from kdrun.training.step import Learner, Step
+from kdrun.training.step import Learner, Stepping
 from kdrun.types import UNLABELLED, Batch, Outputs
 
 
 class Tripwires:
     """All of them, for one training. Raises KdrunError at once where a term owns a part of the teacher."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Stepping) -> None:
         self.frozen = tuple(map(Frozen, step.teacher.models()))
         self.reaches = tuple(Reach(learner.mix) for learner in step.learners)
         for learner in step.learners:

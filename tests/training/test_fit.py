@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import make_mix
 from kdrun.training.checkpoint import Checkpoint, Pace, Position, read_state
-from kdrun.training.fit import Course, fit
+from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.journal import Journal, read_metrics
 from kdrun.training.optimisers import optimiser
 from kdrun.training.plan import RowSet
@@ -61,10 +62,19 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 4))
 
 
-def images(rows: Rows) -> Tensor:
-    """Row i in view v: a vector that depends on both."""
-    base = torch.linspace(-1, 1, 6) * (rows.index[:, None] % 5 + 1)
-    return torch.cos(base + rows.view[:, None] / 10)
+class Vectors:
+    """As images: row i in view v is a vector that depends on both."""
+
+    def prepare(self, rows: Rows, batch: int, first: int) -> None: ...
+
+    def __call__(self, rows: Rows) -> Tensor:
+        base = torch.linspace(-1, 1, 6) * (rows.index[:, None] % 5 + 1)
+        return torch.cos(base + rows.view[:, None] / 10)
+
+    def close(self) -> None: ...
+
+
+images = Vectors()
 
 
 class World:
@@ -84,22 +94,27 @@ class World:
             1.0,
         )
         self.step = Step((learner,), told, images, labels, plain)
-        self.checkpoint = Checkpoint(folder / "state.pt", learner, Pace(0.0, 60.0), {"threads": 1})
+        self.checkpoint = Checkpoint(folder / "state.pt", [learner], Pace(0.0, 60.0), {"threads": 1})
         rows = torch.arange(20) if all_rows else torch.nonzero(labels >= 0).flatten()
         self.journal = Journal(folder, "student", Quiet(), 20)
-        self.course = Course("student", 0, 6, RowSet(rows, 20, 8), Codes(), RECIPE, self.validate)
+        self.course = Course(6, 6, RowSet(rows, 20, 8), Codes(), RECIPE)
         self.path = folder / "state.pt"
+        self.diagnose: Callable[[], dict[str, Any]] = dict
         torch.manual_seed(11)
 
     def validate(self) -> dict[str, float]:
         return {"top1": 50.0, "nll": 1.0}
 
     def run(self) -> dict[str, Tensor]:
-        position = self.checkpoint.restore(read_state(self.path))
-        steps = self.course.row_set.steps
-        self.journal.begin(self.course.epochs, steps, position.epoch * steps + position.step)
-        fit(self.course, self.step, self.checkpoint, position, self.journal)
+        fit(self.course, self.step, [self.strand()], self.checkpoint.restore(read_state(self.path)))
         return self.model.state_dict()
+
+    def strand(self) -> Strand:
+        def validate() -> dict[str, float]:
+            return self.validate()
+
+        learners = self.step.learners
+        return Strand("student", 0, learners, self.checkpoint, self.journal, validate, self.diagnose)
 
 
 class SaysOutputs(nn.Module):
@@ -129,9 +144,9 @@ def test_a_broken_off_training_ends_with_the_same_bits(tmp_path: Path, loss: Any
     inner, count = first.step, 0
 
     class Dying:
-        learners, teacher, lr = inner.learners, inner.teacher, inner.lr
+        learners, teacher, lr, prepare = inner.learners, inner.teacher, inner.lr, inner.prepare
 
-        def __call__(self, rows: Rows) -> None:
+        def __call__(self, rows: Sequence[Rows]) -> None:
             nonlocal count
             count += 1
             if count == stop_at:
@@ -181,16 +196,15 @@ def test_alpha_zero_is_the_control_bit_for_bit(tmp_path: Path, labelled: int) ->
 
 def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_state(tmp_path: Path) -> None:
     world = World(tmp_path, KD)
-    world.course = Course("student", 0, 2, world.course.row_set, Codes(), RECIPE, world.validate)
+    world.course = Course(2, 2, world.course.row_set, Codes(), RECIPE)
     world.run()
     good = (tmp_path / "state.pt").read_bytes()
     broken = World(tmp_path, KD)
     with torch.no_grad():
         position = broken.checkpoint.restore(read_state(tmp_path / "state.pt"))
         next(broken.model.parameters()).fill_(float("nan"))
-    broken.journal.begin(6, 3, 6)
     with pytest.raises(KdrunError, match=r"^loss\.hard: not finite in epoch 3; the last good state is kept"):
-        fit(broken.course, broken.step, broken.checkpoint, position, broken.journal)
+        fit(broken.course, broken.step, [broken.strand()], position)
     assert (tmp_path / "state.pt").read_bytes() == good
 
 
@@ -198,7 +212,6 @@ def test_the_best_epoch_is_the_earliest_of_equals(tmp_path: Path) -> None:
     world = World(tmp_path)
     accuracies = iter([40.0, 60.0, 60.0, 50.0, 60.0, 10.0])
     world.validate = lambda: {"top1": next(accuracies), "nll": 1.0}  # type: ignore[method-assign]
-    world.course = Course("student", 0, 6, world.course.row_set, Codes(), RECIPE, lambda: world.validate())
     last = world.run()
     best = world.checkpoint.best
     assert best is not None and (best.epoch, best.top1) == (2, 60.0)

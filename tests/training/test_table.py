@@ -57,7 +57,7 @@ def plan(epoch: int, batch: int = 8) -> EpochPlan:
 
 def said(asked: Any, epoch: int, batch: int = 8) -> tuple[Tensor, Tensor]:
     """Everything that a teacher says in an epoch of batches (the last has two rows)."""
-    asked.prepare(plan(epoch, batch))
+    asked.prepare([plan(epoch, batch)], 0)
     outputs = [asked(Batch(images(r), r.index, r)) for r in plan(epoch, batch).batches()]
     return torch.cat([o.logits for o in outputs]), torch.cat([o.embedding for o in outputs])
 

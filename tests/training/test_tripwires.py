@@ -64,7 +64,7 @@ def world(folder: Path, given: Mix) -> World:
     made = World(folder, KD)
     old = made.step.learners[0]
     learner = Learner(old.model, old.ask, given, optimiser(RECIPE, made.model.parameters()), None)
-    made.step.learners, made.checkpoint.learner = (learner,), learner
+    made.step.learners, made.checkpoint.learners = (learner,), [learner]
     return made
 
 

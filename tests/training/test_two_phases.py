@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,9 @@ def stop(world: World, at: int) -> None:
     inner, steps = world.step, 0
 
     class Dying:
-        learners, teacher, lr = inner.learners, inner.teacher, inner.lr
+        learners, teacher, lr, prepare = inner.learners, inner.teacher, inner.lr, inner.prepare
 
-        def __call__(self, rows: Rows) -> None:
+        def __call__(self, rows: Sequence[Rows]) -> None:
             nonlocal steps
             steps += 1
             if steps == at:

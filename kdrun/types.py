@@ -49,6 +49,10 @@ CLASSIFIER = "@classifier"
 """What a mix asks for, beside layers, where it reads a model's own classifier."""
 
 
+POOLED = "embedding@map"
+"""The map (N, D, H, W) whose mean over positions is the embedding, of models where it is one."""
+
+
 class Classifier(NamedTuple):
     """The weights of a model's last linear layer: logits = embedding @ weight.T + bias.
 

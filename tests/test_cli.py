@@ -55,7 +55,7 @@ def fake_run(run: Run, overrides: list[str], quiet: bool = False) -> Path:
 
 MISTAKES = {
     "student=resnet19": "student=resnet19: no such model. Nearest: resnet1",
-    "temprature=4": "temprature=4: no such key. Nearest: temperature, transfer, dataset",
+    "temprature=4": "temprature=4: no such key. Nearest: temperature, transfer, generations",
     "alpha=1.5": "alpha=1.5: must be between 0 and 1 (weight of the distillation term)",
     "alpha=abc": "alpha=abc: a number, or {from, to, epochs, shape}, is needed",
     "method=fitnet temperature=8": "temperature=8: no term of method fitnet uses a temperature. "
@@ -146,7 +146,7 @@ MISTAKES = {
     "term)   (2 of 4 jobs)\nnothing was trained",
     "-m method=kd,fitnet temperature=2": "temperature=2: no term of method fitnet uses a temperature. "
     "Its terms: hard, hint   (1 of 2 jobs)\nnothing was trained",
-    "-m seed=0,1 temprature=2": "temprature=2: no such key. Nearest: temperature, transfer, dataset",
+    "-m seed=0,1 temprature=2": "temprature=2: no such key. Nearest: temperature, transfer, generations",
 }
 
 
@@ -324,7 +324,7 @@ def test_lists(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         assert name in out
     rows = json.loads(ask("list methods recipes --format json")[1])
-    assert {"list", "name", "description", "extra", "needs"} == set(rows[0])
+    assert {"list", "name", "description", "extra", "needs", "adds", "step"} == set(rows[0])
     needs = {row["name"]: row.get("needs") for row in rows}
     assert needs["irg"] == ["logits", "embedding", "feature maps"] and needs["none"] == []
     assert {row["list"] for row in rows} == {"methods", "recipes"}
@@ -332,7 +332,7 @@ def test_lists(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "mine" / "method" / "own.yaml").write_text("# @package _global_\n# My own | me, 2020\n")
     rows = json.loads(ask("list --config-dir mine methods --format=json")[1])
     own = {"list": "methods", "name": "own", "description": "My own", "extra": "me, 2020", "needs": []}
-    assert rows[-1] == own
+    assert rows[-1] == own | {"adds": 0, "step": None}
 
 
 def test_the_configuration_is_shown(ask: Ask, tmp_path: Path) -> None:
@@ -345,7 +345,10 @@ def test_the_configuration_is_shown(ask: Ask, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("kdrun teacher=cnn_digits", ["teacher=cnn_digits", "teacher=cnn_digits_small"]),
+        (
+            "kdrun teacher=cnn_digits",
+            ["teacher=cnn_digits", "teacher=cnn_digits_medium", "teacher=cnn_digits_small"],
+        ),
         ("kdrun run student=wide_resnet50", ["student=wide_resnet50_2"]),
         ("kdrun run temper", ["temperature="]),
         ("kdrun -m method=dk", ["method=dkd", "method=dkd_std"]),

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdrun.commands.options import Options, width
-from kdrun.config.files import Entry, entries, refuse_clashes, shipped
+from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
 from kdrun.errors import KdrunError
 from kdrun.models.names import timm_names, torchvision_names
+from kdrun.report.figures import short
 
 GROUPS = {
     "models": "model",
@@ -29,6 +30,12 @@ USE = {
     "recipes": "recipe=NAME",
     "experiments": "experiment=NAME",
     "sweeps": "sweep=NAME",
+}
+
+COSTS = {"methods": ("needs", "step", "adds"), "losses": ("needs", "adds")}
+MEANING = {
+    "step": "CPU time of a training step with a live teacher, over kd's",
+    "adds": "parameters learned beside the student",
 }
 
 
@@ -60,22 +67,24 @@ def _entries(group: str, folders: Sequence[Path]) -> Iterator[Entry]:
 
 
 def as_json(found: dict[str, list[Entry]]) -> str:
-    """A list of `{list, name, description, extra}`, with `needs` for methods and losses."""
-    rows = [
-        {"list": word, "name": entry.name, "description": entry.description, "extra": entry.extra}
-        | ({"needs": list(entry.needs)} if word in ("methods", "losses") else {})
-        for word, group in found.items()
-        for entry in group
-    ]
+    """A list of `{list, name, description, extra}`; with `needs` and `adds` for methods and losses, and with
+    `step` for methods.
+    """
+    rows = []
+    for word, group in found.items():
+        for entry in group:
+            row = {"list": word, "name": entry.name, "description": entry.description, "extra": entry.extra}
+            costs = {"needs": list(entry.needs), "adds": entry.adds, "step": entry.step}
+            rows.append(row | {key: costs[key] for key in COSTS.get(word, ())})
     return json.dumps(rows, indent=2)
 
 
 def as_text(found: dict[str, list[Entry]], columns: int) -> str:
-    """A line each: name, description, what follows the bar, needs; torchvision's models as a block."""
+    """A line each: name, costs, description, what follows the bar, needs; torchvision's models as a block."""
     blocks = []
     for word, group in found.items():
         described = [entry for entry in group if entry.path != Path()]
-        lines = [f"{word}   {USE[word]}", *_table(described, columns)]
+        lines = [f"{word}   {USE[word]}", *_told(word, columns), *_table(described, columns)]
         bare = [entry.name for entry in group if entry.extra == "torchvision" and entry.path == Path()]
         if bare:
             lines += ["", f"models of torchvision ({len(bare)}), all with pretrained weights"]
@@ -88,11 +97,32 @@ def as_text(found: dict[str, list[Entry]], columns: int) -> str:
     return "\n\n".join(blocks)
 
 
+def _told(word: str, columns: int) -> Iterator[str]:
+    """What the columns of costs mean."""
+    if word in COSTS:
+        told = "; ".join(f"{key}: {MEANING[key]}" for key in COSTS[word] if key in MEANING)
+        text = f"{told} ({' -> '.join(PAIR)}, 100 classes)"
+        yield textwrap.fill(
+            text, columns, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        )
+
+
 def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
     names = max((len(entry.name) for entry in group), default=0)
-    for entry in group:
+    costs = [_costs(entry) for entry in group]
+    widths = {key: max((len(cost[key]) for cost in costs), default=0) for key in MEANING}
+    shown = {key: max(wide, len(key)) for key, wide in widths.items() if wide}
+    if shown:
+        yield f"  {'':{names}}" + "".join(f"  {key:>{wide}}" for key, wide in shown.items())
+    for entry, cost in zip(group, costs, strict=True):
         extra = f"  ({entry.extra})" if entry.extra not in ("", "-") else ""
-        hanging = " " * (names + 4)
         needs = f"; needs {', '.join(entry.needs)}" if entry.needs else ""
-        text = f"  {entry.name:{names}}  {entry.description}{extra}{needs}"
+        before = f"  {entry.name:{names}}" + "".join(f"  {cost[key]:>{wide}}" for key, wide in shown.items())
+        text = f"{before}  {entry.description}{extra}{needs}"
+        hanging = " " * (len(before) + 2)
         yield textwrap.fill(text, columns, subsequent_indent=hanging, break_on_hyphens=False).rstrip()
+
+
+def _costs(entry: Entry) -> dict[str, str]:
+    step = "" if entry.step is None else f"x {entry.step:.2f}"
+    return {"step": step, "adds": short(entry.adds) if entry.adds else ""}

@@ -102,7 +102,7 @@ def _name(each: Kept) -> str:
 def _use(each: Kept) -> str:
     if each.state != "finished":
         return each.state
-    if each.kind in ("teacher", "control"):
+    if each.kind in ("teacher", "control") or each.users:
         return f"used by {plural(len(each.users), 'run') if each.users else 'no run'}"
     return "finished" if each.kind == "run" else ""
 
@@ -114,8 +114,8 @@ def _line(name: str, size: str, use: str, columns: int) -> str:
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:
-    """`{kind, path, bytes, state, users, prune}`; users of models only, prune where it could go."""
-    users = {"users": list(each.users)} if each.kind in ("teacher", "control") else {}
+    """`{kind, path, bytes, state, users, prune}`; users of models and runs, prune where it could go."""
+    users = {"users": list(each.users)} if each.kind in ("teacher", "control", "run") else {}
     told = {"prune": reason} if reason else {}
     return (
         {"kind": each.kind, "path": str(each.path), "bytes": each.bytes, "state": each.state} | users | told

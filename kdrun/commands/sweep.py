@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ def sweep(typed: Typed) -> int:
 
     However it ends, the table of all jobs of its folder so far is written and shown.
     """
-    call = Call(typed, checker())
+    call = Call(typed, checker(), ahead)
     try:
         run_jobs(call, partial(perform, before=typed.place))
     finally:
@@ -47,6 +47,17 @@ def checker() -> Callable[[Loaded], None]:
         seen.add(key)
 
     return check
+
+
+def ahead(jobs: Sequence[Loaded]) -> None:
+    """Trains, several at once, what two jobs or more have left to train."""
+    if len(jobs) > 1:
+        from rich.console import Console
+
+        from kdrun.stages import together
+        from kdrun.training.progress import screen
+
+        together.ahead([job.run for job in jobs], screen(Console()))
 
 
 def _shape(loaded: Loaded) -> str:

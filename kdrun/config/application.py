@@ -43,7 +43,7 @@ def composed(overrides: list[str]) -> Loaded:
 def loaded(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]) -> Loaded:
     """Like `load`, with recipes read through the Hydra that is at work. Raises KdrunError."""
     with _explained(overrides):
-        return load(config, overrides, choices, read_recipe)
+        return load(config, overrides, choices, read_recipe, read_model)
 
 
 def texts(overrides: Any) -> list[str]:
@@ -62,15 +62,25 @@ def start(task: Callable[[DictConfig], Any], typed: Typed) -> None:
 
 def read_recipe(name: str) -> Mapping[str, Mapping[str, Any]]:
     """The recipe of a name, shipped or a user's, as plain values: `{teacher: {...}, student: {...}}`."""
+    return _read("recipe", name, "dataset.recipe")
+
+
+def read_model(name: str) -> Mapping[str, Any]:
+    """The model of a name, shipped, a user's or a library's, as plain values: `{name, family, args}`."""
+    return _read("model", name, "assistant")
+
+
+def _read(group: str, name: str, key: str) -> Mapping[str, Any]:
+    """A file of a group. key: where its name stands."""
     loader = GlobalHydra.instance().config_loader()
-    path = f"recipe/{name}"
+    path = f"{group}/{name}"
     source = next((source for source in loader.get_sources() if source.is_config(path)), None)
     if source is None:
-        choices = loader.get_group_options("recipe")
-        raise KdrunError("dataset.recipe", name, "no such recipe", choices, "kdrun list recipes")
+        choices = loader.get_group_options(group)
+        raise KdrunError(key, name, f"no such {group}", choices, f"kdrun list {group}s")
     content = source.load_config(path).config
     if "defaults" in content:  # a user's file that builds on another
-        content = hydra.compose(path).recipe
+        content = hydra.compose(path)[group]
     return OmegaConf.to_container(content)  # type: ignore[return-value]
 
 

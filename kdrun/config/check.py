@@ -39,8 +39,12 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
         _model(role, model, run.packages)
     for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
         _recipe(f"recipe.{role}", recipe)
-    for name, term in run.loss.items():
-        _term(f"loss.{name}", term, run.packages)
+    _chain(run)
+    for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
+        for name, term in loss.items():
+            _term(f"{key}.{name}", term, run.packages)
+    _phase_one(run)
+    _momenta(run)
     _named(run.dataset.get("source"), "dataset.source", run.packages)
     for part in ("train", "validation", "test"):
         _class(run.dataset.get(f"{part}_class"), f"dataset.{part}_class", run.packages)
@@ -163,11 +167,30 @@ def _model(role: str, model: Model, packages: Collection[str]) -> None:
         raise KdrunError(f"{role}.pretrained", "true", problem)
 
 
+def _chain(run: Run) -> None:
+    _at_least("generations", run.generations, 1)
+    if run.generations > 1 and run.student.checkpoint is not None:
+        problem = "and student.checkpoint exclude each other: every generation begins with weights of its own"
+        raise KdrunError("generations", run.generations, problem)
+    for model, recipe in zip(run.assistant, run.recipe.assistant, strict=True):
+        _model("assistant", model, run.packages)
+        _recipe("recipe.student", recipe)
+        if model.checkpoint is not None:
+            problem = (
+                "an assistant is trained. To take one as it is, make it the teacher: teacher.checkpoint="
+            )
+            raise KdrunError("assistant", model.name, problem)
+
+
 def _recipe(key: str, recipe: Recipe) -> None:
     _one_of(f"{key}.optimiser", recipe.optimiser, OPTIMISERS)
     _one_of(f"{key}.schedule", recipe.schedule, SCHEDULES)
     for name in ("epochs", "batch"):
         _at_least(f"{key}.{name}", getattr(recipe, name), 1)
+    stop, early = recipe.stop_at, isinstance(recipe.stop_at, float) and 0 < recipe.stop_at < 1
+    if not (stop is None or early or (_whole(stop, 1) and stop <= recipe.epochs)):
+        problem = f"must be an epoch from 1 to {recipe.epochs}, a fraction of them below 1, or null"
+        raise KdrunError(f"{key}.stop_at", stop, problem)
     for name in ("lr", "gamma"):
         if not 0 < getattr(recipe, name) < math.inf:
             raise KdrunError(f"{key}.{name}", getattr(recipe, name), "must be above 0")
@@ -198,6 +221,33 @@ def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:
         raise KdrunError(f"{key}.weight", _shown(term["weight"]), "must not be below 0")
     if "temperature" in term:
         _above_zero(term["temperature"], f"{key}.temperature")
+
+
+def _phase_one(run: Run) -> None:
+    epochs, most = run.phase_one.epochs, run.recipe.student.epochs
+    fraction = isinstance(epochs, float) and 0 < epochs < 1
+    if not fraction and not (_whole(epochs, 0) and epochs < most):
+        problem = f"must be a whole number below recipe.student.epochs={most}, or a fraction of them below 1"
+        raise KdrunError("phase_one.epochs", epochs, problem)
+    if epochs and not run.phase_one.loss:
+        more = "+loss@phase_one.loss.TERM=LOSS (kdrun list losses)"
+        raise KdrunError("phase_one.epochs", epochs, f"there is no term in phase_one.loss: {more}")
+
+
+def _momenta(run: Run) -> None:
+    """Two momenta need one to begin with, from which neither goes below 0 or up to 1."""
+    delta, recipe = run.momentum_delta, run.recipe.student
+    if delta is None:
+        return
+    name = "momentum" if recipe.optimiser == "sgd" else "betas[0]"
+    momentum = recipe.momentum if recipe.optimiser == "sgd" else recipe.betas[0]
+    if not (delta >= 0 and momentum > 0 and momentum - delta >= 0 and momentum + delta < 1):
+        problem = (
+            f"must be from 0 to below {min(momentum, 1 - momentum):g}: recipe.student.{name} is {momentum:g}"
+        )
+        if momentum == 0:
+            problem = f"there is no momentum that it could change: recipe.student.{name} is 0"
+        raise KdrunError("momentum_delta", delta, problem)
 
 
 def _pace(run: Run) -> None:

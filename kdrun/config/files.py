@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +16,20 @@ NEEDS = ("labels", "logits", "embedding", "feature maps", "classifier", "indices
 """What a loss may need of the labels, the teacher and the data, in the order in which it is told."""
 
 
+PAIR = ("resnet56", "resnet20")
+"""Teacher and student, with 100 classes, for which headers tell what a loss adds and what a step costs."""
+
+NEEDED = re.compile(r"^# needs ([^;\n]*)(?:; adds ([\d,]+) parameter)?", re.MULTILINE)
+COSTED = re.compile(r"^# step cost ([\d.]+) \(", re.MULTILINE)
+TERM = re.compile(r"^\s*- /loss@(?:phase_one\.)?loss\.\w+: *([\w/]+)", re.MULTILINE)
+
+
 class Entry(NamedTuple):
     """A configuration file. extra: what follows the bar in its first comment line, such as a paper.
 
     needs: of a loss, what its line `# needs ...` names; of a method, what its terms need, but for the hard
-    labels.
+    labels. adds: parameters that are learned beside the student. step: of a method, what its line
+    `# step cost ...` tells. None: the file tells nothing.
     """
 
     group: str
@@ -29,6 +38,8 @@ class Entry(NamedTuple):
     extra: str
     path: Path
     needs: tuple[str, ...] = ()
+    adds: int | None = None
+    step: float | None = None
 
 
 def shipped() -> Path:
@@ -43,8 +54,11 @@ def entries(folder: Path, group: str) -> Iterator[Entry]:
     root = folder / group
     for path in sorted(root.rglob("*.yaml")):
         description, extra = heading(path)
-        needs = told_needs(path) if group == "loss" else needs_of_terms(path) if group == "method" else ()
-        yield Entry(group, path.relative_to(root).with_suffix("").as_posix(), description, extra, path, needs)
+        entry = Entry(group, path.relative_to(root).with_suffix("").as_posix(), description, extra, path)
+        if group in ("method", "loss"):
+            losses = [path] if group == "loss" else list(losses_of(path))
+            entry = entry._replace(needs=told_needs(losses), adds=told_parameters(losses))
+        yield entry._replace(step=told_cost(path)) if group == "method" else entry
 
 
 def heading(path: Path) -> tuple[str, str]:
@@ -60,19 +74,36 @@ def heading(path: Path) -> tuple[str, str]:
     return "", ""
 
 
-def told_needs(path: Path) -> tuple[str, ...]:
-    """What a loss's file says it needs: `# needs labels, logits; adds 0 parameters`."""
-    line = re.search(r"^# needs ([^;\n]*)", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    return tuple(word.strip() for word in line[1].split(",") if word.strip()) if line else ()
+def losses_of(method: Path) -> Iterator[Path]:
+    """The files of a method's losses but for the hard labels', each once; a user's method may use his own and
+    the shipped ones.
+    """
+    for name in sorted(set(TERM.findall(_text(method))) - {"cross_entropy"}):
+        files = (root / "loss" / f"{name}.yaml" for root in (method.parents[1], shipped()))
+        yield from [file for file in files if file.is_file()][:1]
 
 
-def needs_of_terms(path: Path) -> tuple[str, ...]:
-    """What the losses of a method need together; a user's method may use his losses and the shipped ones."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    names = set(re.findall(r"^\s*- /loss@loss\.\w+: *([\w/]+)", text, re.MULTILINE)) - {"cross_entropy"}
-    files = [root / "loss" / f"{name}.yaml" for name in names for root in (path.parents[1], shipped())]
-    found = {word for file in files if file.is_file() for word in told_needs(file)}
+def told_needs(losses: Sequence[Path]) -> tuple[str, ...]:
+    """What the files of some losses say they need: `# needs labels, logits; adds 0 parameters`."""
+    lines = [line for line in map(NEEDED.search, map(_text, losses)) if line]
+    found = {word.strip() for line in lines for word in line[1].split(",") if word.strip()}
     return tuple(sorted(found, key=lambda word: NEEDS.index(word) if word in NEEDS else len(NEEDS)))
+
+
+def told_parameters(losses: Sequence[Path]) -> int | None:
+    """How many parameters they say they add together, None where one does not say."""
+    told = [line and line[2] for line in map(NEEDED.search, map(_text, losses))]
+    return sum(int(number.replace(",", "")) for number in told if number) if all(told) else None
+
+
+def told_cost(method: Path) -> float | None:
+    """What a method's file says of a step's time, relative to that of kd."""
+    line = COSTED.search(_text(method))
+    return float(line[1]) if line else None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:

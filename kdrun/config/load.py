@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdrun.config import recipes
 from kdrun.config.check import check
 from kdrun.config.plugins import Written
-from kdrun.config.schema import MISSING, Run
+from kdrun.config.schema import MISSING, Model, Run
 from kdrun.errors import KdrunError
 
 LISTED = {
@@ -38,6 +38,10 @@ SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
 
+Node = Callable[[str], Mapping[str, Any]]
+"""Reads a model's file by name. Raises KdrunError for a name that is none."""
+
+
 class Loaded(NamedTuple):
     """A run, the overrides that were typed for it, and what the user should know about it, a line each."""
 
@@ -47,19 +51,23 @@ class Loaded(NamedTuple):
 
 
 def load(
-    config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any], read: recipes.Read
+    config: DictConfig,
+    overrides: Sequence[str],
+    choices: Mapping[str, Any],
+    recipe: recipes.Read,
+    model: Node,
 ) -> Loaded:
     """The run that a composed configuration describes. Raises KdrunError.
 
     overrides: as typed, without Hydra's own. choices: by group, for files that do not say their name.
-    read: reads a recipe file by name.
+    recipe, model: read a file of that group by name.
     """
     refuse_impossible(overrides)
     for key, value, keys in unknown(config, Written):
         raise no_such_key(key, value, keys)
     _refuse_halves(config)
     typed = {key_of(override): override.partition("=")[2] for override in overrides}
-    written = OmegaConf.to_yaml(config.loss, resolve=False)
+    written = "".join(OmegaConf.to_yaml(terms, resolve=False) for terms in _losses(config).values())
     notes = tuple(_drop_unused(config, written, typed))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
@@ -67,13 +75,27 @@ def load(
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
     roles = {role: plain[role] for role in ("teacher", "student")}
-    plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, read)
+    plain["assistant"] = list(_assistants(plain["assistant"], model))
+    plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"])
     for group in ("method", "experiment"):
         plain[group] = plain[group] or choices.get(group)
     run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Run), plain))
     assert isinstance(run, Run)
     check(run, shared_with_labels="${complement:${alpha}}" in written)
     return Loaded(run, tuple(overrides), notes)
+
+
+def _assistants(written: Any, model: Node) -> Iterator[Mapping[str, Any]]:
+    """The models between teacher and student: a name, `{name: NAME, args: {...}}`, or a list of these."""
+    for entry in written if isinstance(written, list) else [] if written is None else [written]:
+        own = entry if isinstance(entry, Mapping) else {"name": entry}
+        if not own.get("name"):
+            raise KdrunError("assistant", entry, "the name of a model is needed", more="kdrun list models")
+        keys = [field.name for field in fields(Model)]
+        for key in set(own) - set(keys):
+            raise no_such_key(f"assistant.{key}", own[key], keys)
+        found = OmegaConf.merge(dict(model(str(own["name"]))), dict(own))
+        yield OmegaConf.to_container(found)  # type: ignore[misc]
 
 
 def key_of(override: str) -> str:
@@ -93,6 +115,9 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         name = key.lstrip("~")
         if not name or not (equals or key.startswith("~")):
             raise KdrunError(override, None, "an override is key=value, +key=value or ~key")
+        if name.startswith("assistant."):
+            example = f"assistant={{name: NAME, {name.partition('.')[2]}: {value or '...'}}}"
+            raise KdrunError(key, value, f"is written with the assistant's name: {example}")
         if name not in LISTED:
             continue
         more = f"kdrun list {LISTED[name]}"
@@ -125,12 +150,18 @@ def unknown(config: DictConfig, schema: type, prefix: str = "") -> Iterator[tupl
 
 def _refuse_halves(config: DictConfig) -> None:
     """A term without a name is what is left when another method replaced the one that it was written for."""
-    for term, node in config.loss.items():
-        if not isinstance(node, DictConfig) or "name" not in node:
-            keys = f"{{{', '.join(map(str, node))}}}" if isinstance(node, DictConfig) else node
-            problem = f"method {config.method} has no such term. Leave it out, or say which loss it is"
-            more = f"+loss@loss.{term}=LOSS (kdrun list losses); to drop a term: ~loss.NAME"
-            raise KdrunError(f"loss.{term}", keys, f"{problem}: {more}", [])
+    for key, terms in _losses(config).items():
+        for term, node in terms.items():
+            if not isinstance(node, DictConfig) or "name" not in node:
+                keys = f"{{{', '.join(map(str, node))}}}" if isinstance(node, DictConfig) else node
+                problem = f"method {config.method} has no such term. Leave it out, or say which loss it is"
+                more = f"+loss@{key}.{term}=LOSS (kdrun list losses); to drop a term: ~{key}.NAME"
+                raise KdrunError(f"{key}.{term}", keys, f"{problem}: {more}", [])
+
+
+def _losses(config: DictConfig) -> dict[str, Any]:
+    """The terms of both phases by the key that they are below."""
+    return {"loss": config.loss, "phase_one.loss": config.phase_one.loss}
 
 
 def _drop_unused(config: DictConfig, written: str, typed: Mapping[str, str]) -> Iterator[str]:

@@ -39,10 +39,11 @@ class WrittenRecipes:
 class Written(Run):
     """A run as it is written: a Run but for what is chosen after composing.
 
-    diagnostics: one name, or several.
+    diagnostics: one name, or several. assistant: one model's name, or several, or None.
     """
 
     diagnostics: Any = field(default_factory=list)
+    assistant: Any = None
     recipe: WrittenRecipes = field(default_factory=WrittenRecipes)  # type: ignore[assignment]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kdrun.errors import KdrunError
@@ -19,28 +19,35 @@ Read = Callable[[str], Mapping[str, Written]]
 
 
 def resolve(
-    recipe: Mapping[str, Written], dataset: Written, models: Mapping[str, Written], read: Read
+    recipe: Mapping[str, Written],
+    dataset: Written,
+    models: Mapping[str, Written],
+    read: Read,
+    assistants: Sequence[Written] = (),
 ) -> dict[str, Any]:
-    """Both recipes as plain numbers, and `reasons`, why `auto` took what it took.
+    """All recipes as plain numbers, and `reasons`, why `auto` took what it took.
 
-    recipe, models: by role (`teacher`, `student`). What is written there beats what `auto` took.
+    recipe, models: by role (`teacher`, `student`). What is written there beats what `auto` took. assistants:
+    models that are trained by the student's recipe.
     """
-    reasons: dict[str, str] = {}
-    resolved: dict[str, Any] = {"reasons": reasons}
-    for role, model in models.items():
-        written = {key: value for key, value in recipe[role].items() if value is not None}
-        if written.get("name") == AUTO:
-            name, reasons[role] = _picked(dataset, str(model["family"]))
-            written = {**_numbers(read(name)[role]), **written, "name": name}
-        resolved[role] = {
-            key: _for_model(value, model, f"recipe.{role}.{key}") for key, value in written.items()
-        }
-        for key in REQUIRED:
-            if resolved[role].get(key) is None:
-                raise KdrunError(
-                    f"recipe.{role}.{key}", None, f"recipe {written.get('name')} does not say it"
-                )
-    return resolved
+    found = {role: _resolved(role, recipe[role], dataset, model, read) for role, model in models.items()}
+    others = [_resolved("student", recipe["student"], dataset, model, read)[0] for model in assistants]
+    reasons = {role: reason for role, (_, reason) in found.items() if reason}
+    return {role: numbers for role, (numbers, _) in found.items()} | {"assistant": others, "reasons": reasons}
+
+
+def _resolved(
+    role: str, recipe: Written, dataset: Written, model: Written, read: Read
+) -> tuple[dict[str, Any], str]:
+    written, reason = _numbers(recipe), ""
+    if written.get("name") == AUTO:
+        name, reason = _picked(dataset, str(model["family"]))
+        written = {**_numbers(read(name)[role]), **written, "name": name}
+    found = {key: _for_model(value, model, f"recipe.{role}.{key}") for key, value in written.items()}
+    for key in REQUIRED:
+        if found.get(key) is None:
+            raise KdrunError(f"recipe.{role}.{key}", None, f"recipe {written.get('name')} does not say it")
+    return found, reason
 
 
 def _picked(dataset: Written, family: str) -> tuple[str, str]:

@@ -32,6 +32,7 @@ class Model:
 class Recipe:
     """How one model is trained.
 
+    stop_at: after which epoch, or which fraction of all, it is stopped early; the rates stay those of all.
     optimiser: sgd, adam or adamw. schedule: constant, step (times gamma at each milestone, in epochs), cosine
     or onecycle (from lr / div over lr to lr / (div * final_div)). warmup: a fraction of all steps.
     clip: the largest norm of the gradient.
@@ -40,6 +41,7 @@ class Recipe:
     name: str = MISSING
     epochs: int = MISSING  # type: ignore[assignment]
     batch: int = MISSING  # type: ignore[assignment]
+    stop_at: Any = None
     optimiser: str = MISSING
     lr: float = MISSING  # type: ignore[assignment]
     momentum: float = 0.0
@@ -60,12 +62,24 @@ class Recipe:
 class Recipes:
     """One recipe a training; the control's is the student's.
 
-    reasons: why `recipe=auto` took the one it took (`by model family`), by role, for the screen.
+    assistant: the student's as well, with its numbers for each assistant's model. reasons: why `recipe=auto`
+    took the one it took (`by model family`), by role, for the screen.
     """
 
     teacher: Recipe = field(default_factory=Recipe)
     student: Recipe = field(default_factory=Recipe)
+    assistant: list[Recipe] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class PhaseOne:
+    """What a student learns first: a loss of its own. epochs: how many of its epochs that takes, or which
+    share of them; 0: there is no such phase.
+    """
+
+    epochs: Any = 0
+    loss: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -118,7 +132,10 @@ class Run:
     """A run. Each field is a key of `conf/config.yaml`, which says what it means.
 
     temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None where no term uses it.
-    transfer: which images the student is taught on: all, or only the labelled ones.
+    transfer: which images the student is taught on: all, or only the labelled ones. assistant: models between
+    teacher and student, each taught by the one before. generations: how many students one after the other,
+    each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
+    higher, and that of the others lower; None where there is one momentum.
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -126,10 +143,14 @@ class Run:
     student: Model = field(default_factory=Model)
     method: str | None = None
     loss: dict[str, dict[str, Any]] = field(default_factory=dict)
+    phase_one: PhaseOne = field(default_factory=PhaseOne)
     recipe: Recipes = field(default_factory=Recipes)
+    assistant: list[Model] = field(default_factory=list)
+    generations: int = 1
     experiment: str | None = None
     temperature: Any = None
     alpha: Any = None
+    momentum_delta: float | None = None
     seed: int = 0
     transfer: str = "all"
     stages: list[str] = field(default_factory=lambda: list(STAGES))

@@ -39,6 +39,9 @@ Command = Callable[[Loaded, bool], Path]
 Check = Callable[[Loaded], None]
 """Raises KdrunError for what composing a job cannot know."""
 
+Ahead = Callable[[Sequence[Loaded]], None]
+"""Does for several jobs what they need and can do at once."""
+
 
 class Job(NamedTuple):
     """One combination. swept: the swept keys with this job's values."""
@@ -76,6 +79,7 @@ class Call:
 
     typed: Typed
     check: Check
+    ahead: Ahead = lambda jobs: None
     began: float = field(default_factory=time.time)
     folder: Path | None = None
     jobs: list[Job] = field(default_factory=list)
@@ -122,12 +126,13 @@ def prepare(call: Call, config: DictConfig) -> None:
     call.jobs = jobs(config)
     print(f"checking {len(call.jobs)} {'job' if len(call.jobs) == 1 else 'jobs'}", flush=True)
     above = list(config.hydra.overrides.hydra)
-    outputs, wrong = "outputs", Counter[str]()
+    outputs, wrong, left = "outputs", Counter[str](), []
     for job in call.jobs:
         try:
             run = composed([*above, *job.overrides])
             call.check(run)
             outputs = run.run.outputs_dir
+            left.append((job, run))
         except KdrunError as error:
             wrong[str(error)] += 1
     if wrong:
@@ -140,6 +145,11 @@ def prepare(call: Call, config: DictConfig) -> None:
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     typed = " ".join(("kdrun", *call.typed.flags, *call.typed.overrides))
     write_json(folder / "sweep.json", {"command": typed, "swept": list(call.jobs[0].swept), "jobs": listed})
+    if (
+        config.hydra.runtime.choices["hydra/launcher"] == "basic"
+    ):  # others run several jobs at once themselves
+        fresh = [run for job, run in left if run.run.fresh or not finished(_record_path(folder, job.name))]
+        call.ahead(fresh)
 
 
 def jobs(config: DictConfig) -> list[Job]:

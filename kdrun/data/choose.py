@@ -1,74 +1,64 @@
-"""Which images a run takes, before they are read: so that only these are read, and only if they fit."""
+"""Which images a run takes, before they are read: so that only these are read, and held only if they fit."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from kdrun.data.images import Part, Raw, Unread, centre
+from kdrun.data.images import Part, Raw, centre
 from kdrun.data.memory import available
 from kdrun.data.split import Split
-from kdrun.errors import KdrunError
+from kdrun.data.unread import Reading, Unread
+
+FREE_SHARE = 0.5
+"""Of the free memory, what kept images may take at most."""
 
 
-class Chosen(NamedTuple):
-    """Images of a part. rows: their positions. side: of their centre squares, None for whole images."""
-
-    part: Part | Unread
-    rows: Tensor
-    side: int | None
-
-    @property
-    def bytes(self) -> int:
-        """What they take in memory."""
-        channels, height, width = shape(self.part)
-        return len(self.rows) * channels * (self.side or height) * (self.side or width)
-
-    def read(self) -> Part:
-        """In memory. Raises KdrunError for files that cannot be read."""
-        part, rows = self.part, self.rows
-        if isinstance(part, Unread):
-            return Part(part.read(rows, self.side or part.shape[1]), part.labels[rows])
-        images = part.images[rows]
-        return Part(images if self.side is None else centre(images, self.side), part.labels[rows])
-
-
-def choose(raw: Raw, parts: Split, larger: bool) -> tuple[Chosen, Chosen, Chosen]:
+def choose(raw: Raw, parts: Split, larger: bool) -> tuple[Part, Part, Part]:
     """What trains, validates and tests. larger: whether training images stay larger than a model sees."""
     held_out = ((raw.validation, parts.validation), (raw.test, parts.test))
     validation, test = (
-        Chosen(raw.train, rows, raw.seen)
+        taken(raw.train, rows, raw.seen)
         if own is None
-        else Chosen(own, torch.arange(len(own.labels)), raw.seen)
+        else taken(own, torch.arange(len(own.labels)), raw.seen)
         for own, rows in held_out
     )
-    return Chosen(raw.train, parts.train, None if larger else raw.seen), validation, test
+    return taken(raw.train, parts.train, None if larger else raw.seen), validation, test
 
 
-def refuse_too_large(name: str, chosen: Sequence[Chosen]) -> None:
-    """Raises KdrunError where images that are still to be read would not fit into memory twice.
+def taken(part: Part, rows: Tensor, side: int | None) -> Part:
+    """Some of a part, cut to their centre squares where a side is given."""
+    images, labels = part.images, part.labels[rows]
+    if isinstance(images, Unread):
+        return Part(images.taken(rows, side), labels)
+    return Part(images[rows] if side is None else centre(images[rows], side), labels)
 
-    Twice, since a run arranges them anew for its device.
+
+def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
+    """The same, all read into memory where they fit there, else to be read as `reading` says.
+
+    They must fit twice, since a run arranges them anew for its device, and into the device's share.
+    Raises KdrunError for images that cannot be read.
     """
-    if not isinstance(chosen[0].part, Unread):
-        return
-    needed, free = 2 * sum(part.bytes for part in chosen), available()
-    if free is not None and needed > free:
-        count = sum(len(part.rows) for part in chosen)
-        problem = (
-            f"needs {needed / 1e9:,.1f} GB of memory for {count:,} images; {free / 1e9:,.1f} GB are free. "
-            "Take smaller ones (dataset.size=) or fewer (dataset.train=); "
-            "streaming larger sets from disk is yet to come"
-        )
-        raise KdrunError("dataset", name, problem)
+    needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), available()
+    fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)
+    if fits:
+        return [Part(_in_memory(part.images), part.labels) for part in parts]
+    left = reading.cache if free is None else min(reading.cache, int(FREE_SHARE * free))
+    return list(_streamed(parts, reading, left))
 
 
-def shape(part: Part | Unread) -> tuple[int, int, int]:
-    """(C, H, W) of the images as they are kept."""
-    if isinstance(part, Unread):
-        return part.shape
-    channels, height, width = part.images.shape[1:]
-    return channels, height, width
+def _in_memory(images: Tensor | Unread) -> Tensor:
+    return images.together() if isinstance(images, Unread) else images
+
+
+def _streamed(parts: Iterable[Part], reading: Reading, left: int) -> Iterable[Part]:
+    """The first part's images are kept first, since each epoch takes them all."""
+    for part in parts:
+        images = part.images
+        if isinstance(images, Unread):
+            images = images.read_by(reading._replace(cache=min(left, images.memory)))
+            left -= images.reading.cache
+        yield Part(images, part.labels)

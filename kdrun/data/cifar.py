@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from kdrun.data.fetch import damaged, ensure
 from kdrun.data.images import Part, Raw
@@ -56,9 +57,9 @@ def read(data_dir: Path, *, variant: str) -> Raw:
     files = [[folder / name] for name in (*this.train, this.test, this.meta)]
     *train, test, meta = ensure(variant, files, data_dir, lambda: download(variant, data_dir))
     classes = class_names(variant, meta)
-    parts = [read_batch(variant, path, len(classes)) for path in train]
-    whole = Part(torch.cat([p.images for p in parts]), torch.cat([p.labels for p in parts]))
-    return Raw(parts[0] if len(parts) == 1 else whole, read_batch(variant, test, len(classes)), classes)
+    images, labels = zip(*(read_batch(variant, path, len(classes)) for path in train), strict=True)
+    whole = Part(torch.cat(images), torch.cat(labels))
+    return Raw(whole, Part(*read_batch(variant, test, len(classes))), classes)
 
 
 def download(variant: str, data_dir: Path) -> None:
@@ -68,7 +69,7 @@ def download(variant: str, data_dir: Path) -> None:
     (datasets.CIFAR10 if variant == "cifar10" else datasets.CIFAR100)(str(data_dir), download=True)
 
 
-def read_batch(variant: str, path: Path, classes: int) -> Part:
+def read_batch(variant: str, path: Path, classes: int) -> tuple[Tensor, Tensor]:
     """The images and labels of one pickle. The file stores each image as its red, green and blue plane."""
     content = plain(variant, path)
     try:
@@ -80,7 +81,7 @@ def read_batch(variant: str, path: Path, classes: int) -> Part:
         raise damaged(variant, path, f"{len(labels)} labels for {len(images)} images")
     if labels.min() < 0 or labels.max() >= classes:
         raise damaged(variant, path, f"a label outside 0 to {classes - 1}")
-    return Part(images, labels)
+    return images, labels
 
 
 def class_names(variant: str, path: Path) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,20 @@ BLOCK = 2**26
 """Bytes of decoded images that are held before they are handed on."""
 
 Pixels = NDArray[np.uint8]
+
+
+class Picture(NamedTuple):
+    """A file as it was listed: its size in bytes, its time of change in nanoseconds."""
+
+    path: str
+    size: int
+    changed: int
+
+    @property
+    def key(self) -> int:
+        """Equal for the same file, unchanged."""
+        facts = f"{self.path}\\0{self.size}\\0{self.changed}".encode(errors="surrogateescape")
+        return int.from_bytes(hashlib.blake2b(facts, digest_size=8).digest(), "little")
 
 
 class Square(NamedTuple):
@@ -36,7 +50,7 @@ class Square(NamedTuple):
         return self.channels * self.side * self.side
 
 
-def square(path: Path, wanted: Square) -> Pixels:
+def square(path: str, wanted: Square) -> Pixels:
     """The centre square of a picture file, (C, side, side) uint8.
 
     The shorter side is resized to `side`, bilinearly, with antialiasing: equal to torchvision's Resize and
@@ -57,7 +71,23 @@ def square(path: Path, wanted: Square) -> Pixels:
     return np.ascontiguousarray(pixels.reshape(side, side, -1).transpose(2, 0, 1))
 
 
-def shorter_side(path: Path) -> int:
+def middle(read: Callable[[Any], Pixels], side: int, item: Any) -> Pixels:
+    """The centre square (C, side, side) of what is read of an item."""
+    pixels = read(item)
+    top, left = (round((length - side) / 2) for length in pixels.shape[1:])
+    return pixels[:, top : top + side, left : left + side]
+
+
+def picture(wanted: Square, listed: Picture) -> Pixels:
+    """The centre square of a listed picture. Raises KdrunError where it cannot be read."""
+    try:
+        return square(listed.path, wanted)
+    # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+    except Exception as error:
+        raise unreadable([f"{listed.path} ({reason(error)})"]) from error
+
+
+def shorter_side(path: str) -> int:
     """In pixels, from the file's head alone. Raises what Pillow raises."""
     from PIL import Image
 
@@ -66,30 +96,32 @@ def shorter_side(path: Path) -> int:
     return int(min(width, height))
 
 
-def blocks(files: Sequence[Path], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
+def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
     """The images of all files in blocks: their positions among the files, and (B, C, side, side).
 
     Decoded by a pool of threads: Pillow works without Python's lock. Says on stderr how far it is. Files that
     cannot be read are left out of the blocks, and raise one KdrunError at the end.
     """
-    bad: dict[Path, str] = {}
+    bad: dict[str, str] = {}
     size, started = max(1, BLOCK // wanted.bytes), time.monotonic()
 
-    def read(path: Path) -> Pixels | None:
+    def read(path: str) -> Pixels | None:
         try:
             return square(path, wanted)
         # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
         except Exception as error:
-            bad[path] = _reason(error)
+            bad[path] = reason(error)
             return None
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for first in range(0, len(files), size):
             images = enumerate(pool.map(read, files[first : first + size]), first)
             there = {position: image for position, image in images if image is not None}
             if there:
                 yield list(there), np.stack(list(there.values()))
-            _say(min(first + size, len(files)), len(files), wanted, time.monotonic() - started)
+            done, seconds = min(first + size, len(files)), time.monotonic() - started
+            text = f"decoded {done:,} of {len(files):,} images to {wanted.side}x{wanted.side}"
+            say(f"{text} in {seconds:.1f} s", last=done == len(files))
     if bad:
         raise unreadable([f"{path} ({bad[path]})" for path in files if path in bad])
 
@@ -113,19 +145,19 @@ def _in_channels(picture: Any, channels: int) -> Any:
     return picture if picture.mode == mode else picture.convert(mode)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     return "no image" if isinstance(error, UnidentifiedImageError) else str(error).partition("\n")[0][:60]
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _say(done: int, files: int, wanted: Square, seconds: float) -> None:
-    """One line: rewritten while it grows on a terminal, else written once at the end."""
-    terminal, last = sys.stderr.isatty(), done == files
+def say(text: str, last: bool) -> None:
+    """One line on stderr: rewritten while it grows on a terminal, else written once at the end."""
+    terminal = sys.stderr.isatty()
     if terminal or last:
-        text = f"decoded {done:,} of {files:,} images to {wanted.side}x{wanted.side} in {seconds:.1f} s"
         print(f"\r{text}" if terminal else text, end="\n" if last else "", file=sys.stderr, flush=True)

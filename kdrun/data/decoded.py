@@ -10,17 +10,15 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdrun.data.decode import Pixels, Square, blocks
-from kdrun.data.fetch import alone
+from kdrun.data.contents import writable
+from kdrun.data.decode import Picture, Pixels, Square, blocks
 from kdrun.data.images import centre
-from kdrun.errors import KdrunError
 
 VERSION = 1
 """Of what decoding does; other pixels for the same file need another number."""
@@ -29,19 +27,6 @@ ROWS = 256
 """How many records are read at once."""
 
 Keys = NDArray[np.uint64]
-
-
-class Picture(NamedTuple):
-    """A file as it was listed: its size in bytes, its time of change in nanoseconds."""
-
-    path: Path
-    size: int
-    changed: int
-
-    @property
-    def key(self) -> int:
-        facts = f"{self.path}\\0{self.size}\\0{self.changed}".encode(errors="surrogateescape")
-        return int.from_bytes(hashlib.blake2b(facts, digest_size=8).digest(), "little")
 
 
 def place(data_dir: Path, root: Path, wanted: Square) -> Path:
@@ -62,14 +47,9 @@ def images(pictures: Sequence[Picture], wanted: Square, side: int, folder: Path 
         for rows, block in blocks([picture.path for picture in pictures], wanted):
             found[rows] = centre(torch.from_numpy(block), side)
         return found
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
-            _complete(folder, pictures, wanted)
-            _copy(folder, pictures, wanted, found)
-    except OSError as error:
-        problem = f"decoded images cannot be kept there ({error.strerror}); dataset.cache=false does without"
-        raise KdrunError("data_dir", folder, problem) from error
+    with writable(folder):
+        _complete(folder, pictures, wanted)
+        _copy(folder, pictures, wanted, found)
     return found
 
 

@@ -1,16 +1,17 @@
 """Pictures in class folders: any folder with one folder for each class, or with `train/` and `val/` of these.
 
 A folder `val/` (or `valid/`, `validation/`) or `test/` beside `train/` is the test part, as with ImageNet;
-where both are there, `val/` is the validation part. One folder without parts is split. Pictures are decoded
-once, to squares of one size, and all that a run takes is then held in memory. A loader that streams sets too
-large for that (all of ImageNet) from disk is yet to come; until then they are refused, or taken in part.
+where both are there, `val/` is the validation part. One folder without parts is split. Pictures become
+squares of one size: once, where all that a run takes fits into memory, else whenever they are taken.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import median_low
 from typing import NamedTuple
@@ -18,9 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdrun.data.decode import Square, shorter_side, unreadable
-from kdrun.data.decoded import Picture, images, place
-from kdrun.data.images import Raw, Unread
+from kdrun.data import contents
+from kdrun.data.decode import Picture, Square, picture, shorter_side, unreadable
+from kdrun.data.decoded import VERSION, images, place
+from kdrun.data.images import Part, Raw
+from kdrun.data.unread import Unread, Way
 from kdrun.errors import KdrunError
 
 TRAIN = ("train", "training")
@@ -62,12 +65,14 @@ def read(
     resize_to: int | None = None,
     channels: int = 3,
     cache: bool = True,
+    val_classes: str | None = None,
 ) -> Raw:
     """The pictures below `path`; classes are the names of the class folders, sorted.
 
     size: side of the squares that a model sees; None: what pictures have, at most 224. resize_to: what the
     shorter side is resized to before the centre is cut out; None: size * 256 / 224, but not more than
-    pictures have. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`.
+    pictures have. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a
+    file that says the classes of the pictures in `val/`, where they do not lie in class folders.
     Raises KdrunError for a folder without pictures in class folders, for files that are no images, and for
     numbers out of range.
     """
@@ -76,26 +81,35 @@ def read(
     root = Path(path).expanduser()
     folders = parts(root)
     classes = class_names(folders.train)
-    listed = [None if folder is None else pictures_of(folder, classes) for folder in folders]
-    train, validation, test = listed
-    assert train is not None
+    train = pictures_of(folders.train, classes)
+    validation, test = (
+        None if folder is None else held_out_of(folder, classes, val_classes) for folder in folders[1:]
+    )
     seen, stored = sizes(train.pictures, size, resize_to)
     if channels not in (1, 3):
         raise KdrunError("dataset.channels", channels, "must be 3 (colour) or 1 (grey)")
     wanted = Square(stored, channels)
-    kept = place(data_dir, root, wanted) if cache else None
-    made = [None if part is None else unread(part, wanted, kept) for part in (train, validation, test)]
-    assert made[0] is not None
-    return Raw(made[0], made[2], classes, made[1], seen, SHARES)
+    made = partial(unread, wanted=wanted, root=root, data_dir=data_dir if cache else None)
+    own = [None if part is None else made(part) for part in (validation, test)]
+    return Raw(made(train), own[1], classes, own[0], seen, SHARES)
 
 
-def unread(part: Listed, wanted: Square, kept: Path | None) -> Unread:
-    """The part, to be decoded when it is known which pictures a run takes."""
+def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> Part:
+    """The part, to be decoded when it is known which pictures a run takes, and whether they fit in memory.
 
-    def taken(rows: Tensor, side: int) -> Tensor:
-        return images([part.pictures[row] for row in rows.tolist()], wanted, side, kept)
+    data_dir: where it is kept what was decoded, None for nowhere.
+    """
+    known = None if data_dir is None else contents.place(data_dir, root)
+    kept = None if data_dir is None else place(data_dir, root, wanted)
 
-    return Unread(wanted.shape, torch.tensor(part.labels, dtype=torch.int64), taken)
+    def together(pictures: Sequence[Picture], side: int | None) -> Tensor:
+        return images(pictures, wanted, side or wanted.side, kept)
+
+    def digest(pictures: Sequence[Picture]) -> bytes:
+        return f"{VERSION} {wanted.side}".encode() + contents.digests(pictures, known)
+
+    way = Way(partial(picture, wanted), together, digest)
+    return Part(Unread(part.pictures, wanted.shape, way), torch.tensor(part.labels, dtype=torch.int64))
 
 
 def parts(root: Path) -> Folders:
@@ -125,6 +139,45 @@ def class_names(folder: Path) -> tuple[str, ...]:
 
 
 NO_CLASSES = "no class folders in it; a folder for each class is needed, named after it, with its pictures"
+OR_A_FILE = "dataset.val_classes=FILE does where a file says the class of each picture"
+
+
+def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -> Listed:
+    """The pictures of a part that is not trained on. Raises KdrunError as `pictures_of` and `assigned`."""
+    if folder.name.lower() not in VALIDATION:
+        return pictures_of(folder, classes)
+    if val_classes is not None:
+        return assigned(folder, classes, Path(val_classes).expanduser())
+    if not folders_in(folder):
+        raise KdrunError("dataset.path", folder, f"{NO_CLASSES}; {OR_A_FILE}")
+    return pictures_of(folder, classes)
+
+
+def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
+    """The pictures in a folder, whose classes stand in a file: a line for each, its name and its class.
+
+    These are the first two words of the line, between spaces, tabs or commas, as in Kaggle's
+    LOC_val_solution.csv for ImageNet and in Tiny ImageNet's val_annotations.txt. Raises KdrunError for a file
+    that is none, pictures that it does not name, and classes that are not trained on.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = "no such file, or it cannot be read as text"
+        raise KdrunError("dataset.val_classes", file, problem) from error
+    words = [re.split(r"[,\s]+", line.strip()) for line in lines if line.strip()]
+    said = {Path(line[0]).stem: line[1] for line in words if len(line) > 1}
+    pictures = [found for found in files_in(folder) if not file.samefile(found.path)]
+    if not pictures:
+        raise KdrunError("dataset.path", folder, "no pictures in it")
+    names = [Path(found.path).stem for found in pictures]
+    if unknown := [found.path for found, name in zip(pictures, names, strict=True) if name not in said]:
+        raise KdrunError("dataset.val_classes", file, f"has no line with the class of {_first(unknown)}")
+    numbers = {name: number for number, name in enumerate(classes)}
+    if foreign := sorted({said[name] for name in names} - set(numbers)):
+        problem = f"names classes that the training part does not have: {_first(foreign)}"
+        raise KdrunError("dataset.val_classes", file, problem, classes)
+    return Listed(pictures, [numbers[said[name]] for name in names])
 
 
 def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
@@ -167,11 +220,11 @@ def usual_side(pictures: Sequence[Picture]) -> int:
     """The median of the shorter sides of some pictures, in pixels. Raises KdrunError where none is one."""
     step = max(1, len(pictures) // LOOKED_AT)
     found = []
-    for picture in pictures[::step]:
-        with suppress(Exception):  # what is no image is named when it is decoded
-            found.append(shorter_side(picture.path))
+    for listed in pictures[::step]:
+        with suppress(Exception):  # what is no image is named later
+            found.append(shorter_side(listed.path))
     if not found:
-        raise unreadable([f"{picture.path} (no image)" for picture in pictures[::step]])
+        raise unreadable([f"{listed.path} (no image)" for listed in pictures[::step]])
     return median_low(found)
 
 
@@ -191,9 +244,9 @@ def files_in(folder: Path) -> Iterator[Picture]:
             yield from files_in(Path(entry.path))
         elif entry.is_file():
             facts = entry.stat()
-            yield Picture(Path(entry.path), facts.st_size, facts.st_mtime_ns)
+            yield Picture(entry.path, facts.st_size, facts.st_mtime_ns)
         else:
-            yield Picture(Path(entry.path), 0, 0)  # a link to nowhere: named like an empty file
+            yield Picture(entry.path, 0, 0)  # a link to nowhere: named like an empty file
 
 
 def _first(names: Sequence[str]) -> str:

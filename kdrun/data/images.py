@@ -1,33 +1,23 @@
-"""What a data set is: images and labels in parts, as tensors in memory."""
+"""What a data set is: images and labels in parts, in memory or read when they are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
+
+from kdrun.data.unread import Unread
 
 
 class Part(NamedTuple):
     """Images and labels of one part (training, validation or test).
 
-    images: (N, C, H, W) uint8 on the CPU. labels: (N,) int64, -1 where the class is unknown or hidden.
+    images: (N, C, H, W) uint8 on the CPU, or images that are measured and indexed like these and read when
+    that is done. labels: (N,) int64, -1 where the class is unknown or hidden.
     """
 
-    images: Tensor
+    images: Tensor | Unread
     labels: Tensor
-
-
-class Unread(NamedTuple):
-    """A part whose images are read when it is known which of them a run takes.
-
-    shape: of the images as they are kept, (C, H, W). labels: (N,) int64. read: positions (M,) int64 and a
-    side S to the centre squares of these images, (M, C, S, S) uint8.
-    """
-
-    shape: tuple[int, int, int]
-    labels: Tensor
-    read: Callable[[Tensor, int], Tensor]
 
 
 class Raw(NamedTuple):
@@ -39,10 +29,10 @@ class Raw(NamedTuple):
     fractions to hold out for validation and test where neither the source nor the configuration says it.
     """
 
-    train: Part | Unread
-    test: Part | Unread | None
+    train: Part
+    test: Part | None
     classes: tuple[str, ...]
-    validation: Part | Unread | None = None
+    validation: Part | None = None
     seen: int | None = None
     shares: tuple[float, float] | None = None
 
@@ -53,7 +43,7 @@ class ImageSet(NamedTuple):
     validation may hold no images. The images of train may be larger than those of the other parts, which are
     as a model sees them: then its views are cut out of them. mean, std: of each channel, (C,); an image
     becomes `(pixels / white - mean) / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of
-    all parts; equal where, and only where, these are.
+    all parts, or over what the pixels are read from; never other for images that are read later.
     """
 
     name: str

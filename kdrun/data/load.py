@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 import kdrun.data
-from kdrun.data.choose import choose, refuse_too_large, shape
-from kdrun.data.images import ImageSet, Part, Raw
+from kdrun.data.choose import at_hand, choose
+from kdrun.data.images import ImageSet, Raw
 from kdrun.data.split import Split, labelled, labelled_by_file, split
+from kdrun.data.unread import INLINE, Reading, Unread
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
@@ -34,22 +35,22 @@ HINTS = ("temperature",)
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
-def load(dataset: Mapping[str, Any], data_dir: Path) -> ImageSet:
+def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) -> ImageSet:
     """Read, split and label a data set.
 
     dataset: the plain `dataset` node; the keys are `GENERIC` and the arguments of its source's `read`.
-    data_dir: where published data sets lie or are downloaded to. Raises KdrunError for whatever the user can
-    mend.
+    data_dir: where published data sets lie or are downloaded to. reading: how images are read that do not fit
+    into memory. Raises KdrunError for whatever the user can mend.
     """
     raw = checked(read_raw(dataset, data_dir), str(given(dataset, "source")))
     seed, labels = whole(dataset, "split"), raw.train.labels
     parts = split(labels, optional(dataset, "train"), validating(dataset, raw), held(dataset, raw), seed)
-    channels = shape(raw.train)[0]
+    channels = raw.train.images.shape[1]
     mean, std = per_channel(dataset, "mean", channels), per_channel(dataset, "std", channels)
     chosen = choose(raw, parts, str(given(dataset, "views")["name"]) in LARGER)
-    refuse_too_large(str(given(dataset, "name")), chosen)
-    train, validation, test = (part.read() for part in chosen)
+    train, validation, test = at_hand(chosen, reading)
     train = train._replace(labels=hidden(train.labels, dataset, parts, len(labels)))
+    told = [part.labels for part in (train, validation, test)]
     return ImageSet(
         name=str(given(dataset, "name")),
         classes=raw.classes,
@@ -59,7 +60,7 @@ def load(dataset: Mapping[str, Any], data_dir: Path) -> ImageSet:
         mean=mean,
         std=std,
         white=positive(dataset, "white"),
-        fingerprint=fingerprint((train, validation, test), len(raw.classes)),
+        fingerprint=fingerprint(zip([part.images for part in chosen], told, strict=True), len(raw.classes)),
     )
 
 
@@ -131,14 +132,15 @@ def sources() -> list[str]:
 def checked(raw: Raw, source: str) -> Raw:
     """The same, where it is what a source must give. Raises KdrunError: the source may be a user's module."""
     parts = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
-    read = [part for part in parts if isinstance(part, Part)]
-    if any(part.images.dtype != torch.uint8 or part.images.dim() != 4 for part in read):
-        raise KdrunError("dataset.source", source, "images must be (N, C, H, W) uint8 and labels (N,) int64")
-    for part in parts:
-        labels, count = part.labels, len(part.images if isinstance(part, Part) else part.labels)
-        if labels.dtype != torch.int64:
+    for images, labels in parts:
+        wrong = isinstance(images, Tensor) and (images.dtype != torch.uint8 or images.dim() != 4)
+        if wrong or labels.dtype != torch.int64:
             problem = "images must be (N, C, H, W) uint8 and labels (N,) int64"
-        elif labels.shape != (count,) or count == 0 or len({shape(part) for part in parts}) != 1:
+        elif (
+            labels.shape != (len(images),)
+            or len(images) == 0
+            or images.shape[1:] != parts[0].images.shape[1:]
+        ):
             problem = "images and labels must be of one number, and images of one shape"
         elif labels.min() < UNLABELLED or labels.max() >= len(raw.classes):
             problem = f"labels must be -1 (unlabelled) or 0 to {len(raw.classes) - 1}"
@@ -210,12 +212,15 @@ def hidden(labels: Tensor, dataset: Mapping[str, Any], parts: Split, images: int
     return labels.where(shown, UNLABELLED)
 
 
-def fingerprint(parts: Iterable[Part], classes: int) -> str:
-    """SHA-256 over shapes, pixels and labels of the parts, in hexadecimal."""
+def fingerprint(parts: Iterable[tuple[Tensor | Unread, Tensor]], classes: int) -> str:
+    """SHA-256 over shapes, pixels (or what they are read from) and labels of the parts, in hexadecimal."""
     digest = hashlib.sha256(f"{classes} classes".encode())
     for images, labels in parts:
-        digest.update(f"{tuple(images.shape)}".encode())
-        digest.update(images.contiguous().numpy().data)
+        if isinstance(images, Unread):
+            digest.update(images.digest())
+        else:
+            digest.update(f"{tuple(images.shape)}".encode())
+            digest.update(images.contiguous().numpy().data)
         digest.update(labels.contiguous().numpy().data)
     return digest.hexdigest()
 

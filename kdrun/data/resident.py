@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +11,32 @@ from kdrun.data.views import Views
 from kdrun.types import Rows
 
 
+class Normal:
+    """From pixels to what a model sees."""
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], white: float, device: torch.device | str
+    ) -> None:
+        """mean, std: one for each channel, of pixels divided by `white`."""
+        # On a GPU, dividing by a Python number multiplies by its inverse: other bits than on a CPU.
+        self.white = torch.tensor(white, dtype=torch.float32, device=device)
+        self.mean = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
+        self.std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) float32, normalised, with channels_last strides. No copy to the host.
+
+        `(pixels / white - mean) / std` in that order, as torchvision's ToTensor and Normalize: equal bit for
+        bit.
+        """
+        images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return images.div_(self.white).sub_(self.mean).div_(self.std)
+
+
 class Resident:
     """The images of one part on a device. Called with rows on that device, any number of them at once."""
+
+    capturable = True
 
     def __init__(
         self,
@@ -26,10 +50,12 @@ class Resident:
         """images: (N, C, H, W) uint8. mean, std: one for each channel, of pixels divided by `white`."""
         self.views = views
         self.store = views.store(images.to(device))
-        # On a GPU, dividing by a Python number multiplies by its inverse: other bits than on a CPU.
-        self.white = torch.tensor(white, dtype=torch.float32, device=device)
-        self.mean = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
-        self.std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
+        self.normal = Normal(mean, std, white, device)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the images take on the device."""
+        return self.store.numel() * self.store.element_size()
 
     def prepare(self, rows: Rows, batch: int, first: int) -> None:
         """Nothing: all images are there."""
@@ -41,11 +67,9 @@ class Resident:
         return len(self.store)
 
     def __call__(self, rows: Rows) -> Tensor:
-        """(B, C, H, W) float32, normalised, with channels_last strides. No copy to the host.
+        """(B, C, H, W) float32, normalised, with channels_last strides. No copy to the host."""
+        return self.normal(self.views.gather(self.store, rows.index, rows.view))
 
-        `(pixels / white - mean) / std` in that order, as torchvision's ToTensor and Normalize: equal bit for
-        bit.
-        """
-        pixels = self.views.gather(self.store, rows.index, rows.view)
-        images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
-        return images.div_(self.white).sub_(self.mean).div_(self.std)
+    def in_turn(self, parts: Iterable[Rows]) -> Iterator[Tensor]:
+        """The images of each of the parts."""
+        return map(self, parts)

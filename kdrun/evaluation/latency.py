@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdrun.evaluation.graphs import CudaGraphs
+
 Timed = Callable[[], float]
 """Answers the batch once and returns the milliseconds it took."""
 
@@ -24,6 +26,11 @@ WARM_UP_SHARE = 0.2
 FEWEST_ROUNDS = 3
 """Measured even where the time is over: one forward of a very large model may take longer than the whole
 budget."""
+
+PATIENCE = 10.0
+"""Seconds beyond those allowed after which one round must do, and larger batches are left out."""
+
+MODES = ("eager", "graph", "compiled")
 
 MARGIN = 1.1
 """A ratio of medians closer to 1 than this is never called a speed-up."""
@@ -38,34 +45,38 @@ def measure(
     threads: int = 1,
     samples: int = 200,
     seconds: float = 1.0,
-    graph: bool = False,
+    modes: Sequence[str] = ("eager",),
 ) -> dict[str, list[dict[str, Any]]]:
-    """For each model, one row per batch size, as in report.json's `latency`:
+    """For each model, one row per mode and batch size, as in report.json's `latency`:
     `{device, mode, threads, batch, p50_ms, p95_ms, images_per_s, n}`.
 
     image_shape: (C, H, W). A sample is one forward of one batch that already lies on the device; the models
     take turns, in reversed order every second round. For each batch size the rounds end after `samples`, or
-    when `seconds` are over for all models together (FEWEST_ROUNDS at least), so `n` says how many there were.
-    Percentiles are by nearest rank: with fewer than 20 samples p95 is the slowest one. images_per_s follows
-    from p50.
+    when `seconds` are over for all models together (FEWEST_ROUNDS at least), so `n` says how many there were;
+    a batch size that takes far longer (PATIENCE) ends with one round and is the last. Percentiles are by
+    nearest rank: with fewer than 20 samples p95 is the slowest one. images_per_s follows from p50.
 
     Copies are measured, in inference mode, channels last, float32; the models stay as and where they are. On
-    a GPU the time is that between two events, the device idle before each sample; graph=True (GPU only)
-    replays a CUDA graph.
+    a GPU the time is that between two events, the device idle before each sample. modes: eager, graph (a
+    replayed CUDA graph, on a GPU only), compiled (torch.compile, whose own time is not counted).
     """
     place = torch.device(device)
-    if graph and place.type != "cuda":
-        raise ValueError("graph=True needs a cuda device")
-    how: dict[str, Any] = {"device": device, "mode": "graph" if graph else "eager", "threads": threads}
+    if "graph" in modes and place.type != "cuda":
+        raise ValueError("the mode graph needs a cuda device")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     with _threads(threads), torch.inference_mode():
-        copies = {name: _copy(model, place) for name, model in models.items()}
-        for batch in batches:
-            images = torch.zeros(batch, *image_shape, device=place)
-            images = images.contiguous(memory_format=torch.channels_last)
-            arms = {name: _timed(model, images, graph) for name, model in copies.items()}
-            for name, times in _take_turns(arms, samples, seconds).items():
-                rows[name].append(how | {"batch": batch} | summary(times, batch))
+        for mode in modes:
+            copies = {name: _copy(model, place, mode) for name, model in models.items()}
+            how: dict[str, Any] = {"device": device, "mode": mode, "threads": threads}
+            for batch in batches:
+                images = torch.zeros(batch, *image_shape, device=place)
+                images = images.contiguous(memory_format=torch.channels_last)
+                arms = {name: _timed(model, images, mode) for name, model in copies.items()}
+                start = time.perf_counter()
+                for name, times in _take_turns(arms, samples, seconds).items():
+                    rows[name].append(how | {"batch": batch} | summary(times, batch))
+                if time.perf_counter() - start > seconds + PATIENCE:
+                    break
     return rows
 
 
@@ -109,9 +120,11 @@ def _at_same(rows: Sequence[Mapping[str, Any]], other: Mapping[str, Any]) -> Map
     return next((row for row in rows if all(row[key] == other[key] for key in keys)), None)
 
 
-def _copy(model: nn.Module, device: torch.device) -> nn.Module:
-    duplicate = copy.deepcopy(model).eval().to(device)
-    return duplicate.to(memory_format=torch.channels_last)
+def _copy(model: nn.Module, device: torch.device, mode: str) -> nn.Module:
+    duplicate = copy.deepcopy(model).eval().to(device).to(memory_format=torch.channels_last)
+    if mode == "compiled":
+        duplicate.compile(dynamic=False)
+    return duplicate
 
 
 def _take_turns(arms: Mapping[str, Timed], samples: int, seconds: float) -> dict[str, list[float]]:
@@ -126,7 +139,8 @@ def _take_turns(arms: Mapping[str, Timed], samples: int, seconds: float) -> dict
     order = list(arms)
     with _no_garbage_collection():
         for done in range(samples):
-            if done >= FEWEST_ROUNDS and time.perf_counter() - start > seconds:
+            allowed = seconds if done >= FEWEST_ROUNDS else seconds + PATIENCE
+            if done and time.perf_counter() - start > allowed:
                 break
             for name in order:
                 times[name].append(arms[name]())
@@ -134,22 +148,31 @@ def _take_turns(arms: Mapping[str, Timed], samples: int, seconds: float) -> dict
     return times
 
 
-def _timed(model: nn.Module, images: Tensor, graph: bool) -> Timed:
+def _timed(model: nn.Module, images: Tensor, mode: str) -> Timed:
+    def answer() -> None:
+        model(images)
+
+    if mode == "compiled":
+        answer()  # compiled here
     if not images.is_cuda:
-        return _on_cpu(model, images)
-    return _on_cuda(_captured(model, images) if graph else lambda: model(images))
+        return _on_cpu(answer)
+    if mode != "graph":
+        return _on_cuda(answer)
+    graphs = CudaGraphs(images.device)
+    graphs.rehearse(answer)
+    return _on_cuda(graphs.record(answer))
 
 
-def _on_cpu(model: nn.Module, images: Tensor) -> Timed:
+def _on_cpu(forward: Callable[[], None]) -> Timed:
     def timed() -> float:
         start = time.perf_counter_ns()
-        model(images)
+        forward()
         return (time.perf_counter_ns() - start) / 1e6
 
     return timed
 
 
-def _on_cuda(forward: Callable[[], object]) -> Timed:
+def _on_cuda(forward: Callable[[], None]) -> Timed:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
 
     def timed() -> float:
@@ -161,21 +184,6 @@ def _on_cuda(forward: Callable[[], object]) -> Timed:
         return float(start.elapsed_time(end))
 
     return timed
-
-
-def _captured(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    """The forward as a CUDA graph. A few eager runs on a side stream come first: libraries choose and
-    allocate then."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            model(images)
-    torch.cuda.current_stream().wait_stream(side)
-    recorded = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(recorded):
-        model(images)
-    return recorded.replay
 
 
 @contextmanager

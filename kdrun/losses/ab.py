@@ -4,9 +4,9 @@ are.
 Heo, Lee, Yun, Choi, "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons",
 AAAI 2019, https://arxiv.org/abs/1811.03233
 
-Departures: the paper trains with this loss first and with the labels after it; here it is a term beside
-others. Connectors are made only where the shapes differ. The factor 3/1000 of the toolboxes is the term's
-weight.
+Departures: connectors are made only where the shapes differ. The factor 3/1000 of the toolboxes is the term's
+weight. The paper trains with this loss alone, and with the labels alone after it; beside other terms it is
+another method.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
+from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
 from kdrun.losses.ofd import summed
+from kdrun.losses.paired import OfStages
 from kdrun.losses.regressors import MapRegressor
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 
 def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
@@ -33,29 +33,23 @@ def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
     return short.square().sum() / student.shape[0]
 
 
-class AB(Loss):
+class AB(OfStages):
     """`ab` over the last `stages` stages (0: all but the stem), each half as much as the next."""
 
-    pairs: tuple[Pair, ...] = ()
+    before = "always"
 
     def __init__(self, stages: int = 0, margin: float = 1.0) -> None:
-        super().__init__()
-        number("stages", stages, least=0)
+        super().__init__(stages)
         number("margin", margin, above=0)
-        self.stages, self.margin = stages, float(margin)
+        self.margin = float(margin)
         self.connectors = nn.ModuleList()
 
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.pairs)
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = stage_pairs(student, teacher, self.stages, before="always")
+    def adapt(self, pairs: tuple[Pair, ...]) -> None:
         self.connectors = nn.ModuleList(
             nn.Identity()
             if pair.student == pair.teacher
             else MapRegressor(pair.student, pair.teacher, relu=False)
-            for pair in self.pairs
+            for pair in pairs
         )
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
@@ -66,4 +60,4 @@ class AB(Loss):
         return summed(losses)
 
     def formula(self) -> str:
-        return f"AB({self.stages or 'all'} stages, margin {self.margin:g})"
+        return f"AB({self.counted}, margin {self.margin:g})"

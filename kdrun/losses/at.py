@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
 from kdrun.losses.numeric import number
+from kdrun.losses.paired import OfStages
 from kdrun.losses.regressors import to_smaller
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 
 def at(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:
@@ -31,26 +30,16 @@ def attention(features: Tensor, power: float) -> Tensor:
     return F.normalize(features.pow(power).mean(dim=1).flatten(1), dim=1)
 
 
-class AT(Loss):
+class AT(OfStages):
     """`at` summed over the last `stages` stages; 0: over all but the stem."""
 
-    pairs: tuple[Pair, ...] = ()
-
     def __init__(self, stages: int = 0, power: int = 2) -> None:
-        super().__init__()
-        number("stages", stages, least=0)
+        super().__init__(stages)
         number("power", power, least=1)
-        self.stages, self.power = stages, power
-
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.pairs)
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = stage_pairs(student, teacher, self.stages)
+        self.power = power
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return torch.stack([at(*pair.read(student, teacher), self.power) for pair in self.pairs]).sum()
 
     def formula(self) -> str:
-        return f"AT({self.stages or 'all'} stages)"
+        return f"AT({self.counted})"

@@ -28,13 +28,18 @@ class Loss(nn.Module, ABC):
     handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, the run is refused before it
     starts. reaches_student: whether it sends a gradient into the student, as all do but those that train an
     adapter only; a run stops where a term that claims so never does. reuses_classifier: whether the student
-    is to be read by the teacher's classifier, through a projector to its channels.
+    is to be read by the teacher's classifier, through a projector to its channels. mutual: whether the
+    teacher is to be a peer that learns from the student in the same way at the same time. capturable: whether
+    a step with it can be a CUDA graph: each call is the same work on tensors that stay where they are,
+    written in place, and none is read on the host.
     """
 
     uses_unlabelled: bool = True
     handles_mixed: bool = True
     reaches_student: bool = True
     reuses_classifier: bool = False
+    mutual: bool = False
+    capturable: bool = True
 
     @property
     @abstractmethod

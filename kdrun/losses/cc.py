@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
 from kdrun.losses.numeric import number
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.losses.paired import OfLayers
+from kdrun.types import Batch, Outputs
 
 
 def cc(student: Tensor, teacher: Tensor, gamma: float = 0.4, order: int = 2) -> Tensor:
@@ -35,10 +34,8 @@ def kernel(embedding: Tensor, gamma: float, order: int) -> Tensor:
     return math.exp(-2 * gamma) * torch.stack(terms).sum(dim=0)
 
 
-class CC(Loss):
+class CC(OfLayers):
     """`cc` of two layers."""
-
-    pair: Pair
 
     def __init__(
         self,
@@ -47,18 +44,10 @@ class CC(Loss):
         student_layer: str = "embedding",
         teacher_layer: str = "embedding",
     ) -> None:
-        super().__init__()
+        super().__init__(student_layer, teacher_layer)
         number("gamma", gamma, above=0)
         number("order", order, least=1)
         self.gamma, self.order = float(gamma), order
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

@@ -11,53 +11,20 @@ the authors' code, scores are divided by a constant fixed in the first step.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
+from kdrun.losses.contrast import contrast
 from kdrun.losses.layers import Pair, pair
+from kdrun.losses.memory import Memory
 from kdrun.losses.numeric import number, show
-from kdrun.losses.sampling import negatives, positives
+from kdrun.losses.sampling import Sampler
 from kdrun.types import Batch, Outputs, Shapes
 
-EPSILON = 1e-7
 POSITIVES = ("exact", "relaxed")
-
-
-class Contrast(NamedTuple):
-    """loss: a scalar. scale: the constant that scores are divided by, a scalar without gradient."""
-
-    loss: Tensor
-    scale: Tensor
-
-
-def contrast(
-    anchor: Tensor, bank: Tensor, drawn: Tensor, temperature: Tensor | float, scale: Tensor | None = None
-) -> Contrast:
-    """Noise-contrastive loss of anchors (N, D) against the bank (M, D) of the other model, mean over the
-    batch.
-
-    drawn: (N, 1 + K) rows of the bank, the positive first. scale: as returned by the first step; none, or one
-    below 0, before it.
-    """
-    scores = (anchor @ bank.T / temperature).gather(1, drawn).exp()
-    first = scores.detach().mean() * bank.shape[0]
-    scale = first if scale is None else torch.where(scale > 0, scale, first)
-    probabilities = scores / scale
-    noise = (drawn.shape[1] - 1) / bank.shape[0]
-    positive = probabilities[:, :1] / (probabilities[:, :1] + noise + EPSILON)
-    negative = noise / (probabilities[:, 1:] + noise + EPSILON)
-    loss = -(positive.log().sum() + negative.log().sum()) / anchor.shape[0]
-    return Contrast(loss, scale)
-
-
-def remembered(bank: Tensor, index: Tensor, embedding: Tensor, momentum: float) -> Tensor:
-    """The rows `index` of the bank after an update, of length 1: (N, D)."""
-    return F.normalize(momentum * bank[index] + (1 - momentum) * embedding.detach(), dim=1)
 
 
 class CRD(Loss):
@@ -69,9 +36,6 @@ class CRD(Loss):
 
     handles_mixed = False
     temperature: Tensor
-    student_bank: Tensor
-    teacher_bank: Tensor
-    classes: Tensor
     scales: Tensor
     pair: Pair
 
@@ -103,43 +67,34 @@ class CRD(Loss):
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
         self.pair = pair(student, teacher, "embedding", "embedding")
-        rows = self.images
-        if rows < 2:
-            raise KdrunError("images", rows, "how many training images there are, two at least, is needed")
+        if self.images < 2:
+            problem = "how many training images there are, two at least, is needed"
+            raise KdrunError("images", self.images, problem)
         self.student_head = nn.Linear(self.pair.student[0], self.dimension)
         self.teacher_head = nn.Linear(self.pair.teacher[0], self.dimension)
-        for name in ("student_bank", "teacher_bank"):
-            noise = (2 * torch.rand(rows, self.dimension) - 1) * (3 / self.dimension) ** 0.5
-            self.register_buffer(name, noise)
-        self.register_buffer("classes", torch.full((rows,), -1))
+        self.student_bank = Memory(self.images, self.dimension, self.momentum)
+        self.teacher_bank = Memory(self.images, self.dimension, self.momentum)
+        self.sampler = Sampler(self.images, self.negatives, self.positive == "relaxed")
         self.register_buffer("scales", torch.full((2,), -1.0))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         if batch.rows is None:
             raise ValueError("the rows of the batch are needed (needs.indices)")
         # Held in range without a copy to the host: with fewer rows than images, some images share one.
-        index = batch.rows.index % self.classes.shape[0]
-        if self.training:
-            self.classes.index_copy_(0, index, batch.labels)
-        chosen = positives(self.classes, index, batch.labels) if self.positive == "relaxed" else index
-        others = negatives(self.classes, index, batch.labels, self.negatives)
-        drawn = torch.cat([chosen[:, None], others], dim=1)
+        index = batch.rows.index % self.images
         ours, theirs = self.pair.read(student, teacher)
-        return self.against_banks(ours, theirs, index, drawn)
+        return self.against_banks(ours, theirs, index, self.sampler(index, batch.labels))
 
     def against_banks(self, student: Tensor, teacher: Tensor, index: Tensor, drawn: Tensor) -> Tensor:
         """The loss of embeddings (N, D), (N, D'); while training, banks and scales are brought up to date."""
         ours = F.normalize(self.student_head(student), dim=1)
         theirs = F.normalize(self.teacher_head(teacher), dim=1)
-        # Copies, because the banks change below and the backward pass still reads what was scored.
-        first = contrast(ours, self.teacher_bank.clone(), drawn, self.temperature, self.scales[0])
-        second = contrast(theirs, self.student_bank.clone(), drawn, self.temperature, self.scales[1])
+        first = contrast(ours, self.teacher_bank(), drawn, self.temperature, self.scales[0])
+        second = contrast(theirs, self.student_bank(), drawn, self.temperature, self.scales[1])
         if self.training:
             self.scales.copy_(torch.stack([first.scale, second.scale]))
-            self.student_bank.index_copy_(0, index, remembered(self.student_bank, index, ours, self.momentum))
-            self.teacher_bank.index_copy_(
-                0, index, remembered(self.teacher_bank, index, theirs, self.momentum)
-            )
+            self.student_bank.remember(index, ours)
+            self.teacher_bank.remember(index, theirs)
         return first.loss + second.loss
 
     def formula(self) -> str:

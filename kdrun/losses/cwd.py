@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, map_pair
+from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number, show
+from kdrun.losses.paired import OfLayers
 from kdrun.losses.regressors import Connector, resized
 from kdrun.losses.soft_targets import soft_targets
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 
 def cwd(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor:
@@ -25,28 +25,22 @@ def cwd(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor
     return soft_targets(student.flatten(2).flatten(0, 1), teacher.flatten(2).flatten(0, 1), temperature)
 
 
-class CWD(Loss):
+class CWD(OfLayers):
     """`cwd` of two feature maps."""
 
+    maps = True
     temperature: Tensor
-    pair: Pair
 
     def __init__(
         self, temperature: float = 4.0, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1"
     ) -> None:
-        super().__init__()
+        super().__init__(student_layer, teacher_layer)
         self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
         self.connector: nn.Module = nn.Identity()
 
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = map_pair(student, teacher, self.student_layer, self.teacher_layer)
-        if self.pair.student[0] != self.pair.teacher[0]:
-            self.connector = Connector(self.pair.student[0], self.pair.teacher[0], relu=True)
+    def adapt(self, pair: Pair) -> None:
+        if pair.student[0] != pair.teacher[0]:
+            self.connector = Connector(pair.student[0], pair.teacher[0], relu=True)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

@@ -35,7 +35,7 @@ def decoupled(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Ten
     For one image, KD = TCKD + (1 - p_teacher(label)) NCKD.
     """
     rows = labelled(labels)
-    is_target = F.one_hot(labels.clamp(min=0), student.shape[1]).bool()
+    is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
     own_s, rest_s, q_s = split(widen(student) / temperature, is_target)
     own_t, rest_t, q_t = split(widen(teacher.detach()) / temperature, is_target)
     target = own_t.exp() * (own_t - own_s) + rest_t.exp() * (rest_t - rest_s)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
+from kdrun.losses.layers import Pair
+from kdrun.losses.paired import OfLayers
 from kdrun.losses.regressors import regressor
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 DISTANCES = ("mse", "cosine")
 REGRESSORS = ("auto", "always")
@@ -33,13 +33,11 @@ def feature(student: Tensor, teacher: Tensor, distance: str = "mse") -> Tensor:
     return (1 - F.cosine_similarity(student.flatten(1), teacher.detach().flatten(1), dim=1)).mean()
 
 
-class Feature(Loss):
+class Feature(OfLayers):
     """`feature` of two layers, by name.
 
     regressor: auto (only where the shapes differ) or always (as in FitNets).
     """
-
-    pair: Pair
 
     def __init__(
         self,
@@ -48,26 +46,20 @@ class Feature(Loss):
         distance: str = "mse",
         regressor: str = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(student_layer, teacher_layer)
         if distance not in DISTANCES:
             raise KdrunError("distance", distance, "no such distance", DISTANCES)
         if regressor not in REGRESSORS:
             raise KdrunError("regressor", regressor, "no such choice", REGRESSORS)
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
         self.distance, self.wanted = distance, regressor
         self.regressor: nn.Module = nn.Identity()
 
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
-        if self.wanted == "auto" and self.pair.student == self.pair.teacher:
+    def adapt(self, pair: Pair) -> None:
+        if self.wanted == "auto" and pair.student == pair.teacher:
             return
-        made = regressor(self.pair.student, self.pair.teacher)
+        made = regressor(pair.student, pair.teacher)
         if made is None:
-            problem = f"no regressor leads from {self.pair.student} to {self.pair.teacher} of the teacher"
+            problem = f"no regressor leads from {pair.student} to {pair.teacher} of the teacher"
             raise KdrunError("student_layer", self.student_layer, problem)
         self.regressor = made
 

@@ -3,8 +3,9 @@
 Yim, Joo, Bae, Kim, "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer
 Learning", CVPR 2017
 
-Departures: the paper trains with this loss first and with the labels after it; here it is a term beside
-others. Maps of two stages are brought to the smaller one by averages, where the paper takes maxima.
+Departures: maps of two stages are brought to the smaller one by averages, where the paper takes maxima. The
+paper trains with this loss alone, and with the labels alone after it; beside other terms it is another
+method.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.errors import KdrunError
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
-from kdrun.losses.numeric import number
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.losses.layers import Pair, require_equal_channels
+from kdrun.losses.paired import OfStages
+from kdrun.types import Batch, Outputs
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:
@@ -29,30 +28,17 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
     return first @ second.transpose(1, 2) / first.shape[2]
 
 
-class FSP(Loss):
+class FSP(OfStages):
     """Mean squared difference of `flow`, summed over neighbours of the last `stages`; 0: all, stem too."""
 
-    pairs: tuple[Pair, ...] = ()
+    least = 2
+    stem = True
 
     def __init__(self, stages: int = 0) -> None:
-        super().__init__()
-        number("stages", stages, least=0)
-        self.stages = stages
+        super().__init__(stages)
 
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.pairs)
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        pairs = stage_pairs(student, teacher, self.stages, least=2, stem=True)
-        for pair in pairs:
-            if pair.student[0] != pair.teacher[0]:
-                problem = (
-                    f"equal channels are needed; {pair.student_layer} has {pair.student[0]} in the "
-                    f"student, {pair.teacher[0]} in the teacher"
-                )
-                raise KdrunError("stages", self.stages, problem)
-        self.pairs = pairs
+    def adapt(self, pairs: tuple[Pair, ...]) -> None:
+        require_equal_channels(pairs, self.stages)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         maps = [pair.read(student, teacher) for pair in self.pairs]
@@ -64,4 +50,4 @@ class FSP(Loss):
         return torch.stack(losses).sum()
 
     def formula(self) -> str:
-        return f"FSP({self.stages or 'all'} stages)"
+        return f"FSP({self.counted})"

@@ -12,10 +12,10 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, map_pair
+from kdrun.losses.layers import Pair
+from kdrun.losses.paired import OfLayers
 from kdrun.losses.regressors import Connector
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 
 def ickd(student: Tensor, teacher: Tensor) -> Tensor:
@@ -33,23 +33,17 @@ def _correlations(features: Tensor) -> Tensor:
     return F.normalize(flat @ flat.transpose(1, 2), dim=2)
 
 
-class ICKD(Loss):
+class ICKD(OfLayers):
     """`ickd` of two feature maps, the student's through a connector."""
 
-    pair: Pair
+    maps = True
     connector: Connector
 
     def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
-        super().__init__()
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+        super().__init__(student_layer, teacher_layer)
 
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = map_pair(student, teacher, self.student_layer, self.teacher_layer)
-        self.connector = Connector(self.pair.student[0], self.pair.teacher[0])
+    def adapt(self, pair: Pair) -> None:
+        self.connector = Connector(pair.student[0], pair.teacher[0])
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.errors import KdrunError
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
+from kdrun.losses.layers import Pair, require_equal_channels
 from kdrun.losses.numeric import number
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.losses.paired import OfStages
+from kdrun.types import Batch, Outputs
 
 MORE = 3
 """So many more vectors of the student are looked at than the teacher has."""
@@ -92,31 +91,19 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
     return torch.exp(-gaps.square() / WIDTH)
 
 
-class KDSVD(Loss):
+class KDSVD(OfStages):
     """`kdsvd` over the last `stages` stages (0: all but the stem), by `vectors` vectors of each."""
 
-    pairs: tuple[Pair, ...] = ()
+    least = 2
+    capturable = False  # decompositions report on the host whether they converged
 
     def __init__(self, stages: int = 0, vectors: int = 1) -> None:
-        super().__init__()
-        number("stages", stages, least=0)
+        super().__init__(stages)
         number("vectors", vectors, least=1)
-        self.stages, self.vectors = stages, vectors
+        self.vectors = vectors
 
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.pairs)
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        pairs = stage_pairs(student, teacher, self.stages, least=2)
-        for pair in pairs:
-            if pair.student[0] != pair.teacher[0]:
-                problem = (
-                    f"equal channels are needed; {pair.student_layer} has {pair.student[0]} in the "
-                    f"student, {pair.teacher[0]} in the teacher"
-                )
-                raise KdrunError("stages", self.stages, problem)
-        self.pairs = pairs
+    def adapt(self, pairs: tuple[Pair, ...]) -> None:
+        require_equal_channels(pairs, self.stages)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return kdsvd([self._stage(*pair.read(student, teacher)) for pair in self.pairs])
@@ -128,4 +115,4 @@ class KDSVD(Loss):
         return aligned(vectors(ours, self.vectors + MORE), found) * weights, found * weights
 
     def formula(self) -> str:
-        return f"KDSVD({self.stages or 'all'} stages, k={self.vectors})"
+        return f"KDSVD({self.counted}, k={self.vectors})"

@@ -82,7 +82,15 @@ def stage_pairs(
         )
         raise KdrunError(key, stages if key == "stages" else None, problem)
     names = [f"stage:{position}" for position in range(-count, 0)]
-    before_teacher = all(teacher.canonical(f"{name}@pre") in teacher.layers for name in names)
+    without = [
+        model
+        for model, shapes in (("student", student), ("teacher", teacher))
+        if any(shapes.canonical(f"{name}@pre") not in shapes.layers for name in names)
+    ]
+    if without and before == "always":
+        problem = f"maps before the activation are needed; those of the {without[-1]} are not known"
+        raise KdrunError(key, None, problem)
+    before_teacher = "teacher" not in without
     ours = "@pre" if before == "always" else ""
     theirs = "@pre" if before == "always" or (before == "teacher" and before_teacher) else ""
     return tuple(_stage_pair(student, teacher, name + ours, name + theirs, key) for name in names)
@@ -95,6 +103,17 @@ def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs
     if logits:
         teacher = teacher | {"logits"}
     return Needs(frozenset({"logits", *student, *more}), frozenset({*teacher, *more}))
+
+
+def require_equal_channels(pairs: tuple[Pair, ...], stages: int) -> None:
+    """Raises KdrunError where a stage of the student has another number of channels than the teacher's."""
+    for found in pairs:
+        if found.student[0] != found.teacher[0]:
+            problem = (
+                f"equal channels are needed; {found.student_layer} has {found.student[0]} in the "
+                f"student, {found.teacher[0]} in the teacher"
+            )
+            raise KdrunError("stages", stages, problem)
 
 
 def _stage_pair(student: Shapes, teacher: Shapes, ours: str, theirs: str, key: str) -> Pair:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +14,13 @@ from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss
 from kdrun.schedule import Schedule
 
-PLAIN = {float: "a number", int: "a whole number", bool: "true or false", str: "a name"}
+PLAIN: Mapping[Any, str] = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a name",
+    Sequence[float]: "a list of numbers",
+}
 
 
 def find(name: str, key: str) -> type[Loss]:
@@ -79,6 +85,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if annotation == Sequence[float]:
+        return isinstance(value, (list, tuple)) and all(_fits(each, float) for each in value)
     return isinstance(value, annotation) if annotation in (bool, str) else True
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, map_pair
+from kdrun.losses.layers import Pair
+from kdrun.losses.paired import OfLayers
 from kdrun.losses.regressors import resized
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 MASKS = ("channel", "position")
 
@@ -41,10 +41,10 @@ class Generator(nn.Module):
         return generated
 
 
-class MGD(Loss):
+class MGD(OfLayers):
     """`mgd` of two feature maps. masked: the share left out; mask: whole channels or positions."""
 
-    pair: Pair
+    maps = True
     generator: Generator
 
     def __init__(
@@ -54,21 +54,15 @@ class MGD(Loss):
         student_layer: str = "stage:-1",
         teacher_layer: str = "stage:-1",
     ) -> None:
-        super().__init__()
+        super().__init__(student_layer, teacher_layer)
         if mask not in MASKS:
             raise KdrunError("mask", mask, "no such mask", MASKS)
         if not 0.0 <= masked < 1.0:
             raise KdrunError("masked", masked, "must lie in [0, 1)")
         self.masked, self.mask = float(masked), mask
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
 
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = map_pair(student, teacher, self.student_layer, self.teacher_layer)
-        self.generator = Generator(self.pair.student[0], self.pair.teacher[0])
+    def adapt(self, pair: Pair) -> None:
+        self.generator = Generator(pair.student[0], pair.teacher[0])
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

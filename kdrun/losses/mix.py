@@ -26,10 +26,13 @@ class Term(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """total: the weighted sum, a scalar to differentiate. parts: (n_terms,) unweighted losses, detached."""
+    """total: the weighted sum, a scalar to differentiate. parts: (n_terms,) unweighted losses, detached.
+    values: the same one by one, to differentiate.
+    """
 
     total: Tensor
     parts: Tensor
+    values: tuple[Tensor, ...]
 
 
 class Watch(Protocol):
@@ -47,7 +50,8 @@ class Watch(Protocol):
 class Mix(nn.Module):
     """The weighted sum of terms. Its parameters are those of the losses' adapters.
 
-    watch: who is told of each term; nobody, as a rule.
+    key: below which its terms are written in a configuration. watch: who is told of each term; nobody, as a
+    rule.
     weights: (n_terms,) float32, refilled in place by `advance`, so that schedules need no rebuild and no new
     capture.
     """
@@ -55,8 +59,9 @@ class Mix(nn.Module):
     weights: Tensor
     watch: Watch | None = None
 
-    def __init__(self, terms: Sequence[Term]) -> None:
+    def __init__(self, terms: Sequence[Term], key: str = "loss") -> None:
         super().__init__()
+        self.key = key
         if not terms:
             raise ValueError("a mix needs a term")
         self.terms = tuple(terms)
@@ -91,6 +96,11 @@ class Mix(nn.Module):
         return any(term.loss.reuses_classifier for term in self.terms)
 
     @property
+    def mutual(self) -> bool:
+        """Whether some term wants a peer that learns at the same time in place of the teacher."""
+        return any(term.loss.mutual for term in self.terms)
+
+    @property
     def handles_mixed(self) -> bool:
         """Whether every term understands mixup and cutmix."""
         return all(term.loss.handles_mixed for term in self.terms)
@@ -100,7 +110,7 @@ class Mix(nn.Module):
         teacher.
 
         images: how many training images there are, for losses that keep something per image (crd).
-        Raises KdrunError, under `loss.<term>`, when the pair of models does not fit.
+        Raises KdrunError, under `loss.<term>` (or another `key`), when the pair of models does not fit.
         """
         for term in self.terms:
             if images is not None:
@@ -108,8 +118,18 @@ class Mix(nn.Module):
             try:
                 term.loss.build(student, student if teacher is None else teacher)
             except KdrunError as error:
-                raise below(f"loss.{term.name}", error) from None
+                raise below(f"{self.key}.{term.name}", error) from None
         self._read = [term.loss.needs.student for term in self.terms]
+
+    @torch.no_grad()
+    def take(self, earlier: Mix) -> None:
+        """Begins with what the terms of the same names have learned or kept in an earlier mix: adapters and
+        memories of the same name and shape.
+        """
+        theirs = earlier.state_dict()
+        for name, tensor in self.state_dict().items():
+            if name in theirs and theirs[name].shape == tensor.shape:
+                tensor.copy_(theirs[name])
 
     def advance(self, epoch: float) -> None:
         """Set weights and scheduled numbers to those after `epoch` epochs; between steps, not within one."""
@@ -126,8 +146,19 @@ class Mix(nn.Module):
         """
         said = Outputs(student.logits.detach()) if teacher is None else teacher
         with torch.autocast(student.logits.device.type, enabled=False):
-            parts = torch.stack([self._part(i, student, said, batch) for i in range(len(self.terms))])
-            return Mixture((self.weights * parts).sum(), parts.detach())
+            values = tuple(self._part(i, student, said, batch) for i in range(len(self.terms)))
+            parts = torch.stack(values)
+            return Mixture((self.weights * parts).sum(), parts.detach(), values)
+
+    def halves(self, mixture: Mixture) -> tuple[Tensor | None, Tensor | None]:
+        """The total in two sums, to differentiate: of the terms that do not read the teacher, and of those
+        that do; None where there is no such term.
+        """
+        halves: dict[bool, Tensor] = {}
+        for term, weight, value in zip(self.terms, self.weights, mixture.values, strict=True):
+            side = bool(term.loss.needs.teacher)
+            halves[side] = halves[side] + weight * value if side in halves else weight * value
+        return halves.get(False), halves.get(True)
 
     def _part(self, position: int, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         term, own = self.terms[position], _own(student, self._read[position])
@@ -135,7 +166,7 @@ class Mix(nn.Module):
             try:
                 part: Tensor = term.loss(own, teacher, batch)
             except KdrunError as error:
-                raise below(f"loss.{term.name}", error) from None
+                raise below(f"{self.key}.{term.name}", error) from None
         return part
 
     def equation(self) -> str:
@@ -143,23 +174,22 @@ class Mix(nn.Module):
         return " + ".join(_written(term) for term in self.terms)
 
 
-def make_mix(loss: Mapping[str, Mapping[str, Any]]) -> Mix:
+def make_mix(loss: Mapping[str, Mapping[str, Any]], key: str = "loss") -> Mix:
     """A mix from the plain `loss` node: `{hard: {name: cross_entropy, weight: 0.1}, soft: {name:
-    soft_targets, ...}}`.
+    soft_targets, ...}}`. key: where the node is written.
 
     Terms whose weight is 0 throughout are left out. Raises KdrunError with full keys: a term without a name,
     an unknown name or argument, a value out of range, no term at all.
     """
-    terms = [_make_term(name, node) for name, node in loss.items()]
+    terms = [_make_term(f"{key}.{name}", name, node) for name, node in loss.items()]
     kept = [term for term in terms if not term.weight.zero]
     if not kept:
         problem = "every term has weight 0" if terms else "there is no term"
-        raise KdrunError("loss", None, f"{problem}, so there is nothing to learn from")
-    return Mix(kept)
+        raise KdrunError(key, None, f"{problem}, so there is nothing to learn from")
+    return Mix(kept, key)
 
 
-def _make_term(name: str, node: Mapping[str, Any]) -> Term:
-    key = f"loss.{name}"
+def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
     if not isinstance(node, Mapping) or not node.get("name"):
         raise KdrunError(key, None, f"this term has no name of a loss; to leave a term out: ~{key}")
     if not name.isidentifier() or hasattr(

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.dkd import split
@@ -32,7 +32,7 @@ class Normalised(NamedTuple):
 def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Normalised:
     """Both parts, each a mean over the labelled rows. student, teacher: logits (N, K); labels: (N,) int64."""
     rows, student, teacher = labelled(labels), widen(student), widen(teacher.detach())
-    is_target = F.one_hot(labels.clamp(min=0), student.shape[1]).bool()
+    is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
     own_student, own_teacher = split(student, is_target)[0], split(teacher, is_target)[0]
     q_student = split(student / temperature, is_target)[2].masked_fill(is_target, 0.0)
     q_teacher = split(teacher / temperature, is_target)[2].exp()

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
-from kdrun.losses.numeric import number
+from kdrun.losses.paired import OfStages
 from kdrun.losses.regressors import to_smaller
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 
 def nst(student: Tensor, teacher: Tensor) -> Tensor:
@@ -35,25 +33,14 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.transpose(1, 2)).square().mean()
 
 
-class NST(Loss):
+class NST(OfStages):
     """`nst` summed over the last `stages` stages; 0: over all but the stem."""
 
-    pairs: tuple[Pair, ...] = ()
-
     def __init__(self, stages: int = 0) -> None:
-        super().__init__()
-        number("stages", stages, least=0)
-        self.stages = stages
-
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.pairs)
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = stage_pairs(student, teacher, self.stages)
+        super().__init__(stages)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return torch.stack([nst(*pair.read(student, teacher)) for pair in self.pairs]).sum()
 
     def formula(self) -> str:
-        return f"NST({self.stages or 'all'} stages)"
+        return f"NST({self.counted})"

@@ -13,11 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
-from kdrun.losses.numeric import number
+from kdrun.losses.layers import Pair
+from kdrun.losses.paired import OfStages
 from kdrun.losses.regressors import Connector, resized
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 LONGEST = 1000
 """Batches of the running mean: later ones count a thousandth each."""
@@ -59,25 +58,18 @@ class Margin(nn.Module):
         return torch.where(self.batches > 0, self.mean, mean)
 
 
-class OFD(Loss):
+class OFD(OfStages):
     """`partial_l2` over the last `stages` stages (0: all but the stem), each half as much as the next."""
 
-    pairs: tuple[Pair, ...] = ()
+    before = "always"
 
     def __init__(self, stages: int = 0) -> None:
-        super().__init__()
-        number("stages", stages, least=0)
-        self.stages = stages
+        super().__init__(stages)
         self.connectors, self.margins = nn.ModuleList(), nn.ModuleList()
 
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.pairs)
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = stage_pairs(student, teacher, self.stages, before="always")
-        self.connectors = nn.ModuleList(Connector(pair.student[0], pair.teacher[0]) for pair in self.pairs)
-        self.margins = nn.ModuleList(Margin(pair.teacher[0]) for pair in self.pairs)
+    def adapt(self, pairs: tuple[Pair, ...]) -> None:
+        self.connectors = nn.ModuleList(Connector(pair.student[0], pair.teacher[0]) for pair in pairs)
+        self.margins = nn.ModuleList(Margin(pair.teacher[0]) for pair in pairs)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         losses = []
@@ -88,7 +80,7 @@ class OFD(Loss):
         return summed(losses)
 
     def formula(self) -> str:
-        return f"OFD({self.stages or 'all'} stages)"
+        return f"OFD({self.counted})"
 
 
 def summed(losses: list[Tensor]) -> Tensor:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, map_pair
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.losses.layers import Pair
+from kdrun.losses.paired import OfLayers
+from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-6
 
@@ -36,24 +36,18 @@ def _standardised(features: Tensor) -> Tensor:
     return centred / (features.std(dim=(0, 2, 3), keepdim=True) + EPSILON) if several else centred
 
 
-class PKD(Loss):
+class PKD(OfLayers):
     """`pkd` of two feature maps."""
 
-    pair: Pair
+    maps = True
 
     def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
-        super().__init__()
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
+        super().__init__(student_layer, teacher_layer)
         self.align: nn.Module = nn.Identity()
 
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = map_pair(student, teacher, self.student_layer, self.teacher_layer)
-        if self.pair.student[0] != self.pair.teacher[0]:
-            self.align = nn.Conv2d(self.pair.student[0], self.pair.teacher[0], 1)
+    def adapt(self, pair: Pair) -> None:
+        if pair.student[0] != pair.teacher[0]:
+            self.align = nn.Conv2d(pair.student[0], pair.teacher[0], 1)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

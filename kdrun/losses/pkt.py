@@ -13,9 +13,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.losses.paired import OfLayers
+from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-7
 
@@ -37,21 +36,11 @@ def _neighbours(embedding: Tensor) -> Tensor:
     return probabilities
 
 
-class PKT(Loss):
+class PKT(OfLayers):
     """`pkt` of two layers."""
 
-    pair: Pair
-
     def __init__(self, student_layer: str = "embedding", teacher_layer: str = "embedding") -> None:
-        super().__init__()
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
+        super().__init__(student_layer, teacher_layer)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

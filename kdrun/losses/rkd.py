@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
 from kdrun.losses.numeric import number, show
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.losses.paired import OfLayers
+from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-12
 
@@ -57,12 +56,11 @@ def _cosines(differences: Tensor) -> Tensor:
     return units @ units.transpose(1, 2)
 
 
-class RKD(Loss):
+class RKD(OfLayers):
     """`distance` and `angle`, each times its weight, of two layers that are vectors."""
 
     distance: Tensor
     angle: Tensor
-    pair: Pair
 
     def __init__(
         self,
@@ -71,17 +69,9 @@ class RKD(Loss):
         student_layer: str = "embedding",
         teacher_layer: str = "embedding",
     ) -> None:
-        super().__init__()
+        super().__init__(student_layer, teacher_layer)
         self.register_buffer("distance", number("distance", distance, least=0), persistent=False)
         self.register_buffer("angle", number("angle", angle, least=0), persistent=False)
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdrun.losses.numeric import labelled
+from kdrun.types import UNLABELLED
+
+
+class Sampler(nn.Module):
+    """For each image a positive and `count` negatives: (N, 1 + count) images, the positive first.
+
+    relaxed: whether the positive is any image of the class, in place of the image itself. The classes of the
+    `images` images are learned in training, as they come by.
+    """
+
+    classes: Tensor
+
+    def __init__(self, images: int, count: int, relaxed: bool) -> None:
+        super().__init__()
+        self.register_buffer("classes", torch.full((images,), UNLABELLED))
+        self.count, self.relaxed = count, relaxed
+
+    def forward(self, index: Tensor, labels: Tensor) -> Tensor:
+        if self.training:
+            self.classes.index_copy_(0, index, labels)
+        chosen = positives(self.classes, index, labels) if self.relaxed else index
+        others = negatives(self.classes, index, labels, self.count)
+        return torch.cat([chosen[:, None], others], dim=1)
 
 
 def negatives(classes: Tensor, index: Tensor, labels: Tensor, count: int) -> Tensor:

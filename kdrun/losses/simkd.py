@@ -16,7 +16,7 @@ from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.layers import Pair, map_pair
 from kdrun.losses.regressors import resized
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import POOLED, Batch, Outputs, Shapes
 
 
 def simkd(student: Tensor, teacher: Tensor) -> Tensor:
@@ -32,10 +32,10 @@ class SimKD(Loss):
 
     @property
     def needs(self) -> Needs:
-        return Needs(frozenset({"logits", "stage:-1"}), frozenset({"stage:-1"}))
+        return Needs(frozenset({"logits", POOLED}), frozenset({POOLED}))
 
     def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = map_pair(student, teacher, "stage:-1", "stage:-1")
+        self.pair = map_pair(student, teacher, POOLED, POOLED)
         if self.pair.student[0] != self.pair.teacher[0]:
             problem = f"the student's projector must give {self.pair.teacher[0]} channels, as the teacher has"
             raise KdrunError("name", "simkd", problem)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.losses.paired import OfLayers
+from kdrun.types import Batch, Outputs
 
 
 def sp(student: Tensor, teacher: Tensor) -> Tensor:
@@ -29,21 +28,11 @@ def _similarities(features: Tensor) -> Tensor:
     return F.normalize(flat @ flat.T, dim=1)
 
 
-class SP(Loss):
+class SP(OfLayers):
     """`sp` of two layers."""
 
-    pair: Pair
-
     def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
-        super().__init__()
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer)
+        super().__init__(student_layer, teacher_layer)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return sp(*self.pair.read(student, teacher))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
+from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
+from kdrun.losses.paired import OfStages
 from kdrun.losses.regressors import to_smaller
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-5
 
@@ -48,25 +48,17 @@ class Predictor(nn.Module):
         return vid(self.regressor(ours), self.log_scale, theirs)
 
 
-class VID(Loss):
+class VID(OfStages):
     """`vid` summed over the last `stages` stages; 0: over all but the stem. variance: at the start."""
 
-    pairs: tuple[Pair, ...] = ()
-
     def __init__(self, stages: int = 0, variance: float = 5.0) -> None:
-        super().__init__()
-        number("stages", stages, least=0)
+        super().__init__(stages)
         number("variance", variance, above=EPSILON)
-        self.stages, self.variance = stages, variance
+        self.variance = variance
         self.predictors = nn.ModuleList()
 
-    @property
-    def needs(self) -> Needs:
-        return needs_of(self.pairs)
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        self.pairs = stage_pairs(student, teacher, self.stages)
-        made = (Predictor(pair.student[0], pair.teacher[0], self.variance) for pair in self.pairs)
+    def adapt(self, pairs: tuple[Pair, ...]) -> None:
+        made = (Predictor(pair.student[0], pair.teacher[0], self.variance) for pair in pairs)
         self.predictors = nn.ModuleList(made)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
@@ -74,4 +66,4 @@ class VID(Loss):
         return torch.stack([predictor(*pair.read(student, teacher)) for predictor, pair in each]).sum()
 
     def formula(self) -> str:
-        return f"VID({self.stages or 'all'} stages)"
+        return f"VID({self.counted})"

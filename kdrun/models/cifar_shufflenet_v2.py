@@ -99,6 +99,7 @@ class CifarShuffleNetV2(nn.Module):
             before = width
         self.conv2 = nn.Conv2d(before, last, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(last)
+        self.relu2 = nn.ReLU()
         self.linear = nn.Linear(last, classes)
         self.stages = ("relu", *names)
         self.pre = ("relu", *(f"{n}.{count - 1}.join:in" for n, count in zip(names, blocks, strict=True)))
@@ -108,6 +109,6 @@ class CifarShuffleNetV2(nn.Module):
         x = self.relu(self.bn1(self.conv1(x)))
         for name in self.stages[1:]:
             x = getattr(self, name)(x)
-        x = F.relu(self.bn2(self.conv2(x)))
+        x = self.relu2(self.bn2(self.conv2(x)))
         out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out

@@ -28,7 +28,7 @@ def dry_forward(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
     A large model runs on torch's meta device, unless it cannot (it looks at values). Weights, statistics,
     modes and random states stay as they are. Raises what the forward raises.
     """
-    with _evaluating(model), _same_random_state(model), torch.no_grad():
+    with evaluating(model), _same_random_state(model), torch.no_grad():
         if _work(model, image_shape) > SMALL:
             # Whatever goes wrong there, the real forward decides: it fails too, or the device was to blame.
             with suppress(Exception):
@@ -68,7 +68,8 @@ def _device(model: nn.Module) -> torch.device:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode; afterwards each module as it was."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

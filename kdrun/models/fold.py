@@ -1,9 +1,9 @@
-"""Batch norm folded into the convolution before it, for models that are only asked and no longer trained."""
+"""What models need not do that are only asked and not trained: batch norm after a convolution, casts."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -17,13 +17,18 @@ TOLERANCE = 1e-4
 """How far folded outputs may be from unfolded ones, relative to the largest; rounding gives about 1e-6."""
 
 
-def folded(model: nn.Module, image_shape: tuple[int, int, int], needs: Collection[str] = ()) -> nn.Module:
+def folded(
+    model: nn.Module,
+    image_shape: tuple[int, int, int],
+    needs: Collection[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> nn.Module:
     """A copy in evaluation mode in which each `BatchNorm2d` that directly follows a `Conv2d` is part of it.
 
     Which follows which is seen in one forward of noise (C, H, W). Logits and the layers in `needs` of the
     copy are then compared with the model's: where they are not the same up to rounding (a layer lies between
-    convolution and norm), a plain copy is returned. Paths of modules stay as they are: an identity stands
-    where the norm was. The model itself and the global random state are left alone.
+    convolution and norm), a plain copy is returned, and it is said. Paths of modules stay as they are: an
+    identity stands where the norm was. The model itself and the global random state are left alone.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(_like(plain))
@@ -35,19 +40,39 @@ def folded(model: nn.Module, image_shape: tuple[int, int, int], needs: Collectio
         _absorb(conv, norm)
         parent, _, name = path.rpartition(".")
         setattr(small.get_submodule(parent), name, nn.Identity())
-    return small if pairs and _same(plain, small, noise, needs) else plain
+    changed = _changed(_said(plain, noise, needs), _said(small, noise, needs))
+    if changed:
+        say(f"teacher  its norms stay apart from its convolutions: {', '.join(changed)} would change")
+    return plain if changed or not pairs else small
 
 
-def _same(plain: nn.Module, small: nn.Module, images: Tensor, needs: Collection[str]) -> bool:
-    said = []
-    for model in (plain, small):
-        tapped = Tapped(model, needs)
-        with torch.no_grad():
-            outputs: Outputs = tapped(images)
-        tapped.close()
-        said.append([outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values()])
-    both = [(one, two) for one, two in zip(*said, strict=True) if one is not None and two is not None]
-    return all(bool((one - two).abs().max() <= TOLERANCE * one.abs().max()) for one, two in both)
+def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The same model, its convolutions' weights in the precision in which autocast computes with them.
+
+    Autocast keeps what it has converted only of weights that are trained; a frozen model's it would convert
+    in every forward. To be asked under autocast, and to the same bits.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(dtype)
+    return model
+
+
+def _said(model: nn.Module, images: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
+    """By layer name, all that the model says."""
+    tapped = Tapped(model, needs)
+    with torch.no_grad():
+        outputs: Outputs = tapped(images)
+    tapped.close()
+    stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
+    said = {"logits": outputs.logits, "embedding": outputs.embedding} | stages | dict(outputs.layers)
+    return {name: tensor for name, tensor in said.items() if tensor is not None}
+
+
+def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """Layers that are not the same up to rounding."""
+    far = {name: (after[name] - tensor).abs().max() for name, tensor in before.items()}
+    return [name for name, distance in far.items() if not distance <= TOLERANCE * before[name].abs().max()]
 
 
 class _Uses(TorchFunctionMode):

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from kdrun.errors import KdrunError
 from kdrun.models.build import Built
 from kdrun.models.survey import anatomy, survey
-from kdrun.models.taps import Tapped, classifier, probe
-from kdrun.types import CLASSIFIER, Classifier, Outputs
+from kdrun.models.taps import Tapped, probe
+from kdrun.types import POOLED, Classifier
+
+LAST = "stage:-1"
 
 FACTOR = 2
 """The projector is narrower than the teacher's map by this much."""
-
-LAST = "stage:-1"
 
 Size = tuple[int, int, int]
 
@@ -37,10 +37,10 @@ class Projector(nn.Sequential):
 
 
 class Reused(nn.Module):
-    """Logits (N, K) of images: a student's layers up to its last map, a projector, and a frozen classifier.
+    """Logits (N, K) of images: a student's layers up to its last stage, a projector, and a frozen classifier.
 
-    teacher: the size (C, H, W) of the teacher's last map; a larger map of the student is averaged to it. The
-    student's own classifier is taken out.
+    teacher: the size (C, H, W) of the map that the teacher's classifier reads the mean of; a larger map of
+    the student is averaged to it. The student's own classifier is taken out.
     """
 
     def __init__(self, student: nn.Module, channels: int, teacher: Size, classes: int) -> None:
@@ -73,11 +73,16 @@ class Reused(nn.Module):
 
 
 def reused(student: nn.Module, image_shape: Size, teacher: Size, classes: int, seed: int) -> Reused:
-    """The student on a projector and a classifier for maps like the teacher's last, (C, H, W).
+    """The student on a projector and a classifier for maps like the teacher's, (C, H, W).
 
-    Raises KdrunError where the student has no maps.
+    Raises KdrunError where the student's last stage gives no maps.
     """
-    size = _last_map(student, image_shape, "student")
+    shapes = probe(student, image_shape)
+    size = shapes.layer(LAST) if shapes.stages else ()
+    if len(size) != 3:
+        raise KdrunError(
+            "loss", None, f"feature maps (C, H, W) are needed; the student's last stage is {size}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = Reused(student, size[0], teacher, classes)
@@ -90,41 +95,14 @@ def reusing(student: Built, teacher: nn.Module, image_shape: Size, classes: int,
 
     Raises KdrunError where that classifier is not one linear layer on the mean of the teacher's last map.
     """
-    size = _last_map(teacher, image_shape, "teacher")
-    if not reads_mean(teacher, image_shape):
+    layers = probe(teacher, image_shape, [POOLED]).layers
+    if POOLED not in layers:
         problem = "the teacher's classifier must be one linear layer on the mean of its last map. srrl may do"
         raise KdrunError("loss", None, problem)
-    model = reused(student.model, image_shape, size, classes, seed)
+    channels, height, width = layers[POOLED]
+    model = reused(student.model, image_shape, (channels, height, width), classes, seed)
     note = "the student's last map is projected and read by the teacher's classifier"
     return student._replace(model=model, notes=(*student.notes, note))
-
-
-def reads_mean(model: nn.Module, image_shape: Size) -> bool:
-    """Whether a model's classifier is a linear layer that reads the mean of its last map: tried on noise."""
-    if classifier(model) is None:
-        return False
-    tapped = Tapped(model, [LAST, "embedding", CLASSIFIER])
-    noise = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
-    training = model.training
-    try:
-        with torch.no_grad():
-            said: Outputs = tapped.eval()(noise)
-    finally:
-        tapped.close()
-        model.train(training)
-    mean = said.layer(LAST).mean((2, 3))
-    assert said.embedding is not None
-    return mean.shape == said.embedding.shape and torch.allclose(mean, said.embedding, rtol=1e-3, atol=1e-4)
-
-
-def _last_map(model: nn.Module, image_shape: Size, role: str) -> Size:
-    shapes = probe(model, image_shape)
-    size = shapes.layer(LAST) if shapes.stages else ()
-    if len(size) != 3:
-        raise KdrunError(
-            "loss", None, f"feature maps (C, H, W) are needed; the {role}'s last stage is {size}"
-        )
-    return size
 
 
 def _replace(model: nn.Module, path: str, module: nn.Module) -> None:

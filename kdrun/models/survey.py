@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from math import gcd, isqrt
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ LARGE = 224
 
 TOKEN_STAGES = 4
 """How many blocks of a transformer stand for its stages, evenly spread, the last one among them."""
+
+BESIDE = 16
+"""At most so many tokens are no patches: of the class, of distillation, registers."""
 
 PASSING = (
     nn.Identity,
@@ -50,16 +54,19 @@ class Call(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """Where a model's layers are, as module paths (`path`, or `path:in` for what the module reads).
+    """Where a model's layers are, as module paths (`path`, or `path:in` for what the module reads; see
+    `kdrun.models.taps.Tap`).
 
     stages: `stage:0` (the stem), `stage:1`, ... pre: the same before the activation, or empty. head: the
-    classifier, whose input is the embedding; empty where there is none. overwritten: places whose tensor is
-    changed later in the forward, so that who keeps it needs a copy; None while nobody has looked.
+    classifier, whose input is the embedding; empty where there is none. pooled: the map whose mean that may
+    be, or empty. overwritten: places whose tensor is changed later in the forward, so that who keeps it needs
+    a copy; None while nobody has looked.
     """
 
     stages: tuple[str, ...] = ()
     pre: tuple[str, ...] = ()
     head: str = ""
+    pooled: str = ""
     overwritten: frozenset[str] | None = None
 
 
@@ -83,10 +90,13 @@ def survey(model: nn.Module, image_shape: tuple[int, int, int]) -> Anatomy:
     if known.overwritten is not None:
         return known
     calls = list(record(model, image_shape))
+    stages = known.stages or find_stages(model, _at_large(model, image_shape) or calls)
+    head = known.head or find_head(calls)
     found = Anatomy(
-        known.stages or find_stages(model, _at_large(model, image_shape) or calls),
+        tuple(as_map(stage, calls, image_shape) for stage in stages),
         known.pre,
-        known.head or find_head(calls),
+        head,
+        find_pooled(calls, head),
         frozenset(find_overwritten(calls)),
     )
     setattr(model, ATTRIBUTE, found)
@@ -140,6 +150,17 @@ def find_head(calls: list[Call]) -> str:
     )
 
 
+def find_pooled(calls: list[Call], head: str) -> str:
+    """The last map before the head with as many channels as that reads numbers, or an empty string."""
+    paths = [call.path for call in calls]
+    if head not in paths or (read := calls[paths.index(head)].input) is None:
+        return ""
+    maps = (call for call in reversed(calls[: paths.index(head)]) if len(call.size) == 3)
+    passing = (*PASSING, *GLOBAL)
+    found = (c.path for c in maps if c.size[0] == read.shape[1] and not isinstance(c.module, passing))
+    return next(found, "")
+
+
 def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
     """The stem, then the last block at each resolution; or, of a transformer, evenly spread blocks."""
     blocks = set(block_paths(model))
@@ -147,11 +168,17 @@ def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
     head = find_head(calls)
     ends = [n for n, call in enumerate(row) if call.path == head or isinstance(call.module, GLOBAL)]
     row = [call for call in row[: min(ends, default=None)] if not isinstance(call.module, PASSING)]
-    tokens = [call for call in row if len(call.size) == 2 and _is_compound(call)]
+    tokens = [call for call in row if len(call.size) == 2 and call.size[0] > 1]
     maps = [call for call in row if len(call.size) == 3]
-    if len(tokens) > sum(map(_is_compound, maps)):
-        return (*(call.path for call in maps[:1]), *spread([call.path for call in tokens]))
+    if sum(map(_is_compound, tokens)) > sum(map(_is_compound, maps)):
+        return token_stages(maps[:1] or tokens[:1], tokens)
     return map_stages(maps)
+
+
+def token_stages(stem: list[Call], tokens: list[Call]) -> tuple[str, ...]:
+    """The stem, which makes patches of an image, then evenly spread blocks of those that give tokens."""
+    first = [call.path for call in stem]
+    return (*first, *spread([call.path for call in tokens if _is_compound(call) and call.path not in first]))
 
 
 def map_stages(maps: list[Call]) -> tuple[str, ...]:
@@ -188,6 +215,35 @@ def spread(paths: list[str]) -> list[str]:
     """At most four of the paths, evenly spread, the last among them."""
     count = min(TOKEN_STAGES, len(paths))
     return [paths[(position + 1) * len(paths) // count - 1] for position in range(count)]
+
+
+def as_map(stage: str, calls: list[Call], image_shape: tuple[int, int, int]) -> str:
+    """The place of a stage; where it gives tokens (T, D), with their grid, as in `blocks.3:14x14`.
+
+    The grid is that of the finest map in the network with no more positions than there are tokens; where none
+    comes near, one shaped like the images (C, H, W). Tokens that make up no grid stay tokens.
+    """
+    size = next((call.size for call in calls if call.path == stage), ())
+    if len(size) != 2:
+        return stage
+    for grids in ([call.size[1:] for call in calls if len(call.size) == 3], [_like(image_shape, size[0])]):
+        fitting = [grid for grid in grids if 0 <= size[0] - _area(grid) <= BESIDE]
+        if fitting:
+            height, width = max(fitting, key=_area)
+            return f"{stage}:{height}x{width}"
+    return stage
+
+
+def _area(grid: tuple[int, ...]) -> int:
+    return grid[0] * grid[1]
+
+
+def _like(image_shape: tuple[int, int, int], most: int) -> tuple[int, int]:
+    """The largest grid of at most so many positions that has the images' proportions."""
+    _, height, width = image_shape
+    part = gcd(height, width)
+    times = isqrt(most * part**2 // (height * width))
+    return times * height // part, times * width // part
 
 
 def block_paths(model: nn.Module) -> Iterator[str]:

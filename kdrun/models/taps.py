@@ -1,8 +1,10 @@
 """Taps: what a model says inside, by layer name, beside its logits.
 
-Names: `logits`; `embedding`, what the head reads; `stage:0` (the stem) ... `stage:-1`; `stages`, all of
-them; with `@pre`, before the activation, where the family has it; or a module path, and `PATH:in` for what
-that module reads.
+Names: `logits`; `embedding`, what the head reads; `embedding@map`, the map whose mean that is; `stage:0` (the
+stem) ... `stage:-1`; `stages`, all of them; with `@pre`, before the activation, where the family has it; or a
+module path, and `PATH:in` for what that module reads. Stages are feature maps (N, C, H, W), those of a
+transformer too: its patches, without the tokens that go before them. Its module paths give the tokens as they
+are.
 """
 
 from __future__ import annotations
@@ -14,23 +16,36 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.dry import dry_forward
+from kdrun.models.dry import dry_forward, evaluating
 from kdrun.models.survey import anatomy, survey
-from kdrun.types import CLASSIFIER, Classifier, Outputs, Shapes
+from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes
 
 
 class Tap(NamedTuple):
-    """A place in a model. inward: what the module reads, not what it gives. nhwc: channels lie last there."""
+    """A place in a model. inward: what the module reads, not what it gives. nhwc: channels lie last there.
+
+    grid: the last tokens there are a map of (H, W) patches.
+    """
 
     path: str
     inward: bool = False
     nhwc: bool = False
+    grid: tuple[int, int] | None = None
 
     @classmethod
     def parse(cls, text: str) -> Tap:
-        """`layer1`, `layer1.2.relu:in`, `features.1:nhwc`."""
+        """`layer1`, `layer1.2.relu:in`, `features.1:nhwc`, `blocks.3:14x14`."""
         path, _, suffix = text.partition(":")
-        return cls(path, suffix == "in", suffix == "nhwc")
+        height, by, width = suffix.partition("x")
+        grid = (int(height), int(width)) if by else None
+        return cls(path, suffix == "in", suffix == "nhwc", grid)
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """What lies there, channels first."""
+        if self.grid is not None:
+            patches = tensor[:, -self.grid[0] * self.grid[1] :]
+            return patches.transpose(1, 2).reshape(len(patches), -1, *self.grid)
+        return tensor.permute(0, 3, 1, 2) if self.nhwc else tensor
 
     def __str__(self) -> str:
         return f"{self.path}:in" if self.inward else self.path
@@ -108,19 +123,24 @@ def probe(
 
     One forward of black images in evaluation mode, on torch's meta device where the model allows it: weights,
     batch norm statistics and random states stay as they are. A model that states no stages gets them stated.
-    Raises KdrunError for a layer that the model does not have, calling it `key`.
+    POOLED is told where it was asked for and, by a forward of noise, is what it should be. Raises KdrunError
+    for another layer that the model does not have, calling it `key`.
     """
     count = len(survey(model, image_shape).stages)
+    if POOLED in layers and not reads_mean(model, image_shape):
+        layers = [name for name in layers if name != POOLED]
     tapped = Tapped(model, [*_standard_names(model), *layers], key)
     try:
         outputs: Outputs = dry_forward(tapped, image_shape)
     finally:
         tapped.close()
-    names = dict.fromkeys([*_standard_names(model), *(name for name in layers if name != "stages")])
+    asked = (name for name in layers if name != "stages")
+    names = dict.fromkeys([*_standard_names(model), *asked])
     shapes = Shapes({}, count)
     sizes = {shapes.canonical(name): tuple(outputs.layer(name).shape[1:]) for name in names}
     head = classifier(model)
-    return Shapes(sizes, count, None if head is None else (head.weight.shape[0], head.weight.shape[1]))
+    size = None if head is None else (head.weight.shape[0], head.weight.shape[1])
+    return Shapes(sizes, count, size)
 
 
 def classifier(model: nn.Module) -> Classifier | None:
@@ -128,6 +148,22 @@ def classifier(model: nn.Module) -> Classifier | None:
     path = anatomy(model).head
     head = model.get_submodule(path) if path else None
     return Classifier(head.weight, head.bias) if isinstance(head, nn.Linear) else None
+
+
+def reads_mean(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Whether the head is a linear layer that reads the mean of a map: tried on noise."""
+    if classifier(model) is None or not survey(model, image_shape).pooled:
+        return False
+    tapped = Tapped(model, [POOLED, "embedding"])
+    noise = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
+    noise = noise.to(next(model.parameters()))
+    try:
+        with evaluating(tapped), torch.no_grad():
+            said: Outputs = tapped(noise)
+    finally:
+        tapped.close()
+    mean, read = said.layer(POOLED).mean((2, 3)), said.layer("embedding")
+    return mean.shape == read.shape and torch.allclose(mean, read, rtol=1e-3, atol=1e-4)
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -153,7 +189,7 @@ class _Keep:
             return
         tensor = _side_by_side(args) if self.tap.inward else _first_tensor(output)
         if tensor is not None:
-            tensor = tensor.permute(0, 3, 1, 2) if self.tap.nhwc else tensor
+            tensor = self.tap.laid_out(tensor)
             tensor = tensor.clone() if self.copies else tensor
             self.place.kept[self.tap] = (tensor, _version(tensor))
 
@@ -181,6 +217,8 @@ def _locate(model: nn.Module, name: str) -> Tap | None:
     if name == "embedding":
         head = anatomy(model).head
         return Tap(head, inward=True) if head else None
+    if name == POOLED:
+        return Tap.parse(anatomy(model).pooled) if anatomy(model).pooled else None
     if name.startswith("stage:"):
         number, at, suffix = name.removeprefix("stage:").partition("@")
         known = anatomy(model).stages if not at else anatomy(model).pre if suffix == "pre" else ()

@@ -62,6 +62,7 @@ class WideResNet(nn.Module):
         self.block2 = Stage(blocks, 16 * width, 32 * width, 2)
         self.block3 = Stage(blocks, 32 * width, 64 * width, 2)
         self.bn1 = nn.BatchNorm2d(64 * width)
+        self.relu = nn.ReLU()
         self.fc = nn.Linear(64 * width, classes)
         self.stages = ("conv1", "block1", "block2", "block3")
         self.pre = ("conv1", "block2.layer.0.bn1", "block3.layer.0.bn1", "bn1")
@@ -71,6 +72,6 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        x = F.relu(self.bn1(x))
+        x = self.relu(self.bn1(x))
         out: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out

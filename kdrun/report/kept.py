@@ -24,8 +24,9 @@ SHARED = ("data", "views", "normalised", "resize", "model", "recipe", "seed", "p
 
 
 class Kept(NamedTuple):
-    """kind: one of KINDS. bytes: on the disk; a teacher's without its tables. state: finished, unfinished or
-    in use (another process holds it). users: names of the runs that use a model.
+    """kind: one of KINDS. bytes: on the disk; without the tables in it. state: finished, unfinished or
+    in use (another process holds it). users: names of the runs that use a model, or learned from the student
+    of a run.
     """
 
     kind: str
@@ -46,11 +47,12 @@ def kept(outputs: Path) -> list[Kept]:
         raise KdrunError(str(outputs), None, f"holds nothing of kdrun (none of {', '.join(known)})")
     runs = list(folders(outputs / "runs"))
     used = _used(runs)
-    found = [_kept("run", path) for path in runs]
-    for path in folders(outputs / "models"):
+    models = list(folders(outputs / "models"))
+    found = [_kept("run", path, _users("run", path, used)) for path in runs]
+    for path in models:
         kind = "control" if path.name.startswith("control-") else "teacher"
         found.append(_kept(kind, path, _users(kind, path, used)))
-        found += [_kept("table", table) for table in folders(path / "tables")]
+    found += [_kept("table", table) for path in (*models, *runs) for table in folders(path / "tables")]
     found += [_kept("sweep", path) for path in folders(outputs / "sweeps")]
     found += [_kept("record", outputs / name) for name in RECORDS if (outputs / name).is_dir()]
     return sorted(found, key=lambda each: (KINDS.index(each.kind), -each.bytes, each.path))
@@ -105,7 +107,7 @@ def _kept(kind: str, path: Path, users: tuple[str, ...] = ()) -> Kept:
     with held(path) as free:
         done = marks is None or any((path / mark).is_file() for mark in marks)
     state = "in use" if not free else "finished" if done else "unfinished"
-    return Kept(kind, path, size(path, without="tables" if kind == "teacher" else ""), state, users)
+    return Kept(kind, path, size(path, without="tables"), state, users)
 
 
 def _reason(each: Kept, at_work: bool) -> str:
@@ -139,17 +141,17 @@ def _used(runs: Iterable[Path]) -> list[_Use]:
 
 def _users(kind: str, path: Path, used: Iterable[_Use]) -> tuple[str, ...]:
     """Runs that name the folder in their report, or whose student was made with it or beside it."""
-    record = _read(path / "model.json")
+    record = _read(path / ("student.json" if kind == "run" else "model.json"))
     key, mark = record.get("key", {}), record.get("fingerprint")
 
     def uses(run: _Use) -> bool:
         if path.name in run.folders:
             return True
-        if kind == "teacher":
+        if kind != "control":
             return bool(mark) and run.key.get("teacher", {}).get("key") == mark
         return bool(key) and all(run.key.get(name) == key.get(name) for name in SHARED)
 
-    return tuple(run.name for run in used if uses(run))
+    return tuple(run.name for run in used if uses(run) and run.name != path.name)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -151,6 +151,10 @@ def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{above}{key}.")
+        elif isinstance(value, list) and all(isinstance(item, Mapping) and "name" in item for item in value):
+            yield f"{above}{key}", [item["name"] for item in value]
+            for position, item in enumerate(value):
+                yield from _leaves(item, f"{above}{key}.{position}.")
         else:
             yield f"{above}{key}", value
 

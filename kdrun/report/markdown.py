@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kdrun.report.figures import count, p_value, percent, plural, times
 from kdrun.report.gradients import sentence
-from kdrun.report.rows import caption, roles, rows
-from kdrun.report.schema import Report, Speedup
+from kdrun.report.rows import caption, rows
+from kdrun.report.schema import Report, Speedup, called, roles
 from kdrun.report.verdict import gain, verdict
 
 PLOTS = ("curves.png", "confusion.png")
@@ -54,7 +54,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     for role in roles(report):
         model = report["models"][role]
         done = [model.get("source", "")] + ([plural(model["epochs"], "epoch")] if "epochs" in model else [])
-        yield role, f"{model.get('name', '')} ({', '.join(part for part in done if part)})"
+        yield called(report, role), f"{model.get('name', '')} ({', '.join(part for part in done if part)})"
     distillation = report.get("distillation", {})
     if "method" in distillation:
         yield "method", distillation["method"]
@@ -89,7 +89,7 @@ def _dataset(report: Report) -> str:
 
 def _asked(teacher: Mapping[str, object]) -> Iterator[str]:
     if "plan" in teacher:
-        yield str(teacher["plan"])
+        yield str(teacher["plan"]) + (f" in {teacher['answers']}" if "answers" in teacher else "")
     for key, words in (("forwards", "images answered"), ("forwards_saved", "saved")):
         if isinstance(number := teacher.get(key), int) and number:
             yield f"{count(number)} {words}"
@@ -97,7 +97,8 @@ def _asked(teacher: Mapping[str, object]) -> Iterator[str]:
 
 def _table(report: Report) -> list[str]:
     body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
-    return pipe_table(("", "unit", *roles(report)), body, left=2)
+    heads = [called(report, role) for role in roles(report)]
+    return pipe_table(("", "unit", *heads), body, left=2)
 
 
 def _meaning(report: Report) -> Iterator[str]:

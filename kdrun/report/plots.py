@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 COLOURS = {"teacher": "#6b6b6b", "student": "#0b6fb8", "control": "#d97a0b"}
 """The same for each role in every picture; told apart in grey and by the colour-blind too."""
 
+BETWEEN = ("#2a9d5c", "#7a3e9d", "#b8336a", "#8a6d00")
+"""Those between teacher and student, in order."""
+
 TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
 DPI = 100
 NUMBERS_UP_TO = 20
@@ -66,7 +69,7 @@ def confusion(
             _write_counts(axes, counts)
         _name_classes(axes, classes, rows_too=position == 0)
         right = 100 * np.trace(counts) / max(counts.sum(), 1)
-        axes.set_title(f"{role}: {right:.1f} % right", color=COLOURS.get(role, "black"), fontsize=11)
+        axes.set_title(f"{role}: {right:.1f} % right", color=colour_of(role), fontsize=11)
     figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
     save(figure, path)
 
@@ -132,8 +135,14 @@ def _line(
 ) -> None:
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
-    colour = COLOURS.get(stage, "black")
+    colour = colour_of(stage)
     axes.plot(epochs, values, style, color=colour, label=label or stage, linewidth=1.6, marker=marker)
+
+
+def colour_of(role: str) -> str:
+    """The role's; of those between teacher and student by the number in their name."""
+    number = int("".join(filter(str.isdigit, role)) or 1)
+    return COLOURS.get(role, BETWEEN[(number - 1) % len(BETWEEN)])
 
 
 def _log_if_wide(axes: Axes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from kdrun.report.figures import ABSENT, count, duration, file_size, percent, plural, short, three_digits
-from kdrun.report.schema import ROLES, Latency, Model, Report, Scores, parts
+from kdrun.report.schema import ROLES, Latency, Model, Report, Scores, called, parts, roles
 
 Show = Callable[[float], str]
 
@@ -30,20 +30,26 @@ class Row(NamedTuple):
     cells: tuple[str, ...]
 
 
-def roles(report: Report) -> tuple[str, ...]:
-    """The roles of a report, in the order of the columns."""
-    return tuple(role for role in ROLES if role in report["models"])
-
-
 def caption(report: Report) -> list[str]:
     """What the figures are about, a line each: which models on which data; which part and weights; which
     device."""
     names = {role: report["models"][role].get("name", "") for role in roles(report)}
-    pair = f"{names.get('teacher', 'no teacher')} (teacher) -> {names['student']} (student"
+    between = "".join(f"{name} ({role}) -> " for role, name in names.items() if role not in ROLES)
+    above = called(report, "teacher") if "teacher" in names else "teacher"
+    arrow = "<->" if above == "peer" else "->"
+    pair = f"{names.get('teacher', 'no teacher')} ({above}) {arrow} {between}{names['student']} (student"
     same = names.get("control", names["student"]) == names["student"]
     pair += ", control)" if "control" in names and same else ")"
     lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), _timed_on(report)]
-    return [line for line in lines if line]
+    return [line for line in (*lines, _along_the_chain(report)) if line]
+
+
+def _along_the_chain(report: Report) -> str:
+    """`top-1 test: teacher 93.1, assistant1 92.0, assistant2 91.4, ...`, for which a table has no room."""
+    chain = [role for role in roles(report) if role != "control"]
+    found = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
+    told = ", ".join(f"{role} {percent(value)}" for role, value in found if value is not None)
+    return f"top-1 test: {told}" if len(chain) > 3 and told else ""
 
 
 def headline(report: Report) -> str:
@@ -74,8 +80,9 @@ def _quality(report: Report, full: bool) -> Iterator[Row]:
 
 def _likeness(report: Report) -> Iterator[Row]:
     found = report.get("comparison", {})
-    yield _student_only(report, "agreement with teacher", "%", found.get("agreement"), percent)
-    yield _student_only(report, "KL from teacher", "nats", found.get("kl_teacher_student"), three_digits)
+    who = found.get("learned_from", "teacher")
+    yield _student_only(report, f"agreement with {who}", "%", found.get("agreement"), percent)
+    yield _student_only(report, f"KL from {who}", "nats", found.get("kl_teacher_student"), three_digits)
     share = found.get("gap_closed")
     yield _student_only(report, "gap to teacher closed", "%", share, lambda value: f"{100 * value:.0f}")
 
@@ -154,6 +161,6 @@ def _trained(model: Model) -> str:
     """The time, or where the weights came from; a cached model's time is that of the run that trained it."""
     source = model.get("source", "trained")
     took = _shown(model.get("train_seconds"), duration)
-    if source == "trained":
+    if source in ("trained", "peer"):
         return took
     return source if took == ABSENT or source != "cache" else f"{took} (cached)"

@@ -12,12 +12,15 @@ With `diagnostics=gradients`, the student's also have `"gradients": {"hard": {"n
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypedDict, cast
 
 SCHEMA = 1
 
 ROLES = ("teacher", "student", "control")
+BETWEEN = r"(?:assistant|generation)\d*"
+"""Roles between teacher and student: each was taught by the one before, and taught the next."""
 
 Headline = Literal["last", "val_best"]
 """Whose weights the figures are about: of the last epoch, or of the epoch best on validation."""
@@ -57,14 +60,14 @@ class Latency(TypedDict):
 
 
 class Model(TypedDict, total=False):
-    """One role. `bytes` of its weights; train_seconds of the training that made it, in whichever run that
-    was."""
+    """One role: teacher, student, control, or one in between. `bytes` of its weights; train_seconds of the
+    training that made it, in whichever run that was."""
 
     name: str
     params: int
     macs: int
     bytes: int
-    source: Literal["trained", "cache", "checkpoint", "pretrained"]
+    source: Literal["trained", "cache", "checkpoint", "pretrained", "peer"]
     epochs: int
     train_seconds: float
     last: Parts
@@ -96,11 +99,13 @@ class Seeds(TypedDict, total=False):
 
 
 class TeacherUse(TypedDict, total=False):
-    """How the teacher was asked: live, ahead or tabled; images answered, and saved by a table."""
+    """How the teacher was asked: live, ahead, tabled, or peer; images answered, and saved by a table;
+    answers: to what they were rounded (fp16), absent where they were not."""
 
     plan: str
     forwards: int
     forwards_saved: int
+    answers: str
 
 
 class Gradients(TypedDict, total=False):
@@ -140,13 +145,16 @@ class Speedup(TypedDict, total=False):
 class Comparison(TypedDict, total=False):
     """Student against control (gain in points with its 95 % interval, McNemar's mid-p, verdict) and
     against teacher (agreement in percent, KL in nats, speed; compression: the teacher's parameters over
-    the student's); gap_closed is (student - control) / (teacher - control)."""
+    the student's); gap_closed is (student - control) / (teacher - control). learned_from: in a chain, the
+    role of the one that taught the student, or peer; agreement and kl_teacher_student are then about that
+    one."""
 
     gain_top1: float
     gain_interval: list[float]
     mcnemar_p: float
     verdict: Literal["better", "worse", "no measurable difference"]
     gap_closed: float
+    learned_from: str
     agreement: float
     kl_teacher_student: float
     speedup: list[Speedup]
@@ -225,17 +233,29 @@ def problems(report: object) -> list[str]:
     if report["headline"] not in ("last", "val_best"):
         found.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
     models = report["models"]
-    found += [f"models.{role} is no role" for role in models if role not in ROLES]
+    known = rf"{'|'.join(ROLES)}|{BETWEEN}"
+    found += [f"models.{role} is no role" for role in models if not re.fullmatch(known, role)]
     found += [] if "student" in models else ["lacks models.student"]
     return found + list(_wrong_figures(report))
 
 
+def roles(report: Report) -> tuple[str, ...]:
+    """The roles of a report: teacher, those in between, student, control."""
+    between = [role for role in report["models"] if role not in ROLES]
+    return tuple(role for role in (ROLES[0], *between, *ROLES[1:]) if role in report["models"])
+
+
+def called(report: Report, role: str) -> str:
+    """A role as a reader is told it: the teacher may be a peer, which learned from the student as well."""
+    return "peer" if report["models"][role].get("source") == "peer" else role
+
+
 def parts(report: Report, role: str) -> Parts:
-    """The figures of a role under the headline, by part; a checkpoint or pretrained model has one state
-    only, which then counts whatever the headline is. Empty where there are none."""
+    """The figures of a role under the headline, by part; a checkpoint, a pretrained model and a peer have one
+    state only, which then counts whatever the headline is. Empty where there are none."""
     model = report["models"].get(role, Model())
     chosen = model.get(report["headline"])
-    if chosen is None and model.get("source") in ("checkpoint", "pretrained"):
+    if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer"):
         chosen = model.get("last", model.get("val_best"))
     return chosen if chosen is not None else Parts()
 

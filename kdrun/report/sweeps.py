@@ -91,7 +91,9 @@ def number(value: Any) -> float | None:
 
 
 def value_name(value: Any) -> str:
-    """A swept value as text; `2`, `2.0` and `"2"` are one value."""
+    """A swept value as text; `2`, `2.0` and `"2"` are one value; lists as they are typed."""
+    if isinstance(value, list):
+        return f"[{','.join(map(value_name, value))}]"
     size = number(value)
     return f"{size:g}" if size is not None else "null" if value is None else str(value)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from io import StringIO
+from itertools import compress
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kdrun.report.rows import caption, roles, rows
-from kdrun.report.schema import Report
+from kdrun.report.rows import caption, rows
+from kdrun.report.schema import ROLES, Report, called, roles
 from kdrun.report.verdict import verdict
 
 COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yellow"}
@@ -23,14 +24,19 @@ def render(report: Report) -> RenderableType:
 
 
 def table(report: Report) -> Table:
-    """One row per figure, one column per role, numbers on the right."""
+    """One row per figure, one column per role, numbers on the right; of those between teacher and student the
+    last, who taught the student.
+    """
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     found.add_column("", overflow="fold")
     found.add_column("", style="dim")
-    for role in roles(report):
-        found.add_column(role, justify="right", overflow="fold", min_width=10)
+    every = roles(report)
+    between = [role for role in every if role not in ROLES]
+    shown = [role not in between[:-1] for role in every]
+    for role in compress(every, shown):
+        found.add_column(called(report, role), justify="right", overflow="fold", min_width=10)
     for row in rows(report):
-        found.add_row(row.label, row.unit, *row.cells)
+        found.add_row(row.label, row.unit, *compress(row.cells, shown))
     return found
 
 

@@ -20,16 +20,15 @@ from kdrun.evaluation.cost import macs, params
 from kdrun.evaluation.relabel import Standing, standing
 from kdrun.models.taps import probe
 from kdrun.report.figures import count, file_size, percent, plural, short, three_digits
-from kdrun.stages.asking import Plan, plan, widths
+from kdrun.stages.asking import Plan, plan
 from kdrun.stages.assemble import Assembly, Training, assemble
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.first_step import AtStart, FirstStep, first_step
 from kdrun.stages.images import plain_batches
 from kdrun.stages.pipeline import check_startable, loaded_teacher
-from kdrun.stages.says import header, steps, wanted
+from kdrun.stages.says import header, models_of, steps, wanted
 from kdrun.stages.trained import Trained, finished, initial, load_trained
 from kdrun.training.checkpoint import read_state
-from kdrun.training.table import table_bytes
 
 LABEL = 10
 """Columns of the words at the left."""
@@ -45,11 +44,13 @@ published methods begin with 30."""
 @dataclass(frozen=True)
 class Found:
     """What was found out about a run before it starts. teacher: None where its weights are yet to be made.
-    measured: the first step of each training that is to be done, and of the one whose terms are shown.
+    told: whether those are there of whom the student learns from. measured: the first step of each training
+    that is to be done, and of the one whose terms are shown.
     """
 
     assembly: Assembly
     teacher: Trained | None
+    told: bool
     on_validation: Standing | None
     on_training: Standing | None
     measured: Mapping[str, FirstStep]
@@ -65,15 +66,16 @@ def check(run: Run, width: int) -> str:
     """What is known of a run before it starts, as lines of at most `width` columns. Raises KdrunError."""
     assembly = assemble(run)
     check_startable(assembly)
-    teacher = _teacher(assembly)
-    network = load_trained(assembly, teacher, assembly.headline) if teacher else None
+    teacher = _teacher(assembly.chain[0])
     on_validation = on_training = None
-    if network is not None:
+    if teacher is not None:
+        network = load_trained(assembly, teacher, assembly.headline)
         on_validation = _standing(assembly, network, assembly.data.validation)
         if loaded_teacher(assembly):
             on_training = _standing(assembly, network, _some_training_images(assembly))
     asking = plan(assembly, assembly.teacher_needs) if "student" in run.stages else None
-    found = Found(assembly, teacher, on_validation, on_training, _measured(assembly, network), asking)
+    told = not assembly.uses_teacher or assembly.mutual or _teacher(assembly) is not None
+    found = Found(assembly, teacher, told, on_validation, on_training, _measured(assembly), asking)
     blocks = (
         [header(assembly), *steps(assembly)],
         [*_models(assembly), *_teacher_line(found)],
@@ -85,14 +87,16 @@ def check(run: Run, width: int) -> str:
     return "\n".join(part for line in (*lines, ready) for part in _folded(line, width))
 
 
-def _teacher(assembly: Assembly) -> Trained | None:
-    """The teacher's weights, if they are there."""
-    training = assembly.teacher
-    loaded, record = loaded_teacher(assembly), finished(training, assembly.run.fresh)
-    if loaded is not None or record is None:
-        return loaded
+def _teacher(pair: Assembly) -> Trained | None:
+    """The weights of a pair's teacher, if they are there."""
+    training = pair.teacher
+    if training.loaded:
+        return loaded_teacher(pair)
+    record = finished(training, pair.run.fresh)
+    if record is None:
+        return None
     files = {name: training.folder / f"{name}.safetensors" for name in record["weights"]}
-    return Trained("teacher", "cache", files, record, None)
+    return Trained(training.role, "cache", files, record, None)
 
 
 def _standing(assembly: Assembly, network: nn.Module, part: Part) -> Standing | None:
@@ -113,39 +117,46 @@ def _some_training_images(assembly: Assembly) -> Part:
     return Part(centre(images, side) if images.shape[2] != side else images, part.labels[rows])
 
 
-def _measured(assembly: Assembly, network: nn.Module | None) -> dict[str, FirstStep]:
+def _measured(assembly: Assembly) -> dict[str, FirstStep]:
     """The first step of each training that is to be done; the student's also where it is done."""
     to_do = [t for t in wanted(assembly) if t.role == "student" or _left(assembly, t)]
+    pairs = {pair.name: pair for pair in assembly.chain if pair.uses_teacher and not pair.mutual}
     found = {}
     for training in to_do:
-        asked = None
-        if training.role == "student" and assembly.uses_teacher:
-            asked = network if network is not None else initial(assembly.teacher, assembly, warm=True)
-        found[training.role] = first_step(training, assembly, asked)
+        pair = pairs.get(training.role)
+        found[training.role] = first_step(training, pair or assembly, _asked(pair) if pair else None)
     return found
+
+
+def _asked(pair: Assembly) -> nn.Module:
+    """Who is asked by the student of a pair: trained, or as its training begins."""
+    teacher = _teacher(pair)
+    if teacher is None:
+        return initial(pair.teacher, pair, warm=True)
+    return load_trained(pair, teacher, pair.headline)
 
 
 def _left(assembly: Assembly, training: Training) -> float:
     """How many epochs of a training are still to be done."""
-    if training.role == "teacher" and loaded_teacher(assembly) is not None:
+    if training.loaded:
         return 0
     if finished(training, assembly.run.fresh) is not None:
         return 0
     state = None if assembly.run.fresh else read_state(training.folder / "state.pt")
-    return training.recipe.epochs - (state["position"][0] if state else 0)
+    return training.epochs - (state["position"][0] if state else 0)
 
 
 def _models(assembly: Assembly) -> Iterator[str]:
-    nodes = {"teacher": assembly.run.teacher, "student": assembly.run.student}
-    names = max(len(node.name) for node in nodes.values())
-    for role, node in nodes.items():
-        model, shape = assembly.built[role].model, assembly.image_shape
+    models, shape = models_of(assembly), assembly.image_shape
+    names, roles = max(len(node.name) for node, _ in models.values()), max(LABEL, max(map(len, models)) + 1)
+    for role, (node, built) in models.items():
+        model = built.model
         shapes = probe(model, shape)
         stages = " ".join(str(_channels(shapes.layer(f"stage:{i}"))) for i in range(shapes.stages))
         parts = [f"{short(params(model)):>6}", f"{short(macs(model, shape)):>6} MACs", f"stages {stages}"]
         if "embedding" in shapes.layers:
             parts.append(f"embedding {shapes.layer('embedding')[0]}")
-        yield f"{role:{LABEL}}{node.name:{names}}  {'  '.join(parts)}"
+        yield f"{role:{roles}}{node.name:{names}}  {'  '.join(parts)}"
     yield f"{'tapped':{LABEL}}{_tapped(assembly)}"
 
 
@@ -157,7 +168,7 @@ def _channels(shape: tuple[int, ...]) -> int:
 def _tapped(assembly: Assembly) -> str:
     student = " ".join(sorted(assembly.student_needs))
     teacher = " ".join(sorted(assembly.teacher_needs)) or "not asked"
-    return f"student {student}; teacher {teacher}"
+    return f"student {student}; {assembly.teacher.role} {teacher}"
 
 
 def _teacher_line(found: Found) -> Iterator[str]:
@@ -202,19 +213,10 @@ def _memory(found: Found) -> Iterator[str]:
         parts.append(f"training the {role} {file_size(step.kept)}{asked}")
     if found.measured:
         parts.append(f"images {file_size(max(step.images for step in found.measured.values()))}")
-    if size := _table(found):
-        parts.append(f"the teacher's answers {file_size(size)} on disk")
+    if found.asking is not None and found.asking.bytes:
+        parts.append(f"the teacher's answers up to {file_size(found.asking.bytes)} on disk")
     if parts:
         yield f"{'memory':{LABEL}}about: {', '.join(parts)}"
-
-
-def _table(found: Found) -> int:
-    """Bytes of the table of the teacher's answers when it is full; 0 where there is none."""
-    assembly = found.assembly
-    if found.asking is None or found.asking.kind != "tabled" or assembly.views.count is None:
-        return 0
-    rows = assembly.views.count * len(assembly.data.train.labels)
-    return table_bytes(rows, widths(assembly, assembly.teacher_needs))
 
 
 def _time(found: Found) -> Iterator[str]:
@@ -238,7 +240,7 @@ def _seconds(found: Found, training: Training) -> float:
         return 0.0
     rows = assembly.row_set(training)
     asking = left * rows.steps * step.asking
-    if training.role == "student" and found.asking is not None and found.asking.kind == "tabled":
+    if step.asking and found.asking is not None and found.asking.kind == "tabled":
         views = assembly.views.count or 1
         distinct = views * (1 - (1 - 1 / views) ** left)  # of each image, in so many draws
         asking = distinct * rows.steps * step.asking
@@ -272,12 +274,12 @@ def _mind(found: Found) -> Iterator[str]:
     if found.teacher is not None:
         for line in _about_teacher(found):
             yield f"{'mind':{LABEL}}{line}"
-    elif found.assembly.uses_teacher and "student" in found.measured:
-        text = "the teacher is not trained yet: what its terms say here is of its first weights"
+    if not found.told and "student" in found.measured:
+        who = found.assembly.teacher.role
+        text = f"the {who} is not trained yet: what its terms say here is of its first weights"
         yield f"{'mind':{LABEL}}{text}"
     step = found.measured.get(found.shown)
-    told = found.teacher is not None or not found.assembly.uses_teacher
-    for line in _about_terms(step.terms, found.shown, told) if step else ():
+    for line in _about_terms(step.terms, found.shown, found.told) if step else ():
         yield f"{'mind':{LABEL}}{line}"
 
 
@@ -325,7 +327,7 @@ def _about_terms(terms: tuple[AtStart, ...], role: str, told: bool) -> Iterator[
         others = sum(_pull(other) for other in terms if other is not term)
         if not math.isfinite(term.value) or not math.isfinite(term.gradient):
             yield f"loss.{term.name} is not finite at step 0"
-        elif term.gradient == 0:
+        elif term.gradient == 0 and term.claims:
             yield f"loss.{term.name} sends no gradient to the {role} at step 0"
         elif told and others > 0 and _pull(term) > LOUD * others:
             yield (

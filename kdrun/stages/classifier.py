@@ -21,7 +21,7 @@ from kdrun.errors import KdrunError
 from kdrun.models.build import build
 from kdrun.models.reused import reused
 from kdrun.report.read import read
-from kdrun.stages.weights import load_into, read_weights
+from kdrun.stages.weights import PEER, load_into, read_weights
 
 FILE = "student.safetensors"
 
@@ -181,6 +181,9 @@ def _teacher(file: Path, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], P
     if not recorded:
         raise KdrunError(str(file), None, "the teacher is found by the run's folder, with its report.json")
     node = dict(recorded["teacher"])
+    peer = folder / f"{PEER}.safetensors"
+    if peer.is_file():
+        return node, peer
     if node["checkpoint"]:
         return node, Path(node["checkpoint"])
     kept = _teacher_folder(folder)

@@ -19,13 +19,14 @@ from kdrun.report import gradients, markdown, plots, table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, build
 from kdrun.stages.asking import plan
-from kdrun.stages.assemble import Assembly
+from kdrun.stages.assemble import Assembly, Training
+from kdrun.stages.called import epochs_as
 from kdrun.stages.images import plain_batches
 from kdrun.stages.machine import environment
 from kdrun.stages.says import latency_threads
 from kdrun.stages.trained import Trained, finished, load_trained
 from kdrun.stages.weights import save_weights
-from kdrun.training.journal import as_lines, read_metrics
+from kdrun.training.journal import as_lines
 from kdrun.training.progress import Screen
 
 Logits = dict[str, dict[str, dict[str, Tensor]]]
@@ -37,7 +38,7 @@ def is_current(assembly: Assembly) -> bool:
     folder = assembly.student.folder
     if assembly.run.fresh or not (folder / "report.json").exists():
         return False
-    if any(finished(t, False) is None for t in assembly.trainings() if _was_trained(assembly, t.role)):
+    if any(finished(t, False) is None for t in assembly.trainings() if _was_trained(assembly, t)):
         return False
     return bool(read(folder)["fingerprint"] == _inputs(assembly))
 
@@ -84,9 +85,7 @@ def _draw(assembly: Assembly, said: Logits, metrics: list[dict[str, Any]]) -> tu
 
 
 def _metrics(trained: Trained) -> list[dict[str, Any]]:
-    """A training's own rows: the run's metrics.jsonl holds the student's until it is evaluated, then all."""
-    rows = read_metrics(trained.metrics) if trained.metrics else []
-    return [row for row in rows if row["stage"] == trained.role]
+    return epochs_as(trained.role, trained.metrics) if trained.metrics else []
 
 
 def _predictions(assembly: Assembly, trained: Trained) -> dict[str, dict[str, Tensor]]:
@@ -132,7 +131,7 @@ def _report(assembly: Assembly, models: Mapping[str, Trained], said: Logits, com
         },
         seeds={
             "run": run.seed,
-            "teacher": assembly.teacher.seed,
+            "teacher": None if assembly.mutual else assembly.chain[0].teacher.seed,
             "label": run.dataset["label_seed"],
             "split": run.dataset["split"],
         },
@@ -150,8 +149,9 @@ def _model(
 ) -> dict[str, Any]:
     data, record = assembly.data, trained.record
     labels = {"validation": data.validation.labels, "test": data.test.labels}
-    node = assembly.run.teacher if trained.role == "teacher" else assembly.run.student
-    found: dict[str, Any] = {"name": node.name, "source": trained.source} | cost.cost(
+    names = {training.role: training.node.name for training in assembly.trainings()}
+    name = assembly.teacher.node.name if trained.source == "peer" else names[trained.role]
+    found: dict[str, Any] = {"name": name, "source": trained.source} | cost.cost(
         network, assembly.image_shape
     )
     found |= {
@@ -186,11 +186,28 @@ def _comparison(
     found = compare.compare(
         test["student"], assembly.data.test.labels, teacher=test.get("teacher"), control=test.get("control")
     )
+    if assembly.below:
+        found = {key: value for key, value in found.items() if key not in ("agreement", "kl_teacher_student")}
+        found |= _likeness(test, assembly.teacher.role)
+    if assembly.mutual:  # a peer is as good as its student makes it: there is no gap to close
+        found = {key: value for key, value in found.items() if key != "gap_closed"} | {"learned_from": "peer"}
     if speeds := latency.speedup(times):
         found["speedup"] = speeds
     if "teacher" in networks:
         found["compression"] = cost.params(networks["teacher"]) / cost.params(networks["student"])
     return found
+
+
+def _likeness(test: Mapping[str, Tensor], told_by: str) -> dict[str, Any]:
+    """How alike the student's answers are to those of the one in between that it learned from."""
+    if told_by not in test:
+        return {}
+    pair = test["student"], test[told_by]
+    return {
+        "learned_from": told_by,
+        "agreement": compare.agreement(*pair),
+        "kl_teacher_student": compare.kl_teacher_student(*pair),
+    }
 
 
 def _distillation(assembly: Assembly, student: Trained) -> dict[str, Any]:
@@ -281,9 +298,7 @@ def _config_text(assembly: Assembly) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(_config(assembly)))
 
 
-def _was_trained(assembly: Assembly, role: str) -> bool:
-    from kdrun.stages.assemble import is_loaded
-
-    if role == "student":
+def _was_trained(assembly: Assembly, training: Training) -> bool:
+    if training.role == "student":
         return "student" in assembly.run.stages or not assembly.run.student.checkpoint
-    return role != "teacher" or not is_loaded(assembly.run.teacher, assembly.built["teacher"])
+    return not training.loaded

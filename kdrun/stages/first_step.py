@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.evaluation.cost import state_bytes
-from kdrun.losses.mix import Mix, Term
+from kdrun.losses.mix import Term
 from kdrun.models.taps import Tapped
 from kdrun.schedule import Schedule
 from kdrun.stages.assemble import Assembly, Training, threads_of
+from kdrun.stages.fitting import stepping
 from kdrun.stages.images import training_images
-from kdrun.stages.trained import initial, mix_of, threaded
+from kdrun.stages.pupil import Member, Pupil
+from kdrun.stages.trained import threaded
 from kdrun.training.learning_rate import learning_rate
-from kdrun.training.optimisers import optimiser
 from kdrun.training.plan import epoch_plan
 from kdrun.training.seeds import derived
 from kdrun.training.step import Learner, Step
@@ -36,13 +37,14 @@ SECONDS = 0.5
 
 class AtStart(NamedTuple):
     """A term before the first update. value: unweighted. gradient: the norm of its gradient with respect to
-    the weights of the model that is trained, unweighted.
+    the weights of the model that is trained, unweighted. claims: whether it means to have one.
     """
 
     name: str
     weight: Schedule
     value: float
     gradient: float
+    claims: bool = True
 
 
 class FirstStep(NamedTuple):
@@ -71,32 +73,34 @@ def first_step(training: Training, assembly: Assembly, teacher: nn.Module | None
 
 def _measured(training: Training, assembly: Assembly, teacher: nn.Module | None) -> FirstStep:
     place, data = assembly.place, assembly.data
-    model = initial(training, assembly, warm=True)
-    mix = mix_of(training, assembly).to(place.device)
-    learned = [*model.parameters(), *mix.parameters()]
-    chosen = optimiser(training.recipe, learned)
-    learner = Learner(model, Tapped(model, mix.needs.student), mix, chosen, training.recipe.clip)
-    live = Live(Tapped(teacher, mix.needs.teacher), place.autocast()) if teacher is not None else None
+    pupil = Pupil(Member(training, assembly, None), training.phases[0])
+    learner, read = pupil.learners[0], pupil.mix.needs.teacher
+    live = Live(Tapped(teacher, read), place.autocast()) if teacher is not None and read else None
     told: Teacher = live or NoTeacher()
     images = training_images(assembly)
-    step = Step((learner,), told, images, data.train.labels.to(place.device), place.autocast())
-    row_set = assembly.row_set(training)
+    step = Step(pupil.learners, told, images, data.train.labels.to(place.device), place.autocast())
+    row_set = assembly.row_set(training, pupil.mix)
     rows = next(epoch_plan(training.seed, 0, row_set, assembly.views, place.device).batches())
     step.lr.fill_(learning_rate(training.recipe, 0, training.recipe.epochs * row_set.steps, row_set.steps))
     batch = Batch(images(rows), step.labels[rows.index], rows)
     with _largest_call(teacher) as largest:
         said = told(batch)
-    model.train()
-    mix.train()
+    for each in pupil.learners:
+        each.begin(0)
+    if peers := pupil.learners[1:]:
+        with torch.no_grad(), place.autocast()():
+            said = peers[0].ask(batch.images)
     terms, activations = _terms(learner, said, batch, place.autocast())
-    seconds = _seconds(lambda: step([rows]), place.device)
+    whole = stepping(step, [pupil])
+    seconds = _seconds(lambda: whole([rows] * len(pupil.learners)), place.device)
+    images.close()
     return FirstStep(
         terms,
         seconds,
         _seconds(lambda: told(batch), place.device) if live else 0.0,
-        _held(model, mix, chosen.state()) + activations + _bytes([batch.images]),
+        sum(map(_held, pupil.learners)) + activations + _bytes([batch.images]),
         largest[0] + state_bytes(teacher) if teacher is not None else 0,
-        _bytes([images.store]),
+        images.memory,
     )
 
 
@@ -126,7 +130,7 @@ def _term(term: Term, value: Tensor, weights: list[nn.Parameter]) -> AtStart:
         pulled = torch.autograd.grad(value, weights, allow_unused=True, retain_graph=True)
     squares = [gradient.double().square().sum() for gradient in pulled if gradient is not None]
     norm = torch.stack(squares).sum().sqrt().item() if squares else 0.0
-    return AtStart(term.name, term.weight, value.item(), norm)
+    return AtStart(term.name, term.weight, value.item(), norm, term.loss.reaches_student)
 
 
 def _seconds(act: Callable[[], Any], device: torch.device) -> float:
@@ -147,10 +151,11 @@ def _finish(act: Callable[[], Any], device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def _held(model: nn.Module, mix: Mix, state: dict[str, list[Tensor]]) -> int:
+def _held(learner: Learner) -> int:
     """Weights and buffers, a gradient for each weight, and what the optimiser keeps."""
+    model, mix = learner.model, learner.mix
     gradients = _bytes([*model.parameters(), *mix.parameters()])
-    kept = _bytes(tensor for tensors in state.values() for tensor in tensors)
+    kept = _bytes(tensor for tensors in learner.optimiser.state().values() for tensor in tensors)
     return state_bytes(model) + state_bytes(mix) + gradients + kept
 
 

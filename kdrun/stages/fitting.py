@@ -12,21 +12,25 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from kdrun.losses.mix import Mix
-from kdrun.models.fold import folded
+from kdrun.models.fold import cast_once, folded
 from kdrun.models.reused import Reused
 from kdrun.models.taps import Tapped, classifier
-from kdrun.stages.asking import asked
+from kdrun.stages.asking import asked, spared
 from kdrun.stages.assemble import threads_of
-from kdrun.stages.images import training_images
+from kdrun.stages.images import starved, training_images
 from kdrun.stages.machine import environment
 from kdrun.stages.pupil import Member, Pupil
+from kdrun.stages.sharing import stackable
 from kdrun.stages.trained import load_trained, threaded
+from kdrun.training.checkpoint import Position
 from kdrun.training.fit import Course, fit
+from kdrun.training.mutual import Mutual
 from kdrun.training.progress import Screen, screen
 from kdrun.training.seeds import derived
-from kdrun.training.step import Step
+from kdrun.training.step import Step, Stepping
 from kdrun.training.teachers import Live, NoTeacher
+
+States = Sequence[dict[str, Any] | None]
 
 
 def train(members: Sequence[Member], shown: Screen) -> None:
@@ -47,39 +51,72 @@ def train(members: Sequence[Member], shown: Screen) -> None:
         _train(members, states, facts, shown)
 
 
-def _train(
-    members: Sequence[Member],
-    states: Sequence[dict[str, Any] | None],
-    facts: dict[str, Any],
-    shown: Screen,
-) -> None:
-    first, alone = members[0], len(members) == 1
-    assembly, device = first.assembly, first.assembly.place.device
+def _train(members: Sequence[Member], states: States, facts: dict[str, Any], shown: Screen) -> None:
+    """One phase after the other, from the one in which the states were written."""
+    phases, alone = members[0].training.phases, len(members) == 1
+    at = Position(*states[0]["position"]) if states[0] else Position()
+    before: Sequence[Pupil | None] = [None] * len(members)
+    for number, phase in enumerate(phases):
+        if phase is not phases[-1] and (at.epoch, at.step) > (phase.until, 0):
+            continue
+        each = zip(members, states, before, strict=True)
+        pupils = [Pupil(m, m.training.phases[number], state, alone, b) for m, state, b in each]
+        seconds = _train_phase(pupils, states, at, facts, shown)
+        at, states, before = Position(phase.until, 0, seconds), [None] * len(members), pupils
+    for pupil in pupils:
+        pupil.finish(seconds / len(pupils), facts, _companions(pupil.member, members))
+
+
+def _train_phase(
+    pupils: Sequence[Pupil], states: States, at: Position, facts: dict[str, Any], shown: Screen
+) -> float:
+    """From a position to the end of the phase. Returns the seconds that the training has taken by then."""
+    first = pupils[0]
+    assembly, device = first.member.assembly, first.member.assembly.place.device
     with ExitStack() as closing:
-        pupils = [Pupil(member, state, alone) for member, state in zip(members, states, strict=True)]
-        live = _live(first, pupils[0].mix)
+        live = _live(first, shown)
         for pupil in pupils:
-            closing.callback(pupil.tapped.close)
+            closing.callback(pupil.close)
             _lend_classifier(live, pupil)
         images = training_images(assembly)
         closing.callback(images.close)
-        told = asked(assembly, pupils[0].mix, live, images, shown) if live else NoTeacher()
+        told = asked(assembly, first.mix, live, images, shown) if live else NoTeacher()
         closing.callback(told.close)
         labels = assembly.data.train.labels.to(device)
-        step = Step(tuple(p.learner for p in pupils), told, images, labels, assembly.place.autocast())
+        learners = tuple(learner for pupil in pupils for learner in pupil.learners)
+        step = Step(learners, told, images, labels, assembly.place.autocast())
         screens = [shown, *[screen(Console(quiet=True))] * (len(pupils) - 1)]
         strands = [p.strand(facts, s, step, live) for p, s in zip(pupils, screens, strict=True)]
-        positions = [strand.checkpoint.restore(state) for strand, state in zip(strands, states, strict=True)]
+        for strand, state in zip(strands, states, strict=True):
+            strand.checkpoint.restore(state)
         closing.callback(shown.end)
-        seconds = fit(_course(first), step, strands, positions[0])
-        for pupil, strand in zip(pupils, strands, strict=True):
-            pupil.finish(strand, seconds / len(pupils), told, facts, _companions(pupil.member, members))
+        seconds = fit(_course(first), stepping(step, pupils), strands, at)
+        for pupil in pupils:
+            pupil.passed(told, images)
+        shown.end()
+        for note in filter(None, (spared(told), starved(images))):
+            shown.say(note)
+        return seconds
 
 
-def _course(member: Member) -> Course:
-    training, assembly = member.training, member.assembly
-    epochs = training.recipe.epochs
-    return Course(epochs, epochs, assembly.row_set(training), assembly.views, training.recipe)
+def stepping(step: Step, pupils: Sequence[Pupil]) -> Stepping:
+    """The step, or one that does the same faster, or lets learners teach each other."""
+    first = pupils[0].member
+    if len(pupils[0].learners) > 1:
+        return Mutual(step, first.assembly.teacher.recipe.lr / first.training.recipe.lr)
+    if len(pupils) > 1 and stackable(first):
+        from kdrun.training.stacked import Stacked
+
+        return Stacked(step)
+    return step
+
+
+def _course(pupil: Pupil) -> Course:
+    training, assembly = pupil.member.training, pupil.member.assembly
+    rows = assembly.row_set(training, pupil.mix)
+    return Course(
+        training.epochs, training.recipe.epochs, rows, assembly.views, training.recipe, pupil.phase.until
+    )
 
 
 def _companions(member: Member, members: Sequence[Member]) -> list[str]:
@@ -87,18 +124,20 @@ def _companions(member: Member, members: Sequence[Member]) -> list[str]:
     return [other.training.folder.name for other in members if other is not member]
 
 
-def _live(member: Member, mix: Mix) -> Live | None:
-    if not mix.needs.teacher or member.teacher is None:
+def _live(pupil: Pupil, shown: Screen) -> Live | None:
+    assembly, teacher, read = pupil.member.assembly, pupil.member.teacher, pupil.mix.needs.teacher
+    if not read or teacher is None:
         return None
-    assembly = member.assembly
-    model = load_trained(assembly, member.teacher, assembly.headline)
-    model = folded(model, assembly.image_shape, mix.needs.teacher)
-    return Live(Tapped(model, mix.needs.teacher, "loss"), assembly.place.autocast())
+    model = load_trained(assembly, teacher, assembly.headline)
+    model = folded(model, assembly.image_shape, read, shown.say)
+    if assembly.place.precision == "bf16":
+        model = cast_once(model, torch.bfloat16)
+    return Live(Tapped(model, read, "loss"), assembly.place.autocast())
 
 
 def _lend_classifier(live: Live | None, pupil: Pupil) -> None:
     """Gives the teacher's trained classifier to a student that begins and is to be read by it."""
-    if pupil.state is None and live is not None and isinstance(pupil.model, Reused):
+    if pupil.begins and live is not None and isinstance(pupil.model, Reused):
         head = classifier(live.network)
         if head is not None:
             pupil.model.take(head)

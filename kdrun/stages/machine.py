@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kdrun.errors import KdrunError
+from kdrun.stages.allocator import keep_memory
 
 ONE_THREAD_MACS = 200e6
 """A step with fewer multiply-accumulates than this runs best on one thread: starting a second costs more than
@@ -39,8 +40,12 @@ class Machine(NamedTuple):
 
 
 def machine(device: str, precision: str, threads: int | str) -> Machine:
-    """Resolves `auto`. Raises KdrunError for what this machine does not have."""
+    """Resolves `auto`, and sets the allocator where a CPU computes. Raises KdrunError for what this machine
+    does not have.
+    """
     chosen = _device(device)
+    if chosen.type == "cpu":
+        keep_memory()
     return Machine(chosen, _precision(precision, chosen), None if threads == "auto" else int(threads))
 
 

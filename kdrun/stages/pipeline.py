@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,12 +14,14 @@ from rich.console import Console
 from kdrun import artefacts
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
-from kdrun.stages.assemble import Assembly, Training, assemble, is_loaded
+from kdrun.stages.assemble import Assembly, Training, assemble
+from kdrun.stages.called import Called
 from kdrun.stages.evaluate import evaluate, is_current, show
 from kdrun.stages.obtain import obtain
 from kdrun.stages.recording import recording, unrecorded
 from kdrun.stages.says import header, intent
-from kdrun.stages.trained import Trained, finished
+from kdrun.stages.trained import Trained, finished, weights_file
+from kdrun.stages.weights import PEER
 from kdrun.training.checkpoint import read_state
 from kdrun.training.progress import Screen, screen
 
@@ -32,7 +35,7 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
     """
     shown = screen(console or Console())
     assembly = assemble(run)
-    folder = assembly.teacher.folder if run.stages == ["teacher"] else assembly.student.folder
+    folder = assembly.chain[0].teacher.folder if run.stages == ["teacher"] else assembly.student.folder
     check_startable(assembly)
     shown.say(header(assembly))
     if "evaluate" in run.stages and is_current(assembly):
@@ -56,18 +59,20 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
 def _run(assembly: Assembly, folder: Path, command: str, shown: Screen) -> None:
     (folder / "error.txt").unlink(missing_ok=True)
     stages = assembly.run.stages
-    teacher = _teacher(assembly, shown)
+    told_by = None if assembly.mutual else _teacher(assembly.chain[0], shown)
     if stages == ["teacher"]:
         shown.say(f"\n{folder}")
         return
-    student = _student(assembly, teacher, shown)
-    control = None
+    there = {"teacher": told_by}
+    for pair in assembly.chain:
+        there[pair.name] = told_by = _taught(pair, told_by, shown)
+    if assembly.mutual:
+        there["teacher"] = _peer(assembly, told_by)
     if assembly.control is not None:
         allowed = "student" in stages
         if allowed or finished(assembly.control, fresh=False):
-            control = obtain(assembly.control, assembly, None, shown, allowed)
+            there["control"] = obtain(assembly.control, assembly, None, shown, allowed)
     if "evaluate" in stages:
-        there = {"teacher": teacher, "student": student, "control": control}
         evaluate(assembly, {role: model for role, model in there.items() if model}, command, shown)
     else:
         shown.say(f"\n{folder}")
@@ -88,17 +93,34 @@ def _teacher(assembly: Assembly, shown: Screen) -> Trained | None:
     return None
 
 
-def _student(assembly: Assembly, teacher: Trained | None, shown: Screen) -> Trained:
-    training, node = assembly.student, assembly.run.student
-    if "student" not in assembly.run.stages and node.checkpoint:
+def _taught(pair: Assembly, teacher: Trained | None, shown: Screen) -> Trained | None:
+    """The student of a pair, by the name that it has in the run. None where it is one in between that is not
+    there, and nothing that is to be done needs it.
+    """
+    training, node, allowed = pair.student, pair.student.node, "student" in pair.run.stages
+    if not allowed and node.checkpoint:
         return Trained("student", "checkpoint", {"last": Path(node.checkpoint).expanduser()}, {}, None)
-    return obtain(training, assembly, teacher, shown, allowed="student" in assembly.run.stages)
+    if not allowed and pair.name != "student" and not finished(training, fresh=False):
+        return None
+    found = obtain(training, pair, teacher, Called(shown, pair.name), allowed)
+    return replace(found, role=pair.name)
+
+
+def _peer(assembly: Assembly, student: Trained | None) -> Trained | None:
+    """The peer that was trained along with a student, in the teacher's place. None where it is not there, as
+    with a student from a checkpoint.
+    """
+    if student is None or PEER not in student.record.get("peers", ()):
+        return None
+    record = {name: student.record[name] for name in ("epochs", "train_seconds")}
+    return Trained("teacher", "peer", {"last": weights_file(assembly.student, PEER)}, record, None)
 
 
 def loaded_teacher(assembly: Assembly) -> Trained | None:
     """The teacher, where it comes from a checkpoint or from pretrained weights."""
-    node = assembly.run.teacher
-    if not is_loaded(node, assembly.built["teacher"]):
+    training = assembly.chain[0].teacher
+    node = training.node
+    if not training.loaded:
         return None
     files = {"last": Path(node.checkpoint).expanduser()} if node.checkpoint else {}
     return Trained("teacher", "checkpoint" if node.checkpoint else "pretrained", files, {}, None)
@@ -115,10 +137,10 @@ def check_startable(assembly: Assembly) -> None:
             check_weights(assembly, role, node.checkpoint)
     for training in assembly.trainings():
         read_state(training.folder / "state.pt") if not run.fresh else None
-    if "student" in stages and assembly.uses_teacher and "teacher" not in stages:
-        ready = is_loaded(run.teacher, assembly.built["teacher"]) or finished(assembly.teacher, False)
-        if not ready:
-            raise _missing(assembly, assembly.teacher)
+    if "student" in stages and assembly.uses_teacher and not assembly.mutual and "teacher" not in stages:
+        teacher = assembly.chain[0].teacher
+        if not teacher.loaded and not finished(teacher, False):
+            raise _missing(assembly, teacher)
     if stages == ["evaluate"] and not run.student.checkpoint and not finished(assembly.student, False):
         raise _missing(assembly, assembly.student)
 

@@ -15,6 +15,7 @@ from kdrun.report import table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, parts
 from kdrun.stages.assemble import Assembly
+from kdrun.stages.called import epochs_as
 from kdrun.training.journal import read_metrics
 from kdrun.training.loggers import LOGGERS, About, Logger, leaves, scalars
 from kdrun.training.progress import Screen
@@ -42,7 +43,7 @@ class Recorded(Screen):
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self.shown.begin(stage, epochs, steps, done)
         if stage in self.metrics:
-            self.give(row for row in read_metrics(self.metrics[stage]) if row["stage"] == stage)
+            self.give(epochs_as(stage, self.metrics[stage]))
 
     def steps(self, done: int) -> None:
         self.shown.steps(done)

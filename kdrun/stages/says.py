@@ -9,8 +9,10 @@ from pathlib import Path
 from kdrun import __version__
 from kdrun.config.schema import Model
 from kdrun.evaluation.cost import params
+from kdrun.models.build import Built
 from kdrun.stages.asking import plan
-from kdrun.stages.assemble import Assembly, Training, is_loaded, threads_of
+from kdrun.stages.assemble import Assembly, Training, threads_of
+from kdrun.stages.images import streaming
 from kdrun.stages.machine import crowded
 from kdrun.stages.trained import finished
 from kdrun.training.checkpoint import read_state
@@ -18,17 +20,21 @@ from kdrun.training.checkpoint import read_state
 
 def header(assembly: Assembly) -> str:
     """Data set, models with sizes, method, equation, recipes, and what was fitted to small images."""
-    run, built = assembly.run, assembly.built
-    teacher, student = (f"{node.name} ({size(params(built[role].model))})" for role, node in _nodes(assembly))
+    run, models = assembly.run, models_of(assembly)
+    teacher, *_, student = (f"{node.name} ({size(params(built.model))})" for node, built in models.values())
+    chain = [f"{role} {node.name}" for role, (node, _) in models.items()]
+    who = f"peer {teacher} <-> {student}" if assembly.mutual else f"{teacher} -> {student}"
     lines = [
-        f"kdrun {__version__}   {run.dataset['name']}   {teacher} -> {student}   {run.method}",
+        f"kdrun {__version__}   {run.dataset['name']}   {who}   {run.method}",
+        *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         f"loss   {assembly.equation}",
-        f"recipe {_recipes(assembly)}",
+        f"recipe {_recipes(assembly)}{_momenta(run.momentum_delta)}",
+        *streaming(assembly.data),
     ]
     notes = [
         f"model  {note if node.name in note else f'{node.name}: {note}'}"
-        for role, node in _nodes(assembly)
-        for note in built[role].notes
+        for node, built in models.values()
+        for note in built.notes
     ]
     return "\n".join([*lines, *dict.fromkeys(notes)])
 
@@ -44,8 +50,10 @@ def steps(assembly: Assembly) -> list[str]:
     rows = [row for training in wanted(assembly) for row in _training_rows(assembly, training)]
     if "evaluate" in assembly.run.stages:
         rows.append(("evaluate", _evaluation(assembly), "", ""))
+    wide = max((len(row[0]) for row in rows), default=0)
     return [
-        f"{'plan' if not i else '':7}{a:9}  {b:8} {c}  {d}".rstrip() for i, (a, b, c, d) in enumerate(rows)
+        f"{'plan' if not i else '':7}{a:{max(wide, 9)}}  {b:8} {c}  {d}".rstrip()
+        for i, (a, b, c, d) in enumerate(rows)
     ]
 
 
@@ -57,20 +65,31 @@ def size(count: float) -> str:
     return f"{scaled:.1f} {unit}" if scaled < 100 and unit == "M" else f"{scaled:.0f} {unit}"
 
 
-def _nodes(assembly: Assembly) -> tuple[tuple[str, Model], ...]:
-    return (("teacher", assembly.run.teacher), ("student", assembly.run.student))
+def models_of(assembly: Assembly) -> dict[str, tuple[Model, Built]]:
+    """The models of the chain by role, in order."""
+    first = assembly.chain[0]
+    found = {first.teacher.role: (first.teacher.node, first.built["teacher"])}
+    return found | {pair.name: (pair.student.node, pair.built["student"]) for pair in assembly.chain}
 
 
 def _recipes(assembly: Assembly) -> str:
     recipes = assembly.run.recipe
     roles = {"teacher": recipes.teacher.name, "student": recipes.student.name}
+    if assembly.mutual:
+        del roles["teacher"]
     names = {
         role: f"{name} ({recipes.reasons[role]})" if role in recipes.reasons else name
         for role, name in roles.items()
     }
-    if names["teacher"] == names["student"]:
-        return names["teacher"]
+    if len(set(names.values())) == 1:
+        return names["student"]
     return ", ".join(f"{role} {name}" for role, name in names.items())
+
+
+def _momenta(delta: float | None) -> str:
+    if delta is None:
+        return ""
+    return f"; momentum of the teacher's terms +{delta:g}, of the others -{delta:g}"
 
 
 def wanted(assembly: Assembly) -> list[Training]:
@@ -86,15 +105,17 @@ def wanted(assembly: Assembly) -> list[Training]:
 
 def _training_rows(assembly: Assembly, training: Training) -> list[tuple[str, str, str, str]]:
     row = _training_row(assembly, training)
-    if training.role != "student" or row[1] == "cached":
+    pair = next((pair for pair in assembly.chain if pair.name == training.role), None)
+    if pair is None or row[1] == "cached":
         return [row]
-    return [row, ("", plan(assembly, assembly.teacher_needs).reason, "", "")]
+    return [row, ("", plan(pair, pair.teacher_needs).reason, "", "")]
 
 
 def _training_row(assembly: Assembly, training: Training) -> tuple[str, str, str, str]:
-    if training.role == "teacher" and is_loaded(training.node, assembly.built["teacher"]):
+    if training.loaded:
         return ("teacher", "loaded", str(training.node.checkpoint or "pretrained weights"), "")
-    epochs = f"{training.recipe.epochs} epochs"
+    whole = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
+    epochs = f"{training.epochs}{whole} epochs"
     images = _images(assembly, training)
     record = finished(training, assembly.run.fresh)
     if record is not None:
@@ -104,7 +125,7 @@ def _training_row(assembly: Assembly, training: Training) -> tuple[str, str, str
         return (
             training.role,
             "resume",
-            f"at epoch {state['position'][0]} of {training.recipe.epochs}",
+            f"at epoch {state['position'][0]} of {training.epochs}",
             images,
         )
     return (training.role, "train", f"{epochs:>10}", images)
@@ -113,7 +134,7 @@ def _training_row(assembly: Assembly, training: Training) -> tuple[str, str, str
 def _images(assembly: Assembly, training: Training) -> str:
     labels = assembly.data.train.labels[training.rows]
     total, labelled = len(labels), int((labels >= 0).sum())
-    if training.role != "student":
+    if training.role in ("teacher", "control"):
         kind = " labelled" if labelled < len(assembly.data.train.labels) else ""
         return f"{total:6,}{kind} images" + (", no teacher" if training.role == "control" else "")
     some = f", {labelled:,} labelled" if labelled < total else ""

@@ -16,7 +16,8 @@ from torch import nn
 from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix
-from kdrun.stages.assemble import Assembly, Training, build_mix, rebuild
+from kdrun.stages.assemble import Assembly, Training, build_mix, exchanged, rebuild
+from kdrun.stages.phases import Phase
 from kdrun.stages.weights import load_into, read_weights
 from kdrun.training.seeds import derived
 
@@ -33,7 +34,7 @@ class Trained:
     """A model whose weights are there. weights: files by name (`last`, `val_best`). record: the content of
     its mark.
 
-    source: trained, cache, checkpoint or pretrained.
+    source: trained, cache, checkpoint or pretrained; peer, if it was trained along with the student.
     """
 
     role: str
@@ -52,7 +53,8 @@ def finished(training: Training, fresh: bool) -> dict[str, Any] | None:
     except (ValueError, OSError) as error:
         problem = "cannot be read (damaged); fresh=true starts over"
         raise KdrunError(str(training.mark), None, problem) from error
-    missing = [name for name in record["weights"] if not weights_file(training, name).exists()]
+    names = [*record["weights"], *record.get("peers", ())]
+    missing = [name for name in names if not weights_file(training, name).exists()]
     if missing:  # a file that someone removed: the mark no longer holds
         return None
     return None if fresh and record["finished"] < STARTED else record
@@ -67,7 +69,7 @@ def initial(training: Training, assembly: Assembly, warm: bool) -> nn.Module:
     """The model as training begins: seeded weights, or those of `checkpoint` where the node names one."""
     model = rebuild(assembly, training.role).model
     if warm and training.node.checkpoint:
-        role = "teacher" if training.role == "teacher" else "student"
+        role = "teacher" if training.role in ("teacher", "peer") else "student"
         load_into(
             model,
             read_weights(Path(training.node.checkpoint)),
@@ -83,9 +85,11 @@ def placed(model: nn.Module, assembly: Assembly) -> nn.Module:
     return there
 
 
-def mix_of(training: Training, assembly: Assembly) -> Mix:
-    """What a training minimises, with adapters seeded as for the training itself."""
-    return build_mix(training.loss, assembly.built, assembly.data, derived(training.seed, "adapters"))
+def mix_of(training: Training, assembly: Assembly, phase: Phase) -> Mix:
+    """What a training minimises in a phase, on the run's device, with adapters seeded as the training is."""
+    built = exchanged(assembly.built) if training.role == "peer" else assembly.built
+    mix = build_mix(phase, built, assembly.data, derived(training.seed, "adapters"))
+    return mix.to(assembly.place.device)
 
 
 def load_trained(assembly: Assembly, trained: Trained, which: str) -> nn.Module:

@@ -20,6 +20,9 @@ from kdrun.models.renormalise import attach_from
 CONTAINERS = ("state_dict", "model", "net", "model_state_dict", "weights")
 """Where other tools keep the state dict in a checkpoint."""
 
+PEER = "peer"
+"""What the weights are called of a peer that was trained along with a student, in the student's folder."""
+
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Writes tensors under their own keys; metadata values become JSON text."""

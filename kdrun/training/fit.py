@@ -41,7 +41,8 @@ class Watcher(Protocol):
 class Course:
     """What trainings that run together have in common: how long, over which rows, at which rate.
 
-    epochs: how many are run. length: for how many the rates are laid out.
+    epochs: how many are run. length: for how many the rates are laid out. until: before which epoch a part of
+    it ends that is run by itself.
     """
 
     epochs: int
@@ -49,6 +50,7 @@ class Course:
     row_set: RowSet
     views: Drawing
     rates: Rates
+    until: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,18 @@ class Strand:
 
 def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Position) -> float:
     """Trains the learners of all strands, which are those of the step, from `position` to the end of the
-    course. Returns the seconds it took in all.
+    course, or of this part of it. Returns the seconds it took in all.
 
     Raises KdrunError where a loss is not finite, and what `kdrun.training.tripwires` raises; the last states
     written before are kept.
     """
     started, device = time.monotonic() - position.seconds, step.lr.device
     per_epoch, wires = course.row_set.steps, Tripwires(step)
+    until = course.epochs if course.until is None else course.until
     rate = partial(learning_rate, course.rates, steps=course.length * per_epoch, steps_per_epoch=per_epoch)
     for strand in strands:
         strand.watcher.begin(course.epochs, per_epoch, position.epoch * per_epoch + position.step)
-    for epoch in range(position.epoch, course.epochs):
+    for epoch in range(position.epoch, until):
         first = position.step if epoch == position.epoch else 0
         plans = {s: epoch_plan(s, epoch, course.row_set, course.views, device) for s in _seeds(strands)}
         step.prepare(_for_learners(strands, plans), first)
@@ -91,6 +94,7 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
         for number, rows in enumerate(_in_step(plans, first), first):
             done = epoch * per_epoch + number
             step.lr.fill_(rate(done))
+            step.teacher.before(number)
             step(_for_learners(strands, rows))
             wires.passed()
             now = Position(epoch, number + 1, time.monotonic() - started)
@@ -108,9 +112,9 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
             seconds = round(now.seconds, 3)
             row = about | loss | {"validation": validation, "seconds": seconds} | strand.diagnose()
             strand.watcher.epoch(row)
-            strand.checkpoint.save_after_epoch(now, last=epoch + 1 == course.epochs)
+            strand.checkpoint.save_after_epoch(now, last=epoch + 1 == until)
     wires.finish()
-    return time.monotonic() - started if position.epoch < course.epochs else position.seconds
+    return time.monotonic() - started if position.epoch < until else position.seconds
 
 
 def _seeds(strands: Sequence[Strand]) -> list[int]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdrun.evaluation.eval_mode import evaluating
 from kdrun.losses.cross_entropy import cross_entropy
 from kdrun.training.plan import Drawing
 from kdrun.training.seeds import generator, global_seed
 from kdrun.training.step import Images, Learner
-from kdrun.training.teachers import Live
 from kdrun.types import UNLABELLED, Batch, Outputs, Rows
 
 ROWS = 64
@@ -41,35 +40,40 @@ class Gradients:
 
     norm: of the weighted term's gradient with respect to the student's parameters. cosine: of the angle
     between it and the gradient of plain cross-entropy on the labelled images; absent where one is zero.
-    teacher: who is asked about the batch, once; None where no term asks.
+    teacher: images (N, C, H, W) -> Outputs, who is asked about the batch; None where no term asks.
     """
 
     def __init__(
         self,
         learner: Learner,
         batch: Batch,
-        teacher: Live | None,
+        teacher: nn.Module | None,
         precision: Callable[[], torch.autocast],
         seed: int,
     ) -> None:
         self.learner, self.batch, self.precision, self.seed = learner, batch, precision, seed
-        self.told = Outputs(batch.images.new_empty((len(batch.images), 0)))
-        if teacher is not None:
-            with torch.no_grad(), precision():
-                self.told = teacher.model(batch.images)
+        self.teacher = teacher
 
     def __call__(self) -> dict[str, dict[str, float]]:
         mix = self.learner.mix
         with evaluating(self.learner.model), evaluating(mix), global_seed(self.seed, "gradients"):
+            told = self._told()
             with self.precision():
                 student = self.learner.ask(self.batch.images)
             with torch.autocast(self.batch.images.device.type, enabled=False):
-                values = [term.loss(student, self.told, self.batch) for term in mix.terms]
+                values = [term.loss(student, told, self.batch) for term in mix.terms]
                 labels = cross_entropy(student.logits, self.batch.labels)
             reference, *gradients = self._flat([labels, *values])
         weights: list[float] = mix.weights.tolist()
         described = (_described(g, w, reference) for g, w in zip(gradients, weights, strict=True))
         return dict(zip(mix.names, described, strict=True))
+
+    def _told(self) -> Outputs:
+        if self.teacher is None:
+            return Outputs(self.batch.images.new_empty((len(self.batch.images), 0)))
+        with evaluating(self.teacher), torch.no_grad(), self.precision():
+            said: Outputs = self.teacher(self.batch.images)
+        return said
 
     def _flat(self, values: list[Tensor]) -> list[Tensor]:
         """The gradient of each value as one vector, in float64 on the CPU."""

@@ -91,8 +91,7 @@ class Wandb(Logger):
             settings=wandb.Settings(silent=True),
         )
         self.run.define_metric("epoch")
-        for stage in ("teacher", "student", "control"):
-            self.run.define_metric(f"{stage}/*", step_metric="epoch")
+        self.run.define_metric("*", step_metric="epoch")
 
     def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
         if epoch:

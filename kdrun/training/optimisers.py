@@ -1,4 +1,5 @@
-"""SGD, Adam and AdamW: torch's own fused kernels, called directly, with the learning rate in a tensor.
+"""SGD, Adam and AdamW: torch's own fused kernels, called directly, with the learning rate in a tensor; and
+DOT, which gives any of them two momenta.
 
 `torch.optim` runs the same kernels (tests hold the two equal); constructing one imports the compiler, which
 costs more than a small student's whole training.
@@ -11,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from kdrun.losses.mix import Mix, Mixture
 
 
 class Settings(Protocol):
@@ -27,11 +30,27 @@ class Settings(Protocol):
 
 
 class Optimiser(ABC):
-    """Updates parameters from their gradients; those without a gradient are left alone."""
+    """Updates parameters from their gradients; those without a gradient are left alone.
+
+    means: what momentum has gathered of each parameter's gradients, empty without momentum; in each step
+    `momentum` of it stays, and `share` of the gradient is added.
+    """
+
+    means: list[Tensor]
+    momentum: float
+    share: float = 1.0
 
     def __init__(self, parameters: Iterable[Tensor], weight_decay: float) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         self.weight_decay = weight_decay
+
+    def backward(self, mix: Mix, mixture: Mixture) -> None:
+        """Fills in the gradients of what a mix has given; there are none before."""
+        mixture.total.backward()  # type: ignore[no-untyped-call]
+
+    def clip(self, most: float) -> None:
+        """Scales the gradients to a norm of at most `most`."""
+        nn.utils.clip_grad_norm_(self.parameters, most)
 
     @abstractmethod
     def step(self, lr: Tensor) -> None:
@@ -66,11 +85,11 @@ class Sgd(Optimiser):
     ) -> None:
         super().__init__(parameters, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
-        self.buffers = [torch.zeros_like(p) for p in self.parameters] if momentum else []
+        self.means = [torch.zeros_like(p) for p in self.parameters] if momentum else []
 
     @torch.no_grad()
     def step(self, lr: Tensor) -> None:
-        parameters, gradients, *buffers = self._with_gradient(*([self.buffers] if self.buffers else []))
+        parameters, gradients, *buffers = self._with_gradient(*([self.means] if self.means else []))
         torch._fused_sgd_(
             parameters,
             gradients,
@@ -85,7 +104,7 @@ class Sgd(Optimiser):
         )
 
     def state(self) -> dict[str, Any]:
-        return {"momentum": self.buffers}
+        return {"momentum": self.means}
 
 
 class Adam(Optimiser):
@@ -96,6 +115,7 @@ class Adam(Optimiser):
     ) -> None:
         super().__init__(parameters, weight_decay)
         self.betas, self.decoupled = (float(betas[0]), float(betas[1])), decoupled
+        self.momentum, self.share = self.betas[0], 1 - self.betas[0]
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
         self.steps = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -127,8 +147,76 @@ class Adam(Optimiser):
         return {"means": self.means, "squares": self.squares, "steps": self.steps}
 
 
-def optimiser(settings: Settings, parameters: Iterable[Tensor]) -> Optimiser:
-    """The optimiser that a recipe names: `sgd`, `adam` or `adamw`."""
+class Dot(Optimiser):
+    """Another optimiser with two momenta: of the terms that read the teacher by `delta` higher, of the others
+    by as much lower.
+
+    Zhao et al., "DOT: A Distillation-Oriented Trainer", ICCV 2023: v_task = (m - delta) v_task + g_task and
+    v_kd = (m + delta) v_kd + g_kd, and a step along their sum. As in the authors' code, weight decay is part
+    of g_task, and a parameter that only one of the two gradients reaches (as an adapter's) has momentum m.
+    Departure: Adam's first mean is made of two in the same way.
+
+    What the inner optimiser gathers is the sum. taught: v_kd alone. pulls: g_kd in this step, None where it
+    is the only gradient or there is none.
+    """
+
+    def __init__(self, inner: Optimiser, delta: float) -> None:
+        super().__init__(inner.parameters, inner.weight_decay)
+        self.inner, self.delta = inner, delta
+        self.taught = [torch.zeros_like(p) for p in self.parameters]
+        self.pulls: list[Tensor | None] = []
+
+    def backward(self, mix: Mix, mixture: Mixture) -> None:
+        own, taught = mix.halves(mixture)
+        self.pulls = [None] * len(self.parameters)
+        if own is None or taught is None:
+            return super().backward(mix, mixture)
+        taught.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        pulls = [parameter.grad for parameter in self.parameters]
+        self.clear()
+        own.backward()  # type: ignore[no-untyped-call]
+        for place, (parameter, pull) in enumerate(zip(self.parameters, pulls, strict=True)):
+            if parameter.grad is None:
+                parameter.grad = pull
+            elif pull is not None:
+                parameter.grad += pull
+                self.pulls[place] = pull
+        return None
+
+    def clip(self, most: float) -> None:
+        norm = nn.utils.clip_grad_norm_(self.parameters, most)
+        if pulls := self._both()[0]:
+            torch._foreach_mul_(pulls, (most / (norm + 1e-6)).clamp(max=1.0))
+
+    @torch.no_grad()
+    def step(self, lr: Tensor) -> None:
+        pulls, means, taught = self._both()
+        momentum, share = self.inner.momentum, self.inner.share
+        if pulls:
+            # With v = v_task + v_kd, m times what is made of v here is (m - delta) v_task + (m + delta) v_kd.
+            torch._foreach_mul_(means, 1 - self.delta / momentum)
+            torch._foreach_add_(means, taught, alpha=2 * self.delta / momentum)
+            torch._foreach_mul_(taught, momentum + self.delta)
+            torch._foreach_add_(taught, pulls, alpha=share)
+        self.inner.step(lr)
+
+    def state(self) -> dict[str, Any]:
+        return self.inner.state() | {"taught": self.taught}
+
+    def _both(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Of the parameters that both gradients reach: g_kd, the sum of both momenta, and v_kd."""
+        rows = zip(self.pulls, self.inner.means, self.taught, strict=True)
+        both = [(pull, mean, taught) for pull, mean, taught in rows if pull is not None]
+        return [b[0] for b in both], [b[1] for b in both], [b[2] for b in both]
+
+
+def optimiser(settings: Settings, parameters: Iterable[Tensor], delta: float | None = None) -> Optimiser:
+    """The optimiser that a recipe names: `sgd`, `adam` or `adamw`. delta: where it is to have two momenta, as
+    `Dot` has.
+    """
     if settings.optimiser == "sgd":
-        return Sgd(parameters, settings.momentum, settings.nesterov, settings.weight_decay)
-    return Adam(parameters, settings.betas, settings.weight_decay, decoupled=settings.optimiser == "adamw")
+        plain: Optimiser = Sgd(parameters, settings.momentum, settings.nesterov, settings.weight_decay)
+    else:
+        decoupled = settings.optimiser == "adamw"
+        plain = Adam(parameters, settings.betas, settings.weight_decay, decoupled)
+    return plain if delta is None else Dot(plain, delta)

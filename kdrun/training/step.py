@@ -78,13 +78,13 @@ class Learner:
     ) -> None:
         """The half of `learn` that follows the forward pass, whose result is `said`."""
         with precision():
-            total, parts = self.mix(said, told, batch)
+            mixture = self.mix(said, told, batch)
         self.optimiser.clear()
-        total.backward()
+        self.optimiser.backward(self.mix, mixture)
         if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.optimiser.parameters, self.clip)
+            self.optimiser.clip(self.clip)
         self.optimiser.step(lr)
-        self.count(total.detach(), parts, len(batch.labels))
+        self.count(mixture.total.detach(), mixture.parts, len(batch.labels))
 
     def count(self, total: Tensor, parts: Tensor, rows: int) -> None:
         """Adds a step's total () and parts (terms,) to the sums."""

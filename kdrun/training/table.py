@@ -1,15 +1,18 @@
-"""A teacher's answers on disk: one row per (image, view), written once, read by every run that asks again.
+"""A teacher's answers on disk: a row for each (image, view), written once, read by every run that asks again.
 
-A table is a folder: `table.json` (what it holds, written first), `NAME.f32` (rows x width float32, sparse:
-only rows that were written take space) and `filled.u8` (one byte a row, set after the row's data has
-reached the disk, so that a kill leaves rows that are there or not there). One process at a time writes;
-others read what was there when they came.
+A table is a folder of files that only grow: `table.json` (what it holds, written first), `NAME.f32` or
+`NAME.f16` (numbers, a row for each answer, in the order in which they were given) and `codes.i64` (which
+image and view each row is about). A row's code is written after its numbers have reached the disk, so that a
+kill leaves rows that are there or not there. One process at a time writes; others read what was there when
+they came.
 """
 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,110 +22,170 @@ from numpy.typing import NDArray
 
 from kdrun.artefacts import LOCK, empty, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
+NUMBERS: dict[str, tuple[str, np.dtype[Any]]] = {
+    "fp32": ("f32", np.dtype(np.float32)),
+    "fp16": ("f16", np.dtype(np.float16)),
+}
+CODE = np.dtype(np.int64)
 
-Answers = dict[str, NDArray[np.float32]]
-"""By layer (`logits`, `embedding`): (rows, width) float32."""
+SECONDS = 10.0
+"""Rows wait for so long until they count: a kill costs them, but waiting for the disk costs time."""
+
+Answers = dict[str, NDArray[Any]]
+"""By layer (`logits`, `embedding`): (rows, width)."""
 
 
 class Table:
     """An open table. writable: whether this process may write; another that came first may hold it.
 
-    rows: images times views. widths: numbers per row of each layer. key: a fingerprint of all that the
-    answers depend on.
+    codes: how many there are, images times views; a code is `image * views + view`. widths: numbers in a row
+    of each layer. key: a fingerprint of all that the answers depend on. numbers: fp32 or fp16. count: rows
+    that are there.
     """
 
-    def __init__(self, folder: Path, rows: int, widths: Mapping[str, int], key: str) -> None:
-        self.folder, self.rows, self.widths = folder, rows, dict(widths)
+    def __init__(
+        self, folder: Path, codes: int, widths: Mapping[str, int], key: str, numbers: str = "fp32"
+    ) -> None:
+        self.folder, self.widths, self.numbers, self.count = folder, dict(widths), numbers, 0
+        self.suffix, self.dtype = NUMBERS[numbers]
+        self._header = {
+            "format": FORMAT,
+            "key": key,
+            "codes": codes,
+            "widths": self.widths,
+            "numbers": numbers,
+        }
+        self._places = np.full(codes, -1, dtype=np.int32)
+        self._files: dict[str, int] = {}
+        self._maps: Answers = {}
+        self._waiting: list[NDArray[np.int64]] = []
+        self._synced = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         self.writable = _try_lock(self._lock)
-        self.filled: NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
-        self.arrays: dict[str, np.memmap[Any, np.dtype[np.float32]]] = {}
-        header = {"format": FORMAT, "key": key, "rows": rows, "widths": self.widths}
-        self.usable = self._holds(header)
-        if not self.usable and self.writable:
-            self._start(header)
-        if self.usable:
+        if self._is_mine():
             self._open()
+        elif self.writable:
+            self.clear()
 
-    def has(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(n,) bool: which of the rows are there."""
-        if not self.usable:
-            return np.zeros(len(rows), dtype=np.bool_)
-        there: NDArray[np.bool_] = self.filled[rows] == 1
+    def __len__(self) -> int:
+        """How many rows there are when it is full."""
+        return len(self._places)
+
+    def has(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(n,) bool: which of the codes have a row."""
+        there: NDArray[np.bool_] = self._places[codes] >= 0
         return there
 
-    def read(self, rows: NDArray[np.int64]) -> Answers:
-        """Rows that are there, by layer."""
-        return {name: np.asarray(array[rows]) for name, array in self.arrays.items()}
+    def read(self, codes: NDArray[np.int64]) -> Answers:
+        """The rows of codes that are there, by layer."""
+        at = self._places[codes]
+        return {name: np.take(self._mapped(name), at, axis=0) for name in self.widths}
 
-    def write(self, rows: NDArray[np.int64], answers: Answers) -> None:
-        """Writes rows, data first; without effect where another process holds the table."""
-        if not (self.writable and self.usable) or not len(rows):
+    def write(self, codes: NDArray[np.int64], answers: Answers) -> None:
+        """Adds rows; without effect where another process holds the table, or the disk is full."""
+        if not self.writable or not len(codes):
             return
-        for name, array in self.arrays.items():
-            array[rows] = answers[name]
-            array.flush()
-        self.filled[rows] = 1
-        if isinstance(self.filled, np.memmap):
-            self.filled.flush()
+        try:
+            for name in self.widths:
+                _append(self._files[name], answers[name].astype(self.dtype, copy=False))
+        except OSError:  # what was begun is cut off when the table is opened again
+            self.writable = False
+            return
+        self._places[codes] = np.arange(self.count, self.count + len(codes), dtype=np.int32)
+        self.count += len(codes)
+        self._maps.clear()
+        self._waiting.append(codes)
+        if time.monotonic() - self._synced > SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Makes what was written count: numbers first, then codes."""
+        codes, self._waiting, self._synced = self._waiting, [], time.monotonic()
+        if not codes:
+            return
+        try:
+            for name in self.widths:
+                os.fsync(self._files[name])
+            _append(self._files["codes"], np.concatenate(codes))
+            os.fsync(self._files["codes"])
+        except OSError:
+            self.writable = False
 
     def some(self, n: int, seed: int) -> NDArray[np.int64]:
-        """At most n rows that are there, drawn at random: for checking."""
-        if not self.usable:
-            return np.empty(0, dtype=np.int64)
-        there = np.flatnonzero(self.filled)
+        """At most n codes that are there, drawn at random: for checking."""
+        there = np.flatnonzero(self._places >= 0)
         return np.sort(np.random.default_rng(seed).permutation(there)[:n]).astype(np.int64)
 
     def clear(self) -> None:
-        """Forgets all rows; a reader that finds them wrong only stops using them."""
-        if not self.writable:
-            self.usable = False
-            return
-        header = read_json(self.folder / "table.json")
-        self._start(header)
-        self._open()
+        """Forgets all rows; who may not write only stops using them."""
+        self._forget()
+        if self.writable:
+            empty(self.folder)
+            write_json(self.folder / "table.json", self._header)
+            self._open()
 
     def close(self) -> None:
         """Lets another process write."""
-        self.arrays, self.filled = {}, np.empty(0, dtype=np.uint8)
-        self.usable = False
+        self.sync()
+        self._forget()
+        self.writable = False
         os.close(self._lock)
 
-    def _holds(self, header: Mapping[str, Any]) -> bool:
+    def _is_mine(self) -> bool:
         try:
-            sizes = {"filled.u8": self.rows} | {f"{n}.f32": 4 * self.rows * w for n, w in self.widths.items()}
-            whole = all((self.folder / name).stat().st_size == size for name, size in sizes.items())
-            return bool(whole and read_json(self.folder / "table.json") == header)
+            return bool(read_json(self.folder / "table.json") == self._header)
         except (OSError, ValueError):
             return False
 
-    def _start(self, header: Mapping[str, Any]) -> None:
-        empty(self.folder)
-        for name, size in (
-            ("filled.u8", self.rows),
-            *((f"{n}.f32", 4 * self.rows * w) for n, w in self.widths.items()),
-        ):
-            with (self.folder / name).open("wb") as file:
-                file.truncate(size)
-        write_json(self.folder / "table.json", header)
-        self.usable = True
-
     def _open(self) -> None:
-        mode: Any = "r+" if self.writable else "r"
-        self.filled = np.memmap(self.folder / "filled.u8", dtype=np.uint8, mode=mode, shape=(self.rows,))
-        self.arrays = {
-            name: np.memmap(
-                self.folder / f"{name}.f32", dtype=np.float32, mode=mode, shape=(self.rows, width)
-            )
-            for name, width in self.widths.items()
-        }
+        """Opens the files for good: one who reads keeps them, also where a writer begins anew."""
+        sizes = {"codes": CODE.itemsize} | {n: self.dtype.itemsize * w for n, w in self.widths.items()}
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT if self.writable else os.O_RDONLY
+        try:
+            for name in sizes:
+                self._files[name] = os.open(self._path(name), flags, 0o644)
+        except FileNotFoundError:  # a writer has just begun, or someone removed it
+            return
+        count = min(os.fstat(self._files[name]).st_size // size for name, size in sizes.items())
+        codes = np.frombuffer(os.pread(self._files["codes"], count * CODE.itemsize, 0), dtype=CODE)
+        if len(codes) and not 0 <= codes.min() <= codes.max() < len(self._places):
+            codes = codes[:0]
+        self.count = len(codes)
+        self._places[codes] = np.arange(self.count, dtype=np.int32)
+        if self.writable:
+            for name, size in sizes.items():
+                os.ftruncate(self._files[name], self.count * size)
+
+    def _forget(self) -> None:
+        self._places.fill(-1)
+        self._maps.clear()
+        self._waiting.clear()
+        for file in self._files.values():
+            os.close(file)
+        self._files, self.count = {}, 0
+
+    def _path(self, name: str) -> Path:
+        return self.folder / ("codes.i64" if name == "codes" else f"{name}.{self.suffix}")
+
+    def _mapped(self, name: str) -> NDArray[Any]:
+        if name not in self._maps:
+            size = self.count * self.widths[name] * self.dtype.itemsize
+            content = mmap.mmap(self._files[name], size, access=mmap.ACCESS_READ)
+            self._maps[name] = np.frombuffer(content, dtype=self.dtype).reshape(-1, self.widths[name])
+        return self._maps[name]
 
 
-def table_bytes(rows: int, widths: Mapping[str, int]) -> int:
+def table_bytes(codes: int, widths: Mapping[str, int], numbers: str = "fp32") -> int:
     """The size of a table that is full."""
-    return rows * (1 + 4 * sum(widths.values()))
+    return codes * (CODE.itemsize + NUMBERS[numbers][1].itemsize * sum(widths.values()))
+
+
+def _append(file: int, array: NDArray[Any]) -> None:
+    content = memoryview(array.tobytes())
+    while content:
+        content = content[os.write(file, content) :]
 
 
 def _try_lock(handle: int) -> bool:

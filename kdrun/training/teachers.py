@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdrun.training.plan import EpochPlan
-from kdrun.training.table import Answers, Table
 from kdrun.types import Batch, Outputs, Rows
 
 FEWEST_ROWS = 16
 """A smaller batch may take other paths in a convolution library and end in other last bits: it is filled."""
 
-CHUNK = 128
-"""Rows of one forward when a table is filled: on a CPU, larger ones leave the cache."""
-
-CHECKED = 32
-"""Rows of a found table that are compared with a live forward before it is used."""
-
 
 class Teacher(ABC):
     """Gives Outputs for a batch; no gradient flows into them.
 
-    forwards: images that a model was really asked about. saved: images that a table answered instead.
+    kind: how it is asked. forwards: images that a model was really asked about. saved: images that kept
+    answers served instead. capturable: whether a call may be part of a CUDA graph: it reads tensors that stay
+    where they are, and waits for nothing.
     """
 
+    kind: str
     forwards: int = 0
     saved: int = 0
+    capturable: bool = False
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:  # noqa: B027
         """Called before an epoch with its different plans (one, as a rule) and the step to begin at."""
+
+    def before(self, step: int) -> None:  # noqa: B027  (most teachers have nothing to do)
+        """Called before each step of the epoch with its number; never as part of a graph."""
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Outputs:
@@ -47,9 +46,15 @@ class Teacher(ABC):
         """The networks that answer, which must stay as they are."""
         return ()
 
+    def record(self) -> dict[str, Any]:
+        """How it was asked and how often, for the record of the training."""
+        return {"plan": self.kind, "forwards": self.forwards, "forwards_saved": self.saved}
+
 
 class NoTeacher(Teacher):
     """For training a teacher or a control: the mix must not read it."""
+
+    kind, capturable = "none", True
 
     def __call__(self, batch: Batch) -> Outputs:
         return Outputs(logits=batch.images.new_empty((len(batch.images), 0)))
@@ -60,6 +65,8 @@ class Live(Teacher):
 
     model: images (N, C, H, W) -> Outputs.
     """
+
+    kind, capturable = "live", True
 
     def __init__(self, model: nn.Module, precision: Callable[[], torch.autocast]) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -82,81 +89,34 @@ class Live(Teacher):
             images = torch.cat([images] * -(-FEWEST_ROWS // count))
         with self.precision():
             said: Outputs = self.model(images)
-        return said if len(images) == count else _first(said, count)
+        return said if len(images) == count else each(said, lambda tensor: tensor[:count])
 
 
-class Tabled(Teacher):
-    """A live teacher whose answers to (image, view) are kept; for finite views, logits and embeddings.
-
-    An epoch's rows are looked up, and those that are missing asked for, before the epoch; a step only
-    indexes. images: the training part in the views' order. views: how many there are per image.
+def at_once(device: torch.device, pixels: int) -> int:
+    """Images of one forward when a teacher is asked in bulk: on a CPU more leave the cache, on a GPU fewer
+    leave it idle. pixels: values of one image.
     """
-
-    def __init__(self, live: Live, images: Callable[[Rows], Tensor], views: int, table: Table) -> None:
-        self.live, self.images, self.views, self.table = live, images, views, table
-        self.codes = torch.empty(0, dtype=torch.int64)
-        self.answers: dict[str, Tensor] = {}
-
-    def check(self, device: torch.device) -> bool:
-        """Compares rows of a found table with a live forward; where bits differ, clears it: False."""
-        rows = self.table.some(CHECKED, seed=0)
-        if not len(rows):
-            return True
-        found, now = self.table.read(rows), self._ask(rows, device)
-        if all(np.array_equal(found[name], now[name]) for name in found):
-            return True
-        self.table.clear()
-        return False
-
-    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
-        device = plans[0].rows.index.device
-        wanted = torch.cat([plan.rows.index * self.views + plan.rows.view for plan in plans])
-        codes = np.unique(wanted.cpu().numpy())
-        there = self.table.has(codes)
-        missing = codes[~there]
-        asked = self._ask(missing, device)
-        found = self.table.read(codes[there]) if there.any() else {}
-        self.table.write(missing, asked)
-        self.saved += len(wanted) - len(missing)
-        self.codes, self.answers = torch.from_numpy(codes).to(device), {}
-        for name, answers in asked.items():
-            whole = np.empty((len(codes), answers.shape[1]), dtype=np.float32)
-            whole[~there] = answers
-            if there.any():
-                whole[there] = found[name]
-            self.answers[name] = torch.from_numpy(whole).to(device)
-
-    def __call__(self, batch: Batch) -> Outputs:
-        assert batch.rows is not None
-        code = batch.rows.index * self.views + batch.rows.view
-        place = torch.searchsorted(self.codes, code)
-        found = {name: array[place] for name, array in self.answers.items()}
-        return Outputs(found["logits"], embedding=found.get("embedding"))
-
-    def close(self) -> None:
-        self.table.close()
-
-    def models(self) -> tuple[nn.Module, ...]:
-        return self.live.models()
-
-    def _ask(self, codes: NDArray[np.int64], device: torch.device) -> Answers:
-        said = {name: [np.empty((0, width), dtype=np.float32)] for name, width in self.table.widths.items()}
-        for first in range(0, len(codes), CHUNK):
-            code = torch.from_numpy(codes[first : first + CHUNK]).to(device)
-            rows = Rows(code // self.views, code % self.views)
-            outputs = self.live(Batch(self.images(rows), rows.index, rows))
-            for name, arrays in said.items():
-                arrays.append(outputs.layer(name).float().cpu().numpy())
-        self.forwards = self.live.forwards
-        return {name: np.concatenate(arrays) for name, arrays in said.items()}
+    return 128 if device.type == "cpu" else max(128, min(1024, 2**22 // pixels))
 
 
-def _first(said: Outputs, count: int) -> Outputs:
-    """The answers to the first rows only."""
+def to_come(plan: EpochPlan, first: int, until: int) -> Rows:
+    """The rows of the plan's steps from `first` up to `until`, or to the end of the epoch."""
+    part = slice(first * plan.batch, min(until, plan.steps) * plan.batch)
+    return Rows(plan.rows.index[part], plan.rows.view[part])
+
+
+def each(said: Outputs, act: Callable[[Tensor], Tensor]) -> Outputs:
+    """The same with every tensor that has a row for each image replaced."""
     return Outputs(
-        said.logits[:count],
-        None if said.embedding is None else said.embedding[:count],
-        tuple(None if stage is None else stage[:count] for stage in said.stages),
-        {name: tensor[:count] for name, tensor in said.layers.items()},
+        act(said.logits),
+        None if said.embedding is None else act(said.embedding),
+        tuple(None if stage is None else act(stage) for stage in said.stages),
+        {name: act(tensor) for name, tensor in said.layers.items()},
         said.classifier,
     )
+
+
+def tensors(said: Outputs) -> Iterator[Tensor]:
+    """Those that have a row for each image, in a fixed order."""
+    every = (said.logits, said.embedding, *said.stages, *said.layers.values())
+    yield from (tensor for tensor in every if tensor is not None)

@@ -1,7 +1,7 @@
 """Tripwires: what must hold in every training, watched while it runs. What breaks stops the run by name.
 
 Watched are: each term reaches the student; no term changes what it was given; the teacher stays as it is; no
-term owns a part of the teacher. A step waits for nothing; a device is asked after the first step of an epoch.
+term owns a part of the teacher. A step waits for nothing but an epoch's first, after which a device is asked.
 (That taps fire, and that nothing overwrites them, is seen by `kdrun.models.taps`, in the same kind of line.)
 """
 
@@ -56,48 +56,47 @@ class Tripwires:
 class Reach:
     """Whether each term of a mix sends a gradient into the student's Outputs, if only once in an epoch.
 
-    It listens to an epoch's first step, and to the others where a term did not reach the student there.
-    seen, reached: (n_terms,) bool on the device: whether there were rows that the term has a use for, and a
-    gradient other than zero. arrived, labels: of the step at hand, terms' positions with gradients, and (N,).
+    It listens from an epoch's first step until all have; the device is asked for that after 1, 2, 4, 8 ...
+    steps. seen, reached: (n_terms,) bool on the device: whether there were rows that the term has a use for,
+    and a gradient other than zero. arrived, labels: of the step at hand, terms' positions with gradients, and
+    (N,).
     """
 
     labels: Tensor
 
     def __init__(self, mix: Mix) -> None:
-        self.mix, self.first = mix, True
-        self.seen = torch.zeros(len(mix.terms), dtype=torch.bool, device=mix.weights.device)
-        self.reached = torch.zeros_like(self.seen)
+        self.mix, self.steps = mix, 0
+        device = mix.weights.device
+        self.claims = torch.tensor([term.loss.reaches_student for term in mix.terms], device=device)
+        self.seen, self.reached = torch.zeros_like(self.claims), torch.zeros_like(self.claims)
         self.arrived: list[tuple[int, Tensor]] = []
 
     def arm(self) -> None:
-        self.first = True
+        self.steps = 0
+        self.seen.zero_()
+        self.reached.zero_()
         self.mix.watch = self.watch
 
     def passed(self) -> None:
         if self.mix.watch is None:
             return
-        if self.first and not self._silent_now():
-            self.mix.watch = None
-        elif self.first:
-            self.seen.zero_()
-            self.reached.zero_()
-        if self.mix.watch is not None:
-            self._note()
-        self.first = False
+        self._note()
         self.arrived.clear()
+        self.steps += 1
+        power_of_two = self.steps & (self.steps - 1) == 0
+        if power_of_two and not self._silent().any():
+            self.mix.watch = None
 
     def check(self, epoch: int) -> None:
         if self.mix.watch is None:
             return
         self.mix.watch = None
-        silent = (self.mix.weights > 0) & self.seen & ~self.reached
-        for position in silent.nonzero().flatten().tolist():
-            if self.mix.terms[position].loss.reaches_student:
-                problem = (
-                    f"its gradient on the student is exactly zero in all of epoch {epoch + 1}, so it teaches "
-                    "nothing. Is what it reads dead, or not trained?"
-                )
-                raise KdrunError(f"loss.{self.mix.names[position]}", None, problem)
+        for position in (self._silent() & self.seen).nonzero().flatten().tolist():
+            problem = (
+                f"its gradient on the student is exactly zero in all of epoch {epoch + 1}, so it teaches "
+                "nothing. Is what it reads dead, or not trained?"
+            )
+            raise KdrunError(f"loss.{self.mix.names[position]}", None, problem)
 
     @contextmanager
     def watch(self, position: int, student: Outputs, teacher: Outputs, batch: Batch) -> Iterator[None]:
@@ -119,18 +118,13 @@ class Reach:
                 )
                 raise KdrunError(f"loss.{term.name}", None, problem)
 
-    def _arrive(self, position: int, gradient: Tensor) -> None:
-        self.arrived.append((position, gradient))
+    def _arrive(self, position: int, gradient: Tensor | None) -> None:
+        if gradient is not None:  # as it is for what a compiled model gives and no term reads
+            self.arrived.append((position, gradient))
 
-    def _silent_now(self) -> bool:
-        """Whether a term with a weight did not reach the student in this step. Waits for the device."""
-        weights, there = self.mix.weights.tolist(), set[int]()
-        for position, gradient in self.arrived:
-            if position not in there and bool(gradient.any()):
-                there.add(position)
-        terms = enumerate(zip(self.mix.terms, weights, strict=True))
-        wanted = {at for at, (term, weight) in terms if weight > 0 and term.loss.reaches_student}
-        return not wanted <= there
+    def _silent(self) -> Tensor:
+        """(n_terms,) bool: which of those that have a weight and claim the student have not reached it."""
+        return (self.mix.weights > 0) & self.claims & ~self.reached
 
     def _note(self) -> None:
         """Keeps, on the device, what this step says."""

@@ -74,7 +74,7 @@ def test_layers_tables_and_schedules_are_shown(here: Here) -> None:
     schedule = "loss.soft.weight={from: 0, to: 2, epochs: 5}"
     code, out, _ = here("check", "dataset.views.name=none", schedule)
     assert code == 0 and re.search(r"^soft +0 -> 2 in 5 epochs ", out, re.M)
-    assert "the teacher's answers 24.6 kB on disk" in " ".join(out.split())  # 600 x (10 float32 and a mark)
+    assert "the teacher's answers up to 28.8 kB on disk" in " ".join(out.split())  # 600 times 48 bytes
     hint = ("+loss@loss.hint=fitnet", "recipe.student.clip=1", *SHORT)
     assert "times as hard" not in here("check", *hint, "loss.hint.weight=1e6")[1]  # of an untrained teacher
     here.run()

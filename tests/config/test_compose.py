@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
-from kdrun.config.plugins import complement
+from kdrun.config.plugins import Written, complement
 from kdrun.config.schema import Model, Recipe, Run
 from kdrun.config.sweep import Call, Refused, run_jobs
 from kdrun.config.typed import parse
@@ -171,7 +171,7 @@ def test_every_key_of_the_schema_stands_in_the_file_with_its_default() -> None:
     written = yaml.safe_load((shipped() / "config.yaml").read_text())
     groups = {"dataset", "teacher", "student", "method", "loss", "recipe", "experiment"}
     assert set(written) - {"defaults", "hydra"} == {field.name for field in fields(Run)} - groups
-    run = Run()
+    run = Written()
     for key in set(written) - {"defaults", "hydra"}:
         value = getattr(run, key)
         assert written[key] == (value if not hasattr(value, "__dict__") else vars(value)), key

@@ -17,12 +17,12 @@ from kdrun.losses.base import Loss
 from kdrun.losses.lookup import arguments_of, find
 from kdrun.losses.mix import make_mix
 from kdrun.schedule import Schedule
-from kdrun.types import Batch, Classifier, Outputs, Rows, Shapes
+from kdrun.types import POOLED, Batch, Classifier, Mixed, Outputs, Rows, Shapes
 
 CONF = Path(__file__).parents[2] / "conf"
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
-DRAWS = {"crd", "crd_relaxed", "mgd"}
+DRAWS = {"crd", "mgd"}
 """Losses that draw for each row, so that another order of the batch means other draws."""
 
 STUDENT = ((4, 8, 8), (4, 8, 8), (6, 4, 4), (8, 2, 2))
@@ -46,6 +46,7 @@ def node(name: str) -> dict[str, Any]:
 def shapes(maps: tuple[tuple[int, ...], ...], classes: int) -> Shapes:
     layers = {"logits": (classes,), "embedding": (maps[-1][0],)}
     layers |= {f"stage:{i}{at}": size for at in ("", "@pre") for i, size in enumerate(maps)}
+    layers[POOLED] = maps[-1]
     return Shapes(layers, len(maps), (classes, maps[-1][0]))
 
 
@@ -78,7 +79,7 @@ def said(what: Shapes, rows: int, seed: int, dtype: torch.dtype = torch.float64)
     embedding = stages[-1].mean((2, 3))  # as in models whose head reads the mean of the last map
     assert what.classifier is not None
     weight = torch.randn(*what.classifier, generator=generator, dtype=torch.float64).to(dtype)
-    return Outputs(draw("logits"), embedding, stages, pre, Classifier(weight))
+    return Outputs(draw("logits"), embedding, stages, pre | {POOLED: stages[-1].clone()}, Classifier(weight))
 
 
 def batch(rows: int, classes: int = 7, labelled: bool = True) -> Batch:
@@ -138,10 +139,12 @@ def test_has_a_formula_on_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_finite_and_only_the_student_learns(name: str, dtype: torch.dtype) -> None:
     loss, student_shapes, teacher_shapes = made(name)
-    student, teacher = said(student_shapes, 6, 1, dtype), said(teacher_shapes, 6, 2, dtype)
-    for tensor in [*leaves(student), *leaves(teacher)]:
+    student, teacher, given = said(student_shapes, 6, 1, dtype), said(teacher_shapes, 6, 2, dtype), batch(6)
+    read = [*leaves(student), *leaves(teacher), given.labels]
+    before = [tensor.clone() for tensor in read]
+    for tensor in read[:-1]:
         tensor.requires_grad_()
-    result = loss(student, teacher, batch(6))
+    result = loss(student, teacher, given)
     assert result.shape == ()
     assert result.dtype == torch.float32
     assert result.isfinite()
@@ -150,6 +153,7 @@ def test_finite_and_only_the_student_learns(name: str, dtype: torch.dtype) -> No
     assert any(gradient.any() for gradient in gradients)
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert all(tensor.grad is None for tensor in leaves(teacher))
+    assert all(torch.equal(tensor, old) for tensor, old in zip(read, before, strict=True))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -209,9 +213,13 @@ def test_rows_without_a_label(name: str) -> None:
     loss, student_shapes, teacher_shapes = made(name)
     loss.double()
     student, teacher = said(student_shapes, 6, 1), said(teacher_shapes, 6, 2)
+    for tensor in leaves(student):
+        tensor.requires_grad_()
     none = value(loss, student, teacher, batch(6, labelled=False))
     assert none.isfinite()
     if loss.uses_unlabelled:
+        none.backward()
+        assert any(tensor.grad is not None and tensor.grad.any() for tensor in leaves(student))
         return
     assert none.item() == 0
     kept = torch.tensor([0, 2, 3])
@@ -223,13 +231,33 @@ def test_rows_without_a_label(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
+def test_mixed_labels_count_by_their_weights(name: str) -> None:
+    loss, student_shapes, teacher_shapes = made(name)
+    if not loss.handles_mixed:
+        return
+    loss.double()
+    student, teacher, given = said(student_shapes, 6, 1), said(teacher_shapes, 6, 2), batch(6)
+    partner = torch.tensor([3, 0, 5, 1, 4, 2])
+    for weight, labels in ((1.0, given.labels), (0.0, given.labels[partner])):
+        mixed = given._replace(mixed=Mixed(partner, torch.full((6,), weight)))
+        expected = value(loss, student, teacher, given._replace(labels=labels))
+        torch.testing.assert_close(value(loss, student, teacher, mixed), expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
 def test_state_goes_there_and_back(name: str) -> None:
     first, student_shapes, teacher_shapes = made(name, seed=1)
     second, _, _ = made(name, seed=2)
     student, teacher = said(student_shapes, 6, 1, torch.float32), said(teacher_shapes, 6, 2, torch.float32)
     first(student, teacher, batch(6))
     second.load_state_dict(first.state_dict())
-    assert torch.equal(value(first, student, teacher, batch(6)), value(second, student, teacher, batch(6)))
+    values = []
+    for loss in (first, second):
+        torch.manual_seed(11)
+        values.append(loss(student, teacher, batch(6)))
+    assert torch.equal(*values)
+    states = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    assert all(torch.equal(there, here) for there, here in states)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -253,19 +281,20 @@ def test_presets(name: str) -> None:
     assert " | " in lines[1]
     assert preset["method"] == name
     assert preset["defaults"][0] != "_self_"  # or the preset's own weights would be lost
-    terms = {}
-    for entry in preset["defaults"]:
-        (group, loss), *rest = entry.items()
-        assert not rest
-        assert group.startswith("/loss@loss.")
-        terms[group.removeprefix("/loss@loss.")] = node(loss)
-    for term, settings in preset.get("loss", {}).items():
-        assert set(settings) <= set(terms[term])
-        terms[term] |= settings
     for shared in ("temperature", "alpha"):
         assert (shared in preset) == (f"${{{shared}}}" in text), f"{shared} is set and used, or neither"
-    resolved = {t: {k: _resolved(v, preset) for k, v in settings.items()} for t, settings in terms.items()}
-    assert make_mix(resolved).names == tuple(terms)
+    mixes: dict[str, dict[str, Any]] = {}
+    for entry in preset["defaults"]:
+        ((group, loss),) = entry.items()
+        place, _, term = group.removeprefix("/loss@").rpartition(".")
+        mixes.setdefault(place, {})[term] = node(loss)
+    assert set(mixes) == {"loss"} | ({"phase_one.loss"} if "phase_one" in preset else set())
+    for place, terms in mixes.items():
+        own = preset.get("phase_one", {}) if place == "phase_one.loss" else preset
+        for term, settings in own.get("loss", {}).items():
+            assert set(settings) <= set(terms[term])
+            terms[term] |= {key: _resolved(given, preset) for key, given in settings.items()}
+        assert make_mix(terms).names == tuple(terms)
 
 
 def _resolved(given: Any, preset: dict[str, Any]) -> Any:

@@ -209,7 +209,7 @@ def spoil(root: Path, kind: str) -> None:
             "foreign",
             r"dataset\.path=\S+/val: class folders that the training part does not have: z\. Choices: x, y",
         ),
-        ("flat val", r"dataset\.path=\S+/val: no class folders in it"),
+        ("flat val", r"dataset\.path=\S+/val: no class folders in it.*; dataset\.val_classes=FILE does"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_names(tmp_path: Path, kind: str, problem: str) -> None:
@@ -239,18 +239,44 @@ def test_wrong_settings(tmp_path: Path, changes: dict[str, Any], problem: str) -
         read(root, **changes)
 
 
-def test_what_does_not_fit_is_refused_before_decoding(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path / "pets", {"a": 20, "b": 20})
     monkeypatch.setattr("kdrun.data.choose.available", lambda: 2 * 20 * 300)
+    assert isinstance(read(root, train=8).train.images, torch.Tensor)
     monkeypatch.setattr(decode, "square", lambda *_: pytest.fail("decoded"))
-    problem = r"dataset=imagefolder: needs 0\.0 GB of memory for 40 images; 0\.0 GB are free.*dataset\.size="
-    with pytest.raises(KdrunError, match=problem):
-        read(root)
-    monkeypatch.undo()
-    monkeypatch.setattr("kdrun.data.choose.available", lambda: 2 * 20 * 300)
-    assert lengths(read(root, train=8)) == [8, 4, 8]
+    found = read(root)
+    assert found.train.images.shape == (28, 3, 10, 10) and found.image_shape == (3, 10, 10)
+    assert lengths(found) == [28, 4, 8]
+
+
+FLAT = {
+    "csv": "ImageId,PredictionString\nv0,y 85 1 499 272\nv1,x 1 2 3 4 x 5 6 7 8\nv2,x 0 0 9 9\n",
+    "tabs": "v0.png\ty\t0\t32\nv1.png\tx\t0\t1\n\nv2.png\tx\t0\t1\nelsewhere.png\tz\n",
+    "foreign": "v0.png y\nv1.png x\nv2.png z\n",
+    "short": "v0.png y\nv1.png\nv2.png x\n",
+}
+
+
+def test_a_file_says_the_classes_of_a_flat_folder(tmp_path: Path) -> None:
+    root = tmp_path / "flat"
+    folder(root / "train", {"x": 6, "y": 6})
+    for number in range(3):
+        write(root / "val" / "images" / f"v{number}.png", seed=number)
+    files = {name: root / "val" / f"{name}.txt" for name in FLAT}
+    for name in ("csv", "tabs"):
+        files[name].write_text(FLAT[name])
+        assert read(root, val_classes=str(files[name])).test.labels.tolist() == [1, 0, 0]
+        files[name].unlink()
+    for name, problem in (
+        ("foreign", r"names classes that the training part does not have: z\. Choices: x, y"),
+        ("short", r"has no line with the class of \S+/v1\.png"),
+        ("csv", "no such file"),
+    ):
+        if name != "csv":
+            files[name].write_text(FLAT[name])
+        with pytest.raises(KdrunError, match=rf"dataset\.val_classes={files[name]}: .*{problem}"):
+            read(root, val_classes=str(files[name]))
+        files[name].unlink(missing_ok=True)
 
 
 def test_free_memory_is_known_here() -> None:
@@ -258,12 +284,12 @@ def test_free_memory_is_known_here() -> None:
     assert found is None or 2**20 < found < 2**50
 
 
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are decoded from now on."""
-    files: list[Path] = []
+    files: list[str] = []
     real = decode.square
 
-    def square(path: Path, wanted: decode.Square) -> decode.Pixels:
+    def square(path: str, wanted: decode.Square) -> decode.Pixels:
         files.append(path)
         return real(path, wanted)
 
@@ -284,7 +310,7 @@ def test_a_second_run_decodes_nothing_and_a_changed_file_alone(
     write(root / "a" / "000.png", seed=999)
     os.utime(root / "a" / "000.png", ns=(1, 1))
     assert read(root).fingerprint != first.fingerprint
-    assert files[20:] == [root / "a" / "000.png"]
+    assert files[20:] == [str(root / "a" / "000.png")]
     assert read(root).fingerprint == read(root, cache=False).fingerprint
 
 
@@ -312,7 +338,7 @@ def test_a_writer_that_was_stopped_leaves_nothing_wrong(
 ) -> None:
     root = folder(tmp_path / "pets", {"a": 10, "b": 10})
     first = read(root)
-    kept = next((tmp_path / "data" / "decoded").iterdir())
+    (kept,) = (tmp_path / "data" / "decoded").glob("pets-10-*")
     files = counted(monkeypatch)
     with (kept / "images").open("r+b") as records:
         records.truncate(7 * 300 + 5)

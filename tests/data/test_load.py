@@ -32,7 +32,7 @@ def digits(**changes):
 
 def test_the_shipped_sets():
     names = {"digits", "digits_few", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "fake"}
-    assert set(SHIPPED) == names | {"imagefolder", "torch_dataset"}
+    assert set(SHIPPED) == names | {"imagefolder", "imagenet", "torch_dataset"}
     assert sorted(sources()) == ["cifar", "digits", "fake", "imagefolder", "mnist", "svhn", "torch_dataset"]
 
 

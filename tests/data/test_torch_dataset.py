@@ -53,6 +53,16 @@ class NoPair(Items):
         return PIXELS[position]
 
 
+class Named(Items):
+    """Says its labels beforehand."""
+
+    targets: Any = (0, 1, 2) * 4
+
+
+class Wrong(Items):
+    targets = torch.tensor([0, 1, 2, 0, 1, 2, 1, 1, 2, 0, 1, 2])
+
+
 class Names(Items):
     classes = ("bus", "car", "train")
 

@@ -69,6 +69,15 @@ def test_time_is_bounded_but_something_is_measured(calls: list[str]) -> None:
     assert time.perf_counter() - start < 5
 
 
+def test_of_a_slow_model_one_round_must_do_and_no_larger_batch(
+    calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "PATIENCE", 0.0)
+    (row,) = measure({"a": Counting("a")}, (1, 2, 2), (1, 32), samples=10**9, seconds=0.0)["a"]
+    assert (row["batch"], row["n"]) == (1, 1)
+    assert len(calls) == 2
+
+
 def test_models_and_threads_stay_as_they_are() -> None:
     model, threads = student(), torch.get_num_threads()
     measure({"student": model}, (1, 8, 8), (1,), samples=2, threads=threads + 1, seconds=1.0)
@@ -79,7 +88,17 @@ def test_models_and_threads_stay_as_they_are() -> None:
 
 def test_a_graph_needs_a_gpu() -> None:
     with pytest.raises(ValueError, match="cuda"):
-        measure({}, (1, 8, 8), graph=True)
+        measure({}, (1, 8, 8), modes=("graph",))
+
+
+def test_compiled_models_have_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda model, **how: compiled.append((type(model), how)))
+    rows = measure({"a": student()}, (1, 8, 8), (1, 2), samples=2, modes=("eager", "compiled"))["a"]
+    assert [(row["mode"], row["batch"]) for row in rows] == [
+        (mode, batch) for mode in ("eager", "compiled") for batch in (1, 2)
+    ]
+    assert compiled == [(nn.Sequential, {"dynamic": False})]
 
 
 def test_summary_by_hand() -> None:
@@ -132,8 +151,9 @@ def test_speedup_compares_like_with_like() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("graph", [False, True])
-def test_on_a_gpu(graph: bool) -> None:
-    rows = measure({"student": student()}, (1, 8, 8), (1, 32), device="cuda", samples=20, graph=graph)
-    assert [r["mode"] for r in rows["student"]] == ["graph" if graph else "eager"] * 2
-    assert all(r["p50_ms"] > 0 for r in rows["student"])
+def test_on_a_gpu() -> None:
+    rows = measure(
+        {"student": student()}, (1, 8, 8), (1, 32), device="cuda", samples=20, modes=("eager", "graph")
+    )
+    assert [row["mode"] for row in rows["student"]] == ["eager", "eager", "graph", "graph"]
+    assert all(row["p50_ms"] > 0 for row in rows["student"])

@@ -35,6 +35,12 @@ def case(method: str, name: str) -> dict[str, Tensor]:
     return tensors
 
 
+def maps(tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The maps of student and teacher, `student.f0` and so on, from shallow to deep."""
+    count = sum(key.startswith("student.f") for key in tensors)
+    return [(tensors[f"student.f{i}"], tensors[f"teacher.f{i}"]) for i in range(count)]
+
+
 def close(actual: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
     """Assert that two tensors agree relative to the largest entry of the expected one."""
     assert actual.shape == expected.shape

@@ -7,23 +7,23 @@ from kdrun.losses.ab import ab
 from kdrun.losses.ofd import summed
 from kdrun.losses.regressors import MapRegressor
 
-from .golden_cases import case, matches, run
+from .golden_cases import case, maps, matches, run
 
 
 def test_golden_with_connectors() -> None:
     tensors = case("ab", "connector_two_maps")
     parts = []
-    for i in range(2):
-        student, teacher = tensors[f"student.f{i}"], tensors[f"teacher.f{i}"]
+    for i, (student, teacher) in enumerate(maps(tensors)):
         connector = MapRegressor(tuple(student.shape[1:]), tuple(teacher.shape[1:]), relu=False)
         renamed = {name: f"param.connectors.{i}.{name}" for name in ("conv.", "bn.")}
         parts.append(ab(run(connector, tensors, renamed, student), teacher))
     matches(tensors, 0.003 * summed(parts))
 
 
-def test_golden() -> None:
-    tensors = case("ab", "hand")
-    matches(tensors, 0.003 * ab(tensors["student.f0"], tensors["teacher.f0"]))
+@pytest.mark.parametrize("name", ["three_maps_no_connector", "hand"])
+def test_golden(name: str) -> None:
+    tensors = case("ab", name)
+    matches(tensors, 0.003 * summed([ab(*pair) for pair in maps(tensors)]))
 
 
 def test_by_hand() -> None:

@@ -9,13 +9,13 @@ from kdrun.errors import KdrunError
 from kdrun.losses.at import AT, at, attention
 from kdrun.types import Shapes
 
-from .golden_cases import case, close, matches
+from .golden_cases import case, close, maps, matches, names
 
 
-@pytest.mark.parametrize("name", ["same_size", "student_larger", "hand"])
+@pytest.mark.parametrize("name", names("at"))
 def test_golden(name: str) -> None:
     tensors = case("at", name)
-    matches(tensors, at(tensors["student.f0"], tensors["teacher.f0"]))
+    matches(tensors, torch.stack([at(*pair) for pair in maps(tensors)]).sum())
 
 
 def test_by_hand() -> None:

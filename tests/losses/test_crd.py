@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.losses.crd import CRD, contrast
+from kdrun.losses.contrast import contrast
+from kdrun.losses.crd import CRD
 from kdrun.losses.sampling import negatives, positives
 from kdrun.types import Batch, Outputs, Rows, Shapes
 
@@ -28,8 +29,8 @@ def built(tensors: dict[str, Tensor], temperature: float) -> CRD:
             leaf = tensors[f"param.{theirs}.{name}"]
             del getattr(loss, ours)._parameters[name]
             setattr(getattr(loss, ours), name, leaf)
-    loss.student_bank.copy_(tensors["buffer.memory_student"])
-    loss.teacher_bank.copy_(tensors["buffer.memory_teacher"])
+    loss.student_bank.rows.copy_(tensors["buffer.memory_student"])
+    loss.teacher_bank.rows.copy_(tensors["buffer.memory_teacher"])
     return loss
 
 
@@ -37,8 +38,8 @@ def step(loss: CRD, tensors: dict[str, Tensor], at: str = "") -> Tensor:
     names = ("student.embedding", "teacher.embedding", "buffer.sample_index", "buffer.contrast_index")
     total = loss.against_banks(*(tensors[name + at] for name in names))
     close(total, tensors[f"loss.total{at}"])
-    close(loss.student_bank, tensors[f"out.memory_student_after{at}"])
-    close(loss.teacher_bank, tensors[f"out.memory_teacher_after{at}"])
+    close(loss.student_bank.rows, tensors[f"out.memory_student_after{at}"])
+    close(loss.teacher_bank.rows, tensors[f"out.memory_teacher_after{at}"])
     close(loss.scales, torch.stack([tensors["out.z_student"], tensors["out.z_teacher"]]))
     return total
 
@@ -105,9 +106,9 @@ def test_banks_change_in_training_only() -> None:
     assert all(torch.equal(buffer, before[name]) for name, buffer in loss.named_buffers())
     loss.train()
     loss(student, teacher, batch)
-    changed = (loss.student_bank != before["student_bank"]).any(dim=1).nonzero().flatten()
+    changed = (loss.student_bank.rows != before["student_bank.rows"]).any(dim=1).nonzero().flatten()
     assert changed.tolist() == [0, 3, 8]
-    assert loss.classes[index].tolist() == [1, 0, -1]
+    assert loss.sampler.classes[index].tolist() == [1, 0, -1]
 
 
 def test_refusals() -> None:

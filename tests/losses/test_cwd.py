@@ -18,9 +18,10 @@ def test_golden_with_connector() -> None:
     matches(tensors, cwd(connected, tensors["teacher.f"], 4.0))
 
 
-def test_golden() -> None:
-    tensors = case("cwd", "hand")
-    matches(tensors, cwd(tensors["student.f"], tensors["teacher.f"], 1.0))
+@pytest.mark.parametrize(("name", "temperature"), [("authors_8x8_tau4", 4.0), ("hand", 1.0)])
+def test_golden(name: str, temperature: float) -> None:
+    tensors = case("cwd", name)
+    matches(tensors, cwd(tensors["student.f"], tensors["teacher.f"], temperature))
 
 
 def test_by_hand() -> None:

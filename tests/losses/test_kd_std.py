@@ -21,6 +21,19 @@ def test_golden(name: str) -> None:
     matches(tensors, soft_targets(ours, theirs, CASES[name]))
 
 
+def test_golden_within_two_views() -> None:
+    # The authors of mlkd mask half of the images by scaling, and take T=2 and T=6 from the weak view
+    tensors, temperatures = case("logit_std", "mlkd_author_b8c10"), (2.0, 3.0, 5.0, 2.0, 6.0)
+    weak, strong = (
+        [
+            soft_targets(standardise(tensors[f"student.{view}"]), standardise(tensors[f"teacher.{view}"]), t)
+            for t in temperatures
+        ]
+        for view in ("logits_weak", "logits_strong")
+    )
+    close(9 * (sum(weak) / 2 + sum(strong[:3]) + sum(weak[3:])), tensors["loss.kd"])
+
+
 def test_golden_constant_row() -> None:
     tensors = case("logit_std", "kd_constant_row")
     ours, theirs = standardise(tensors["student.logits"]), standardise(tensors["teacher.logits"])

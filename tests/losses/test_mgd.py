@@ -11,7 +11,8 @@ from .golden_cases import case, close, matches, run
 
 
 @pytest.mark.parametrize(
-    ("name", "weight"), [("channel_mask_classification", 7e-5), ("hand_zero_weights", 1.0)]
+    ("name", "weight"),
+    [("channel_mask_classification", 7e-5), ("spatial_mask_detection", 2e-5), ("hand_zero_weights", 1.0)],
 )
 def test_golden(name: str, weight: float) -> None:
     tensors = case("mgd", name)

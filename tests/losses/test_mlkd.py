@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from kdrun.errors import KdrunError
 from kdrun.losses.mlkd import MLKD, levels
@@ -25,6 +26,28 @@ def test_golden(name: str) -> None:
     matches(
         tensors, MLKD(temperatures)(Outputs(student), Outputs(teacher), Batch(student, tensors["target"]))
     )
+
+
+@pytest.mark.parametrize("name", ["author_b8c10", "author_b7c11"])
+def test_golden_of_two_views(name: str) -> None:
+    # The authors' masks scale whole sums, and T=2 and T=6 are taken from the weak view twice
+    tensors, temperatures = case("mlkd", name), (4.0, 3.0, 5.0, 2.0, 6.0)
+    views = [
+        (tensors[f"student.{view}"], tensors[f"teacher.{view}"]) for view in ("logits_weak", "logits_strong")
+    ]
+    weak, strong = (
+        torch.stack([levels(*view, temperature) for temperature in temperatures]) for view in views
+    )
+    images, classes = tensors["out.sample_mask_fraction"], tensors["out.class_mask_fraction"]
+    parts = {
+        "ce": 0.1 * sum(cross_entropy(student, tensors["target"]) for student, _ in views),
+        "kd": 0.9 * (images * weak[:, 0].sum() + strong[:3, 0].sum() + weak[3:, 0].sum()),
+        "bc": 0.9 * images * weak[:, 1].sum(),
+        "cc": 0.9 * classes * weak[:, 2].sum(),
+    }
+    for part, found in parts.items():
+        close(found, tensors[f"loss.{part}"])
+    matches(tensors, torch.stack(list(parts.values())).sum())
 
 
 def test_by_hand() -> None:

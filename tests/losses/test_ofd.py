@@ -8,14 +8,14 @@ from kdrun.losses.ofd import OFD, Margin, partial_l2, summed
 from kdrun.losses.regressors import Connector, resized
 from kdrun.types import Shapes
 
-from .golden_cases import case, close, matches, run
+from .golden_cases import case, close, maps, matches, run
 
 
-def test_golden() -> None:
-    tensors = case("ofd", "teacher_larger_mdistiller_pool")
+@pytest.mark.parametrize("name", ["three_stages", "teacher_larger_mdistiller_pool"])
+def test_golden(name: str) -> None:
+    tensors = case("ofd", name)
     parts = []
-    for i in range(2):
-        student, teacher = tensors[f"student.f{i}"], tensors[f"teacher.f{i}"]
+    for i, (student, teacher) in enumerate(maps(tensors)):
         connector = Connector(student.shape[1], teacher.shape[1])
         renamed = {"conv.": f"param.connectors.{i}.0.", "bn.": f"param.connectors.{i}.1."}
         connected = run(connector, tensors, renamed, student)

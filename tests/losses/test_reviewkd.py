@@ -5,20 +5,20 @@ import torch
 
 from kdrun.losses.reviewkd import Fusion, hierarchical, review
 
-from .golden_cases import case, close, matches
+from .golden_cases import case, close, maps, matches
 
 
-def test_golden_levels() -> None:
-    tensors = case("reviewkd", "hand_hcl_checkerboard")
-    matches(tensors, hierarchical(tensors["student.f0"], tensors["teacher.f0"]))
+@pytest.mark.parametrize("name", ["hcl_only_8_4_2_1", "hand_hcl_checkerboard"])
+def test_golden_levels(name: str) -> None:
+    tensors = case("reviewkd", name)
+    matches(tensors, torch.stack([hierarchical(*pair) for pair in maps(tensors)]).sum())
 
 
-@pytest.mark.parametrize("name", ["abf_full_teacher_larger"])
+@pytest.mark.parametrize("name", ["abf_full_same_sizes", "abf_full_teacher_larger"])
 def test_golden(name: str) -> None:
     tensors = case("reviewkd", name)
-    maps = [(tensors[f"student.f{i}"], tensors[f"teacher.f{i}"]) for i in range(3)]
     fusions: list[torch.nn.Module] = []
-    for i, (ours, theirs) in enumerate(maps):
+    for i, (ours, theirs) in enumerate(maps(tensors)):
         fusion = Fusion(ours.shape[1], 12, tuple(theirs.shape[1:]), deepest=i == 2)
         for path, _ in list(fusion.named_parameters()):
             owner, _, parameter = path.rpartition(".")
@@ -26,7 +26,7 @@ def test_golden(name: str) -> None:
             del layer._parameters[parameter]
             setattr(layer, parameter, tensors[f"param.abf{i}.{path}"])
         fusions.append(fusion.double())
-    matches(tensors, review(fusions, maps))
+    matches(tensors, review(fusions, maps(tensors)))
 
 
 def test_by_hand() -> None:

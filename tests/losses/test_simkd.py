@@ -6,7 +6,7 @@ import torch
 from kdrun.errors import KdrunError
 from kdrun.losses.simkd import SimKD, simkd
 from kdrun.models.reused import Projector
-from kdrun.types import Shapes
+from kdrun.types import POOLED, Shapes
 
 from .golden_cases import case, matches, run
 
@@ -34,6 +34,6 @@ def test_equal_maps_lose_nothing_and_the_teacher_learns_nothing() -> None:
 
 
 def test_a_student_without_a_projector_is_refused() -> None:
-    student, teacher = (Shapes({"stage:0": (c, 4, 4)}, 1) for c in (4, 6))
+    student, teacher = (Shapes({POOLED: (c, 4, 4)}, 1) for c in (4, 6))
     with pytest.raises(KdrunError, match="must give 6 channels"):
         SimKD().build(student, teacher)

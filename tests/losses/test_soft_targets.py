@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 
+from kdrun.errors import KdrunError
+from kdrun.losses.mix import make_mix
 from kdrun.losses.soft_targets import SoftTargets, soft_targets
+from kdrun.types import Batch, Outputs, Shapes
 
-from .golden_cases import case, close, matches
+from .golden_cases import case, close, matches, names
 
 TEMPERATURES = {"b4c2": 2.0, "b8c10_T1": 1.0, "b8c10_T20": 20.0, "b6c10_wide": 1.0, "hand": 1.0}
 
@@ -24,6 +27,16 @@ def test_golden_part_of_a_mix(name: str, temperature: float) -> None:
     tensors = case("kd", name)
     loss = soft_targets(tensors["student.logits"], tensors["teacher.logits"], temperature)
     close(loss, tensors["loss.kd"])
+
+
+@pytest.mark.parametrize("name", names("soft_ce"))
+def test_golden_cross_entropy_with_soft_targets(name: str) -> None:
+    # Greater by the teacher's entropy, which has no gradient
+    tensors, temperature = case("soft_ce", name), 1.0 if name == "hand" else 4.0
+    log_teacher = (tensors["teacher.logits"] / temperature).log_softmax(dim=1)
+    entropy = -(log_teacher.exp() * log_teacher).sum(dim=1).mean() * temperature**2
+    loss = soft_targets(tensors["student.logits"], tensors["teacher.logits"], temperature)
+    matches(tensors, loss + entropy)
 
 
 def test_by_hand() -> None:
@@ -52,3 +65,28 @@ def test_extreme_logits_stay_finite() -> None:
 
 def test_formula() -> None:
     assert SoftTargets(2).formula() == "2^2 KL(teacher || student, T=2)"
+    by_class = SoftTargets(2, [0.5, 3, 1])
+    assert by_class.formula() == "T^2 KL(teacher || student, T=1..6 by class)"
+
+
+def test_a_temperature_for_each_class() -> None:
+    student, teacher = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    outputs, batch = (Outputs(student), Outputs(teacher)), Batch(student, torch.zeros(5))
+    close(SoftTargets(2, [1.5] * 3)(*outputs, batch), SoftTargets(3)(*outputs, batch), 1e-12)
+    # T = (1, 2, 4): the logits divided beforehand, times (1 + 4 + 16) / 3
+    factors = torch.tensor([0.5, 1.0, 2.0])
+    expected = 7 * soft_targets(student / (2 * factors), teacher / (2 * factors), 1.0)
+    close(SoftTargets(2, factors.tolist())(*outputs, batch), expected, 1e-12)
+
+
+def test_temperatures_of_too_few_classes_are_refused() -> None:
+    shapes = Shapes({"logits": (3,)}, 0)
+    SoftTargets(2, [1, 1, 1]).build(shapes, shapes)
+    with pytest.raises(
+        KdrunError, match="per_class: a number for each of the 3 classes is needed; there are 2"
+    ):
+        SoftTargets(2, [1, 1]).build(shapes, shapes)
+    with pytest.raises(KdrunError, match="per_class=-1: must be above 0"):
+        SoftTargets(2, [1, -1, 1])
+    with pytest.raises(KdrunError, match=r"soft\.per_class=2: a list of numbers is needed"):
+        make_mix({"soft": {"name": "soft_targets", "per_class": 2}})

@@ -1,4 +1,4 @@
-"""A folded model answers as before, has fewer steps, and is only taken where it does."""
+"""A folded model answers as before, has fewer steps, and is only taken where it does; so with casts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.models.build import build
-from kdrun.models.fold import folded
+from kdrun.models.fold import cast_once, folded
 from kdrun.models.taps import Tapped
 from tests.models.conf import node
 
@@ -56,8 +56,16 @@ def test_equal_up_to_rounding_with_all_layers(name: str, left: int) -> None:
 
 
 def test_a_layer_that_folding_would_change_keeps_the_model_as_it_is() -> None:
-    model = made("wrn_40_2")  # its stem's output, stage 0, is read by a norm alone
-    assert norms(folded(model, SHAPE)) < norms(folded(model, SHAPE, ["stage:0"])) == norms(model)
+    model, said = made("wrn_40_2"), list[str]()  # its stem's output, stage 0, is read by a norm alone
+    assert norms(folded(model, SHAPE, say=said.append)) < norms(model) and not said
+    assert norms(folded(model, SHAPE, ["stage:0"], said.append)) == norms(model)
+    assert said == ["teacher  its norms stay apart from its convolutions: stage:0 would change"]
+
+
+def test_convolutions_stay_channels_last() -> None:
+    small = folded(made("resnet8").to(memory_format=torch.channels_last), SHAPE)  # type: ignore[call-overload]
+    weights = [module.weight for module in small.modules() if isinstance(module, nn.Conv2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 class Twice(nn.Module):
@@ -81,3 +89,13 @@ def test_what_would_change_the_answer_is_not_folded_and_the_random_state_stays()
     small = folded(model, (3, 8, 8))
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(small(images), model(images)) and norms(small) == 1
+
+
+def test_cast_once_or_in_each_forward_to_the_same_bits() -> None:
+    model, images = folded(made("resnet8"), SHAPE), torch.randn(2, *SHAPE)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        each = model(images)
+        once = cast_once(model, torch.bfloat16)(images)
+    assert torch.equal(each, once) and each.dtype == torch.bfloat16
+    kinds = {type(m): m.weight.dtype for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))}
+    assert kinds == {nn.Conv2d: torch.bfloat16, nn.Linear: torch.float32}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.models.build import build
 from kdrun.models.taps import Tapped, layer_names, probe
+from kdrun.types import POOLED, Outputs
 from tests.models.conf import node
 
 SHAPE = (3, 16, 16)
@@ -213,3 +214,53 @@ def test_stages_of_a_users_model() -> None:
 def test_a_module_that_is_not_called(images: Tensor) -> None:
     with pytest.raises(KdrunError, match="unused: the model does not call this module"):
         Tapped(Careless(), ["unused"])(images)
+
+
+class Patches(nn.Module):
+    """A transformer as tutorials write it: patches by a linear layer, a token of the class before them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.embed = nn.Linear(3 * size * size, 12)
+        self.token = nn.Parameter(torch.zeros(1, 1, 12))
+        blocks = (nn.TransformerEncoderLayer(12, 2, 8, 0.0, batch_first=True) for _ in range(5))
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(12, 7)
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = nn.functional.unfold(images, self.size, stride=self.size).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(images), 1, 12), self.embed(patches)], 1)
+        logits: Tensor = self.head(self.blocks(tokens)[:, 0])
+        return logits
+
+
+@pytest.mark.parametrize(("size", "shape", "grid"), [(4, SHAPE, (4, 4)), (4, (3, 8, 24), (2, 6))])
+def test_stages_of_a_transformer_are_maps_of_its_patches(
+    size: int, shape: tuple[int, int, int], grid: tuple[int, int]
+) -> None:
+    model = Patches(size)
+    shapes = probe(model, shape, [POOLED, "blocks.4"])
+    assert shapes.stages == 5 and POOLED not in shapes.layers
+    assert {shapes.layer(f"stage:{i}") for i in range(5)} == {(12, *grid)}
+    images = torch.randn(2, *shape)
+    said: Outputs = Tapped(model, ["stage:-1", "blocks.4"])(images)
+    patches, (rows, columns) = said.layer("blocks.4")[:, 1:], grid
+    assert torch.equal(said.layer("stage:-1")[:, :, 1, 0], patches[:, columns])
+    assert torch.equal(said.layer("stage:-1")[:, :, -1, -1], patches[:, rows * columns - 1])
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "shufflenet_v2", "mobilenetv2_half", "vgg8"])
+def test_the_map_that_the_classifier_reads_the_mean_of(name: str) -> None:
+    model = build(node(name), 10, (3, 32, 32), "none", seed=1).model
+    shapes = probe(model, (3, 32, 32), [POOLED])
+    said: Outputs = Tapped(model.eval(), [POOLED, "embedding"])(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(said.layer(POOLED).mean((2, 3)), said.layer("embedding"))
+    assert shapes.layer(POOLED)[:1] == shapes.layer("embedding") and min(shapes.layer(POOLED)[1:]) > 1
+
+
+@pytest.mark.parametrize("name", ["cnn_digits", "cnn_digits_small", "mlp"])
+def test_a_classifier_that_reads_something_else(name: str) -> None:
+    model = build(node(name), 10, (1, 8, 8), "none", seed=1).model
+    assert POOLED not in probe(model, (1, 8, 8), [POOLED]).layers
+    assert "embedding" in probe(model, (1, 8, 8), [POOLED]).layers

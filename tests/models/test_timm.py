@@ -27,7 +27,7 @@ SAMPLE: dict[str, tuple[int, bool, list[int], int]] = {
     "mobilenetv3_small_100": (32, True, [16, 16, 24, 48, 576], 1024),
     "regnety_002": (32, True, [32, 24, 56, 152, 368], 368),
     "convnext_atto": (32, False, [40, 40, 80, 160, 320], 320),
-    "vit_tiny_patch16_224": (224, False, [192] * 4, 192),
+    "vit_tiny_patch16_224": (224, False, [192] * 5, 192),
     "swin_tiny_patch4_window7_224": (224, False, [96, 96, 192, 384, 768], 768),
 }
 
@@ -45,7 +45,7 @@ def test_small_images(name: str) -> None:
     assert (SMALL_STEM in built.notes) == has_stem
     shapes = probe(built.model, (1, 32, 32))
     sizes = [shapes.layer(f"stage:{position}") for position in range(shapes.stages)]
-    assert [size[-1] if len(size) == 2 else size[0] for size in sizes] == channels
+    assert [size[0] for size in sizes] == channels and {len(size) for size in sizes} == {3}
     assert shapes.layer("embedding") == (embedding,)
     assert shapes.layer("logits") == (10,)
 

@@ -61,8 +61,7 @@ def test_small_images(name: str, shape: tuple[int, int, int]) -> None:
     assert (enlarged in built.notes) == (side != shape[1])
     shapes = probe(built.model, shape)
     sizes = [shapes.layer(f"stage:{position}") for position in range(shapes.stages)]
-    # Tokens (L, D) of a transformer have their channels last; maps (C, H, W) first.
-    assert [size[-1] if len(size) == 2 else size[0] for size in sizes] == channels
+    assert [size[0] for size in sizes] == channels and {len(size) for size in sizes} == {3}
     assert shapes.layer("embedding") == (embedding,)
     assert shapes.layer("logits") == (10,)
     assert not any(getattr(module, "inplace", False) for module in built.model.modules())
@@ -76,9 +75,11 @@ def test_stages_do_not_depend_on_the_size() -> None:
 
 def test_transformer_stages() -> None:
     stages = anatomy(outlined("vit_b_16", (3, 32, 32)).model).stages
-    assert stages == ("conv_proj", *(f"encoder.layers.encoder_layer_{n}" for n in (2, 5, 8, 11)))
-    shapes = probe(outlined("vit_b_16", (3, 32, 32)).model, (3, 32, 32))
-    assert shapes.layer("stage:-1") == (197, 768)
+    assert stages == ("conv_proj", *(f"encoder.layers.encoder_layer_{n}:14x14" for n in (2, 5, 8, 11)))
+    tokens = "encoder.layers.encoder_layer_11"
+    shapes = probe(outlined("vit_b_16", (3, 32, 32)).model, (3, 32, 32), [tokens])
+    assert shapes.layer("stage:-1") == (768, 14, 14)
+    assert shapes.layer(tokens) == (197, 768)
     assert probe(outlined("swin_t", (3, 32, 32)).model, (3, 32, 32)).layer("stage:1") == (96, 8, 8)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kdrun.errors import KdrunError
-from kdrun.report.many import render, runs_in
+from kdrun.report.many import differing, render, runs_in
+from kdrun.report.read import read
 from kdrun.report.sweep_files import write
 from tests.report.example import example, grid
 
@@ -108,3 +109,12 @@ def test_a_foreign_results_file_is_passed_over(outputs: Path) -> None:
 def test_formats_are_checked(outputs: Path) -> None:
     with pytest.raises(KdrunError, match="format=xml: no such format"):
         render([outputs], "xml")
+
+
+def test_assistants_are_told_apart_by_name_then_by_what_else_differs(tmp_path: Path) -> None:
+    for folder, dense in (("a", 8), ("b", 16)):
+        run(tmp_path / folder, assistant=[{"name": "mlp", "args": {"dense": dense}}])
+    assert differing([read(tmp_path / folder) for folder in "ab"]) == ("assistant.0.args.dense",)
+    run(tmp_path / "c", assistant=[])
+    assert differing([read(tmp_path / folder) for folder in "ac"])[0] == "assistant"
+    assert "[mlp]" in render([tmp_path])

@@ -53,6 +53,10 @@ def test_a_zero_that_was_measured_stays() -> None:
         (changed(schema=2), "has schema 2, not 1"),
         (changed(models=[]), "models is not an object"),
         (changed(models={"teacher": {}}), "lacks models.student"),
+        (
+            changed(models={"student": {}, "assistants": {}, "generation2": {}}),
+            "models.assistants is no role",
+        ),
         (changed(models={"student": {}, "helper": {}}), "models.helper is no role"),
         (changed(headline="best"), "headline is 'best', not 'last' or 'val_best'"),
         (changed(comparison={"agreement": 101.0}), "comparison.agreement is 101.0, not a percentage"),

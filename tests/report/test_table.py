@@ -132,3 +132,18 @@ def test_brackets_are_no_markup() -> None:
     report = example()
     report["dataset"]["name"] = "[bold]mine[/bold]"
     assert "on [bold]mine[/bold]" in text(report)
+
+
+def test_of_those_in_between_the_table_has_the_one_that_taught_the_student() -> None:
+    fields = copy.deepcopy(FIELDS)
+    models = fields["models"]
+    fields["models"] = models | {
+        name: models["teacher"] | {"name": name} for name in ("assistant1", "assistant2")
+    }
+    fields["comparison"]["learned_from"] = "assistant2"
+    shown = text(build(**fields), 100)
+    assert "cnn_digits (teacher) -> assistant1 (assistant1) -> assistant2 (assistant2) -> cnn_dig" in shown
+    assert "top-1 test: teacher 92.4, assistant1 92.4, assistant2 92.4, student 90.6" in shown
+    assert ["teacher", "assistant2", "student", "control"] in [line.split() for line in shown.splitlines()]
+    (row,) = [line.split() for line in shown.splitlines() if line.startswith("agreement with assistant2")]
+    assert row[3:] == ["%", "-", "-", "93.1", "-"]

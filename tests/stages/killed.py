@@ -6,7 +6,7 @@ how each ended.
 
 Bombs: `step N`: before the Nth step of any training. `write NAME N`: in the middle of the Nth write of a
 file called NAME, with half of it on disk. `wrote NAME N`: right after the Nth such write. `line N`: in the
-Nth line of metrics.
+Nth line of metrics. `answers N`: in the middle of the Nth write to a table of the teacher's answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ import kdrun.stages.trained
 import kdrun.stages.weights
 import kdrun.training.checkpoint
 import kdrun.training.journal
+import kdrun.training.mutual
 import kdrun.training.step
+import kdrun.training.table
 
 
 def explode(how: signal.Signals = signal.SIGKILL) -> None:
@@ -39,7 +41,9 @@ def explode(how: signal.Signals = signal.SIGKILL) -> None:
 
 def arm(kind: str, *more: Any) -> None:
     """Lays the bomb in this process."""
-    arms = {"step": arm_step, "write": arm_write, "wrote": arm_wrote, "line": arm_line}
+    arms = {
+        "step": arm_step, "write": arm_write, "wrote": arm_wrote, "line": arm_line, "answers": arm_answers,
+    }  # fmt: skip
     arms.get(kind, lambda n: arm_step(n, signal.SIGINT))(*more)
 
 
@@ -50,14 +54,18 @@ def countdown(n: int) -> Callable[[], bool]:
 
 
 def arm_step(n: int, how: signal.Signals = signal.SIGKILL) -> None:
-    call, due = kdrun.training.step.Step.__call__, countdown(n)
+    due = countdown(n)
 
-    def dying(self: Any, rows: Any) -> None:
-        if due():
-            explode(how)
-        call(self, rows)
+    def dying(call: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def first(self: Any, rows: Any) -> None:
+            if due():
+                explode(how)
+            call(self, rows)
 
-    kdrun.training.step.Step.__call__ = dying  # type: ignore[method-assign]
+        return first
+
+    for step in (kdrun.training.step.Step, kdrun.training.mutual.Mutual):
+        step.__call__ = dying(step.__call__)  # type: ignore[method-assign, assignment]
 
 
 def arm_write(name: str, n: int) -> None:
@@ -109,6 +117,19 @@ def arm_line(n: int) -> None:
         return text
 
     kdrun.training.journal.as_lines = dying
+
+
+def arm_answers(n: int) -> None:
+    append, due = kdrun.training.table._append, countdown(n)
+
+    def dying(file: int, array: Any) -> None:
+        if due():
+            os.write(file, array.tobytes()[: array.nbytes // 2])
+            explode()
+        append(file, array)
+
+    kdrun.training.table._append = dying
+    kdrun.training.table.SECONDS = 0.0
 
 
 def run(args: list[str], bomb: list[Any] | None) -> int:

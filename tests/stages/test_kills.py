@@ -42,6 +42,48 @@ BOMBS: list[list[Any]] = [
     ["write", "report.json", 1],  # the very end
 ]
 
+SMALL = [
+    "stages=[teacher,student]",
+    "control=false",
+    "checkpoint.seconds=0",
+    "teacher=cnn_digits_small",
+    "threads=1",
+    "recipe.teacher.batch=100",
+    "recipe.student.batch=100",
+]
+
+OTHERS: dict[str, tuple[list[str], list[list[Any]]]] = {
+    "two phases": (
+        [*SMALL, "method=ft", "recipe.teacher.epochs=1", "recipe.student.epochs=4", "phase_one.epochs=2"],
+        [
+            ["step", 6 + 9],  # within the second epoch of phase one
+            ["wrote", "state.pt", 1],  # phase one is done, and nothing of phase two
+            ["step", 8],  # within the second epoch of phase two
+        ],
+    ),
+    "a table": (
+        [*SMALL, "dataset.views.name=crop_flip", "recipe.teacher.epochs=1", "recipe.student.epochs=2"],
+        [
+            ["answers", 1],  # half of the first numbers
+            ["answers", 2],  # half of their codes
+            ["answers", 7],
+        ],
+    ),
+    "a peer": (
+        [*SMALL, "method=dml", "recipe.student.epochs=3"],
+        [["step", 9]],  # within the second epoch
+    ),
+    "a chain": (
+        [*SMALL, "generations=2", "recipe.teacher.epochs=1", "recipe.student.epochs=3"],
+        [
+            ["step", 6 + 9],  # within the second epoch of generation 1
+            ["wrote", "student.json", 1],  # generation 1 is finished, the student has not begun
+            ["step", 9],  # within the student's second epoch
+        ],
+    ),
+}
+"""Methods whose trainings have more parts: what is typed, and when it is killed."""
+
 
 def play(folder: Path, plan: list[dict[str, Any]]) -> list[int]:
     """The exit statuses of one process for each entry, one after the other."""
@@ -57,32 +99,60 @@ def play(folder: Path, plan: list[dict[str, Any]]) -> list[int]:
     return [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("exit ")]
 
 
+Folders = tuple[Path, Path, list[int]]
+"""The outputs of an undisturbed run, of one that was killed at every bomb, and the latter's statuses."""
+
+
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[int]]:
-    """The outputs of an undisturbed run, of one that was killed at every bomb, and the latter's statuses."""
-    folder = tmp_path_factory.mktemp("kills")
-    whole, killed = folder / "whole", folder / "killed"
-    plan = [{"args": [*ARGS, f"outputs_dir={whole}"], "bomb": None}]
-    plan += [{"args": [*ARGS, f"outputs_dir={killed}"], "bomb": bomb} for bomb in [*BOMBS, None]]
-    statuses = play(folder, plan)
-    assert statuses[0] == 0
-    return whole, killed, statuses[1:]
+def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Folders]:
+    """The default run (`kd`), and those of OTHERS."""
+    found: dict[str, Folders] = {}
+    plan: list[dict[str, Any]] = []
+    for name, (args, bombs) in {"kd": (ARGS, BOMBS), **OTHERS}.items():
+        folder = tmp_path_factory.mktemp(name.replace(" ", "_"))
+        whole, killed = folder / "whole", folder / "killed"
+        found[name] = whole, killed, []
+        plan.append({"args": [*args, f"outputs_dir={whole}"], "bomb": None})
+        plan += [{"args": [*args, f"outputs_dir={killed}"], "bomb": bomb} for bomb in [*bombs, None]]
+    statuses = iter(play(tmp_path_factory.mktemp("plan"), plan))
+    for name, (_, bombs) in {"kd": (ARGS, BOMBS), **OTHERS}.items():
+        assert next(statuses) == 0
+        found[name][2].extend(next(statuses) for _ in [*bombs, None])
+    return found
 
 
-def test_every_bomb_killed_and_the_last_command_finished(folders: tuple[Path, Path, list[int]]) -> None:
+@pytest.fixture(scope="module")
+def folders(every: dict[str, Folders]) -> Folders:
+    return every["kd"]
+
+
+@pytest.mark.parametrize(
+    ("name", "files"), [("two phases", 4), ("a table", 4), ("a peer", 3), ("a chain", 6)]
+)
+def test_other_trainings_end_with_the_same_bits(every: dict[str, Folders], name: str, files: int) -> None:
+    whole, killed, statuses = every[name]
+    assert statuses == [-9] * len(OTHERS[name][1]) + [0]
+    assert same_weights(whole, killed) == files
+
+
+def test_every_bomb_killed_and_the_last_command_finished(folders: Folders) -> None:
     assert folders[2] == [130 if kind == "interrupt" else -9 for kind, *_ in BOMBS] + [0]
 
 
-def test_all_weights_have_the_same_bits(folders: tuple[Path, Path, list[int]]) -> None:
-    whole, killed, _ = folders
+def test_all_weights_have_the_same_bits(folders: Folders) -> None:
+    assert same_weights(*folders[:2]) == 7  # last and val_best of three trainings, and the student's
+
+
+def same_weights(whole: Path, killed: Path) -> int:
+    """How many files of weights two outputs have; all with the same bits."""
     files = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
-    assert len(files) == 7  # last and val_best of three trainings, and the student's
     for path in files:
         one, two = read_weights(whole / path), read_weights(killed / path)
         assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one), path
+    return len(files)
 
 
-def test_metrics_have_each_epoch_once(folders: tuple[Path, Path, list[int]]) -> None:
+def test_metrics_have_each_epoch_once(folders: Folders) -> None:
     def rows(root: Path) -> list[Any]:
         (path,) = root.glob("runs/*/metrics.jsonl")
         return [json.loads(line) for line in path.read_text().splitlines()]
@@ -94,13 +164,13 @@ def test_metrics_have_each_epoch_once(folders: tuple[Path, Path, list[int]]) -> 
     assert len(shown(folders[1])) == 9
 
 
-def test_nothing_half_written_is_left(folders: tuple[Path, Path, list[int]]) -> None:
+def test_nothing_half_written_is_left(folders: Folders) -> None:
     left = {path.name for path in folders[1].rglob("*") if path.is_file()}
     assert not [name for name in left if name.endswith(".part")]
     assert "state.pt" not in left
 
 
-def test_the_figures_are_those_of_the_undisturbed_run(folders: tuple[Path, Path, list[int]]) -> None:
+def test_the_figures_are_those_of_the_undisturbed_run(folders: Folders) -> None:
     def figures(root: Path) -> Any:
         (path,) = root.glob("runs/*/report.json")
         report = json.loads(path.read_text())

@@ -38,6 +38,16 @@ def test_auto_on_a_gpu_follows_its_capability(
             machine("cuda", "bf16", "auto")
 
 
+def test_memory_is_kept_where_a_cpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(module, "keep_memory", lambda: kept.append(device))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    for device in ("cuda", "cpu"):
+        machine(device, "auto", "auto")
+    assert kept == ["cpu"]
+
+
 @pytest.mark.parametrize(
     ("flags", "allowed"), [("fpu avx2", False), ("avx512_bf16", True), ("amx_bf16", True)]
 )

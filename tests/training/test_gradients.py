@@ -28,7 +28,7 @@ def gradients(world: World, labelled: int = 20) -> Gradients:
     learner, teacher = world.step.learners[0], world.step.teacher
     labels = torch.where(torch.arange(20) < labelled, world.step.labels, -1)
     batch = fixed_batch(images, labels, torch.arange(20), Codes(), 0)
-    return Gradients(learner, batch, teacher if isinstance(teacher, Live) else None, plain, 0)
+    return Gradients(learner, batch, teacher.model if isinstance(teacher, Live) else None, plain, 0)
 
 
 def test_a_training_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -1,160 +1,140 @@
-"""Kept answers are the live teacher's, bit for bit; foreign, damaged or locked tables are not used."""
+"""A table on disk: rows are there or not there, whatever happens to those who write and read it."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor, nn
 
-from kdrun.training.plan import EpochPlan, RowSet, epoch_plan
 from kdrun.training.table import Table, table_bytes
-from kdrun.training.teachers import Live, Tabled
-from kdrun.types import Batch, Outputs, Rows
-from tests.training.test_fit import plain
-from tests.training.test_plan import Codes
+from tests.training.filling import WIDTH, answers, opened
 
-IMAGES, VIEWS, CLASSES = 50, 10, 7
-CPU = torch.device("cpu")
+CODES = 200
+ROOT = Path(__file__).parent.parent.parent
 
 
-class Speaker(nn.Module):
-    """A small convolutional network that says logits and embedding."""
-
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.features = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU())
-        self.head = nn.Linear(16, CLASSES)
-
-    def forward(self, images: Tensor) -> Outputs:
-        embedding = self.features(images).mean((2, 3))
-        return Outputs(self.head(embedding), embedding)
-
-
-def images(rows: Rows) -> Tensor:
-    base = torch.linspace(-3, 3, 3 * 8 * 8).view(1, 3, 8, 8)
-    shift = (rows.index * VIEWS + rows.view).view(-1, 1, 1, 1) / 37
-    return torch.sin(base * 5 + shift).contiguous(memory_format=torch.channels_last)
-
-
-def table(folder: Path, key: str = "k", rows: int = IMAGES * VIEWS) -> Table:
-    return Table(folder, rows, {"logits": CLASSES, "embedding": 16}, key)
-
-
-def teacher(folder: Path, seed: int = 0, key: str = "k") -> Tabled:
-    return Tabled(Live(Speaker(seed), plain), images, VIEWS, table(folder, key))
-
-
-def plan(epoch: int, batch: int = 8) -> EpochPlan:
-    return epoch_plan(0, epoch, RowSet(torch.arange(IMAGES), IMAGES, batch), Codes(), CPU)
-
-
-def said(asked: Any, epoch: int, batch: int = 8) -> tuple[Tensor, Tensor]:
-    """Everything that a teacher says in an epoch of batches (the last has two rows)."""
-    asked.prepare([plan(epoch, batch)], 0)
-    outputs = [asked(Batch(images(r), r.index, r)) for r in plan(epoch, batch).batches()]
-    return torch.cat([o.logits for o in outputs]), torch.cat([o.embedding for o in outputs])
-
-
-@pytest.mark.parametrize("batch", [8, 24, 64])
-def test_a_table_says_what_the_live_teacher_says_bit_for_bit(tmp_path: Path, batch: int) -> None:
-    live, tabled = Live(Speaker(), plain), teacher(tmp_path)
-    for epoch in (0, 1, 0, 2):
-        for kept, now in zip(said(tabled, epoch, batch), said(live, epoch, batch), strict=True):
-            assert torch.equal(kept, now)
-
-
-def test_an_answer_is_asked_for_once_and_serves_the_next_run(tmp_path: Path) -> None:
-    first = teacher(tmp_path)
-    said(first, 0)
-    said(first, 0)
-    assert (first.forwards, first.saved) == (IMAGES, IMAGES)
-    first.close()
-    second = teacher(tmp_path)
-    assert second.check(CPU)
-    asked_to_check = second.forwards
-    said(second, 0)
-    assert (second.forwards - asked_to_check, second.saved) == (0, IMAGES)
-
-
-def test_wrong_answers_are_seen_and_made_anew(tmp_path: Path) -> None:
-    first = teacher(tmp_path)
-    said(first, 0)
-    first.close()
-    path = tmp_path / "logits.f32"
-    content = np.fromfile(path, dtype=np.float32)
-    np.nextafter(content, np.float32(9)).tofile(path)
-    second = teacher(tmp_path)
-    assert not second.check(CPU)
-    kept, _ = said(second, 0)
-    now, _ = said(Live(Speaker(), plain), 0)
-    assert torch.equal(kept, now) and second.saved == 0
-
-
-def test_a_table_of_another_teacher_is_emptied(tmp_path: Path) -> None:
-    first = teacher(tmp_path, key="one")
-    said(first, 0)
-    first.close()
-    other = table(tmp_path, key="other")
-    assert other.usable and not other.has(np.arange(IMAGES * VIEWS)).any()
-
-
-@pytest.mark.parametrize("damage", ["truncate", "header", "missing"])
-def test_a_damaged_table_is_made_anew(tmp_path: Path, damage: str) -> None:
-    first = teacher(tmp_path)
-    said(first, 0)
-    first.close()
-    if damage == "truncate":
-        with (tmp_path / "logits.f32").open("r+b") as file:
-            file.truncate(100)
-    elif damage == "header":
-        (tmp_path / "table.json").write_text("{")
-    else:
-        (tmp_path / "filled.u8").unlink()
-    again = teacher(tmp_path)
-    assert again.check(CPU)
-    kept, _ = said(again, 0)
-    assert torch.equal(kept, said(Live(Speaker(), plain), 0)[0])
-    assert again.forwards == IMAGES
-
-
-def test_only_one_process_writes_and_the_other_is_still_right(tmp_path: Path) -> None:
-    first = teacher(tmp_path)
-    said(first, 0)
-    second = teacher(tmp_path)
-    assert first.table.writable and not second.table.writable
-    for epoch in (0, 1):
-        assert torch.equal(said(second, epoch)[0], said(Live(Speaker(), plain), epoch)[0])
-    before = first.table.has(np.arange(IMAGES * VIEWS)).sum()
-    assert before == IMAGES  # what the second one asked for was not written
-
-
-def test_a_row_counts_only_after_its_data(tmp_path: Path) -> None:
-    """A process killed between data and mark leaves the row as not there."""
-    code = (
-        "import numpy as np, os, signal, sys; from pathlib import Path\n"
-        "from kdrun.training.table import Table\n"
-        "t = Table(Path(sys.argv[1]), 20, {'logits': 3}, 'k')\n"
-        "t.write(np.array([1, 2]), {'logits': np.ones((2, 3), np.float32)})\n"
-        "class Dies(type(t.arrays['logits'])):\n"
-        "    def flush(self):\n"
-        "        super().flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "t.arrays['logits'] = t.arrays['logits'].view(Dies)\n"
-        "t.write(np.array([5]), {'logits': np.ones((1, 3), np.float32)})\n"
+def start(folder: Path, codes: int, *bomb: str) -> subprocess.Popen[bytes]:
+    """Another process that fills the table."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.training.filling", str(folder), str(codes), *bomb], cwd=ROOT
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
-    assert done.returncode == -9
-    left = Table(tmp_path, 20, {"logits": 3}, "k")
-    assert np.flatnonzero(left.has(np.arange(20))).tolist() == [1, 2]
 
 
-def test_the_size_that_is_planned_is_the_size_of_the_files(tmp_path: Path) -> None:
-    one = table(tmp_path)
-    files = sum((tmp_path / name).stat().st_size for name in ("logits.f32", "embedding.f32", "filled.u8"))
-    assert files == table_bytes(IMAGES * VIEWS, one.widths)
+def right(table: Table) -> int:
+    """How many rows are there; each is what was written."""
+    codes = np.flatnonzero(table.has(np.arange(len(table))))
+    if len(codes):
+        found, meant = table.read(codes), answers(codes)
+        assert all(np.array_equal(found[name], meant[name]) for name in meant)
+    return len(codes)
+
+
+def filled(folder: Path, codes: int = CODES) -> None:
+    table = opened(folder, codes)
+    table.write(np.arange(codes), answers(np.arange(codes)))
+    table.close()
+
+
+@pytest.mark.parametrize(("bomb", "there"), [("numbers", 14), ("between", 14), ("codes", 17)])
+def test_a_kill_leaves_whole_rows_and_the_next_goes_on(tmp_path: Path, bomb: str, there: int) -> None:
+    assert start(tmp_path, CODES, bomb).wait() == -signal.SIGKILL
+    table = opened(tmp_path, CODES)
+    assert table.writable and right(table) == there
+    missing = np.flatnonzero(~table.has(np.arange(CODES)))
+    table.write(missing, answers(missing))
+    assert right(table) == CODES
+    table.close()
+    assert right(opened(tmp_path, CODES)) == CODES
+
+
+def test_readers_see_right_rows_while_another_process_writes_and_is_killed(tmp_path: Path) -> None:
+    codes, seen = 200_000, 0
+    writer = start(tmp_path, codes)
+    while not (tmp_path / "table.json").exists():
+        assert writer.poll() is None
+    while seen < 100:
+        reader = opened(tmp_path, codes)
+        assert not reader.writable
+        seen = right(reader)
+        reader.close()
+    writer.kill()
+    writer.wait()
+    after = opened(tmp_path, codes)
+    assert after.writable and codes > right(after) >= seen
+
+
+def test_only_one_writes_and_others_keep_what_was_there_when_they_came(tmp_path: Path) -> None:
+    first = opened(tmp_path, CODES)
+    first.write(np.arange(10), answers(np.arange(10)))
+    first.sync()
+    second = opened(tmp_path, CODES)
+    assert first.writable and not second.writable
+    second.write(np.arange(10, 20), answers(np.arange(10, 20)))
+    first.clear()
+    assert right(second) == 10 and right(first) == 0
+    first.close()
+    assert opened(tmp_path, CODES).writable
+
+
+@pytest.mark.parametrize("name", ["logits.f32", "codes.i64"])
+def test_of_a_truncated_file_what_is_left_counts(tmp_path: Path, name: str) -> None:
+    filled(tmp_path)
+    with (tmp_path / name).open("r+b") as file:
+        file.truncate(51 * (WIDTH * 4 if name == "logits.f32" else 8) + 3)
+    assert right(opened(tmp_path, CODES)) == 51
+
+
+@pytest.mark.parametrize("damage", ["header", "no header", "no numbers", "codes"])
+def test_a_damaged_table_is_begun_anew(tmp_path: Path, damage: str) -> None:
+    filled(tmp_path)
+    if damage == "header":
+        (tmp_path / "table.json").write_text("{")
+    elif damage == "codes":
+        np.full(CODES, CODES).tofile(tmp_path / "codes.i64")
+    else:
+        (tmp_path / ("table.json" if damage == "no header" else "embedding.f32")).unlink()
+    table = opened(tmp_path, CODES)
+    assert right(table) == 0
+    table.close()
+    filled(tmp_path)
+    assert right(opened(tmp_path, CODES)) == CODES
+
+
+def test_what_another_teacher_said_is_not_used(tmp_path: Path) -> None:
+    filled(tmp_path)
+    held = opened(tmp_path, CODES)
+    reader = Table(tmp_path, CODES, held.widths, "another key")
+    assert not reader.writable and not reader.has(np.arange(CODES)).any()
+    held.close()
+    assert not Table(tmp_path, CODES, held.widths, "another key").has(np.arange(CODES)).any()
+
+
+def test_a_full_disk_ends_the_writing_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path)
+    table = opened(tmp_path, 2 * CODES)
+    codes = np.arange(CODES, CODES + 10)
+
+    def full(file: int, array: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    table.write(codes, answers(codes))
+    monkeypatch.setattr("kdrun.training.table._append", full)
+    table.write(codes + 10, answers(codes + 10))
+    assert not table.writable and right(table) == 10
+    table.close()
+
+
+@pytest.mark.parametrize("numbers", ["fp32", "fp16"])
+def test_the_size_that_is_planned_is_the_size_of_the_files(tmp_path: Path, numbers: str) -> None:
+    widths = {"logits": WIDTH, "embedding": 2}
+    table = Table(tmp_path, CODES, widths, "key", numbers)
+    table.write(np.arange(CODES), answers(np.arange(CODES)))
+    table.close()
+    files = [path for path in tmp_path.iterdir() if path.name != "table.json"]
+    assert sum(path.stat().st_size for path in files) == table_bytes(CODES, widths, numbers)

@@ -1,0 +1,56 @@
+"""What the shipped methods are made of, read from their files without composing them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdrun.config.files import entries, shipped
+
+Loss = Mapping[str, Mapping[str, Any]]
+
+
+class Preset(NamedTuple):
+    """A method. phases: its losses, one or two, each a run's `loss`. What refers to other keys (`${...}`) is
+    left at the default of the loss, a weight at 1.
+    """
+
+    name: str
+    phases: tuple[Loss, ...]
+
+
+def presets() -> Iterator[Preset]:
+    """All shipped methods, by name."""
+    for entry in entries(shipped(), "method"):
+        content = _content(entry.path)
+        losses = entry.path.parents[1] / "loss"
+        phases = (_terms(content, losses, "phase_one.loss"), _terms(content, losses, "loss"))
+        yield Preset(entry.name, tuple(filter(None, phases)))
+
+
+def _terms(content: Mapping[str, Any], losses: Path, key: str) -> dict[str, dict[str, Any]]:
+    """The terms of a preset below a key, each the file of its loss with the preset's own numbers."""
+    own: Mapping[str, Any] = content
+    for part in key.split("."):
+        own = own.get(part, {})
+    terms = {}
+    for default in content["defaults"]:
+        ((group, name),) = default.items()
+        found = re.fullmatch(rf"/loss@{key}\.(\w+)", group)
+        if found:
+            numbers = _numbers(own.get(found[1], {}))
+            terms[found[1]] = _content(losses / f"{name}.yaml") | {"weight": 1.0} | numbers
+    return terms
+
+
+def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if "${" not in str(value)}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,141 @@
+"""What is in files, in 16 bytes each: read once, and then known by path, size and time of change.
+
+So a set of pictures has the same fingerprint wherever and whenever it was copied, whether its pixels are held
+in memory or not, and a start does not read it all again. Files that are no pictures are named at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdrun.data.decode import Picture, cores, reason, say, unreadable
+from kdrun.data.fetch import alone
+from kdrun.errors import KdrunError
+
+BLOCK = 4096
+"""So many files are read before it is written down what is in them."""
+
+TAIL = 1024
+"""Bytes at the end of a JPEG in which its end is marked, unless something is missing."""
+
+RECORD = np.dtype([("key", "<u8"), ("digest", "V16")])
+
+Records = NDArray[np.void]
+
+
+def place(data_dir: Path, root: Path) -> Path:
+    """The folder in which it is kept what the files of a folder hold."""
+    mark = hashlib.sha256(f"{root.resolve()}".encode(errors="surrogateescape")).hexdigest()[:8]
+    return data_dir / "decoded" / f"{root.resolve().name}-contents-{mark}"
+
+
+def digests(pictures: Sequence[Picture], folder: Path | None) -> bytes:
+    """16 bytes for each picture, of what is in its file. folder: where they are kept, None for nowhere.
+
+    Raises KdrunError for files that are seen to be no pictures, all of them, and where the folder cannot be
+    written.
+    """
+    keys = np.array([picture.key for picture in pictures], np.uint64)
+    if folder is None:
+        return _found(keys, np.concatenate([np.empty(0, RECORD), *_read(pictures, keys)]))
+    with writable(folder):
+        file = folder / "contents"
+        known = _known(file)
+        absent = np.flatnonzero(~np.isin(keys, known["key"]))
+        if len(absent):
+            with file.open("ab") as records:
+                records.truncate(known.nbytes)  # half a record of one who was stopped
+                for block in _read([pictures[row] for row in absent.tolist()], keys[absent]):
+                    records.write(block.tobytes())
+                    records.flush()
+        return _found(keys, _known(file))
+
+
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """The folder is there, and nobody else writes into it. Raises KdrunError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            yield
+    except OSError as error:
+        problem = f"decoded images cannot be kept there ({error.strerror}); dataset.cache=false does without"
+        raise KdrunError("data_dir", folder, problem) from error
+
+
+def _known(file: Path) -> Records:
+    """The whole records of a file."""
+    if not file.exists():
+        return np.empty(0, RECORD)
+    content = file.read_bytes()
+    return np.frombuffer(content[: len(content) // RECORD.itemsize * RECORD.itemsize], RECORD)
+
+
+def _found(keys: NDArray[np.uint64], records: Records) -> bytes:
+    """The digests of the keys, in their order."""
+    order = np.argsort(records["key"], kind="stable")
+    return records["digest"][order[np.searchsorted(records["key"], keys, sorter=order)]].tobytes()
+
+
+def _read(pictures: Sequence[Picture], keys: NDArray[np.uint64]) -> Iterator[Records]:
+    """The records of the pictures, in blocks. Says on stderr how far it is, where that takes long."""
+    bad: dict[str, str] = {}
+    started = time.monotonic()
+
+    def read(picture: Picture) -> bytes:
+        try:
+            return _digest(Path(picture.path).read_bytes())
+        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+        except Exception as error:
+            bad[picture.path] = reason(error)
+            return b""
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for first in range(0, len(pictures), BLOCK):
+            found = list(pool.map(read, pictures[first : first + BLOCK]))
+            good = [place for place, digest in enumerate(found) if digest]
+            block = np.empty(len(good), RECORD)
+            block["key"] = keys[first : first + BLOCK][good]
+            block["digest"] = np.array([found[place] for place in good], "V16")
+            yield block
+            if len(pictures) > BLOCK:
+                done, seconds = first + len(found), time.monotonic() - started
+                text = f"looked into {done:,} of {len(pictures):,} files in {seconds:.0f} s"
+                say(text, last=done == len(pictures))
+    if bad:
+        raise unreadable(
+            [f"{picture.path} ({bad[picture.path]})" for picture in pictures if picture.path in bad]
+        )
+
+
+def _digest(content: bytes) -> bytes:
+    """Raises what Pillow raises for content that is seen to be no whole picture."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as picture:
+        whole = b"\xff\xd9" in content[-TAIL:] if picture.format == "JPEG" else _verified(picture)
+    if not whole:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.load()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _verified(picture: Any) -> bool:
+    """Whether the checksums of a PNG are right; other kinds have none."""
+    if picture.format != "PNG":
+        return False
+    try:
+        picture.verify()
+    except Exception:  # a wrong one may be of a part that nobody needs
+        return False
+    return True

@@ -1,0 +1,220 @@
+"""The items of a user's data set: pixels and a label, whatever they are given as."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdrun.errors import KdrunError
+from kdrun.types import UNLABELLED
+
+LOOKED_AT = 256
+"""How many images of a set that is not read as a whole tell whether it is the same."""
+
+Pixels = NDArray[np.uint8]
+
+
+class Wanted(NamedTuple):
+    """What images become. size: side of the centre square, None: as they are. channels: None: likewise."""
+
+    size: int | None
+    channels: int | None
+
+
+class Items:
+    """A data set `module:Class(**args)`, by position; another process makes it anew.
+
+    role: train, validation or test. Raises KdrunError where it is none, is empty, or gives another image each
+    time.
+    """
+
+    def __init__(self, role: str, path: str, args: Mapping[str, Any] | None, wanted: Wanted) -> None:
+        self.given = (role, path, args, wanted)
+        self.key, self.wanted = f"dataset.{role}_class", wanted
+        self.source = made(role, path, args)
+        self.name = type(self.source).__name__
+        if not len(self.source):
+            raise KdrunError(self.key, self.name, "is empty")
+        self.first = self._item(0)[0]
+        if not np.array_equal(self.first, self._item(0)[0]):
+            problem = "gives another image each time; leave random transforms to dataset.views"
+            raise KdrunError(self.key, self.name, problem)
+        self.wanted = wanted._replace(channels=self.first.shape[2])
+
+    def __reduce__(self) -> tuple[type[Items], tuple[Any, ...]]:
+        return Items, self.given
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        height, width, channels = self.first.shape
+        return channels, height, width
+
+    def __call__(self, position: int) -> Pixels:
+        """(C, H, W) uint8. Raises KdrunError for an item that does not fit."""
+        image: Pixels = self.item(position)[0].transpose(2, 0, 1)
+        return image
+
+    def item(self, position: int) -> tuple[Pixels, int]:
+        """An image (H, W, C) like the first, and its label. Raises KdrunError for one that does not fit."""
+        image, label = self._item(position)
+        if image.shape != self.first.shape:
+            shapes = [f"{height}x{width}" for height, width, _ in (image.shape, self.first.shape)]
+            problem = f"image {position} is {shapes[0]}, the first {shapes[1]}"
+            raise KdrunError(self.key, self.name, f"{problem}; dataset.size=N makes them squares")
+        return image, label
+
+    def _item(self, position: int) -> tuple[Pixels, int]:
+        """An image (H, W, C) and its label, -1 where that is None or below 0."""
+        found = self.source[position]
+        if not isinstance(found, (tuple, list)) or len(found) < 2:
+            raise KdrunError(self.key, self.name, f"item {position} is not (image, label)")
+        try:
+            image = fitted(pixels(found[0]), self.wanted)
+        except ValueError as error:
+            raise KdrunError(self.key, self.name, f"image {position}: {error}") from error
+        try:
+            return image, _number(found[1])
+        except (TypeError, ValueError) as error:
+            problem = f"label {position} is no whole number: {found[1]!r}"
+            raise KdrunError(self.key, self.name, problem) from error
+
+    def targets(self) -> Tensor | None:
+        """All labels (N,) int64, where the data set says them without its images: None where it does not.
+
+        Raises KdrunError where they are not those of the items.
+        """
+        said = getattr(self.source, "targets", None)
+        if said is None or len(said) != len(self):
+            return None
+        try:
+            labels = torch.tensor([_number(label) for label in said])
+        except (TypeError, ValueError):
+            return None
+        for position in (0, len(self) // 2, len(self) - 1):
+            label = self.item(position)[1]
+            if label != labels[position]:
+                problem = f"label {position} is {label}, but {labels[position]} in `targets`"
+                raise KdrunError(self.key, self.name, problem)
+        return labels
+
+    def whole(self) -> tuple[Tensor, Tensor]:
+        """All images (N, C, H, W) uint8 and labels (N,) int64."""
+        images = np.empty((len(self), *self.first.shape), np.uint8)
+        labels = np.empty(len(self), np.int64)
+        for position in range(len(self)):
+            images[position], labels[position] = self.item(position)
+        return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+    def together(self, positions: Sequence[int], side: int | None) -> Tensor:
+        """The images at some positions, (N, C, H, W) uint8. side: None, they are as they are."""
+        found = np.empty((len(positions), *self.shape), np.uint8)
+        for place, position in enumerate(positions):
+            found[place] = self(position)
+        return torch.from_numpy(found)
+
+    def digest(self, positions: Sequence[int]) -> bytes:
+        """Bytes that differ where some of the images do."""
+        digest = hashlib.blake2b()
+        for position in positions[:: max(1, len(positions) // LOOKED_AT)]:
+            digest.update(self(position).tobytes())
+        return digest.digest()
+
+
+def _number(label: Any) -> int:
+    """-1 where it is None or below 0."""
+    return UNLABELLED if label is None else max(int(label), UNLABELLED)
+
+
+def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
+    """The data set `module:Class(**args)`. Raises KdrunError where it is none."""
+    key, (module, colon, thing) = f"dataset.{name}_class", path.partition(":")
+    if not colon or not module or not thing.isidentifier():
+        raise KdrunError(key, path, "is written module:Class, such as mine.data:Pictures")
+    try:
+        found = getattr(importlib.import_module(module), thing, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise KdrunError(key, path, f"there is no module {error.name}") from error
+    if not callable(found):
+        raise KdrunError(key, path, f"{module} has no class {thing}")
+    given = dict(args or {})
+    try:
+        inspect.signature(found).bind(**given)
+    except TypeError as error:
+        raise KdrunError(f"dataset.{name}_args", None, f"{thing} does not take these: {error}") from error
+    source = found(**given)
+    if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
+        raise KdrunError(key, path, "needs a length and items by position (__len__, __getitem__)")
+    return source
+
+
+def pixels(image: Any) -> Pixels:
+    """An image as (H, W, C) uint8. Raises ValueError for what is none."""
+    if isinstance(image, Tensor):
+        array = image.detach().cpu().numpy()
+        array = array.transpose(1, 2, 0) if array.ndim == 3 else array
+    elif isinstance(image, np.ndarray):
+        array = image
+    elif hasattr(image, "convert"):  # a Pillow picture
+        array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    else:
+        raise ValueError(f"a {type(image).__name__} is no Pillow picture, array or tensor")
+    array = array[:, :, None] if array.ndim == 2 else array
+    if array.ndim != 3 or 0 in array.shape:
+        raise ValueError(f"has shape {tuple(array.shape)}")
+    return _as_bytes(array)
+
+
+def _as_bytes(array: NDArray[Any]) -> Pixels:
+    if array.dtype == np.uint8:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"is of type {array.dtype}; uint8, or float from 0 to 1, is needed")
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1):
+        problem = "floats must be from 0 to 1, not normalised (dataset.mean and dataset.std do that)"
+        raise ValueError(f"has values from {low:g} to {high:g}: {problem}")
+    scaled: Pixels = (array * 255).round().astype(np.uint8)
+    return scaled
+
+
+def fitted(image: Pixels, wanted: Wanted) -> Pixels:
+    """The image with the channels and of the size that are wanted. Raises ValueError where that cannot be."""
+    channels = wanted.channels or image.shape[2]
+    if channels == image.shape[2] and wanted.size is None:
+        return image
+    if channels not in (1, 3) or image.shape[2] not in (1, 3, 4):
+        raise ValueError(f"has {image.shape[2]} channels, {channels} are wanted")
+    from PIL import Image
+
+    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    picture = picture.convert("RGB" if channels == 3 else "L")
+    if wanted.size is not None:
+        picture = _square(picture, wanted.size)
+    array = np.asarray(picture)
+    return array[:, :, None] if array.ndim == 2 else array
+
+
+def _square(picture: Any, side: int) -> Any:
+    """The shorter side resized, bilinearly, with antialiasing; then the centre."""
+    from PIL import Image
+
+    width, height = picture.size
+    short = min(width, height)
+    width, height = int(side * width / short), int(side * height / short)
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    return picture.crop((left, top, left + side, top + side))

@@ -1,0 +1,145 @@
+"""Images that are read while they are trained on, ahead of the steps that want them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
+
+import torch
+from torch import Tensor
+
+from kdrun.data.resident import Normal
+from kdrun.data.unread import Asked, Loader, Unread
+from kdrun.data.views import Views
+from kdrun.data.workers import CHUNK
+from kdrun.types import Rows
+
+AHEAD = 2
+"""Batches that are read ahead, beside those that keep every process busy."""
+
+
+class Streamed:
+    """The images of one part, read when they are wanted. Called with any rows as `Resident` is, with the same
+    bits; those that were announced are there by then.
+
+    Views are drawn in an epoch's plan and applied on the device, so what comes out depends neither on the
+    number of processes nor on what was asked for before.
+    """
+
+    capturable = False
+
+    def __init__(
+        self,
+        images: Unread,
+        views: Views,
+        mean: Sequence[float],
+        std: Sequence[float],
+        white: float,
+        device: torch.device | str,
+    ) -> None:
+        """mean, std: one for each channel, of pixels divided by `white`."""
+        self.images, self.views, self.device = images, views, torch.device(device)
+        self.normal = Normal(mean, std, white, device)
+        self.loader: Loader | None = None
+        self.plans: list[list[Rows]] = []
+        self.announced: deque[Rows] = deque()
+        self.flow: Iterator[Tensor] | None = None
+        self.waited, self.began, self.ended = 0.0, 0.0, 0.0
+        self.earlier = 0.0, 0.0
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the images take on the device: none for long."""
+        return 0
+
+    def prepare(self, rows: Rows, batch: int, first: int) -> None:
+        """Announces the rows of an epoch in their order, in batches, from batch `first` on.
+
+        Epochs that are announced before a batch is taken go side by side, a batch of each in turn.
+        """
+        if self.flow is not None or not self.announced:
+            self._forget()
+        starts = range(first * batch, len(rows.index), batch)
+        self.plans.append([Rows(rows.index[s : s + batch], rows.view[s : s + batch]) for s in starts])
+        turns = zip_longest(*self.plans)
+        self.announced = deque(part for turn in turns for part in turn if part is not None)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        """(B, C, H, W) float32, normalised, with channels_last strides.
+
+        Raises KdrunError for an image that cannot be read.
+        """
+        if not self._is_next(rows):
+            return next(self.in_turn([rows]))
+        if self.flow is None:
+            self.earlier = self._spent()
+            self.waited, self.began = 0.0, time.monotonic()
+            self.flow = self.in_turn(list(self.announced))
+        self.announced.popleft()
+        images = next(self.flow)
+        self.ended = time.monotonic()
+        return images
+
+    def in_turn(self, parts: Sequence[Rows]) -> Iterator[Tensor]:
+        """The images of each of the parts, read ahead. Raises KdrunError for one that cannot be read."""
+        if not parts:
+            return
+        loader = self._loader()
+        sizes = [len(rows.index) for rows in parts]
+        index = iter(torch.split(torch.cat([rows.index for rows in parts]).cpu(), sizes))
+        ahead = AHEAD + -(-2 * CHUNK * self.images.reading.workers // max(sizes))
+        asked: deque[Asked] = deque()
+        for rows in parts:
+            asked.extend(loader.ask(part.tolist()) for part in islice(index, ahead - len(asked)))
+            yield self._seen(self._arrived(asked.popleft()), rows.view)
+
+    def share(self, epochs: bool = False) -> float:
+        """Which part of the time from an epoch's first batch to its last went by in waiting for images.
+
+        epochs: of all so far, else of the last. On a GPU only such waiting counts that left it without work.
+        """
+        waited, passed = self._spent() if epochs else (self.waited, self.ended - self.began)
+        return waited / max(passed, 1e-9)
+
+    def close(self) -> None:
+        """Ends the processes; they are started anew where more images are wanted."""
+        if self.loader is not None:
+            self.loader.close()
+        self.loader = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was announced and is not wanted any more."""
+        self.plans, self.flow = [], None
+        self.announced.clear()
+
+    def _spent(self) -> tuple[float, float]:
+        """Seconds that were waited, and that passed, in all epochs so far."""
+        return self.earlier[0] + self.waited, self.earlier[1] + self.ended - self.began
+
+    def _is_next(self, rows: Rows) -> bool:
+        """Whether these are the rows announced next: the same memory, which costs no look at a device."""
+        if not self.announced:
+            return False
+        index = self.announced[0].index
+        return index.data_ptr() == rows.index.data_ptr() and len(index) == len(rows.index)
+
+    def _loader(self) -> Loader:
+        if self.loader is None:
+            self.loader = Loader(self.images, pinned=self.device.type == "cuda")
+        return self.loader
+
+    def _arrived(self, asked: Asked) -> Tensor:
+        """The pixels on the device, when they are there."""
+        started = time.monotonic()
+        pixels = asked.wait()
+        if self.device.type != "cuda" or torch.cuda.current_stream(self.device).query():
+            self.waited += time.monotonic() - started
+        return pixels.to(self.device, non_blocking=True)
+
+    def _seen(self, pixels: Tensor, view: Tensor) -> Tensor:
+        """What a model sees of pixels in their views."""
+        index = torch.arange(len(pixels), device=self.device)
+        return self.normal(self.views.gather(self.views.store(pixels), index, view))

@@ -1,0 +1,71 @@
+"""Graphs: work on a device that is recorded once and from then on repeated with one launch.
+
+What is recorded reads and writes the same memory each time, and nothing that Python does is repeated: numbers
+that change must lie in tensors that are written in place, and nothing may be read on the host.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+
+
+class Graphs(Protocol):
+    """Records work; what it has recorded shares memory, so one graph must not read what another has made."""
+
+    def rehearse(self, act: Callable[[], None]) -> None:
+        """Does it a few times where it will be recorded: libraries choose and allocate then.
+
+        Raises RuntimeError where it waits for the device, as no graph can.
+        """
+
+    def record(self, act: Callable[[], None]) -> Callable[[], None]:
+        """What does it again, each time it is called. Whether recording itself does it is left open.
+
+        Raises RuntimeError for what cannot be recorded.
+        """
+
+
+class CudaGraphs:
+    """CUDA graphs of one device, recorded on a stream of their own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.pool = torch.cuda.graph_pool_handle()
+
+    def rehearse(self, act: Callable[[], None]) -> None:
+        current = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            for _ in range(2):
+                act()
+            with _waiting_is_an_error():
+                act()
+        current.wait_stream(self.stream)
+
+    def record(self, act: Callable[[], None]) -> Callable[[], None]:
+        gc.collect()  # what is freed in the midst of a recording may break it
+        graph = torch.cuda.CUDAGraph()
+        # Only what this thread does counts: loggers may have threads of their own.
+        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+            act()
+        return graph.replay
+
+
+@contextmanager
+def _waiting_is_an_error() -> Iterator[None]:
+    """So that it is found before a recording, which does not always recover from it."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that it may not notice all
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)

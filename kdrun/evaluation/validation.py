@@ -1,0 +1,66 @@
+"""What a model scores on the same images again and again, as after every epoch of its training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdrun.evaluation.accuracy import correct
+from kdrun.evaluation.eval_mode import evaluating
+from kdrun.evaluation.graphs import Graphs
+from kdrun.types import UNLABELLED
+
+
+class Validation:
+    """Called, it gives `top1` in percent and `nll` in nats, as `scores` does, of the model as it then is.
+
+    Nothing is copied from the device but these two. Without a labelled image there is nothing to give.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Callable[[], Iterable[Tensor]],
+        labels: Tensor,
+        precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+        graphs: Graphs | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """batches: makes those of a pass, (B, C, H, W) each. labels: (N,) int64 of all images, on the device.
+        precision: makes the context in which the model computes. graphs: where passes are recorded, from the
+        second on; None launches them piece by piece. say: is told where that cannot be done.
+        """
+        self.model, self.batches, self.labels, self.precision = model, batches, labels, precision
+        self.graphs, self.say = graphs, say
+        self.known = int((labels != UNLABELLED).sum())
+        self.found, self.passes = torch.zeros(2), 0
+        self.act: Callable[[], None] = self._pass
+
+    def __call__(self) -> dict[str, float]:
+        if not self.known:
+            return {}
+        if self.passes == 1 and self.graphs is not None:
+            self._record(self.graphs)
+        self.act()
+        self.passes += 1
+        return dict(zip(("top1", "nll"), self.found.tolist(), strict=True))
+
+    def _record(self, graphs: Graphs) -> None:
+        try:
+            graphs.rehearse(self._pass)
+            self.act = graphs.record(self._pass)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            self.say(f"graph   none, validation is launched piece by piece: {reason}")
+
+    @torch.inference_mode()
+    def _pass(self) -> None:
+        with evaluating(self.model), self.precision():
+            logits = torch.cat([self.model(images).float() for images in self.batches()])
+        right = correct(logits, self.labels.clamp(min=0)) & (self.labels != UNLABELLED)
+        surprise = F.cross_entropy(logits.double(), self.labels, ignore_index=UNLABELLED)
+        self.found = torch.stack((100.0 * (right.sum().double() / self.known), surprise))

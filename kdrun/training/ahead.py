@@ -1,0 +1,114 @@
+"""A teacher that is asked in bulk about the batches to come, where no table can hold what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.training.plan import EpochPlan
+from kdrun.training.tabled import WINDOW
+from kdrun.training.teachers import Live, Teacher, each, tensors, to_come
+from kdrun.types import Batch, Outputs, Rows
+
+NONE = torch.iinfo(torch.int64).max
+
+
+class Ahead(Teacher):
+    """A live teacher that answers many batches at once; a step only looks up.
+
+    A row is found by a hash of image and view (of 64 bits: some thousand rows do not meet in one). Answers
+    lie in tensors that keep their place, so that a captured step can read them; rows that nobody asked about
+    lead to one of NaN, and training stops.
+    images: of the training part. chunk: images of one forward. rows: answers that there is memory for.
+    """
+
+    kind, capturable = "ahead", True
+
+    def __init__(self, live: Live, images: Callable[[Rows], Tensor], chunk: int, rows: int) -> None:
+        self.live, self.images, self.chunk, self.rows = live, images, chunk, rows
+        self.plans: Sequence[EpochPlan] = ()
+        self.until = self.forward = self.window = 0
+        self.factors = self.hashes = torch.empty(0, dtype=torch.int64)
+        self.held: Outputs | None = None
+
+    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
+        self.plans = plans
+        batch, together = plans[0].batch, sum(plan.batch for plan in plans)
+        self.forward = max(1, min(self.chunk, self.rows // len(plans)) // batch)
+        epoch = sum(plan.steps * plan.batch for plan in plans)
+        wanted = max(together, min(self.rows, WINDOW * self.forward * together, epoch))
+        if wanted >= len(self.hashes):
+            device = plans[0].rows.index.device
+            self.hashes = torch.full((wanted + 1,), NONE, dtype=torch.int64, device=device)
+            self.factors, self.held = _factors(plans[0].rows.view).to(device), None
+        window = (len(self.hashes) - 1) // together
+        self.forward = min(self.forward, window)
+        self.window = window - window % self.forward
+        self.until = first - first % self.forward  # a forward has the same rows wherever training goes on
+        self.before(self.until)
+
+    def before(self, step: int) -> None:
+        if step < self.until:
+            return
+        self.until = step + self.window
+        rows = [to_come(plan, step, self.until) for plan in self.plans]
+        places = self._places(torch.cat([self._hash(part) for part in rows]))
+        size = self.forward * self.plans[0].batch
+        for part in (cut for whole in rows for cut in _cut(whole, size)):
+            self._ask(part, places[: len(part.index)])
+            places = places[len(part.index) :]
+
+    def __call__(self, batch: Batch) -> Outputs:
+        assert batch.rows is not None and self.held is not None
+        wanted = self._hash(batch.rows)
+        place = torch.searchsorted(self.hashes, wanted)
+        missing = self.hashes.index_select(0, place) != wanted
+        place = place.masked_fill(missing, len(self.hashes) - 1)
+        return each(self.held, lambda tensor: tensor[place])
+
+    def models(self) -> tuple[nn.Module, ...]:
+        return self.live.models()
+
+    def _places(self, hashes: Tensor) -> Tensor:
+        """Where the answers to rows of these hashes are to lie: in the order of the hashes."""
+        ordered, order = hashes.sort()
+        self.hashes[: len(hashes)] = ordered
+        self.hashes[len(hashes) :] = NONE
+        places = torch.empty_like(order)
+        places[order] = torch.arange(len(order), device=order.device)
+        return places
+
+    def _ask(self, rows: Rows, places: Tensor) -> None:
+        said = self.live(Batch(self.images(rows), rows.index, rows))
+        self.forwards += len(rows.index)
+        if self.held is None:
+            self.held = each(said, lambda tensor: _room(tensor, len(self.hashes)))
+        for held, tensor in zip(tensors(self.held), tensors(said), strict=True):
+            held[places] = tensor
+
+    def _hash(self, rows: Rows) -> Tensor:
+        """(n,) int64."""
+        words = rows.view[:, None] if rows.view.dim() == 1 else rows.view.view(torch.int32)
+        return rows.index * self.factors[0] + (words * self.factors[1:]).sum(1)
+
+
+def _factors(views: Tensor) -> Tensor:
+    """Odd numbers of 64 bits: one for the image, one for each word of the view."""
+    words = 1 if views.dim() == 1 else views.shape[1]
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(-(2**63), 2**63 - 1, (1 + words,), generator=draw) | 1
+
+
+def _room(like: Tensor, rows: int) -> Tensor:
+    """A tensor for so many rows such as these, laid out in memory as they are; the last is NaN."""
+    shape, dense = (rows, *like.shape[1:]), like.stride(0) == like[0].numel()
+    room = like.new_empty_strided(shape, like.stride()) if dense else like.new_empty(shape)
+    room[-1].fill_(torch.nan)
+    return room
+
+
+def _cut(rows: Rows, size: int) -> list[Rows]:
+    parts = (slice(first, first + size) for first in range(0, len(rows.index), size))
+    return [Rows(rows.index[part], rows.view[part]) for part in parts]

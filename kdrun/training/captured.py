@@ -1,0 +1,192 @@
+"""A step as a graph: recorded once for each size of a batch, and from then on repeated with one launch.
+
+The graph reads on the device which rows come next, from copies of the epoch's plans and a position that it
+moves on itself; the host copies nothing to it and waits for nothing. Random numbers go on as they do without
+a graph, so that a state that is saved between two steps continues with the same bits either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from kdrun.evaluation.graphs import Graphs
+from kdrun.training.plan import EpochPlan
+from kdrun.training.seeds import generators, set_generators
+from kdrun.training.step import Learner, Stepping
+from kdrun.types import Rows
+
+
+class Part(Protocol):
+    """A part of a step, which says whether it may be part of a graph."""
+
+    capturable: bool
+
+
+def captured(step: Stepping, images: Part, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
+    """The step as a graph, or the step itself, which is said, where a part of it rules that out.
+
+    images: those that the step reads.
+    """
+    reason = obstacle(step, images)
+    if not reason:
+        return Captured(step, graphs, say)
+    say(_eager(reason))
+    return step
+
+
+def obstacle(step: Stepping, images: Part) -> str:
+    """Which part of a step says that it cannot be recorded; empty where none does."""
+    for learner in step.learners:
+        for term in learner.mix.terms:
+            if not term.loss.capturable:
+                return f"loss.{term.name} waits for the device or is other work in each step"
+    if not step.teacher.capturable:
+        return "the teacher cannot be asked by one"
+    return "" if images.capturable else "the images are read as they are needed"
+
+
+class Captured:
+    """A step that is called as `Step` is, and does the same.
+
+    Steps that someone watches (`Mix.watch`) run piece by piece. The first of the others is rehearsed and
+    recorded; of both no trace is left. Where that fails, all run piece by piece, and it is said why.
+    position: 0-dim int64 on the device, the step to come. plans: the rows of the epoch's different plans, and
+    `whose` of them each learner's are.
+    """
+
+    def __init__(self, step: Stepping, graphs: Graphs, say: Callable[[str], None]) -> None:
+        self.step, self.graphs, self.say = step, graphs, say
+        self.learners, self.teacher, self.lr = step.learners, step.teacher, step.lr
+        self.position = torch.zeros((), dtype=torch.int64, device=step.lr.device)
+        self.plans: list[Rows] = []
+        self.whose: list[int] = []
+        self.batch = 0
+        self.graph: dict[int, Callable[[], None]] = {}
+        self.asked: dict[int, int] = {}
+        self.failed = False
+
+    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
+        """Called before an epoch with each learner's plan, and the first step to come."""
+        self.step.prepare(plans, first)
+        different = list({id(plan): plan for plan in plans}.values())
+        numbers = {id(plan): number for number, plan in enumerate(different)}
+        self._keep([plan.rows for plan in different], [numbers[id(plan)] for plan in plans], plans[0].batch)
+        self.position.fill_(first)
+
+    def __call__(self, rows: Sequence[Rows]) -> None:
+        """One update of each learner on its rows."""
+        size = len(rows[0].index)
+        watched = any(learner.mix.watch is not None for learner in self.learners)
+        if not watched and not self.failed and size not in self.graph:
+            self._record(size)
+        if watched or self.failed:
+            self.step(rows)
+            self.position += 1
+            return
+        self.graph[size]()
+        self.teacher.forwards += self.asked[size]
+
+    def _keep(self, plans: list[Rows], whose: list[int], batch: int) -> None:
+        """Copies an epoch's rows to where the graphs read them; of another shape, graphs are made anew."""
+        if (whose, batch, _shapes(plans)) != (self.whose, self.batch, _shapes(self.plans)):
+            self.plans = [Rows(torch.empty_like(rows.index), torch.empty_like(rows.view)) for rows in plans]
+            self.whose, self.batch = whose, batch
+            self.graph.clear()
+        for kept, rows in zip(self.plans, plans, strict=True):
+            kept.index.copy_(rows.index)
+            kept.view.copy_(rows.view)
+
+    def _record(self, size: int) -> None:
+        try:
+            with unchanged(self.step, self.position):
+                before = [learner.draws and learner.draws.state for learner in self.learners]
+                self.graphs.rehearse(partial(self._learn, size))
+                for learner, state in zip(self.learners, before, strict=True):
+                    if learner.draws is not None and not _same(state, learner.draws.state):
+                        raise RuntimeError("models that draw random numbers learn beside others")
+                    learner.optimiser.clear()  # gradients then lie where the graph writes them
+                with _without_draws(self.learners):
+                    asked = self.teacher.forwards
+                    self.graph[size] = self.graphs.record(partial(self._learn_and_move_on, size))
+                    self.asked[size] = self.teacher.forwards - asked
+        except RuntimeError as error:
+            self.failed = True
+            self.say(_eager(str(error).partition("\n")[0]))
+
+    def _learn(self, size: int) -> None:
+        """What a step does, without anything from the host."""
+        places = self.position * self.batch + torch.arange(size, device=self.position.device)
+        rows = [Rows(r.index.index_select(0, places), r.view.index_select(0, places)) for r in self.plans]
+        self.step([rows[number] for number in self.whose])
+
+    def _learn_and_move_on(self, size: int) -> None:
+        self._learn(size)
+        self.position += 1
+
+
+@contextmanager
+def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
+    """After the block all that a step writes is what it was, in place: weights, statistics of batch norms,
+    the state of optimisers and losses, sums, generators, counts.
+    """
+    tensors = [*more, *(tensor for learner in step.learners for tensor in _written(learner))]
+    kept = [tensor.detach().clone() for tensor in tensors]
+    draws = [(learner.draws, learner.draws.state) for learner in step.learners if learner.draws]
+    states, forwards, saved = generators(), step.teacher.forwards, step.teacher.saved
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(tensors, kept, strict=True):
+                tensor.copy_(value)
+        for own, state in draws:
+            own.state = state
+        set_generators(states)
+        step.teacher.forwards, step.teacher.saved = forwards, saved
+
+
+def _written(learner: Learner) -> Iterator[Tensor]:
+    """The tensors themselves that an update may write, some more than once."""
+    yield from _tensors(learner.state())
+    for module in (learner.model, learner.mix):
+        yield from module.buffers()
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, (Mapping, list, tuple)):
+        for value in state.values() if isinstance(state, Mapping) else state:
+            yield from _tensors(value)
+
+
+@contextmanager
+def _without_draws(learners: Sequence[Learner]) -> Iterator[None]:
+    """Random numbers of their own are looked after on the host; who draws none does not need them."""
+    before = [learner.draws for learner in learners]
+    for learner in learners:
+        learner.draws = None
+    try:
+        yield
+    finally:
+        for learner, draws in zip(learners, before, strict=True):
+            learner.draws = draws
+
+
+def _same(one: Any, two: Any) -> bool:
+    pairs = zip(_tensors(one), _tensors(two), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def _shapes(plans: Sequence[Rows]) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(tensor.shape, tensor.dtype) for rows in plans for tensor in rows]
+
+
+def _eager(reason: str) -> str:
+    return f"graph   none, a step is launched piece by piece: {reason}"

@@ -1,0 +1,204 @@
+"""Several learners of one architecture as one batched model: the same arithmetic, in one call for all.
+
+A small model's step is mostly calls, not arithmetic. Parameters, buffers and optimiser states of all learners
+are stacked along a new first dimension, and each learner's own tensors become views of the stacks, so that
+validation, checkpoints and a plain step go on as if nothing had happened. Forward and backward pass are
+vectorised (torch.func.vmap) and traced once for each size of a batch. Sums are taken in another order, so a
+learner ends as it would alone up to rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from kdrun.training.plan import EpochPlan
+from kdrun.training.step import Learner, Step
+from kdrun.types import Batch, Outputs, Rows
+
+Work = Callable[..., tuple[Tensor, Tensor, list[Tensor | None]]]
+
+VIEWS = ("alias", "detach", "view", "_unsafe_view", "permute", "expand", "squeeze", "unsqueeze")
+"""Operations that do nothing where shape and strides stay as they are."""
+
+
+class Whole(nn.Module):
+    """A learner's model and mix as one module: what it minimises on a batch, given what the teacher says."""
+
+    def __init__(self, learner: Learner, precision: Callable[[], torch.autocast]) -> None:
+        super().__init__()
+        assert isinstance(learner.ask, nn.Module)
+        self.ask, self.mix, self.precision = learner.ask, learner.mix, precision
+
+    def forward(self, images: Tensor, labels: Tensor, told: Outputs) -> tuple[Tensor, Tensor]:
+        with self.precision():
+            total, parts, _ = self.mix(self.ask(images), told, Batch(images, labels))
+        return total, parts
+
+
+class Stacked:
+    """A step that updates all its learners at once; used like `Step`, which does the work while a learner's
+    terms are watched.
+
+    The learners differ in weights, seed, and the numbers of their mixes only. Where a model or a mix cannot
+    be vectorised, as where it draws random numbers, `Step` does all the work; refused: why.
+    """
+
+    refused = ""
+
+    def __init__(self, step: Step) -> None:
+        self.step, self.learners, self.teacher, self.lr = step, step.learners, step.teacher, step.lr
+        self.wholes = [Whole(learner, step.precision) for learner in self.learners]
+        self.stack = _stacked(self.wholes)
+        first = self.learners[0]
+        names = {id(tensor): name for name, tensor in self.wholes[0].named_parameters()}
+        self.learned = [names[id(parameter)] for parameter in first.optimiser.parameters]
+        self.optimiser = copy.deepcopy(first.optimiser)
+        self.optimiser.parameters = [self.stack[name] for name in self.learned]
+        self.counts = self._stack_states()
+        self.sums = torch.stack([learner.sums for learner in self.learners])
+        for learner, sums in zip(self.learners, self.sums, strict=True):
+            learner.sums = sums
+        self.traced: dict[tuple[int, ...], Work] = {}
+
+    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
+        self.step.prepare(plans, first)
+
+    def __call__(self, rows: Sequence[Rows]) -> None:
+        if self.refused or any(learner.mix.watch is not None for learner in self.learners):
+            self.step(rows)
+            return
+        shared = all(own is rows[0] for own in rows)
+        batch, told = self._asked(rows[:1] if shared else rows)
+        try:
+            total, parts, gradients = self._work(batch, told, shared)
+        except RuntimeError as error:  # in tracing, before anything has changed
+            self.refused = str(error)
+            self.step(rows)
+            return
+        for parameter, gradient in zip(self.optimiser.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        if self.learners[0].clip is not None:
+            _clip([gradient for gradient in gradients if gradient is not None], self.learners[0].clip)
+        self.optimiser.step(self.lr)
+        self.counts[1:] = self.counts[0]
+        ones = total.new_ones(len(total), 1)
+        self.sums += torch.cat((total[:, None], parts, ones), 1).float() * batch.labels.shape[-1]
+
+    def _asked(self, rows: Sequence[Rows]) -> tuple[Batch, list[Tensor]]:
+        """Batch and what the teacher says about it, all of it with a first dimension for the learners."""
+        every = Rows(torch.cat([own.index for own in rows]), torch.cat([own.view for own in rows]))
+        flat = self.step.batch(every)
+        said, self.spec = tree_flatten(self.teacher(flat))
+        self.filled = [leaf is not None for leaf in said]
+        split = [
+            leaf.unflatten(0, (len(rows), -1))
+            for leaf in (flat.images, flat.labels, *said)
+            if leaf is not None
+        ]
+        return Batch(split[0], split[1]), split[2:]
+
+    def _work(
+        self, batch: Batch, told: list[Tensor], shared: bool
+    ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """Each learner's total (R,), its parts (R, terms), and gradients of all that is learned."""
+        given = [batch.images, batch.labels, *told]
+        if shared:
+            given = [tensor[0] for tensor in given]
+        learned = self.optimiser.parameters
+        rest = {name: tensor for name, tensor in self.stack.items() if name not in self.learned}
+        size = (int(shared), *batch.labels.shape)
+        if size not in self.traced:
+            copies = {name: tensor.clone() for name, tensor in rest.items()}  # tracing writes into buffers
+            self.traced[size] = _simpler(make_fx(self._vectorised(shared))(learned, copies, given))
+        with torch.no_grad():
+            return self.traced[size](learned, rest, given)
+
+    def _vectorised(self, shared: bool) -> Work:
+        whole, names, spec, filled = self.wholes[0], self.learned, self.spec, self.filled
+
+        def one(state: dict[str, Tensor], given: list[Tensor]) -> tuple[Tensor, Tensor]:
+            images, labels, *told = given
+            leaves = iter(told)
+            outputs = tree_unflatten([next(leaves) if there else None for there in filled], spec)
+            found: tuple[Tensor, Tensor] = functional_call(whole, state, (images, labels, outputs))
+            return found
+
+        def work(
+            learned: list[Tensor], rest: dict[str, Tensor], given: list[Tensor]
+        ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+            leaves = [tensor.detach().requires_grad_() for tensor in learned]
+            state = dict(zip(names, leaves, strict=True)) | rest
+            dims = (0, None if shared else 0)
+            total, parts = vmap(one, in_dims=dims, randomness="error")(state, given)
+            gradients = torch.autograd.grad(total.sum(), leaves, allow_unused=True)
+            # the fused kernels read gradients as parameters lie
+            return total.detach(), parts, [g if g is None else g.contiguous() for g in gradients]
+
+        return work
+
+    def _stack_states(self) -> Tensor:
+        """The optimisers' states, stacked; numbers (of steps) of all learners, (R, numbers)."""
+        states, merged = [learner.optimiser.state() for learner in self.learners], self.optimiser.state()
+        counts = []
+        for key, tensors in merged.items():
+            for place in range(len(tensors)):
+                own = [state[key][place] for state in states]
+                stack = torch.stack(own).contiguous()
+                if own[0].dim() == 0:
+                    counts.append((key, place))
+                    continue
+                tensors[place] = stack
+                for state, view in zip(states, stack, strict=True):
+                    state[key][place] = view
+        table = (
+            torch.stack([torch.stack([s[k][p] for k, p in counts]) for s in states])
+            if counts
+            else torch.zeros(len(states), 0)
+        )
+        for state, row in zip([*states, merged], [*table, table[0]], strict=True):
+            for (key, place), number in zip(counts, row, strict=True):
+                state[key][place] = number
+        return table
+
+
+def _stacked(wholes: Sequence[Whole]) -> dict[str, Tensor]:
+    """All parameters and buffers by name, (R, ...); the modules' own become views of them."""
+    states = [dict(whole.named_parameters()) | dict(whole.named_buffers()) for whole in wholes]
+    stacks = {}
+    for name in states[0]:
+        own = [state[name] for state in states]
+        stacks[name] = torch.stack([tensor.detach() for tensor in own]).contiguous()
+        for tensor, view in zip(own, stacks[name], strict=True):
+            tensor.data = view
+    return stacks
+
+
+def _clip(gradients: Sequence[Tensor], most: float) -> None:
+    """Each learner's gradients, scaled to a norm of at most `most`, as torch's `clip_grad_norm_` does."""
+    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
+    scale = (most / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient *= scale.view(-1, *[1] * (gradient.dim() - 1))
+
+
+def _simpler(traced: GraphModule) -> GraphModule:
+    """The same graph without the operations that do nothing."""
+    for node in traced.graph.nodes:
+        name = getattr(node.target, "__name__", "").partition(".")[0]
+        source = node.args[0] if node.args else None
+        if name not in VIEWS or not isinstance(source, torch.fx.Node):
+            continue
+        before, after = source.meta.get("val"), node.meta.get("val")
+        if before is not None and (before.shape, before.stride()) == (after.shape, after.stride()):
+            node.replace_all_uses_with(source)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    return traced

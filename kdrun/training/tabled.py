@@ -1,0 +1,189 @@
+"""A teacher whose answers are kept on disk and looked up: asked about each view of each image once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kdrun.errors import KdrunError
+from kdrun.training.plan import EpochPlan
+from kdrun.training.table import Table
+from kdrun.training.teachers import Live, Teacher, to_come
+from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
+
+CHECKED = 32
+"""Rows of a found table that are compared with a live forward before it is used."""
+
+WINDOW = 8
+"""Forwards in bulk that the teacher is ahead of the student at most: so training is seen to go on."""
+
+Said = dict[str, Tensor]
+"""By layer (`logits`, `embedding`): (n, width) float32."""
+
+
+class Tabled(Teacher):
+    """A live teacher whose answers to (image, view) are kept; for finite views, logits and embeddings.
+
+    A step only looks up: what the next ones need is read from the table before, and what is not there is
+    asked for. images: the training part in the views' order. views: how many there are of an image. chunk:
+    images of one forward. room: rows that may stay in memory for later epochs. head: the teacher's
+    classifier, where a term reads it.
+    """
+
+    kind, capturable = "tabled", True
+
+    def __init__(
+        self,
+        live: Live,
+        images: Callable[[Rows], Tensor],
+        views: int,
+        table: Table,
+        chunk: int = 128,
+        room: int = 0,
+        head: Classifier | None = None,
+    ) -> None:
+        self.live, self.images, self.views, self.table = live, images, views, table
+        self.chunk, self.room, self.head = chunk, room, head
+        self.plans: Sequence[EpochPlan] = ()
+        self.until = 0
+        self.shelf: Shelf | None = None
+
+    def check(self, device: torch.device) -> bool:
+        """Compares rows of a found table with a live forward; where bits differ, clears it: False."""
+        codes = self.table.some(CHECKED, seed=0)
+        if not len(codes):
+            return True
+        found, now = self.table.read(codes), self._ask(torch.from_numpy(codes).to(device))
+        if all(np.array_equal(found[name].astype(np.float32), now[name].cpu().numpy()) for name in found):
+            return True
+        self.table.clear()
+        return False
+
+    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
+        self.plans, self.until = plans, first
+        self.before(first)
+
+    def before(self, step: int) -> None:
+        if step < self.until:
+            return
+        steps = max(1, WINDOW * self.chunk // self.plans[0].batch)
+        self.until = step + steps
+        wanted = torch.cat([self._codes(to_come(plan, step, self.until)) for plan in self.plans])
+        most = sum(min(steps * plan.batch, len(plan.rows.index)) for plan in self.plans)
+        rows = min(len(self.table), max(self.room, most))
+        if self.shelf is None or self.shelf.rows < rows:
+            self.shelf = Shelf(len(self.table), rows, self.table.widths, wanted.device)
+        self._fetch(wanted, self.shelf)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        assert batch.rows is not None and self.shelf is not None
+        found = self.shelf.look_up(self._codes(batch.rows))
+        return Outputs(found["logits"], embedding=found.get("embedding"), classifier=self.head)
+
+    def close(self) -> None:
+        self.table.close()
+
+    def models(self) -> tuple[nn.Module, ...]:
+        return self.live.models()
+
+    def record(self) -> dict[str, Any]:
+        answers = {} if self.table.numbers == "fp32" else {"answers": self.table.numbers}
+        return super().record() | answers
+
+    def _codes(self, rows: Rows) -> Tensor:
+        return torch.add(rows.view, rows.index, alpha=self.views)
+
+    def _fetch(self, wanted: Tensor, shelf: Shelf) -> None:
+        """Puts the answers to all wanted codes on the shelf."""
+        codes = shelf.lacking(wanted)
+        if len(codes) > shelf.rows - shelf.used:
+            shelf.clear()
+            codes = shelf.lacking(wanted)
+        there = self.table.has(codes)
+        if there.any():
+            read = self.table.read(codes[there]).items()
+            found = {name: torch.from_numpy(rows).to(wanted.device).float() for name, rows in read}
+            shelf.put(torch.from_numpy(codes[there]).to(wanted.device), found)
+        for part in _parts(codes[~there], self.chunk):
+            code = torch.from_numpy(part).to(wanted.device)
+            said = self._ask(code)
+            shelf.put(code, said)
+            self.table.write(part, {name: rows.cpu().numpy() for name, rows in said.items()})
+        self.saved += len(wanted) - int((~there).sum())
+
+    def _ask(self, code: Tensor) -> Said:
+        rows = Rows(code // self.views, code % self.views)
+        outputs = self.live(Batch(self.images(rows), rows.index, rows))
+        self.forwards += len(code)
+        return {name: self._rounded(name, outputs.layer(name).float()) for name in self.table.widths}
+
+    def _rounded(self, name: str, said: Tensor) -> Tensor:
+        """As the table will give it back. Raises KdrunError where its numbers cannot hold it."""
+        if self.table.numbers == "fp32":
+            return said
+        rounded = said.half().float()
+        if not bool((rounded.isfinite() | ~said.isfinite()).all()):
+            problem = f"the teacher's {name} are beyond what fp16 can hold"
+            raise KdrunError("runtime.table_dtype", "fp16", problem, ["fp32"])
+        return rounded
+
+
+class Shelf:
+    """Answers by code, in tensors on a device that keep their place, so that a captured step can read them.
+
+    Codes that are not there lead to a last row of NaN: training stops rather than learning a wrong answer.
+    codes: how many there are at all. rows: how many answers there is room for; used: how many are there.
+    """
+
+    def __init__(self, codes: int, rows: int, widths: dict[str, int], device: torch.device) -> None:
+        self.rows, self.used = rows, 0
+        self.places = torch.full((codes,), rows, dtype=torch.int32, device=device)
+        self.codes = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.answers = {name: torch.empty(rows + 1, width, device=device) for name, width in widths.items()}
+        for tensor in self.answers.values():
+            tensor[rows].fill_(torch.nan)
+
+    def look_up(self, codes: Tensor) -> Said:
+        """(n,) codes to (n, width) by layer."""
+        place = self.places.index_select(0, codes)
+        return {name: tensor.index_select(0, place) for name, tensor in self.answers.items()}
+
+    def lacking(self, codes: Tensor) -> NDArray[np.int64]:
+        """Which of the codes are not there: each once, in ascending order."""
+        missing = codes[self.places.index_select(0, codes) == self.rows]
+        found: NDArray[np.int64] = torch.unique(missing).cpu().numpy()
+        return found
+
+    def put(self, codes: Tensor, answers: Said) -> None:
+        """Adds answers, (n, width) by layer, to codes that are not there."""
+        part = slice(self.used, self.used + len(codes))
+        self.codes[part] = codes
+        for name, tensor in self.answers.items():
+            tensor[part] = answers[name]
+        numbers = torch.arange(part.start, part.stop, dtype=torch.int32, device=codes.device)
+        self.places.index_copy_(0, codes, numbers)
+        self.used = part.stop
+
+    def clear(self) -> None:
+        """Takes all answers away."""
+        self.places.index_fill_(0, self.codes[: self.used], self.rows)
+        self.used = 0
+
+
+def no_table(needs: Collection[str], views: int | None) -> str:
+    """Why answers to these layers in so many views cannot be kept in a table; empty where they can.
+
+    views: of an image, None where they are not finite.
+    """
+    if views is None:
+        return "its views are not finite"
+    return "" if {"logits", "embedding", CLASSIFIER}.issuperset(needs) else "feature maps are not kept"
+
+
+def _parts(codes: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [codes[first : first + size] for first in range(0, len(codes), size)]

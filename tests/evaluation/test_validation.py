@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kdrun.evaluation.accuracy import logits_of, scores
+from kdrun.evaluation.graphs import CudaGraphs
+from kdrun.evaluation.validation import Validation
+from tests.recorded import Recorded
+
+IMAGES = torch.randn(11, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(11) % 3
+
+
+class Changing(nn.Module):
+    """A model with batch norm and dropout that a training step changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Flatten())
+        self.head, self.waits = nn.Linear(12, 3), False
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.layers(images))
+        return logits * logits.abs().max().item() if self.waits else logits
+
+    def learn(self) -> None:
+        """Moves statistics and weights in place."""
+        self.train()(IMAGES)
+        with torch.no_grad():
+            for weight in self.parameters():
+                weight.mul_(1.5)
+
+
+def expected(model: nn.Module, labels: Tensor) -> dict[str, float]:
+    found = scores(logits_of(model, IMAGES.split(4)), labels)
+    return {name: found[name] for name in ("top1", "nll")}
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_scores_are_those_of_the_model_as_it_is_now(graph: bool) -> None:
+    model, said = Changing(), list[str]()
+    validation = Validation(
+        model, lambda: IMAGES.split(4), LABELS, graphs=Recorded() if graph else None, say=said.append
+    )
+    seen = []
+    for _ in range(4):
+        model.learn()
+        seen.append(validation())
+        assert seen[-1] == expected(model, LABELS)
+        assert model.training
+    assert len({found["nll"] for found in seen}) == 4
+    assert said == [] and (validation.act != validation._pass) is graph
+
+
+def test_what_cannot_be_recorded_is_said_and_goes_on() -> None:
+    model, said = Changing(), list[str]()
+    model.waits = True
+    validation = Validation(model, lambda: IMAGES.split(4), LABELS, graphs=Recorded(), say=said.append)
+    assert [validation() for _ in range(3)] == [expected(model, LABELS)] * 3
+    assert said == [
+        "graph   none, validation is launched piece by piece: "
+        "operation not permitted when stream is capturing: item"
+    ]
+
+
+def test_unlabelled_images_do_not_count() -> None:
+    model, some = Changing(), torch.where(torch.arange(11) < 7, LABELS, -1)
+    assert Validation(model, lambda: IMAGES.split(4), some)() == pytest.approx(
+        expected(model, some), rel=1e-12
+    )
+    assert Validation(model, lambda: IMAGES.split(4), torch.full((11,), -1))() == {}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_graph_on_a_gpu() -> None:
+    device = torch.device("cuda")
+    model, images, labels = Changing().to(device), IMAGES.to(device), LABELS.to(device)
+    validation = Validation(model, lambda: images.split(4), labels, graphs=CudaGraphs(device))
+    for _ in range(4):
+        model.train()(images)  # moves statistics in place
+        found = scores(logits_of(model, images.split(4)), LABELS)
+        assert validation() == pytest.approx({name: found[name] for name in ("top1", "nll")}, rel=1e-6)
+    assert validation.act != validation._pass

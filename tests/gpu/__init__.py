@@ -1,0 +1,1 @@
+"""What `scripts/gpu` does: everything that can only be checked or measured on a GPU."""

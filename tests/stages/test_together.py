@@ -1,0 +1,103 @@
+"""A sweep's trainings, several at once: who may share a loop, and that each ends as it would alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdrun.cli import main
+from kdrun.config.application import single
+from kdrun.config.typed import parse
+from kdrun.stages.assemble import assemble
+from kdrun.stages.pupil import Member
+from kdrun.stages.sharing import groups
+from kdrun.stages.weights import read_weights
+from tests.stages.test_kills import play
+
+SWEEP = [
+    "-m",
+    "seed=0,1",
+    "alpha=0.5,0.9",
+    "recipe.teacher.epochs=2",
+    "recipe.student.epochs=2",
+    "checkpoint.seconds=0",
+    "evaluation.latency=false",
+    "evaluation.plots=false",
+    "runtime.jobs=1",
+]
+
+
+def member(*overrides: str) -> Member:
+    assembly = assemble(single(parse(overrides)).run)
+    return Member(assembly.student, assembly, None)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "together"),
+    [
+        (["seed=1"], ["temperature=4", "alpha=0.5"], True),
+        (["seed=1"], ["alpha=0"], False),  # has no term that asks the teacher, and sees other rows
+        ([], ["student=mlp"], False),
+        ([], ["recipe.student.lr=0.1"], False),
+        (["seed=1", "runtime.together=false"], ["runtime.together=false"], False),
+        (["method=crd", "seed=1"], ["method=crd"], False),  # keeps something for each image
+    ],
+)
+def test_who_is_trained_in_one_loop(one: list[str], two: list[str], together: bool) -> None:
+    assert len(groups([member(*one), member(*two)])) == (1 if together else 2)
+
+
+def test_larger_students_share_a_teacher_that_is_asked_live() -> None:
+    live = ["dataset=fake", "teacher=resnet14", "runtime.table=off"]
+    same_rows = [member(*live, "student=resnet8"), member(*live, "student=wrn_16_1", "temperature=2")]
+    assert [len(group) for group in groups(same_rows)] == [2]
+    other_rows = member(*live, "student=resnet8", "seed=1")
+    assert [len(group) for group in groups([*same_rows, other_rows])] == [2, 1]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], list[int]]:
+    """Outputs of a sweep whose trainings run together, of one where each is alone, of one that is killed."""
+    root = tmp_path_factory.mktemp("sweeps")
+    folders = {name: root / name for name in ("together", "alone", "killed")}
+    bombs: list[Any] = [["wrote", "state.pt", 5], ["line", 9], ["write", "last.safetensors", 2], None]
+    args = {name: [*SWEEP, f"outputs_dir={folder}"] for name, folder in folders.items()}
+    plan = [{"args": args["together"], "bomb": None}]
+    plan += [{"args": [*args["alone"], "runtime.together=false"], "bomb": None}]
+    plan += [{"args": args["killed"], "bomb": bomb} for bomb in bombs]
+    return folders, play(root, plan)
+
+
+def test_each_ends_as_it_would_alone_and_names_its_companions(swept: Any) -> None:
+    folders, statuses = swept
+    assert statuses == [0, 0, -9, -9, -9, 0]
+    for name, companions in (("together", {3}), ("alone", {0})):
+        marks = sorted(folders[name].glob("runs/*/student.json"))
+        assert len(marks) == 4
+        assert {len(json.loads(mark.read_text())["companions"]) for mark in marks} == companions
+    for mark in folders["together"].glob("*/*/last.safetensors"):
+        for other in ("alone", "killed"):
+            weights = read_weights(folders[other] / mark.relative_to(folders["together"]))
+            for layer, value in read_weights(mark).items():
+                assert torch.allclose(value, weights[layer], atol=2e-3), (other, mark, layer)
+
+
+def test_a_killed_sweep_has_every_epoch_once(swept: Any) -> None:
+    folders, _ = swept
+    for metrics in folders["killed"].glob("runs/*/student.json"):
+        rows = [json.loads(line) for line in (metrics.parent / "metrics.jsonl").read_text().splitlines()]
+        assert [row["epoch"] for row in rows if row["stage"] == "student"] == [1, 2]
+
+
+def test_processes_train_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = [*SWEEP[3:-1], "runtime.jobs=2", "stages=[teacher,student]", "control=false"]
+    assert main(["-m", "student=cnn_digits_small,lightnn", "seed=0", *sweep]) == 0
+    out = capsys.readouterr().out
+    assert "trained ahead: 2 of 2" in out and out.count("student    cached") == 2

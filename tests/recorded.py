@@ -5,6 +5,7 @@ done again on these. What Python did is not repeated, and what waits for a devic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from kdrun.evaluation.graphs import Lane
 
 WAITING = {
     "item", "_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "bincount",
@@ -21,7 +24,18 @@ WAITING = {
 
 
 class Recorded:
-    """`Graphs` on the CPU."""
+    """`Graphs` on the CPU. used: the lanes, in the order in which work was done in them."""
+
+    def __init__(self) -> None:
+        self.used: list[int] = []
+
+    @contextmanager
+    def lanes(self) -> Iterator[Lane]:
+        def lane(number: int) -> AbstractContextManager[None]:
+            self.used.append(number)
+            return nullcontext()
+
+        yield lane
 
     def rehearse(self, act: Callable[[], None]) -> None:
         act()

@@ -97,7 +97,7 @@ def _choices(run: Run) -> None:
         wrong = [stage for stage in run.stages if stage not in STAGES]
         problem = "no such stage" if wrong else "each stage at most once, and at least one"
         raise KdrunError("stages", wrong[0] if wrong else _listed(run.stages), problem, STAGES)
-    _one_of("precision", run.precision, ("auto", "fp32", "bf16"))
+    _one_of("precision", run.precision, ("auto", "fp32", "tf32", "bf16"))
     _one_of("transfer", run.transfer, ("all", "labelled"))
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", run.device):
         raise KdrunError("device", run.device, "no such device", ("auto", "cpu", "cuda", "cuda:0", "mps"))

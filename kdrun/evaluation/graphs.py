@@ -9,14 +9,29 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
 
 import torch
+
+Lane = Callable[[int], AbstractContextManager[Any]]
+"""By number: what is done in one lane may go on beside what is done in another."""
+
+Lanes = Callable[[], AbstractContextManager[Lane]]
+"""A block with lanes; at its end all of them are waited for (on the device, not on the host)."""
+
+
+@contextmanager
+def one_lane() -> Iterator[Lane]:
+    """One thing after the other."""
+    yield lambda number: nullcontext()
 
 
 class Graphs(Protocol):
     """Records work; what it has recorded shares memory, so one graph must not read what another has made."""
+
+    def lanes(self) -> AbstractContextManager[Lane]:
+        """See `Lanes`. What is made in no lane may be read in all, and must be kept until the end."""
 
     def rehearse(self, act: Callable[[], None]) -> None:
         """Does it a few times where it will be recorded: libraries choose and allocate then.
@@ -38,6 +53,23 @@ class CudaGraphs:
         self.device = device
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.pool = torch.cuda.graph_pool_handle()
+        self.beside: dict[int, torch.cuda.Stream] = {}
+
+    @contextmanager
+    def lanes(self) -> Iterator[Lane]:
+        whole, used = torch.cuda.current_stream(self.device), set[torch.cuda.Stream]()
+
+        def lane(number: int) -> AbstractContextManager[Any]:
+            if number not in self.beside:
+                self.beside[number] = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            stream = self.beside[number]
+            stream.wait_stream(whole)
+            used.add(stream)
+            return torch.cuda.stream(stream)
+
+        yield lane
+        for stream in used:
+            whole.wait_stream(stream)
 
     def rehearse(self, act: Callable[[], None]) -> None:
         current = torch.cuda.current_stream(self.device)

@@ -77,7 +77,7 @@ class FT(OfLayers):
             raise KdrunError("part", part, "no such part", PARTS)
         number("ratio", ratio, above=0)
         self.part, self.ratio = part, float(ratio)
-        self.reaches_student = part == "transfer"
+        self.reaches_student = self.prepared = part == "transfer"
 
     def adapt(self, pair: Pair) -> None:
         channels = pair.teacher[0]

@@ -144,6 +144,9 @@ class Mix(nn.Module):
 
         teacher: None where no term asks one.
         """
+        if batch.mixed is not None and not self.handles_mixed:
+            name = next(term.name for term in self.terms if not term.loss.handles_mixed)
+            raise KdrunError(f"{self.key}.{name}", None, "does not know what to make of mixed images")
         said = Outputs(student.logits.detach()) if teacher is None else teacher
         with torch.autocast(student.logits.device.type, enabled=False):
             values = tuple(self._part(i, student, said, batch) for i in range(len(self.terms)))

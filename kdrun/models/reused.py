@@ -97,7 +97,7 @@ def reusing(student: Built, teacher: nn.Module, image_shape: Size, classes: int,
     """
     layers = probe(teacher, image_shape, [POOLED]).layers
     if POOLED not in layers:
-        problem = "the teacher's classifier must be one linear layer on the mean of its last map. srrl may do"
+        problem = "the teacher's classifier must be one linear layer on the mean of its last map"
         raise KdrunError("loss", None, problem)
     channels, height, width = layers[POOLED]
     model = reused(student.model, image_shape, (channels, height, width), classes, seed)

@@ -171,7 +171,8 @@ def _about_speed(found: Sequence[Speedup]) -> Iterator[str]:
 
 def _speedup(row: Speedup) -> str:
     noise = "" if row["significant"] else " (within the noise)"
-    return f"{times(row['ratio'])} at batch {row['batch']} on {row['device']}{noise}"
+    where = row["device"] if row["mode"] == "eager" else f"{row['device']} ({row['mode']})"
+    return f"{times(row['ratio'])} at batch {row['batch']} on {where}{noise}"
 
 
 def _environment(report: Report) -> list[str]:

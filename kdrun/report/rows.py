@@ -63,7 +63,7 @@ def rows(report: Report, full: bool = False) -> list[Row]:
     """All rows that hold a figure. full adds what a screen has no room for: bytes, calibrated ECE, p95,
     images/s."""
     found = [*_quality(report, full), *_likeness(report), *_cost(report, full), *_latency(report, full)]
-    found.append(_row(report, "trained in", "", _trained))
+    found += _training(report)
     return [row for row in found if set(row.cells) != {ABSENT}]
 
 
@@ -92,6 +92,12 @@ def _cost(report: Report, full: bool) -> Iterator[Row]:
     yield _row(report, "MACs", "", lambda model: _shown(model.get("macs"), short))
     if full:
         yield _row(report, "weights", "", lambda model: _shown(model.get("bytes"), file_size))
+
+
+def _training(report: Report) -> Iterator[Row]:
+    yield _row(report, "trained in", "", _trained)
+    yield _row(report, "trained together with", "", _companions)
+    yield _row(report, "waited for images", "%", lambda model: _shown(model.get("waited"), _hundredths))
 
 
 def _latency(report: Report, full: bool) -> Iterator[Row]:
@@ -164,3 +170,12 @@ def _trained(model: Model) -> str:
     if source in ("trained", "peer"):
         return took
     return source if took == ABSENT or source != "cache" else f"{took} (cached)"
+
+
+def _companions(model: Model) -> str:
+    found = len(model.get("companions", []))
+    return plural(found, "other") if found else ABSENT
+
+
+def _hundredths(share: float) -> str:
+    return f"{100 * share:.0f}"

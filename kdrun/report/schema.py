@@ -61,7 +61,8 @@ class Latency(TypedDict):
 
 class Model(TypedDict, total=False):
     """One role: teacher, student, control, or one in between. `bytes` of its weights; train_seconds of the
-    training that made it, in whichever run that was."""
+    training that made it, in whichever run that was; waited: the share of them in which it waited for images;
+    companions: folders of the models that were trained in the same loop, whose seconds are divided by all."""
 
     name: str
     params: int
@@ -70,6 +71,8 @@ class Model(TypedDict, total=False):
     source: Literal["trained", "cache", "checkpoint", "pretrained", "peer"]
     epochs: int
     train_seconds: float
+    waited: float
+    companions: list[str]
     last: Parts
     val_best: Parts
     latency: list[Latency]

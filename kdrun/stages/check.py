@@ -21,11 +21,12 @@ from kdrun.evaluation.relabel import Standing, standing
 from kdrun.models.taps import probe
 from kdrun.report.figures import count, file_size, percent, plural, short, three_digits
 from kdrun.stages.asking import Plan, plan
-from kdrun.stages.assemble import Assembly, Training, assemble
+from kdrun.stages.assemble import Assembly, assemble
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.first_step import AtStart, FirstStep, first_step
 from kdrun.stages.images import plain_batches
 from kdrun.stages.pipeline import check_startable, loaded_teacher
+from kdrun.stages.planned import Training
 from kdrun.stages.says import header, models_of, steps, wanted
 from kdrun.stages.trained import Trained, finished, initial, load_trained
 from kdrun.training.checkpoint import read_state

@@ -19,10 +19,11 @@ from kdrun.report import gradients, markdown, plots, table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, build
 from kdrun.stages.asking import plan
-from kdrun.stages.assemble import Assembly, Training
+from kdrun.stages.assemble import Assembly
 from kdrun.stages.called import epochs_as
 from kdrun.stages.images import plain_batches
 from kdrun.stages.machine import environment
+from kdrun.stages.planned import Training
 from kdrun.stages.says import latency_threads
 from kdrun.stages.trained import Trained, finished, load_trained
 from kdrun.stages.weights import save_weights
@@ -156,8 +157,8 @@ def _model(
     )
     found |= {
         name: record[name]
-        for name in ("epochs", "best_epoch", "train_seconds")
-        if record.get(name) is not None
+        for name in ("epochs", "best_epoch", "train_seconds", "waited", "companions")
+        if record.get(name) not in (None, [])
     }
     for which, parts in said.items():
         validation = parts.get("validation")
@@ -229,6 +230,7 @@ def _latency(
     settings, kind = assembly.run.evaluation, assembly.place.device.type
     found: dict[str, list[dict[str, Any]]] = {role: [] for role in networks}
     for device in dict.fromkeys(("cpu", kind)):
+        compiled = ("compiled",) if assembly.run.runtime.compile else ()
         measured = latency.measure(
             networks,
             assembly.image_shape,
@@ -237,6 +239,7 @@ def _latency(
             threads=threads,
             samples=settings.samples,
             seconds=settings.seconds,
+            modes=("eager", "graph", *compiled) if device == "cuda" else ("eager",),
         )
         for role, rows in measured.items():
             found[role] += rows

@@ -17,9 +17,10 @@ from kdrun.evaluation.cost import state_bytes
 from kdrun.losses.mix import Term
 from kdrun.models.taps import Tapped
 from kdrun.schedule import Schedule
-from kdrun.stages.assemble import Assembly, Training, threads_of
+from kdrun.stages.assemble import Assembly
 from kdrun.stages.fitting import stepping
 from kdrun.stages.images import training_images
+from kdrun.stages.planned import Training, threads_of
 from kdrun.stages.pupil import Member, Pupil
 from kdrun.stages.trained import threaded
 from kdrun.training.learning_rate import learning_rate

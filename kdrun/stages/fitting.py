@@ -16,18 +16,21 @@ from kdrun.models.fold import cast_once, folded
 from kdrun.models.reused import Reused
 from kdrun.models.taps import Tapped, classifier
 from kdrun.stages.asking import asked, spared
-from kdrun.stages.assemble import threads_of
+from kdrun.stages.assemble import Assembly
 from kdrun.stages.images import starved, training_images
 from kdrun.stages.machine import environment
+from kdrun.stages.planned import threads_of
 from kdrun.stages.pupil import Member, Pupil
 from kdrun.stages.sharing import stackable
 from kdrun.stages.trained import load_trained, threaded
+from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Position
+from kdrun.training.compiled import compile_models
 from kdrun.training.fit import Course, fit
 from kdrun.training.mutual import Mutual
 from kdrun.training.progress import Screen, screen
 from kdrun.training.seeds import derived
-from kdrun.training.step import Step, Stepping
+from kdrun.training.step import Images, Step, Stepping
 from kdrun.training.teachers import Live, NoTeacher
 
 States = Sequence[dict[str, Any] | None]
@@ -90,7 +93,7 @@ def _train_phase(
         for strand, state in zip(strands, states, strict=True):
             strand.checkpoint.restore(state)
         closing.callback(shown.end)
-        seconds = fit(_course(first), stepping(step, pupils), strands, at)
+        seconds = fit(_course(first), _faster(stepping(step, pupils), images, assembly, shown), strands, at)
         for pupil in pupils:
             pupil.passed(told, images)
         shown.end()
@@ -109,6 +112,14 @@ def stepping(step: Step, pupils: Sequence[Pupil]) -> Stepping:
 
         return Stacked(step)
     return step
+
+
+def _faster(step: Stepping, images: Images, assembly: Assembly, shown: Screen) -> Stepping:
+    """The step with compiled models where that is asked for, and on a GPU as a graph."""
+    if assembly.run.runtime.compile and isinstance(step, (Step, Mutual)):
+        compile_models(step)
+    graphs = assembly.place.graphs(assembly.run.runtime.graph)
+    return step if graphs is None else captured(step, images, graphs, shown.say)
 
 
 def _course(pupil: Pupil) -> Course:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kdrun.errors import KdrunError
+from kdrun.evaluation.graphs import CudaGraphs, Graphs
 from kdrun.stages.allocator import keep_memory
 
 ONE_THREAD_MACS = 200e6
@@ -25,8 +26,8 @@ BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 
 class Machine(NamedTuple):
-    """device: what computes. precision: `fp32` or `bf16`. threads: a number, or None where each training
-    decides.
+    """device: what computes. precision: `fp32`, `tf32` or `bf16`. threads: a number, or None where each
+    training decides.
     """
 
     device: torch.device
@@ -36,7 +37,12 @@ class Machine(NamedTuple):
     def autocast(self) -> Callable[[], torch.autocast]:
         """Makes the context in which models compute: bf16 with fp32 weights, or nothing."""
         kind, enabled = self.device.type, self.precision == "bf16"
-        return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled)
+        keep = kind != "cuda"  # a graph must cast the weights anew each time
+        return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep)
+
+    def graphs(self, wanted: str) -> Graphs | None:
+        """Where work is recorded as graphs: on a GPU, unless `runtime.graph` is off."""
+        return CudaGraphs(self.device) if self.device.type == "cuda" and wanted == "auto" else None
 
 
 def machine(device: str, precision: str, threads: int | str) -> Machine:
@@ -44,9 +50,20 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
     does not have.
     """
     chosen = _device(device)
+    numbers = _precision(precision, chosen)
     if chosen.type == "cpu":
         keep_memory()
-    return Machine(chosen, _precision(precision, chosen), None if threads == "auto" else int(threads))
+    if chosen.type == "cuda":
+        _set_numerics(numbers)
+    return Machine(chosen, numbers, None if threads == "auto" else int(threads))
+
+
+def _set_numerics(precision: str) -> None:
+    """fp32 is exact; otherwise what is not cast to bf16 may be multiplied in TF32. cuDNN takes kernels that
+    give the same bits each time, and none by trying which is fastest.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
 
 
 def _device(name: str) -> torch.device:
@@ -72,8 +89,10 @@ def _precision(name: str, device: torch.device) -> str:
     if name == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
         problem = "this processor has no bf16 instructions (it would be about 10 times slower than fp32)"
         raise KdrunError("precision", name, problem, ["auto", "fp32"])
-    if name == "bf16" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 8:
-        problem = "this GPU has no bf16 units (compute capability 8 or higher)"
+    if name == "tf32" and device.type != "cuda":
+        raise KdrunError("precision", name, "is for GPUs", ["auto", "fp32"])
+    if name != "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 8:
+        problem = f"this GPU has no {name} units (compute capability 8 or higher)"
         raise KdrunError("precision", name, problem, ["auto", "fp32"])
     return name
 

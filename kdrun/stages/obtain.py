@@ -7,8 +7,9 @@ from contextlib import ExitStack
 
 from kdrun.artefacts import empty, locked, sweep_parts
 from kdrun.errors import KdrunError
-from kdrun.stages.assemble import Assembly, Training
+from kdrun.stages.assemble import Assembly
 from kdrun.stages.fitting import train
+from kdrun.stages.planned import Training
 from kdrun.stages.pupil import Member
 from kdrun.stages.trained import STARTED, Trained, finished, weights_file
 from kdrun.training.progress import Screen

@@ -66,6 +66,17 @@ def refuse_one_momentum(run: Run) -> None:
     raise KdrunError("momentum_delta", run.momentum_delta, problem)
 
 
+def refuse_unprepared(mixes: Sequence[Mix]) -> None:
+    """Raises KdrunError for a term whose adapters no first phase trains."""
+    *earlier, last = mixes
+    before = {(term.name, type(term.loss)) for mix in earlier for term in mix.terms}
+    for term in last.terms:
+        if term.loss.prepared and (term.name, type(term.loss)) not in before:
+            key = f"phase_one.loss.{term.name}"
+            problem = f"is missing: a first phase must train what loss.{term.name} compares"
+            raise KdrunError(key, None, problem)
+
+
 def refuse_mutual(run: Run, mixes: Sequence[Mix]) -> None:
     """Raises KdrunError for what a peer in place of the teacher rules out."""
     if not any(mix.mutual for mix in mixes):

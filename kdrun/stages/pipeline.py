@@ -14,10 +14,11 @@ from rich.console import Console
 from kdrun import artefacts
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
-from kdrun.stages.assemble import Assembly, Training, assemble
+from kdrun.stages.assemble import Assembly, assemble
 from kdrun.stages.called import Called
 from kdrun.stages.evaluate import evaluate, is_current, show
 from kdrun.stages.obtain import obtain
+from kdrun.stages.planned import Training
 from kdrun.stages.recording import recording, unrecorded
 from kdrun.stages.says import header, intent
 from kdrun.stages.trained import Trained, finished, weights_file

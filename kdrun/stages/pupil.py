@@ -11,12 +11,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdrun.artefacts import write_json
-from kdrun.evaluation.accuracy import logits_of, scores
+from kdrun.data.unread import Unread
+from kdrun.evaluation.validation import Validation
 from kdrun.losses.mix import Mix
 from kdrun.models.taps import Tapped
-from kdrun.stages.assemble import Assembly, Training
+from kdrun.stages.assemble import Assembly
 from kdrun.stages.images import plain_batches, waited
 from kdrun.stages.phases import Phase
+from kdrun.stages.planned import Training
 from kdrun.stages.trained import Trained, initial, mix_of, weights_file
 from kdrun.stages.weights import PEER, save_weights
 from kdrun.training.checkpoint import Checkpoint, Pace, read_state
@@ -102,7 +104,7 @@ class Pupil:
             learners=self.learners,
             checkpoint=self.checkpoint,
             watcher=Journal(training.folder, training.role, shown, rows.length),
-            validate=_validator(self.model, assembly),
+            validate=_validator(self.model, assembly, shown),
             diagnose=lambda: diagnosis() | waited(step.images),
         )
 
@@ -174,15 +176,11 @@ def _read(mixes: Sequence[Mix]) -> list[frozenset[str]]:
     ]
 
 
-def _validator(model: nn.Module, assembly: Assembly) -> Callable[[], dict[str, float]]:
+def _validator(model: nn.Module, assembly: Assembly, shown: Screen) -> Callable[[], dict[str, float]]:
     part, place = assembly.data.validation, assembly.place
     if not len(part.labels):
         return dict
     batches = plain_batches(part, assembly.data, place.device)
-
-    def validate() -> dict[str, float]:
-        with place.autocast()():
-            found = scores(logits_of(model, batches()), part.labels)
-        return {name: found[name] for name in ("top1", "nll")}
-
-    return validate
+    graphs = None if isinstance(part.images, Unread) else place.graphs(assembly.run.runtime.graph)
+    labels = part.labels.to(place.device)
+    return Validation(model, batches, labels, place.autocast(), graphs, shown.say)

@@ -11,9 +11,10 @@ from kdrun.config.schema import Model
 from kdrun.evaluation.cost import params
 from kdrun.models.build import Built
 from kdrun.stages.asking import plan
-from kdrun.stages.assemble import Assembly, Training, threads_of
+from kdrun.stages.assemble import Assembly
 from kdrun.stages.images import streaming
 from kdrun.stages.machine import crowded
+from kdrun.stages.planned import Training, threads_of
 from kdrun.stages.trained import finished
 from kdrun.training.checkpoint import read_state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import mul
 from typing import Any
 
 from kdrun.artefacts import fingerprint
@@ -17,6 +18,12 @@ STACKED_MACS = 60e6
 STACKED, SHARED = 32, 8
 """Learners at once, at most: of one batched model, and of those that only share a live teacher."""
 
+STEP_SECONDS, MACS_A_SECOND = 0.5e-3, 2e10
+"""What a step takes at least, and what one core does; for an estimate, no more."""
+
+WORTH_STACKING = 8.0
+"""Estimated seconds of training below which a batched model is not worth making: tracing it takes about 3."""
+
 Group = list[Member]
 
 
@@ -25,11 +32,21 @@ def groups(members: Sequence[Member]) -> list[Group]:
     found: dict[str, Group] = {}
     for member in members:
         found.setdefault(_kind(member), []).append(member)
-    chunks = []
-    for kind, group in found.items():
-        most = SHARED if kind.startswith("live") else STACKED
-        chunks += [group[first : first + most] for first in range(0, len(group), most)]
-    return chunks
+    return [chunk for kind, group in found.items() for chunk in _chunks(kind, group)]
+
+
+def seconds(group: Group) -> float:
+    """About how long the trainings take on one core, one after the other."""
+    steps = [m.training.epochs * m.assembly.row_set(m.training).steps for m in group]
+    one = [STEP_SECONDS + m.training.macs / MACS_A_SECOND for m in group]
+    return float(sum(map(mul, steps, one)))
+
+
+def _chunks(kind: str, group: Group) -> list[Group]:
+    most = SHARED if kind.startswith("live") else STACKED
+    if kind.startswith("stacked") and seconds(group) < WORTH_STACKING:
+        most = 1
+    return [group[first : first + most] for first in range(0, len(group), most)]
 
 
 def _kind(member: Member) -> str:

@@ -16,18 +16,16 @@ from pathlib import Path
 from rich.console import Console
 
 from kdrun.config.schema import Run
-from kdrun.stages.assemble import Assembly, Training, assemble
+from kdrun.stages.assemble import Assembly, assemble
 from kdrun.stages.called import Called
 from kdrun.stages.machine import cores
 from kdrun.stages.obtain import make, obtain
 from kdrun.stages.pipeline import loaded_teacher
+from kdrun.stages.planned import Training
 from kdrun.stages.pupil import Member
-from kdrun.stages.sharing import Group, groups
+from kdrun.stages.sharing import Group, groups, seconds
 from kdrun.stages.trained import Trained, finished
 from kdrun.training.progress import Screen, screen
-
-STEP_SECONDS, MACS_A_SECOND = 0.5e-3, 2e10
-"""What a step takes at least, and what one core does; for an estimate, no more."""
 
 WORTH_PROCESSES = 60.0
 """Estimated seconds of training below which starting processes costs more than it saves."""
@@ -97,14 +95,7 @@ def _jobs(run: Run, members: Sequence[Member]) -> int:
         return int(run.runtime.jobs)
     if not members or members[0].assembly.place.device.type != "cpu":
         return 1
-    return cores() if sum(map(_seconds, members)) > WORTH_PROCESSES else 1
-
-
-def _seconds(member: Member) -> float:
-    """About how long a training takes on one core."""
-    training = member.training
-    steps = training.epochs * member.assembly.row_set(training).steps
-    return steps * (STEP_SECONDS + training.macs / MACS_A_SECOND)
+    return cores() if seconds(list(members)) > WORTH_PROCESSES else 1
 
 
 def _spread(found: list[Group], jobs: int) -> list[Group]:
@@ -113,7 +104,7 @@ def _spread(found: list[Group], jobs: int) -> list[Group]:
         largest = max(found, key=len)
         found = [group for group in found if group is not largest]
         found += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
-    return sorted(found, key=lambda group: -sum(map(_seconds, group)))
+    return sorted(found, key=lambda group: -seconds(group))
 
 
 def _in_this_process(group: Group, shown: Screen) -> None:

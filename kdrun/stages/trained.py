@@ -16,8 +16,9 @@ from torch import nn
 from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix
-from kdrun.stages.assemble import Assembly, Training, build_mix, exchanged, rebuild
+from kdrun.stages.assemble import Assembly, build_mix, exchanged, rebuild
 from kdrun.stages.phases import Phase
+from kdrun.stages.planned import Training
 from kdrun.stages.weights import load_into, read_weights
 from kdrun.training.seeds import derived
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from kdrun.evaluation.graphs import Graphs
 from kdrun.training.plan import EpochPlan
 from kdrun.training.seeds import generators, set_generators
-from kdrun.training.step import Learner, Stepping
+from kdrun.training.step import Learner, Step, Stepping
 from kdrun.types import Rows
 
 
@@ -35,6 +35,8 @@ def captured(step: Stepping, images: Part, graphs: Graphs, say: Callable[[str], 
     """
     reason = obstacle(step, images)
     if not reason:
+        if isinstance(step, Step) and len(step.learners) > 1:
+            step.lanes = graphs.lanes
         return Captured(step, graphs, say)
     say(_eager(reason))
     return step

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from kdrun.evaluation.graphs import Lanes, one_lane
 from kdrun.losses.mix import Mix
 from kdrun.training.optimisers import Optimiser
 from kdrun.training.plan import EpochPlan
@@ -20,7 +21,12 @@ from kdrun.types import Batch, Outputs, Rows
 
 
 class Images(Protocol):
-    """Augmented, normalised images of the training part, on the device."""
+    """Augmented, normalised images of the training part, on the device.
+
+    capturable: whether a call may be part of a CUDA graph.
+    """
+
+    capturable: bool
 
     def prepare(self, rows: Rows, batch: int, first: int) -> None:
         """Called before an epoch with all its rows in order, the rows of a step, and the step to begin at."""
@@ -139,7 +145,7 @@ class Step:
 
     Learners that are given the same Rows object share the batch and what the teacher says.
     images: of the training part. labels: (N,) int64 of all its rows, on the device. lr: 0-dim tensor, set by
-    the loop.
+    the loop. lanes: where the learners learn: one after the other, or beside one another.
     """
 
     def __init__(
@@ -153,6 +159,7 @@ class Step:
         self.learners, self.teacher, self.images, self.labels = learners, teacher, images, labels
         self.precision = precision
         self.lr = torch.zeros((), device=labels.device)
+        self.lanes: Lanes = one_lane
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
         """Called before an epoch with each learner's plan, and the first step to come."""
@@ -163,12 +170,14 @@ class Step:
 
     def __call__(self, rows: Sequence[Rows]) -> None:
         shared: dict[int, tuple[Batch, Outputs]] = {}
-        for learner, own in zip(self.learners, rows, strict=True):
-            if id(own) not in shared:
-                batch = self.batch(own)
-                shared[id(own)] = batch, self.teacher(batch)
-            batch, told = shared[id(own)]
-            learner.learn(batch, told, self.lr, self.precision)
+        with self.lanes() as lane:
+            for number, (learner, own) in enumerate(zip(self.learners, rows, strict=True)):
+                if id(own) not in shared:
+                    batch = self.batch(own)
+                    shared[id(own)] = batch, self.teacher(batch)
+                batch, told = shared[id(own)]
+                with lane(number):
+                    learner.learn(batch, told, self.lr, self.precision)
 
     def batch(self, rows: Rows) -> Batch:
         """What the rows stand for."""

@@ -88,7 +88,15 @@ def cold(asked: argparse.Namespace, folder: Path) -> dict[str, Spread]:
     from tests.bench.cold import measure
 
     few = replace(scene(asked, folder, validation=100), epochs=3)
-    return measure(few, min(asked.rounds, 3), asked.out, _say)
+    measure(few, min(asked.rounds, 3), asked.out, _say)
+    return {}
+
+
+def start(asked: argparse.Namespace, folder: Path) -> dict[str, Spread]:
+    from tests.bench.start import measure
+    from tests.bench.tiny import scene as tiny_scene
+
+    return measure(tiny_scene("conv", 1, asked.device, folder), asked.rounds, asked.out, _say)
 
 
 def tiny(asked: argparse.Namespace, folder: Path) -> dict[str, Spread]:
@@ -131,6 +139,7 @@ PARTS: Mapping[str, Part] = {
     "steps": steps,
     "epoch": epoch,
     "cold": cold,
+    "start": start,
     "allocator": allocator,
     "tiny": tiny,
     "growth": growth,

@@ -29,16 +29,22 @@ def measure(
 ) -> dict[str, Spread]:
     """Compares with the textbook's loop, on ready tensors and as it is. Returns the former's figures."""
     figures: dict[str, Spread] = {}
-    for name, (teacher, student, size) in PAIRS.items():
-        images = STEPS * BATCH + TAIL
-        data = (*at_random(images, classes=10, size=8, channels=1), *size)
-        scene = Scene(teacher, student, images, rounds + 1, data, "random 8x8 images", folder / name)
-        scene = replace(scene, recipe=ADAMW, device=device)
-        cost = rounds_of(scene, _kinds(MANY[name]), rounds, f"tiny-{name}", out, say)
+    for name in PAIRS:
+        now = scene(name, rounds + 1, device, folder)
+        cost = rounds_of(now, _kinds(MANY[name]), rounds, f"tiny-{name}", out, say)
         for count in MANY[name]:
             figures[f"tiny {name} {count}"] = ratios(cost["tensors"], cost[f"temperatures_{count}"])
         figures[f"tiny {name} one"] = ratios(cost["tensors"], cost["table_warm"])
     return figures
+
+
+def scene(name: str, epochs: int, device: str, folder: Path) -> Scene:
+    """Of a pair."""
+    teacher, student, size = PAIRS[name]
+    images = STEPS * BATCH + TAIL
+    data = (*at_random(images, classes=10, size=8, channels=1), *size)
+    made = Scene(teacher, student, images, epochs, data, "random 8x8 images", folder / name)
+    return replace(made, recipe=ADAMW, device=device)
 
 
 def _kinds(many: tuple[int, ...]) -> dict[str, Kind]:

@@ -26,6 +26,7 @@ import kdrun.cli
 import kdrun.commands.run
 import kdrun.stages.evaluate
 import kdrun.stages.pipeline
+import kdrun.stages.sharing
 import kdrun.stages.trained
 import kdrun.stages.weights
 import kdrun.training.checkpoint
@@ -143,5 +144,6 @@ def run(args: list[str], bomb: list[Any] | None) -> int:
 
 
 if __name__ == "__main__":
+    kdrun.stages.sharing.WORTH_STACKING = 0.0  # short trainings are to be batched too
     for entry in json.loads(Path(sys.argv[1]).read_text()):
         print(f"exit {run(entry['args'], entry['bomb'])}", flush=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdrun.data.resident import Resident
 from kdrun.data.views import CropFlip
 from kdrun.errors import KdrunError
-from kdrun.evaluation.graphs import CudaGraphs, Graphs
+from kdrun.evaluation.graphs import CudaGraphs
 from kdrun.losses.mix import Mix, make_mix
 from kdrun.training.captured import Captured, captured, unchanged
 from kdrun.training.checkpoint import Checkpoint, Pace, read_state
@@ -119,8 +119,8 @@ class World:
         return self.left()
 
     def captured(self) -> Stepping:
-        graphs: Graphs = CudaGraphs(self.device) if self.device.type == "cuda" else Recorded()
-        return captured(self.act, self.step.images, graphs, self.said.append)
+        self.graphs: Any = CudaGraphs(self.device) if self.device.type == "cuda" else Recorded()
+        return captured(self.act, self.step.images, self.graphs, self.said.append)
 
     def left(self) -> list[Tensor]:
         states = generators()
@@ -243,6 +243,7 @@ def test_several_learn_as_one_graph(tmp_path: Path, seeds: tuple[int, ...], othe
         worlds[-1].act = others(worlds[-1].step) if others else worlds[-1].step
     assert same(worlds[1].run(graph=True), worlds[0].run(graph=False))
     assert worlds[1].said == []
+    assert others or worlds[1].graphs.used[:4] == [0, 1, 0, 1]
 
 
 def test_several_that_draw_random_numbers_learn_one_by_one(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ from kdrun.training.progress import Screen, screen
 WORTH_PROCESSES = 60.0
 """Estimated seconds of training below which starting processes costs more than it saves."""
 
+LINES = 10
+"""So many say how far it is."""
+
 
 def ahead(runs: Sequence[Run], shown: Screen) -> None:
     """Trains what is not there of the models that the runs need: teachers first, then who learns from them.
@@ -128,9 +131,10 @@ def _in_processes(found: Sequence[Group], jobs: int, shown: Screen) -> None:
                 process.start()
                 running.append((process, len(group)))
             wait([process.sentinel for process, _ in running])
-            done += sum(count for process, count in running if not process.is_alive())
-            running = [(process, count) for process, count in running if process.is_alive()]
-            shown.say(f"trained ahead: {done} of {total}")
+            running, before = [pair for pair in running if pair[0].is_alive()], done
+            done = total - sum(map(len, left)) - sum(count for _, count in running)
+            if LINES * done // total > LINES * before // total:
+                shown.say(f"trained ahead: {done} of {total}")
     finally:
         for process, _ in running:
             process.terminate()

@@ -85,7 +85,7 @@ MISTAKES = {
     "stages=[teachr]": "stages=teachr: no such stage. Choices: teacher, student, evaluate",
     "stages=teacher": "stages=teacher: a list is needed: stages=[teacher]",
     "device=gpu": "device=gpu: no such device. Choices: auto, cpu, cuda, cuda:0, mps",
-    "precision=fp16": "precision=fp16: no such choice. Choices: auto, fp32, bf16",
+    "precision=fp16": "precision=fp16: no such choice. Choices: auto, fp32, tf32, bf16",
     "threads=0": "threads=0: must be auto or a whole number from 1",
     "transfer=some": "transfer=some: no such choice. Choices: all, labelled",
     "recipe.student.epochs=0": "recipe.student.epochs=0: must be 1 or more",

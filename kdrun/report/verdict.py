@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdrun.report.figures import percent, plural, signed, times
-from kdrun.report.schema import Report, Speedup, top1
+from kdrun.report.schema import Report, Speedup, called, top1
 
 
 def verdict(report: Report) -> str:
@@ -87,11 +87,14 @@ def _cost(report: Report) -> str:
 
 def _size(report: Report) -> str:
     compression = report.get("comparison", {}).get("compression")
-    if compression is None or 0.95 < compression < 1.05:
-        return "as many parameters as the teacher" if compression else ""
+    if not compression:
+        return ""
+    other = called(report, "teacher")
+    if 0.95 < compression < 1.05:
+        return f"as many parameters as the {other}"
     if compression > 1:
-        return f"{times(compression)} fewer parameters than the teacher"
-    return f"{times(1 / compression)} the teacher's parameters"
+        return f"{times(compression)} fewer parameters than the {other}"
+    return f"{times(1 / compression)} the {other}'s parameters"
 
 
 def _speed(report: Report) -> str:

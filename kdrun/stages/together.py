@@ -102,12 +102,15 @@ def _jobs(run: Run, members: Sequence[Member]) -> int:
 
 
 def _spread(found: list[Group], jobs: int) -> list[Group]:
-    """Groups cut in halves until every process has one, largest first."""
-    while len(found) < jobs and any(len(group) > 1 for group in found):
-        largest = max(found, key=len)
-        found = [group for group in found if group is not largest]
-        found += [largest[: len(largest) // 2], largest[len(largest) // 2 :]]
-    return sorted(found, key=lambda group: -seconds(group))
+    """The same, the largest first, those that would keep one process busy while others wait cut in halves."""
+    share = seconds([member for group in found for member in group]) / jobs
+    large = [group for group in found if len(group) > 1 and seconds(group) > share]
+    while large:
+        group = large.pop()
+        halves = [group[: len(group) // 2], group[len(group) // 2 :]]
+        found = [other for other in found if other is not group] + halves
+        large += [half for half in halves if len(half) > 1 and seconds(half) > share]
+    return sorted(found, key=seconds, reverse=True)
 
 
 def _in_this_process(group: Group, shown: Screen) -> None:

@@ -45,7 +45,7 @@ def measure(scene: Scene, rounds: int, out: Path, say: Callable[[str], None]) ->
     base = [one.cpu for one in found["textbook"]]
     for name, spent in found.items():
         cost = [one.cpu for one in spent]
-        said = "" if name == "textbook" else verdict(ratios(base, cost))
+        said = "" if name == "textbook" else verdict(base, cost)
         wall = spread([one.wall for one in spent])
         say(f"{name:14} {spread(cost)} s of cpu | {wall} s by the clock | {ratios(base, cost)} {said}")
         rows = [one._asdict() for one in spent]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from kdrun.stages.allocator import keep_memory
 from tests.bench import record
 from tests.bench.ratios import Spread, slope
 from tests.bench.rounds import Spent
@@ -25,8 +26,6 @@ def measure(
     repeats: int, device: str, threads: int, folder: Path, out: Path, say: Callable[[str], None]
 ) -> dict[str, Spread]:
     """Prints a curve each with its slope, the least cost of the repeats at each size. Returns the slopes."""
-    from kdrun.stages.machine import keep_memory
-
     keep_memory()
     where, found = record.conditions(device, threads), {}
     clock = "cpu" if device == "cpu" and threads == 1 else "wall"

@@ -137,6 +137,8 @@ class Rung(Arm):
 class Contiguous:
     """Images with channels before rows in memory, as a DataLoader gives them."""
 
+    capturable = False
+
     def __init__(self, images: Images) -> None:
         self.images, self.prepare, self.close = images, images.prepare, images.close
 

@@ -18,7 +18,8 @@ class Paused(Screen):
     """Runs `work(screen)` in a thread that waits at the end of each epoch of its training."""
 
     def __init__(self, work: Callable[[Screen], object]) -> None:
-        self.work, self.row, self.error = work, dict[str, Any](), None
+        self.work, self.row = work, dict[str, Any]()
+        self.error: BaseException | None = None
         self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
         self.left = False
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -71,7 +72,7 @@ class Paused(Screen):
         except _Left:
             return
         except BaseException as error:
-            self.error: BaseException | None = error
+            self.error = error
         self.done.release()
 
 

@@ -12,6 +12,9 @@ from typing import NamedTuple
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
 """Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom."""
 
+ENOUGH = 7
+"""Rounds, for a claim."""
+
 
 class Spread(NamedTuple):
     """A median, and the lowest and highest that were seen."""
@@ -34,8 +37,11 @@ def ratios(base: Sequence[float], other: Sequence[float]) -> Spread:
     return spread([one / two for one, two in zip(base, other, strict=True)])
 
 
-def verdict(found: Spread) -> str:
-    """`faster`, `slower`, or `undecided` where some round said this and some round that."""
+def verdict(base: Sequence[float], other: Sequence[float]) -> str:
+    """`other` is `faster` or `slower` in every round, or it is `undecided`; a few rounds say nothing."""
+    if len(base) < ENOUGH:
+        return "too few rounds"
+    found = ratios(base, other)
     if found.low > 1:
         return "faster"
     return "slower" if found.high < 1 else "undecided"

@@ -50,8 +50,9 @@ def pair(built: Assembly) -> tuple[nn.Module, nn.Module]:
     taught = loaded_teacher(built)
     assert taught is not None
     teacher, student = load_trained(built, taught, "last"), rebuild(built, "student").model
-    plain = [m.to(built.place.device, memory_format=torch.contiguous_format) for m in (teacher, student)]
-    return plain[0].eval(), plain[1]
+    for model in (teacher, student):
+        model.to(built.place.device).to(memory_format=torch.contiguous_format)
+    return teacher.eval(), student
 
 
 def parts(built: Assembly) -> dict[str, tuple[Any, Any]]:
@@ -94,7 +95,7 @@ class Tensors(Arm):
         self.teacher, self.student = pair(built)
         self.updates = textbook.optimiser(self.student, self.setting.optimiser)
         part, plain = built.data.train, textbook.pictures(*parts(built)["train"], self.setting, False)
-        self.images = torch.stack([image for image, _ in plain]).to(device)
+        self.images = torch.stack([plain[number][0] for number in range(len(plain))]).to(device)
         self.labels = part.labels.to(device)
 
     def epoch(self) -> float:

@@ -105,7 +105,9 @@ def serve(scene: Scene, kinds: Mapping[str, Kind], kept: bool, line: Connection)
     from kdrun.stages import machine
 
     if not kept:
-        machine.keep_memory = lambda: False  # what a run would set, for the arms that come without it
+        vars(machine)["keep_memory"] = lambda: (
+            False
+        )  # what a run would set, for the arms that come without it
     torch.set_num_threads(scene.threads)
     made: dict[str, Arm] = {}
     while (message := line.recv()) is not None:

@@ -39,8 +39,8 @@ def _plain(scene: Scene) -> float:
     rules, (teacher, student) = setting(built), pair(built)
     updates, images = textbook.optimiser(student, rules.optimiser), training_images(built)
     labels, training = built.data.train.labels.to(built.place.device), built.student
-    rows = built.row_set(training)
-    plan = epoch_plan(training.seed, 0, rows, built.views, built.place.device)
+    whole = built.row_set(training)
+    plan = epoch_plan(training.seed, 0, whole, built.views, built.place.device)
     total = 0.0
     for rows in plan.batches():
         batch = [(images(rows).contiguous(), labels[rows.index])]

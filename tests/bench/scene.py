@@ -105,6 +105,7 @@ def settle(scene: Scene) -> None:
     scene.folder.mkdir(parents=True, exist_ok=True)
     built = assembly(scene.overrides())
     model, data = built.built["teacher"].model, built.data
+    assert isinstance(data.train.images, torch.Tensor)
     images = Resident(data.train.images, built.views, data.mean, data.std, data.white, "cpu")
     draw = torch.Generator().manual_seed(0)
     model.train()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench import record
 from tests.bench.cold import ROOT, command, textbooks_script
-from tests.bench.ratios import Spread, ratios, spread, verdict
+from tests.bench.ratios import Spread, spread, verdict
 from tests.bench.scene import Scene, settle
 
 END = """
@@ -47,7 +47,7 @@ def measure(scene: Scene, rounds: int, out: Path, say: Callable[[str], None]) ->
         typed = command(scene, scene.folder / f"start-{number}", seed=0)[2:]
         found["textbook"].append(_printed(["-c", END + TEXTBOOK, str(script)]))
         found["kdrun"].append(_printed(["-c", END + KDRUN, *typed]))
-    said = verdict(ratios(found["textbook"], found["kdrun"]))
+    said = verdict(found["textbook"], found["kdrun"])
     say(f"\nfrom start to the end of the first step, {scene.about}: s of cpu")
     for name, seconds in found.items():
         say(f"{name:16} {spread(seconds)}" + (f" {said}" if name == "kdrun" else ""))

@@ -26,7 +26,7 @@ def measure(
     """Measures the arms, prints how each compares with the first, and writes a file for each.
 
     The processes' peaks of memory are printed where each arm has one of its own. Returns the seconds that an
-    epoch of one training took, by arm and round.
+    epoch of one training took, by arm and round; none where the machine was too busy for the clock.
     """
     settle(scene)
     where = record.conditions(scene.device, scene.threads)
@@ -40,16 +40,23 @@ def measure(
     for name, kind in kinds.items():
         say(_line(name, cost[name], cost[base], scene) + (f" | {peaks[name]:.0f} MB" if alone else ""))
         content = _content(scene, kind, found[name], found[base], where) | {"process_peak_mb": peaks[name]}
-        said = {"primary_clock": clock, f"against_{base}": verdict(ratios(cost[base], cost[name]))}
+        said = {"primary_clock": clock, f"against_{base}": verdict(cost[base], cost[name])}
         record.write(out, part, name, content | said)
-    _busy(found, int(where["cores"]), clock, say)
-    return cost
+    most, cores = max(one.load for spent in found.values() for one in spent), int(where["cores"])
+    if most <= cores:
+        return cost
+    trusted = clock == "cpu" or scene.device != "cpu"
+    hint = "" if trusted else ": times on the clock say nothing, and no target is judged by them"
+    say(f"the machine was busy (load {most:.1f} on {cores} cores){hint}")
+    return cost if trusted else {}
 
 
 def ladder(scene: Scene, cost: dict[str, list[float]]) -> dict[str, Spread]:
     """How many times as fast as the textbook each arm is, by figure, and a first run of 240 epochs; on a GPU
     also the minutes of 240 epochs of 50,000 images.
     """
+    if not cost:
+        return {}
     pair, first = f"{scene.teacher}-{scene.student}", _first_run(cost)
     cost = cost | ({"first_run": first} if first else {})
     figures = {f"{pair} {name}": ratios(cost[BASE], values) for name, values in cost.items()}
@@ -70,9 +77,8 @@ def _heading(scene: Scene, part: str, base: str, clock: str, rounds: int) -> str
 
 
 def _line(name: str, cost: Sequence[float], base: Sequence[float], scene: Scene) -> str:
-    ratio = ratios(base, cost)
-    said = "" if cost is base else verdict(ratio)
-    return f"{name:16} {_per_batch(cost, scene).median:8.2f} | {ratio} {said}"
+    said = "" if cost is base else verdict(base, cost)
+    return f"{name:16} {_per_batch(cost, scene).median:8.2f} | {ratios(base, cost)} {said}"
 
 
 def _per_batch(cost: Sequence[float], scene: Scene) -> Spread:
@@ -99,13 +105,6 @@ def _content(
         "rounds": [one._asdict() for one in spent],
         "environment": where,
     }
-
-
-def _busy(found: Mapping[str, Sequence[Spent]], cores: int, clock: str, say: Say) -> None:
-    most = max(one.load for spent in found.values() for one in spent)
-    if most > cores:
-        hint = "" if clock == "cpu" else ": times on the clock are not to be trusted"
-        say(f"the machine was busy (load {most:.1f} on {cores} cores){hint}")
 
 
 def _first_run(cost: Mapping[str, Sequence[float]]) -> list[float]:

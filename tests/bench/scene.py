@@ -117,5 +117,7 @@ def settle(scene: Scene) -> None:
 
 
 def one_thread() -> None:
-    """For processes that are started from here on: one thread until they say how many they want."""
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+    """For processes that are started from here on: one thread until they say how many they want. None is to
+    spin while it waits for another: on a busy machine that costs some arms ten times as much.
+    """
+    os.environ.update({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"})

@@ -47,11 +47,6 @@ def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     return counted.flops // 2
 
 
-def compression(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> float:
-    """How many times fewer parameters the student has, from two results of `cost`."""
-    return float(teacher["params"] / student["params"])
-
-
 class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up torch's formula of every operation that has one.
 

@@ -1,4 +1,4 @@
-"""Reading what runs have left: report.json and metrics.jsonl."""
+"""Reading the reports that runs have left."""
 
 from __future__ import annotations
 
@@ -31,21 +31,3 @@ def read_json(file: Path) -> Any:
         raise KdrunError(str(file), None, f"cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise KdrunError(str(file), None, f"not valid JSON, perhaps cut off ({error})") from error
-
-
-def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl in order (see `kdrun.report.schema`); of an epoch that a resumed run
-    repeated, the last.
-
-    A last line that was cut off is left out; where there is no file there are no rows.
-    """
-    if not file.exists():
-        return []
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        rows[row["stage"], row["epoch"]] = row
-    return list(rows.values())

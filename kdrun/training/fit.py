@@ -103,15 +103,12 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
                 strand.checkpoint.save_within(now)
         losses = [_losses(strand, epoch + 1) for strand in strands]
         wires.check(epoch)
-        lr = rate((epoch + 1) * per_epoch - 1)
+        about = {"epoch": epoch + 1, "epochs": course.epochs, "lr": rate((epoch + 1) * per_epoch - 1)}
         for strand, loss in zip(strands, losses, strict=True):
-            validation = strand.validate()
-            _keep_best(strand.checkpoint, epoch + 1, validation)
+            validation = _validated(strand, epoch + 1)
             now = Position(epoch + 1, 0, time.monotonic() - started)
-            about = {"stage": strand.stage, "epoch": epoch + 1, "epochs": course.epochs, "lr": lr}
-            seconds = round(now.seconds, 3)
-            row = about | loss | {"validation": validation, "seconds": seconds} | strand.diagnose()
-            strand.watcher.epoch(row)
+            row = {"stage": strand.stage} | about | loss | {"validation": validation}
+            strand.watcher.epoch(row | {"seconds": round(now.seconds, 3)} | strand.diagnose())
             strand.checkpoint.save_after_epoch(now, last=epoch + 1 == until)
     wires.finish()
     return time.monotonic() - started if position.epoch < until else position.seconds
@@ -146,9 +143,11 @@ def _check_finite(loss: float, terms: dict[str, float], epoch: int) -> None:
         raise KdrunError(key, None, problem)
 
 
-def _keep_best(checkpoint: Checkpoint, epoch: int, validation: dict[str, float]) -> None:
-    if not validation or (checkpoint.best and validation["top1"] <= checkpoint.best.top1):
-        return
-    weights = checkpoint.learners[0].model.state_dict()
-    copy = {name: torch.clone(tensor.detach()) for name, tensor in weights.items()}
-    checkpoint.best = Best(epoch, validation["top1"], copy)
+def _validated(strand: Strand, epoch: int) -> dict[str, float]:
+    """Scores after an epoch; the weights of the best so far are kept."""
+    scores, checkpoint = strand.validate(), strand.checkpoint
+    if scores and (not checkpoint.best or scores["top1"] > checkpoint.best.top1):
+        weights = checkpoint.learners[0].model.state_dict()
+        copy = {name: torch.clone(tensor.detach()) for name, tensor in weights.items()}
+        checkpoint.best = Best(epoch, scores["top1"], copy)
+    return scores

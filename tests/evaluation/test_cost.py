@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import sys
 
-import pytest
 import torch
 from torch import nn
 
-from kdrun.evaluation.cost import compression, cost, macs, params, state_bytes
+from kdrun.evaluation.cost import cost, macs, params, state_bytes
 
 
 def convolutional() -> nn.Sequential:
@@ -78,7 +77,3 @@ def test_counting_does_not_import_the_compiler() -> None:
     loaded = "torch._dynamo" in sys.modules
     macs(convolutional(), (3, 8, 8))
     assert ("torch._dynamo" in sys.modules) == loaded
-
-
-def test_compression() -> None:
-    assert compression({"params": 300}, {"params": 100}) == pytest.approx(3.0)

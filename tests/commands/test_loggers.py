@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from kdrun.config import check
-from kdrun.report.read import read, read_metrics
+from kdrun.report.read import read
 from kdrun.stages.recording import figures
+from kdrun.training.journal import read_metrics
 from kdrun.training.loggers import scalars
 from tests.commands.short import SHORT, Here
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from kdrun.stages.classifier import Classifier
+    from kdrun.predictor import Classifier
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,6 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     run: its folder, or its `student.safetensors`. teacher: the run's teacher instead. packages: of your own,
     where the model is from one and only the file is there. Raises KdrunError.
     """
-    from kdrun.stages.classifier import load as load_classifier
+    from kdrun.predictor import load as load_classifier
 
     return load_classifier(run, teacher, packages)

@@ -272,7 +272,7 @@ def test_an_interrupted_sweep_still_says_what_it_has(ask: Ask, monkeypatch: pyte
 def test_all_jobs_of_a_sweep_are_checked_with_data_and_models_once_for_all_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from kdrun.stages import assemble
+    from kdrun.plan import plan as assemble
 
     seen = []
     monkeypatch.setattr(assemble, "assemble", seen.append)

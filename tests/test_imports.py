@@ -13,12 +13,16 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
-    ("errors", "schedule", "types", "artefacts", "names", ""),
+    ("errors", "schedule", "types", "artefacts", "names", "figures", "allocator", "graphs", "machine", ""),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
     ("training",),
     ("report",),
+    ("plan",),
+    ("progress",),
     ("stages",),
+    ("check",),
+    ("predictor",),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -33,7 +37,7 @@ ALSO = {
 APART = {"losses", "models", "data", "evaluation"}
 """Usable alone from Python: these know no configuration either."""
 
-TORCHLESS = {"config", "report", "artefacts", "cli", "commands", "errors", "schedule", "names"}
+TORCHLESS = {"config", "report", "artefacts", "figures", "cli", "commands", "errors", "schedule", "names"}
 
 
 def room(module: str) -> str:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from kdrun.commands.options import width
-from kdrun.config.application import single
-from kdrun.config.typed import parse
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from kdrun.errors import KdrunError
 
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     loaded = single(typed)
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
-    from kdrun.stages.check import check
+    from kdrun.check.page import check
 
     print(check(loaded.run, width()))
     return 0

@@ -10,8 +10,8 @@ from pathlib import Path
 from kdrun.commands.options import Options, width
 from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
 from kdrun.errors import KdrunError
+from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
-from kdrun.report.figures import short
 
 GROUPS = {
     "models": "model",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kdrun.commands.options import Options, width
 from kdrun.errors import KdrunError
-from kdrun.report.figures import file_size, plural
-from kdrun.report.kept import KINDS, Kept, held, kept, prunable
+from kdrun.figures import file_size, plural
+from kdrun.report.outputs import KINDS, Kept, held, kept, prunable
 
 SHOWN = 10
 """So many of a kind are named, the largest; JSON has all."""

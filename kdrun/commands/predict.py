@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def predicted(run: str, files: Sequence[str], teacher: bool) -> list[dict[str, Any]]:
     """A row for each file: `{file, class, probability, changed, teacher: {class, probability}}`."""
-    from kdrun.stages.classifier import load
+    from kdrun.predictor import load
 
     models = {"student": load(run)} | ({"teacher": load(run, teacher=True)} if teacher else {})
     looked = [models["student"].preprocess.looked_at(file) for file in files]

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")
-    from kdrun.report.many import render
+    from kdrun.report.runs import render
 
     print(render(folders, options.get("--format", "text"), width()).rstrip("\n"))
     return 0

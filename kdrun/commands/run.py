@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdrun.config.application import single, start
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single, start
 from kdrun.config.load import Loaded
 from kdrun.config.schema import Run
-from kdrun.config.typed import parse
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,9 +13,9 @@ from typing import Any
 from kdrun.artefacts import read_json
 from kdrun.commands.options import width
 from kdrun.commands.run import perform
+from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Call, run_jobs
-from kdrun.config.typed import Typed
 from kdrun.errors import KdrunError
 
 
@@ -41,7 +41,7 @@ def checker() -> Callable[[Loaded], None]:
         key = _shape(loaded)
         if key in seen:
             return
-        from kdrun.stages.assemble import assemble
+        from kdrun.plan.plan import assemble
 
         assemble(loaded.run)
         seen.add(key)
@@ -54,8 +54,8 @@ def ahead(jobs: Sequence[Loaded]) -> None:
     if len(jobs) > 1:
         from rich.console import Console
 
+        from kdrun.progress.screen import screen
         from kdrun.stages import together
-        from kdrun.training.progress import screen
 
         together.ahead([job.run for job in jobs], screen(Console()))
 

@@ -21,10 +21,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 from kdrun.artefacts import read_json, write_json, write_text
-from kdrun.config.application import composed, loaded, start, texts
+from kdrun.config.arguments import Typed
+from kdrun.config.compose import composed, loaded, start, texts
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import register
-from kdrun.config.typed import Typed
 from kdrun.errors import KdrunError
 
 APART = ("fresh", "device", "threads", "outputs_dir", "data_dir")

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdrun.data import contents
+from kdrun.data import digests
 from kdrun.data.decode import Picture, Square, picture, shorter_side, unreadable
-from kdrun.data.decoded import VERSION, images, place
 from kdrun.data.images import Part, Raw
-from kdrun.data.unread import Unread, Way
+from kdrun.data.lazy import Unread, Way
+from kdrun.data.pixel_cache import VERSION, images, place
 from kdrun.errors import KdrunError
 
 TRAIN = ("train", "training")
@@ -99,14 +99,14 @@ def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> P
 
     data_dir: where it is kept what was decoded, None for nowhere.
     """
-    known = None if data_dir is None else contents.place(data_dir, root)
+    known = None if data_dir is None else digests.place(data_dir, root)
     kept = None if data_dir is None else place(data_dir, root, wanted)
 
     def together(pictures: Sequence[Picture], side: int | None) -> Tensor:
         return images(pictures, wanted, side or wanted.side, kept)
 
     def digest(pictures: Sequence[Picture]) -> bytes:
-        return f"{VERSION} {wanted.side}".encode() + contents.digests(pictures, known)
+        return f"{VERSION} {wanted.side}".encode() + digests.digests(pictures, known)
 
     way = Way(partial(picture, wanted), together, digest)
     return Part(Unread(part.pictures, wanted.shape, way), torch.tensor(part.labels, dtype=torch.int64))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from kdrun.data.unread import Unread
+from kdrun.data.lazy import Unread
 
 
 class Part(NamedTuple):

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 import kdrun.data
-from kdrun.data.choose import at_hand, choose
 from kdrun.data.images import ImageSet, Raw
+from kdrun.data.lazy import INLINE, Reading, Unread
+from kdrun.data.select import at_hand, choose
 from kdrun.data.split import Split, labelled, labelled_by_file, split
-from kdrun.data.unread import INLINE, Reading, Unread
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED

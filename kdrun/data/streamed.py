@@ -10,8 +10,8 @@ from itertools import islice, zip_longest
 import torch
 from torch import Tensor
 
+from kdrun.data.lazy import Asked, Loader, Unread
 from kdrun.data.resident import Normal
-from kdrun.data.unread import Asked, Loader, Unread
 from kdrun.data.views import Views
 from kdrun.data.workers import CHUNK
 from kdrun.types import Rows

@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
+from kdrun.data.free_memory import available
 from kdrun.data.images import Part, Raw
-from kdrun.data.items import Items, Wanted
-from kdrun.data.memory import available
-from kdrun.data.unread import Unread, Way
+from kdrun.data.lazy import Unread, Way
+from kdrun.data.user_dataset import Items, Wanted
 from kdrun.errors import KdrunError
 
 SHARES = (0.1, 0.2)

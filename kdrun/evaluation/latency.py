@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdrun.evaluation.graphs import CudaGraphs
+from kdrun.graphs import CudaGraphs
 
 Timed = Callable[[], float]
 """Answers the batch once and returns the milliseconds it took."""

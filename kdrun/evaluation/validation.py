@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kdrun.evaluation.accuracy import correct
 from kdrun.evaluation.eval_mode import evaluating
-from kdrun.evaluation.graphs import Graphs
+from kdrun.graphs import Graphs
 from kdrun.types import UNLABELLED
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
+from kdrun.losses.bank import Memory
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.contrast import contrast
 from kdrun.losses.layers import Pair, pair
-from kdrun.losses.memory import Memory
 from kdrun.losses.numeric import number, show
 from kdrun.losses.sampling import Sampler
 from kdrun.types import Batch, Outputs, Shapes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from kdrun.report.figures import plural
+from kdrun.figures import plural
 from kdrun.report.schema import Gradients
 
 TIMES = 10.0

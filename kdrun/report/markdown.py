@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdrun.report.figures import count, p_value, percent, plural, times
+from kdrun.figures import count, p_value, percent, plural, times
 from kdrun.report.gradients import sentence
 from kdrun.report.rows import caption, rows
 from kdrun.report.schema import Report, Speedup, called, roles

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from kdrun.report.figures import ABSENT, count, duration, file_size, percent, plural, short, three_digits
+from kdrun.figures import ABSENT, count, duration, file_size, percent, plural, short, three_digits
 from kdrun.report.schema import ROLES, Latency, Model, Report, Scores, called, parts, roles
 
 Show = Callable[[float], str]

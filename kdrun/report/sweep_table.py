@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from kdrun.figures import ABSENT, percent, plural, signed
 from kdrun.report import sweeps
-from kdrun.report.figures import ABSENT, percent, plural, signed
 from kdrun.report.sweeps import Choice, Job, Part, Setting, Spread, What
 from kdrun.report.table import plain
 

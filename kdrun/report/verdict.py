@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdrun.report.figures import percent, plural, signed, times
+from kdrun.figures import percent, plural, signed, times
 from kdrun.report.schema import Report, Speedup, called, top1
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from kdrun.training.journal import read_metrics
-from kdrun.training.progress import Screen
+from kdrun.progress.journal import read_metrics
+from kdrun.progress.screen import Screen
 
 
 class Called(Screen):

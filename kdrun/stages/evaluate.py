@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint, locked, sweep_parts, write_json, write_text
+from kdrun.data.batches import plain_batches
 from kdrun.evaluation import accuracy, compare, cost, latency
+from kdrun.machine import environment
 from kdrun.models.reused import Reused
+from kdrun.models.weights import save_weights
+from kdrun.plan.answers import plan
+from kdrun.plan.plan import Assembly
+from kdrun.plan.training import Training
+from kdrun.plan.words import latency_threads
+from kdrun.progress.journal import as_lines
+from kdrun.progress.screen import Screen
 from kdrun.report import gradients, markdown, plots, table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, build
-from kdrun.stages.asking import plan
-from kdrun.stages.assemble import Assembly
 from kdrun.stages.called import epochs_as
-from kdrun.stages.images import plain_batches
-from kdrun.stages.machine import environment
-from kdrun.stages.planned import Training
-from kdrun.stages.says import latency_threads
-from kdrun.stages.trained import Trained, finished, load_trained
-from kdrun.stages.weights import save_weights
-from kdrun.training.journal import as_lines
-from kdrun.training.progress import Screen
+from kdrun.stages.saved import Trained, finished, load_trained
 
 Logits = dict[str, dict[str, dict[str, Tensor]]]
 """By role, weights (`last`, `val_best`) and part (`validation`, `test`): (N, K) float32 on the CPU."""

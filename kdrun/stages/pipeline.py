@@ -14,17 +14,17 @@ from rich.console import Console
 from kdrun import artefacts
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
-from kdrun.stages.assemble import Assembly, assemble
+from kdrun.models.weights import PEER
+from kdrun.plan.plan import Assembly, assemble
+from kdrun.plan.training import Training
+from kdrun.plan.words import header, intent
+from kdrun.progress.record import recording, unrecorded
+from kdrun.progress.screen import Screen, screen
 from kdrun.stages.called import Called
 from kdrun.stages.evaluate import evaluate, is_current, show
-from kdrun.stages.obtain import obtain
-from kdrun.stages.planned import Training
-from kdrun.stages.recording import recording, unrecorded
-from kdrun.stages.says import header, intent
-from kdrun.stages.trained import Trained, finished, weights_file
-from kdrun.stages.weights import PEER
+from kdrun.stages.make import obtain
+from kdrun.stages.saved import Trained, finished, weights_file
 from kdrun.training.checkpoint import read_state
-from kdrun.training.progress import Screen, screen
 
 
 def execute(run: Run, command: str, console: Console | None = None) -> Path:
@@ -129,7 +129,7 @@ def loaded_teacher(assembly: Assembly) -> Trained | None:
 
 def check_startable(assembly: Assembly) -> None:
     """Refuses what can be seen to fail: a stage whose input is not there, a checkpoint that does not fit."""
-    from kdrun.stages.trained import check_weights
+    from kdrun.stages.saved import check_weights
 
     run, stages = assembly.run, assembly.run.stages
     for role in ("teacher", "student"):

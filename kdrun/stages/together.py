@@ -16,16 +16,16 @@ from pathlib import Path
 from rich.console import Console
 
 from kdrun.config.schema import Run
-from kdrun.stages.assemble import Assembly, assemble
+from kdrun.machine import cores
+from kdrun.plan.plan import Assembly, assemble
+from kdrun.plan.training import Training
+from kdrun.progress.screen import Screen, screen
 from kdrun.stages.called import Called
-from kdrun.stages.machine import cores
-from kdrun.stages.obtain import make, obtain
+from kdrun.stages.groups import Group, groups, seconds
+from kdrun.stages.make import make, obtain
 from kdrun.stages.pipeline import loaded_teacher
-from kdrun.stages.planned import Training
-from kdrun.stages.pupil import Member
-from kdrun.stages.sharing import Group, groups, seconds
-from kdrun.stages.trained import Trained, finished
-from kdrun.training.progress import Screen, screen
+from kdrun.stages.saved import Trained, finished
+from kdrun.stages.trainee import Member
 
 WORTH_PROCESSES = 60.0
 """Estimated seconds of training below which starting processes costs more than it saves."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from kdrun.evaluation.graphs import Graphs
+from kdrun.graphs import Graphs
 from kdrun.training.plan import EpochPlan
 from kdrun.training.seeds import generators, set_generators
 from kdrun.training.step import Learner, Step, Stepping

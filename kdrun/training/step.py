@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from kdrun.evaluation.graphs import Lanes, one_lane
+from kdrun.graphs import Lanes, one_lane
 from kdrun.losses.mix import Mix
 from kdrun.training.optimisers import Optimiser
 from kdrun.training.plan import EpochPlan

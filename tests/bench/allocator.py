@@ -1,4 +1,4 @@
-"""What it gives, and takes, that a process keeps the memory it frees (`kdrun.stages.allocator`)."""
+"""What it gives, and takes, that a process keeps the memory it frees (`kdrun.allocator`)."""
 
 from __future__ import annotations
 

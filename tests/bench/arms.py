@@ -7,7 +7,7 @@ import importlib.util
 from typing import Any, NamedTuple
 
 from kdrun.errors import KdrunError
-from kdrun.stages.machine import machine
+from kdrun.machine import machine
 from tests.bench.arm import Arm
 from tests.bench.scene import Scene
 
@@ -15,7 +15,7 @@ from tests.bench.scene import Scene
 class Kind(NamedTuple):
     """note: what the arm is. made: the class in `rivals` or `ours`, and its arguments beside the scene.
 
-    kept: whether its process keeps memory (`kdrun.stages.allocator`). runs: trainings that it does at once.
+    kept: whether its process keeps memory (`kdrun.allocator`). runs: trainings that it does at once.
     """
 
     note: str

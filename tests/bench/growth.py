@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kdrun.stages.allocator import keep_memory
+from kdrun.allocator import keep_memory
 from tests.bench import record
 from tests.bench.ratios import Spread, slope
 from tests.bench.rounds import Spent
@@ -64,10 +64,10 @@ def _cost(scene: Scene, students: int) -> Spent:
     """Of training so many students together, each with a seed of its own, a new table filled on the way."""
     from rich.console import Console
 
-    from kdrun.stages.obtain import make
+    from kdrun.progress.screen import screen
+    from kdrun.stages.make import make
     from kdrun.stages.pipeline import loaded_teacher
-    from kdrun.stages.pupil import Member
-    from kdrun.training.progress import screen
+    from kdrun.stages.trainee import Member
 
     settle(scene)
     runs = [assembly([*scene.taught(), f"seed={seed}"]) for seed in range(students)]

@@ -9,19 +9,19 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from kdrun.data.batches import training_images
 from kdrun.models.fold import folded
 from kdrun.models.taps import Tapped
-from kdrun.stages.asking import asked
-from kdrun.stages.fitting import train
-from kdrun.stages.images import training_images
+from kdrun.plan.answers import asked
+from kdrun.progress.screen import Screen, screen
 from kdrun.stages.pipeline import loaded_teacher
-from kdrun.stages.pupil import Member, Pupil
-from kdrun.stages.trained import load_trained, mix_of, threaded
+from kdrun.stages.saved import load_trained, mix_of, threaded
+from kdrun.stages.train import train
+from kdrun.stages.trainee import Member, Pupil
 from kdrun.training.checkpoint import Position
 from kdrun.training.fit import Course, fit
 from kdrun.training.optimisers import Optimiser
 from kdrun.training.plan import epoch_plan
-from kdrun.training.progress import Screen, screen
 from kdrun.training.step import Images, Step
 from kdrun.training.teachers import Live
 from kdrun.types import Batch, Rows

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from kdrun.stages.assemble import rebuild
-from kdrun.stages.obtain import make, obtain
+from kdrun.models.weights import load_into, read_weights, save_weights
+from kdrun.plan.plan import rebuild
+from kdrun.progress.screen import screen
+from kdrun.stages.make import make, obtain
 from kdrun.stages.pipeline import loaded_teacher
-from kdrun.stages.pupil import Member
-from kdrun.stages.weights import load_into, read_weights, save_weights
-from kdrun.training.progress import screen
+from kdrun.stages.trainee import Member
 from tests.bench import record, textbook
 from tests.bench.ratios import mean
 from tests.bench.rivals import pair, parts, setting

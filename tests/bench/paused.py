@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from kdrun.training.progress import Screen
+from kdrun.progress.screen import Screen
 
 
 class Paused(Screen):

@@ -15,7 +15,7 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 def conditions(device: str, threads: int) -> dict[str, Any]:
     """The machine, the versions, and how busy it is now."""
-    from kdrun.stages.machine import cores, environment, machine
+    from kdrun.machine import cores, environment, machine
 
     info = Path("/proc/cpuinfo")
     words = set(info.read_text().split()) if info.exists() else set()

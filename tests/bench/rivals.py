@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from kdrun.stages.assemble import Assembly, rebuild
+from kdrun.plan.plan import Assembly, rebuild
 from kdrun.stages.pipeline import loaded_teacher
-from kdrun.stages.trained import load_trained
+from kdrun.stages.saved import load_trained
 from tests.bench import textbook
 from tests.bench.arm import Arm
 from tests.bench.scene import Scene, assembly

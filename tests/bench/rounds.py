@@ -102,7 +102,7 @@ def serve(scene: Scene, kinds: Mapping[str, Kind], kept: bool, line: Connection)
     """A process that makes arms and does their epochs as it is asked to."""
     import torch
 
-    from kdrun.stages import machine
+    from kdrun import machine
 
     if not kept:
         vars(machine)["keep_memory"] = lambda: (

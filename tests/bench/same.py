@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from kdrun.stages.images import training_images
+from kdrun.data.batches import training_images
 from kdrun.training.plan import epoch_plan
 from tests.bench import record, textbook
 from tests.bench.ours import Whole

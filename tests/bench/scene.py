@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from kdrun.config.application import single
-from kdrun.config.typed import parse
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from kdrun.data.resident import Resident
-from kdrun.stages.assemble import Assembly, assemble
-from kdrun.stages.weights import save_weights
+from kdrun.models.weights import save_weights
+from kdrun.plan.plan import Assembly, assemble
 from kdrun.types import Rows
 
 BATCH, TAIL = 64, 16

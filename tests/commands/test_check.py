@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.config.application import single
-from kdrun.config.typed import parse
+from kdrun.check.measure import first_step
+from kdrun.check.page import roughly
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from kdrun.data.resident import Resident
-from kdrun.stages.assemble import assemble
-from kdrun.stages.check import roughly
-from kdrun.stages.first_step import first_step
-from kdrun.stages.trained import initial
+from kdrun.plan.plan import assemble
+from kdrun.stages.saved import initial
 from kdrun.training.plan import epoch_plan
 from tests.commands.short import SHORT, Here
 

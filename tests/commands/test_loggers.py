@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from kdrun.config import check
+from kdrun.progress.journal import read_metrics
+from kdrun.progress.loggers import scalars
+from kdrun.progress.record import figures
 from kdrun.report.read import read
-from kdrun.stages.recording import figures
-from kdrun.training.journal import read_metrics
-from kdrun.training.loggers import scalars
 from tests.commands.short import SHORT, Here
 
 
@@ -217,7 +217,7 @@ def test_mlflow_is_given_the_same(here: Here, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_failed_run_is_closed_as_failed(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kdrun.training import loggers
+    from kdrun.progress import loggers
 
     closed = []
 

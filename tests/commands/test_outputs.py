@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kdrun.artefacts import locked
-from kdrun.report.kept import held, kept, prunable, size
+from kdrun.report.outputs import held, kept, prunable, size
 from tests.commands.short import SHORT, Here
 
 

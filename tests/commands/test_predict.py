@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import kdrun
-from kdrun.config.application import single
-from kdrun.config.typed import parse
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
+from kdrun.data.batches import plain_batches
 from kdrun.errors import KdrunError
-from kdrun.stages.assemble import assemble
-from kdrun.stages.images import plain_batches
-from kdrun.stages.weights import read_weights, save_weights
+from kdrun.models.weights import read_weights, save_weights
+from kdrun.plan.plan import assemble
 from tests.commands.short import SHORT, Here
 
 

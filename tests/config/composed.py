@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from kdrun.config.application import single
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from kdrun.config.load import Loaded
-from kdrun.config.typed import parse
 
 
 def composed(line: str = "", config_dir: Path | None = None) -> Loaded:

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from kdrun.config.arguments import parse
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import Written, complement
 from kdrun.config.schema import Model, Recipe, Run
 from kdrun.config.sweep import Call, Refused, run_jobs
-from kdrun.config.typed import parse
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
 

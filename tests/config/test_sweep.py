@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from kdrun.config.arguments import parse
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Call, Job, Refused, folder_name, jobs, perform, run_jobs
-from kdrun.config.typed import parse
 from kdrun.errors import KdrunError
 from tests.config import jobs as example
 

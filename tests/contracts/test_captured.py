@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from kdrun.evaluation.graphs import CudaGraphs, Graphs
+from kdrun.graphs import CudaGraphs, Graphs
 from kdrun.types import Batch, Outputs, Rows
 from tests.contracts.test_losses import LOSSES, batch, leaves, made, said
 from tests.recorded import Recorded

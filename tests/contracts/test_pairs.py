@@ -20,7 +20,7 @@ from kdrun.losses.mix import Mix, make_mix
 from kdrun.models.build import Built, build
 from kdrun.models.reused import reusing
 from kdrun.models.taps import Tapped, probe
-from kdrun.stages.alternatives import naming_alternatives
+from kdrun.plan.suggest import naming_alternatives
 from kdrun.types import CLASSIFIER, POOLED, Batch, Classifier, Outputs, Rows, Shapes
 
 CONF = Path(__file__).parents[2] / "conf"

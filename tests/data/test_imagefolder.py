@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from kdrun.data import decode, decoded, memory
+from kdrun.data import decode, free_memory, pixel_cache
 from kdrun.data.images import ImageSet
 from kdrun.data.load import load
 from kdrun.errors import KdrunError
@@ -241,7 +241,7 @@ def test_wrong_settings(tmp_path: Path, changes: dict[str, Any], problem: str) -
 
 def test_what_does_not_fit_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path / "pets", {"a": 20, "b": 20})
-    monkeypatch.setattr("kdrun.data.choose.available", lambda: 2 * 20 * 300)
+    monkeypatch.setattr("kdrun.data.select.available", lambda: 2 * 20 * 300)
     assert isinstance(read(root, train=8).train.images, torch.Tensor)
     monkeypatch.setattr(decode, "square", lambda *_: pytest.fail("decoded"))
     found = read(root)
@@ -280,7 +280,7 @@ def test_a_file_says_the_classes_of_a_flat_folder(tmp_path: Path) -> None:
 
 
 def test_free_memory_is_known_here() -> None:
-    found = memory.available()
+    found = free_memory.available()
     assert found is None or 2**20 < found < 2**50
 
 
@@ -361,8 +361,8 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_centres_are_cut_out_of_what_is_kept(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{n}.png", 20, 20, seed=n) for n in range(3)]
-    pictures = [decoded.Picture(path, path.stat().st_size, n) for n, path in enumerate(paths)]
+    pictures = [pixel_cache.Picture(path, path.stat().st_size, n) for n, path in enumerate(paths)]
     wanted = decode.Square(20, 3)
-    whole = decoded.images(pictures, wanted, 20, None)
-    kept = decoded.images(pictures, wanted, 14, tmp_path / "kept")
+    whole = pixel_cache.images(pictures, wanted, 20, None)
+    kept = pixel_cache.images(pictures, wanted, 14, tmp_path / "kept")
     assert torch.equal(kept, whole[:, :, 3:17, 3:17])

@@ -17,12 +17,12 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from kdrun.data import choose, contents, streamed
+from kdrun.data import digests, select, streamed
 from kdrun.data.images import ImageSet
+from kdrun.data.lazy import Reading, Unread, Way
 from kdrun.data.load import load
 from kdrun.data.resident import Resident
 from kdrun.data.streamed import Streamed
-from kdrun.data.unread import Reading, Unread, Way
 from kdrun.data.views import make_views
 from kdrun.errors import KdrunError
 from kdrun.types import Rows
@@ -50,7 +50,7 @@ def loaded(root: Path, reading: Reading | None = None, memory: int = 10**9, **ch
     """The set, in memory, or read as it says."""
     node = yaml.safe_load(CONF.read_text()) | {"path": str(root), "size": 14, "resize_to": 16, "cache": False}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choose, "available", lambda: memory if reading is None else 20_000)
+        patch.setattr(select, "available", lambda: memory if reading is None else 20_000)
         return load(node | changes, root.parent / "data", reading or Reading())
 
 
@@ -175,7 +175,7 @@ def test_it_is_chosen_by_size_and_does_not_change_who_is_who(root: Path, whole: 
         (2 * needed, needed - 1, Unread),
     ):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(choose, "available", lambda memory=memory: memory)
+            patch.setattr(select, "available", lambda memory=memory: memory)
             node = yaml.safe_load(CONF.read_text()) | {"path": str(root), "size": 14, "resize_to": 16}
             data = load(node, root.parent / "data", Reading(cache=10**9, room=room))
         assert isinstance(data.train.images, expected) and isinstance(data.test.images, expected)
@@ -190,8 +190,8 @@ def test_a_copy_is_the_same_set_and_a_changed_picture_another(
 ) -> None:
     copy = shutil.copytree(root, tmp_path / "pets", copy_function=shutil.copyfile)
     looked: list[bytes] = []
-    real = contents._digest
-    monkeypatch.setattr(contents, "_digest", lambda content: looked.append(content) or real(content))
+    real = digests._digest
+    monkeypatch.setattr(digests, "_digest", lambda content: looked.append(content) or real(content))
     assert loaded(copy, Reading(), cache=True).fingerprint == whole.fingerprint
     assert loaded(copy, Reading(), cache=True).fingerprint == whole.fingerprint
     assert len(looked) == 24  # once

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from kdrun.cli import main
-from kdrun.config.application import single
-from kdrun.config.typed import parse
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from tests.docs.pages import DOCS, blocks, commands, words
 
 SHORT = [

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.evaluation.accuracy import logits_of, scores
-from kdrun.evaluation.graphs import CudaGraphs
 from kdrun.evaluation.validation import Validation
+from kdrun.graphs import CudaGraphs
 from tests.recorded import Recorded
 
 IMAGES = torch.randn(11, 2, 4, 4, generator=torch.Generator().manual_seed(0))

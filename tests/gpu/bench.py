@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kdrun.evaluation.graphs import CudaGraphs, Graphs
+from kdrun.graphs import CudaGraphs, Graphs
 from tests.gpu.page import markdown
 from tests.recorded import Recorded
 

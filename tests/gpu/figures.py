@@ -15,10 +15,10 @@ from rich.console import Console
 
 from kdrun.evaluation import latency
 from kdrun.evaluation.validation import Validation
+from kdrun.progress.journal import Journal
+from kdrun.progress.screen import screen
 from kdrun.training.checkpoint import Checkpoint, Pace, Position
 from kdrun.training.fit import Course, Strand, fit
-from kdrun.training.journal import Journal
-from kdrun.training.progress import screen
 from tests.gpu.bench import Bench
 from tests.gpu.timing import measured, timed
 from tests.gpu.world import RECIPE, Arm, World

@@ -219,7 +219,7 @@ def test_pretrained_weights_get_images_as_they_want_them(monkeypatch: pytest.Mon
 
 
 def test_weights_bring_their_normalisation_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kdrun.stages.weights import load_into
+    from kdrun.models.weights import load_into
 
     tuned = pretrained(monkeypatch, "resnet18", 10, normalisation=((0.5,) * 3, (0.5,) * 3)).model.eval()
     blank = build(node("resnet18", stem="imagenet"), 10, (3, 64, 64), "auto", seed=0).model.eval()

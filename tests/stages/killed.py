@@ -24,13 +24,13 @@ import matplotlib.backends.backend_agg  # noqa: F401  (imported once, here, not 
 import kdrun.artefacts
 import kdrun.cli
 import kdrun.commands.run
+import kdrun.models.weights
+import kdrun.progress.journal
 import kdrun.stages.evaluate
+import kdrun.stages.groups
 import kdrun.stages.pipeline
-import kdrun.stages.sharing
-import kdrun.stages.trained
-import kdrun.stages.weights
+import kdrun.stages.saved
 import kdrun.training.checkpoint
-import kdrun.training.journal
 import kdrun.training.mutual
 import kdrun.training.step
 import kdrun.training.table
@@ -102,12 +102,12 @@ def replace_writer(
         real(path, before(write))
         after()
 
-    for module in (kdrun.artefacts, kdrun.training.checkpoint, kdrun.stages.weights):
+    for module in (kdrun.artefacts, kdrun.training.checkpoint, kdrun.models.weights):
         module.write_whole = write_whole  # type: ignore[attr-defined]
 
 
 def arm_line(n: int) -> None:
-    lines, due = kdrun.training.journal.as_lines, countdown(n)
+    lines, due = kdrun.progress.journal.as_lines, countdown(n)
 
     def dying(rows: list[dict[str, Any]]) -> str:
         text, file = lines(rows), sys._getframe(1).f_locals.get("file")
@@ -117,7 +117,7 @@ def arm_line(n: int) -> None:
             explode()
         return text
 
-    kdrun.training.journal.as_lines = dying
+    kdrun.progress.journal.as_lines = dying
 
 
 def arm_answers(n: int) -> None:
@@ -144,6 +144,6 @@ def run(args: list[str], bomb: list[Any] | None) -> int:
 
 
 if __name__ == "__main__":
-    kdrun.stages.sharing.WORTH_STACKING = 0.0  # short trainings are to be batched too
+    kdrun.stages.groups.WORTH_STACKING = 0.0  # short trainings are to be batched too
     for entry in json.loads(Path(sys.argv[1]).read_text()):
         print(f"exit {run(entry['args'], entry['bomb'])}", flush=True)

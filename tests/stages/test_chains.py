@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from kdrun.check import measure as first_step
 from kdrun.cli import main
-from kdrun.config.application import single
-from kdrun.config.typed import parse
-from kdrun.stages import first_step
-from kdrun.stages.assemble import Assembly, assemble, rebuild
-from kdrun.stages.weights import read_weights
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
+from kdrun.models.weights import read_weights
+from kdrun.plan.plan import Assembly, assemble, rebuild
 from tests.stages.test_pipeline import SHORT
 
 CHAIN = ("assistant=cnn_digits_medium", "generations=2", "threads=1")

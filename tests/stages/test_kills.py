@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from kdrun.stages.weights import read_weights
+from kdrun.models.weights import read_weights
 
 ROOT = Path(__file__).parent.parent.parent
 

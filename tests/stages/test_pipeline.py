@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from kdrun import artefacts
 from kdrun.cli import main
-from kdrun.stages.weights import read_weights
+from kdrun.models.weights import read_weights
 
 SHORT = (
     "recipe.teacher.epochs=2",
@@ -98,7 +98,7 @@ def test_a_finished_run_is_shown_again_and_not_repeated(go: Go) -> None:
 
 
 def test_fresh_starts_over(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kdrun.stages.trained as trained
+    import kdrun.stages.saved as trained
 
     go()
     before = times("**/last.safetensors")

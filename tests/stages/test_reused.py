@@ -10,7 +10,7 @@ import torch
 import kdrun
 from kdrun.cli import main
 from kdrun.models.reused import Reused
-from kdrun.stages.weights import read_weights
+from kdrun.models.weights import read_weights
 
 RUN = (
     "method=simkd",

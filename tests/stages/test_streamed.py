@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 
 from kdrun.cli import main
-from kdrun.config.application import single
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from kdrun.config.schema import Runtime
-from kdrun.config.typed import parse
-from kdrun.data import choose
-from kdrun.data.unread import Reading
+from kdrun.data import batches
+from kdrun.data.lazy import Reading
 from kdrun.errors import KdrunError
-from kdrun.stages import images
-from kdrun.stages.weights import read_weights
+from kdrun.models.weights import read_weights
 from tests.docs.pages import blocks, commands, words
 
 CPU = torch.device("cpu")
@@ -47,7 +46,7 @@ def test_a_run_is_the_same_and_says_that_it_reads(
 ) -> None:
     assert main([*RUN, "outputs_dir=memory"]) == 0
     before = capsys.readouterr().out
-    monkeypatch.setattr(choose, "available", lambda: 10_000)
+    monkeypatch.setattr(select, "available", lambda: 10_000)
     assert main([*RUN, "outputs_dir=read"]) == 0
     out = capsys.readouterr().out
     assert LINE in out and LINE not in before
@@ -74,11 +73,11 @@ def test_the_page_on_large_images_is_understood() -> None:
 
 
 def test_how_images_are_read_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert images.reading(Runtime(workers=3, cache_gb=0.5), CPU) == Reading(3, 500_000_000, None)
-    monkeypatch.setattr(images, "cores", lambda: 16)
-    assert images.reading(Runtime(), CPU).workers == 4
-    assert images.auto_workers(torch.device("cuda")) == 15
-    monkeypatch.setattr(images, "POSSIBLE", False)
-    assert images.reading(Runtime(), CPU).workers == 0
+    assert batches.reading(Runtime(workers=3, cache_gb=0.5), CPU) == Reading(3, 500_000_000, None)
+    monkeypatch.setattr(batches, "cores", lambda: 16)
+    assert batches.reading(Runtime(), CPU).workers == 4
+    assert batches.auto_workers(torch.device("cuda")) == 15
+    monkeypatch.setattr(batches, "POSSIBLE", False)
+    assert batches.reading(Runtime(), CPU).workers == 0
     with pytest.raises(KdrunError, match=r"runtime\.workers=3: this system can read images in this process"):
-        images.reading(Runtime(workers=3), CPU)
+        batches.reading(Runtime(workers=3), CPU)

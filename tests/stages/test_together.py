@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from kdrun.cli import main
-from kdrun.config.application import single
-from kdrun.config.typed import parse
-from kdrun.stages.assemble import assemble
-from kdrun.stages.pupil import Member
-from kdrun.stages.sharing import groups
-from kdrun.stages.weights import read_weights
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
+from kdrun.models.weights import read_weights
+from kdrun.plan.plan import assemble
+from kdrun.stages.groups import groups
+from kdrun.stages.trainee import Member
 from tests.stages.test_kills import play
 
 SWEEP = [

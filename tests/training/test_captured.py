@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from kdrun.data.resident import Resident
 from kdrun.data.views import CropFlip
 from kdrun.errors import KdrunError
-from kdrun.evaluation.graphs import CudaGraphs
+from kdrun.graphs import CudaGraphs
 from kdrun.losses.mix import Mix, make_mix
+from kdrun.progress.journal import Journal
 from kdrun.training.captured import Captured, captured, unchanged
 from kdrun.training.checkpoint import Checkpoint, Pace, read_state
 from kdrun.training.compiled import compile_models
 from kdrun.training.fit import Course, Strand, fit
-from kdrun.training.journal import Journal
 from kdrun.training.mutual import Mutual
 from kdrun.training.optimisers import optimiser
 from kdrun.training.plan import RowSet

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import make_mix
+from kdrun.progress.journal import Journal, read_metrics
+from kdrun.progress.screen import Screen
 from kdrun.training.checkpoint import Checkpoint, Pace, Position, read_state
 from kdrun.training.fit import Course, Strand, fit
-from kdrun.training.journal import Journal, read_metrics
 from kdrun.training.optimisers import optimiser
 from kdrun.training.plan import RowSet
-from kdrun.training.progress import Screen
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import Live, NoTeacher
 from kdrun.training.tripwires import frozen_state

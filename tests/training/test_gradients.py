@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from kdrun.losses.cross_entropy import cross_entropy
+from kdrun.progress.journal import read_metrics
 from kdrun.training.gradients import Gradients, fixed_batch
-from kdrun.training.journal import read_metrics
 from kdrun.training.teachers import Live
 from kdrun.types import Rows
 from tests.training.test_fit import KD, World, images, plain, same

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from kdrun.progress.journal import read_metrics
 from kdrun.training.checkpoint import read_state
 from kdrun.training.fit import Strand, fit
-from kdrun.training.journal import read_metrics
 from kdrun.training.seeds import Draws, generators
 from kdrun.training.step import Step
 from tests.training.test_fit import KD, Killed, World, same

@@ -1,0 +1,1 @@
+"""`kdrun check`: a run before it starts."""

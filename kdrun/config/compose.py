@@ -1,0 +1,123 @@
+"""Runs Hydra: what was typed becomes one checked run, or the jobs of a sweep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from kdrun.config.arguments import Typed
+from kdrun.config.explain import explain
+from kdrun.config.files import refuse_clashes, shipped
+from kdrun.config.load import Loaded, load, refuse_impossible
+from kdrun.config.plugins import register
+from kdrun.errors import KdrunError
+from kdrun.models.names import torchvision_names
+
+OLD = hydra.__version__.startswith("1.3")
+
+
+def single(typed: Typed) -> Loaded:
+    """Composes, checks and returns one run. Raises KdrunError."""
+    _prepare(typed)
+    with _explained(typed.overrides), hydra.initialize_config_dir(str(shipped()), **_version()):
+        return composed(list(typed.overrides))
+
+
+def composed(overrides: list[str]) -> Loaded:
+    """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
+    with _explained(overrides):
+        config = hydra.compose("config", overrides, return_hydra_config=True)
+        typed, choices = texts(config.hydra.overrides.task), config.hydra.runtime.choices
+        with read_write(config), open_dict(config):
+            del config["hydra"]
+        return loaded(config, typed, choices)
+
+
+def loaded(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]) -> Loaded:
+    """Like `load`, with recipes read through the Hydra that is at work. Raises KdrunError."""
+    with _explained(overrides):
+        return load(config, overrides, choices, read_recipe, read_model)
+
+
+def texts(overrides: Any) -> list[str]:
+    """Overrides as Hydra keeps them, as plain texts, in which nothing is resolved."""
+    plain = OmegaConf.to_container(overrides, resolve=False)
+    return [str(override) for override in plain] if isinstance(plain, list) else []
+
+
+def start(task: Callable[[DictConfig], Any], typed: Typed) -> None:
+    """Calls `hydra.main` with these arguments; its exceptions come out as KdrunError, bugs as they are."""
+    _prepare(typed)
+    allowed: dict[str, Any] = {} if OLD else {"execution_whitelist": ["kdrun.config.sweep.Sweep"]}
+    with _explained(typed.overrides), _arguments(["kdrun", *typed.flags, *typed.overrides]):
+        hydra.main(config_path=str(shipped()), config_name="config", **_version(), **allowed)(task)()
+
+
+def read_recipe(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """The recipe of a name, shipped or a user's, as plain values: `{teacher: {...}, student: {...}}`."""
+    return _read("recipe", name, "dataset.recipe")
+
+
+def read_model(name: str) -> Mapping[str, Any]:
+    """The model of a name, shipped, a user's or a library's, as plain values: `{name, family, args}`."""
+    return _read("model", name, "assistant")
+
+
+def _read(group: str, name: str, key: str) -> Mapping[str, Any]:
+    """A file of a group. key: where its name stands."""
+    loader = GlobalHydra.instance().config_loader()
+    path = f"{group}/{name}"
+    source = next((source for source in loader.get_sources() if source.is_config(path)), None)
+    if source is None:
+        choices = loader.get_group_options(group)
+        raise KdrunError(key, name, f"no such {group}", choices, f"kdrun list {group}s")
+    content = source.load_config(path).config
+    if "defaults" in content:  # a user's file that builds on another
+        content = hydra.compose(path)[group]
+    return OmegaConf.to_container(content)  # type: ignore[return-value]
+
+
+def _version() -> dict[str, str]:
+    return {"version_base": "1.3"} if OLD else {}
+
+
+def _prepare(typed: Typed) -> None:
+    """Refuses what Hydra would misread, and tells Hydra of kdrun and of the user's files."""
+    refuse_impossible(typed.overrides)
+    if typed.config_dir is not None:
+        refuse_clashes(typed.config_dir, torchvision_names())
+    register(typed.config_dir)
+
+
+@contextmanager
+def _explained(overrides: Sequence[str]) -> Iterator[None]:
+    """Turns what Hydra raises for a user's mistake into KdrunError; lets bugs pass."""
+    try:
+        yield
+    except Exception as error:
+        told = explain(error, overrides)
+        if told is None or told is error:
+            raise
+        raise told from error
+
+
+@contextmanager
+def _arguments(arguments: list[str]) -> Iterator[None]:
+    """The arguments that Hydra reads, and its way of raising instead of printing; both restored."""
+    before, asked = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = arguments, "1"
+    try:
+        yield
+    finally:
+        sys.argv = before
+        if asked is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = asked

@@ -1,0 +1,64 @@
+"""Which images a run takes, before they are read: so that only these are read, and held only if they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from kdrun.data.free_memory import available
+from kdrun.data.images import Part, Raw, centre
+from kdrun.data.lazy import Reading, Unread
+from kdrun.data.split import Split
+
+FREE_SHARE = 0.5
+"""Of the free memory, what kept images may take at most."""
+
+
+def choose(raw: Raw, parts: Split, larger: bool) -> tuple[Part, Part, Part]:
+    """What trains, validates and tests. larger: whether training images stay larger than a model sees."""
+    held_out = ((raw.validation, parts.validation), (raw.test, parts.test))
+    validation, test = (
+        taken(raw.train, rows, raw.seen)
+        if own is None
+        else taken(own, torch.arange(len(own.labels)), raw.seen)
+        for own, rows in held_out
+    )
+    return taken(raw.train, parts.train, None if larger else raw.seen), validation, test
+
+
+def taken(part: Part, rows: Tensor, side: int | None) -> Part:
+    """Some of a part, cut to their centre squares where a side is given."""
+    images, labels = part.images, part.labels[rows]
+    if isinstance(images, Unread):
+        return Part(images.taken(rows, side), labels)
+    return Part(images[rows] if side is None else centre(images[rows], side), labels)
+
+
+def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
+    """The same, all read into memory where they fit there, else to be read as `reading` says.
+
+    They must fit twice, since a run arranges them anew for its device, and into the device's share.
+    Raises KdrunError for images that cannot be read.
+    """
+    needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), available()
+    fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)
+    if fits:
+        return [Part(_in_memory(part.images), part.labels) for part in parts]
+    left = reading.cache if free is None else min(reading.cache, int(FREE_SHARE * free))
+    return list(_streamed(parts, reading, left))
+
+
+def _in_memory(images: Tensor | Unread) -> Tensor:
+    return images.together() if isinstance(images, Unread) else images
+
+
+def _streamed(parts: Iterable[Part], reading: Reading, left: int) -> Iterable[Part]:
+    """The first part's images are kept first, since each epoch takes them all."""
+    for part in parts:
+        images = part.images
+        if isinstance(images, Unread):
+            images = images.read_by(reading._replace(cache=min(left, images.memory)))
+            left -= images.reading.cache
+        yield Part(images, part.labels)

@@ -1,0 +1,1 @@
+"""What a run will train, worked out and checked; it trains and writes nothing."""

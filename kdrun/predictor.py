@@ -1,0 +1,254 @@
+"""A finished run's student, or its teacher, for use: pictures in, classes out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from kdrun.artefacts import read_json
+from kdrun.errors import KdrunError
+from kdrun.models.build import build
+from kdrun.models.reused import reused
+from kdrun.models.weights import PEER, load_into, read_weights
+from kdrun.report.read import read
+
+FILE = "student.safetensors"
+
+Picture = Any
+"""A Pillow picture, or the path of a file that Pillow can read."""
+
+
+class Prediction(NamedTuple):
+    """label: the most likely class. probability: what the model gives it. probabilities: of every class."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """From a picture to what the model sees: (C, H, W) float32, normalised as the training images were.
+
+    shape: (C, H, W). resize_to: what the shorter side becomes before the centre is cut out, of pictures of
+    another size. mean, std: of each channel, for pixels from 0 to 1.
+    """
+
+    shape: tuple[int, int, int]
+    resize_to: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, picture: Picture) -> Tensor:
+        """Raises KdrunError for a file that is no picture."""
+        return self.looked_at(picture)[0]
+
+    def looked_at(self, picture: Picture) -> tuple[Tensor, str]:
+        """The tensor, and what had to be changed in the picture, empty where nothing had."""
+        opened = _opened(picture)
+        channels, height, width = self.shape
+        before = f"{opened.width}x{opened.height} {_kind(opened.mode)}"
+        changed = _in_channels(opened, channels)
+        if changed.size != (width, height):
+            changed = _cut(changed, (width, height), self.resize_to)
+        after = f"{width}x{height} {_kind(changed.mode)}"
+        pixels = torch.from_numpy(np.array(changed, np.float32).reshape(height, width, channels))
+        mean, std = torch.tensor(self.mean).view(-1, 1, 1), torch.tensor(self.std).view(-1, 1, 1)
+        tensor = pixels.permute(2, 0, 1).div(255).sub(mean).div(std).contiguous()
+        return tensor, "" if before == after else f"{before} made {after}"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model, in evaluation mode, with all that is needed to use it.
+
+    model: images (N, C, H, W), as `preprocess` makes them, to logits (N, K). classes: in the order of the
+    logits. name: of the model.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    name: str
+
+    def predict(self, *pictures: Picture) -> list[Prediction]:
+        """What the model says of each picture, a Pillow picture or a path. Raises KdrunError."""
+        return self.predict_tensors([self.preprocess(picture) for picture in pictures])
+
+    @torch.inference_mode()
+    def predict_tensors(self, images: Sequence[Tensor]) -> list[Prediction]:
+        """The same of images that are preprocessed, (C, H, W) each."""
+        device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
+        return [
+            self._prediction(self.model(image[None].to(device))[0].float().softmax(0).cpu())
+            for image in images
+        ]
+
+    def _prediction(self, shares: Tensor) -> Prediction:
+        probabilities = dict(zip(self.classes, shares.tolist(), strict=True))
+        best = self.classes[int(shares.argmax())]
+        return Prediction(best, probabilities[best], probabilities)
+
+
+def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -> Classifier:
+    """The student of a finished run, from its folder or from its `student.safetensors` alone.
+
+    teacher: the run's teacher instead; needs the folder. packages: of your own, where the model is from one
+    and only the file is there. Raises KdrunError.
+    """
+    path = Path(run).expanduser()
+    file = path if path.is_file() else path / FILE
+    about = _about(file)
+    recorded = _recorded(file.parent)
+    known = [*packages, *recorded.get("packages", ())]
+    preprocess, classes = _preprocess(about), tuple(about["classes"])
+    if teacher:
+        node, weights = _teacher(file, recorded)
+    else:
+        node, weights = about["model"] | {"stem": about["stem"], "pretrained": about.get("pretrained")}, file
+    model = _built(node, len(classes), preprocess.shape, known)
+    if about.get("reused") and not teacher:
+        channels, height, width = about["reused"]
+        model = reused(model, preprocess.shape, (channels, height, width), len(classes), 0)
+    load_into(model, read_weights(weights), "run", str(weights))
+    return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
+
+
+def _about(file: Path) -> dict[str, Any]:
+    """The metadata of a student's file. Raises KdrunError where there is none."""
+    if not file.is_file():
+        folder = file.parent if file.name == FILE else file
+        problem = f"no finished student in it ({FILE})" if folder.is_dir() else "no such run"
+        raise KdrunError(str(folder), None, problem)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            text = opened.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise KdrunError(str(file), None, "cannot be read: damaged, or no safetensors file") from error
+    if "kdrun" not in text:
+        raise KdrunError(str(file), None, "was not written by kdrun: it does not say how to build the model")
+    return {name: json.loads(value) for name, value in text.items() if name != "format"}
+
+
+def _recorded(folder: Path) -> Mapping[str, Any]:
+    """The run's configuration, empty where only the weights are there."""
+    if not (folder / "report.json").is_file():
+        return {}
+    return read(folder).get("config", {})
+
+
+def _preprocess(about: Mapping[str, Any]) -> Preprocess:
+    channels, height, width = about["image_shape"]
+    means = about["normalisation"]
+    shorter = about.get("resize_to") or min(height, width)
+    return Preprocess((channels, height, width), shorter, tuple(means["mean"]), tuple(means["std"]))
+
+
+def _built(
+    node: Mapping[str, Any], classes: int, shape: tuple[int, int, int], packages: Iterable[str]
+) -> nn.Module:
+    """The model without its weights. A module of the user's is imported only from packages that are known."""
+    family = str(node["family"])
+    known = tuple(packages)
+    if "." in family and not any(f"{family}.".startswith(f"{package}.") for package in known):
+        problem = (
+            f"the model is from a package of your own: kdrun.load(run, packages=['{family.split('.')[0]}'])"
+        )
+        raise KdrunError(family, None, problem)
+    if "." in family and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    if "." in family and importlib.util.find_spec(family.split(".")[0]) is None:
+        raise KdrunError(family, None, "the model's module is not in this folder or in this Python")
+    stem = "imagenet" if node.get("pretrained") and node["stem"] == "auto" else node["stem"]
+    plain = {"name": node["name"], "family": family, "args": node["args"], "stem": stem}
+    return build(plain, classes, shape, "auto", 0).model
+
+
+def _teacher(file: Path, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """The node and the weights of a run's teacher. Raises KdrunError where they are not there."""
+    folder = file.parent
+    if not recorded:
+        raise KdrunError(str(file), None, "the teacher is found by the run's folder, with its report.json")
+    node = dict(recorded["teacher"])
+    peer = folder / f"{PEER}.safetensors"
+    if peer.is_file():
+        return node, peer
+    if node["checkpoint"]:
+        return node, Path(node["checkpoint"])
+    kept = _teacher_folder(folder)
+    if kept is None:
+        raise KdrunError(str(folder), None, "its teacher is not kept (any more)")
+    chosen = read(folder)["headline"]
+    weights = [kept / f"{name}.safetensors" for name in (chosen, "last")]
+    return node, next(path for path in weights if path.is_file())
+
+
+def _teacher_folder(run: Path) -> Path | None:
+    """Where the run's teacher lies: named in the report, or found by the student's record."""
+    name = read(run).get("folders", {}).get("teacher")
+    root = run.resolve().parent.parent / "models"
+    if name is None and (run / "student.json").is_file():
+        mark = read_json(run / "student.json")["key"].get("teacher", {}).get("key")
+        name = next((path.name for path in root.glob(f"teacher-*-{mark}")), None)
+    found = root / name if name else None
+    return found if found is not None and (found / "last.safetensors").is_file() else None
+
+
+def _opened(picture: Picture) -> Any:
+    """The picture, read and turned upright. Raises KdrunError."""
+    from PIL import Image, ImageOps
+
+    if not isinstance(picture, (str, Path)):
+        return ImageOps.exif_transpose(picture)
+    try:
+        with Image.open(Path(picture).expanduser()) as opened:
+            return ImageOps.exif_transpose(opened)
+    # Pillow raises anything from OSError to SyntaxError for files that are none
+    except Exception as error:
+        path = Path(picture).expanduser()
+        problem = "is a folder; name the pictures in it" if path.is_dir() else "cannot be read as a picture"
+        raise KdrunError(str(picture), None, problem if path.exists() else "no such file") from error
+
+
+def _in_channels(picture: Any, channels: int) -> Any:
+    from PIL import Image
+
+    if channels not in (1, 3):
+        raise KdrunError("preprocess", None, f"the model sees images of {channels} channels, no pictures")
+    if picture.mode.startswith("I"):  # Pillow would cut off what 16 bits have above 8
+        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    mode = "RGB" if channels == 3 else "L"
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _cut(picture: Any, size: tuple[int, int], resize_to: int) -> Any:
+    """Resized so that the shorter side is `resize_to`, or covers what is needed; then the centre."""
+    from PIL import Image
+
+    width, height = picture.size
+    scale = max(resize_to / min(width, height), size[0] / width, size[1] / height)
+    if size[0] != size[1]:
+        scale = max(size[0] / width, size[1] / height)
+    resized = max(size[0], int(width * scale)), max(size[1], int(height * scale))
+    if picture.size != resized:
+        picture = picture.resize(resized, Image.Resampling.BILINEAR)
+    left, top = round((resized[0] - size[0]) / 2), round((resized[1] - size[1]) / 2)
+    return picture.crop((left, top, left + size[0], top + size[1]))
+
+
+def _kind(mode: str) -> str:
+    """What people call Pillow's modes."""
+    return {"L": "grey", "1": "black and white", "P": "palette"}.get(mode, mode)

@@ -1,0 +1,242 @@
+"""`kdrun report DIR...`: the finished runs of some folders in one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from kdrun.errors import KdrunError
+from kdrun.figures import ABSENT, count, percent, signed
+from kdrun.report.markdown import pipe_table
+from kdrun.report.read import NAME, read, read_json
+from kdrun.report.schema import Model, Report, top1
+from kdrun.report.sweeps import key_name, value_name
+from kdrun.report.table import plain
+
+FORMATS = ("text", "md", "csv", "json")
+DEPTH = 3
+"""How far below a given folder runs are looked for: outputs/runs/<run>."""
+
+SHORT = {"better": "better", "worse": "worse", "no measurable difference": "no difference"}
+
+Record = dict[str, Any]
+Column = tuple[str, Callable[[Record], str]]
+
+DIFFERENCES = 3
+UNTOLD = (
+    "outputs_dir",
+    "data_dir",
+    "fresh",
+    "stages",
+    "device",
+    "threads",
+    "logger",
+    "runtime",
+    "packages",
+    "diagnostics",
+)
+"""Keys (with all below them) that do not change what a run is about."""
+
+SHOWN = ("dataset", "method", "teacher", "student", "seed")
+WHO = len(SHOWN)
+"""So many of the columns say which run it is; the others, how well it did."""
+
+
+def render(folders: Sequence[Path], format: str = "text", width: int = 80) -> str:
+    """One line per finished run, in the order of the folders: each a run, a sweep, or a folder with runs in
+    it.
+
+    format: text, md, csv or json; csv and json carry full figures, and leave out what was not measured.
+    Raises KdrunError for a folder without a finished run, naming it, and for another format.
+    """
+    if format not in FORMATS:
+        raise KdrunError("format", format, "no such format", FORMATS)
+    runs = {run.resolve(): run for folder in folders for run in runs_in(folder)}
+    reports = [read(run) for run in runs.values()]
+    differs = differing(reports)
+    records = [record(run, report, differs) for run, report in zip(runs.values(), reports, strict=True)]
+    if format == "json":
+        return json.dumps(records, indent=1) + "\n"
+    if format == "csv":
+        return _csv(records)
+    return _text(records, differs, width) if format == "text" else _markdown(records, differs)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of the finished runs that a folder is, lists (a sweep's results.json) or holds, DEPTH below
+    it at most.
+
+    Raises KdrunError where there is none.
+    """
+    if (folder / NAME).is_file():
+        return [folder]
+    found = [run for sweep in _below(folder, "results.json") for run in _of_sweep(sweep)]
+    found += [run for run in _below(folder, NAME) if run not in found]
+    if not found:
+        problem = "no finished run in it" if folder.is_dir() else "no such folder"
+        raise KdrunError(str(folder), None, f"{problem} (a finished run has a {NAME})")
+    return found
+
+
+def differing(reports: Sequence[Report]) -> tuple[str, ...]:
+    """Keys of the configuration that tell the runs apart and that no column shows: at most DIFFERENCES,
+    the shortest first; of keys that change together (alpha, and the weights that follow from it) only the
+    first."""
+    flat = [dict(_leaves(report.get("config", {}))) for report in reports]
+    every = dict.fromkeys(key for values in flat for key in values if key.split(".")[0] not in UNTOLD)
+    keys = sorted(every, key=lambda key: key.count("."))
+    known = [record(Path(), report) for report in reports]
+    told = {_pattern([run.get(name) for run in known]) for name in SHOWN}
+    found: list[str] = []
+    for key in keys:
+        pattern = _pattern([values.get(key) for values in flat])
+        if max(pattern, default=0) > 0 and pattern not in told:
+            told.add(pattern)
+            found.append(key)
+    return tuple(found[:DIFFERENCES])
+
+
+def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:
+    """What a run comes to, by name, with the values of the configuration's keys `differs`; what was not
+    measured is absent."""
+    comparison, distillation = report.get("comparison", {}), report.get("distillation", {})
+    names = {role: report["models"].get(role, Model()).get("name") for role in ("teacher", "student")}
+    scores = {f"{role}_top1": top1(report, role, "test") for role in ("teacher", "student", "control")}
+    values = dict(_leaves(report.get("config", {})))
+    low, high = comparison.get("gain_interval", (None, None))
+    found = {
+        "label": report["label"],
+        "folder": str(folder),
+        "dataset": report["dataset"].get("name"),
+        "method": distillation.get("method"),
+        "seed": report["seeds"].get("run"),
+        **names,
+        "params": report["models"]["student"].get("params"),
+        "headline": report["headline"],
+        **{key: values.get(key) for key in differs},
+        **scores,
+        "gain_top1": comparison.get("gain_top1"),
+        "gain_low": low,
+        "gain_high": high,
+        "mcnemar_p": comparison.get("mcnemar_p"),
+        "verdict": comparison.get("verdict"),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _below(folder: Path, name: str) -> list[Path]:
+    """Folders that hold a file of that name: this one, or those at most DEPTH below, in order."""
+    return sorted(path.parent for depth in range(DEPTH + 1) for path in folder.glob("*/" * depth + name))
+
+
+def _of_sweep(folder: Path) -> list[Path]:
+    """The runs that a sweep's results name: paths as they are, or as seen from the sweep's folder or one
+    above it."""
+    found: list[Path] = []
+    settings = read_json(folder / "results.json")
+    for setting in settings if isinstance(settings, list) else ():
+        for run in setting.get("runs", ()):
+            places = (base / run.get("folder", "") for base in (Path(), folder, *folder.resolve().parents))
+            found += [place for place in places if (place / NAME).is_file()][:1]
+    return found
+
+
+def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        elif isinstance(value, list) and all(isinstance(item, Mapping) and "name" in item for item in value):
+            yield f"{above}{key}", [item["name"] for item in value]
+            for position, item in enumerate(value):
+                yield from _leaves(item, f"{above}{key}.{position}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _pattern(values: Sequence[Any]) -> tuple[int, ...]:
+    """Which of the values are equal: (0, 1, 0) for the first and the last."""
+    seen: dict[str, int] = {}
+    return tuple(seen.setdefault(repr(value), len(seen)) for value in values)
+
+
+COLUMNS: tuple[Column, ...] = (
+    ("data set", lambda run: run.get("dataset", ABSENT)),
+    ("method", lambda run: run.get("method", ABSENT)),
+    ("teacher", lambda run: run.get("teacher", ABSENT)),
+    ("student", lambda run: run.get("student", ABSENT)),
+    ("seed", lambda run: str(run.get("seed", ABSENT))),
+    ("parameters", lambda run: _shown(run, "params", count)),
+    ("teacher %", lambda run: _shown(run, "teacher_top1", percent)),
+    ("student %", lambda run: _shown(run, "student_top1", percent)),
+    ("control %", lambda run: _shown(run, "control_top1", percent)),
+    ("gain", lambda run: _shown(run, "gain_top1", signed)),
+    ("95 % interval", lambda run: _interval(run)),
+    ("verdict", lambda run: SHORT.get(run.get("verdict", ""), ABSENT)),
+)
+WORDS = ("data set", "method", "teacher", "student", "verdict")
+NARROW = ("parameters", "verdict")
+"""Left out where the text would be wider than the terminal."""
+
+
+def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
+    """All columns, or without NARROW where that is too wide; what all runs share is said above instead of
+    in a column."""
+    shared = [name for name, _ in COLUMNS[:WHO] if len(records) > 1 and _shared(records, name)]
+    columns = [column for column in _columns(differs) if column[0] not in shared]
+    table = _table(records, columns)
+    if max(map(len, plain(table, 10_000).splitlines())) > width:
+        table = _table(records, [column for column in columns if column[0] not in NARROW])
+    said = [f"{name} {dict(COLUMNS)[name](records[0])}" for name in shared]
+    return plain("; ".join(["top-1 on test", *said]), width) + "\n" + plain(table, width)
+
+
+def _columns(differs: Sequence[str]) -> list[Column]:
+    """The columns, with those of the differing keys between who and how well."""
+    extra: list[Column] = [
+        (key_name(key), lambda run, key=key: value_name(run.get(key)))  # type: ignore[misc]
+        for key in differs
+    ]
+    return [*COLUMNS[:WHO], *extra, *COLUMNS[WHO:]]
+
+
+def _shared(records: Sequence[Record], name: str) -> bool:
+    return len({dict(COLUMNS)[name](run) for run in records}) == 1
+
+
+def _table(records: Sequence[Record], columns: Sequence[Column]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, _ in columns:
+        heading = name.replace(".", ".\n")  # the names of keys are long; a line for each part
+        table.add_column(heading, justify="left" if name in WORDS else "right", overflow="fold")
+    for run in records:
+        table.add_row(*(cell(run) for _, cell in columns))
+    return table
+
+
+def _markdown(records: Sequence[Record], differs: Sequence[str]) -> str:
+    columns = _columns(differs)
+    body = [[run["label"], *(cell(run) for _, cell in columns)] for run in records]
+    return "\n".join(pipe_table(["run", *(name for name, _ in columns)], body, left=5)) + "\n"
+
+
+def _csv(records: Sequence[Record]) -> str:
+    names = list(dict.fromkeys(name for run in records for name in run))
+    sink = StringIO()
+    writer = csv.DictWriter(sink, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return sink.getvalue()
+
+
+def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
+    return show(run[key]) if key in run else ABSENT
+
+
+def _interval(run: Record) -> str:
+    return f"{signed(run['gain_low'])} to {signed(run['gain_high'])}" if "gain_low" in run else ABSENT

@@ -1,0 +1,136 @@
+"""How a teacher is asked follows from what is read of it, its views and the space, and is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from kdrun.cli import main
+from kdrun.data.batches import training_images
+from kdrun.errors import KdrunError
+from kdrun.models.taps import Tapped
+from kdrun.plan.answers import asked, plan, spared, table_folder
+from kdrun.plan.plan import Assembly, assemble
+from kdrun.training.ahead import Ahead
+from kdrun.training.plan import epoch_plan
+from kdrun.training.tabled import Tabled
+from kdrun.training.teachers import Live, Teacher
+from kdrun.types import CLASSIFIER
+from tests.config.composed import composed
+from tests.training.speaker import said, same
+from tests.training.test_fit import Quiet, plain
+
+DATA = "dataset=fake dataset.size=8 dataset.per_class=20 dataset.validation=20 dataset.test=40"
+LOGITS = frozenset({"logits"})
+ASKED = "the teacher is asked"
+KEPT = "the teacher's answers are kept: 162 views, up to"
+
+
+@cache
+def base() -> Assembly:
+    """A run on 140 images of 8x8 in 162 views."""
+    return assemble(composed(f"{DATA} dataset.views.name=crop_flip").run)
+
+
+def assembled(gpu: bool = False, **runtime: Any) -> Assembly:
+    """The same with other settings. gpu: as it would be planned on one."""
+    run = replace(base().run, runtime=replace(base().run.runtime, **runtime))
+    place = base().place._replace(device=torch.device("mps" if gpu else "cpu"))
+    return replace(base(), run=run, place=place)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("asking"))
+        yield
+
+
+@pytest.mark.parametrize(
+    ("gpu", "needs", "runtime", "kind", "reason"),
+    [
+        (False, [], {}, "none", "no term asks the teacher"),
+        (False, ["logits"], {}, "tabled", f"{KEPT} 1 MB"),
+        (True, ["logits", "embedding", CLASSIFIER], {}, "tabled", f"{KEPT} 7 MB"),
+        (False, ["logits"], {"table_dtype": "fp16"}, "tabled", f"{KEPT} 1 MB (fp16)"),
+        (False, ["stage:-1"], {}, "live", f"{ASKED} live: feature maps are not kept"),
+        (True, ["stage:-1"], {}, "ahead", f"{ASKED} ahead: feature maps are not kept"),
+        (True, ["stages"], {"ahead_gb": 0.001}, "live", f"{ASKED} live: feature maps are not kept"),
+        (False, ["logits"], {"table": "off"}, "live", f"{ASKED} live: runtime.table=off"),
+        (True, ["logits"], {"table": "off"}, "ahead", f"{ASKED} ahead: runtime.table=off"),
+        (False, ["logits"], {"table_gb": 1e-4}, "live", f"{ASKED} live: 1 MB are above runtime.table_gb"),
+    ],
+)
+def test_the_plan_and_why(
+    gpu: bool, needs: list[str], runtime: dict[str, Any], kind: str, reason: str
+) -> None:
+    found = plan(assembled(gpu, **runtime), frozenset(needs))
+    assert (found.kind, found.reason) == (kind, reason)
+    assert (found.bytes > 0) == (kind == "tabled")
+
+
+def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    affine = assemble(composed(f"{DATA} dataset.views.name=affine").run)
+    assert plan(affine, LOGITS).reason == "the teacher is asked live: its views are not finite"
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 1000}))
+    assert plan(assembled(), LOGITS).reason == "the teacher is asked live: the disk has no room for 1 MB"
+
+
+def test_answers_that_were_to_be_rounded_and_cannot_be_kept_are_refused() -> None:
+    with pytest.raises(KdrunError, match=r"^runtime.table_dtype=fp16: needs a table, and 1 MB are above"):
+        plan(assembled(table_dtype="fp16", table_gb=1e-4), LOGITS)
+
+
+def test_rounded_answers_lie_in_a_table_of_their_own() -> None:
+    one, two = assembled(), assembled(table_dtype="fp16")
+    assert table_folder(one, ["logits"]) != table_folder(two, ["logits"])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "needs", "kind"),
+    [
+        (False, ["logits"], Tabled),
+        (False, ["logits", "embedding", CLASSIFIER], Tabled),
+        (True, ["stages"], Ahead),
+    ],
+)
+def test_the_teacher_that_was_planned_says_what_the_live_one_says(
+    gpu: bool, needs: list[str], kind: type[Teacher]
+) -> None:
+    assembly = assembled()
+    images, model = training_images(assembly), assembly.built["teacher"].model
+    live = Live(Tapped(model, needs), plain)
+    mix: Any = SimpleNamespace(needs=SimpleNamespace(teacher=frozenset(needs)))
+    teacher = asked(assembled(gpu=gpu), mix, live, images, Quiet())
+    assert isinstance(teacher, kind)
+    rows = assembly.row_set(assembly.student)
+    every = [epoch_plan(0, 0, rows, assembly.views, torch.device("cpu"))]
+    told, now = (said(one, every, seen=images) for one in (teacher, live))
+    teacher.close()
+    assert same(told, now)
+    assert (told[0].classifier is None) == (now[0].classifier is None)
+
+
+def test_the_second_run_asks_for_a_check_only(capsys: pytest.CaptureFixture[str]) -> None:
+    short = "recipe.teacher.epochs=1 recipe.student.epochs=2 evaluation.plots=false evaluation.latency=false"
+    for seed in (0, 1):
+        assert main(f"{DATA} {short} control=false seed={seed}".split()) == 0
+    assert "the teacher's answers are kept: 1 view, up to 1 MB" in capsys.readouterr().out
+    paths = sorted(Path("outputs").glob("runs/*/report.json"), key=lambda path: path.stat().st_mtime_ns)
+    used = [json.loads(path.read_text())["distillation"]["teacher"] for path in paths]
+    assert [one["plan"] for one in used] == ["tabled", "tabled"]
+    assert [(one["forwards"], one["forwards_saved"]) for one in used] == [(140, 140), (32, 280)]
+
+
+def test_what_is_said_after_a_training() -> None:
+    live = Live(torch.nn.Module(), plain)
+    assert not spared(live)
+    live.forwards, live.saved = 500, 9500
+    assert spared(live) == "table   9,500 of 10,000 answers of the teacher were there (95 %)"

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from kdrun.errors import KdrunError
+from kdrun.report.read import read
+from kdrun.report.runs import differing, render, runs_in
+from kdrun.report.sweep_files import write
+from tests.report.example import example, grid
+
+
+def run(folder: Path, **config: object) -> Path:
+    report = example()
+    report["config"] |= config
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(report))
+    return folder
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """outputs/ with two finished runs, one unfinished, and a sweep that names the second."""
+    jobs = [one for one in grid() if one["report"]][:2]
+    run(tmp_path / "outputs" / "runs" / "a", alpha=0.5)
+    run(tmp_path / "outputs" / "runs" / "b", alpha=0.9, threads=2, loss={"soft": {"weight": 0.5}})
+    (tmp_path / "outputs" / "runs" / "unfinished").mkdir()
+    sweep = tmp_path / "outputs" / "sweeps" / "s"
+    sweep.mkdir(parents=True)
+    jobs[0]["folder"], jobs[1]["folder"] = "outputs/runs/b", "outputs/runs/gone"
+    write(sweep, jobs)
+    return tmp_path / "outputs"
+
+
+def test_runs_are_found_in_runs_sweeps_and_their_parents(outputs: Path) -> None:
+    names = {str(folder): [path.name for path in runs_in(outputs / folder)] for folder in
+             ("runs/a", "runs", "sweeps/s", "sweeps")}  # fmt: skip
+    assert names == {"runs/a": ["a"], "runs": ["a", "b"], "sweeps/s": ["b"], "sweeps": ["b"]}
+    assert {path.resolve().name for path in runs_in(outputs)} == {"a", "b"}
+
+
+def test_each_run_is_listed_once(outputs: Path) -> None:
+    assert len(json.loads(render([outputs, outputs / "sweeps" / "s", outputs / "runs"], "json"))) == 2
+
+
+def test_text(outputs: Path) -> None:
+    assert render([outputs / "runs"], "text", 80) == (
+        "top-1 on test; data set digits_few; method kd; teacher cnn_digits; student\n"
+        "cnn_digits_small; seed 0\n"
+        "\n"
+        "alpha  parameters  teacher %  student %  control %  gain  95 % interval  verdict\n"
+        "  0.5         994       92.4       90.6       86.8  +3.8   +1.9 to +5.7  better\n"
+        "  0.9         994       92.4       90.6       86.8  +3.8   +1.9 to +5.7  better\n"
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_line_is_too_long(outputs: Path, width: int) -> None:
+    for folder in (outputs / "runs", outputs / "runs" / "a"):
+        assert all(len(line) <= width for line in render([folder], "text", width).splitlines())
+
+
+def test_md_csv_and_json_carry_the_same_runs(outputs: Path) -> None:
+    rows = list(csv.DictReader(render([outputs / "runs"], "csv").splitlines()))
+    records = json.loads(render([outputs / "runs"], "json"))
+    assert (
+        [float(row["gain_low"]) for row in rows] == [record["gain_low"] for record in records] == [1.9, 1.9]
+    )
+    assert [row["alpha"] for row in rows] == ["0.5", "0.9"]
+    table = render([outputs / "runs"], "md").splitlines()
+    assert len(table) == 4 and "| kd | cnn_digits | cnn_digits_small | 0 | 0.5 | 994 | 92.4 |" in table[2]
+
+
+def test_keys_that_change_together_are_shown_once_and_technical_ones_not(outputs: Path) -> None:
+    head = render([outputs / "runs"], "csv").splitlines()[0]
+    assert "alpha" in head and "weight" not in head and "threads" not in head
+
+
+def test_absent_figures_stay_absent(tmp_path: Path) -> None:
+    report = example()
+    del report["comparison"], report["models"]["control"]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    (record,) = json.loads(render([tmp_path], "json"))
+    assert "gain_top1" not in record and "control_top1" not in record
+    assert " - " in render([tmp_path], "md")
+
+
+def test_folders_without_a_finished_run_are_named(tmp_path: Path, outputs: Path) -> None:
+    with pytest.raises(KdrunError, match="unfinished: no finished run in it"):
+        render([outputs / "runs" / "a", outputs / "runs" / "unfinished"])
+    with pytest.raises(KdrunError, match="nowhere: no such folder"):
+        render([tmp_path / "nowhere"])
+
+
+def test_a_broken_report_is_named(outputs: Path) -> None:
+    (outputs / "runs" / "b" / "report.json").write_text("{")
+    with pytest.raises(KdrunError, match=r"runs/b/report\.json: not valid JSON"):
+        render([outputs])
+
+
+def test_a_foreign_results_file_is_passed_over(outputs: Path) -> None:
+    (outputs / "runs" / "unfinished" / "results.json").write_text('{"accuracy": 1}')
+    assert {path.resolve().name for path in runs_in(outputs)} == {"a", "b"}
+
+
+def test_formats_are_checked(outputs: Path) -> None:
+    with pytest.raises(KdrunError, match="format=xml: no such format"):
+        render([outputs], "xml")
+
+
+def test_assistants_are_told_apart_by_name_then_by_what_else_differs(tmp_path: Path) -> None:
+    for folder, dense in (("a", 8), ("b", 16)):
+        run(tmp_path / folder, assistant=[{"name": "mlp", "args": {"dense": dense}}])
+    assert differing([read(tmp_path / folder) for folder in "ab"]) == ("assistant.0.args.dense",)
+    run(tmp_path / "c", assistant=[])
+    assert differing([read(tmp_path / folder) for folder in "ac"])[0] == "assistant"
+    assert "[mlp]" in render([tmp_path])

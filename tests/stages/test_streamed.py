@@ -14,7 +14,7 @@ from kdrun.cli import main
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.config.schema import Runtime
-from kdrun.data import batches
+from kdrun.data import batches, select
 from kdrun.data.lazy import Reading
 from kdrun.errors import KdrunError
 from kdrun.models.weights import read_weights

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +109,17 @@ def _cpu_has_bf16() -> bool:
 def threads_for(macs_per_step: float) -> int:
     """One thread for steps of few multiply-accumulates, else all cores that this process may use."""
     return 1 if macs_per_step < ONE_THREAD_MACS else cores()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch computes with that many threads within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cores() -> int:

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from kdrun.data.batches import training_images
 from kdrun.evaluation.cost import state_bytes
 from kdrun.losses.mix import Term
+from kdrun.machine import torch_threads
 from kdrun.models.taps import Tapped
-from kdrun.plan.plan import Assembly
-from kdrun.plan.training import Training, threads_of
+from kdrun.plan.training import Training
 from kdrun.schedule import Schedule
-from kdrun.stages.saved import threaded
 from kdrun.stages.train import stepping
-from kdrun.stages.trainee import Member, Pupil
+from kdrun.stages.trainee import begin
 from kdrun.training.learning_rate import learning_rate
 from kdrun.training.plan import epoch_plan
 from kdrun.training.seeds import derived
@@ -62,44 +61,45 @@ class FirstStep(NamedTuple):
     images: int
 
 
-def first_step(training: Training, assembly: Assembly, teacher: nn.Module | None) -> FirstStep:
+def first_step(training: Training, teacher: nn.Module | None) -> FirstStep:
     """Does the first steps of a training, writing nothing.
 
-    teacher: who is asked; None where no term asks. It is frozen and tapped here.
+    teacher: the model that its terms read; None if none does. It is frozen and tapped here.
     """
-    with threaded(threads_of(training, assembly.place)), torch.random.fork_rng(enabled=True):
+    with torch_threads(training.threads), torch.random.fork_rng(enabled=True):
         torch.manual_seed(derived(training.seed, "dropout"))
-        return _measured(training, assembly, teacher)
+        return _measured(training, teacher)
 
 
-def _measured(training: Training, assembly: Assembly, teacher: nn.Module | None) -> FirstStep:
-    place, data = assembly.place, assembly.data
-    pupil = Pupil(Member(training, assembly, None), training.phases[0])
-    learner, read = pupil.learners[0], pupil.mix.needs.teacher
+def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
+    ground, place = training.ground, training.ground.machine
+    trainee = begin(training, training.phases[0], resumed=False, alone=True)
+    learner, read = trainee.learners[0], trainee.mix.needs.teacher
     live = Live(Tapped(teacher, read), place.autocast()) if teacher is not None and read else None
     told: Teacher = live or NoTeacher()
-    images = training_images(assembly)
-    step = Step(pupil.learners, told, images, data.train.labels.to(place.device), place.autocast())
-    row_set = assembly.row_set(training, pupil.mix)
-    rows = next(epoch_plan(training.seed, 0, row_set, assembly.views, place.device).batches())
+    images = training_images(ground.data, ground.views, place.device)
+    labels = ground.data.train.labels.to(place.device)
+    step = Step(trainee.learners, told, images, labels, place.autocast())
+    row_set = training.row_set(trainee.mix)
+    rows = next(epoch_plan(training.seed, 0, row_set, ground.views, place.device).batches())
     step.lr.fill_(learning_rate(training.recipe, 0, training.recipe.epochs * row_set.steps, row_set.steps))
     batch = Batch(images(rows), step.labels[rows.index], rows)
     with _largest_call(teacher) as largest:
         said = told(batch)
-    for each in pupil.learners:
+    for each in trainee.learners:
         each.begin(0)
-    if peers := pupil.learners[1:]:
+    if peers := trainee.learners[1:]:
         with torch.no_grad(), place.autocast()():
             said = peers[0].ask(batch.images)
     terms, activations = _terms(learner, said, batch, place.autocast())
-    whole = stepping(step, [pupil])
-    seconds = _seconds(lambda: whole([rows] * len(pupil.learners)), place.device)
+    whole = stepping(step, [trainee])
+    seconds = _seconds(lambda: whole([rows] * len(trainee.learners)), place.device)
     images.close()
     return FirstStep(
         terms,
         seconds,
         _seconds(lambda: told(batch), place.device) if live else 0.0,
-        sum(map(_held, pupil.learners)) + activations + _bytes([batch.images]),
+        sum(map(_held, trainee.learners)) + activations + _bytes([batch.images]),
         largest[0] + state_bytes(teacher) if teacher is not None else 0,
         images.memory,
     )

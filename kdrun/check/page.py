@@ -1,6 +1,4 @@
-"""`kdrun check`: everything is built and the first step of each training is done on models that are thrown
-away; then the plan with its figures is told. Nothing is trained, and nothing is written.
-"""
+"""`kdrun check`: the plan of a run with its figures, in lines. Nothing is trained, and nothing is written."""
 
 from __future__ import annotations
 
@@ -16,149 +14,138 @@ from torch import nn
 from kdrun.check.measure import AtStart, FirstStep, first_step
 from kdrun.config.schema import Run
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import Part, centre
+from kdrun.data.images import ImageSet, Part, centre
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.class_order import Standing, standing
 from kdrun.evaluation.cost import macs, params
 from kdrun.figures import count, file_size, percent, plural, short, three_digits
 from kdrun.models.taps import probe
-from kdrun.plan.answers import Plan, plan
-from kdrun.plan.plan import Assembly, assemble
+from kdrun.plan.answers import Answers, answers_plan
+from kdrun.plan.ground import Ground
+from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.training import Training
-from kdrun.plan.words import header, models_of, steps, wanted
+from kdrun.plan.words import header, steps
+from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
-from kdrun.stages.pipeline import check_startable, loaded_teacher
-from kdrun.stages.saved import Trained, finished, initial, load_trained
-from kdrun.training.checkpoint import read_state
+from kdrun.stages.pipeline import refuse_unstartable
+from kdrun.stages.saved import Saved, initial_model, load_model
 
 LABEL = 10
 """Columns of the words at the left."""
 
 TRAINING_IMAGES = 1000
-"""So many labelled training images at least tell how a loaded teacher does on what it may have seen."""
+"""At least this many labelled training images show how a loaded teacher does on what it may have seen."""
 
 LOUD = 100.0
-"""By which factor a term must pull the student harder than all others together to be called out: several
-published methods begin with 30."""
+"""A term is called out if it pulls the student harder than all others together by this factor. Several
+published methods begin with 30.
+"""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found out about a run before it starts. teacher: None where its weights are yet to be made.
-    told: whether those are there of whom the student learns from. measured: the first step of each training
-    that is to be done, and of the one whose terms are shown.
+class Measured:
+    """What is known of a run before it starts.
+
+    teacher: None if its weights are yet to be made. knows: whether the weights of the student's own teacher
+    are there. steps: the first step of each training that is to be done, by name; the student's also if it
+    is done.
     """
 
-    assembly: Assembly
-    teacher: Trained | None
-    told: bool
+    plan: Plan
+    teacher: Saved | None
+    knows: bool
     on_validation: Standing | None
     on_training: Standing | None
-    measured: Mapping[str, FirstStep]
-    asking: Plan | None
+    steps: Mapping[str, FirstStep]
+    answers: Answers | None
 
     @property
     def shown(self) -> str:
-        """Whose terms are shown: the student's, where it is to be trained."""
-        return "student" if "student" in self.assembly.run.stages else "teacher"
+        """Whose terms are shown: the student's, if it is to be trained."""
+        return "student" if "student" in self.plan.run.stages else "teacher"
 
 
 def check(run: Run, width: int) -> str:
     """What is known of a run before it starts, as lines of at most `width` columns. Raises KdrunError."""
-    assembly = assemble(run)
-    check_startable(assembly)
-    teacher = _teacher(assembly.chain[0])
-    on_validation = on_training = None
-    if teacher is not None:
-        network = load_trained(assembly, teacher, assembly.headline)
-        on_validation = _standing(assembly, network, assembly.data.validation)
-        if loaded_teacher(assembly):
-            on_training = _standing(assembly, network, _some_training_images(assembly))
-    asking = plan(assembly, assembly.teacher_needs) if "student" in run.stages else None
-    told = not assembly.uses_teacher or assembly.mutual or _teacher(assembly) is not None
-    found = Found(assembly, teacher, told, on_validation, on_training, _measured(assembly), asking)
+    plan = make_plan(run)
+    refuse_unstartable(plan)
+    measured = _measured(plan)
     blocks = (
-        [header(assembly), *steps(assembly)],
-        [*_models(assembly), *_teacher_line(found)],
-        list(_terms(found)),
-        [*_memory(found), *_time(found), *_mind(found)],
+        [header(plan), *steps(plan, store.status)],
+        [*_models(plan), *_teacher_line(measured)],
+        list(_terms(measured)),
+        [*_memory(measured), *_time(measured), *_mind(measured)],
     )
     ready = f"{'ready':{LABEL}}nothing was trained, nothing was written"
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return "\n".join(part for line in (*lines, ready) for part in _folded(line, width))
 
 
-def _teacher(pair: Assembly) -> Trained | None:
-    """The weights of a pair's teacher, if they are there."""
-    training = pair.teacher
-    if training.loaded:
-        return loaded_teacher(pair)
-    record = finished(training, pair.run.fresh)
-    if record is None:
-        return None
-    files = {name: training.folder / f"{name}.safetensors" for name in record["weights"]}
-    return Trained(training.role, "cache", files, record, None)
+def _measured(plan: Plan) -> Measured:
+    run, ground, student = plan.run, plan.ground, plan.student
+    teacher = None if student.peer else store.saved(plan.teacher, run.fresh)
+    on_validation = on_training = None
+    if teacher is not None:
+        network = load_model(teacher, ground.headline)
+        on_validation = _standing(ground, network, ground.data.validation)
+        if plan.teacher.loaded:
+            on_training = _standing(ground, network, _some_training_images(ground.data))
+    knows = all(store.saved(each, run.fresh) is not None for each in student.teachers)
+    answers = answers_plan(student) if "student" in run.stages else None
+    return Measured(plan, teacher, knows, on_validation, on_training, _first_steps(plan), answers)
 
 
-def _standing(assembly: Assembly, network: nn.Module, part: Part) -> Standing | None:
+def _standing(ground: Ground, network: nn.Module, part: Part) -> Standing | None:
     if not len(part.labels):
         return None
-    with assembly.place.autocast()():
-        said = logits_of(network, plain_batches(part, assembly.data, assembly.place.device)())
-    return standing(said, part.labels)
+    with ground.machine.autocast()():
+        logits = logits_of(network, plain_batches(part, ground.data, ground.machine.device)())
+    return standing(logits, part.labels)
 
 
-def _some_training_images(assembly: Assembly) -> Part:
-    """Labelled training images, as a model sees them in validation: as many as validate, or more."""
-    part, side = assembly.data.train, assembly.image_shape[1]
+def _some_training_images(data: ImageSet) -> Part:
+    """Labelled training images, as a model sees them in validation: at least as many as validate."""
+    part, side = data.train, data.image_shape[1]
     rows = torch.nonzero(part.labels >= 0).flatten()
-    most = max(TRAINING_IMAGES, len(assembly.data.validation.labels))
+    most = max(TRAINING_IMAGES, len(data.validation.labels))
     rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
     images = part.images[rows]
     return Part(centre(images, side) if images.shape[2] != side else images, part.labels[rows])
 
 
-def _measured(assembly: Assembly) -> dict[str, FirstStep]:
-    """The first step of each training that is to be done; the student's also where it is done."""
-    to_do = [t for t in wanted(assembly) if t.role == "student" or _left(assembly, t)]
-    pairs = {pair.name: pair for pair in assembly.chain if pair.uses_teacher and not pair.mutual}
-    found = {}
-    for training in to_do:
-        pair = pairs.get(training.role)
-        found[training.role] = first_step(training, pair or assembly, _asked(pair) if pair else None)
-    return found
+def _first_steps(plan: Plan) -> dict[str, FirstStep]:
+    """The first step of each training that is to be done; the student's also if it is done."""
+    to_do = [training for training in plan.concerned if training.kind == "student" or _left(training)]
+    return {training.name: first_step(training, _asked(training)) for training in to_do}
 
 
-def _asked(pair: Assembly) -> nn.Module:
-    """Who is asked by the student of a pair: trained, or as its training begins."""
-    teacher = _teacher(pair)
-    if teacher is None:
-        return initial(pair.teacher, pair, warm=True)
-    return load_trained(pair, teacher, pair.headline)
+def _asked(training: Training) -> nn.Module | None:
+    """The teacher that a training reads: trained, or as its own training begins."""
+    for teacher in training.teachers:
+        weights = store.saved(teacher, teacher.ground.run.fresh)
+        return initial_model(teacher) if weights is None else load_model(weights, teacher.ground.headline)
+    return None
 
 
-def _left(assembly: Assembly, training: Training) -> float:
-    """How many epochs of a training are still to be done."""
-    if training.loaded:
-        return 0
-    if finished(training, assembly.run.fresh) is not None:
-        return 0
-    state = None if assembly.run.fresh else read_state(training.folder / "state.pt")
-    return training.epochs - (state["position"][0] if state else 0)
+def _left(training: Training) -> int:
+    """Epochs of a training that are still to be done."""
+    done = store.status(training)
+    return 0 if done.kind == "loaded" else training.epochs - done.epochs
 
 
-def _models(assembly: Assembly) -> Iterator[str]:
-    models, shape = models_of(assembly), assembly.image_shape
-    names, roles = max(len(node.name) for node, _ in models.values()), max(LABEL, max(map(len, models)) + 1)
-    for role, (node, built) in models.items():
-        model = built.model
+def _models(plan: Plan) -> Iterator[str]:
+    chain, shape = plan.chain, plan.ground.data.image_shape
+    names = max(len(training.model.name) for training in chain)
+    roles = max(LABEL, *(len(training.name) + 1 for training in chain))
+    for training in chain:
+        model = training.built.model
         shapes = probe(model, shape)
         stages = " ".join(str(_channels(shapes.layer(f"stage:{i}"))) for i in range(shapes.stages))
         parts = [f"{short(params(model)):>6}", f"{short(macs(model, shape)):>6} MACs", f"stages {stages}"]
         if "embedding" in shapes.layers:
             parts.append(f"embedding {shapes.layer('embedding')[0]}")
-        yield f"{role:{roles}}{node.name:{names}}  {'  '.join(parts)}"
-    yield f"{'tapped':{LABEL}}{_tapped(assembly)}"
+        yield f"{training.name:{roles}}{training.model.name:{names}}  {'  '.join(parts)}"
+    yield f"{'tapped':{LABEL}}{_tapped(plan)}"
 
 
 def _channels(shape: tuple[int, ...]) -> int:
@@ -166,22 +153,22 @@ def _channels(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 3 else shape[-1]
 
 
-def _tapped(assembly: Assembly) -> str:
-    student = " ".join(sorted(assembly.student_needs))
-    teacher = " ".join(sorted(assembly.teacher_needs)) or "not asked"
-    return f"student {student}; {assembly.teacher.role} {teacher}"
+def _tapped(plan: Plan) -> str:
+    student = " ".join(sorted(plan.student.student_needs))
+    teacher = " ".join(sorted(plan.student.teacher_needs)) or "not asked"
+    return f"student {student}; {_whom(plan)} {teacher}"
 
 
-def _teacher_line(found: Found) -> Iterator[str]:
-    teacher, standing = found.teacher, found.on_validation
+def _teacher_line(measured: Measured) -> Iterator[str]:
+    teacher, standing = measured.teacher, measured.on_validation
     if teacher is None:
         return
     where = {
         "cache": "trained earlier",
-        "checkpoint": f"from {found.assembly.run.teacher.checkpoint}",
+        "checkpoint": f"from {measured.plan.run.teacher.checkpoint}",
         "pretrained": "pretrained",
     }[teacher.source]
-    chance = percent(100 / len(found.assembly.data.classes))
+    chance = percent(100 / len(measured.plan.ground.data.classes))
     text = f"no validation images to try it on ({where})"
     if standing is not None:
         text = f"{percent(standing.top1)} % of {plural(standing.n, 'validation image')} right"
@@ -189,11 +176,16 @@ def _teacher_line(found: Found) -> Iterator[str]:
     yield f"{'teacher':{LABEL}}{text}"
 
 
-def _terms(found: Found) -> Iterator[str]:
-    step = found.measured.get(found.shown)
+def _whom(plan: Plan) -> str:
+    """The name of the one that the student reads."""
+    return next((teacher.name for teacher in plan.student.teachers), plan.teacher.name)
+
+
+def _terms(measured: Measured) -> Iterator[str]:
+    step = measured.steps.get(measured.shown)
     if step is None:
         return
-    heads = f"{'value at step 0':>15}  {'gradient on ' + found.shown:>19}  weighted"
+    heads = f"{'value at step 0':>15}  {'gradient on ' + measured.shown:>19}  weighted"
     yield f"{'term':{LABEL}}{'weight':22}{heads}"
     for term in step.terms:
         figures = f"{three_digits(term.value):>15}  {three_digits(term.gradient):>19}  "
@@ -205,55 +197,55 @@ def _pull(term: AtStart) -> float:
     return max(term.weight.start, term.weight.end) * term.gradient
 
 
-def _memory(found: Found) -> Iterator[str]:
+def _memory(measured: Measured) -> Iterator[str]:
     parts = []
-    for role, step in found.measured.items():
-        if role == "control" and "student" in found.measured:
+    for role, step in measured.steps.items():
+        if role == "control" and "student" in measured.steps:
             continue
         asked = f" and {file_size(step.told)} for asking the teacher" if step.told else ""
         parts.append(f"training the {role} {file_size(step.kept)}{asked}")
-    if found.measured:
-        parts.append(f"images {file_size(max(step.images for step in found.measured.values()))}")
-    if found.asking is not None and found.asking.bytes:
-        parts.append(f"the teacher's answers up to {file_size(found.asking.bytes)} on disk")
+    if measured.steps:
+        parts.append(f"images {file_size(max(step.images for step in measured.steps.values()))}")
+    if measured.answers is not None and measured.answers.bytes:
+        parts.append(f"the teacher's answers up to {file_size(measured.answers.bytes)} on disk")
     if parts:
         yield f"{'memory':{LABEL}}about: {', '.join(parts)}"
 
 
-def _time(found: Found) -> Iterator[str]:
-    if not found.measured:
+def _time(measured: Measured) -> Iterator[str]:
+    if not measured.steps:
         return
-    if "evaluate" in found.assembly.run.stages and is_current(found.assembly):
+    if "evaluate" in measured.plan.run.stages and is_current(measured.plan):
         yield f"{'time':{LABEL}}none: the run was finished earlier, and its report is there"
         return
-    seconds = sum(_seconds(found, training) for training in wanted(found.assembly))
-    seconds += _evaluation(found.assembly)
-    took = ", ".join(f"{role} {three_digits(1000 * s.seconds)} ms" for role, s in found.measured.items())
-    place = found.assembly.place.device
+    seconds = sum(_seconds(measured, training) for training in measured.plan.concerned)
+    seconds += _evaluation(measured.plan)
+    took = ", ".join(f"{role} {three_digits(1000 * s.seconds)} ms" for role, s in measured.steps.items())
+    place = measured.plan.ground.machine.device
     yield f"{'time':{LABEL}}about {roughly(seconds)} on this machine's {place} (one step: {took})"
 
 
-def _seconds(found: Found, training: Training) -> float:
+def _seconds(measured: Measured, training: Training) -> float:
     """What is left of a training takes; with a table the teacher is asked about each view once."""
-    assembly, left = found.assembly, _left(found.assembly, training)
-    step = found.measured.get(training.role)
+    ground, left = training.ground, _left(training)
+    step = measured.steps.get(training.name)
     if step is None or not left:
         return 0.0
-    rows = assembly.row_set(training)
+    rows = training.row_set()
     asking = left * rows.steps * step.asking
-    if step.asking and found.asking is not None and found.asking.kind == "tabled":
-        views = assembly.views.count or 1
+    if step.asking and measured.answers is not None and measured.answers.kind == "tabled":
+        views = ground.views.count or 1
         distinct = views * (1 - (1 - 1 / views) ** left)  # of each image, in so many draws
         asking = distinct * rows.steps * step.asking
-    validating = left * len(assembly.data.validation.labels) / rows.batch * step.seconds / 3
+    validating = left * len(ground.data.validation.labels) / rows.batch * step.seconds / 3
     return left * rows.steps * (step.seconds - step.asking) + asking + validating
 
 
-def _evaluation(assembly: Assembly) -> float:
-    settings = assembly.run.evaluation
-    if "evaluate" not in assembly.run.stages or not settings.latency:
+def _evaluation(plan: Plan) -> float:
+    settings = plan.run.evaluation
+    if "evaluate" not in plan.run.stages or not settings.latency:
         return 0.0
-    devices = 1 + (assembly.place.device.type != "cpu")
+    devices = 1 + (plan.ground.machine.device.type != "cpu")
     return devices * len(settings.batches) * settings.seconds
 
 
@@ -270,27 +262,27 @@ def roughly(seconds: float) -> str:
     return f"{hours / 24:.0f} days"
 
 
-def _mind(found: Found) -> Iterator[str]:
+def _mind(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
-    if found.teacher is not None:
-        for line in _about_teacher(found):
+    if measured.teacher is not None:
+        for line in _about_teacher(measured):
             yield f"{'mind':{LABEL}}{line}"
-    if not found.told and "student" in found.measured:
-        who = found.assembly.teacher.role
+    if not measured.knows and "student" in measured.steps:
+        who = _whom(measured.plan)
         text = f"the {who} is not trained yet: what its terms say here is of its first weights"
         yield f"{'mind':{LABEL}}{text}"
-    step = found.measured.get(found.shown)
-    for line in _about_terms(step.terms, found.shown, found.told) if step else ():
+    step = measured.steps.get(measured.shown)
+    for line in _about_terms(step.terms, measured.shown, measured.knows) if step else ():
         yield f"{'mind':{LABEL}}{line}"
 
 
-def _about_teacher(found: Found) -> Iterator[str]:
-    standing = found.on_validation or found.on_training
+def _about_teacher(measured: Measured) -> Iterator[str]:
+    standing = measured.on_validation or measured.on_training
     if standing is None:
         return
     if standing.permuted:
         moved = [(a, c) for a, c in enumerate(standing.exchanged) if a != c]
-        names = found.assembly.data.classes
+        names = measured.plan.ground.data.classes
         first = ", ".join(f"its {names[a]} is {names[c]}" for a, c in moved[:3])
         yield (
             f"the teacher's classes seem to be in another order: exchanged one to one it would have "
@@ -301,13 +293,13 @@ def _about_teacher(found: Found) -> Iterator[str]:
             "the teacher only guesses: its head may be random, its images normalised otherwise, or it was "
             "hardly trained"
         )
-    if found.on_training is not None:
-        yield _seen(found)
+    if measured.on_training is not None:
+        yield _seen(measured)
 
 
-def _seen(found: Found) -> str:
+def _seen(measured: Measured) -> str:
     """A loaded teacher may have been trained on any of our images; what its accuracies tell of that."""
-    here, there = found.on_validation, found.on_training
+    here, there = measured.on_validation, measured.on_training
     doubt = "whether it was trained on our validation or test images cannot be known here"
     if here is None or there is None:
         return f"the teacher is loaded: {doubt}"

@@ -41,9 +41,9 @@ def checker() -> Callable[[Loaded], None]:
         key = _shape(loaded)
         if key in seen:
             return
-        from kdrun.plan.plan import assemble
+        from kdrun.plan.plan import make_plan
 
-        assemble(loaded.run)
+        make_plan(loaded.run)
         seen.add(key)
 
     return check
@@ -54,10 +54,12 @@ def ahead(jobs: Sequence[Loaded]) -> None:
     if len(jobs) > 1:
         from rich.console import Console
 
+        from kdrun.plan.plan import make_plan
         from kdrun.progress.screen import screen
-        from kdrun.stages import together
+        from kdrun.progress.watchers import Observers
+        from kdrun.stages.make import make
 
-        together.ahead([job.run for job in jobs], screen(Console()))
+        make([make_plan(job.run) for job in jobs], Observers(screen(Console())))
 
 
 def _shape(loaded: Loaded) -> str:

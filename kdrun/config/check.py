@@ -45,6 +45,8 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
             _term(f"{key}.{name}", term, run.packages)
     _phase_one(run)
     _momenta(run)
+    _classifiers(run)
+    _peer(run)
     _named(run.dataset.get("source"), "dataset.source", run.packages)
     for part in ("train", "validation", "test"):
         _class(run.dataset.get(f"{part}_class"), f"dataset.{part}_class", run.packages)
@@ -248,6 +250,37 @@ def _momenta(run: Run) -> None:
         if momentum == 0:
             problem = f"there is no momentum that it could change: recipe.student.{name} is 0"
         raise KdrunError("momentum_delta", delta, problem)
+
+
+def _classifiers(run: Run) -> None:
+    """Only a student reads a teacher's classifier."""
+    for key, model in (("teacher", run.teacher), *(("assistant", model) for model in run.assistant)):
+        if model.reuse_classifier:
+            problem = "only a student can reuse the classifier of its teacher: student.reuse_classifier=true"
+            raise KdrunError(f"{key}.reuse_classifier", "true", problem)
+
+
+def _peer(run: Run) -> None:
+    """What a peer in the teacher's place rules out."""
+    if not run.peer:
+        return
+    two = "two that teach each other"
+    if run.stages == ["teacher"]:
+        problem = (
+            f"method {run.method} has no teacher to train before: a peer is trained in the stage student"
+        )
+        raise KdrunError("stages", "[teacher]", problem)
+    if run.assistant:
+        raise KdrunError("assistant", run.assistant[0].name, f"there is nobody in between {two}")
+    if run.generations > 1:
+        raise KdrunError("generations", run.generations, f"there are no generations of {two}")
+    if run.phase_one.epochs:
+        raise KdrunError("phase_one.epochs", run.phase_one.epochs, f"there is no first phase for {two}")
+    if run.momentum_delta is not None:
+        raise KdrunError("momentum_delta", run.momentum_delta, f"{two} have one momentum each")
+    if run.student.reuse_classifier:
+        problem = f"neither of {two} can be read by the other's classifier"
+        raise KdrunError("student.reuse_classifier", "true", problem)
 
 
 def _pace(run: Run) -> None:

@@ -14,11 +14,13 @@ Loss = Mapping[str, Mapping[str, Any]]
 
 class Preset(NamedTuple):
     """A method. phases: its losses, one or two, each a run's `loss`. What refers to other keys (`${...}`) is
-    left at the default of the loss, a weight at 1.
+    left at the default of the loss, a weight at 1. changes_models: whether it has a peer in the teacher's
+    place, or a student with the teacher's classifier.
     """
 
     name: str
     phases: tuple[Loss, ...]
+    changes_models: bool = False
 
 
 def presets() -> Iterator[Preset]:
@@ -27,7 +29,8 @@ def presets() -> Iterator[Preset]:
         content = _content(entry.path)
         losses = entry.path.parents[1] / "loss"
         phases = (_terms(content, losses, "phase_one.loss"), _terms(content, losses, "loss"))
-        yield Preset(entry.name, tuple(filter(None, phases)))
+        changes = bool(content.get("peer") or content.get("student", {}).get("reuse_classifier"))
+        yield Preset(entry.name, tuple(filter(None, phases)), changes)
 
 
 def _terms(content: Mapping[str, Any], losses: Path, key: str) -> dict[str, dict[str, Any]]:

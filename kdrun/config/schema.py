@@ -16,7 +16,8 @@ class Model:
     """One model, in the role of the teacher or of the student.
 
     args: keyword arguments of the family's `build`. stem: auto, cifar or imagenet. seed: of the initial
-    weights; None is 0 for the teacher and the run's seed for the student.
+    weights; None is 0 for the teacher and the run's seed for the student. reuse_classifier: whether a
+    projector and the teacher's classifier take the place of a student's own classifier.
     """
 
     name: str = MISSING
@@ -26,6 +27,7 @@ class Model:
     pretrained: bool = False
     stem: str = "auto"
     seed: int | None = None
+    reuse_classifier: bool = False
 
 
 @dataclass
@@ -135,7 +137,8 @@ class Run:
     transfer: which images the student is taught on: all, or only the labelled ones. assistant: models between
     teacher and student, each taught by the one before. generations: how many students one after the other,
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
-    higher, and that of the others lower; None where there is one momentum.
+    higher, and that of the others lower; None where there is one momentum. peer: whether a model of the
+    teacher's architecture is trained in the same steps as the student, and each learns from the other.
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -147,6 +150,7 @@ class Run:
     recipe: Recipes = field(default_factory=Recipes)
     assistant: list[Model] = field(default_factory=list)
     generations: int = 1
+    peer: bool = False
     experiment: str | None = None
     temperature: Any = None
     alpha: Any = None

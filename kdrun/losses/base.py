@@ -25,22 +25,18 @@ class Loss(nn.Module, ABC):
     """A loss: abstract here or final below. Constructor arguments are the keys of its YAML.
 
     uses_unlabelled: whether rows labelled -1 contribute. A loss that reads labels must leave such rows out.
-    handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, a mix refuses such a
-    batch. prepared: whether a term of the same name must have trained its adapters in a phase before.
-    reaches_student: whether it sends a gradient into the student, as all do but those that train an
-    adapter only; a run stops where a term that claims so never does. reuses_classifier: whether the
-    student is to be read by the teacher's classifier, through a projector to its channels. mutual:
-    whether the teacher is to be a peer that learns from the student in the same way at the same time.
-    capturable: whether a step with it can be a CUDA graph: each call is the same work on tensors that
-    stay where they are, written in place, and none is read on the host.
+    handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, a mix refuses such a batch.
+    prepared: whether a term of the same name must have trained its adapters in a phase before.
+    reaches_student: whether it sends a gradient into the student, as all do but those that train an adapter
+    only; a run stops where a term that claims so never does. capturable: whether a step with it can be a CUDA
+    graph: each call is the same work on tensors that stay where they are, written in place, and none is read
+    on the host.
     """
 
     uses_unlabelled: bool = True
     handles_mixed: bool = True
     reaches_student: bool = True
     prepared: bool = False
-    reuses_classifier: bool = False
-    mutual: bool = False
     capturable: bool = True
 
     @property

@@ -21,7 +21,6 @@ from kdrun.types import Batch, Outputs
 class DML(Loss):
     """`soft_targets` with the peer's; temperature: 1 in the paper."""
 
-    mutual = True
     temperature: Tensor
 
     def __init__(self, temperature: float = 1.0) -> None:

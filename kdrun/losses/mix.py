@@ -91,16 +91,6 @@ class Mix(nn.Module):
         return any(term.loss.uses_unlabelled for term in self.terms)
 
     @property
-    def reuses_classifier(self) -> bool:
-        """Whether some term wants the student to be read by the teacher's classifier."""
-        return any(term.loss.reuses_classifier for term in self.terms)
-
-    @property
-    def mutual(self) -> bool:
-        """Whether some term wants a peer that learns at the same time in place of the teacher."""
-        return any(term.loss.mutual for term in self.terms)
-
-    @property
     def handles_mixed(self) -> bool:
         """Whether every term understands mixup and cutmix."""
         return all(term.loss.handles_mixed for term in self.terms)

@@ -27,7 +27,6 @@ def simkd(student: Tensor, teacher: Tensor) -> Tensor:
 class SimKD(Loss):
     """`simkd` of the last maps, the student's after its projector."""
 
-    reuses_classifier = True
     pair: Pair
 
     @property
@@ -38,6 +37,8 @@ class SimKD(Loss):
         self.pair = map_pair(student, teacher, POOLED, POOLED)
         if self.pair.student[0] != self.pair.teacher[0]:
             problem = f"the student's projector must give {self.pair.teacher[0]} channels, as the teacher has"
+            if self.pair.student[0] == student.layer("stage:-1")[0]:
+                problem += ": student.reuse_classifier=true makes it"
             raise KdrunError("name", "simkd", problem)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -1,117 +1,114 @@
-"""The models of a run in the order in which they are trained, each but the first taught by the one before."""
+"""What teacher, student and control minimise, and in which phases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdrun.artefacts import file_hash
-from kdrun.config.schema import Model, Recipe, Run
+from kdrun.config.schema import Recipe, Run
 from kdrun.errors import KdrunError
-from kdrun.training.seeds import derived
+from kdrun.losses.mix import Mix, make_mix
 
-Loss = Mapping[str, Mapping[str, Any]]
-
-UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
-"""Of a recipe, what an update is like; the rest is for how long, in which batches and by which schedule."""
+Terms = Mapping[str, Mapping[str, Any]]
+"""The terms of a loss by name, each as it is written: `{name: soft_targets, weight: 0.9, temperature: 4}`."""
 
 
-class Link(NamedTuple):
-    """One model of a run. name: teacher, assistant (of several: assistant1), generation1, student.
-    seed: of its first weights and of its epochs.
+class Phase(NamedTuple):
+    """The epochs of a training from `first` to before `until`, and the loss that they minimise.
+
+    key: where the terms are written in the configuration.
     """
 
-    name: str
-    node: Model
-    recipe: Recipe
-    seed: int
+    loss: Terms
+    first: int
+    until: int
+    key: str = "loss"
 
-    @property
-    def key(self) -> str:
-        """Below which key of the configuration the model is written."""
-        return next((key for key in ("teacher", "assistant") if self.name.startswith(key)), "student")
+    def mix(self) -> Mix:
+        """A new mix of its terms, without adapters yet."""
+        return make_mix(self.loss, self.key)
 
 
-def links(run: Run) -> Iterator[Link]:
-    """The teacher; the assistants (Mirzadeh et al. 2020) and earlier generations (Furlanello et al. 2018) in
-    between; the student.
+def one_phase(loss: Terms, recipe: Recipe) -> tuple[Phase, ...]:
+    """One loss from the first epoch to the last."""
+    return (Phase(loss, 0, epochs_of(recipe)),)
 
-    Of those that are taught, one of the architecture of an earlier one begins with other weights.
+
+def teachers_phases(run: Run) -> tuple[Phase, ...]:
+    """A teacher learns from the labels."""
+    recipe = run.recipe.teacher
+    return one_phase(smoothed({"hard": {"name": "cross_entropy", "weight": 1.0}}, recipe), recipe)
+
+
+def students_phases(run: Run, recipe: Recipe) -> tuple[Phase, ...]:
+    """A student's phases: one, or two if the run has a `phase_one`."""
+    until, change = epochs_of(recipe), _change(run.phase_one.epochs, recipe.epochs)
+    last = Phase(smoothed(run.loss, recipe), change, until)
+    if not change:
+        return (last,)
+    return (Phase(smoothed(run.phase_one.loss, recipe), 0, min(change, until), "phase_one.loss"), last)
+
+
+def controls_phases(run: Run) -> tuple[Phase, ...]:
+    """A control learns from the labels, with the arguments of the student's own cross-entropy if it has one.
     """
-    yield Link("teacher", run.teacher, run.recipe.teacher, run.teacher.seed or 0)
-    several = len(run.assistant) > 1
-    names = [f"assistant{i}" if several else "assistant" for i, _ in enumerate(run.assistant, 1)]
-    names += [*(f"generation{i}" for i in range(1, run.generations)), "student"]
-    nodes = [*run.assistant, *[run.student] * run.generations]
-    recipes = [*run.recipe.assistant, *[run.recipe.student] * run.generations]
-    models = [(node.family, node.args, node.stem, node.pretrained) for node in nodes]
-    for i, (name, node, recipe) in enumerate(zip(names, nodes, recipes, strict=True)):
-        seed, earlier = run.seed if node.seed is None else node.seed, models[:i].count(models[i])
-        yield Link(name, node, recipe, derived(seed, "generation", earlier + 1) if earlier else seed)
-
-
-def peer(run: Run, student: Link) -> Link:
-    """One of the teacher's architecture that is trained along with the student, from weights of its own, in
-    the same steps; its optimiser and rate are the teacher's.
-    """
-    seed = student.seed if run.teacher.seed is None else run.teacher.seed
-    own = {name: getattr(run.recipe.teacher, name) for name in UPDATES}
-    return Link("teacher", run.teacher, replace(student.recipe, **own), derived(seed, "peer"))
-
-
-def teachers_loss(run: Run) -> Loss:
-    """What a teacher minimises."""
-    return smoothed({"hard": {"name": "cross_entropy", "weight": 1.0}}, run.recipe.teacher)
-
-
-def students_loss(run: Run, recipe: Recipe) -> Loss:
-    """What one that is taught minimises."""
-    return smoothed(run.loss, recipe)
-
-
-def controls_loss(run: Run) -> Loss:
-    """What a control minimises: cross-entropy, with the arguments of the student's own where it has one."""
     own = next((t for t in run.loss.values() if t.get("name") == "cross_entropy"), {"name": "cross_entropy"})
-    return smoothed({"hard": dict(own) | {"weight": 1.0}}, run.recipe.student)
+    recipe = run.recipe.student
+    return one_phase(smoothed({"hard": dict(own) | {"weight": 1.0}}, recipe), recipe)
 
 
 def epochs_of(recipe: Recipe) -> int:
-    """How many epochs are trained: all, or up to `stop_at`, an epoch or a fraction of all."""
+    """Epochs that are trained: all, or up to `stop_at`, which is an epoch or a fraction of all."""
     stop = recipe.stop_at
     if isinstance(stop, float):
         return max(1, round(stop * recipe.epochs))
     return recipe.epochs if stop is None else int(stop)
 
 
-def recipe_key(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe decides the weights; where it is stopped early, the epoch."""
-    key = {name: value for name, value in vars(recipe).items() if name not in ("name", "stop_at")}
-    return key | ({"stop_at": epochs_of(recipe)} if epochs_of(recipe) < recipe.epochs else {})
-
-
-def model_key(node: Model) -> dict[str, Any]:
-    """What of a model's description decides its weights; a checkpoint counts by its content."""
-    key: dict[str, Any] = {
-        "name": node.name,
-        "family": node.family,
-        "args": dict(node.args),
-        "stem": node.stem,
-    }
-    key["pretrained"] = node.pretrained
-    if node.checkpoint:
-        path = Path(node.checkpoint).expanduser()
-        if not path.is_file():
-            raise KdrunError("checkpoint", node.checkpoint, "no such file")
-        key["checkpoint"] = file_hash(path)
-    return key
-
-
-def smoothed(loss: Loss, recipe: Recipe) -> Loss:
-    """The recipe's label smoothing in every cross-entropy that does not have its own."""
-    found = {name: dict(term) for name, term in loss.items()}
-    for term in found.values():
+def smoothed(loss: Terms, recipe: Recipe) -> Terms:
+    """The same terms, with the recipe's label smoothing in each cross-entropy that has none of its own."""
+    terms = {name: dict(term) for name, term in loss.items()}
+    for term in terms.values():
         if term.get("name") == "cross_entropy" and not term.get("label_smoothing"):
             term["label_smoothing"] = recipe.label_smoothing
-    return found
+    return terms
+
+
+def _change(epochs: float, of: int) -> int:
+    """Epochs of the first phase: at least one if any, and at least one less than there are."""
+    wanted = max(1, round(epochs * of)) if isinstance(epochs, float) else epochs
+    return min(wanted, of - 1)
+
+
+def equation(phases: Sequence[Phase], mixes: Sequence[Mix]) -> str:
+    """The loss as the screen shows it: `50 FSP(3 stages) for 10 epochs, then CE`."""
+    *earlier, last = (mix.equation() for mix in mixes)
+    stretches = [
+        f"{text} for {phase.until - phase.first} epoch{'s' * (phase.until - phase.first != 1)}"
+        for text, phase in zip(earlier, phases, strict=False)
+    ]
+    return ", then ".join([*stretches, last])
+
+
+def refuse_one_momentum(run: Run) -> None:
+    """Raises KdrunError if two momenta are asked for and all terms are of one kind."""
+    if run.momentum_delta is None:
+        return
+    for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
+        terms = {name: {**term, "weight": 1.0} for name, term in loss.items()}  # alpha=0 leaves none out
+        kinds = {bool(term.loss.needs.teacher) for term in make_mix(terms, key).terms} if terms else set()
+        if len(kinds) == 2:
+            return
+    problem = "has no effect: there must be terms that read the teacher and terms that do not"
+    raise KdrunError("momentum_delta", run.momentum_delta, problem)
+
+
+def refuse_unprepared(mixes: Sequence[Mix]) -> None:
+    """Raises KdrunError for a term whose adapters no first phase trains."""
+    *earlier, last = mixes
+    before = {(term.name, type(term.loss)) for mix in earlier for term in mix.terms}
+    for term in last.terms:
+        if term.loss.prepared and (term.name, type(term.loss)) not in before:
+            key = f"phase_one.loss.{term.name}"
+            problem = f"is missing: a first phase must train what loss.{term.name} compares"
+            raise KdrunError(key, None, problem)

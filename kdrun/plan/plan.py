@@ -1,232 +1,255 @@
-"""Everything a run needs, built and checked before anything is trained: data, models, mixes, fingerprints,
-folders.
+"""From a run to its trainings, in the order in which they are made. Everything is built and checked; nothing
+is trained or written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
-from torch import nn
-
-from kdrun.config.schema import Run
-from kdrun.data.batches import reading
-from kdrun.data.images import ImageSet
-from kdrun.data.load import headline, load
-from kdrun.data.views import Views, make_views
-from kdrun.errors import KdrunError
-from kdrun.losses.mix import Mix, make_mix
-from kdrun.machine import Machine, machine
-from kdrun.models.build import Built, build
-from kdrun.models.reused import reusing
-from kdrun.models.taps import layer_names, probe
+from kdrun.config.schema import Model, Recipe, Run
+from kdrun.losses.mix import Mix
+from kdrun.plan.build import build_mix
+from kdrun.plan.ground import Ground, Grounds, ground
 from kdrun.plan.objective import (
-    Link,
-    links,
-    peer,
-)
-from kdrun.plan.phases import (
     Phase,
+    controls_phases,
     equation,
-    refuse_mutual,
     refuse_one_momentum,
     refuse_unprepared,
     students_phases,
+    teachers_phases,
 )
 from kdrun.plan.suggest import naming_alternatives
-from kdrun.plan.training import Facts, Ground, Training, rows_for
-from kdrun.training.plan import RowSet
-from kdrun.training.seeds import derived, global_seed
-from kdrun.types import CLASSIFIER, POOLED, Shapes
+from kdrun.plan.training import Training, section
+from kdrun.training.seeds import derived
 
-NAMED = ("logits", "embedding", POOLED, CLASSIFIER)
-"""What may be asked of every model, besides its stages."""
+UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
+"""The part of a recipe that says how weights are updated; the rest says how long, and in which batches."""
 
 
-@dataclass(frozen=True)
-class Assembly:
-    """A checked run: a teacher, the student that learns from it, and the control. headline: which weights are
-    used and shown, `last` or `val_best`. equation, teacher_needs, student_needs: of all phases.
-    reuses_classifier: whether the student is read by the teacher's.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A checked run.
 
-    A chain is a pair of teacher and student for each step: the teacher of one is the student of the pair
-    `below`, under the `name` that it has there. The last is the run's.
+    trainings: in the order in which they are made: the teacher (unless it is a peer), those in between, the
+    student, the control.
     """
 
-    run: Run
-    place: Machine
-    data: ImageSet
-    views: Views
-    headline: str
-    teacher: Training
-    student: Training
-    control: Training | None
-    built: Mapping[str, Built]
-    equation: str
-    teacher_needs: frozenset[str]
-    student_needs: frozenset[str]
-    reuses_classifier: bool = False
-    name: str = "student"
-    below: Assembly | None = None
+    ground: Ground
+    trainings: tuple[Training, ...]
 
     @property
-    def uses_teacher(self) -> bool:
-        """Whether the student's mix reads the teacher at all."""
-        return bool(self.teacher_needs)
+    def run(self) -> Run:
+        return self.ground.run
 
     @property
-    def mutual(self) -> bool:
-        """Whether the teacher is a peer that is trained along with the student, and learns from it."""
-        return self.teacher.role == "peer"
+    def student(self) -> Training:
+        return self.named("student")
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.data.image_shape
+    def teacher(self) -> Training:
+        """The first of the chain, or the student's peer."""
+        return self.student.peer or self.trainings[0]
 
     @property
-    def chain(self) -> tuple[Assembly, ...]:
-        """The pairs in the order in which their students are trained; the last is this one."""
-        return (*(self.below.chain if self.below else ()), self)
+    def control(self) -> Training | None:
+        return next((training for training in self.trainings if training.kind == "control"), None)
 
-    def row_set(self, training: Training, mix: Mix | None = None) -> RowSet:
-        """The rows of its epochs, or of a phase's that has this mix: an epoch is the same number of steps for
-        every training of one recipe.
-        """
-        rows = training.rows if mix is None else rows_for(mix, self.data, self.run)
-        return RowSet(rows, len(self.data.train.labels), training.recipe.batch)
+    @property
+    def chain(self) -> tuple[Training, ...]:
+        """Teacher or peer, those in between, student: each but the first is taught by the one before."""
+        taught = (training for training in self.trainings if training.kind == "student")
+        return (self.teacher, *taught)
 
-    def trainings(self) -> tuple[Training, ...]:
-        """In the order in which they are trained, each with a name of its own as its role: teacher (a peer is
-        part of the student's training), those in between, student, control.
-        """
-        taught = (replace(pair.student, role=pair.name) for pair in self.chain)
-        alone = () if self.mutual else (self.chain[0].teacher,)
-        return (*alone, *taught, *((self.control,) if self.control else ()))
+    @property
+    def folder(self) -> Path:
+        """The run's folder: the student's, or the teacher's if nothing else is asked for."""
+        return self.teacher.folder if self.run.stages == ["teacher"] else self.student.folder
+
+    @property
+    def equation(self) -> str:
+        return equation(self.student.phases, self.student.mixes)
+
+    def named(self, name: str) -> Training:
+        """The training of that name."""
+        return next(training for training in self.trainings if training.name == name)
+
+    def makes(self, training: Training) -> bool:
+        """Whether the stages of the run include the making of a training."""
+        stage = "teacher" if training.kind == "teacher" else "student"
+        return stage in self.run.stages and not training.loaded
+
+    @property
+    def concerned(self) -> tuple[Training, ...]:
+        """The trainings that the run's stages make or need, finished or not."""
+        stages = self.run.stages
+        if stages == ["evaluate"]:
+            return ()
+        asked = bool(self.student.teachers) or "teacher" in stages
+        if "student" not in stages:
+            return self.trainings[:1] if asked and self.trainings[0].kind == "teacher" else ()
+        return tuple(t for t in self.trainings if t.kind != "teacher" or asked)
+
+    @property
+    def rounds(self) -> tuple[tuple[Training, ...], ...]:
+        """What the run makes: each round needs only the rounds before. The control comes with the student."""
+        makes = [training for training in self.trainings if self.makes(training)]
+        ends = [t for t in makes if t.name in ("student", "control")]
+        return (*((t,) for t in makes if t not in ends), *([tuple(ends)] if ends else []))
 
 
-def assemble(run: Run) -> Assembly:
-    """Builds and checks a run; trains and writes nothing. Raises KdrunError."""
-    mixes = [make_mix(phase.loss, phase.key) for phase in students_phases(run, run.recipe.student)]
+class Link(NamedTuple):
+    """One model of a chain, before it is built. seed: of its initial weights and of its epochs."""
+
+    name: str
+    model: Model
+    recipe: Recipe
+    seed: int
+
+
+def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
+    """Builds and checks a run; trains and writes nothing. Raises KdrunError.
+
+    grounds: those of other jobs of a sweep, which share their data sets.
+    """
+    phases = students_phases(run, run.recipe.student)
+    mixes = tuple(phase.mix() for phase in phases)
     refuse_unprepared(mixes)
-    refuse_mutual(run, mixes)
     refuse_one_momentum(run)
-    place = machine(run.device, run.precision, run.threads)
-    data = load(run.dataset, Path(run.data_dir), reading(run.runtime, place.device))
-    views = make_views(run.dataset["views"], data.image_shape)
-    ground = Ground(run, place, data, views, headline(str(run.dataset["headline"]), data))
-    chain = list(links(run))
-    if not any(mix.needs.teacher for mix in mixes):
-        chain = [chain[0], chain[-1]]  # who asks nobody needs nobody in between
-    pair = _pair(ground, chain[:2], None)
-    for count in range(3, len(chain) + 1):
-        pair = _pair(ground, chain[:count], pair)
-    return pair
+    place = ground(run, grounds)
+    first, *between, last = links(run)
+    asks = any(mix.needs.teacher for mix in mixes)
+    if run.peer:
+        return Plan(place, _with_control(_with_peer(place, last, phases, mixes)))
+    teacher = _teacher(place, first)
+    above: tuple[Training, ...] = (teacher,)
+    for link in between if asks else ():
+        taught = students_phases(run, link.recipe)
+        above += (_taught(place, link, taught, tuple(phase.mix() for phase in taught), above),)
+    return Plan(place, (*above, *_with_control(_taught(place, last, phases, mixes, above))))
 
 
-def _pair(ground: Ground, chain: Sequence[Link], below: Assembly | None) -> Assembly:
-    """The last of a chain and its teacher, who is the student of the pair below, if there is one."""
-    run, data, link = ground.run, ground.data, chain[-1]
-    phases = students_phases(run, link.recipe)
-    planned = [make_mix(phase.loss, phase.key) for phase in phases]
-    if any(mix.mutual for mix in planned):
-        chain = [peer(run, link), link]
-    teacher = below.built["student"] if below else _build(run, data, chain[0])
-    built = {"teacher": teacher, "student": _build(run, data, link)}
-    reuses = any(mix.reuses_classifier for mix in planned)
+def links(run: Run) -> Iterator[Link]:
+    """The teacher; the assistants (Mirzadeh et al. 2020) and earlier generations (Furlanello et al. 2018) in
+    between; the student.
+
+    A taught model of the same architecture as an earlier one begins with other weights.
+    """
+    yield Link("teacher", run.teacher, run.recipe.teacher, run.teacher.seed or 0)
+    several = len(run.assistant) > 1
+    names = [f"assistant{i}" if several else "assistant" for i, _ in enumerate(run.assistant, 1)]
+    names += [*(f"generation{i}" for i in range(1, run.generations)), "student"]
+    reuses = run.student.reuse_classifier
+    between = [replace(model, reuse_classifier=reuses) for model in run.assistant]
+    taught = [*between, *[run.student] * run.generations]
+    recipes = [*run.recipe.assistant, *[run.recipe.student] * run.generations]
+    architectures = [(model.family, model.args, model.stem, model.pretrained) for model in taught]
+    for i, (name, model, recipe) in enumerate(zip(names, taught, recipes, strict=True)):
+        seed = run.seed if model.seed is None else model.seed
+        earlier = architectures[:i].count(architectures[i])
+        yield Link(name, model, recipe, derived(seed, "generation", earlier + 1) if earlier else seed)
+
+
+def _teacher(place: Ground, link: Link) -> Training:
+    label = _label("teacher", link.model.name, place.run.dataset["name"])
+    return _alone(place, link, "teacher", label, teachers_phases(place.run))
+
+
+def _control(student: Training) -> Training:
+    """The same student, from the same initial weights, in the same number of steps, without a teacher."""
+    run, model = student.ground.run, replace(student.model, reuse_classifier=False)
+    link = Link("control", model, student.recipe, student.seed)
+    label = _label("control", model.name, run.dataset["name"])
+    return _alone(student.ground, link, "control", label, controls_phases(run))
+
+
+def _alone(place: Ground, link: Link, kind: str, label: str, phases: tuple[Phase, ...]) -> Training:
+    """One that learns from the labels alone."""
+    built = place.models.plan(link.model, section(link.name), link.seed)
+    mixes = tuple(build_mix(phase.mix(), built.model, built.model, place.data, link.seed) for phase in phases)
+    return Training(place, link.name, kind, label, link.model, link.recipe, link.seed, phases, built, mixes)
+
+
+def _taught(
+    place: Ground,
+    link: Link,
+    phases: tuple[Phase, ...],
+    mixes: tuple[Mix, ...],
+    above: Sequence[Training],
+) -> Training:
+    """One that learns from the last of those above it."""
+    teacher, shape, reuses = above[-1], place.data.image_shape, link.model.reuse_classifier
+    plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
+    built = plain
     if reuses:
-        with naming_alternatives(planned[-1], built, data.image_shape):
-            built["student"] = _on_teachers_classifier(built["student"], teacher, data, link.seed)
-    mixes = [build_mix(phase, built, data, derived(link.seed, "adapters")) for phase in phases]
-    facts = Facts(ground, chain, built, phases, mixes)
-    if facts.mutual:
-        build_mix(phases[0], exchanged(built), data, chain[0].seed)
-    told_by = replace(below.student, role=below.name) if below else facts.teacher()
-    return Assembly(
-        run=run,
-        place=ground.place,
-        data=data,
-        views=ground.views,
-        headline=ground.headline,
-        teacher=told_by,
-        student=facts.student(told_by),
-        control=facts.control() if run.control and link.name == "student" else None,
-        built=built,
-        equation=equation(phases, mixes),
-        teacher_needs=frozenset().union(*(mix.needs.teacher for mix in mixes)),
-        student_needs=frozenset().union(*(mix.needs.student for mix in mixes)),
-        reuses_classifier=reuses,
+        with naming_alternatives(mixes[-1], plain.model, teacher.built.model, shape):
+            built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
+    for mix in mixes:
+        build_mix(mix, built.model, teacher.built.model, place.data, link.seed)
+    asks = any(mix.needs.teacher for mix in mixes)
+    return Training(
+        ground=place,
         name=link.name,
-        below=below,
+        kind="student",
+        label=_students_label(place.run, [*(t.model.name for t in above), link.model.name]),
+        model=link.model,
+        recipe=link.recipe,
+        seed=link.seed,
+        phases=phases,
+        built=built,
+        mixes=mixes,
+        teachers=(teacher,) if asks else (),
+        momentum_delta=place.run.momentum_delta,
     )
 
 
-def build_mix(phase: Phase, built: Mapping[str, Built], data: ImageSet, seed: int) -> Mix:
-    """The mix of a phase, with adapters made from the models' shapes under a seed of their own."""
-    mix, shape = make_mix(phase.loss, phase.key), data.image_shape
-    for role in ("student", "teacher"):
-        _check_paths(mix, role, built[role].model)
-    with global_seed(seed, "adapters"), naming_alternatives(mix, built, shape):
-        mix.build(
-            _shapes(built["student"], shape, mix.needs.student),
-            _shapes(built["teacher"], shape, mix.needs.teacher),
-            images=len(data.train.labels),
-        )
-    return mix
+def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tuple[Mix, ...]) -> Training:
+    """A student and a peer of the teacher's architecture: both learn in the same steps, from each other.
 
-
-def exchanged(built: Mapping[str, Built]) -> dict[str, Built]:
-    """The two models as a peer sees them: it is the student, and the student its teacher."""
-    return {"student": built["teacher"], "teacher": built["student"]}
-
-
-def _check_paths(mix: Mix, role: str, model: nn.Module) -> None:
-    for term in mix.terms:
-        for name in _paths(getattr(term.loss.needs, role)):
-            if name not in (names := layer_names(model)):
-                raise KdrunError(f"{mix.key}.{term.name}", name, f"the {role} has no such layer", names)
-
-
-def _paths(needs: frozenset[str]) -> list[str]:
-    """Those of the layers that are module paths; the others every model has."""
-    return sorted(name for name in needs if name not in NAMED and not name.startswith("stage"))
-
-
-def _shapes(built: Built, shape: tuple[int, int, int], needs: frozenset[str]) -> Shapes:
-    return probe(built.model, shape, [*_paths(needs), *(needs & {POOLED})])
-
-
-def _build(run: Run, data: ImageSet, link: Link) -> Built:
-    node = link.node
-    description = {
-        "name": node.name,
-        "family": node.family,
-        "args": node.args,
-        "stem": node.stem,
-        "pretrained": node.pretrained,
-        "role": link.key,
-        "normalisation": (data.mean, data.std),
-    }
-    seed = derived(link.seed, "weights")
-    return build(description, len(data.classes), data.image_shape, run.dataset["resize"], seed)
-
-
-def rebuild(assembly: Assembly, role: str) -> Built:
-    """The model of a role, of this pair or of one below, with its initial weights, anew."""
-    own = role in (assembly.name, "student", "control")
-    if assembly.below is not None and not own:
-        return rebuild(assembly.below, role)
-    training = assembly.student if own else assembly.teacher
-    link = Link(role if own else "teacher", training.node, training.recipe, training.seed)
-    built = _build(assembly.run, assembly.data, link)
-    if own and role != "control" and assembly.reuses_classifier:
-        return _on_teachers_classifier(built, assembly.built["teacher"], assembly.data, link.seed)
-    return built
-
-
-def _on_teachers_classifier(student: Built, teacher: Built, data: ImageSet, seed: int) -> Built:
-    """The student with a projector and the teacher's classifier, which is given its weights when they are
-    trained.
+    The peer begins with weights of its own; its optimiser and learning rate are the teacher's.
     """
-    own = derived(derived(seed, "weights"), "projector")
-    return reusing(student, teacher.model, data.image_shape, len(data.classes), own)
+    run = place.run
+    updates = {name: getattr(run.recipe.teacher, name) for name in UPDATES}
+    seed = derived(link.seed if run.teacher.seed is None else run.teacher.seed, "peer")
+    built = place.models.plan(link.model, section(link.name), link.seed)
+    other = place.models.plan(run.teacher, "teacher", seed)
+    for mix in mixes:
+        build_mix(mix, built.model, other.model, place.data, link.seed)
+    theirs = tuple(build_mix(phase.mix(), other.model, built.model, place.data, seed) for phase in phases)
+    recipe, label = replace(link.recipe, **updates), _label("peer", run.teacher.name, run.dataset["name"])
+    peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other, theirs)
+    label = _students_label(run, [run.teacher.name, link.model.name])
+    return Training(
+        place,
+        link.name,
+        "student",
+        label,
+        link.model,
+        link.recipe,
+        link.seed,
+        phases,
+        built,
+        mixes,
+        peer=peer,
+    )
+
+
+def _with_control(student: Training) -> tuple[Training, ...]:
+    return (student, _control(student)) if student.ground.run.control else (student,)
+
+
+def _students_label(run: Run, models: Sequence[str]) -> str:
+    """Data set, teacher, those who are taught, method; the same model several times is `3xresnet8`."""
+    teacher, *taught = models
+    repeated = ((name, len(list(group))) for name, group in groupby(taught))
+    names = [name if count == 1 else f"{count}x{name}" for name, count in repeated]
+    return _label(run.dataset["name"], teacher, *names, run.method or "own")
+
+
+def _label(*parts: str) -> str:
+    """The parts of a folder's name, without what a file system takes as something else."""
+    return "-".join(parts).replace("/", "_").replace(" ", "_")

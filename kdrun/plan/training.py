@@ -1,164 +1,135 @@
-"""The trainings of a run: what each is, what it minimises, what its weights depend on, where it is kept."""
+"""One model to be trained: who teaches it, what it minimises, on which rows, and where it is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdrun.artefacts import RECIPE_VERSION, fingerprint
-from kdrun.config.schema import Model, Recipe, Run
-from kdrun.data.images import ImageSet
-from kdrun.data.views import Views
-from kdrun.evaluation.cost import macs
+from kdrun.config.schema import Model, Recipe
 from kdrun.losses.mix import Mix
-from kdrun.machine import Machine, threads_for
+from kdrun.machine import threads_for
 from kdrun.models.build import Built
-from kdrun.plan.objective import Link, Loss, controls_loss, epochs_of, model_key, recipe_key, teachers_loss
-from kdrun.plan.phases import Phase, only
+from kdrun.plan.build import build_mix
+from kdrun.plan.ground import Ground
+from kdrun.plan.key import loss_key, model_key, recipe_key
+from kdrun.plan.objective import Phase, Terms, epochs_of
+from kdrun.training.plan import RowSet
 from kdrun.training.tabled import no_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Training:
-    """One model to be trained: what it is, what it minimises, on which rows, and where it is kept.
+    """A model and all that its weights follow from.
 
-    role: teacher, student or control; peer, if it is trained along with the student. phases: what is
-    minimised, one after the other. key: all that its weights depend on. mark: the file that says it is
-    finished. momentum_delta: of two momenta, None where there is one. loaded: whether it is taken as it is,
-    from a checkpoint or pretrained, and not trained.
-    """
-
-    role: str
-    node: Model
-    recipe: Recipe
-    phases: tuple[Phase, ...]
-    seed: int
-    rows: Tensor
-    key: Mapping[str, Any]
-    folder: Path
-    mark: Path
-    macs: float
-    momentum_delta: float | None = None
-    loaded: bool = False
-
-    @property
-    def loss(self) -> Loss:
-        """What is minimised last, and mostly throughout."""
-        return self.phases[-1].loss
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.key)
-
-    @property
-    def epochs(self) -> int:
-        """How many are trained: those of the recipe, or fewer where it is stopped early."""
-        return epochs_of(self.recipe)
-
-
-class Ground(NamedTuple):
-    """What all pairs of a run stand on."""
-
-    run: Run
-    place: Machine
-    data: ImageSet
-    views: Views
-    headline: str
-
-
-class Facts(NamedTuple):
-    """What the trainings of a pair are made from. chain: up to the student of the pair. phases, mixes: the
-    student's.
+    name: unique in the run: teacher, assistant1, generation2, student, control. kind: teacher, student (also
+    of those in between), control, or peer. label: the folder's name before the fingerprint. built: the model
+    as it is planned. mixes: of each phase, with adapters as they are planned. teachers: whom its terms read;
+    none if no term reads a teacher. peer: a model that is trained in the same steps, and is kept in the same
+    folder.
     """
 
     ground: Ground
-    chain: Sequence[Link]
-    built: Mapping[str, Built]
+    name: str
+    kind: str
+    label: str
+    model: Model
+    recipe: Recipe
+    seed: int
     phases: tuple[Phase, ...]
-    mixes: Sequence[Mix]
+    built: Built
+    mixes: tuple[Mix, ...]
+    teachers: tuple[Training, ...] = ()
+    peer: Training | None = None
+    momentum_delta: float | None = None
 
     @property
-    def mutual(self) -> bool:
-        return any(mix.mutual for mix in self.mixes)
+    def section(self) -> str:
+        """The key of the configuration that describes the model."""
+        return section(self.name)
 
     @property
-    def asks(self) -> bool:
-        return any(mix.needs.teacher for mix in self.mixes)
+    def teacher(self) -> Training | None:
+        """The one that its terms read: a peer, or its only teacher."""
+        return self.peer or next(iter(self.teachers), None)
 
-    def teacher(self) -> Training:
-        link = self.chain[0]
-        if self.mutual:
-            own: dict[str, Any] = {"model": model_key(link.node), "seed": link.seed}
-            return self._training("peer", link, self.phases, own | {"recipe": recipe_key(link.recipe)})
-        loss = teachers_loss(self.ground.run)
-        if is_loaded(link.node, self.built["teacher"]):
-            key: dict[str, Any] = {
+    @property
+    def epochs(self) -> int:
+        """Epochs that are trained: those of the recipe, or fewer if it stops early."""
+        return epochs_of(self.recipe)
+
+    @property
+    def loss(self) -> Terms:
+        """The loss of the last phase."""
+        return self.phases[-1].loss
+
+    @property
+    def teacher_needs(self) -> frozenset[str]:
+        """The layers of its teacher that all phases read."""
+        return frozenset().union(*(mix.needs.teacher for mix in self.mixes))
+
+    @property
+    def student_needs(self) -> frozenset[str]:
+        """The layers of its own model that all phases read."""
+        return frozenset().union(*(mix.needs.student for mix in self.mixes))
+
+    @cached_property
+    def loaded(self) -> bool:
+        """Whether the model is taken as it is, from a checkpoint or from pretrained weights, and not trained.
+
+        A pretrained teacher with a new head is trained; so is a student with a checkpoint, which begins
+        there.
+        """
+        if self.kind == "teacher":
+            return bool(self.model.checkpoint) or (self.model.pretrained and not self.built.head_is_new)
+        trained = "student" in self.ground.run.stages
+        return self.kind == "student" and bool(self.model.checkpoint) and not trained
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(R,) int64: the training images that it sees in all phases."""
+        if self.kind in ("student", "peer"):
+            return max((self.rows_for(mix) for mix in self.mixes), key=len)
+        return torch.nonzero(self.ground.data.train.labels >= 0).flatten()
+
+    def rows_for(self, mix: Mix) -> Tensor:
+        """The training images that a phase sees: all, if its mix has a use for those without a label."""
+        labels = self.ground.data.train.labels
+        everything = mix.uses_unlabelled and self.ground.run.transfer == "all"
+        return torch.arange(len(labels)) if everything else torch.nonzero(labels >= 0).flatten()
+
+    def row_set(self, mix: Mix | None = None) -> RowSet:
+        """The rows of its epochs, or of the epochs of one phase. An epoch has the same number of steps in
+        every training of one recipe.
+        """
+        rows = self.rows if mix is None else self.rows_for(mix)
+        return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch)
+
+    @cached_property
+    def key(self) -> Mapping[str, Any]:
+        """All that its weights depend on, as plain values."""
+        if self.kind == "peer":
+            return {
+                "model": model_key(self.model),
+                "seed": self.seed,
+                "recipe": recipe_key(self.recipe),
+            }
+        if self.kind == "teacher" and self.loaded:
+            return {
                 "recipe_version": RECIPE_VERSION,
-                "model": model_key(link.node),
+                "model": model_key(self.model),
                 "classes": list(self.ground.data.classes),
                 "resize": self.ground.run.dataset["resize"],
             }
-            return replace(self._training("teacher", link, only(loss, link.recipe), key), loaded=True)
-        return self._training("teacher", link, only(loss, link.recipe), self._key(link, loss))
+        return self._trained_key() | (self._taught_key() if self.kind == "student" else {})
 
-    def student(self, told_by: Training) -> Training:
-        run, link, (*earlier, last) = self.ground.run, self.chain[-1], self.phases
-        key = self._key(link, last.loss) | {"transfer": run.transfer}
-        for phase in earlier:
-            key["phase_one"] = {"epochs": phase.until, "loss": _plain(phase.loss)}
-        if run.momentum_delta is not None:
-            key["momentum_delta"] = run.momentum_delta
-        if self.mutual:
-            key["peer"] = dict(told_by.key)
-        elif self.asks:
-            key["teacher"] = {"key": told_by.fingerprint, "weights": self.ground.headline} | self._rounding()
-        return self._training("student", link, self.phases, key)
-
-    def _rounding(self) -> dict[str, Any]:
-        """How the answers of a table are rounded, where there is one and it is not exact."""
-        runtime, views = self.ground.run.runtime, self.ground.views.count
-        asking = [mix.needs.teacher for mix in self.mixes if mix.needs.teacher]
-        kept = runtime.table != "off" and not all(no_table(needs, views) for needs in asking)
-        return {"answers": runtime.table_dtype} if kept and runtime.table_dtype != "fp32" else {}
-
-    def control(self) -> Training:
-        link = self.chain[-1]
-        loss = controls_loss(self.ground.run)
-        return self._training("control", link, only(loss, link.recipe), self._key(link, loss))
-
-    def _training(self, role: str, link: Link, phases: tuple[Phase, ...], key: Mapping[str, Any]) -> Training:
-        folder = self._folder(role, link.node, fingerprint(key))
-        return Training(
-            role=role,
-            node=link.node,
-            recipe=link.recipe,
-            phases=phases,
-            seed=link.seed,
-            rows=self._rows(role),
-            key=key,
-            folder=folder,
-            mark=folder / ("student.json" if role == "student" else "model.json"),
-            macs=self._step_macs(role, link.recipe.batch),
-            momentum_delta=self.ground.run.momentum_delta if role == "student" else None,
-        )
-
-    def _folder(self, role: str, node: Model, mark: str) -> Path:
-        run = self.ground.run
-        root, dataset = Path(run.outputs_dir), run.dataset["name"]
-        if role != "student":
-            return root / "models" / f"{_safe('-'.join((role, node.name, dataset)))}-{mark}"
-        teacher, *taught = (link.node.name for link in self.chain)
-        repeated = ((name, len(list(group))) for name, group in groupby(taught))
-        names = [name if count == 1 else f"{count}x{name}" for name, count in repeated]
-        return root / "runs" / f"{_safe('-'.join((dataset, teacher, *names, run.method or 'own')))}-{mark}"
-
-    def _key(self, link: Link, loss: Loss) -> dict[str, Any]:
+    def _trained_key(self) -> dict[str, Any]:
         run, data = self.ground.run, self.ground.data
         return {
             "recipe_version": RECIPE_VERSION,
@@ -166,50 +137,74 @@ class Facts(NamedTuple):
             "views": dict(run.dataset["views"]),
             "normalised": [data.mean, data.std, data.white],
             "resize": run.dataset["resize"],
-            "model": model_key(link.node),
-            "recipe": recipe_key(link.recipe),
-            "loss": _plain(loss),
-            "seed": link.seed,
-            "precision": self.ground.place.precision,
+            "model": model_key(self.model),
+            "recipe": recipe_key(self.recipe),
+            "loss": loss_key(self.loss),
+            "seed": self.seed,
+            "precision": self.ground.machine.precision,
         }
 
-    def _rows(self, role: str) -> Tensor:
-        """Of all phases."""
-        data, run = self.ground.data, self.ground.run
-        if role in ("student", "peer"):
-            return max((rows_for(mix, data, run) for mix in self.mixes), key=len)
-        return torch.nonzero(data.train.labels >= 0).flatten()
+    def _taught_key(self) -> dict[str, Any]:
+        """What a student's weights depend on besides; a setting that is not used is in no key."""
+        key: dict[str, Any] = {"transfer": self.ground.run.transfer}
+        for phase in self.phases[:-1]:
+            key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)}
+        if self.momentum_delta is not None:
+            key["momentum_delta"] = self.momentum_delta
+        if self.peer is not None:
+            key["peer"] = dict(self.peer.key)
+        for teacher in self.teachers:
+            key["teacher"] = {"key": teacher.fingerprint, "weights": self.ground.headline} | self._rounding()
+        return key
 
-    def _step_macs(self, role: str, batch: int) -> float:
-        shape = self.ground.data.image_shape
-        shared = 3.0 if self.mutual else float(self.asks and role == "student")
-        teachers = {"teacher": 3.0, "control": 0.0}.get(role, shared)
-        counts = {"teacher": teachers, "student": 0.0 if role == "teacher" else 3.0}
-        return batch * sum(n * macs(self.built[who].model, shape) for who, n in counts.items() if n)
+    def _rounding(self) -> dict[str, Any]:
+        """The numbers of a table of the teacher's answers, if there is one and it rounds them."""
+        runtime, views = self.ground.run.runtime, self.ground.views.count
+        asking = [mix.needs.teacher for mix in self.mixes if mix.needs.teacher]
+        kept = runtime.table != "off" and not all(no_table(needs, views) for needs in asking)
+        return {"answers": runtime.table_dtype} if kept and runtime.table_dtype != "fp32" else {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hex digits of its key."""
+        return fingerprint(self.key)
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept: students below `runs`, teachers and controls below `models`."""
+        room = "runs" if self.kind == "student" else "models"
+        return Path(self.ground.run.outputs_dir) / room / f"{self.label}-{self.fingerprint}"
+
+    @property
+    def mark(self) -> Path:
+        """The file that says that it is finished."""
+        return self.folder / ("student.json" if self.kind == "student" else "model.json")
+
+    @cached_property
+    def macs(self) -> float:
+        """Multiply-accumulates of a step: three passes of a model that learns, one of a teacher."""
+        passes = [(self, 3.0)]
+        if self.teacher is not None:
+            passes.insert(0, (self.teacher, 3.0 if self.peer else 1.0))
+        models = self.ground.models
+        return self.recipe.batch * sum(count * models.macs(each.built) for each, count in passes)
+
+    @property
+    def threads(self) -> int:
+        """Threads that it uses: as asked for, or by its work."""
+        return self.ground.machine.threads or threads_for(self.macs)
+
+    def initial(self) -> Built:
+        """A new model with its initial weights."""
+        reused = self.teachers[0].built if self.model.reuse_classifier else None
+        return self.ground.models.build(self.model, self.section, self.seed, reused)
+
+    def new_mix(self, phase: Phase, teacher: Training | None = None) -> Mix:
+        """A new mix of a phase, with new adapters. teacher: of a peer, the student that it learns from."""
+        other = (teacher or self.teacher or self).built
+        return build_mix(phase.mix(), self.built.model, other.model, self.ground.data, self.seed)
 
 
-def rows_for(mix: Mix, data: ImageSet, run: Run) -> Tensor:
-    """Which training images a mix is minimised on: all, if it has a use for those without a label."""
-    labels = data.train.labels
-    everything = mix.uses_unlabelled and run.transfer == "all"
-    return torch.arange(len(labels)) if everything else torch.nonzero(labels >= 0).flatten()
-
-
-def is_loaded(node: Model, built: Built) -> bool:
-    """Whether a teacher is taken as it is, from a checkpoint or pretrained with the head that it needs, and
-    not trained.
-    """
-    return bool(node.checkpoint) or (node.pretrained and not built.head_is_new)
-
-
-def threads_of(training: Training, place: Machine) -> int:
-    """How many threads a training uses: as asked, or by its work."""
-    return place.threads or threads_for(training.macs)
-
-
-def _plain(loss: Loss) -> dict[str, dict[str, Any]]:
-    return {name: dict(term) for name, term in loss.items()}
-
-
-def _safe(label: str) -> str:
-    return label.replace("/", "_").replace(" ", "_")
+def section(name: str) -> str:
+    """The key of the configuration that describes a model of this name: teacher, assistant or student."""
+    return next((key for key in ("teacher", "assistant") if name.startswith(key)), "student")

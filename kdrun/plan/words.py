@@ -1,56 +1,64 @@
-"""What the screen says before a run starts: who teaches whom, the equation, the recipes, and what will be
-done.
-"""
+"""A plan as the screen says it: models, equation, recipes, and a line or two for each training."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import NamedTuple
 
 from kdrun import __version__
-from kdrun.config.schema import Model
-from kdrun.data.batches import streaming
+from kdrun.data.lazy import Unread
 from kdrun.evaluation.cost import params
+from kdrun.figures import file_size
 from kdrun.machine import crowded
-from kdrun.models.build import Built
-from kdrun.plan.answers import plan
-from kdrun.plan.plan import Assembly
-from kdrun.plan.training import Training, threads_of
-from kdrun.stages.saved import finished
-from kdrun.training.checkpoint import read_state
+from kdrun.plan.answers import answers_plan
+from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
 
 
-def header(assembly: Assembly) -> str:
-    """Data set, models with sizes, method, equation, recipes, and what was fitted to small images."""
-    run, models = assembly.run, models_of(assembly)
-    teacher, *_, student = (f"{node.name} ({size(params(built.model))})" for node, built in models.values())
-    chain = [f"{role} {node.name}" for role, (node, _) in models.items()]
-    who = f"peer {teacher} <-> {student}" if assembly.mutual else f"{teacher} -> {student}"
+class Status(NamedTuple):
+    """How far a training is. kind: loaded, cached, resume or train. epochs: that are done."""
+
+    kind: str
+    epochs: int = 0
+
+
+StatusOf = Callable[[Training], Status]
+
+
+def header(plan: Plan) -> str:
+    """Data set, models with sizes, method, equation, recipes, and what was changed to fit small images."""
+    run = plan.run
+    teacher, *_, student = (f"{t.model.name} ({size(params(t.built.model))})" for t in plan.chain)
+    chain = [f"{training.name} {training.model.name}" for training in plan.chain]
+    who = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
     lines = [
         f"kdrun {__version__}   {run.dataset['name']}   {who}   {run.method}",
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
-        f"loss   {assembly.equation}",
-        f"recipe {_recipes(assembly)}{_momenta(run.momentum_delta)}",
-        *streaming(assembly.data),
+        f"loss   {plan.equation}",
+        f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
+        *_streaming(plan),
     ]
     notes = [
-        f"model  {note if node.name in note else f'{node.name}: {note}'}"
-        for node, built in models.values()
-        for note in built.notes
+        f"model  {note if t.model.name in note else f'{t.model.name}: {note}'}"
+        for t in plan.chain
+        for note in t.built.notes
     ]
     return "\n".join([*lines, *dict.fromkeys(notes)])
 
 
-def intent(assembly: Assembly, folder: Path) -> str:
-    """The plan, then where it goes."""
-    busy = crowded(latency_threads(assembly)) if assembly.place.device.type == "cpu" else ""
-    return "\n".join([*steps(assembly), f"into   {folder}", *([f"mind   {busy}"] if busy else []), ""])
+def intent(plan: Plan, status: StatusOf) -> str:
+    """What will be done, then where it goes."""
+    machine = plan.ground.machine
+    busy = crowded(latency_threads(plan)) if machine.device.type == "cpu" else ""
+    mind = [f"mind   {busy}"] if busy else []
+    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *mind, ""])
 
 
-def steps(assembly: Assembly) -> list[str]:
-    """The plan, a line or two for each stage: what will be done and over what."""
-    rows = [row for training in wanted(assembly) for row in _training_rows(assembly, training)]
-    if "evaluate" in assembly.run.stages:
-        rows.append(("evaluate", _evaluation(assembly), "", ""))
+def steps(plan: Plan, status: StatusOf) -> list[str]:
+    """What will be done: a line or two for each training, and one for the evaluation."""
+    rows = [row for training in plan.concerned for row in _rows(training, status(training))]
+    if "evaluate" in plan.run.stages:
+        rows.append(("evaluate", _evaluation(plan), "", ""))
     wide = max((len(row[0]) for row in rows), default=0)
     return [
         f"{'plan' if not i else '':7}{a:{max(wide, 9)}}  {b:8} {c}  {d}".rstrip()
@@ -66,17 +74,15 @@ def size(count: float) -> str:
     return f"{scaled:.1f} {unit}" if scaled < 100 and unit == "M" else f"{scaled:.0f} {unit}"
 
 
-def models_of(assembly: Assembly) -> dict[str, tuple[Model, Built]]:
-    """The models of the chain by role, in order."""
-    first = assembly.chain[0]
-    found = {first.teacher.role: (first.teacher.node, first.built["teacher"])}
-    return found | {pair.name: (pair.student.node, pair.built["student"]) for pair in assembly.chain}
+def latency_threads(plan: Plan) -> int:
+    """One number of threads for all models, so that latencies compare: the most that a training uses."""
+    return max(training.threads for training in plan.trainings)
 
 
-def _recipes(assembly: Assembly) -> str:
-    recipes = assembly.run.recipe
+def _recipes(plan: Plan) -> str:
+    recipes = plan.run.recipe
     roles = {"teacher": recipes.teacher.name, "student": recipes.student.name}
-    if assembly.mutual:
+    if plan.run.peer:
         del roles["teacher"]
     names = {
         role: f"{name} ({recipes.reasons[role]})" if role in recipes.reasons else name
@@ -93,65 +99,53 @@ def _momenta(delta: float | None) -> str:
     return f"; momentum of the teacher's terms +{delta:g}, of the others -{delta:g}"
 
 
-def wanted(assembly: Assembly) -> list[Training]:
-    """The trainings that the run's stages ask for, found finished or not."""
-    stages = assembly.run.stages
-    if stages == ["evaluate"]:
+def _streaming(plan: Plan) -> list[str]:
+    """How images are read that do not fit into memory."""
+    images = plan.ground.data.train.images
+    if not isinstance(images, Unread):
         return []
-    trainings = [
-        t for t in assembly.trainings() if t.role != "teacher" or "teacher" in stages or assembly.uses_teacher
-    ]
-    return [t for t in trainings if t.role == "teacher" or "student" in stages]
+    workers, kept = images.reading.workers, len(images.kept.pixels)
+    who = f"by {workers} process{'es' * (workers > 1)}" if workers else "by the process that trains"
+    stay = f"; {kept:,} of {len(images):,} stay there" if kept else ""
+    size = file_size(images.memory)
+    return [f"images {size} do not fit into memory: read while they are needed, {who}{stay}"]
 
 
-def _training_rows(assembly: Assembly, training: Training) -> list[tuple[str, str, str, str]]:
-    row = _training_row(assembly, training)
-    pair = next((pair for pair in assembly.chain if pair.name == training.role), None)
-    if pair is None or row[1] == "cached":
+def _rows(training: Training, status: Status) -> list[tuple[str, str, str, str]]:
+    row = _row(training, status)
+    if training.kind != "student" or status.kind == "cached":
         return [row]
-    return [row, ("", plan(pair, pair.teacher_needs).reason, "", "")]
+    return [row, ("", answers_plan(training).reason, "", "")]
 
 
-def _training_row(assembly: Assembly, training: Training) -> tuple[str, str, str, str]:
-    if training.loaded:
-        return ("teacher", "loaded", str(training.node.checkpoint or "pretrained weights"), "")
+def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
+    if status.kind == "loaded":
+        return (training.name, "loaded", str(training.model.checkpoint or "pretrained weights"), "")
+    if status.kind == "cached":
+        return (training.name, "cached", training.folder.name, "")
+    if status.kind == "resume":
+        done = f"at epoch {status.epochs} of {training.epochs}"
+        return (training.name, "resume", done, _images(training))
     whole = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
-    epochs = f"{training.epochs}{whole} epochs"
-    images = _images(assembly, training)
-    record = finished(training, assembly.run.fresh)
-    if record is not None:
-        return (training.role, "cached", training.folder.name, "")
-    state = None if assembly.run.fresh else read_state(training.folder / "state.pt")
-    if state is not None:
-        return (
-            training.role,
-            "resume",
-            f"at epoch {state['position'][0]} of {training.epochs}",
-            images,
-        )
-    return (training.role, "train", f"{epochs:>10}", images)
+    return (training.name, "train", f"{f'{training.epochs}{whole} epochs':>10}", _images(training))
 
 
-def _images(assembly: Assembly, training: Training) -> str:
-    labels = assembly.data.train.labels[training.rows]
+def _images(training: Training) -> str:
+    every = training.ground.data.train.labels
+    labels = every[training.rows]
     total, labelled = len(labels), int((labels >= 0).sum())
-    if training.role in ("teacher", "control"):
-        kind = " labelled" if labelled < len(assembly.data.train.labels) else ""
-        return f"{total:6,}{kind} images" + (", no teacher" if training.role == "control" else "")
+    if training.kind in ("teacher", "control"):
+        kind = " labelled" if labelled < len(every) else ""
+        return f"{total:6,}{kind} images" + (", no teacher" if training.kind == "control" else "")
     some = f", {labelled:,} labelled" if labelled < total else ""
     return f"{total:6,} images{some}"
 
 
-def _evaluation(assembly: Assembly) -> str:
-    data, kind = assembly.data, assembly.place.device.type
+def _evaluation(plan: Plan) -> str:
+    data, kind = plan.ground.data, plan.ground.machine.device.type
     parts = [f"validation {len(data.validation.labels):,}"] if len(data.validation.labels) else []
     text = ", ".join([*parts, f"test {len(data.test.labels):,}"])
-    if not assembly.run.evaluation.latency:
+    if not plan.run.evaluation.latency:
         return text
-    count = latency_threads(assembly)
+    count = latency_threads(plan)
     return f"{text}; latency on {kind}" + (f", {count} thread{'s' * (count > 1)}" if kind == "cpu" else "")
-
-
-def latency_threads(assembly: Assembly) -> int:
-    """One number of threads for all models, so that latencies compare: the most that a training uses."""
-    return max(threads_of(training, assembly.place) for training in assembly.trainings())

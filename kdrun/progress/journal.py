@@ -4,53 +4,51 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_text
-from kdrun.progress.screen import Screen, line
+from kdrun.progress.screen import line
+
+METRICS = "metrics.jsonl"
 
 
 class Journal:
-    """The folder's record of a training: `metrics.jsonl`, a line an epoch, and `log.txt`; and what the screen
-    shows.
+    """A follower that writes `metrics.jsonl`, a line an epoch, and `log.txt`.
 
-    images: how many images an epoch has, for the speed.
+    The lines of metrics.jsonl do not name the training: a student may be an assistant in another run.
+    kind: teacher, student or control.
     """
 
-    def __init__(self, folder: Path, stage: str, shown: Screen, images: int) -> None:
-        self.metrics, self.log = folder / "metrics.jsonl", folder / "log.txt"
-        self.stage, self.shown, self.images = stage, shown, images
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.metrics, self.log, self.kind = folder / METRICS, folder / "log.txt", kind
         self.began, self.resumed_at = time.monotonic(), 0
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Forgets epochs after the state that is continued, then shows the stage."""
+        """Forgets epochs after the state that is continued."""
         self.began, self.resumed_at = time.monotonic(), done // steps
         if self.metrics.exists():
-            rows = read_metrics(self.metrics)
-            kept = [row for row in rows if row["stage"] == self.stage and row["epoch"] <= self.resumed_at]
-            write_text(self.metrics, as_lines(kept))
-        self.shown.begin(self.stage, epochs, steps, done)
+            rows = [row for row in own_rows(self.metrics, self.kind) if row["epoch"] <= self.resumed_at]
+            write_text(self.metrics, as_lines(rows))
 
     def steps(self, done: int) -> None:
-        self.shown.steps(done)
+        pass
 
-    def epoch(self, row: dict[str, Any]) -> None:
-        row = row | {"images": self.images}
+    def epoch(self, row: Mapping[str, Any]) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(as_lines([row]))
+            file.write(as_lines([_unnamed(row)]))
         with self.log.open("a", encoding="utf-8") as file:
             file.write(line(row, time.monotonic() - self.began, self.resumed_at) + "\n")
-        self.shown.epoch(row)
 
 
-def as_lines(rows: list[dict[str, Any]]) -> str:
+def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows as they stand in metrics.jsonl."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; without the half line of a process that was killed while writing it."""
+    """The rows of a metrics.jsonl, without the half line of a process that was killed while it wrote."""
     if not path.exists():
         return []
     rows = []
@@ -60,3 +58,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return rows
+
+
+def own_rows(path: Path, kind: str) -> list[dict[str, Any]]:
+    """The epochs of the training that the folder is about, without a name.
+
+    After an evaluation the metrics.jsonl of a run holds the epochs of all of its models, each with its
+    `stage`.
+    """
+    return [_unnamed(row) for row in read_metrics(path) if row.get("stage", kind) == kind]
+
+
+def named_rows(path: Path, kind: str, name: str) -> list[dict[str, Any]]:
+    """The same, with the name that the training has in a run as `stage`."""
+    return [{"stage": name, **row} for row in own_rows(path, kind)]
+
+
+def _unnamed(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "stage"}

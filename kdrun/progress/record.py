@@ -8,55 +8,41 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import RenderableType
-
 from kdrun.artefacts import read_json, write_json
-from kdrun.plan.plan import Assembly
-from kdrun.progress.journal import read_metrics
+from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
+from kdrun.progress.journal import METRICS, named_rows, read_metrics
 from kdrun.progress.loggers import LOGGERS, About, Logger, leaves, scalars
-from kdrun.progress.screen import Screen
 from kdrun.report import table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, parts
-from kdrun.stages.called import epochs_as
 
 MARK = "logged.json"
-"""Which tools have been given the whole run; in its folder."""
+"""Names the tools that have been given the whole run; in its folder."""
 
 
-class Recorded(Screen):
-    """A screen that hands every epoch on to loggers too: each once, those before a continuation as well.
+class Recorder:
+    """Hands every epoch of a run to its loggers: each once, also those before a continuation.
 
-    metrics: where the epochs of each stage are kept that another process has trained.
+    trainings: by name; epochs that another process trained are read from their folders.
     """
 
-    def __init__(self, shown: Screen, loggers: Iterable[Logger], metrics: Mapping[str, Path]) -> None:
-        self.shown, self.loggers, self.metrics = shown, tuple(loggers), metrics
+    def __init__(self, loggers: Iterable[Logger], trainings: Mapping[str, Training]) -> None:
+        self.loggers, self.trainings = tuple(loggers), trainings
         self.given: set[tuple[str, int]] = set()
 
-    def say(self, text: str = "") -> None:
-        self.shown.say(text)
+    def follow(self, name: str) -> _Following:
+        """The follower of the training of that name."""
+        return _Following(self, name)
 
-    def show(self, content: RenderableType) -> None:
-        self.shown.show(content)
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        self.shown.begin(stage, epochs, steps, done)
-        if stage in self.metrics:
-            self.give(epochs_as(stage, self.metrics[stage]))
-
-    def steps(self, done: int) -> None:
-        self.shown.steps(done)
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        self.shown.epoch(row)
-        self.give([row])
-
-    def end(self) -> None:
-        self.shown.end()
+    def earlier(self, name: str) -> None:
+        """Hands on the epochs of a training that are in its folder."""
+        training = self.trainings.get(name)
+        if training is not None:
+            self.give(named_rows(training.folder / METRICS, training.kind, name))
 
     def give(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Hands on those rows of metrics.jsonl that have not been."""
+        """Hands on those rows that have not been."""
         for row in rows:
             if (row["stage"], row["epoch"]) not in self.given:
                 self.given.add((row["stage"], row["epoch"]))
@@ -64,60 +50,73 @@ class Recorded(Screen):
                     logger.numbers(scalars(row), row["epoch"])
 
 
-@contextmanager
-def recording(assembly: Assembly, folder: Path, shown: Screen, names: Iterable[str]) -> Iterator[Screen]:
-    """The screen of a run, whose epochs also go to the loggers of these names.
+class _Following:
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        self.recorder, self.name = recorder, name
 
-    After it, a run that was evaluated also gives them its figures and its table; who has a whole run is
-    remembered in its folder.
+    def begin(self, epochs: int, steps: int, done: int) -> None:
+        self.recorder.earlier(self.name)
+
+    def steps(self, done: int) -> None:
+        pass
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.recorder.give([row])
+
+
+@contextmanager
+def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
+    """The recorder of a run for the loggers of these names; None without any.
+
+    At the end, the loggers of an evaluated run also get its figures and its table. The folder remembers which
+    loggers have a whole run.
     """
-    loggers = {name: LOGGERS[name](_about(assembly, folder)) for name in names}
+    loggers = {name: LOGGERS[name](_about(plan)) for name in names}
     if not loggers:
-        yield shown
+        yield None
         return
-    metrics = {training.role: training.folder / "metrics.jsonl" for training in assembly.trainings()}
-    recorded = Recorded(shown, loggers.values(), metrics)
+    recorder = Recorder(loggers.values(), {training.name: training for training in plan.trainings})
     done = False
     try:
-        yield recorded
-        if "evaluate" in assembly.run.stages:
-            _finish(recorded, folder)
-            write_json(folder / MARK, sorted({*_logged(folder), *loggers}))
+        yield recorder
+        if "evaluate" in plan.run.stages:
+            _finish(recorder, plan.folder)
+            write_json(plan.folder / MARK, sorted({*_logged(plan.folder), *loggers}))
         done = True
     finally:
         for logger in loggers.values():
             logger.close(done)
 
 
-def unrecorded(assembly: Assembly, folder: Path) -> list[str]:
-    """Those loggers that the run asks for and that have not been given all of it, finished as it is."""
-    had = _logged(folder)
-    return [name for name in assembly.run.logger if name not in had]
+def unrecorded(plan: Plan) -> list[str]:
+    """The loggers that the run asks for and that have not been given all of it, finished as it is."""
+    had = _logged(plan.folder)
+    return [name for name in plan.run.logger if name not in had]
 
 
 def figures(report: Report) -> dict[str, float]:
     """The numbers of the final table, by name: `final/student/test/top1`, `final/comparison/gain_top1`."""
-    found: dict[str, Any] = {"comparison": report.get("comparison", {})}
+    values: dict[str, Any] = {"comparison": report.get("comparison", {})}
     for role, model in report["models"].items():
         kept = ("params", "macs", "bytes", "train_seconds")
-        found[role] = {**{key: model[key] for key in kept if key in model}, **parts(report, role)}  # type: ignore[literal-required]
+        values[role] = {**{key: model[key] for key in kept if key in model}, **parts(report, role)}  # type: ignore[literal-required]
     return {
         f"final/{key.replace('.', '/')}": float(value)
-        for key, value in leaves(found)
+        for key, value in leaves(values)
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
 
 
-def _finish(recorded: Recorded, folder: Path) -> None:
+def _finish(recorder: Recorder, folder: Path) -> None:
     report = read(folder)
-    recorded.give(read_metrics(folder / "metrics.jsonl"))
-    for logger in recorded.loggers:
+    recorder.give(read_metrics(folder / METRICS))
+    for logger in recorder.loggers:
         logger.numbers(figures(report), 0)
         logger.text("report", table.text(report))
 
 
-def _about(assembly: Assembly, folder: Path) -> About:
-    return About(folder.name, Path(assembly.run.outputs_dir), asdict(assembly.run))
+def _about(plan: Plan) -> About:
+    return About(plan.folder.name, Path(plan.run.outputs_dir), asdict(plan.run))
 
 
 def _logged(folder: Path) -> list[str]:

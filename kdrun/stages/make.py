@@ -1,66 +1,97 @@
-"""A trained model is a folder that is made once: found finished, continued, or trained from the start."""
+"""Trainings are made once: found finished, continued, or trained from the start. A run is a sweep of one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
 
 from kdrun.artefacts import empty, locked, sweep_parts
-from kdrun.errors import KdrunError
-from kdrun.plan.plan import Assembly
+from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.progress.screen import Screen
-from kdrun.stages.saved import STARTED, Trained, finished, weights_file
+from kdrun.progress.watchers import Observers
+from kdrun.stages.engines import Failures, here, processes, processes_for
+from kdrun.stages.groups import Group, groups
+from kdrun.stages.saved import STARTED, finished, saved, state_file
 from kdrun.stages.train import train
-from kdrun.stages.trainee import Member
+from kdrun.training.checkpoint import read_state
 
 
-def obtain(
-    training: Training, assembly: Assembly, teacher: Trained | None, screen: Screen, allowed: bool = True
-) -> Trained:
-    """The trained model. Raises KdrunError where training is needed and not `allowed`."""
-    fresh = assembly.run.fresh and allowed
-    record, source = finished(training, fresh), "cache"
-    if record is None and not allowed:
-        stage = "teacher" if training.role == "teacher" else "student"
-        problem = f"the {training.role} is not trained yet ({training.folder}); add the stage {stage}"
-        raise KdrunError("stages", "[" + ",".join(assembly.run.stages) + "]", problem)
-    if record is None:
-        source = "trained" if make([Member(training, assembly, teacher)], screen) else "cache"
-        record = finished(training, fresh=False)
-        assert record is not None
-    (training.folder / "state.pt").unlink(missing_ok=True)  # left by a kill right after the mark was written
-    files = {name: weights_file(training, name) for name in record["weights"]}
-    return Trained(training.role, source, files, record, training.folder / "metrics.jsonl")
+class Made(NamedTuple):
+    """Folders of the trainings that were made just now, and the errors of those that failed."""
+
+    trained: frozenset[Path] = frozenset()
+    failures: Mapping[Path, Exception] = {}
 
 
-def make(members: Sequence[Member], screen: Screen) -> int:
-    """Trains those that nobody has trained meanwhile, all that stand at the same step in one loop. Returns
-    how many.
+def make(plans: Sequence[Plan], observers: Observers) -> Made:
+    """Trains what the runs make and is not there: teachers first, then those that learn from them.
+
+    Each training is made once, also if several runs need it. Those that gain by it share a loop; long ones
+    are spread over processes. Of one run, the first error is raised at once.
     """
+    failures: Failures = {}
+    tried: list[Training] = []
+    for trainings in _rounds(plans):
+        ready = [training for training in _missing(trainings) if _is_ready(training)]
+        parts, tried = groups(ready), tried + ready
+        count = processes_for(parts)
+        if count > 1:
+            failures |= processes(parts, make_group, count, observers.screen.say)
+        else:
+            failures |= here(parts, make_group, observers, stop=len(plans) == 1)
+    return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
+
+
+def make_group(group: Sequence[Training], observers: Observers) -> None:
+    """Trains those of a group that nobody has trained meanwhile; those at the same step in one loop."""
     with ExitStack() as locks:
-        for member in sorted(members, key=lambda member: member.training.folder):
-            locks.enter_context(_held(member.training, screen))
-        left = [member for member in members if finished(member.training, member.assembly.run.fresh) is None]
-        for member in left:
-            _start_over(member.training, member.assembly.run.fresh)
-        groups: dict[tuple[int, int], list[Member]] = {}
-        for member in left:
-            groups.setdefault(_position(member), []).append(member)
-        for group in groups.values():
-            train(group, screen)
-        return len(left)
+        for training in sorted(group, key=lambda training: training.folder):
+            locks.enter_context(_held(training, observers.screen))
+        at_one_step: dict[tuple[int, int], Group] = {}
+        for training in _missing(group):
+            _start_over(training)
+            at_one_step.setdefault(_position(training), []).append(training)
+        for trainings in at_one_step.values():
+            train(trainings, observers)
 
 
-def _position(member: Member) -> tuple[int, int]:
-    """Epoch and step from which a training goes on."""
-    state = member.state
+def _rounds(plans: Sequence[Plan]) -> Iterator[list[Training]]:
+    """What the plans make, each folder once; a round needs only the rounds before it."""
+    for several in zip_longest(*(plan.rounds for plan in plans), fillvalue=()):
+        by_folder = {training.folder: training for one in several for training in one}
+        yield list(by_folder.values())
+
+
+def _missing(trainings: Sequence[Training]) -> list[Training]:
+    """Those that are not finished. A state beside a mark is what a kill left just after the mark was written.
+    """
+    missing = []
+    for training in trainings:
+        if finished(training, training.ground.run.fresh) is None:
+            missing.append(training)
+        else:
+            state_file(training).unlink(missing_ok=True)
+    return missing
+
+
+def _is_ready(training: Training) -> bool:
+    """Whether all its teachers are there; if one failed, that is what is told."""
+    return all(saved(teacher) is not None for teacher in training.teachers)
+
+
+def _position(training: Training) -> tuple[int, int]:
+    """Epoch and step at which a training goes on."""
+    state = read_state(state_file(training))
     return (state["position"][0], state["position"][1]) if state else (0, 0)
 
 
 def _held(training: Training, screen: Screen) -> ExitStack:
     def waits(who: str) -> None:
-        screen.say(f"{training.role:8} waits for {who}, which trains it")
+        screen.say(f"{training.name:8} waits for {who}, which trains it")
 
     held = ExitStack()
     held.enter_context(locked(training.folder, waits))
@@ -68,8 +99,9 @@ def _held(training: Training, screen: Screen) -> ExitStack:
     return held
 
 
-def _start_over(training: Training, fresh: bool) -> None:
+def _start_over(training: Training) -> None:
+    """Removes the mark; with `fresh`, everything of before the command."""
     training.mark.unlink(missing_ok=True)
-    state = training.folder / "state.pt"
-    if fresh and (not state.exists() or state.stat().st_mtime < STARTED):
+    state: Path = state_file(training)
+    if training.ground.run.fresh and (not state.exists() or state.stat().st_mtime < STARTED):
         empty(training.folder)

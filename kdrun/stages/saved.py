@@ -1,11 +1,12 @@
-"""Models that are trained: whether they are there, their first weights, and their last."""
+"""Trainings whose weights are there: found finished, from a checkpoint, pretrained, or trained along as a
+peer.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,38 +16,69 @@ from torch import nn
 
 from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
-from kdrun.losses.mix import Mix
-from kdrun.models.weights import load_into, read_weights
-from kdrun.plan.phases import Phase
-from kdrun.plan.plan import Assembly, build_mix, exchanged, rebuild
+from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.plan.training import Training
-from kdrun.training.seeds import derived
+from kdrun.plan.words import Status
+from kdrun.training.checkpoint import read_state
 
 STARTED = float(os.environ.setdefault("KDRUN_STARTED", str(time.time())))
 """When the command began; `fresh=true` starts over what was finished before that, so a sweep trains each
 teacher once.
 """
 
-WEIGHTS = ("last", "val_best")
-
 
 @dataclass(frozen=True)
-class Trained:
-    """A model whose weights are there. weights: files by name (`last`, `val_best`). record: the content of
-    its mark.
+class Saved:
+    """A training whose weights are there.
 
-    source: trained, cache, checkpoint or pretrained; peer, if it was trained along with the student.
+    source: trained (just now), cache, checkpoint, pretrained or peer. weights: files by name (`last`,
+    `val_best`). record: the content of its mark.
     """
 
-    role: str
+    training: Training
     source: str
     weights: Mapping[str, Path]
     record: Mapping[str, Any]
-    metrics: Path | None
+
+    @property
+    def name(self) -> str:
+        """Its name in the report: a peer stands in the teacher's place."""
+        return "teacher" if self.training.kind == "peer" else self.training.name
+
+    @property
+    def metrics(self) -> Path | None:
+        """The epochs that it was trained for, if it was trained by itself."""
+        return self.training.folder / "metrics.jsonl" if self.source in ("trained", "cache") else None
 
 
-def finished(training: Training, fresh: bool) -> dict[str, Any] | None:
-    """The record of a finished training, None where it is not there or is to be made anew."""
+def saved(training: Training, fresh: bool = False) -> Saved | None:
+    """The weights of a training; None if they are yet to be made.
+
+    fresh: what was finished before the command began does not count.
+    """
+    if training.loaded:
+        path = training.model.checkpoint
+        files = {"last": Path(path).expanduser()} if path else {}
+        return Saved(training, "checkpoint" if path else "pretrained", files, {})
+    record = finished(training, fresh)
+    if record is None:
+        return None
+    return Saved(
+        training, "cache", {name: weights_file(training, name) for name in record["weights"]}, record
+    )
+
+
+def saved_peer(student: Saved) -> Saved | None:
+    """The peer that was trained along with a student; None for a student from a checkpoint."""
+    peer = student.training.peer
+    if peer is None or PEER not in student.record.get("peers", ()):
+        return None
+    record = {name: student.record[name] for name in ("epochs", "train_seconds")}
+    return Saved(peer, "peer", {"last": weights_file(student.training, PEER)}, record)
+
+
+def finished(training: Training, fresh: bool = False) -> dict[str, Any] | None:
+    """The record of a finished training; None if there is none, or if it is to be made anew."""
     try:
         record: dict[str, Any] = read_json(training.mark)
     except (FileNotFoundError, NotADirectoryError):
@@ -55,10 +87,20 @@ def finished(training: Training, fresh: bool) -> dict[str, Any] | None:
         problem = "cannot be read (damaged); fresh=true starts over"
         raise KdrunError(str(training.mark), None, problem) from error
     names = [*record["weights"], *record.get("peers", ())]
-    missing = [name for name in names if not weights_file(training, name).exists()]
-    if missing:  # a file that someone removed: the mark no longer holds
-        return None
+    if not all(weights_file(training, name).exists() for name in names):
+        return None  # someone removed a file: the mark no longer holds
     return None if fresh and record["finished"] < STARTED else record
+
+
+def status(training: Training) -> Status:
+    """How far a training is, as the run's `fresh` has it."""
+    fresh = training.ground.run.fresh
+    if training.loaded:
+        return Status("loaded")
+    if finished(training, fresh) is not None:
+        return Status("cached", training.epochs)
+    state = None if fresh else read_state(state_file(training))
+    return Status("train") if state is None else Status("resume", state["position"][0])
 
 
 def weights_file(training: Training, name: str) -> Path:
@@ -66,56 +108,47 @@ def weights_file(training: Training, name: str) -> Path:
     return training.folder / f"{name}.safetensors"
 
 
-def initial(training: Training, assembly: Assembly, warm: bool) -> nn.Module:
-    """The model as training begins: seeded weights, or those of `checkpoint` where the node names one."""
-    model = rebuild(assembly, training.role).model
-    if warm and training.node.checkpoint:
-        role = "teacher" if training.role in ("teacher", "peer") else "student"
-        load_into(
-            model,
-            read_weights(Path(training.node.checkpoint)),
-            f"{role}.checkpoint",
-            training.node.checkpoint,
-        )
-    return placed(model, assembly)
+def state_file(training: Training) -> Path:
+    """Where the state is kept while it trains."""
+    return training.folder / "state.pt"
 
 
-def placed(model: nn.Module, assembly: Assembly) -> nn.Module:
-    """The model on the run's device, channels last."""
-    there: nn.Module = model.to(assembly.place.device).to(memory_format=torch.channels_last)
-    return there
+def initial_model(training: Training, warm: bool = True) -> nn.Module:
+    """The model as training begins, on the run's device: seeded weights, or those of its checkpoint.
 
-
-def mix_of(training: Training, assembly: Assembly, phase: Phase) -> Mix:
-    """What a training minimises in a phase, on the run's device, with adapters seeded as the training is."""
-    built = exchanged(assembly.built) if training.role == "peer" else assembly.built
-    mix = build_mix(phase, built, assembly.data, derived(training.seed, "adapters"))
-    return mix.to(assembly.place.device)
-
-
-def load_trained(assembly: Assembly, trained: Trained, which: str) -> nn.Module:
-    """A trained model on the run's device, with its `last` or `val_best` weights (its only ones, if there are
-    no others; a pretrained model is built with its weights).
+    warm: whether a checkpoint is read.
     """
-    model = rebuild(assembly, trained.role).model
-    if not trained.weights:
-        return placed(model, assembly)
-    path = trained.weights.get(which) or next(iter(trained.weights.values()))
-    load_into(model, read_weights(path), f"{trained.role}.checkpoint", str(path))
-    return placed(model, assembly)
+    model = training.initial().model
+    if warm and training.model.checkpoint:
+        load_checkpoint(model, training)
+    return on_device(model, training)
 
 
-@contextmanager
-def threaded(count: int) -> Iterator[None]:
-    """So many threads within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def load_model(weights: Saved, which: str) -> nn.Module:
+    """The model on the run's device with its `last` or `val_best` weights, or its only ones; a pretrained
+    model is built with its weights.
+    """
+    training = weights.training
+    model = training.initial().model
+    if weights.weights:
+        path = weights.weights.get(which) or next(iter(weights.weights.values()))
+        load_into(model, read_weights(path), f"{weights.name}.checkpoint", str(path))
+    return on_device(model, training)
 
 
-def check_weights(assembly: Assembly, role: str, path: str) -> None:
-    """Raises KdrunError where a checkpoint that the configuration names does not fit its model."""
-    load_into(rebuild(assembly, role).model, read_weights(Path(path)), f"{role}.checkpoint", path)
+def load_checkpoint(model: nn.Module, training: Training) -> None:
+    """Puts the weights of the checkpoint that the configuration names into a model. Raises KdrunError."""
+    path = str(training.model.checkpoint)
+    load_into(model, read_weights(Path(path)), f"{training.section}.checkpoint", path)
+
+
+def check_checkpoint(training: Training) -> None:
+    """Raises KdrunError if the checkpoint that the configuration names does not fit the model."""
+    if training.model.checkpoint:
+        load_checkpoint(training.initial().model, training)
+
+
+def on_device(model: nn.Module, training: Training) -> nn.Module:
+    """The model on the run's device, channels last."""
+    placed: nn.Module = model.to(training.ground.machine.device).to(memory_format=torch.channels_last)
+    return placed

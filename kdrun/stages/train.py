@@ -1,31 +1,29 @@
-"""From trainings to the loop: models, images and the teacher are put together, and trained.
+"""One training loop: trainees, images, teacher and step are put together, phase after phase.
 
-One training as a rule; several that share images, schedule and teacher where a sweep has them.
+One training as a rule; several that share images, schedule and teacher in a sweep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
 
-from kdrun.data.batches import starved, training_images
-from kdrun.machine import environment
-from kdrun.models.fold import cast_once, folded
+from kdrun.data.batches import training_images, wait_note, wait_share
+from kdrun.machine import environment, torch_threads
 from kdrun.models.reused import Reused
-from kdrun.models.taps import Tapped, classifier
-from kdrun.plan.answers import asked, spared
-from kdrun.plan.plan import Assembly
-from kdrun.plan.training import threads_of
-from kdrun.progress.screen import Screen, screen
+from kdrun.models.taps import classifier
+from kdrun.plan.ground import Ground
+from kdrun.plan.training import Training
+from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import stackable
-from kdrun.stages.saved import load_trained, threaded
-from kdrun.stages.trainee import Member, Pupil
+from kdrun.stages.saved import saved, state_file
+from kdrun.stages.teacher import answers_note, live_teacher, planned_teacher
+from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
-from kdrun.training.checkpoint import Position
+from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_models
 from kdrun.training.fit import Course, fit
 from kdrun.training.mutual import Mutual
@@ -33,130 +31,158 @@ from kdrun.training.seeds import derived
 from kdrun.training.step import Images, Step, Stepping
 from kdrun.training.teachers import Live, NoTeacher
 
-States = Sequence[dict[str, Any] | None]
+States = Sequence[Mapping[str, Any] | None]
 
 
-def train(members: Sequence[Member], shown: Screen) -> None:
-    """Trains the members in one loop and writes what they learned.
+class Trained(NamedTuple):
+    """What a phase gives. seconds: since the beginning of the training. best: of each trainee."""
+
+    seconds: float
+    best: list[Best | None]
+    asked: Asked
+    waited: Mapping[str, float]
+
+
+def train(trainings: Sequence[Training], observers: Observers) -> None:
+    """Trains them in one loop and writes what they learned.
 
     All stand at the same step, and have machine, data, rows, schedule and teacher in common.
     """
-    first, states = members[0], [member.state for member in members]
-    place, state = first.assembly.place, states[0]
-    threads = threads_of(first.training, place)
-    if state is not None and place.threads is None:
+    first, states = trainings[0], [read_state(state_file(training)) for training in trainings]
+    machine, state = first.ground.machine, states[0]
+    threads = first.threads
+    if state is not None and machine.threads is None:
         threads = state["facts"]["threads"]
-    facts = environment(place, threads)
+    facts = environment(machine, threads)
     if state is not None:
-        _say_changes(state["facts"], facts, shown)
-    with threaded(threads), torch.random.fork_rng(enabled=True):
-        torch.manual_seed(derived(first.training.seed, "dropout"))
-        _train(members, states, facts, shown)
+        _say_changes(state["facts"], facts, observers.screen.say)
+    with torch_threads(threads), torch.random.fork_rng(enabled=True):
+        torch.manual_seed(derived(first.seed, "dropout"))
+        _phases(trainings, states, facts, observers)
 
 
-def _train(members: Sequence[Member], states: States, facts: dict[str, Any], shown: Screen) -> None:
+def _phases(
+    trainings: Sequence[Training], states: States, facts: dict[str, Any], observers: Observers
+) -> None:
     """One phase after the other, from the one in which the states were written."""
-    phases, alone = members[0].training.phases, len(members) == 1
+    first, alone = trainings[0], len(trainings) == 1
     at = Position(*states[0]["position"]) if states[0] else Position()
-    before: Sequence[Pupil | None] = [None] * len(members)
-    for number, phase in enumerate(phases):
-        if phase is not phases[-1] and (at.epoch, at.step) > (phase.until, 0):
+    trainees: list[Trainee] = []
+    asked = Asked()
+    for number, phase in enumerate(first.phases):
+        if phase is not first.phases[-1] and (at.epoch, at.step) > (phase.until, 0):
             continue
-        each = zip(members, states, before, strict=True)
-        pupils = [Pupil(m, m.training.phases[number], state, alone, b) for m, state, b in each]
-        seconds = _train_phase(pupils, states, at, facts, shown)
-        at, states, before = Position(phase.until, 0, seconds), [None] * len(members), pupils
-    for pupil in pupils:
-        pupil.finish(seconds / len(pupils), facts, _companions(pupil.member, members))
+        own = [training.phases[number] for training in trainings]
+        if trainees:
+            trainees = [next_phase(*pair) for pair in zip(trainees, own, strict=True)]
+        else:
+            resumed = states[0] is not None
+            trainees = [begin(*pair, resumed, alone) for pair in zip(trainings, own, strict=True)]
+        trained = _phase(trainees, states, at, facts, observers, asked)
+        at, states, asked = Position(phase.until, 0, trained.seconds), [None] * len(trainings), trained.asked
+    for trainee, best in zip(trainees, trained.best, strict=True):
+        companions = [other.folder.name for other in trainings if other is not trainee.training]
+        share = trained.seconds / len(trainees)
+        finish(trainee, best, share, asked, trained.waited, facts, companions)
 
 
-def _train_phase(
-    pupils: Sequence[Pupil], states: States, at: Position, facts: dict[str, Any], shown: Screen
-) -> float:
-    """From a position to the end of the phase. Returns the seconds that the training has taken by then."""
-    first = pupils[0]
-    assembly, device = first.member.assembly, first.member.assembly.place.device
+def _phase(
+    trainees: Sequence[Trainee],
+    states: States,
+    at: Position,
+    facts: dict[str, Any],
+    observers: Observers,
+    before: Asked,
+) -> Trained:
+    """From a position to the end of the phase."""
+    first, screen = trainees[0], observers.screen
+    training, ground = first.training, first.training.ground
     with ExitStack() as closing:
-        live = _live(first, shown)
-        for pupil in pupils:
-            closing.callback(pupil.close)
-            _lend_classifier(live, pupil)
-        images = training_images(assembly)
+        live = _live(first, screen.say)
+        for trainee in trainees:
+            closing.callback(trainee.close)
+            _lend_classifier(live, trainee)
+        images = training_images(ground.data, ground.views, ground.machine.device)
         closing.callback(images.close)
-        told = asked(assembly, first.mix, live, images, shown) if live else NoTeacher()
-        closing.callback(told.close)
-        labels = assembly.data.train.labels.to(device)
-        learners = tuple(learner for pupil in pupils for learner in pupil.learners)
-        step = Step(learners, told, images, labels, assembly.place.autocast())
-        screens = [shown, *[screen(Console(quiet=True))] * (len(pupils) - 1)]
-        strands = [p.strand(facts, s, step, live) for p, s in zip(pupils, screens, strict=True)]
-        for strand, state in zip(strands, states, strict=True):
-            strand.checkpoint.restore(state)
-        closing.callback(shown.end)
-        seconds = fit(_course(first), _faster(stepping(step, pupils), images, assembly, shown), strands, at)
-        for pupil in pupils:
-            pupil.passed(told, images)
-        shown.end()
-        for note in filter(None, (spared(told), starved(images))):
-            shown.say(note)
-        return seconds
+        needs = first.mix.needs.teacher
+        teacher = planned_teacher(training, needs, live, images, screen.say) if live else NoTeacher()
+        closing.callback(teacher.close)
+        labels = ground.data.train.labels.to(ground.machine.device)
+        learners = tuple(learner for trainee in trainees for learner in trainee.learners)
+        step = Step(learners, teacher, images, labels, ground.machine.autocast())
+        names = _shown_as(trainees)
+        strands = [
+            strand(trainee, facts, observers.of(trainee.training, name), step, live, screen.say)
+            for trainee, name in zip(trainees, names, strict=True)
+        ]
+        for each, state in zip(strands, states, strict=True):
+            each.checkpoint.restore(dict(state) if state else None)
+        closing.callback(screen.end)
+        seconds = fit(
+            _course(first), _faster(stepping(step, trainees), images, ground, screen.say), strands, at
+        )
+        screen.end()
+        for note in filter(None, (answers_note(teacher), wait_note(images))):
+            screen.say(note)
+        asked = Asked(before.forwards + teacher.forwards, before.saved + teacher.saved, teacher.record())
+        best = [each.checkpoint.best for each in strands]
+        return Trained(seconds, best, asked, wait_share(images, epochs=True))
 
 
-def stepping(step: Step, pupils: Sequence[Pupil]) -> Stepping:
-    """The step, or one that does the same faster, or lets learners teach each other."""
-    first = pupils[0].member
-    if len(pupils[0].learners) > 1:
-        return Mutual(step, first.assembly.teacher.recipe.lr / first.training.recipe.lr)
-    if len(pupils) > 1 and stackable(first):
+def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
+    """The step, or one that does the same faster, or one whose learners teach each other."""
+    first = trainees[0].training
+    if first.peer is not None:
+        return Mutual(step, first.peer.recipe.lr / first.recipe.lr)
+    if len(trainees) > 1 and stackable(first):
         from kdrun.training.stacked import Stacked
 
         return Stacked(step)
     return step
 
 
-def _faster(step: Stepping, images: Images, assembly: Assembly, shown: Screen) -> Stepping:
-    """The step with compiled models where that is asked for, and on a GPU as a graph."""
-    if assembly.run.runtime.compile and isinstance(step, (Step, Mutual)):
+def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
+    """The first is on the screen, for all of them."""
+    first = trainees[0].training
+    name = first.name if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
+    return [name, *[None] * (len(trainees) - 1)]
+
+
+def _faster(step: Stepping, images: Images, ground: Ground, say: Say) -> Stepping:
+    """The step with compiled models if asked for, and on a GPU as a graph."""
+    if ground.run.runtime.compile and isinstance(step, (Step, Mutual)):
         compile_models(step)
-    graphs = assembly.place.graphs(assembly.run.runtime.graph)
-    return step if graphs is None else captured(step, images, graphs, shown.say)
+    graphs = ground.machine.graphs(ground.run.runtime.graph)
+    return step if graphs is None else captured(step, images, graphs, say)
 
 
-def _course(pupil: Pupil) -> Course:
-    training, assembly = pupil.member.training, pupil.member.assembly
-    rows = assembly.row_set(training, pupil.mix)
-    return Course(
-        training.epochs, training.recipe.epochs, rows, assembly.views, training.recipe, pupil.phase.until
-    )
+def _course(trainee: Trainee) -> Course:
+    training = trainee.training
+    rows, views = training.row_set(trainee.mix), training.ground.views
+    return Course(training.epochs, training.recipe.epochs, rows, views, training.recipe, trainee.phase.until)
 
 
-def _companions(member: Member, members: Sequence[Member]) -> list[str]:
-    """Folders of those that were trained along with it."""
-    return [other.training.folder.name for other in members if other is not member]
-
-
-def _live(pupil: Pupil, shown: Screen) -> Live | None:
-    assembly, teacher, read = pupil.member.assembly, pupil.member.teacher, pupil.mix.needs.teacher
-    if not read or teacher is None:
+def _live(trainee: Trainee, say: Say) -> Live | None:
+    """The trained teacher that the phase reads; None if it reads none, or a peer."""
+    needs, teachers = trainee.mix.needs.teacher, trainee.training.teachers
+    if not needs or not teachers:
         return None
-    model = load_trained(assembly, teacher, assembly.headline)
-    model = folded(model, assembly.image_shape, read, shown.say)
-    if assembly.place.precision == "bf16":
-        model = cast_once(model, torch.bfloat16)
-    return Live(Tapped(model, read, "loss"), assembly.place.autocast())
+    weights = saved(teachers[0])
+    assert weights is not None, f"{teachers[0].name} is made before {trainee.training.name}"
+    return live_teacher(weights, needs, say)
 
 
-def _lend_classifier(live: Live | None, pupil: Pupil) -> None:
-    """Gives the teacher's trained classifier to a student that begins and is to be read by it."""
-    if pupil.begins and live is not None and isinstance(pupil.model, Reused):
+def _lend_classifier(live: Live | None, trainee: Trainee) -> None:
+    """Gives the teacher's trained classifier to a student that begins and is to use it."""
+    if trainee.begins and live is not None and isinstance(trainee.model, Reused):
         head = classifier(live.network)
         if head is not None:
-            pupil.model.take(head)
+            trainee.model.take(head)
 
 
-def _say_changes(before: Mapping[str, Any], now: Mapping[str, Any], shown: Screen) -> None:
+def _say_changes(before: Mapping[str, Any], now: Mapping[str, Any], say: Say) -> None:
     changed = [
         f"{key} {before[key]} -> {now[key]}" for key in now if key in before and before[key] != now[key]
     ]
     if changed:
-        shown.say(f"continued under other conditions, so bits may differ: {', '.join(changed)}")
+        say(f"continued under other conditions, so bits may differ: {', '.join(changed)}")

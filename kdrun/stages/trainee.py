@@ -1,170 +1,174 @@
-"""One model in training: built, watched, validated, and written when it is done."""
+"""One model in a training loop: built for a phase, watched, validated; and what it leaves behind."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from kdrun.artefacts import write_json
-from kdrun.data.batches import plain_batches, waited
+from kdrun.data.batches import plain_batches, wait_share
 from kdrun.data.lazy import Unread
 from kdrun.evaluation.validation import Validation
 from kdrun.losses.mix import Mix
 from kdrun.models.taps import Tapped
 from kdrun.models.weights import PEER, save_weights
-from kdrun.plan.phases import Phase
-from kdrun.plan.plan import Assembly
+from kdrun.plan.objective import Phase
 from kdrun.plan.training import Training
-from kdrun.progress.journal import Journal
-from kdrun.progress.screen import Screen
-from kdrun.stages.saved import Trained, initial, mix_of, weights_file
-from kdrun.training.checkpoint import Checkpoint, Pace, read_state
+from kdrun.progress.watchers import Watchers
+from kdrun.stages.saved import initial_model, state_file, weights_file
+from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
 from kdrun.training.gradients import Gradients, fixed_batch
 from kdrun.training.optimisers import optimiser
 from kdrun.training.seeds import Draws
-from kdrun.training.step import Images, Learner, Step
-from kdrun.training.teachers import Live, Teacher
+from kdrun.training.step import Learner, Step
+from kdrun.training.teachers import Live
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Member:
-    """A training that is to be done, with whom it learns from."""
+class Trainee:
+    """The model of a training in one of its phases, and the model of its peer if it has one.
 
-    training: Training
-    assembly: Assembly
-    teacher: Trained | None
-
-    @property
-    def state_path(self) -> Path:
-        return self.training.folder / "state.pt"
-
-    @property
-    def state(self) -> dict[str, Any] | None:
-        """Where it was broken off, None where it has not begun."""
-        return read_state(self.state_path)
-
-
-class Pupil:
-    """The model of a member in a phase of its training: what it minimises there, and where both stand.
-
-    state: where the phase was broken off. alone: whether its random numbers are the global ones. before: the
-    pupil in the phase before, which this one goes on from. learners: that of the model, then that of a peer
-    which learns along with it. forwards, saved: of its teachers in all phases.
+    models, taps, mixes, learners: its own first, then the peer's. begins: whether this is the very beginning
+    of the training. draws: its own random numbers; None if they are the global ones.
     """
 
-    models: list[nn.Module]
-    mixes: list[Mix]
+    training: Training
+    phase: Phase
+    models: tuple[nn.Module, ...]
+    mixes: tuple[Mix, ...]
+    taps: tuple[Tapped, ...]
+    learners: tuple[Learner, ...]
+    begins: bool
+    draws: Draws | None
 
-    def __init__(
-        self,
-        member: Member,
-        phase: Phase,
-        state: dict[str, Any] | None = None,
-        alone: bool = True,
-        before: Pupil | None = None,
-    ) -> None:
-        self.member, self.phase = member, phase
-        self.begins = state is None and before is None
-        self.draws = None if alone else Draws(member.training.seed, "dropout")
-        self.forwards, self.saved = 0, 0
-        if before is not None:
-            self.draws, self.forwards, self.saved = before.draws, before.forwards, before.saved
-        trained, assembly = _trained(member), member.assembly
-        self.models = before.models if before else [initial(t, assembly, self.begins) for t in trained]
-        self.mixes = [mix_of(each, assembly, phase) for each in trained]
-        for mix, earlier in zip(self.mixes, before.mixes if before else (), strict=False):
-            mix.take(earlier)
-        self.taps = [Tapped(*pair, "loss") for pair in zip(self.models, _read(self.mixes), strict=True)]
-        self.learners = tuple(map(self._learner, trained, self.models, self.taps, self.mixes))
-        self.model, self.mix = self.models[0], self.mixes[0]
+    @property
+    def model(self) -> nn.Module:
+        return self.models[0]
+
+    @property
+    def mix(self) -> Mix:
+        return self.mixes[0]
 
     def close(self) -> None:
         """Takes the taps off the models."""
         for tapped in self.taps:
             tapped.close()
 
-    def strand(self, facts: dict[str, Any], shown: Screen, step: Step, live: Live | None) -> Strand:
-        """Its part of a loop."""
-        training, assembly = self.member.training, self.member.assembly
-        pace = assembly.run.checkpoint
-        rows = assembly.row_set(training)
-        diagnosis = self._diagnosis(step, live)
-        self.checkpoint = Checkpoint(
-            self.member.state_path, self.learners, Pace(pace.seconds, pace.minutes), facts
-        )
-        return Strand(
-            stage=training.role,
-            seed=training.seed,
-            learners=self.learners,
-            checkpoint=self.checkpoint,
-            watcher=Journal(training.folder, training.role, shown, rows.length),
-            validate=_validator(self.model, assembly, shown),
-            diagnose=lambda: diagnosis() | waited(step.images),
-        )
 
-    def passed(self, told: Teacher, images: Images) -> None:
-        """After a phase: counts what its teacher was asked, and how long its steps waited for images."""
-        self.forwards += told.forwards
-        self.saved += told.saved
-        self.record = told.record()
-        self.waited = waited(images, epochs=True)
+class Asked(NamedTuple):
+    """Answers of the teacher in all phases so far: forward passes, those that were saved, and how it was
+    asked.
+    """
 
-    def finish(self, seconds: float, facts: dict[str, Any], companions: Sequence[str]) -> None:
-        """Writes the weights, then the mark; after it the state is not needed any more."""
-        training, best = self.member.training, self.checkpoint.best
-        weights: dict[str, dict[str, Tensor]] = {"last": self.model.state_dict()}
-        if best is not None:
-            weights["val_best"] = best.weights
-        peers = {PEER: self.models[1].state_dict()} if self.models[1:] else {}
-        for name, tensors in (weights | peers).items():
-            save_weights(weights_file(training, name), tensors, {})
-        record = {
-            "role": training.role,
-            "name": training.node.name,
-            "fingerprint": training.fingerprint,
-            "epochs": self.phase.until,
-            "best_epoch": best.epoch if best else None,
-            "train_seconds": round(seconds, 3),
-            "teacher": self.record | {"forwards": self.forwards, "forwards_saved": self.saved},
-            "companions": list(companions),
-            **self.waited,
-            "weights": list(weights),
-            "peers": list(peers),
-            "finished": time.time(),
-            "environment": facts,
-            "key": dict(training.key),
-        }
-        write_json(training.mark, record)
-        self.member.state_path.unlink(missing_ok=True)
-
-    def _learner(self, trained: Training, model: nn.Module, tapped: Tapped, mix: Mix) -> Learner:
-        learned = [*model.parameters(), *mix.parameters()]
-        chosen = optimiser(trained.recipe, learned, trained.momentum_delta)
-        return Learner(model, tapped, mix, chosen, trained.recipe.clip, self.draws)
-
-    def _diagnosis(self, step: Step, live: Live | None) -> Callable[[], dict[str, Any]]:
-        """What `diagnostics` asks for about each epoch of a student."""
-        training, assembly = self.member.training, self.member.assembly
-        if training.role != "student" or "gradients" not in assembly.run.diagnostics:
-            return dict
-        seen = assembly.row_set(training, self.mix).rows
-        rows = fixed_batch(step.images, step.labels, seen, assembly.views, training.seed)
-        asked = live.model if live else self.taps[1] if self.taps[1:] else None
-        gradients = Gradients(self.learners[0], rows, asked, step.precision, training.seed)
-        return lambda: {"gradients": gradients()}
+    forwards: int = 0
+    saved: int = 0
+    record: Mapping[str, Any] = {}
 
 
-def _trained(member: Member) -> list[Training]:
-    """The training, and that of the peer if it has one."""
-    training, assembly = member.training, member.assembly
-    peers = [assembly.teacher] if assembly.mutual and training.role == "student" else []
-    return [training, *peers]
+def begin(training: Training, phase: Phase, resumed: bool, alone: bool) -> Trainee:
+    """The trainee of the first phase in this process. resumed: whether a state is put into it afterwards.
+
+    alone: whether no other training shares its loop, so that its random numbers can be the global ones.
+    """
+    draws = None if alone else Draws(training.seed, "dropout")
+    models = tuple(initial_model(each, warm=not resumed) for each in _with_peer(training))
+    return _trainee(training, phase, models, not resumed, draws)
+
+
+def next_phase(before: Trainee, phase: Phase) -> Trainee:
+    """The same models in the next phase. Adapters of the same name and shape go on."""
+    trainee = _trainee(before.training, phase, before.models, False, before.draws)
+    for mix, earlier in zip(trainee.mixes, before.mixes, strict=True):
+        mix.take(earlier)
+    return trainee
+
+
+def strand(
+    trainee: Trainee, facts: dict[str, Any], watchers: Watchers, step: Step, live: Live | None, say: Say
+) -> Strand:
+    """Its part of a training loop. facts: stored with its states."""
+    training = trainee.training
+    pace = training.ground.run.checkpoint
+    diagnose = _diagnosis(trainee, step, live)
+    return Strand(
+        stage=training.name,
+        seed=training.seed,
+        learners=trainee.learners,
+        checkpoint=Checkpoint(
+            state_file(training), trainee.learners, Pace(pace.seconds, pace.minutes), facts
+        ),
+        watcher=watchers,
+        validate=_validator(trainee.model, training, say),
+        diagnose=lambda: diagnose() | wait_share(step.images),
+    )
+
+
+def finish(
+    trainee: Trainee,
+    best: Best | None,
+    seconds: float,
+    asked: Asked,
+    waited: Mapping[str, float],
+    facts: Mapping[str, Any],
+    companions: Sequence[str],
+) -> None:
+    """Writes the weights, then the mark; then removes the state, which nobody needs any more.
+
+    companions: folders of the trainings in the same loop.
+    """
+    training = trainee.training
+    weights: dict[str, dict[str, Tensor]] = {"last": trainee.model.state_dict()}
+    if best is not None:
+        weights["val_best"] = best.weights
+    peers = {PEER: trainee.models[1].state_dict()} if trainee.models[1:] else {}
+    for name, tensors in (weights | peers).items():
+        save_weights(weights_file(training, name), tensors, {})
+    record = {
+        "role": training.kind,
+        "name": training.model.name,
+        "fingerprint": training.fingerprint,
+        "epochs": trainee.phase.until,
+        "best_epoch": best.epoch if best else None,
+        "train_seconds": round(seconds, 3),
+        "teacher": {**asked.record, "forwards": asked.forwards, "forwards_saved": asked.saved},
+        "companions": list(companions),
+        **waited,
+        "weights": list(weights),
+        "peers": list(peers),
+        "finished": time.time(),
+        "environment": dict(facts),
+        "key": dict(training.key),
+    }
+    write_json(training.mark, record)
+    state_file(training).unlink(missing_ok=True)
+
+
+def _with_peer(training: Training) -> tuple[Training, ...]:
+    return (training,) if training.peer is None else (training, training.peer)
+
+
+def _trainee(
+    training: Training, phase: Phase, models: tuple[nn.Module, ...], begins: bool, draws: Draws | None
+) -> Trainee:
+    both, device = _with_peer(training), training.ground.machine.device
+    mixes = tuple(
+        each.new_mix(phase, other).to(device) for each, other in zip(both, _others(both), strict=True)
+    )
+    taps = tuple(Tapped(*pair, "loss") for pair in zip(models, _read(mixes), strict=True))
+    learners = tuple(_learner(*each, draws) for each in zip(both, models, taps, mixes, strict=True))
+    return Trainee(training, phase, models, mixes, taps, learners, begins, draws)
+
+
+def _others(both: Sequence[Training]) -> tuple[Training | None, ...]:
+    """Whom each reads, if it is not what the training says: a peer reads the student."""
+    return (None, both[0])[: len(both)]
 
 
 def _read(mixes: Sequence[Mix]) -> list[frozenset[str]]:
@@ -176,11 +180,30 @@ def _read(mixes: Sequence[Mix]) -> list[frozenset[str]]:
     ]
 
 
-def _validator(model: nn.Module, assembly: Assembly, shown: Screen) -> Callable[[], dict[str, float]]:
-    part, place = assembly.data.validation, assembly.place
+def _learner(training: Training, model: nn.Module, tapped: Tapped, mix: Mix, draws: Draws | None) -> Learner:
+    learned = [*model.parameters(), *mix.parameters()]
+    chosen = optimiser(training.recipe, learned, training.momentum_delta)
+    return Learner(model, tapped, mix, chosen, training.recipe.clip, draws)
+
+
+def _diagnosis(trainee: Trainee, step: Step, live: Live | None) -> Callable[[], dict[str, Any]]:
+    """What `diagnostics` asks for about each epoch of a student."""
+    training, ground = trainee.training, trainee.training.ground
+    if training.kind != "student" or "gradients" not in ground.run.diagnostics:
+        return dict
+    rows = training.row_set(trainee.mix).rows
+    batch = fixed_batch(step.images, step.labels, rows, ground.views, training.seed)
+    teacher = live.model if live else trainee.taps[1] if trainee.taps[1:] else None
+    gradients = Gradients(trainee.learners[0], batch, teacher, step.precision, training.seed)
+    return lambda: {"gradients": gradients()}
+
+
+def _validator(model: nn.Module, training: Training, say: Say) -> Callable[[], dict[str, float]]:
+    ground = training.ground
+    part, machine = ground.data.validation, ground.machine
     if not len(part.labels):
         return dict
-    batches = plain_batches(part, assembly.data, place.device)
-    graphs = None if isinstance(part.images, Unread) else place.graphs(assembly.run.runtime.graph)
-    labels = part.labels.to(place.device)
-    return Validation(model, batches, labels, place.autocast(), graphs, shown.say)
+    batches = plain_batches(part, ground.data, machine.device)
+    graphs = None if isinstance(part.images, Unread) else machine.graphs(ground.run.runtime.graph)
+    labels = part.labels.to(machine.device)
+    return Validation(model, batches, labels, machine.autocast(), graphs, say)

@@ -1,0 +1,110 @@
+"""Models and mixes of a plan: built from configuration, data set and seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from kdrun.config.schema import Model
+from kdrun.data.images import ImageSet
+from kdrun.errors import KdrunError
+from kdrun.evaluation.cost import macs
+from kdrun.losses.mix import Mix
+from kdrun.models.build import Built, build
+from kdrun.models.reused import reusing
+from kdrun.models.taps import layer_names, probe
+from kdrun.plan.suggest import naming_alternatives
+from kdrun.training.seeds import derived, global_seed
+from kdrun.types import CLASSIFIER, POOLED, Shapes
+
+NAMED = ("logits", "embedding", POOLED, CLASSIFIER)
+"""Layers that every model has, besides its stages."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models of a data set. For a plan, models that differ in their seed only are built and counted once.
+    """
+
+    data: ImageSet
+    resize: str
+    planned: dict[str, Built] = field(default_factory=dict)
+    counted: dict[int, float] = field(default_factory=dict)
+
+    def plan(self, model: Model, section: str, seed: int, teacher: Built | None = None) -> Built:
+        """A model to read shapes and costs from; its weights are those of some seed."""
+        description = [vars(model) | {"seed": None}, section, id(teacher) if teacher else None]
+        key = json.dumps(description, sort_keys=True, default=str)
+        if key not in self.planned:
+            self.planned[key] = self.build(model, section, seed, teacher)
+        return self.planned[key]
+
+    def build(self, model: Model, section: str, seed: int, teacher: Built | None = None) -> Built:
+        """A new model with the initial weights of a seed.
+
+        section: the key of the configuration that describes it. teacher: the model whose classifier reads
+        this one's last map, if it has `reuse_classifier`. Raises KdrunError.
+        """
+        description = {
+            "name": model.name,
+            "family": model.family,
+            "args": model.args,
+            "stem": model.stem,
+            "pretrained": model.pretrained,
+            "role": section,
+            "normalisation": (self.data.mean, self.data.std),
+        }
+        weights, classes = derived(seed, "weights"), len(self.data.classes)
+        built = build(description, classes, self.data.image_shape, self.resize, weights)
+        if teacher is None:
+            return built
+        projector = derived(weights, "projector")
+        return reusing(built, teacher.model, self.data.image_shape, classes, projector)
+
+    def macs(self, built: Built) -> float:
+        """Multiply-accumulates of a model that `plan` gave, for one image."""
+        if id(built.model) not in self.counted:
+            self.counted[id(built.model)] = macs(built.model, self.data.image_shape)
+        return self.counted[id(built.model)]
+
+
+def build_mix(mix: Mix, student: nn.Module, teacher: nn.Module, data: ImageSet, seed: int) -> Mix:
+    """Gives a mix its adapters, from the models' shapes and under a seed of their own. Returns the same mix.
+
+    Raises KdrunError if the mix reads what the models do not have.
+    """
+    shape = data.image_shape
+    _check_paths(mix, "student", mix.needs.student, student)
+    _check_paths(mix, "teacher", mix.needs.teacher, teacher)
+    with (
+        global_seed(derived(seed, "adapters"), "adapters"),
+        naming_alternatives(mix, student, teacher, shape),
+    ):
+        mix.build(
+            _shapes(student, shape, mix.needs.student),
+            _shapes(teacher, shape, mix.needs.teacher),
+            images=len(data.train.labels),
+        )
+    return mix
+
+
+def layer_paths(needs: frozenset[str]) -> list[str]:
+    """Those layers that are paths of modules; the others every model has."""
+    return sorted(name for name in needs if name not in NAMED and not name.startswith("stage"))
+
+
+def _check_paths(mix: Mix, role: str, needs: frozenset[str], model: nn.Module) -> None:
+    if not layer_paths(needs):
+        return
+    names: Sequence[str] = layer_names(model)
+    for term in mix.terms:
+        for name in layer_paths(getattr(term.loss.needs, role)):
+            if name not in names:
+                raise KdrunError(f"{mix.key}.{term.name}", name, f"the {role} has no such layer", names)
+
+
+def _shapes(model: nn.Module, shape: tuple[int, int, int], needs: frozenset[str]) -> Shapes:
+    return probe(model, shape, [*layer_paths(needs), *(needs & {POOLED})])

@@ -1,0 +1,85 @@
+"""What all trainings of a run stand on: the run, the machine, the data, the views."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdrun.config.schema import Run, Runtime
+from kdrun.data.images import ImageSet
+from kdrun.data.lazy import Reading
+from kdrun.data.load import headline, load
+from kdrun.data.views import Views, make_views
+from kdrun.data.workers import POSSIBLE
+from kdrun.errors import KdrunError
+from kdrun.machine import Machine, cores, machine
+from kdrun.plan.build import Models
+
+MOST_WORKERS = 32
+"""`runtime.workers=auto` starts no more on a GPU: no training takes more images than they decode."""
+
+DEVICE_SHARE = 0.5
+"""The share of a GPU's memory that images may take if they stay there."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """headline: the weights that are used and shown, `last` or `val_best`."""
+
+    run: Run
+    machine: Machine
+    data: ImageSet
+    views: Views
+    headline: str
+    models: Models
+
+
+Grounds = dict[str, Ground]
+"""Grounds that were made for the jobs of a sweep, by what they depend on."""
+
+
+def ground(run: Run, made: Grounds | None = None) -> Ground:
+    """Reads the data set and resolves the device. Raises KdrunError.
+
+    made: the grounds of other jobs. A job with the same data set and machine takes theirs.
+    """
+    key = json.dumps(_depends_on(run), sort_keys=True, default=str)
+    if made is not None and key in made:
+        return replace(made[key], run=run)
+    place = machine(run.device, run.precision, run.threads)
+    data = load(run.dataset, Path(run.data_dir), reading(run.runtime, place.device))
+    views = make_views(run.dataset["views"], data.image_shape)
+    chosen = headline(str(run.dataset["headline"]), data)
+    new = Ground(run, place, data, views, chosen, Models(data, run.dataset["resize"]))
+    if made is not None:
+        made[key] = new
+    return new
+
+
+def _depends_on(run: Run) -> list[Any]:
+    runtime = asdict(run.runtime)
+    reads = [runtime["workers"], runtime["cache_gb"]]
+    return [run.dataset, run.data_dir, run.device, run.precision, run.threads, run.packages, reads]
+
+
+def reading(runtime: Runtime, device: torch.device) -> Reading:
+    """How images that do not fit into memory are read. Raises KdrunError if this system cannot."""
+    workers = auto_workers(device) if runtime.workers == "auto" else int(runtime.workers)
+    if workers and not POSSIBLE:
+        problem = "this system can read images in this process only"
+        raise KdrunError("runtime.workers", workers, problem, ["0"])
+    room = None
+    if device.type == "cuda":
+        room = int(DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return Reading(workers, int(1e9 * runtime.cache_gb), room)
+
+
+def auto_workers(device: torch.device) -> int:
+    """All cores but one if a GPU computes; a quarter of the cores if they also train."""
+    if not POSSIBLE:
+        return 0
+    return max(1, cores() // 4) if device.type == "cpu" else min(max(1, cores() - 1), MOST_WORKERS)

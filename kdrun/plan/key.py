@@ -1,0 +1,42 @@
+"""What the weights of a training depend on, as plain values: the parts of its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdrun.artefacts import file_hash
+from kdrun.config.schema import Model, Recipe
+from kdrun.errors import KdrunError
+from kdrun.plan.objective import Terms, epochs_of
+
+
+def model_key(model: Model) -> dict[str, Any]:
+    """A model's description. A checkpoint counts by its content."""
+    key: dict[str, Any] = {
+        "name": model.name,
+        "family": model.family,
+        "args": dict(model.args),
+        "stem": model.stem,
+        "pretrained": model.pretrained,
+    }
+    if model.reuse_classifier:
+        key["reuse_classifier"] = True
+    if model.checkpoint:
+        path = Path(model.checkpoint).expanduser()
+        if not path.is_file():
+            raise KdrunError("checkpoint", model.checkpoint, "no such file")
+        key["checkpoint"] = file_hash(path)
+    return key
+
+
+def recipe_key(recipe: Recipe) -> dict[str, Any]:
+    """A recipe without its name; with the epoch at which it stops, if it stops early."""
+    key = {name: value for name, value in vars(recipe).items() if name not in ("name", "stop_at")}
+    return key | ({"stop_at": epochs_of(recipe)} if epochs_of(recipe) < recipe.epochs else {})
+
+
+def loss_key(loss: Terms) -> Mapping[str, Mapping[str, Any]]:
+    """The terms as plain values."""
+    return {name: dict(term) for name, term in loss.items()}

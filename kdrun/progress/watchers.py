@@ -1,0 +1,75 @@
+"""Who follows a training: its journal, the screen, the loggers. The loop tells all of them through one
+`Watchers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from kdrun.plan.training import Training
+from kdrun.progress.journal import Journal
+from kdrun.progress.record import Recorder
+from kdrun.progress.screen import Screen
+
+
+class Follower(Protocol):
+    """What a follower is told: see `kdrun.training.fit.Watcher`. Rows have the training's name as `stage`."""
+
+    def begin(self, epochs: int, steps: int, done: int) -> None: ...
+
+    def steps(self, done: int) -> None: ...
+
+    def epoch(self, row: Mapping[str, Any]) -> None: ...
+
+
+class Watchers:
+    """Followers of one training. images: of an epoch, for the speed."""
+
+    def __init__(self, name: str, images: int, followers: Sequence[Follower]) -> None:
+        self.name, self.images, self.followers = name, images, tuple(followers)
+
+    def begin(self, epochs: int, steps: int, done: int) -> None:
+        for follower in self.followers:
+            follower.begin(epochs, steps, done)
+
+    def steps(self, done: int) -> None:
+        for follower in self.followers:
+            follower.steps(done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        named = {"stage": self.name, **row, "images": self.images}
+        for follower in self.followers:
+            follower.epoch(named)
+
+
+class OnScreen:
+    """A training on the screen, under a name."""
+
+    def __init__(self, shown: Screen, name: str) -> None:
+        self.shown, self.name = shown, name
+
+    def begin(self, epochs: int, steps: int, done: int) -> None:
+        self.shown.begin(self.name, epochs, steps, done)
+
+    def steps(self, done: int) -> None:
+        self.shown.steps(done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.shown.epoch({**row, "stage": self.name})
+
+
+class Observers(NamedTuple):
+    """The screen and the loggers of a command. recorder: None without loggers."""
+
+    screen: Screen
+    recorder: Recorder | None = None
+
+    def of(self, training: Training, shown_as: str | None) -> Watchers:
+        """The followers of a training. shown_as: its name on the screen; None if it is not shown."""
+        followers: list[Follower] = [Journal(training.folder, training.kind)]
+        if shown_as is not None:
+            followers.append(OnScreen(self.screen, shown_as))
+        if self.recorder is not None:
+            followers.append(self.recorder.follow(training.name))
+        return Watchers(training.name, training.row_set().length, followers)

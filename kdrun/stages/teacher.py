@@ -1,0 +1,67 @@
+"""The teacher that a student asks while it trains: live, ahead of the steps, or from a table, as planned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from kdrun.figures import count, plural
+from kdrun.models.fold import cast_once, folded
+from kdrun.models.taps import Tapped, classifier
+from kdrun.plan.answers import answer_memory, answers_plan, codes, row_bytes, table_folder, widths
+from kdrun.plan.training import Training
+from kdrun.stages.saved import Saved, load_model
+from kdrun.training.ahead import Ahead
+from kdrun.training.step import Images
+from kdrun.training.table import Table
+from kdrun.training.tabled import Tabled
+from kdrun.training.teachers import Live, Teacher, at_once
+from kdrun.types import CLASSIFIER
+
+
+def live_teacher(weights: Saved, needs: frozenset[str], say: Callable[[str], None]) -> Live:
+    """The trained teacher, asked about every batch. needs: the layers that are read."""
+    ground = weights.training.ground
+    model = load_model(weights, ground.headline)
+    model = folded(model, ground.data.image_shape, needs, say)
+    if ground.machine.precision == "bf16":
+        model = cast_once(model, torch.bfloat16)
+    return Live(Tapped(model, needs, "loss"), ground.machine.autocast())
+
+
+def planned_teacher(
+    training: Training,
+    needs: frozenset[str],
+    live: Live,
+    images: Images,
+    say: Callable[[str], None],
+) -> Teacher:
+    """The live teacher, or one that keeps its answers in the teacher's folder, or one that is asked ahead."""
+    ground, kind = training.ground, answers_plan(training, needs).kind
+    if kind in ("none", "live"):
+        return live
+    device = ground.machine.device
+    chunk = at_once(device, math.prod(ground.data.image_shape))
+    room = answer_memory(ground) // row_bytes(training, needs)
+    if kind == "ahead":
+        return Ahead(live, images, chunk, room)
+    layers, views = widths(training, needs), ground.views.count
+    assert views is not None
+    folder, numbers = table_folder(training, layers), ground.run.runtime.table_dtype
+    table = Table(folder, codes(ground), layers, folder.name, numbers)
+    head = classifier(live.network) if CLASSIFIER in needs else None
+    teacher = Tabled(live, images, views, table, chunk, 0 if device.type == "cpu" else room, head)
+    if not teacher.check(device):
+        say(f"table   not used, as its answers are not those that the teacher gives here: {folder}")
+    return teacher
+
+
+def answers_note(teacher: Teacher) -> str:
+    """A note after a training: how many answers of the teacher were there already."""
+    if not teacher.saved:
+        return ""
+    total = teacher.forwards + teacher.saved
+    share = f"{100 * teacher.saved / total:.0f} %"
+    return f"table   {count(teacher.saved)} of {plural(total, 'answer')} of the teacher were there ({share})"

@@ -272,10 +272,10 @@ def test_an_interrupted_sweep_still_says_what_it_has(ask: Ask, monkeypatch: pyte
 def test_all_jobs_of_a_sweep_are_checked_with_data_and_models_once_for_all_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from kdrun.plan import plan as assemble
+    from kdrun.plan import plan
 
     seen = []
-    monkeypatch.setattr(assemble, "assemble", seen.append)
+    monkeypatch.setattr(plan, "make_plan", seen.append)
     check = sweep_command.checker()
     for run in (Run(seed=1), Run(seed=2, temperature=3), Run(method="dkd"), Run(seed=4, method="dkd")):
         check(Loaded(run, ()))

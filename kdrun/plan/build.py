@@ -26,8 +26,7 @@ NAMED = ("logits", "embedding", POOLED, CLASSIFIER)
 
 @dataclass(frozen=True)
 class Models:
-    """The models of a data set. For a plan, models that differ in their seed only are built and counted once.
-    """
+    """The models of a data set. For a plan, those that differ in their seed only are built and counted once."""
 
     data: ImageSet
     resize: str

@@ -50,8 +50,7 @@ def students_phases(run: Run, recipe: Recipe) -> tuple[Phase, ...]:
 
 
 def controls_phases(run: Run) -> tuple[Phase, ...]:
-    """A control learns from the labels, with the arguments of the student's own cross-entropy if it has one.
-    """
+    """A control learns from the labels, with the arguments of the student's own cross-entropy, if any."""
     own = next((t for t in run.loss.values() if t.get("name") == "cross_entropy"), {"name": "cross_entropy"})
     recipe = run.recipe.student
     return one_phase(smoothed({"hard": dict(own) | {"weight": 1.0}}, recipe), recipe)

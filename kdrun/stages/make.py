@@ -67,8 +67,7 @@ def _rounds(plans: Sequence[Plan]) -> Iterator[list[Training]]:
 
 
 def _missing(trainings: Sequence[Training]) -> list[Training]:
-    """Those that are not finished. A state beside a mark is what a kill left just after the mark was written.
-    """
+    """Those that are not finished. A kill just after a mark was written leaves a state beside it."""
     missing = []
     for training in trainings:
         if finished(training, training.ground.run.fresh) is None:

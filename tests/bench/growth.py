@@ -11,7 +11,7 @@ from kdrun.allocator import keep_memory
 from tests.bench import record
 from tests.bench.ratios import Spread, slope
 from tests.bench.rounds import Spent
-from tests.bench.scene import ADAMW, BATCH, Scene, assembly, at_random, settle
+from tests.bench.scene import ADAMW, BATCH, Scene, at_random, plan, settle
 
 SIZES: Mapping[str, Sequence[int]] = {
     "epochs": (4, 8, 16, 32),
@@ -65,15 +65,11 @@ def _cost(scene: Scene, students: int) -> Spent:
     from rich.console import Console
 
     from kdrun.progress.screen import screen
-    from kdrun.stages.make import make
-    from kdrun.stages.pipeline import loaded_teacher
-    from kdrun.stages.trainee import Member
+    from kdrun.progress.watchers import Observers
+    from kdrun.stages.make import make_group
 
     settle(scene)
-    runs = [assembly([*scene.taught(), f"seed={seed}"]) for seed in range(students)]
-    for run in runs:
-        run.student.folder.mkdir(parents=True, exist_ok=True)
-    members = [Member(run.student, run, loaded_teacher(run)) for run in runs]
+    trainings = [plan([*scene.taught(), f"seed={seed}"]).student for seed in range(students)]
     cpu, wall = time.process_time(), time.perf_counter()
-    assert make(members, screen(Console(quiet=True))) == students
+    make_group(trainings, Observers(screen(Console(quiet=True))))
     return Spent(time.process_time() - cpu, time.perf_counter() - wall, 0.0, 0.0)

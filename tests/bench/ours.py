@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from kdrun.data.batches import training_images
+from kdrun.data.resident import Resident
+from kdrun.data.streamed import Streamed
+from kdrun.machine import torch_threads
 from kdrun.models.fold import folded
 from kdrun.models.taps import Tapped
-from kdrun.plan.answers import asked
-from kdrun.progress.screen import Screen, screen
-from kdrun.stages.pipeline import loaded_teacher
-from kdrun.stages.saved import load_trained, mix_of, threaded
+from kdrun.plan.training import Training
+from kdrun.progress.screen import Screen
+from kdrun.progress.watchers import Observers
+from kdrun.stages.saved import load_model, saved
+from kdrun.stages.teacher import planned_teacher
 from kdrun.stages.train import train
-from kdrun.stages.trainee import Member, Pupil
+from kdrun.stages.trainee import begin, strand
 from kdrun.training.checkpoint import Position
 from kdrun.training.fit import Course, fit
 from kdrun.training.optimisers import Optimiser
@@ -27,7 +30,7 @@ from kdrun.training.teachers import Live
 from kdrun.types import Batch, Rows
 from tests.bench.arm import Arm
 from tests.bench.paused import Paused
-from tests.bench.scene import Scene, assembly
+from tests.bench.scene import Scene, plan
 
 
 class Whole(Arm):
@@ -38,11 +41,11 @@ class Whole(Arm):
     """
 
     def __init__(self, scene: Scene, name: str, runs: Sequence[Sequence[str]], filled: bool = False) -> None:
-        members = [_member(scene, name, overrides) for overrides in runs]
+        students = [_student(scene, name, overrides) for overrides in runs]
         if filled:
-            for member in members:
-                fill(member)
-        self.training = Paused(lambda shown: train(members, shown))
+            for student in students:
+                fill(student)
+        self.training = Paused(lambda shown: train(students, Observers(shown)))
 
     def epoch(self) -> float:
         return float(self.training.next()["loss"])
@@ -51,47 +54,51 @@ class Whole(Arm):
         self.training.leave()
 
 
-def _member(scene: Scene, name: str, overrides: Sequence[str]) -> Member:
+def _student(scene: Scene, name: str, overrides: Sequence[str]) -> Training:
     typed = [override for override in scene.taught() if not override.startswith("outputs_dir=")]
-    built = assembly([*typed, *overrides, f"outputs_dir={scene.folder}/{name}"])
-    built.student.folder.mkdir(parents=True, exist_ok=True)
-    return Member(built.student, built, loaded_teacher(built))
+    student = plan([*typed, *overrides, f"outputs_dir={scene.folder}/{name}"]).student
+    student.folder.mkdir(parents=True, exist_ok=True)
+    return student
 
 
-def fill(member: Member) -> None:
+def images_of(training: Training) -> Resident | Streamed:
+    ground = training.ground
+    return training_images(ground.data, ground.views, ground.machine.device)
+
+
+def fill(training: Training) -> None:
     """Asks the teacher for all rows of the training, as an earlier run with the same seed has done."""
-    training, built = member.training, member.assembly
-    mix, images = mix_of(training, built, training.phases[-1]), training_images(built)
-    told = asked(built, mix, live_teacher(member, folds=True), images, screen(Console(quiet=True)))
-    rows = built.row_set(training, mix)
+    ground, live = training.ground, live_teacher(training, folds=True)
+    told = planned_teacher(training, training.teacher_needs, live, images_of(training), print)
     for epoch in range(training.recipe.epochs):
-        plan = epoch_plan(training.seed, epoch, rows, built.views, built.place.device)
-        told.prepare([plan], 0)
-        for step in range(plan.steps):
+        rows = epoch_plan(training.seed, epoch, training.row_set(), ground.views, ground.machine.device)
+        told.prepare([rows], 0)
+        for step in range(rows.steps):
             told.before(step)
     told.close()
 
 
-def live_teacher(member: Member, folds: bool) -> Live:
-    built, needs = member.assembly, member.assembly.teacher_needs
-    assert member.teacher is not None
-    model = load_trained(built, member.teacher, built.headline)
+def live_teacher(training: Training, folds: bool) -> Live:
+    ground, needs, weights = training.ground, training.teacher_needs, saved(training.teachers[0])
+    assert weights is not None
+    model = load_model(weights, ground.headline)
     if folds:
-        model = folded(model, built.image_shape, needs)
-    return Live(Tapped(model, needs), built.place.autocast())
+        model = folded(model, ground.data.image_shape, needs)
+    return Live(Tapped(model, needs), ground.machine.autocast())
 
 
 class Asked(Arm):
     """The teacher alone, asked in batches of that size about as many images as an epoch has."""
 
     def __init__(self, scene: Scene, batch: int) -> None:
-        member = _member(scene, "asked", ())
-        self.live, built = live_teacher(member, folds=True), member.assembly
+        training = _student(scene, "asked", ())
+        self.live, ground = live_teacher(training, folds=True), training.ground
+        device = ground.machine.device
         self.times = -(-scene.images // batch)
         draw = torch.Generator().manual_seed(0)
         index = torch.randint(scene.images, (batch,), generator=draw)
-        rows = Rows(index.to(built.place.device), built.views.draw(draw, batch).to(built.place.device))
-        self.batch = Batch(training_images(built)(rows), rows.index, rows)
+        rows = Rows(index.to(device), ground.views.draw(draw, batch).to(device))
+        self.batch = Batch(images_of(training)(rows), rows.index, rows)
 
     def epoch(self) -> float:
         for _ in range(self.times):
@@ -105,25 +112,26 @@ class Rung(Arm):
     def __init__(
         self, scene: Scene, name: str, channels_last: bool = False, folds: bool = False, fused: bool = False
     ) -> None:
-        member = _member(scene, name, ["precision=fp32"])
-        built, training = member.assembly, member.training
-        pupil, live = Pupil(member, training.phases[-1]), live_teacher(member, folds)
-        learner, rows = pupil.learners[0], built.row_set(training, pupil.mix)
-        images: Images = training_images(built)
+        training = _student(scene, name, ["precision=fp32"])
+        ground, live = training.ground, live_teacher(training, folds)
+        trainee = begin(training, training.phases[-1], resumed=False, alone=True)
+        learner, rows = trainee.learners[0], training.row_set(trainee.mix)
+        images: Images = images_of(training)
         if not channels_last:
-            pupil.model.to(memory_format=torch.contiguous_format)
+            trainee.model.to(memory_format=torch.contiguous_format)
             live.model.to(memory_format=torch.contiguous_format)
             images = Contiguous(images)
         if not fused:
             learner.optimiser = TorchSgd(learner.optimiser.parameters, training.recipe)
-        labels = built.data.train.labels.to(built.place.device)
-        step = Step((learner,), live, images, labels, built.place.autocast())
+        labels = ground.data.train.labels.to(ground.machine.device)
+        step = Step((learner,), live, images, labels, ground.machine.autocast())
         epochs = training.recipe.epochs
-        course = Course(epochs, epochs, rows, built.views, training.recipe)
+        course = Course(epochs, epochs, rows, ground.views, training.recipe)
 
         def work(shown: Screen) -> None:
-            with threaded(scene.threads):
-                fit(course, step, [pupil.strand({}, shown, step, live)], Position())
+            watchers = Observers(shown).of(training, "student")
+            with torch_threads(scene.threads):
+                fit(course, step, [strand(trainee, {}, watchers, step, live, print)], Position())
 
         self.training = Paused(work)
 

@@ -9,15 +9,14 @@ import torch
 from rich.console import Console
 
 from kdrun.models.weights import load_into, read_weights, save_weights
-from kdrun.plan.plan import rebuild
 from kdrun.progress.screen import screen
-from kdrun.stages.make import make, obtain
-from kdrun.stages.pipeline import loaded_teacher
-from kdrun.stages.trainee import Member
+from kdrun.progress.watchers import Observers
+from kdrun.stages.make import make_group
+from kdrun.stages.saved import weights_file
 from tests.bench import record, textbook
 from tests.bench.ratios import mean
 from tests.bench.rivals import pair, parts, setting
-from tests.bench.scene import Scene, assembly, of_cifar
+from tests.bench.scene import Scene, of_cifar, plan
 
 DIGITS = ("dataset=digits", "dataset.views.name=crop_flip", "dataset.views.padding=1")
 
@@ -65,15 +64,15 @@ def measure(scene: Scene, seeds: int, out: Path, say: Callable[[str], None]) -> 
 
 def _teach(scene: Scene) -> None:
     """Writes the weights of a teacher that is trained on the scene's images."""
-    built = assembly(scene.overrides())
-    trained = obtain(built.teacher, built, None, screen(Console(quiet=True)))
-    save_weights(scene.weights, read_weights(trained.weights["last"]), {})
+    teacher = plan(scene.overrides()).teacher
+    make_group([teacher], Observers(screen(Console(quiet=True))))
+    save_weights(scene.weights, read_weights(weights_file(teacher, "last")), {})
 
 
 def _kdrun(scene: Scene, seed: int) -> float:
-    built = assembly([*scene.taught(), f"seed={seed}"])
-    make([Member(built.student, built, loaded_teacher(built))], screen(Console(quiet=True)))
-    model = rebuild(built, "student").model
+    built = plan([*scene.taught(), f"seed={seed}"])
+    make_group([built.student], Observers(screen(Console(quiet=True))))
+    model = built.student.initial().model
     load_into(model, read_weights(built.student.folder / "last.safetensors"), "checkpoint", "")
     rules, part = setting(built), parts(built)["test"]
     test = textbook.loader(textbook.pictures(*part, rules, False), rules, False)
@@ -82,7 +81,7 @@ def _kdrun(scene: Scene, seed: int) -> float:
 
 def _textbook(scene: Scene, seed: int) -> float:
     """The same first weights as kdrun's student of that seed; order and crops of its own."""
-    built = assembly([*scene.taught(), f"seed={seed}"])
+    built = plan([*scene.taught(), f"seed={seed}"])
     teacher, student = pair(built)
     torch.manual_seed(seed)
     return textbook.train(student, teacher, parts(built), setting(built), scene.epochs)

@@ -8,17 +8,16 @@ import torch
 from torch import nn
 from torch.utils.data import RandomSampler, SequentialSampler
 
-from kdrun.plan.plan import Assembly, rebuild
-from kdrun.stages.pipeline import loaded_teacher
-from kdrun.stages.saved import load_trained
+from kdrun.plan.plan import Plan
+from kdrun.stages.saved import load_model, saved
 from tests.bench import textbook
 from tests.bench.arm import Arm
-from tests.bench.scene import Scene, assembly
+from tests.bench.scene import Scene, plan
 
 
-def setting(built: Assembly, workers: int = 0) -> textbook.Setting:
-    """The same training as the assembly's student's, for a textbook."""
-    recipe, data, soft = built.student.recipe, built.data, built.run.loss["soft"]
+def setting(built: Plan, workers: int = 0) -> textbook.Setting:
+    """The same training as the plan's student's, for a textbook."""
+    recipe, data, soft = built.student.recipe, built.ground.data, built.run.loss["soft"]
     return textbook.Setting(
         batch=recipe.batch,
         views=dict(built.run.dataset["views"]),
@@ -29,7 +28,7 @@ def setting(built: Assembly, workers: int = 0) -> textbook.Setting:
         milestones=tuple(recipe.milestones),
         alpha=float(soft["weight"]),
         temperature=float(soft["temperature"]),
-        device=str(built.place.device),
+        device=str(built.ground.machine.device),
         workers=workers,
     )
 
@@ -45,19 +44,19 @@ def _optimiser(recipe: Any) -> dict[str, Any]:
     }
 
 
-def pair(built: Assembly) -> tuple[nn.Module, nn.Module]:
+def pair(built: Plan) -> tuple[nn.Module, nn.Module]:
     """Teacher and student, with the weights that kdrun's begin with, as any model is laid out in memory."""
-    taught = loaded_teacher(built)
-    assert taught is not None
-    teacher, student = load_trained(built, taught, "last"), rebuild(built, "student").model
+    weights = saved(built.teacher)
+    assert weights is not None
+    teacher, student = load_model(weights, "last"), built.student.initial().model
     for model in (teacher, student):
-        model.to(built.place.device).to(memory_format=torch.contiguous_format)
+        model.to(built.ground.machine.device).to(memory_format=torch.contiguous_format)
     return teacher.eval(), student
 
 
-def parts(built: Assembly) -> dict[str, tuple[Any, Any]]:
+def parts(built: Plan) -> dict[str, tuple[Any, Any]]:
     """Images and labels by part, as arrays; only parts that hold images."""
-    data = built.data
+    data = built.ground.data
     named = {"train": data.train, "validation": data.validation, "test": data.test}
     return {n: (p.images.numpy(), p.labels.numpy()) for n, p in named.items() if len(p.labels)}
 
@@ -66,7 +65,7 @@ class Textbook(Arm):
     """Epoch by epoch, as in `tests.bench.textbook`."""
 
     def __init__(self, scene: Scene) -> None:
-        built = assembly(scene.taught())
+        built = plan(scene.taught())
         self.setting = setting(built, scene.workers)
         self.teacher, self.student = pair(built)
         self.updates = textbook.optimiser(self.student, self.setting.optimiser)
@@ -90,11 +89,11 @@ class Tensors(Arm):
     """The textbook's loop on normalised tensors in memory: no transforms, no DataLoader."""
 
     def __init__(self, scene: Scene) -> None:
-        built = assembly(scene.taught())
-        self.setting, device = setting(built), built.place.device
+        built = plan(scene.taught())
+        self.setting, device = setting(built), built.ground.machine.device
         self.teacher, self.student = pair(built)
         self.updates = textbook.optimiser(self.student, self.setting.optimiser)
-        part, plain = built.data.train, textbook.pictures(*parts(built)["train"], self.setting, False)
+        part, plain = built.ground.data.train, textbook.pictures(*parts(built)["train"], self.setting, False)
         self.images = torch.stack([plain[number][0] for number in range(len(plain))]).to(device)
         self.labels = part.labels.to(device)
 
@@ -110,9 +109,9 @@ class Torchdistill(Arm):
     def __init__(self, scene: Scene) -> None:
         from torchdistill.core.distillation import get_distillation_box
 
-        built = assembly(scene.taught())
+        built = plan(scene.taught())
         self.setting = setting(built, scene.workers)
-        self.device = built.place.device
+        self.device = built.ground.machine.device
         teacher, student = pair(built)
         data = {
             name: textbook.pictures(*part, self.setting, name == "train")

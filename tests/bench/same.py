@@ -10,7 +10,7 @@ from kdrun.training.plan import epoch_plan
 from tests.bench import record, textbook
 from tests.bench.ours import Whole
 from tests.bench.rivals import pair, setting
-from tests.bench.scene import Scene, assembly, settle
+from tests.bench.scene import Scene, plan, settle
 
 TOLERANCE = 1e-4
 
@@ -35,14 +35,14 @@ def measure(scene: Scene, out: Path, say: Callable[[str], None]) -> None:
 
 def _plain(scene: Scene) -> float:
     """The textbook's updates on the batches that kdrun's first epoch has."""
-    built = assembly(scene.taught())
+    built = plan(scene.taught())
     rules, (teacher, student) = setting(built), pair(built)
-    updates, images = textbook.optimiser(student, rules.optimiser), training_images(built)
-    labels, training = built.data.train.labels.to(built.place.device), built.student
-    whole = built.row_set(training)
-    plan = epoch_plan(training.seed, 0, whole, built.views, built.place.device)
+    training, ground, device = built.student, built.ground, built.ground.machine.device
+    updates = textbook.optimiser(student, rules.optimiser)
+    images, labels = training_images(ground.data, ground.views, device), ground.data.train.labels.to(device)
+    epoch = epoch_plan(training.seed, 0, training.row_set(), ground.views, device)
     total = 0.0
-    for rows in plan.batches():
+    for rows in epoch.batches():
         batch = [(images(rows).contiguous(), labels[rows.index])]
         total += textbook.train_epoch(batch, student, teacher, updates, rules) * len(rows.index)
     return total / scene.images

@@ -12,7 +12,7 @@ from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.data.resident import Resident
 from kdrun.models.weights import save_weights
-from kdrun.plan.plan import Assembly, assemble
+from kdrun.plan.plan import Plan, make_plan
 from kdrun.types import Rows
 
 BATCH, TAIL = 64, 16
@@ -74,9 +74,9 @@ class Scene:
         return [*self.overrides(), f"teacher.checkpoint={self.weights}"]
 
 
-def assembly(overrides: list[str]) -> Assembly:
+def plan(overrides: list[str]) -> Plan:
     """As the command would build it."""
-    return assemble(single(parse(overrides)).run)
+    return make_plan(single(parse(overrides)).run)
 
 
 def of_cifar(data_dir: str) -> tuple[str, ...]:
@@ -103,16 +103,17 @@ def settle(scene: Scene) -> None:
     if scene.weights.exists():
         return
     scene.folder.mkdir(parents=True, exist_ok=True)
-    built = assembly(scene.overrides())
-    model, data = built.built["teacher"].model, built.data
+    made = plan(scene.overrides())
+    ground, model = made.ground, made.teacher.initial().model
+    data = ground.data
     assert isinstance(data.train.images, torch.Tensor)
-    images = Resident(data.train.images, built.views, data.mean, data.std, data.white, "cpu")
+    images = Resident(data.train.images, ground.views, data.mean, data.std, data.white, "cpu")
     draw = torch.Generator().manual_seed(0)
     model.train()
     with torch.no_grad():
         for _ in range(SETTLING):
             index = torch.randint(len(images), (BATCH,), generator=draw)
-            model(images(Rows(index, built.views.draw(draw, BATCH))))
+            model(images(Rows(index, ground.views.draw(draw, BATCH))))
     save_weights(scene.weights, model.state_dict(), {})
 
 

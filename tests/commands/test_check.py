@@ -16,8 +16,8 @@ from kdrun.check.page import roughly
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.data.resident import Resident
-from kdrun.plan.plan import assemble
-from kdrun.stages.saved import initial
+from kdrun.plan.plan import make_plan
+from kdrun.stages.saved import initial_model
 from kdrun.training.plan import epoch_plan
 from tests.commands.short import SHORT, Here
 
@@ -46,18 +46,14 @@ def test_it_says_the_plan_and_writes_nothing(here: Here) -> None:
 
 def test_values_and_gradients_are_those_of_the_first_step() -> None:
     loaded = single(parse(["loss.hard.label_smoothing=0.1"]))
-    assembly = assemble(loaded.run)
-    training, teacher = assembly.student, initial(assembly.teacher, assembly, warm=True)
-    found = {term.name: term for term in first_step(training, assembly, teacher).terms}
-    rows = next(
-        epoch_plan(
-            training.seed, 0, assembly.row_set(training), assembly.views, torch.device("cpu")
-        ).batches()
-    )
-    data = assembly.data
-    images = Resident(data.train.images, assembly.views, data.mean, data.std, data.white, "cpu")(rows)
+    plan = make_plan(loaded.run)
+    training, teacher = plan.student, initial_model(plan.teacher)
+    found = {term.name: term for term in first_step(training, teacher).terms}
+    views, data = plan.ground.views, plan.ground.data
+    rows = next(epoch_plan(training.seed, 0, training.row_set(), views, torch.device("cpu")).batches())
+    images = Resident(data.train.images, views, data.mean, data.std, data.white, "cpu")(rows)
     labels = data.train.labels[rows.index]
-    student = initial(training, assembly, warm=True).train()
+    student = initial_model(training).train()
     logits = student(images)
     hard = F.cross_entropy(logits, labels, ignore_index=-1, label_smoothing=0.1)
     soft = 4 * F.kl_div(
@@ -177,9 +173,9 @@ def test_times_are_as_exact_as_an_estimate(seconds: float, text: str) -> None:
     assert roughly(seconds) == text
 
 
-def test_the_assembled_models_stay_as_they_are() -> None:
-    assembly = assemble(single(parse([])).run)
-    before = {name: tensor.clone() for name, tensor in assembly.built["student"].model.state_dict().items()}
-    first_step(assembly.student, assembly, initial(assembly.teacher, assembly, warm=True))
-    after = assembly.built["student"].model.state_dict()
+def test_the_planned_models_stay_as_they_are() -> None:
+    plan = make_plan(single(parse([])).run)
+    before = {name: tensor.clone() for name, tensor in plan.student.built.model.state_dict().items()}
+    first_step(plan.student, initial_model(plan.teacher))
+    after = plan.student.built.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -16,13 +16,13 @@ from kdrun.config.compose import single
 from kdrun.data.batches import plain_batches
 from kdrun.errors import KdrunError
 from kdrun.models.weights import read_weights, save_weights
-from kdrun.plan.plan import assemble
+from kdrun.plan.plan import make_plan
 from tests.commands.short import SHORT, Here
 
 
 def picture(path: Path, position: int) -> Path:
     """A test digit as a picture file."""
-    image = assemble(single(parse([])).run).data.test.images[position, 0]
+    image = make_plan(single(parse([])).run).ground.data.test.images[position, 0]
     Image.fromarray((image.double() * 255 / 16).round().byte().numpy()).save(path)
     return path
 
@@ -45,7 +45,7 @@ def test_a_student_in_three_lines(here: Here) -> None:
 def test_it_says_what_the_report_counted(here: Here, teacher: bool) -> None:
     run = here.run()
     model = kdrun.load(run, teacher=teacher)
-    data = assemble(single(parse([])).run).data
+    data = make_plan(single(parse([])).run).ground.data
     said = torch.cat([model.model(batch) for batch in plain_batches(data.test, data, torch.device("cpu"))()])
     top1 = 100 * (said.argmax(1) == data.test.labels).double().mean().item()
     report = json.loads((run / "report.json").read_text())

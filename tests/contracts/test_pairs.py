@@ -25,6 +25,8 @@ from kdrun.types import CLASSIFIER, POOLED, Batch, Classifier, Outputs, Rows, Sh
 
 CONF = Path(__file__).parents[2] / "conf"
 METHODS = {preset.name: preset.phases for preset in presets()}
+REUSING = "simkd"
+"""The method whose student is read by the teacher's classifier."""
 COLOUR, DIGITS = (3, 32, 32), (1, 8, 8)
 ROWS = 4
 IMAGES = 40
@@ -122,8 +124,8 @@ def models(names: tuple[str, str]) -> Models:
     return Models(*sides, side(reused, shape))
 
 
-def student_for(mix: Mix, pair: Models) -> Side:
-    if not mix.reuses_classifier:
+def student_for(method: str, pair: Models) -> Side:
+    if method != REUSING:
         return pair.student
     if isinstance(pair.reused, KdrunError):
         raise pair.reused
@@ -136,7 +138,7 @@ def fitted(method: str, pair: Models) -> Iterator[tuple[Mix, Side]]:
         mix = make_mix(loss)
         mix.advance(1)
         torch.manual_seed(3)
-        student = student_for(mix, pair)
+        student = student_for(method, pair)
         mix.build(student.shapes, pair.teacher.shapes, images=IMAGES)
         yield mix, student
 
@@ -205,11 +207,11 @@ def test_it_pulls_at_the_students_first_weights(method: str, names: tuple[str, s
 @pytest.mark.parametrize("names", [names for names in REFUSED if REFUSED[names]], ids="-".join)
 def test_a_refusal_is_one_line_that_names_methods_that_take_the_pair(names: tuple[str, str]) -> None:
     pair = models(names)
-    built = {"teacher": pair.teacher.built, "student": pair.student.built}
+    student, teacher = pair.student.built.model, pair.teacher.built.model
     shape = DIGITS if names[0] == "cnn_digits" else COLOUR
     for method in REFUSED[names] & {"fsp", "simkd"}:
         mix = make_mix(METHODS[method][-1])
-        with pytest.raises(KdrunError) as caught, naming_alternatives(mix, built, shape):
+        with pytest.raises(KdrunError) as caught, naming_alternatives(mix, student, teacher, shape):
             list(fitted(method, pair))
         text = str(caught.value)
         assert text.startswith("loss") and "\n" not in text and text.count(": ") == 2
@@ -222,9 +224,9 @@ def test_a_refusal_is_one_line_that_names_methods_that_take_the_pair(names: tupl
 def test_a_word_that_was_typed_wrong_is_answered_with_words() -> None:
     pair = models(("cnn_digits", "cnn_digits_small"))
     loss: dict[str, Any] = {"hint": {"name": "feature", "student_layer": "stage:7"}}
-    mix, built = make_mix(loss), {"teacher": pair.teacher.built, "student": pair.student.built}
+    mix, student, teacher = make_mix(loss), pair.student.built.model, pair.teacher.built.model
     with (
         pytest.raises(KdrunError, match=r"no such layer\. Nearest: stage:0"),
-        naming_alternatives(mix, built, DIGITS),
+        naming_alternatives(mix, student, teacher, DIGITS),
     ):
         mix.build(pair.student.shapes, pair.teacher.shapes)

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +15,10 @@ from kdrun.cli import main
 from kdrun.data.batches import training_images
 from kdrun.errors import KdrunError
 from kdrun.models.taps import Tapped
-from kdrun.plan.answers import asked, plan, spared, table_folder
-from kdrun.plan.plan import Assembly, assemble
+from kdrun.plan.answers import answers_plan, table_folder
+from kdrun.plan.plan import make_plan
+from kdrun.plan.training import Training
+from kdrun.stages.teacher import answers_note, planned_teacher
 from kdrun.training.ahead import Ahead
 from kdrun.training.plan import epoch_plan
 from kdrun.training.tabled import Tabled
@@ -25,7 +26,7 @@ from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER
 from tests.config.composed import composed
 from tests.training.speaker import said, same
-from tests.training.test_fit import Quiet, plain
+from tests.training.test_fit import plain
 
 DATA = "dataset=fake dataset.size=8 dataset.per_class=20 dataset.validation=20 dataset.test=40"
 LOGITS = frozenset({"logits"})
@@ -34,16 +35,17 @@ KEPT = "the teacher's answers are kept: 162 views, up to"
 
 
 @cache
-def base() -> Assembly:
+def base() -> Training:
     """A run on 140 images of 8x8 in 162 views."""
-    return assemble(composed(f"{DATA} dataset.views.name=crop_flip").run)
+    return make_plan(composed(f"{DATA} dataset.views.name=crop_flip").run).student
 
 
-def assembled(gpu: bool = False, **runtime: Any) -> Assembly:
+def student(gpu: bool = False, **runtime: Any) -> Training:
     """The same with other settings. gpu: as it would be planned on one."""
-    run = replace(base().run, runtime=replace(base().run.runtime, **runtime))
-    place = base().place._replace(device=torch.device("mps" if gpu else "cpu"))
-    return replace(base(), run=run, place=place)
+    ground = base().ground
+    run = replace(ground.run, runtime=replace(ground.run.runtime, **runtime))
+    machine = ground.machine._replace(device=torch.device("mps" if gpu else "cpu"))
+    return replace(base(), ground=replace(ground, run=run, machine=machine))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -71,25 +73,27 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_plan_and_why(
     gpu: bool, needs: list[str], runtime: dict[str, Any], kind: str, reason: str
 ) -> None:
-    found = plan(assembled(gpu, **runtime), frozenset(needs))
+    found = answers_plan(student(gpu, **runtime), frozenset(needs))
     assert (found.kind, found.reason) == (kind, reason)
     assert (found.bytes > 0) == (kind == "tabled")
 
 
 def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    affine = assemble(composed(f"{DATA} dataset.views.name=affine").run)
-    assert plan(affine, LOGITS).reason == "the teacher is asked live: its views are not finite"
+    affine = make_plan(composed(f"{DATA} dataset.views.name=affine").run).student
+    assert answers_plan(affine, LOGITS).reason == "the teacher is asked live: its views are not finite"
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 1000}))
-    assert plan(assembled(), LOGITS).reason == "the teacher is asked live: the disk has no room for 1 MB"
+    assert (
+        answers_plan(student(), LOGITS).reason == "the teacher is asked live: the disk has no room for 1 MB"
+    )
 
 
 def test_answers_that_were_to_be_rounded_and_cannot_be_kept_are_refused() -> None:
     with pytest.raises(KdrunError, match=r"^runtime.table_dtype=fp16: needs a table, and 1 MB are above"):
-        plan(assembled(table_dtype="fp16", table_gb=1e-4), LOGITS)
+        answers_plan(student(table_dtype="fp16", table_gb=1e-4), LOGITS)
 
 
 def test_rounded_answers_lie_in_a_table_of_their_own() -> None:
-    one, two = assembled(), assembled(table_dtype="fp16")
+    one, two = student(), student(table_dtype="fp16")
     assert table_folder(one, ["logits"]) != table_folder(two, ["logits"])
 
 
@@ -104,14 +108,13 @@ def test_rounded_answers_lie_in_a_table_of_their_own() -> None:
 def test_the_teacher_that_was_planned_says_what_the_live_one_says(
     gpu: bool, needs: list[str], kind: type[Teacher]
 ) -> None:
-    assembly = assembled()
-    images, model = training_images(assembly), assembly.built["teacher"].model
-    live = Live(Tapped(model, needs), plain)
-    mix: Any = SimpleNamespace(needs=SimpleNamespace(teacher=frozenset(needs)))
-    teacher = asked(assembled(gpu=gpu), mix, live, images, Quiet())
+    training = student()
+    ground = training.ground
+    images = training_images(ground.data, ground.views, ground.machine.device)
+    live = Live(Tapped(training.teachers[0].built.model, needs), plain)
+    teacher = planned_teacher(student(gpu=gpu), frozenset(needs), live, images, print)
     assert isinstance(teacher, kind)
-    rows = assembly.row_set(assembly.student)
-    every = [epoch_plan(0, 0, rows, assembly.views, torch.device("cpu"))]
+    every = [epoch_plan(0, 0, training.row_set(), ground.views, torch.device("cpu"))]
     told, now = (said(one, every, seen=images) for one in (teacher, live))
     teacher.close()
     assert same(told, now)
@@ -131,6 +134,6 @@ def test_the_second_run_asks_for_a_check_only(capsys: pytest.CaptureFixture[str]
 
 def test_what_is_said_after_a_training() -> None:
     live = Live(torch.nn.Module(), plain)
-    assert not spared(live)
+    assert not answers_note(live)
     live.forwards, live.saved = 500, 9500
-    assert spared(live) == "table   9,500 of 10,000 answers of the teacher were there (95 %)"
+    assert answers_note(live) == "table   9,500 of 10,000 answers of the teacher were there (95 %)"

@@ -13,8 +13,8 @@ from kdrun.cli import main
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import make_mix
 from kdrun.models.weights import read_weights
-from kdrun.plan.phases import students_phases
-from kdrun.plan.plan import Assembly, assemble
+from kdrun.plan.objective import students_phases
+from kdrun.plan.plan import Plan, make_plan
 from kdrun.types import Shapes
 from tests.config.composed import composed
 
@@ -25,12 +25,12 @@ KEY = {
 """What the weights of an ordinary student depend on."""
 
 
-def made(line: str) -> Assembly:
-    return assemble(composed(line).run)
+def made(line: str) -> Plan:
+    return make_plan(composed(line).run)
 
 
 @pytest.fixture(scope="module")
-def plain() -> Assembly:
+def plain() -> Plan:
     return made("method=kd")
 
 
@@ -51,7 +51,7 @@ def test_the_epochs_of_phase_one_are_epochs_of_the_recipe() -> None:
         ("method=dml teacher=cnn_digits_small", {"peer": {"model": {"name": "cnn_digits_small"}}}),
     ],
 )
-def test_what_is_not_asked_for_is_in_no_fingerprint(plain: Assembly, line: str, more: dict[str, Any]) -> None:
+def test_what_is_not_asked_for_is_in_no_fingerprint(plain: Plan, line: str, more: dict[str, Any]) -> None:
     other = made(line)
     assert plain.student.key.keys() == KEY
     assert other.student.key.keys() == (KEY - {"teacher"} if "peer" in more else KEY) | more.keys()
@@ -69,19 +69,20 @@ def _holds(found: Any, some: Any) -> bool:
 
 
 def test_each_phase_has_the_images_that_it_has_a_use_for() -> None:
-    pair = made("method=ab")
-    first, last = (make_mix(phase.loss, phase.key) for phase in pair.student.phases)
-    assert [len(pair.row_set(pair.student, mix).rows) for mix in (first, last)] == [600, 60]
-    assert pair.row_set(pair.student, first).steps == pair.row_set(pair.student, last).steps
-    assert pair.equation == "0.003 AB(all stages, margin 1) for 10 epochs, then CE"
+    plan = made("method=ab")
+    first, last = plan.student.mixes
+    assert [len(plan.student.row_set(mix).rows) for mix in (first, last)] == [600, 60]
+    assert plan.student.row_set(first).steps == plan.student.row_set(last).steps
+    assert plan.equation == "0.003 AB(all stages, margin 1) for 10 epochs, then CE"
 
 
 def test_two_that_are_alike_begin_with_other_weights() -> None:
-    pair, other = (made(f"method=dml teacher=cnn_digits_small {more}") for more in ("", "teacher.seed=1"))
-    weights = [list(pair.built[role].model.parameters()) for role in ("teacher", "student")]
+    plan, other = (made(f"method=dml teacher=cnn_digits_small {more}") for more in ("", "teacher.seed=1"))
+    assert plan.student.peer is not None
+    weights = [list(each.initial().model.parameters()) for each in (plan.student.peer, plan.student)]
     assert not any(torch.equal(one, two) for one, two in zip(*weights, strict=True) if one.any())
-    assert [training.role for training in pair.trainings()] == ["student", "control"]
-    assert other.student.fingerprint != pair.student.fingerprint
+    assert [training.name for training in plan.trainings] == ["student", "control"]
+    assert other.student.fingerprint != plan.student.fingerprint
 
 
 @pytest.mark.parametrize(

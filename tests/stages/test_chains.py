@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from kdrun.cli import main
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.models.weights import read_weights
-from kdrun.plan.plan import Assembly, assemble, rebuild
+from kdrun.plan.plan import Plan, make_plan
 from tests.stages.test_pipeline import SHORT
 
 CHAIN = ("assistant=cnn_digits_medium", "generations=2", "threads=1")
 
 
-def assembled(line: str = "") -> Assembly:
-    return assemble(single(parse(shlex.split(line))).run)
+def assembled(line: str = "") -> Plan:
+    return make_plan(single(parse(shlex.split(line))).run)
 
 
 def report(folder: Path) -> Any:
@@ -33,7 +34,10 @@ def report(folder: Path) -> Any:
 def rows(folder: Path) -> list[Any]:
     """Epochs without what differs between two trainings of the same bits."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in ("stage", "epoch", "lr", "loss", "validation")} for row in lines]
+    return [
+        {key: row[key] for key in ("stage", "epoch", "lr", "loss", "validation") if key in row}
+        for row in lines
+    ]
 
 
 Call = Callable[..., tuple[int, str, str]]
@@ -49,7 +53,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Assembly]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
     """The outputs of a chain of four, and the chain."""
     outputs = tmp_path_factory.mktemp("chain") / "outputs"
     overrides = [*SHORT, *CHAIN, f"outputs_dir={outputs}"]
@@ -57,20 +61,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Assembly]:
     return outputs, assembled(shlex.join(overrides))
 
 
-def test_each_learns_from_the_one_before(ran: tuple[Path, Assembly]) -> None:
-    outputs, assembly = ran
-    names = ["assistant", "generation1", "student"]
-    assert [pair.name for pair in assembly.chain] == names
-    told_by: dict[str, Any] = {"role": "teacher", "fingerprint": assembly.chain[0].teacher.fingerprint}
-    for pair in assembly.chain:
-        key = json.loads(pair.student.mark.read_text())["key"]
-        assert key["teacher"] == {"key": told_by["fingerprint"], "weights": "last"}
-        assert pair.teacher.role == told_by["role"]
-        told_by = {"role": pair.name, "fingerprint": pair.student.fingerprint}
+def test_each_learns_from_the_one_before(ran: tuple[Path, Plan]) -> None:
+    outputs, plan = ran
+    assert [training.name for training in plan.chain] == ["teacher", "assistant", "generation1", "student"]
+    for teacher, taught in pairwise(plan.chain):
+        key = json.loads(taught.mark.read_text())["key"]
+        assert key["teacher"] == {"key": teacher.fingerprint, "weights": "last"}
+        assert taught.teachers == (teacher,)
     assert len(list(outputs.glob("*/*/last.safetensors"))) == 5
 
 
-def test_the_report_has_all_of_them_and_says_who_taught_the_student(ran: tuple[Path, Assembly]) -> None:
+def test_the_report_has_all_of_them_and_says_who_taught_the_student(ran: tuple[Path, Plan]) -> None:
     assembly = ran[1]
     found = report(assembly.student.folder)
     assert list(found["models"]) == ["teacher", "assistant", "generation1", "student", "control"]
@@ -85,7 +86,7 @@ def test_the_report_has_all_of_them_and_says_who_taught_the_student(ran: tuple[P
 
 
 def test_the_screen_says_the_chain(
-    ran: tuple[Path, Assembly], call: Call, monkeypatch: pytest.MonkeyPatch
+    ran: tuple[Path, Plan], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outputs = ran[0]
     code, out, _ = call(*SHORT, *CHAIN, f"outputs_dir={outputs}")
@@ -101,12 +102,12 @@ def test_the_screen_says_the_chain(
     assert out.count("  train  ") == 4  # the teacher is there
 
 
-def test_who_is_in_between_is_the_student_of_a_shorter_chain(ran: tuple[Path, Assembly], call: Call) -> None:
+def test_who_is_in_between_is_the_student_of_a_shorter_chain(ran: tuple[Path, Plan], call: Call) -> None:
     outputs, assembly = ran
     there = {path: path.stat().st_mtime_ns for path in outputs.glob("*/*/last.safetensors")}
     code, out, _ = call(*SHORT, "student=cnn_digits_medium", "threads=1", f"outputs_dir={outputs}")
     assert code == 0 and "student    cached" in out and "control    train" in out
-    folder = assembly.chain[0].student.folder
+    folder = assembly.named("assistant").folder
     assert set(report(folder)["models"]) == {"teacher", "student", "control"}
     assert {row["stage"] for row in rows(folder)} == {"teacher", "student", "control"}
     assert all(path.stat().st_mtime_ns == time for path, time in there.items())
@@ -118,13 +119,14 @@ def test_who_is_in_between_is_the_student_of_a_shorter_chain(ran: tuple[Path, As
 
 def test_generations_are_shared_and_begin_elsewhere() -> None:
     one, two, three = (assembled(f"generations={count}") for count in (1, 2, 3))
-    assert three.chain[1].student.fingerprint == two.student.fingerprint
-    assert three.chain[0].student.folder == one.student.folder
-    assert [pair.name for pair in three.chain] == ["generation1", "generation2", "student"]
-    first = [next(rebuild(three, pair.name).model.parameters()) for pair in three.chain]
+    assert three.named("generation2").fingerprint == two.student.fingerprint
+    assert three.named("generation1").folder == one.student.folder
+    assert [training.name for training in three.chain] == ["teacher", "generation1", "generation2", "student"]
+    first = [next(training.initial().model.parameters()) for training in three.chain[1:]]
     assert not torch.equal(first[0], first[1]) and not torch.equal(first[1], first[2])
-    assert torch.equal(first[2], next(rebuild(three, "control").model.parameters()))
-    assert three.control is not None and three.control.seed == three.student.seed
+    assert three.control is not None
+    assert torch.equal(first[2], next(three.control.initial().model.parameters()))
+    assert three.control.seed == three.student.seed
     same = assembled("assistant=cnn_digits_small")
     assert same.student.fingerprint == two.student.fingerprint
 
@@ -133,9 +135,11 @@ def test_an_assistant_leaves_the_control_as_it_is() -> None:
     plain, helped = assembled(), assembled("assistant=[cnn_digits_medium,mlp]")
     assert plain.control and helped.control and plain.control.fingerprint == helped.control.fingerprint
     assert plain.student.fingerprint != helped.student.fingerprint
-    assert [pair.name for pair in helped.chain] == ["assistant1", "assistant2", "student"]
-    assert len(assembled("assistant=mlp alpha=0").chain) == 1  # nobody is asked
-    recipes = [pair.student.recipe for pair in helped.chain]  # the student's, with its numbers for each model
+    assert [training.name for training in helped.chain] == ["teacher", "assistant1", "assistant2", "student"]
+    assert len(assembled("assistant=mlp alpha=0").chain) == 2  # nobody is asked
+    recipes = [
+        training.recipe for training in helped.chain[1:]
+    ]  # the student's, with its numbers for each model
     assert [(recipe.epochs, recipe.lr) for recipe in recipes] == [(80, 3e-2), (15, 1e-3), (80, 3e-2)]
 
 
@@ -174,10 +178,10 @@ def test_who_reads_by_anothers_classifier_may_teach(tmp_path: Path) -> None:
     ]
     assert main([*words, "threads=1", f"outputs_dir={tmp_path}"]) == 0
     assembly = assembled(shlex.join([*words, f"outputs_dir={tmp_path}"]))
-    teacher = read_weights(assembly.chain[0].teacher.folder / "last.safetensors")
+    teacher = read_weights(assembly.teacher.folder / "last.safetensors")
     heads = [teacher["classifier.weight"]] if "classifier.weight" in teacher else [teacher["fc.weight"]]
-    for pair in assembly.chain:
-        heads.append(read_weights(pair.student.folder / "last.safetensors")["classifier.weight"])
+    for taught in assembly.chain[1:]:
+        heads.append(read_weights(taught.folder / "last.safetensors")["classifier.weight"])
     assert torch.equal(heads[0], heads[1]) and torch.equal(heads[0], heads[2])
 
 

@@ -14,10 +14,11 @@ from kdrun.cli import main
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.config.schema import Runtime
-from kdrun.data import batches, select
+from kdrun.data import select
 from kdrun.data.lazy import Reading
 from kdrun.errors import KdrunError
 from kdrun.models.weights import read_weights
+from kdrun.plan import ground
 from tests.docs.pages import blocks, commands, words
 
 CPU = torch.device("cpu")
@@ -73,11 +74,11 @@ def test_the_page_on_large_images_is_understood() -> None:
 
 
 def test_how_images_are_read_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert batches.reading(Runtime(workers=3, cache_gb=0.5), CPU) == Reading(3, 500_000_000, None)
-    monkeypatch.setattr(batches, "cores", lambda: 16)
-    assert batches.reading(Runtime(), CPU).workers == 4
-    assert batches.auto_workers(torch.device("cuda")) == 15
-    monkeypatch.setattr(batches, "POSSIBLE", False)
-    assert batches.reading(Runtime(), CPU).workers == 0
+    assert ground.reading(Runtime(workers=3, cache_gb=0.5), CPU) == Reading(3, 500_000_000, None)
+    monkeypatch.setattr(ground, "cores", lambda: 16)
+    assert ground.reading(Runtime(), CPU).workers == 4
+    assert ground.auto_workers(torch.device("cuda")) == 15
+    monkeypatch.setattr(ground, "POSSIBLE", False)
+    assert ground.reading(Runtime(), CPU).workers == 0
     with pytest.raises(KdrunError, match=r"runtime\.workers=3: this system can read images in this process"):
-        batches.reading(Runtime(workers=3), CPU)
+        ground.reading(Runtime(workers=3), CPU)

@@ -13,9 +13,9 @@ from kdrun.cli import main
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.models.weights import read_weights
-from kdrun.plan.plan import assemble
+from kdrun.plan.plan import make_plan
+from kdrun.plan.training import Training
 from kdrun.stages.groups import groups
-from kdrun.stages.trainee import Member
 from tests.stages.test_kills import play
 
 SWEEP = [
@@ -33,9 +33,8 @@ SWEEP = [
 ]
 
 
-def member(*overrides: str) -> Member:
-    assembly = assemble(single(parse(overrides)).run)
-    return Member(assembly.student, assembly, None)
+def student(*overrides: str) -> Training:
+    return make_plan(single(parse(overrides)).run).student
 
 
 @pytest.mark.parametrize(
@@ -51,19 +50,21 @@ def member(*overrides: str) -> Member:
 )
 def test_who_is_trained_in_one_loop(one: list[str], two: list[str], together: bool) -> None:
     one, two = [*one, "recipe.student.epochs=1000"], [*two, "recipe.student.epochs=1000"]
-    assert len(groups([member(*one), member(*two)])) == (1 if together else 2)
+    assert len(groups([student(*one), student(*two)])) == (1 if together else 2)
 
 
 def test_larger_students_share_a_teacher_that_is_asked_live() -> None:
     live = ["dataset=fake", "teacher=resnet14", "runtime.table=off"]
-    same_rows = [member(*live, "student=resnet8"), member(*live, "student=wrn_16_1", "temperature=2")]
+    same_rows = [student(*live, "student=resnet8"), student(*live, "student=wrn_16_1", "temperature=2")]
     assert [len(group) for group in groups(same_rows)] == [2]
-    other_rows = member(*live, "student=resnet8", "seed=1")
+    other_rows = student(*live, "student=resnet8", "seed=1")
     assert [len(group) for group in groups([*same_rows, other_rows])] == [2, 1]
 
 
 def test_short_trainings_are_not_worth_it() -> None:
-    assert len(groups([member("recipe.student.epochs=2"), member("recipe.student.epochs=2", "seed=1")])) == 2
+    assert (
+        len(groups([student("recipe.student.epochs=2"), student("recipe.student.epochs=2", "seed=1")])) == 2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_a_killed_sweep_has_every_epoch_once(swept: Any) -> None:
     folders, _ = swept
     for metrics in folders["killed"].glob("runs/*/student.json"):
         rows = [json.loads(line) for line in (metrics.parent / "metrics.jsonl").read_text().splitlines()]
-        assert [row["epoch"] for row in rows if row["stage"] == "student"] == [1, 2]
+        assert [row["epoch"] for row in rows] == [1, 2]
 
 
 def test_processes_train_what_is_left(
@@ -107,4 +108,4 @@ def test_processes_train_what_is_left(
     sweep = [*SWEEP[3:-1], "runtime.jobs=2"]
     assert main(["-m", "student=cnn_digits_small,lightnn", "seed=0", *sweep]) == 0
     out = capsys.readouterr().out
-    assert "trained ahead: 2 of 2" in out and out.count("student    cached") == 2
+    assert "trained 2 of 2" in out and out.count("student    cached") == 2

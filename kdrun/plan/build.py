@@ -26,7 +26,7 @@ NAMED = ("logits", "embedding", POOLED, CLASSIFIER)
 
 @dataclass(frozen=True)
 class Models:
-    """The models of a data set. For a plan, those that differ in their seed only are built and counted once."""
+    """The models of a data set. A plan builds and counts those that differ in their seed only once."""
 
     data: ImageSet
     resize: str

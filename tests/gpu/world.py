@@ -147,7 +147,7 @@ class World:
     def _learner(self, teacher: Built, seed: int) -> Learner:
         scale, student = self.bench.scale, self._built(self.bench.scale.student, seed)
         mix = make_mix(self.arm.terms)
-        if mix.reuses_classifier:
+        if any(term["name"] == "simkd" for term in self.arm.terms.values()):
             student = reusing(student, teacher.model, self.shape, scale.classes, seed)
         mix.build(
             probe(student.model, self.shape, mix.needs.student & {POOLED}),

@@ -28,8 +28,7 @@ def test_by_hand() -> None:
     assert DML()(Outputs(torch.zeros(1, 2)), peer, BATCH).item() == pytest.approx(expected)
 
 
-def test_asks_for_a_peer() -> None:
+def test_equation() -> None:
     mix = make_mix({"hard": {"name": "cross_entropy"}, "peer": {"name": "dml"}})
-    assert mix.mutual and not make_mix({"hard": {"name": "cross_entropy"}}).mutual
     assert mix.equation() == "CE + KL(peer || student)"
     assert DML(2.0).formula() == "2^2 KL(peer || student, T=2)"

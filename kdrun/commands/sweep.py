@@ -57,9 +57,13 @@ def ahead(jobs: Sequence[Loaded]) -> None:
         from kdrun.plan.plan import make_plan
         from kdrun.progress.screen import screen
         from kdrun.progress.watchers import Observers
+        from kdrun.stages.changed import changed
         from kdrun.stages.make import make
 
-        make([make_plan(job.run) for job in jobs], Observers(screen(Console())))
+        plans, shown = [make_plan(job.run) for job in jobs], screen(Console())
+        for line in changed(training for plan in plans for training in plan.trainings):
+            shown.say(line)
+        make(plans, Observers(shown))
 
 
 def _shape(loaded: Loaded) -> str:

@@ -5,7 +5,7 @@ is trained or written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from kdrun.plan.objective import (
 )
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import Training, section
+from kdrun.sources import sources
 from kdrun.training.seeds import derived
 
 UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
@@ -116,6 +117,7 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
 
     grounds: those of other jobs of a sweep, which share their data sets.
     """
+    sources(asdict(run), run.packages)  # read before it is imported: what is read is what runs
     phases = students_phases(run, run.recipe.student)
     mixes = tuple(phase.mix() for phase in phases)
     refuse_unprepared(mixes)

@@ -20,6 +20,7 @@ from kdrun.plan.build import build_mix
 from kdrun.plan.ground import Ground
 from kdrun.plan.key import loss_key, model_key, recipe_key
 from kdrun.plan.objective import Phase, Terms, epochs_of
+from kdrun.sources import sources
 from kdrun.training.plan import RowSet
 from kdrun.training.tabled import no_table
 
@@ -114,6 +115,10 @@ class Training:
     @cached_property
     def key(self) -> Mapping[str, Any]:
         """All that its weights depend on, as plain values."""
+        own = self._own_key()
+        return own | ({"sources": used} if (used := self._sources()) else {})
+
+    def _own_key(self) -> dict[str, Any]:
         if self.kind == "peer":
             return {
                 "model": model_key(self.model),
@@ -156,6 +161,15 @@ class Training:
         for teacher in self.teachers:
             key["teacher"] = {"key": teacher.fingerprint, "weights": self.ground.headline} | self._rounding()
         return key
+
+    def _sources(self) -> dict[str, str]:
+        """The files of a user's packages that it uses, for its data set, model, recipe and losses: path to
+        digest.
+        """
+        run = self.ground.run
+        losses = [] if self.kind == "teacher" and self.loaded else [phase.loss for phase in self.phases]
+        used = [run.dataset, self.model.family, dict(self.model.args), vars(self.recipe), losses]
+        return sources(used, run.packages)
 
     def _rounding(self) -> dict[str, Any]:
         """The numbers of a table of the teacher's answers, if there is one and it rounds them."""

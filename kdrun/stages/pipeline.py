@@ -22,6 +22,7 @@ from kdrun.plan.words import header, intent
 from kdrun.progress.record import recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
+from kdrun.stages.changed import changed
 from kdrun.stages.evaluate import evaluate, is_current, show
 from kdrun.stages.make import Made, make
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
@@ -48,6 +49,8 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
         show(plan, shown, "finished earlier; fresh=true starts over")
         with recording(plan, unrecorded(plan)):
             return plan.folder
+    for line in changed(plan.trainings):
+        shown.say(line)
     shown.say(intent(plan, status))
     _refuse_unwritable(plan)
     try:

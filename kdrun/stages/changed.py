@@ -1,0 +1,64 @@
+"""What is trained anew because a user's own code has changed since an earlier run: a line for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdrun.artefacts import fingerprint, read_json
+from kdrun.plan.training import Training
+from kdrun.stages.saved import state_file
+
+UNKNOWN = "your own code"
+"""Stands for files that an earlier version of kdrun did not record."""
+
+
+def changed(trainings: Iterable[Training]) -> list[str]:
+    """`mine/losses.py changed: trained anew (student)` for each file that is not what it was."""
+    by_file: dict[str, dict[str, None]] = {}
+    for training in trainings:
+        for file in _changed(training):
+            by_file.setdefault(file, {})[training.name] = None
+    return [
+        f"{file} {'was not recorded' if file == UNKNOWN else 'changed'}: trained anew ({', '.join(who)})"
+        for file, who in by_file.items()
+    ]
+
+
+def _changed(training: Training) -> list[str]:
+    """The files that differ from those of the newest earlier training of the same configuration."""
+    now = training.key.get("sources")
+    if not now or training.loaded or training.mark.exists() or state_file(training).exists():
+        return []
+    for mark in _beside(training):
+        key = _key(mark)
+        if key and _without_code(key) == _without_code(training.key):
+            before = key.get("sources")
+            return sorted({file for file, _ in now.items() ^ before.items()}) if before else [UNKNOWN]
+    return []
+
+
+def _beside(training: Training) -> list[Path]:
+    """The marks of finished trainings that have the same name but for the fingerprint, the newest first."""
+    label = training.folder.name.removesuffix(training.fingerprint)
+    marks = training.folder.parent.glob(f"{label}*/{training.mark.name}")
+    return sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)
+
+
+def _key(mark: Path) -> Mapping[str, Any]:
+    """All that a finished training depended on; empty for a mark that cannot be read."""
+    try:
+        record = read_json(mark)
+    except (OSError, ValueError):
+        return {}
+    key = record.get("key") if isinstance(record, dict) else None
+    return key if isinstance(key, dict) else {}
+
+
+def _without_code(key: Mapping[str, Any]) -> str:
+    """The fingerprint of a key but for the code. A teacher that was trained anew has another key, for its own code or for that which both use."""
+    plain = {name: value for name, value in key.items() if name not in ("sources", "data")}
+    if isinstance(plain.get("teacher"), dict):
+        plain["teacher"] = {name: value for name, value in plain["teacher"].items() if name != "key"}
+    return fingerprint(plain)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdrun.evaluation.eval_mode import evaluating
@@ -31,9 +32,9 @@ def state_bytes(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of one image: convolutions, matrix products and attention, by torch's own
-    formulas, halved (torch counts a multiply and an add each). Normalisation, activations and pooling are not
-    counted, as is customary.
+    """Multiply-accumulates of one image: convolutions, matrix products, attention and recurrent layers, by
+    torch's own formulas where it has them, halved (torch counts a multiply and an add each). Normalisation,
+    activations and pooling are not counted, as is customary.
 
     One forward of one black image on the model's own device, in evaluation mode; weights, statistics and the
     random state stay as they are.
@@ -48,7 +49,7 @@ def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
 
 class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up torch's formula of every operation that has one.
+    """Adds up the formula of every operation that has one.
 
     `torch.utils.flop_counter.FlopCounterMode` gives the same sum, but tracks every module and costs a second
     and a half: its first use imports torch's compiler.
@@ -56,10 +57,8 @@ class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        from torch.utils.flop_counter import flop_registry
-
         self.flops: int = 0
-        self.formulas = flop_registry
+        self.formulas = _formulas()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -77,13 +76,36 @@ class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
+def _formulas() -> dict[Any, Callable[..., int]]:
+    """Torch's formulas, and ours for fused operations that it has none for: they would count as nothing."""
+    from torch.utils.flop_counter import flop_registry
+
+    aten = torch.ops.aten
+    attention = flop_registry[aten._scaled_dot_product_flash_attention]
+    return flop_registry | {
+        aten._scaled_dot_product_attention_math_for_mps: attention,
+        aten.mkldnn_rnn_layer: _recurrent_flops,
+        aten._cudnn_rnn: _recurrent_flops,
+    }
+
+
+def _recurrent_flops(inputs: Tensor, *args: Any, **_: Any) -> int:
+    """Of recurrent layers: each weight matrix is multiplied once at every position of inputs (..., D).
+
+    args: the weights first, as one list (cuDNN) or as four tensors (oneDNN).
+    """
+    weights: Sequence[Tensor] = args[:4] if isinstance(args[0], Tensor) else args[0]
+    return 2 * inputs.shape[:-1].numel() * sum(weight.numel() for weight in weights if weight.dim() == 2)
+
+
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Attention in operations that have a formula: torch's fused encoder layer has none and would count as
-    nothing."""
+    """Attention in matrix products, which torch has formulas for on every device: its fused encoder layer and
+    the attention that it fuses on CPUs have none and would count as nothing."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)

@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
 
 import kdrun.losses
 from kdrun.errors import KdrunError
@@ -91,10 +91,12 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _losses(module: ModuleType) -> list[type[Loss]]:
+    """The public losses that a module defines. To Python 3.10 an alias such as `list[float]` is a type."""
+    types = {name: thing for name, thing in vars(module).items() if isinstance(thing, type)}
     return [
         thing
-        for name, thing in vars(module).items()
-        if isinstance(thing, type) and issubclass(thing, Loss) and not inspect.isabstract(thing)
+        for name, thing in types.items()
+        if get_origin(thing) is None and issubclass(thing, Loss) and not inspect.isabstract(thing)
         if thing.__module__ == module.__name__ and not name.startswith("_")
     ]
 

@@ -28,7 +28,7 @@ def dry_forward(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
     A large model runs on torch's meta device, unless it cannot (it looks at values). Weights, statistics,
     modes and random states stay as they are. Raises what the forward raises.
     """
-    with evaluating(model), _same_random_state(model), torch.no_grad():
+    with evaluating(model), _same_random_state(model), _no_empty_maps(model), torch.no_grad():
         if _work(model, image_shape) > SMALL:
             # Whatever goes wrong there, the real forward decides: it fails too, or the device was to blame.
             with suppress(Exception):
@@ -77,6 +77,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _no_empty_maps(model: nn.Module) -> Iterator[None]:
+    """Convolutions that refuse images smaller than their kernels: every device does, but on older versions of
+    torch the meta device gives an empty map."""
+
+    def refuse(module: nn.Module, _: Any, output: Tensor) -> None:
+        if output.numel() == 0:
+            raise RuntimeError(f"{module} leaves nothing of its input")
+
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    handles = [m.register_forward_hook(refuse) for m in model.modules() if isinstance(m, kinds)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class Tapped(nn.Module):
             if _version(found[name]) != version:
                 problem = "a later layer overwrites this tensor in place; a layer before or after it may do"
                 raise KdrunError(self._key, name, problem)
-        return self._outputs(logits, found)._replace(classifier=head)
+        return self._outputs(logits, found, head)
 
     def close(self) -> None:
         """Takes the taps off the model."""
@@ -102,7 +102,7 @@ class Tapped(nn.Module):
             handle.remove()
         self._handles = []
 
-    def _outputs(self, logits: Tensor, found: dict[str, Tensor]) -> Outputs:
+    def _outputs(self, logits: Tensor, found: dict[str, Tensor], head: Classifier | None) -> Outputs:
         embedding = found.pop("embedding", None)
         stages: list[Tensor | None] = [None] * self._stages
         layers: dict[str, Tensor] = {}
@@ -113,7 +113,7 @@ class Tapped(nn.Module):
                 layers[name] = tensor
         asked = any(stage is not None for stage in stages)
         vector = None if embedding is None else _as_vector(embedding)
-        return Outputs(logits, vector, tuple(stages) if asked else (), layers)
+        return Outputs(logits, vector, tuple(stages) if asked else (), layers, head)
 
 
 def probe(

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer
 
-from kdrun.evaluation.cost import cost, macs, params, state_bytes
+from kdrun.evaluation.cost import _formulas, cost, macs, params, state_bytes
 
 
 def convolutional() -> nn.Sequential:
@@ -28,23 +34,86 @@ def test_cost_by_hand() -> None:
     assert found["bytes"] == 4 * (found["params"] + 16) + 8
 
 
-def test_attention_is_counted_with_and_without_weights() -> None:
-    """In evaluation mode torch takes a fused encoder layer, without a formula: it would count as nothing."""
-    layer = nn.TransformerEncoderLayer(32, 4, dim_feedforward=64, batch_first=True)
+class Tokens(nn.Module):
+    """Reads an image (1, T, D) as T tokens of width D."""
 
-    class Tokens(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = layer
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = self.layer(images.flatten(1, 2))
-            return out
+    def forward(self, images: Tensor) -> Tensor:
+        said = self.inner(images.flatten(1, 2))
+        out: Tensor = said if isinstance(said, Tensor) else said[0]
+        return out
 
-    projections, attention, feed_forward = 4 * 16 * 32 * 32, 2 * 16 * 16 * 32, 2 * 16 * 32 * 64
+
+class Attention(nn.Module):
+    """Of four heads, each token by each."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        heads = tokens.unflatten(2, (4, -1)).transpose(1, 2)
+        return F.scaled_dot_product_attention(heads, heads, heads).transpose(1, 2).flatten(2)
+
+
+class WithWeights(nn.Module):
+    """Attention that also returns how much each token attends to each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(32, 4, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.attention(tokens, tokens, tokens, need_weights=True)[0]
+        return out
+
+
+PROJECTIONS, ATTENTION, FEED_FORWARD = 4 * 16 * 32 * 32, 2 * 16 * 16 * 32, 2 * 16 * 32 * 64
+ENCODER = partial(nn.TransformerEncoderLayer, 32, 4, dim_feedforward=64, batch_first=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "by_hand"),
+    [
+        (Attention, ATTENTION),
+        (WithWeights, PROJECTIONS + ATTENTION),
+        (ENCODER, PROJECTIONS + ATTENTION + FEED_FORWARD),
+    ],
+    ids=["attention", "with weights", "encoder layer"],
+)
+def test_attention_by_hand(make: Callable[[], nn.Module], by_hand: int) -> None:
+    """Torch fuses attention and whole encoder layers into operations that it has no formula for."""
     enabled = torch.backends.mha.get_fastpath_enabled()
-    assert macs(Tokens(), (1, 16, 32)) == projections + attention + feed_forward
+    assert macs(Tokens(make()), (1, 16, 32)) == by_hand
     assert torch.backends.mha.get_fastpath_enabled() == enabled
+
+
+def test_vision_transformer_by_hand() -> None:
+    model = VisionTransformer(
+        image_size=8, patch_size=2, num_layers=3, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=10
+    )
+    tokens = 4 * 4 + 1
+    layer = 4 * tokens * 32 * 32 + 2 * tokens * tokens * 32 + 2 * tokens * 32 * 64
+    assert macs(model, (3, 8, 8)) == 4 * 4 * 32 * 3 * 2 * 2 + 3 * layer + 32 * 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)], ids=["lstm", "gru", "rnn"]
+)
+def test_recurrent_layers_by_hand(kind: Callable[..., nn.Module], gates: int) -> None:
+    """Torch fuses some of them into operations that it has no formula for."""
+    model = Tokens(kind(32, 8, num_layers=2, bidirectional=True, batch_first=True))
+    assert macs(model, (1, 16, 32)) == 2 * 16 * gates * 8 * ((32 + 8) + (2 * 8 + 8))
+
+
+def test_attention_and_recurrent_layers_of_other_devices() -> None:
+    """Those of Apple's and NVIDIA's GPUs are operations of their own; called with the shapes alone."""
+    formulas, aten = _formulas(), torch.ops.aten
+    heads, tokens = torch.empty(1, 4, 16, 8), torch.empty(16, 1, 32)
+    attention = formulas[aten._scaled_dot_product_attention_math_for_mps]
+    assert attention(heads, heads, heads, out_val=(heads, heads)) == 2 * ATTENTION
+    weights = list(nn.LSTM(32, 8).parameters())
+    recurrent = formulas[aten._cudnn_rnn]
+    assert recurrent(tokens, weights, 4, None, tokens, out_val=(tokens,)) == 2 * 16 * 4 * 8 * (32 + 8)
 
 
 def test_shared_weights_count_once() -> None:
@@ -74,6 +143,13 @@ def test_a_model_without_tensors_costs_nothing() -> None:
 
 
 def test_counting_does_not_import_the_compiler() -> None:
-    loaded = "torch._dynamo" in sys.modules
-    macs(convolutional(), (3, 8, 8))
-    assert ("torch._dynamo" in sys.modules) == loaded
+    """In a process of its own: another test may have imported it here."""
+    script = """
+import sys
+from torch import nn
+from kdrun.evaluation.cost import macs
+layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=8, batch_first=True)
+assert macs(nn.Sequential(nn.Conv2d(1, 8, 2), nn.Flatten(2), layer), (1, 3, 5)) > 0
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

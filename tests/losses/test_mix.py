@@ -161,6 +161,7 @@ def test_a_pair_that_does_not_fit_is_named() -> None:
 def test_a_users_own_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = """
 from kdrun.losses.base import Loss, Needs
+Numbers = list[float]  # which is a class to Python 3.10
 class Mine(Loss):
     def __init__(self, factor: float = 1.0):
         super().__init__()

@@ -137,6 +137,7 @@ def run(args: list[str], bomb: list[Any] | None) -> int:
     """One process: its exit status, negative for the signal that ended it."""
     child = os.fork()
     if not child:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         if bomb:
             arm(*bomb)
         os._exit(kdrun.cli.main(args))

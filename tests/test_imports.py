@@ -13,7 +13,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
-    ("errors", "schedule", "types", "artefacts", "names", "figures", "allocator", "graphs", "machine", ""),
+    (
+        "errors",
+        "schedule",
+        "types",
+        "artefacts",
+        "names",
+        "figures",
+        "allocator",
+        "graphs",
+        "lookup",
+        "machine",
+        "",
+    ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
     ("training",),
@@ -37,7 +49,18 @@ ALSO = {
 APART = {"losses", "models", "data", "evaluation"}
 """Usable alone from Python: these know no configuration either."""
 
-TORCHLESS = {"config", "report", "artefacts", "figures", "cli", "commands", "errors", "schedule", "names"}
+TORCHLESS = {
+    "config",
+    "report",
+    "artefacts",
+    "figures",
+    "cli",
+    "commands",
+    "errors",
+    "lookup",
+    "schedule",
+    "names",
+}
 
 
 def room(module: str) -> str:

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from kdrun.data.images import Part, Raw
-from kdrun.data.load import GENERIC, fingerprint, headline, load, sources
+from kdrun.data.load import GENERIC, SOURCES, fingerprint, headline, load
 from kdrun.data.views import NAMES, make_views
 from kdrun.errors import KdrunError
 
@@ -33,7 +33,15 @@ def digits(**changes):
 def test_the_shipped_sets():
     names = {"digits", "digits_few", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "fake"}
     assert set(SHIPPED) == names | {"imagefolder", "imagenet", "torch_dataset"}
-    assert sorted(sources()) == ["cifar", "digits", "fake", "imagefolder", "mnist", "svhn", "torch_dataset"]
+    assert sorted(SOURCES.names()) == [
+        "cifar",
+        "digits",
+        "fake",
+        "imagefolder",
+        "mnist",
+        "svhn",
+        "torch_dataset",
+    ]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -171,12 +179,15 @@ def test_an_index_file_gives_the_labels(tmp_path, monkeypatch):
             {"source": "digit"},
             r"dataset.source=digit: no such source of images. Nearest: digits",
         ),
-        ({"source": "split"}, "dataset.source=split: the module has no function `read`"),
+        (
+            {"source": "split"},
+            r"dataset.source=split: the module must have a function read\(data_dir, ...\); it has none. Nea",
+        ),
         ({"source": "no.such"}, "dataset.source=no.such: no such source"),
-        ({"size": 3}, r"dataset.size: no such key. Nearest: "),
-        ({"source": "fake", "per_class": 1.5}, "dataset.per_class=1.5: must be of type int"),
-        ({"source": "fake", "classes": True}, "dataset.classes=True: must be of type int"),
-        ({"source": "mnist"}, "dataset.variant: must be given"),
+        ({"size": 3}, r"dataset.size: source digits has no such argument. Nearest: "),
+        ({"source": "fake", "per_class": 1.5}, "dataset.per_class=1.5: a whole number is needed"),
+        ({"source": "fake", "classes": True}, "dataset.classes=True: a whole number is needed"),
+        ({"source": "mnist"}, "dataset.variant: source mnist needs it"),
         ({"test": None}, "dataset.test: this data set has no test part of its own"),
         ({"test": 0}, "dataset.test=0: this data set has no test part of its own"),
         ({"validation": -1}, "dataset.validation=-1: must be a whole number from 0"),

@@ -78,7 +78,7 @@ def test_each_command_runs(
         ),
         (
             "packages=[mine] teacher.family=mine.shapes",
-            "teacher.family=mine.shapes: mine.shapes needs a function",
+            "teacher.family=mine.shapes: the module must have a function",
         ),
         (
             "packages=[mine] '+loss.near={name: mine.losses, scal: 2}'",

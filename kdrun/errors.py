@@ -33,12 +33,24 @@ class KdrunError(Exception):
         head = key if value is None else f"{key}={value}"
         parts = [f"{head}: {problem}"]
         if choices:
-            near = nearest(str(value if value is not None else key), choices)
+            near = nearest(_word(key, value, choices), choices)
             label = "Choices" if len(choices) <= len(near) else "Nearest"
             parts.append(f"{label}: {', '.join(near)}")
         if more:
             parts.append(f"All: {more}")
         return ". ".join(" ".join(part.split()) for part in parts)
+
+    def below(self, key: str) -> KdrunError:
+        """The same error with its key below another: `temperature` becomes `loss.soft.temperature`."""
+        inner, *rest = self.args
+        return KdrunError(f"{key}.{inner}", *rest)
+
+
+def _word(key: str, value: Any, choices: Iterable[str]) -> str:
+    """What is misspelt: the value, or else the key, whole or only its end as the choices are."""
+    if value is not None:
+        return str(value)
+    return key if any("." in choice for choice in choices) else key.rpartition(".")[2]
 
 
 def nearest(word: str, choices: Iterable[str], n: int = 5) -> list[str]:

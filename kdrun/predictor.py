@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
+from kdrun.lookup import is_listed
 from kdrun.models.build import build
 from kdrun.models.reused import reused
 from kdrun.models.weights import PEER, load_into, read_weights
@@ -160,8 +161,7 @@ def _built(
 ) -> nn.Module:
     """The model without its weights. A module of the user's is imported only from packages that are known."""
     family = str(node["family"])
-    known = tuple(packages)
-    if "." in family and not any(f"{family}.".startswith(f"{package}.") for package in known):
+    if "." in family and not is_listed(family, packages):
         problem = (
             f"the model is from a package of your own: kdrun.load(run, packages=['{family.split('.')[0]}'])"
         )

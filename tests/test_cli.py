@@ -108,10 +108,10 @@ MISTAKES = {
     "up to 1, a file, or null (all)",
     "dataset.lebelled=3": "dataset.lebelled=3: no such key. Nearest: dataset.labelled",
     "packages=[no_such]": "packages=no_such: no such package in this folder or in this Python",
-    "teacher.family=mine.nets": "teacher.family=mine.nets: a module of your own must lie in a package "
-    "that you name: packages=[mine]",
-    "dataset.source=os.path": "dataset.source=os.path: a module of your own must lie in a package "
-    "that you name: packages=[os]",
+    "teacher.family=mine.nets": "teacher.family=mine.nets: code of your own must lie in a package "
+    "that you list: packages=[mine]",
+    "dataset.source=os.path": "dataset.source=os.path: code of your own must lie in a package "
+    "that you list: packages=[os]",
     "temperature=[1,2": "temperature=[1,2: cannot be read. Lists [a,b] and mappings {a: 1} need "
     "quotes in a shell",
     "'temperature=${foo}'": "temperature=${foo}: refers to what is not there: "
@@ -137,7 +137,7 @@ MISTAKES = {
     "predict": "kdrun predict: which run, and which pictures? kdrun predict RUN IMAGE..., RUN being",
     "predict nowhere": "kdrun predict: which pictures? kdrun predict RUN IMAGE..., RUN being",
     "dataset=torch_dataset dataset.train_class=mine.data:Pictures": "dataset.train_class=mine.data:Pictures: "
-    "a class of your own must lie in a package that you name: packages=[mine]",
+    "code of your own must lie in a package that you list: packages=[mine]",
     "report": "kdrun report: which runs? Their folders, or one of them all: outputs/runs",
     "report nowhere": "nowhere: no such folder",
     "-m seed=0,1 +foo=1": "foo=1: no such key. Nearest: control, loss, fresh   (2 of 2 jobs)\n"

@@ -14,8 +14,18 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
     (
-        *("errors", "schedule", "types", "artefacts", "sources", "names", "figures"),
-        *("allocator", "graphs", "machine", ""),
+        "errors",
+        "schedule",
+        "types",
+        "artefacts",
+        "sources",
+        "names",
+        "figures",
+        "allocator",
+        "graphs",
+        "lookup",
+        "machine",
+        "",
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
@@ -49,6 +59,7 @@ TORCHLESS = {
     "cli",
     "commands",
     "errors",
+    "lookup",
     "schedule",
     "names",
 }

@@ -13,6 +13,7 @@ from typing import Any
 
 from kdrun.config.schema import STAGES, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
+from kdrun.lookup import refuse_unlisted
 from kdrun.schedule import Schedule
 
 OPTIMISERS = ("sgd", "adam", "adamw")
@@ -77,21 +78,17 @@ def _found(package: str) -> bool:
 
 
 def _named(name: Any, key: str, packages: Collection[str]) -> None:
-    """A dotted name is a module of the user's and must lie in a package that the user named."""
+    """A dotted name is a module of the user's and must lie in a package that the user listed."""
     if not isinstance(name, str) or not name:
         raise KdrunError(key, name, "a name is needed")
-    inside = any(name == package or name.startswith(f"{package}.") for package in packages)
-    if "." in name and not inside:
-        example = f"packages=[{name.split('.')[0]}]"
-        raise KdrunError(key, name, f"a module of your own must lie in a package that you name: {example}")
+    if "." in name:
+        refuse_unlisted(name, key, name, packages)
 
 
 def _class(name: Any, key: str, packages: Collection[str]) -> None:
-    """`module:Class` must lie in a package that the user named, also where the module has no dot."""
-    module = str(name).partition(":")[0]
-    if name is not None and not any(f"{module}.".startswith(f"{package}.") for package in packages):
-        example = f"packages=[{module.split('.')[0]}]"
-        raise KdrunError(key, name, f"a class of your own must lie in a package that you name: {example}")
+    """`module:Class` must lie in a package that the user listed, even if the module has no dot."""
+    if name is not None:
+        refuse_unlisted(str(name).partition(":")[0], key, str(name), packages)
 
 
 def _choices(run: Run) -> None:

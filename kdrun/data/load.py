@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import kdrun.data
+from kdrun import lookup
 from kdrun.data.images import ImageSet, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread
 from kdrun.data.select import at_hand, choose
@@ -31,8 +29,6 @@ GENERIC = (
 
 HINTS = ("temperature",)
 """Keys that a data set may have for others; they do not concern its images."""
-
-TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
 def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) -> ImageSet:
@@ -81,52 +77,20 @@ def headline(setting: str, images: ImageSet) -> str:
 
 def read_raw(dataset: Mapping[str, Any], data_dir: Path) -> Raw:
     """Call the source's `read` with the keys that are its arguments."""
-    read = reader(str(given(dataset, "source")))
+    source = str(given(dataset, "source"))
+    read = lookup.find(SOURCES, source, "dataset.source")
     arguments = {key: value for key, value in dataset.items() if key not in (*GENERIC, *HINTS)}
-    check_arguments(arguments, inspect.signature(read))
+    _, *own = lookup.parameters(read).items()
+    lookup.check_arguments(f"source {source}", dict(own), arguments, "dataset", GENERIC)
     return read(data_dir, **arguments)
 
 
-def check_arguments(arguments: Mapping[str, Any], signature: inspect.Signature) -> None:
-    """Raise KdrunError where the arguments are not those of a `read(data_dir, ...)`."""
-    parameters = list(signature.parameters.values())[1:]
-    named = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD}
-    for key, value in arguments.items():
-        if key in named:
-            kind, bar, _ = str(named[key].annotation).partition(" | None")
-            if bar and value is None:
-                continue
-            wanted = TYPES.get(kind, (object,))
-            if not isinstance(value, wanted) or (isinstance(value, bool) and kind in ("int", "float")):
-                raise KdrunError(f"dataset.{key}", value, f"must be of type {kind}")
-        elif len(named) == len(parameters):
-            choices = [f"dataset.{other}" for other in (*GENERIC, *named)]
-            raise KdrunError(f"dataset.{key}", None, "no such key", choices)
-    for key, parameter in named.items():
-        if parameter.default is parameter.empty and key not in arguments:
-            raise KdrunError(f"dataset.{key}", None, "must be given for this source of images")
+def _reads(module: ModuleType) -> list[Callable[..., Raw]]:
+    read = getattr(module, "read", None)
+    return [read] if callable(read) else []
 
 
-def reader(source: str) -> Callable[..., Raw]:
-    """The `read` of `kdrun.data.<source>`, or of a user's module for a dotted name."""
-    path = source if "." in source else f"kdrun.data.{source}"
-    try:
-        found = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        # An import that fails inside the module is another mistake, and its own message says which.
-        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise
-        raise KdrunError("dataset.source", source, "no such source of images", sources()) from error
-    read: Callable[..., Raw] | None = getattr(found, "read", None)
-    if read is None:
-        raise KdrunError("dataset.source", source, "the module has no function `read`", sources())
-    return read
-
-
-def sources() -> list[str]:
-    """The names of the sources that kdrun has."""
-    names = [module.name for module in pkgutil.iter_modules(kdrun.data.__path__)]
-    return [name for name in names if hasattr(importlib.import_module(f"kdrun.data.{name}"), "read")]
+SOURCES = lookup.Room("kdrun.data", "source of images", _reads, "a function read(data_dir, ...)")
 
 
 def checked(raw: Raw, source: str) -> Raw:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdrun import lookup
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
 
@@ -142,20 +141,15 @@ def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
     key, (module, colon, thing) = f"dataset.{name}_class", path.partition(":")
     if not colon or not module or not thing.isidentifier():
         raise KdrunError(key, path, "is written module:Class, such as mine.data:Pictures")
-    try:
-        found = getattr(importlib.import_module(module), thing, None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise KdrunError(key, path, f"there is no module {error.name}") from error
-    if not callable(found):
+    imported = lookup.imported(module)
+    if imported is None:
+        raise KdrunError(key, path, f"there is no module {module}")
+    dataset_class = getattr(imported, thing, None)
+    if not callable(dataset_class):
         raise KdrunError(key, path, f"{module} has no class {thing}")
     given = dict(args or {})
-    try:
-        inspect.signature(found).bind(**given)
-    except TypeError as error:
-        raise KdrunError(f"dataset.{name}_args", None, f"{thing} does not take these: {error}") from error
-    source = found(**given)
+    lookup.check_arguments(thing, lookup.parameters(dataset_class), given, f"dataset.{name}_args")
+    source = dataset_class(**given)
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise KdrunError(key, path, "needs a length and items by position (__len__, __getitem__)")
     return source

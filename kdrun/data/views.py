@@ -8,16 +8,16 @@ that holds the images. Gathering copies nothing to the host, so it can be captur
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kdrun import lookup
 from kdrun.errors import KdrunError
 
 Shape = tuple[int, int, int]
@@ -74,14 +74,11 @@ class CropFlip(Views):
     def __init__(self, shape: Shape, padding: int = 4, flip: bool = True) -> None:
         """padding: of the border, in pixels; 0 for none. flip: whether half of the views are mirrored.
 
-        Raises KdrunError for a padding that is no whole number up to the image's size, or over 8 channels.
+        Raises KdrunError for a padding above the image's size, and for more than 8 channels.
         """
         most = max(shape[1:])
-        if isinstance(padding, bool) or not isinstance(padding, int) or not 0 <= padding <= most:
-            problem = f"must be a whole number of pixels from 0 to {most}"
-            raise KdrunError("dataset.views.padding", padding, problem)
-        if not isinstance(flip, bool):
-            raise KdrunError("dataset.views.flip", flip, "must be true or false")
+        if not 0 <= padding <= most:
+            raise KdrunError("dataset.views.padding", padding, f"must be from 0 to {most} pixels")
         if shape[0] > 8:
             raise KdrunError("dataset.views.name", "crop_flip", f"takes 8 channels at most, not {shape[0]}")
         self.shape, self.padding, self.flip = shape, padding, flip
@@ -161,7 +158,7 @@ class Affine(Views):
         """
         limits = {"degrees": (degrees, 180.0), "scale": (scale, 0.9), "shear": (shear, 2.0)}
         for key, (value, most) in {**limits, "shift": (shift, float(max(shape[1:])))}.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+            if not 0 <= value <= most:
                 raise KdrunError(f"dataset.views.{key}", value, f"must be a number from 0 to {most:g}")
         self.shape = shape
         self.most = torch.tensor([math.radians(degrees), scale, shear, shift, shift])
@@ -223,8 +220,6 @@ class ResizedCrop(Views):
         Raises KdrunError for limits out of range.
         """
         self.area, self.ratio = _limits("area", area, 1.0), _limits("ratio", ratio, math.inf)
-        if not isinstance(flip, bool):
-            raise KdrunError("dataset.views.flip", flip, "must be true or false")
         self.shape, self.flip = shape, flip
 
     def draw(self, generator: torch.Generator, n: int) -> Tensor:
@@ -268,10 +263,7 @@ def boxes(place: Tensor, size: Tensor, mirrored: Tensor) -> Tensor:
 
 def _limits(key: str, limits: Sequence[float], most: float) -> tuple[float, float]:
     """Two numbers above 0 in rising order."""
-    numbers = isinstance(limits, (list, tuple)) and not any(
-        isinstance(limit, bool) or not isinstance(limit, (int, float)) for limit in limits
-    )
-    if not numbers or len(limits) != 2 or not 0 < limits[0] <= limits[1] <= most:
+    if len(limits) != 2 or not 0 < limits[0] <= limits[1] <= most:
         above = "above 0" if most == math.inf else f"above 0 and up to {most:g}"
         problem = f"must be a smallest and a largest number {above}"
         raise KdrunError(f"dataset.views.{key}", limits, problem)
@@ -297,11 +289,14 @@ def make_views(spec: Mapping[str, Any], image_shape: Shape) -> Views:
     name = spec.get("name")
     if name not in NAMES:
         raise KdrunError("dataset.views.name", name, "no such views", NAMES)
-    arguments = {views: list(inspect.signature(make).parameters)[1:] for views, make in NAMES.items()}
-    known = ["name", *(key for keys in arguments.values() for key in keys)]
-    for key in spec:
-        if key not in known:
-            choices = [f"dataset.views.{other}" for other in known]
-            raise KdrunError(f"dataset.views.{key}", None, "no such key", choices)
-    used = {key: value for key, value in spec.items() if key in arguments[name]}
+    known = {views: _arguments(make) for views, make in NAMES.items()}
+    elsewhere = {"name", *(key for keys in known.values() for key in keys)} - set(known[name])
+    used = {key: value for key, value in spec.items() if key not in elsewhere}
+    lookup.check_arguments(f"view {name}", known[name], used, "dataset.views", sorted(elsewhere))
     return NAMES[name](image_shape, **used)
+
+
+def _arguments(make: Callable[..., Views]) -> lookup.Parameters:
+    """All but the first, the shape of the images."""
+    _, *own = lookup.parameters(make).items()
+    return dict(own)

@@ -159,6 +159,4 @@ def _keys_below(role: str, family: Family) -> Iterator[None]:
     try:
         yield
     except KdrunError as error:
-        inner, value, problem, choices, more = error.args
-        below = f"args.{inner}" if inner in family.arguments else inner
-        raise KdrunError(f"{role}.{below}", value, problem, choices, more) from None
+        raise error.below(f"{role}.args" if error.key in family.arguments else role) from None

@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from kdrun.data.images import Part, Raw
-from kdrun.data.load import GENERIC, fingerprint, headline, load, sources
+from kdrun.data.load import GENERIC, SOURCES, fingerprint, headline, load
 from kdrun.data.views import NAMES, make_views
 from kdrun.errors import KdrunError
 
-from .test_sources import write_cifar, write_mnist
+from .test_sources import publish_cifar, write_cifar, write_mnist
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 SHIPPED = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -33,7 +33,7 @@ def digits(**changes):
 def test_the_shipped_sets():
     names = {"digits", "digits_few", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "fake"}
     assert set(SHIPPED) == names | {"imagefolder", "imagenet", "torch_dataset"}
-    assert sorted(sources()) == ["cifar", "digits", "fake", "imagefolder", "mnist", "svhn", "torch_dataset"]
+    assert sorted(SOURCES.names()) == ["digits", "fake", "imagefolder", "torch_dataset", "torchvision"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -94,8 +94,9 @@ def test_a_set_with_its_own_test_part(tmp_path):
     assert load(node("mnist", validation=0), tmp_path).train.images.shape == (10, 1, 28, 28)
 
 
-def test_channels_have_their_own_mean(tmp_path):
+def test_channels_have_their_own_mean(tmp_path, monkeypatch):
     write_cifar(tmp_path)
+    publish_cifar(monkeypatch, tmp_path)
     found = load(node("cifar100", validation=0), tmp_path)
     assert found.mean == (0.5071, 0.4867, 0.4408)
     assert headline("auto", found) == "last"
@@ -169,14 +170,17 @@ def test_an_index_file_gives_the_labels(tmp_path, monkeypatch):
     [
         (
             {"source": "digit"},
-            r"dataset.source=digit: no such source of images. Nearest: digits",
+            r"dataset.source=digit: no such source of images. Choices: digits",
         ),
-        ({"source": "split"}, "dataset.source=split: the module has no function `read`"),
+        (
+            {"source": "split"},
+            r"dataset.source=split: the module must have a function read\(data_dir, ...\); it has none. Cho",
+        ),
         ({"source": "no.such"}, "dataset.source=no.such: no such source"),
-        ({"size": 3}, r"dataset.size: no such key. Nearest: "),
-        ({"source": "fake", "per_class": 1.5}, "dataset.per_class=1.5: must be of type int"),
-        ({"source": "fake", "classes": True}, "dataset.classes=True: must be of type int"),
-        ({"source": "mnist"}, "dataset.variant: must be given"),
+        ({"size": 3}, r"dataset.size: source digits has no such argument. Nearest: "),
+        ({"source": "fake", "per_class": 1.5}, "dataset.per_class=1.5: a whole number is needed"),
+        ({"source": "fake", "classes": True}, "dataset.classes=True: a whole number is needed"),
+        ({"source": "torchvision"}, "dataset.variant: source torchvision needs it"),
         ({"test": None}, "dataset.test: this data set has no test part of its own"),
         ({"test": 0}, "dataset.test=0: this data set has no test part of its own"),
         ({"validation": -1}, "dataset.validation=-1: must be a whole number from 0"),

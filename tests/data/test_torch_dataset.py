@@ -134,7 +134,7 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "arguments": (
         lambda: items(train_args={"root": "x"}),
-        "dataset.train_args: Items does not take these: got an unexpected keyword argument 'root'",
+        "dataset.train_args.root: Items has no such argument. Choices: kind, n",
     ),
     "empty": (lambda: items(train_args={"n": 0}), "dataset.train_class=Items: is empty"),
     "pairs": (lambda: items("NoPair"), "dataset.train_class=NoPair: item 0 is not (image, label)"),

@@ -280,7 +280,7 @@ def test_make_views_takes_its_own_keys_and_passes_over_those_of_other_views():
         ({}, "dataset.views.name: no such views"),
         (
             {"name": "affine", "degree": 3},
-            "dataset.views.degree: no such key. Nearest: dataset.views.degrees",
+            "dataset.views.degree: view affine has no such argument. Nearest: degrees",
         ),
         ({"name": "affine", "degrees": 200}, "dataset.views.degrees=200: must be a number from 0 to 180"),
         ({"name": "affine", "scale": 1.0}, "dataset.views.scale"),
@@ -296,7 +296,7 @@ def test_make_views_takes_its_own_keys_and_passes_over_those_of_other_views():
         ({"name": "resized_crop", "flip": None}, "dataset.views.flip"),
         ({"name": "crop_flip", "padding": -1}, "dataset.views.padding"),
         ({"name": "crop_flip", "padding": 1.5}, "dataset.views.padding"),
-        ({"name": "crop_flip", "flip": 1}, "dataset.views.flip=1: must be true or false"),
+        ({"name": "crop_flip", "flip": 1}, "dataset.views.flip=1: true or false is needed"),
     ],
 )
 def test_wrong_views_are_refused(spec, problem):

@@ -70,15 +70,15 @@ def test_each_command_runs(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("teacher.family=mine.nets", "teacher.family=mine.nets: a module of your own must lie in a package"),
-        ("'+loss.near={name: mine.losses}'", "loss.near.name=mine.losses: a module of your own must lie in"),
+        ("teacher.family=mine.nets", "teacher.family=mine.nets: code of your own must lie in a package"),
+        ("'+loss.near={name: mine.losses}'", "loss.near.name=mine.losses: code of your own must lie in"),
         (
             "packages=[mine] dataset.source=mine.nothing",
             "dataset.source=mine.nothing: no such source of images",
         ),
         (
             "packages=[mine] teacher.family=mine.shapes",
-            "teacher.family=mine.shapes: mine.shapes needs a function",
+            "teacher.family=mine.shapes: the module must have a function",
         ),
         (
             "packages=[mine] '+loss.near={name: mine.losses, scal: 2}'",

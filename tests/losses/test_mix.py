@@ -127,7 +127,7 @@ def test_low_precision_is_computed_in_float32() -> None:
         ),
         (
             {"soft": {**KD["soft"], "name": "mix"}},
-            "loss.soft.name=mix: kdrun.losses.mix must have one public Loss",
+            "loss.soft.name=mix: the module must have one public Loss",
         ),
         ({"soft": {**KD["soft"], "name": "no.such"}}, "loss.soft.name=no.such: no such loss"),
         (

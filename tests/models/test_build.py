@@ -12,7 +12,7 @@ from torch import nn
 
 from kdrun.errors import KdrunError
 from kdrun.models.build import build
-from kdrun.models.family import family_names, find
+from kdrun.models.family import FAMILIES, find
 from kdrun.models.taps import Tapped, probe
 from tests.models.conf import FOLDER, NAMES, node
 
@@ -30,8 +30,8 @@ def test_files_match_signatures(name: str) -> None:
 
 
 def test_every_family_has_a_file() -> None:
-    assert {node(name)["family"] for name in NAMES} | {"torchvision", "timm"} == set(family_names())
-    for name in family_names():
+    assert {node(name)["family"] for name in NAMES} | {"torchvision", "timm"} == set(FAMILIES.names())
+    for name in FAMILIES.names():
         parameters = inspect.signature(find(name, "family").build).parameters.values()
         assert all(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
 
@@ -148,7 +148,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"args": {"depth": 21}}, "student.args.depth=21: 6n + 2 is needed"),
     ({"args": {"depth": "20"}}, "student.args.depth=20: a whole number is needed"),
     ({"args": {"depth": None}}, "student.args.depth=null: a whole number is needed"),
-    ({"args": {"widths": 16}}, "student.args.widths=16: a list, each a whole number, is needed"),
+    ({"args": {"widths": 16}}, "student.args.widths=16: a list of whole numbers is needed"),
     ({"args": {"classes": 3}}, "student.args.classes: cifar_resnet has no such argument"),
     ({"stem": "cifar"}, "student.stem=cifar: cifar_resnet has one stem only"),
     ({"stem": "small"}, "student.stem=small: no such stem"),
@@ -205,5 +205,5 @@ def test_a_users_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert shapes.layer("embedding") == (32,)
     with pytest.raises(KdrunError, match=r"model\.name=mine: takes images of no size that was tried"):
         build(mine, 10, (1, 11, 300), "auto", seed=0)
-    with pytest.raises(KdrunError, match="needs a function build"):
+    with pytest.raises(KdrunError, match="the module must have a function build"):
         build({**mine, "family": "users_package.empty"}, 10, (1, 10, 10), "auto", seed=0)

@@ -1,0 +1,153 @@
+"""CIFAR-10, CIFAR-100, MNIST, Fashion-MNIST and SVHN: files below `data_dir`, found, downloaded and read by
+torchvision.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdrun.data.fetch import damaged, ensure
+from kdrun.data.images import Part, Raw
+from kdrun.errors import KdrunError
+
+DIGITS = tuple("0123456789")
+CLOTHES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
+IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+
+def read(data_dir: Path, *, variant: str) -> Raw:
+    """The images of `cifar10`, `cifar100` (its 100 fine classes), `mnist`, `fashion_mnist` or `svhn` (without
+    its extra part), with their own test part.
+
+    Raises KdrunError for another variant, for files that are missing or damaged, and for a missing scipy.
+    """
+    if variant not in VARIANTS:
+        raise KdrunError("dataset.variant", variant, "no such variant", VARIANTS)
+    return VARIANTS[variant](variant, data_dir)
+
+
+def _cifar(variant: str, data_dir: Path) -> Raw:
+    """Two or more pickles, which torchvision opens only if they are the published ones to the byte."""
+    from torchvision import datasets
+
+    source = datasets.CIFAR10 if variant == "cifar10" else datasets.CIFAR100
+    meta = (source.meta["filename"], source.meta["md5"])
+    sums = {
+        data_dir / source.base_folder / name: md5
+        for name, md5 in (*source.train_list, *source.test_list, meta)
+    }
+    ensure(variant, [[path] for path in sums], data_dir, lambda: source(str(data_dir), download=True))
+    train, test = (_published(variant, sums, source, str(data_dir), train=part) for part in (True, False))
+    classes = tuple(map(str, train.classes))
+    return Raw(_cifar_part(train), _cifar_part(test), classes)
+
+
+def _cifar_part(source: Any) -> Part:
+    """From (N, 32, 32, 3), as torchvision turns them for Pillow."""
+    return Part(torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(source.targets))
+
+
+def _mnist(variant: str, data_dir: Path) -> Raw:
+    """Four idx files, gzipped or not."""
+    from torchvision.datasets.mnist import read_image_file, read_label_file
+
+    folder = data_dir / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[variant] / "raw"
+    files = [[folder / f"{stem}-ubyte", folder / f"{stem}-ubyte.gz"] for stem in IDX]
+    paths = ensure(variant, files, data_dir, lambda: _download_mnist(variant, data_dir))
+    parts: list[Part] = []
+    for images, labels in (paths[:2], paths[2:]):
+        pixels, classes = _idx(variant, images, read_image_file), _idx(variant, labels, read_label_file)
+        if len(pixels) != len(classes):
+            raise damaged(variant, labels, f"{len(classes)} labels for {len(pixels)} images")
+        if len(classes) and classes.max() > 9:
+            raise damaged(variant, labels, f"a label of {classes.max()}")
+        parts.append(Part(pixels.unsqueeze(1), classes))
+    train, test = parts
+    return Raw(train, test, DIGITS if variant == "mnist" else CLOTHES)
+
+
+def _download_mnist(variant: str, data_dir: Path) -> None:
+    from torchvision import datasets
+
+    (datasets.MNIST if variant == "mnist" else datasets.FashionMNIST)(str(data_dir), download=True)
+
+
+def _idx(variant: str, path: Path, read_file: Callable[[str], Tensor]) -> Tensor:
+    """The array of bytes in an idx file, which torchvision reads only if it is unpacked."""
+    try:
+        if path.suffix != ".gz":
+            return read_file(str(path))
+        with tempfile.TemporaryDirectory() as folder:
+            unpacked = Path(folder) / path.stem
+            unpacked.write_bytes(gzip.decompress(path.read_bytes()))
+            return read_file(str(unpacked))
+    # What is no idx file makes torchvision raise anything from AssertionError to RuntimeError.
+    except Exception as error:
+        raise damaged(variant, path, f"no idx file ({_first_line(error)})") from error
+
+
+def _svhn(variant: str, data_dir: Path) -> Raw:
+    """Two MATLAB files, which torchvision reads by scipy and only if they are the published ones."""
+    from torchvision import datasets
+
+    if not _has_scipy():
+        raise KdrunError("dataset", variant, "needs scipy to read its files: pip install 'kdrun[svhn]'")
+    splits = {name: datasets.SVHN.split_list[name] for name in ("train", "test")}
+    sums = {data_dir / name: md5 for _, name, md5 in splits.values()}
+    ensure(variant, [[path] for path in sums], data_dir, lambda: _download_svhn(data_dir))
+    parts: list[Part] = []
+    for name in splits:
+        source = _published(variant, sums, datasets.SVHN, str(data_dir), split=name)
+        parts.append(Part(torch.from_numpy(source.data).contiguous(), torch.from_numpy(source.labels)))
+    train, test = parts
+    return Raw(train, test, DIGITS)
+
+
+def _has_scipy() -> bool:
+    return importlib.util.find_spec("scipy") is not None
+
+
+def _download_svhn(data_dir: Path) -> None:
+    from torchvision import datasets
+
+    for split in ("train", "test"):
+        datasets.SVHN(str(data_dir), split=split, download=True)
+
+
+def _published(
+    variant: str, sums: dict[Path, str], source: Callable[..., Any], *where: str, **part: Any
+) -> Any:
+    """torchvision's data set of one part. sums: the MD5 of each file. Raises KdrunError for other files."""
+    from torchvision.datasets.utils import check_integrity
+
+    try:
+        return source(*where, **part)
+    except RuntimeError as error:
+        wrong = next((path for path, md5 in sums.items() if not check_integrity(str(path), md5)), None)
+        if wrong is None:
+            raise
+        raise damaged(variant, wrong, "its MD5 is not that of the published file") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+VARIANTS: dict[str, Callable[[str, Path], Raw]] = {
+    "cifar10": _cifar,
+    "cifar100": _cifar,
+    "mnist": _mnist,
+    "fashion_mnist": _mnist,
+    "svhn": _svhn,
+}

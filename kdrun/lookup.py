@@ -1,0 +1,178 @@
+"""Losses, models and sources of images by name, and their arguments checked against signatures.
+
+A plain name is a module of kdrun (`dkd` is `kdrun.losses.dkd`), a dotted name a module of the user's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from kdrun.errors import KdrunError
+
+Thing = TypeVar("Thing")
+
+PLAIN: Mapping[str, tuple[type, str, str]] = {
+    "float": (float, "a number", "numbers"),
+    "int": (int, "a whole number", "whole numbers"),
+    "bool": (bool, "true or false", "true or false"),
+    "str": (str, "text", "text"),
+}
+"""Types that are checked, by annotation: what an error calls one value, and a list of them."""
+
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+Parameters = Mapping[str, inspect.Parameter]
+
+
+@dataclass(frozen=True)
+class Room(Generic[Thing]):
+    """A package whose modules each hold one thing that is found by the module's name.
+
+    noun: what errors call the thing. things: those that a module holds. needs: what a module must hold, in
+    words. more: where all names can be seen.
+    """
+
+    package: str
+    noun: str
+    things: Callable[[ModuleType], Sequence[Thing]]
+    needs: str
+    more: str = ""
+
+    def names(self) -> list[str]:
+        """The modules of the package that hold one thing. Imports all of them, so it is for errors only."""
+        package = importlib.import_module(self.package)
+        modules = (entry.name for entry in pkgutil.iter_modules(package.__path__))
+        return [
+            name
+            for name in modules
+            if len(self.things(importlib.import_module(f"{self.package}.{name}"))) == 1
+        ]
+
+
+def find(room: Room[Thing], name: str, key: str) -> Thing:
+    """The thing that `name` stands for. Raises KdrunError under `key`."""
+    own = "." in name
+    path = name if own else f"{room.package}.{name}"
+    module = imported(path)
+    if module is None:
+        choices, more = ([], "") if own else (room.names(), room.more)
+        raise KdrunError(key, name, f"no such {room.noun}", choices, more)
+    things = room.things(module)
+    if len(things) != 1:
+        problem = f"the module must have {room.needs}; it has {len(things) or 'none'}"
+        raise KdrunError(key, name, problem, () if own else room.names())
+    return things[0]
+
+
+def imported(path: str) -> ModuleType | None:
+    """The module with this dotted path, or None if there is none. An import that fails inside it raises."""
+    if not all(part.isidentifier() for part in path.split(".")):
+        return None
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise
+        return None
+
+
+def is_listed(path: str, packages: Iterable[str]) -> bool:
+    """Whether a module lies in one of these packages."""
+    return any(f"{path}.".startswith(f"{package}.") for package in packages)
+
+
+def refuse_unlisted(path: str, key: str, value: str, packages: Iterable[str]) -> None:
+    """Raises KdrunError if a module of the user's lies in none of the packages that the user listed."""
+    if not is_listed(path, packages):
+        problem = f"code of your own must lie in a package that you list: packages=[{path.partition('.')[0]}]"
+        raise KdrunError(key, value, problem)
+
+
+def parameters(call: Callable[..., Any], besides: Collection[str] = ()) -> Parameters:
+    """The parameters of a function or class by name, without *args. besides: names that are left out.
+
+    One of which Python does not know the parameters takes any.
+    """
+    try:
+        every = inspect.signature(call).parameters.items()
+    except ValueError:
+        return {"rest": inspect.Parameter("rest", inspect.Parameter.VAR_KEYWORD)}
+    return {
+        name: parameter
+        for name, parameter in every
+        if name not in besides and parameter.kind is not parameter.VAR_POSITIONAL
+    }
+
+
+def check_arguments(
+    owner: str, known: Parameters, arguments: Mapping[str, Any], key: str, others: Iterable[str] = ()
+) -> None:
+    """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type.
+
+    owner: whose parameters `known` are, for the error. others: keys that may stand beside them. Only numbers,
+    text, true and false, and lists of these are checked. A parameter **rest takes any other name.
+    """
+    named = {name: parameter for name, parameter in known.items() if parameter.kind not in VARIADIC}
+    for name, value in arguments.items():
+        if name in named:
+            _check_type(value, named[name], f"{key}.{name}")
+        elif len(named) == len(known):
+            raise KdrunError(f"{key}.{name}", None, f"{owner} has no such argument", [*named, *others])
+    for name, parameter in named.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise KdrunError(f"{key}.{name}", None, f"{owner} needs it")
+
+
+def kinds(parameter: inspect.Parameter) -> list[str]:
+    """The types that a parameter is annotated with, as text: `int | None` gives `int` and `None`.
+
+    Text, since an annotation may name what cannot be imported while the program runs.
+    """
+    annotation = parameter.annotation
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return [kind.strip() for kind in text.split("|")]
+
+
+def is_class(thing: object) -> bool:
+    """Whether something is a class. `list[int]` says so of itself on Python 3.10, and is none."""
+    return issubclass(type(thing), type)
+
+
+def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:
+    wanted = kinds(parameter)
+    if value is None and (parameter.default is None or "None" in wanted):
+        return
+    known = [(kind, _words(kind)) for kind in wanted if kind != "None"]
+    if all(words for _, words in known) and not any(_fits(value, kind) for kind, _ in known):
+        needed = " or ".join(words for _, words in known)
+        shown = "null" if value is None else value
+        raise KdrunError(key, shown, f"{needed} is needed" + ("" if "None" not in wanted else " (or null)"))
+
+
+def _words(kind: str) -> str:
+    """What a type is called in errors; empty for one that is not checked."""
+    if kind in PLAIN:
+        return PLAIN[kind][1]
+    each = _each(kind)
+    return f"a list of {PLAIN[each][2]}" if each in PLAIN else ""
+
+
+def _each(kind: str) -> str:
+    """The type of each item: `int` for `list[int]` and `Sequence[int]`, empty for what is no list."""
+    name, bracket, rest = kind.removeprefix("collections.abc.").removeprefix("typing.").partition("[")
+    return rest.removesuffix("]") if bracket and name in ("list", "List", "Sequence") else ""
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if kind not in PLAIN:
+        return isinstance(value, (list, tuple)) and all(_fits(item, _each(kind)) for item in value)
+    if kind in ("int", "float"):
+        number = (int, float) if kind == "float" else int
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, PLAIN[kind][0])

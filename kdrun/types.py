@@ -22,17 +22,6 @@ class Rows(NamedTuple):
     view: Tensor
 
 
-class Mixed(NamedTuple):
-    """Mixup or cutmix of a batch with itself: image n carries `weight[n]` of itself and the rest of
-    `partner[n]`.
-
-    partner: (N,) int64, positions in the batch. weight: (N,) float32 in [0, 1].
-    """
-
-    partner: Tensor
-    weight: Tensor
-
-
 class Batch(NamedTuple):
     """What a step trains on.
 
@@ -42,7 +31,6 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     rows: Rows | None = None
-    mixed: Mixed | None = None
 
 
 CLASSIFIER = "@classifier"

@@ -25,8 +25,7 @@ class Loss(nn.Module, ABC):
     """A loss: abstract here or final below. Constructor arguments are the keys of its YAML.
 
     uses_unlabelled: whether rows labelled -1 contribute. A loss that reads labels must leave such rows out.
-    handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, a mix refuses such a
-    batch. prepared: whether a term of the same name must have trained its adapters in a phase before.
+    prepared: whether a term of the same name must have trained its adapters in a phase before.
     reaches_student: whether it sends a gradient into the student, as all do but those that train an
     adapter only; a run stops where a term that claims so never does. reuses_classifier: whether the
     student is to be read by the teacher's classifier, through a projector to its channels. mutual:
@@ -36,7 +35,6 @@ class Loss(nn.Module, ABC):
     """
 
     uses_unlabelled: bool = True
-    handles_mixed: bool = True
     reaches_student: bool = True
     prepared: bool = False
     reuses_classifier: bool = False
@@ -48,14 +46,12 @@ class Loss(nn.Module, ABC):
     def needs(self) -> Needs:
         """Which layers of student and teacher the loss reads."""
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        """Make what depends on shapes (regressors); called once, before training, under a seed of its own.
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
+        """Make what depends on the models' shapes (regressors) or on the number of training images (memory
+        banks; 0: not known). Called once, before training, under a seed of its own.
 
         Raises KdrunError when the pair of models does not fit, saying which layers there are.
         """
-
-    def allocate(self, images: int) -> None:
-        """Be told how many training images there are; called before `build`, for what is kept per image."""
 
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -57,7 +57,7 @@ class CatKD(Loss):
         layers = frozenset({POOLED, CLASSIFIER})
         return Needs(layers | {"logits"}, layers)
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         for whose, shapes in (("student", student), ("teacher", teacher)):
             if POOLED not in shapes.layers or shapes.classifier is None:
                 problem = f"the {whose}'s classifier must be one linear layer on the mean of its last map"

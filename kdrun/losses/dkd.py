@@ -57,7 +57,6 @@ class DKD(Loss):
     """`alpha TCKD + beta NCKD` of the logits; alpha and beta are the paper's."""
 
     uses_unlabelled = False
-    handles_mixed = False
     alpha: Tensor
     beta: Tensor
     temperature: Tensor

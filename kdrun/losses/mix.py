@@ -100,23 +100,15 @@ class Mix(nn.Module):
         """Whether some term wants a peer that learns at the same time in place of the teacher."""
         return any(term.loss.mutual for term in self.terms)
 
-    @property
-    def handles_mixed(self) -> bool:
-        """Whether every term understands mixup and cutmix."""
-        return all(term.loss.handles_mixed for term in self.terms)
-
-    def build(self, student: Shapes, teacher: Shapes | None, images: int | None = None) -> None:
-        """Let every loss make its adapters; once, before training. teacher: None where no term asks a
-        teacher.
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
+        """Let every loss make its adapters; once, before training.
 
         images: how many training images there are, for losses that keep something per image (crd).
         Raises KdrunError, under `loss.<term>` (or another `key`), when the pair of models does not fit.
         """
         for term in self.terms:
-            if images is not None:
-                term.loss.allocate(images)
             try:
-                term.loss.build(student, student if teacher is None else teacher)
+                term.loss.build(student, teacher, images)
             except KdrunError as error:
                 raise below(f"{self.key}.{term.name}", error) from None
         self._read = [term.loss.needs.student for term in self.terms]
@@ -139,17 +131,10 @@ class Mix(nn.Module):
             for name, schedule in term.others.items():
                 term.loss.get_buffer(name).fill_(schedule.at(epoch))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Mixture:
-        """The sum and its parts. Computed in float32 also where the models run in a lower precision.
-
-        teacher: None where no term asks one.
-        """
-        if batch.mixed is not None and not self.handles_mixed:
-            name = next(term.name for term in self.terms if not term.loss.handles_mixed)
-            raise KdrunError(f"{self.key}.{name}", None, "does not know what to make of mixed images")
-        said = Outputs(student.logits.detach()) if teacher is None else teacher
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Mixture:
+        """The sum and its parts. Computed in float32 also where the models run in a lower precision."""
         with torch.autocast(student.logits.device.type, enabled=False):
-            values = tuple(self._part(i, student, said, batch) for i in range(len(self.terms)))
+            values = tuple(self._part(i, student, teacher, batch) for i in range(len(self.terms)))
             parts = torch.stack(values)
             return Mixture((self.weights * parts).sum(), parts.detach(), values)
 

@@ -4,7 +4,7 @@ classes.
 Yang, Zeng, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
 Normalized Loss and Customized Soft Labels", ICCV 2023, https://arxiv.org/abs/2303.13005
 
-Departures: rows without a label are left out; mixed labels are refused (the authors take the larger one). The
+Departures: rows without a label are left out; of mixed labels the authors take the larger one. The
 value is a cross-entropy, so it is not 0 where student equals teacher. The target class always has T = 1, as
 in the authors' code.
 """
@@ -45,7 +45,6 @@ class NKD(Loss):
     """`target + gamma others` of the logits; gamma is the paper's."""
 
     uses_unlabelled = False
-    handles_mixed = False
     gamma: Tensor
     temperature: Tensor
 

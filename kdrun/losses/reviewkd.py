@@ -90,7 +90,7 @@ class ReviewKD(Loss):
     def needs(self) -> Needs:
         return needs_of(self.pairs, "embedding")
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pairs = stage_pairs(student, teacher, self.stages, before="teacher")
         pooled = pair(student, teacher, "embedding", "embedding")
         levels = [(found.student[0], found.teacher) for found in self.pairs]

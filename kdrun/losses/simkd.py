@@ -34,7 +34,7 @@ class SimKD(Loss):
     def needs(self) -> Needs:
         return Needs(frozenset({"logits", POOLED}), frozenset({POOLED}))
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pair = map_pair(student, teacher, POOLED, POOLED)
         if self.pair.student[0] != self.pair.teacher[0]:
             problem = f"the student's projector must give {self.pair.teacher[0]} channels, as the teacher has"

@@ -50,7 +50,7 @@ class SoftTargets(Loss):
     def needs(self) -> Needs:
         return Needs(teacher=frozenset({"logits"}))
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         if self.per_class is None:
             return
         given, classes = len(self.per_class), student.layer("logits")[0]

@@ -50,7 +50,7 @@ class SRRL(Loss):
         teacher = frozenset({"logits", "embedding", CLASSIFIER})
         return Needs(frozenset({"logits", self.student_layer}), teacher)
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pair = pair(student, teacher, self.student_layer, "embedding")
         if len(self.pair.student) not in (1, 3):
             problem = f"a feature map or a vector is needed; it is {self.pair.student}"

@@ -44,7 +44,6 @@ class WSLD(Loss):
     """`wsld` of the logits."""
 
     uses_unlabelled = False
-    handles_mixed = False
     temperature: Tensor
 
     def __init__(self, temperature: float = 4.0) -> None:

@@ -17,7 +17,7 @@ from kdrun.losses.base import Loss
 from kdrun.losses.lookup import arguments_of, find
 from kdrun.losses.mix import make_mix
 from kdrun.schedule import Schedule
-from kdrun.types import POOLED, Batch, Classifier, Mixed, Outputs, Rows, Shapes
+from kdrun.types import POOLED, Batch, Classifier, Outputs, Rows, Shapes
 
 CONF = Path(__file__).parents[2] / "conf"
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
@@ -25,6 +25,7 @@ METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 DRAWS = {"crd", "mgd"}
 """Losses that draw for each row, so that another order of the batch means other draws."""
 
+IMAGES = 40
 STUDENT = ((4, 8, 8), (4, 8, 8), (6, 4, 4), (8, 2, 2))
 TEACHER = ((6, 8, 8), (6, 8, 8), (8, 4, 4), (12, 2, 2))
 
@@ -57,12 +58,11 @@ def made(name: str, classes: int = 7, seed: int = 0) -> tuple[Loss, Shapes, Shap
     loss = mix.terms[0].loss
     student, teacher = shapes(STUDENT, classes), shapes(TEACHER, classes)
     torch.manual_seed(seed)
-    loss.allocate(40)
     try:
-        loss.build(student, teacher)
+        loss.build(student, teacher, IMAGES)
     except KdrunError as error:
         assert "\n" not in str(error)
-        loss.build(student, student)
+        loss.build(student, student, IMAGES)
         teacher = student
     return loss, student, teacher
 
@@ -228,20 +228,6 @@ def test_rows_without_a_label(name: str) -> None:
     sliced = Batch(some.images[kept], some.labels[kept])
     whole = value(loss, student, teacher, some)
     torch.testing.assert_close(whole, value(loss, permuted(student, kept), permuted(teacher, kept), sliced))
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_mixed_labels_count_by_their_weights(name: str) -> None:
-    loss, student_shapes, teacher_shapes = made(name)
-    if not loss.handles_mixed:
-        return
-    loss.double()
-    student, teacher, given = said(student_shapes, 6, 1), said(teacher_shapes, 6, 2), batch(6)
-    partner = torch.tensor([3, 0, 5, 1, 4, 2])
-    for weight, labels in ((1.0, given.labels), (0.0, given.labels[partner])):
-        mixed = given._replace(mixed=Mixed(partner, torch.full((6,), weight)))
-        expected = value(loss, student, teacher, given._replace(labels=labels))
-        torch.testing.assert_close(value(loss, student, teacher, mixed), expected)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdrun.losses.cross_entropy import CrossEntropy, cross_entropy
-from kdrun.types import Batch, Mixed, Outputs
+from kdrun.losses.cross_entropy import cross_entropy
 
 from .golden_cases import case, close
 
@@ -42,24 +41,6 @@ def test_no_labels_is_zero_with_zero_gradient() -> None:
     assert loss.item() == 0
     assert logits.grad is not None
     assert not logits.grad.any()
-
-
-def test_mixed_labels() -> None:
-    mixed = Mixed(torch.tensor([1, 0, 3, 2, 5, 4]), torch.tensor([1.0, 0.25, 0.5, 0.5, 0.75, 0.0]))
-    own = F.cross_entropy(LOGITS, LABELS, reduction="none")
-    other = F.cross_entropy(LOGITS, LABELS[mixed.partner], reduction="none")
-    expected = (mixed.weight * own + (1 - mixed.weight) * other).mean()
-    loss = CrossEntropy()(Outputs(LOGITS), Outputs(LOGITS), Batch(torch.zeros(6), LABELS, mixed=mixed))
-    close(loss, expected, 1e-14)
-
-
-def test_mixed_counts_only_what_is_labelled() -> None:
-    labels = torch.tensor([0, -1])
-    mixed = Mixed(torch.tensor([1, 0]), torch.tensor([0.75, 0.5]))
-    own = F.cross_entropy(LOGITS[:2], torch.tensor([0, 0]), reduction="none")
-    expected = (0.75 * own[0] + 0.5 * own[1]) / 1.25
-    close(cross_entropy(LOGITS[:2], labels, mixed=mixed), expected, 1e-14)
-    assert cross_entropy(LOGITS[:2], torch.tensor([-1, -1]), mixed=mixed).item() == 0
 
 
 def test_logit_shift_changes_nothing() -> None:

@@ -21,6 +21,14 @@ class Rows(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     view: Tensor
 
+    def part(self, where: slice) -> Rows:
+        """Some of the rows that follow each other, without a copy."""
+        return Rows(self.index[where], self.view[where])
+
+    def at(self, places: Tensor) -> Rows:
+        """The rows at places (M,) int64, copied."""
+        return Rows(self.index.index_select(0, places), self.view.index_select(0, places))
+
 
 class Batch(NamedTuple):
     """What a step trains on.

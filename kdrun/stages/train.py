@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from kdrun.data.batches import starved, training_images
+from kdrun.graphs import Graphs, one_lane
 from kdrun.machine import environment
 from kdrun.models.fold import cast_once, folded
 from kdrun.models.reused import Reused
@@ -59,11 +60,13 @@ def _train(members: Sequence[Member], states: States, facts: dict[str, Any], sho
     phases, alone = members[0].training.phases, len(members) == 1
     at = Position(*states[0]["position"]) if states[0] else Position()
     before: Sequence[Pupil | None] = [None] * len(members)
+    seeds = list(dict.fromkeys(member.training.seed for member in members))
+    streams = [seeds.index(member.training.seed) for member in members]
     for number, phase in enumerate(phases):
         if phase is not phases[-1] and (at.epoch, at.step) > (phase.until, 0):
             continue
-        each = zip(members, states, before, strict=True)
-        pupils = [Pupil(m, m.training.phases[number], state, alone, b) for m, state, b in each]
+        each = zip(members, states, before, streams, strict=True)
+        pupils = [Pupil(m, m.training.phases[number], s, alone, b, stream) for m, s, b, stream in each]
         seconds = _train_phase(pupils, states, at, facts, shown)
         at, states, before = Position(phase.until, 0, seconds), [None] * len(members), pupils
     for pupil in pupils:
@@ -87,13 +90,16 @@ def _train_phase(
         closing.callback(told.close)
         labels = assembly.data.train.labels.to(device)
         learners = tuple(learner for pupil in pupils for learner in pupil.learners)
-        step = Step(learners, told, images, labels, assembly.place.autocast())
+        graphs = assembly.place.graphs(assembly.run.runtime.graph)
+        lanes = one_lane if graphs is None else graphs.lanes
+        step = Step(learners, told, images, labels, lanes)
         screens = [shown, *[screen(Console(quiet=True))] * (len(pupils) - 1)]
         strands = [p.strand(facts, s, step, live) for p, s in zip(pupils, screens, strict=True)]
         for strand, state in zip(strands, states, strict=True):
             strand.checkpoint.restore(state)
         closing.callback(shown.end)
-        seconds = fit(_course(first), _faster(stepping(step, pupils), images, assembly, shown), strands, at)
+        faster = _faster(stepping(step, pupils), images, assembly, graphs, shown)
+        seconds = fit(_course(first), faster, strands, at)
         for pupil in pupils:
             pupil.passed(told, images)
         shown.end()
@@ -114,11 +120,12 @@ def stepping(step: Step, pupils: Sequence[Pupil]) -> Stepping:
     return step
 
 
-def _faster(step: Stepping, images: Images, assembly: Assembly, shown: Screen) -> Stepping:
+def _faster(
+    step: Stepping, images: Images, assembly: Assembly, graphs: Graphs | None, shown: Screen
+) -> Stepping:
     """The step with compiled models where that is asked for, and on a GPU as a graph."""
     if assembly.run.runtime.compile and isinstance(step, (Step, Mutual)):
         compile_models(step)
-    graphs = assembly.place.graphs(assembly.run.runtime.graph)
     return step if graphs is None else captured(step, images, graphs, shown.say)
 
 

@@ -26,10 +26,11 @@ from kdrun.stages.saved import Trained, initial, mix_of, weights_file
 from kdrun.training.checkpoint import Checkpoint, Pace, read_state
 from kdrun.training.fit import Strand
 from kdrun.training.gradients import Gradients, fixed_batch
+from kdrun.training.mutual import Peer
 from kdrun.training.optimisers import optimiser
 from kdrun.training.seeds import Draws
 from kdrun.training.step import Images, Learner, Step
-from kdrun.training.teachers import Live, Teacher
+from kdrun.training.teachers import Live, NoTeacher, Teacher
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Pupil:
     """The model of a member in a phase of its training: what it minimises there, and where both stand.
 
     state: where the phase was broken off. alone: whether its random numbers are the global ones. before: the
-    pupil in the phase before, which this one goes on from. learners: that of the model, then that of a peer
-    which learns along with it. forwards, saved: of its teachers in all phases.
+    pupil in the phase before, which this one goes on from. stream: which of a step's rows it learns from.
+    learners: that of the model, then that of a peer which learns along with it. forwards, saved: of its
+    teachers in all phases.
     """
 
     models: list[nn.Module]
@@ -68,8 +70,9 @@ class Pupil:
         state: dict[str, Any] | None = None,
         alone: bool = True,
         before: Pupil | None = None,
+        stream: int = 0,
     ) -> None:
-        self.member, self.phase = member, phase
+        self.member, self.phase, self.stream = member, phase, stream
         self.begins = state is None and before is None
         self.draws = None if alone else Draws(member.training.seed, "dropout")
         self.forwards, self.saved = 0, 0
@@ -146,7 +149,8 @@ class Pupil:
     def _learner(self, trained: Training, model: nn.Module, tapped: Tapped, mix: Mix) -> Learner:
         learned = [*model.parameters(), *mix.parameters()]
         chosen = optimiser(trained.recipe, learned, trained.momentum_delta)
-        return Learner(model, tapped, mix, chosen, trained.recipe.clip, self.draws)
+        precision, clip = self.member.assembly.place.autocast(), trained.recipe.clip
+        return Learner(model, tapped, precision, mix, chosen, clip, self.draws, self.stream)
 
     def _diagnosis(self, step: Step, live: Live | None) -> Callable[[], dict[str, Any]]:
         """What `diagnostics` asks for about each epoch of a student."""
@@ -155,8 +159,8 @@ class Pupil:
             return dict
         seen = assembly.row_set(training, self.mix).rows
         rows = fixed_batch(step.images, step.labels, seen, assembly.views, training.seed)
-        asked = live.model if live else self.taps[1] if self.taps[1:] else None
-        gradients = Gradients(self.learners[0], rows, asked, step.precision, training.seed)
+        teacher = live or (Peer(self.learners[1]) if self.learners[1:] else NoTeacher())
+        gradients = Gradients(self.learners[0], rows, teacher, training.seed)
         return lambda: {"gradients": gradients()}
 
 

@@ -6,22 +6,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
 from kdrun.errors import KdrunError
 from kdrun.training.checkpoint import Best, Checkpoint, Position
 from kdrun.training.learning_rate import Rates, learning_rate
-from kdrun.training.plan import Drawing, EpochPlan, RowSet, epoch_plan
+from kdrun.training.plan import Drawing, RowSet, epoch_plan
 from kdrun.training.step import Learner, Stepping
 from kdrun.training.tripwires import Tripwires
-from kdrun.types import Rows
-
-Of = TypeVar("Of")
 
 
 class Watcher(Protocol):
@@ -86,17 +83,17 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
         strand.watcher.begin(course.epochs, per_epoch, position.epoch * per_epoch + position.step)
     for epoch in range(position.epoch, until):
         first = position.step if epoch == position.epoch else 0
-        plans = {s: epoch_plan(s, epoch, course.row_set, course.views, device) for s in _seeds(strands)}
-        step.prepare(_for_learners(strands, plans), first)
+        plans = [epoch_plan(s, epoch, course.row_set, course.views, device) for s in _seeds(strands)]
+        step.prepare(plans, first)
         for learner in step.learners:
             learner.begin(epoch)
-        wires.arm()
-        for number, rows in enumerate(_in_step(plans, first), first):
+        wires.begin(epoch)
+        for number, rows in enumerate(zip(*(plan.batches(first) for plan in plans), strict=True), first):
             done = epoch * per_epoch + number
             step.lr.fill_(rate(done))
-            step.teacher.before(number)
-            step(_for_learners(strands, rows))
-            wires.passed()
+            step.before(number)
+            wires.look(number - first, rows)
+            step(rows)
             now = Position(epoch, number + 1, time.monotonic() - started)
             for strand in strands:
                 strand.watcher.steps(done + 1)
@@ -115,16 +112,9 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
 
 
 def _seeds(strands: Sequence[Strand]) -> list[int]:
-    return list(dict.fromkeys(strand.seed for strand in strands))
-
-
-def _for_learners(strands: Sequence[Strand], by_seed: Mapping[int, Of]) -> list[Of]:
-    return [by_seed[strand.seed] for strand in strands for _ in strand.learners]
-
-
-def _in_step(plans: Mapping[int, EpochPlan], first: int) -> Iterator[dict[int, Rows]]:
-    for rows in zip(*(plan.batches(first) for plan in plans.values()), strict=True):
-        yield dict(zip(plans, rows, strict=True))
+    """The seed of each stream, in their order."""
+    seeds = {learner.stream: strand.seed for strand in strands for learner in strand.learners}
+    return [seeds[stream] for stream in sorted(seeds)]
 
 
 def _losses(strand: Strand, epoch: int) -> dict[str, Any]:

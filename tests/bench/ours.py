@@ -117,7 +117,7 @@ class Rung(Arm):
         if not fused:
             learner.optimiser = TorchSgd(learner.optimiser.parameters, training.recipe)
         labels = built.data.train.labels.to(built.place.device)
-        step = Step((learner,), live, images, labels, built.place.autocast())
+        step = Step((learner,), live, images, labels)
         epochs = training.recipe.epochs
         course = Course(epochs, epochs, rows, built.views, training.recipe)
 

@@ -25,7 +25,7 @@ from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER
 from tests.config.composed import composed
 from tests.training.speaker import said, same
-from tests.training.test_fit import Quiet, plain
+from tests.training.world import Quiet, plain
 
 DATA = "dataset=fake dataset.size=8 dataset.per_class=20 dataset.validation=20 dataset.test=40"
 LOGITS = frozenset({"logits"})

@@ -24,7 +24,12 @@ class Needs(NamedTuple):
 class Loss(nn.Module, ABC):
     """A loss: abstract here or final below. Constructor arguments are the keys of its YAML.
 
-    uses_unlabelled: whether rows labelled -1 contribute. A loss that reads labels must leave such rows out.
+    What `forward` returns: a loss that is a mean over images returns its value for each image, (N,), and the
+    mix takes the mean. A loss of the batch as a whole (it compares images with each other, or with statistics
+    of the batch or a memory bank) returns a scalar, (). So means over rows are taken in one place.
+
+    uses_unlabelled: whether rows labelled -1 count. If not, the mix leaves them out of the mean over values
+    (N,), whatever these are; a loss of the batch must leave them out itself, and is 0 if no row counts.
     prepared: whether a term of the same name must have trained its adapters in a phase before.
     reaches_student: whether it sends a gradient into the student, as all do but those that train an
     adapter only; a run stops where a term that claims so never does. reuses_classifier: whether the
@@ -55,7 +60,7 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """The unweighted loss: a scalar, shape `()`, a mean over the rows that count, 0 where none does."""
+        """The unweighted loss: a value for each image (N,), or one for the batch (). See `Loss`."""
 
     @abstractmethod
     def formula(self) -> str:

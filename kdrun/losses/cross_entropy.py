@@ -3,7 +3,7 @@
 Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, "Rethinking the Inception Architecture for Computer
 Vision", CVPR 2016, https://arxiv.org/abs/1512.00567
 
-Departure: rows without a label are left out of the mean.
+Departure: rows without a label do not count.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import labelled, widen
+from kdrun.losses.numeric import widen
 from kdrun.types import UNLABELLED, Batch, Outputs
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the labelled rows of -log p(label), a scalar; 0 where no row is labelled.
+    """(N,): -log p(label) of each row, 0 for a row without a label.
 
     logits: (N, K). labels: (N,) int64, -1 where unknown. label_smoothing: the share spread evenly over all
     classes.
     """
-    total = F.cross_entropy(
-        widen(logits), labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
+    return F.cross_entropy(
+        widen(logits), labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="none"
     )
-    return total / labelled(labels).sum().clamp(min=1)
 
 
 class CrossEntropy(Loss):

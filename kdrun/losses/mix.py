@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.lookup import below, construct, find, schedules
+from kdrun.losses.numeric import labelled, mean_over
 from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
 
@@ -122,12 +123,24 @@ class Mix(nn.Module):
             return Mixture((self.weights * parts).sum(), parts.detach(), values)
 
     def value(self, term: Term, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """The unweighted value of one of its terms, or of another: a scalar to differentiate."""
+        """The unweighted value of one of its terms, or of another: a scalar to differentiate.
+
+        The one place where a mean over images is taken: over all rows, or the labelled ones if the loss has
+        no use for the others.
+        """
         try:
             value: Tensor = term.loss(student, teacher, batch)
         except KdrunError as error:
             raise below(f"{self.key}.{term.name}", error) from None
-        return value
+        if value.dim() == 0:
+            return value
+        if value.shape != batch.labels.shape:
+            problem = (
+                f"its forward must return a value for each of the {len(batch.labels)} images, or one for "
+                f"the batch; it returns {tuple(value.shape)}"
+            )
+            raise KdrunError(f"{self.key}.{term.name}", None, problem)
+        return value.mean() if term.loss.uses_unlabelled else mean_over(value, labelled(batch.labels))
 
     def halves(self, mixture: Mixture) -> tuple[Tensor | None, Tensor | None]:
         """The total in two sums, to differentiate: of the terms that do not read the teacher, and of those

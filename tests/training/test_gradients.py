@@ -49,7 +49,7 @@ def test_norms_are_those_of_the_weighted_terms(tmp_path: Path) -> None:
     world = World(tmp_path, KD)
     measured = gradients(world)
     model, batch = world.model.eval(), measured.batch
-    loss = 0.1 * cross_entropy(model(batch.images), batch.labels)
+    loss = 0.1 * cross_entropy(model(batch.images), batch.labels).mean()
     parts = torch.autograd.grad(loss, list(model.parameters()))
     norm = torch.cat([part.flatten() for part in parts]).norm().item()
     assert measured()["hard"]["norm"] == pytest.approx(norm, rel=1e-5)

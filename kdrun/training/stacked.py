@@ -19,7 +19,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from kdrun.training.step import Learner, Step
+from kdrun.training.step import Learner, Step, tally
 from kdrun.types import Batch, Outputs, Rows
 
 Work = Callable[..., tuple[Tensor, Tensor, list[Tensor | None]]]
@@ -85,8 +85,7 @@ class Stacked:
             _clip([gradient for gradient in gradients if gradient is not None], self.learners[0].clip)
         self.optimiser.step(self.lr)
         self.counts[1:] = self.counts[0]
-        ones = total.new_ones(len(total), 1)
-        self.sums += torch.cat((total[:, None], parts, ones), 1).float() * batch.labels.shape[-1]
+        self.sums += tally(total, parts) * batch.labels.shape[-1]
 
     def _batch(self, rows: Sequence[Rows]) -> tuple[Batch, list[Tensor]]:
         """Batch and teacher's outputs, all with a first dimension for the learners (1 if they share rows)."""

@@ -70,11 +70,11 @@ class Reach:
         terms = enumerate(self.learner.mix.terms)
         self.silent = {at for at, term in terms if term.loss.reaches_student and term.weight.at(epoch)}
         self.judged = set()
-        if not _power_of_two(epoch) and self.silent <= self.reached:
+        if not power_of_two(epoch) and self.silent <= self.reached:
             self.silent = set()
 
     def look(self, done: int, rows: Sequence[Rows]) -> None:
-        if not self.silent or not _power_of_two(done):
+        if not self.silent or not power_of_two(done):
             return
         own = rows[self.learner.stream]
         copied = Rows(own.index.clone(), own.view)  # images that a step waits for are known by their memory
@@ -98,7 +98,7 @@ class Reach:
             raise KdrunError(f"{mix.key}.{mix.names[position]}", None, problem)
 
 
-def _power_of_two(number: int) -> bool:
+def power_of_two(number: int) -> bool:
     """Whether it is 0, 1, 2, 4, 8 ..."""
     return number & (number - 1) == 0
 

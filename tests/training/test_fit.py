@@ -9,15 +9,22 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.losses.mix import make_mix
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.mix import Mix, Term, make_mix
 from kdrun.progress.journal import Journal, read_metrics
+from kdrun.schedule import Schedule
 from kdrun.training.checkpoint import Pace, Position, read_state
 from kdrun.training.fit import Course, fit
-from kdrun.training.tripwires import frozen_state
-from kdrun.types import Rows
-from tests.training.world import HARD, KD, RECIPE, Codes, Killed, Quiet, World, network, same
+from kdrun.training.mutual import Mutual
+from kdrun.training.plan import epoch_plan
+from kdrun.training.step import Learner, Step
+from kdrun.training.teachers import NoTeacher
+from kdrun.training.tripwires import Reach, frozen_state
+from kdrun.types import Batch, Outputs, Rows
+from tests.training.world import HARD, KD, RECIPE, Codes, Killed, Quiet, World, images, network, plain, same
 
 
 @pytest.mark.parametrize("loss", [HARD, KD], ids=["hard", "kd"])
@@ -79,7 +86,50 @@ def test_alpha_zero_is_the_control_bit_for_bit(tmp_path: Path, labelled: int) ->
     assert not same(other, control)
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_state(tmp_path: Path) -> None:
+class Breaks(Loss):
+    """A loss that is infinite in one batch, which has this label first."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__()
+        self.label = label
+
+    @property
+    def needs(self) -> Needs:
+        return Needs()
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return student.logits.square().mean(1) / (batch.labels[:1] != self.label)
+
+    def formula(self) -> str:
+        return "breaks"
+
+
+def breaking(folder: Path, step: int) -> World:
+    """A training whose second term is infinite in a step of the first two epochs, counted from 1."""
+    world = World(folder, KD)
+    plan = epoch_plan(0, (step - 1) // 3, world.course.row_set, Codes(), torch.device("cpu"))
+    world.step.labels = torch.zeros(20, dtype=torch.int64)
+    first = int(plan.between((step - 1) % 3, (step - 1) % 3 + 1).index[0])
+    world.step.labels[first] = 3
+    old, terms = world.step.learners[0], list(world.step.learners[0].mix.terms)
+    terms.insert(1, Term("broken", Breaks(3), Schedule(1.0, 1.0)))
+    learner = Learner(old.model, old.tapped, plain, Mix(terms), old.optimiser, None)
+    world.step.learners, world.checkpoint.learners = (learner,), [learner]
+    return world
+
+
+@pytest.mark.parametrize(("step", "noticed"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (6, 6)])
+def test_the_term_that_is_not_finite_is_named_soon(
+    tmp_path: Path, step: int, noticed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reach, "look", lambda *given: None)  # it would read the batches too
+    world = breaking(tmp_path, step)
+    with pytest.raises(KdrunError) as error:
+        world.run()
+    assert str(error.value).startswith(f"student: loss.broken is not finite by step {noticed}, at a learning")
+
+
+def test_all_that_break_in_the_same_step_are_named_and_the_state_is_kept(tmp_path: Path) -> None:
     world = World(tmp_path, KD)
     world.course = Course(2, 2, world.course.row_set, Codes(), RECIPE)
     world.run()
@@ -88,9 +138,29 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_state(tmp_p
     with torch.no_grad():
         position = broken.checkpoint.restore(read_state(tmp_path / "state.pt"))
         next(broken.model.parameters()).fill_(float("nan"))
-    with pytest.raises(KdrunError, match=r"^loss\.hard: not finite in epoch 3; the last good state is kept"):
+    message = r"^student: loss\.hard and loss\.soft are not finite by step 8, .*; the last good state is kept"
+    with pytest.raises(KdrunError, match=message):
         fit(broken.course, broken.step, [broken.strand()], position)
     assert (tmp_path / "state.pt").read_bytes() == good
+
+
+def test_a_first_step_that_breaks_promises_no_state(tmp_path: Path) -> None:
+    world = World(tmp_path, KD)
+    with torch.no_grad():
+        next(world.model.parameters()).fill_(float("nan"))
+    with pytest.raises(KdrunError) as error:
+        world.run()
+    assert "by step 1" in str(error.value) and "state" not in str(error.value)
+
+
+def test_a_peer_that_breaks_is_named(tmp_path: Path) -> None:
+    one, other = World(tmp_path / "one"), World(tmp_path / "other")
+    learners = (*one.step.learners, *other.step.learners)
+    with torch.no_grad():
+        next(other.model.parameters()).fill_(float("nan"))
+    one.step = Mutual(Step(learners, NoTeacher(), images, one.step.labels))  # type: ignore[assignment]
+    with pytest.raises(KdrunError, match=r"^student: its peer's loss\.hard is not finite by step 1"):
+        one.run()
 
 
 def test_the_best_epoch_is_the_earliest_of_equals(tmp_path: Path) -> None:

@@ -21,16 +21,13 @@ class Rows(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     view: Tensor
 
+    def part(self, where: slice) -> Rows:
+        """Some of the rows that follow each other, without a copy."""
+        return Rows(self.index[where], self.view[where])
 
-class Mixed(NamedTuple):
-    """Mixup or cutmix of a batch with itself: image n carries `weight[n]` of itself and the rest of
-    `partner[n]`.
-
-    partner: (N,) int64, positions in the batch. weight: (N,) float32 in [0, 1].
-    """
-
-    partner: Tensor
-    weight: Tensor
+    def at(self, places: Tensor) -> Rows:
+        """The rows at places (M,) int64, copied."""
+        return Rows(self.index.index_select(0, places), self.view.index_select(0, places))
 
 
 class Batch(NamedTuple):
@@ -42,7 +39,6 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     rows: Rows | None = None
-    mixed: Mixed | None = None
 
 
 CLASSIFIER = "@classifier"

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from kdrun.data.batches import training_images
 from kdrun.evaluation.cost import state_bytes
-from kdrun.losses.mix import Term
 from kdrun.machine import torch_threads
 from kdrun.models.taps import Tapped
 from kdrun.plan.training import Training
@@ -24,6 +23,7 @@ from kdrun.stages.train import stepping
 from kdrun.stages.trainee import begin
 from kdrun.training.learning_rate import learning_rate
 from kdrun.training.plan import epoch_plan
+from kdrun.training.pulls import pulls
 from kdrun.training.seeds import derived
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import Live, NoTeacher, Teacher
@@ -73,13 +73,13 @@ def first_step(training: Training, teacher: nn.Module | None) -> FirstStep:
 
 def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
     ground, place = training.ground, training.ground.machine
-    trainee = begin(training, training.phases[0], resumed=False, alone=True)
+    trainee = begin(training, training.phases[0])
     learner, read = trainee.learners[0], trainee.mix.needs.teacher
     live = Live(Tapped(teacher, read), place.autocast()) if teacher is not None and read else None
     told: Teacher = live or NoTeacher()
     images = training_images(ground.data, ground.views, place.device)
     labels = ground.data.train.labels.to(place.device)
-    step = Step(trainee.learners, told, images, labels, place.autocast())
+    step = Step(trainee.learners, told, images, labels)
     row_set = training.row_set(trainee.mix)
     rows = next(epoch_plan(training.seed, 0, row_set, ground.views, place.device).batches())
     step.lr.fill_(learning_rate(training.recipe, 0, training.recipe.epochs * row_set.steps, row_set.steps))
@@ -89,11 +89,11 @@ def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
     for each in trainee.learners:
         each.begin(0)
     if peers := trainee.learners[1:]:
-        with torch.no_grad(), place.autocast()():
-            said = peers[0].ask(batch.images)
-    terms, activations = _terms(learner, said, batch, place.autocast())
+        with torch.no_grad():
+            said = peers[0].student(batch.images)
+    terms, activations = _terms(learner, said, batch)
     whole = stepping(step, [trainee])
-    seconds = _seconds(lambda: whole([rows] * len(trainee.learners)), place.device)
+    seconds = _seconds(lambda: whole([rows]), place.device)
     images.close()
     return FirstStep(
         terms,
@@ -105,11 +105,8 @@ def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
     )
 
 
-def _terms(
-    learner: Learner, said: Outputs, batch: Batch, precision: Callable[[], torch.autocast]
-) -> tuple[tuple[AtStart, ...], int]:
+def _terms(learner: Learner, said: Outputs, batch: Batch) -> tuple[tuple[AtStart, ...], int]:
     """What every term says and pulls, and the bytes that the forward keeps for the backward pass."""
-    weights = [parameter for parameter in learner.model.parameters() if parameter.requires_grad]
     own = {parameter.untyped_storage().data_ptr() for parameter in learner.model.parameters()}
     saved: dict[int, int] = {}
 
@@ -117,21 +114,13 @@ def _terms(
         saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with precision(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = learner.ask(batch.images)
-        with torch.autocast(batch.images.device.type, enabled=False):
-            values = [term.loss(outputs, said, batch) for term in learner.mix.terms]
-    found = tuple(_term(*pair, weights) for pair in zip(learner.mix.terms, values, strict=True))
-    return found, sum(size for place, size in saved.items() if place not in own)
-
-
-def _term(term: Term, value: Tensor, weights: list[nn.Parameter]) -> AtStart:
-    pulled: tuple[Tensor | None, ...] = ()
-    if value.requires_grad:
-        pulled = torch.autograd.grad(value, weights, allow_unused=True, retain_graph=True)
-    squares = [gradient.double().square().sum() for gradient in pulled if gradient is not None]
-    norm = torch.stack(squares).sum().sqrt().item() if squares else 0.0
-    return AtStart(term.name, term.weight, value.item(), norm, term.loss.reaches_student)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        found = zip(learner.mix.terms, pulls(learner, batch, said), strict=True)
+    terms = tuple(
+        AtStart(term.name, term.weight, pull.value.item(), pull.norm(), term.loss.reaches_student)
+        for term, pull in found
+    )
+    return terms, sum(size for place, size in saved.items() if place not in own)
 
 
 def _seconds(act: Callable[[], Any], device: torch.device) -> float:

@@ -23,14 +23,13 @@ from kdrun.types import Batch, Outputs
 
 
 def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
-    """Squared distance to the side of the margin on which the teacher is; sum per image, mean over the batch,
-    a scalar.
+    """(N,): squared distance to the side of the margin on which the teacher is, summed over an image.
 
     student, teacher: (N, C, H, W) before the activation. A teacher's 0 is inactive.
     """
     active = teacher.detach() > 0
     short = torch.where(active, margin - student, margin + student).clamp(min=0)
-    return short.square().sum() / student.shape[0]
+    return short.square().flatten(1).sum(1)
 
 
 class AB(OfStages):

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.numeric import number
+from kdrun.losses.numeric import mse, number
 from kdrun.losses.paired import OfStages
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs
 
 
 def at(student: Tensor, teacher: Tensor, power: float = 2.0) -> Tensor:
-    """Mean squared difference of the attention maps, a scalar. student, teacher: (N, C, H, W) of any size."""
+    """(N,): mean squared difference of the attention maps. student, teacher: (N, C, H, W) of any size."""
     ours, theirs = to_smaller(student, teacher.detach())
-    return F.mse_loss(attention(ours, power), attention(theirs, power))
+    return mse(attention(ours, power), attention(theirs, power))
 
 
 def attention(features: Tensor, power: float) -> Tensor:
@@ -39,7 +39,7 @@ class AT(OfStages):
         self.power = power
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return torch.stack([at(*pair.read(student, teacher), self.power) for pair in self.pairs]).sum()
+        return torch.stack([at(*pair.read(student, teacher), self.power) for pair in self.pairs]).sum(0)
 
     def formula(self) -> str:
         return f"AT({self.counted})"

@@ -24,8 +24,12 @@ class Needs(NamedTuple):
 class Loss(nn.Module, ABC):
     """A loss: abstract here or final below. Constructor arguments are the keys of its YAML.
 
-    uses_unlabelled: whether rows labelled -1 contribute. A loss that reads labels must leave such rows out.
-    handles_mixed: whether `batch.mixed` (mixup, cutmix) is understood; if not, a mix refuses such a batch.
+    What `forward` returns: a loss that is a mean over images returns its value for each image, (N,), and the
+    mix takes the mean. A loss of the batch as a whole (it compares images with each other, or with statistics
+    of the batch or a memory bank) returns a scalar, (). So means over rows are taken in one place.
+
+    uses_unlabelled: whether rows labelled -1 count. If not, the mix leaves them out of the mean over values
+    (N,), whatever these are; a loss of the batch must leave them out itself, and is 0 if no row counts.
     prepared: whether a term of the same name must have trained its adapters in a phase before.
     reaches_student: whether it sends a gradient into the student, as all do but those that train an adapter
     only; a run stops where a term that claims so never does. capturable: whether a step with it can be a CUDA
@@ -34,7 +38,6 @@ class Loss(nn.Module, ABC):
     """
 
     uses_unlabelled: bool = True
-    handles_mixed: bool = True
     reaches_student: bool = True
     prepared: bool = False
     capturable: bool = True
@@ -44,18 +47,16 @@ class Loss(nn.Module, ABC):
     def needs(self) -> Needs:
         """Which layers of student and teacher the loss reads."""
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
-        """Make what depends on shapes (regressors); called once, before training, under a seed of its own.
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
+        """Make what depends on the models' shapes (regressors) or on the number of training images (memory
+        banks; 0: not known). Called once, before training, under a seed of its own.
 
         Raises KdrunError when the pair of models does not fit, saying which layers there are.
         """
 
-    def allocate(self, images: int) -> None:
-        """Be told how many training images there are; called before `build`, for what is kept per image."""
-
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """The unweighted loss: a scalar, shape `()`, a mean over the rows that count, 0 where none does."""
+        """The unweighted loss: a value for each image (N,), or one for the batch (). See `Loss`."""
 
     @abstractmethod
     def formula(self) -> str:

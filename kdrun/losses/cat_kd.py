@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.layers import Pair, pair
-from kdrun.losses.numeric import number, widen
+from kdrun.losses.numeric import mse, number, widen
 from kdrun.types import CLASSIFIER, POOLED, Batch, Outputs, Shapes
 
 
@@ -30,13 +30,13 @@ def binarised(maps: Tensor) -> Tensor:
 
 
 def cat_kd(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tensor:
-    """Mean squared difference of class maps (N, K, H, W), averaged to `size` x `size`, a scalar.
+    """(N,): mean squared difference of class maps (N, K, H, W), averaged to `size` x `size`.
 
     normalise: bring each map to length 1 first.
     """
     pooled = [F.adaptive_avg_pool2d(maps, size).flatten(2) for maps in (student, teacher.detach())]
     ours, theirs = (F.normalize(maps, dim=2) if normalise else maps for maps in pooled)
-    return F.mse_loss(ours, theirs)
+    return mse(ours, theirs)
 
 
 class CatKD(Loss):
@@ -57,7 +57,7 @@ class CatKD(Loss):
         layers = frozenset({POOLED, CLASSIFIER})
         return Needs(layers | {"logits"}, layers)
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         for whose, shapes in (("student", student), ("teacher", teacher)):
             if POOLED not in shapes.layers or shapes.classifier is None:
                 problem = f"the {whose}'s classifier must be one linear layer on the mean of its last map"

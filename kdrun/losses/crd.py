@@ -34,7 +34,6 @@ class CRD(Loss):
     many as there are training images.
     """
 
-    handles_mixed = False
     temperature: Tensor
     scales: Tensor
     pair: Pair
@@ -62,11 +61,9 @@ class CRD(Loss):
     def needs(self) -> Needs:
         return Needs(frozenset({"logits", "embedding"}), frozenset({"embedding"}), indices=True)
 
-    def allocate(self, images: int) -> None:
-        self.images = self.images or images
-
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pair = pair(student, teacher, "embedding", "embedding")
+        self.images = self.images or images
         if self.images < 2:
             problem = "how many training images there are, two at least, is needed"
             raise KdrunError("images", self.images, problem)

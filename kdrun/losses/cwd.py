@@ -21,8 +21,9 @@ from kdrun.types import Batch, Outputs
 
 
 def cwd(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor:
-    """T^2 KL of softmax(map / T) over positions, mean over images and channels, a scalar; (N, C, H, W)."""
-    return soft_targets(student.flatten(2).flatten(0, 1), teacher.flatten(2).flatten(0, 1), temperature)
+    """(N,): T^2 KL of softmax(map / T) over positions, mean over channels. Maps (N, C, H, W)."""
+    ours, theirs = (maps.flatten(2).flatten(0, 1) for maps in (student, teacher))
+    return soft_targets(ours, theirs, temperature).view(student.shape[:2]).mean(1)
 
 
 class CWD(OfLayers):

@@ -6,7 +6,7 @@ Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation", CVPR 2022, http
 Departures: log-sum-exp in place of the logarithm of summed probabilities (which is infinite in float32 for
 confident logits); the target class is removed, not lowered by 1000. The warm-up of the paper is a schedule of
 the term's weight.
-Rows without a label are left out: without a label there is nothing to decouple.
+Rows without a label do not count: without a label there is nothing to decouple.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import labelled, mean_over, number, show, widen
+from kdrun.losses.numeric import number, show, widen
 from kdrun.types import Batch, Outputs
 
 
 class Decoupled(NamedTuple):
-    """target: KL of (target, all others), TCKD. others: KL among the others, NCKD. Scalars, times T^2."""
+    """target: KL of (target, all others), TCKD. others: KL among the others, NCKD. Both (N,), times T^2."""
 
     target: Tensor
     others: Tensor
 
 
 def decoupled(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Decoupled:
-    """Both parts, each a mean over the labelled rows; student, teacher: logits (N, K); labels: (N,) int64.
+    """Both parts of each row; a row without a label has no meaning. student, teacher: logits (N, K); labels:
+    (N,) int64.
 
-    For one image, KD = TCKD + (1 - p_teacher(label)) NCKD.
+    KD = TCKD + (1 - p_teacher(label)) NCKD.
     """
-    rows = labelled(labels)
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
     own_s, rest_s, q_s = split(widen(student) / temperature, is_target)
     own_t, rest_t, q_t = split(widen(teacher.detach()) / temperature, is_target)
@@ -42,7 +42,7 @@ def decoupled(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Ten
     # The target class has probability 0 on both sides; left in, it would be 0 * (inf - inf).
     others = (q_t.exp() * (q_t - q_s).masked_fill(is_target, 0.0)).sum(dim=1)
     scale = temperature**2
-    return Decoupled(mean_over(target, rows) * scale, mean_over(others, rows) * scale)
+    return Decoupled(target * scale, others * scale)
 
 
 def split(scaled: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +57,6 @@ class DKD(Loss):
     """`alpha TCKD + beta NCKD` of the logits; alpha and beta are the paper's."""
 
     uses_unlabelled = False
-    handles_mixed = False
     alpha: Tensor
     beta: Tensor
     temperature: Tensor

@@ -22,7 +22,6 @@ class StandardisedDKD(Loss):
     """`alpha TCKD + beta NCKD` of the standardised logits. temperature: the base temperature."""
 
     uses_unlabelled = False
-    handles_mixed = False
     alpha: Tensor
     beta: Tensor
     temperature: Tensor

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.layers import Pair
+from kdrun.losses.numeric import mse
 from kdrun.losses.paired import OfLayers
 from kdrun.losses.regressors import regressor
 from kdrun.types import Batch, Outputs
@@ -24,13 +25,13 @@ REGRESSORS = ("auto", "always")
 
 
 def feature(student: Tensor, teacher: Tensor, distance: str = "mse") -> Tensor:
-    """Distance of two tensors (N, ...) of one shape, a scalar; no gradient flows into the teacher.
+    """(N,): distance of two tensors (N, ...) of one shape; no gradient flows into the teacher.
 
-    distance: mse, the mean over all elements; cosine, 1 - cos of the flattened rows, mean over the batch.
+    distance: mse, the mean over an image's elements; cosine, 1 - cos of an image's elements as a vector.
     """
     if distance == "mse":
-        return F.mse_loss(student, teacher.detach())
-    return (1 - F.cosine_similarity(student.flatten(1), teacher.detach().flatten(1), dim=1)).mean()
+        return mse(student, teacher.detach())
+    return 1 - F.cosine_similarity(student.flatten(1), teacher.detach().flatten(1), dim=1)
 
 
 class Feature(OfLayers):

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.layers import Pair, require_equal_channels
+from kdrun.losses.numeric import mse
 from kdrun.losses.paired import OfStages
 from kdrun.types import Batch, Outputs
 
@@ -44,10 +45,10 @@ class FSP(OfStages):
         maps = [pair.read(student, teacher) for pair in self.pairs]
         neighbours = pairwise(maps)
         losses = [
-            F.mse_loss(flow(ours, our_next), flow(theirs, their_next))
+            mse(flow(ours, our_next), flow(theirs, their_next))
             for (ours, theirs), (our_next, their_next) in neighbours
         ]
-        return torch.stack(losses).sum()
+        return torch.stack(losses).sum(0)
 
     def formula(self) -> str:
         return f"FSP({self.counted})"

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.layers import Pair
-from kdrun.losses.numeric import number
+from kdrun.losses.numeric import mse, number
 from kdrun.losses.paired import OfLayers
 from kdrun.losses.regressors import batch_norm, to_smaller
 from kdrun.types import Batch, Outputs
@@ -27,9 +27,9 @@ SLOPE = 0.1
 
 
 def ft(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean absolute difference of factors (N, C, H, W), those of each image of length 1, a scalar."""
+    """(N,): mean absolute difference of factors (N, C, H, W), those of each image of length 1."""
     ours, theirs = (F.normalize(maps.flatten(1), dim=1) for maps in to_smaller(student, teacher.detach()))
-    return F.l1_loss(ours, theirs)
+    return (ours - theirs).abs().mean(1)
 
 
 class Convolutions(nn.Module):
@@ -93,7 +93,7 @@ class FT(OfLayers):
         ours, theirs = self.pair.read(student, teacher)
         factors = self.paraphraser(theirs)
         if self.part == "paraphrase":
-            return F.mse_loss(self.decoder(factors), theirs)
+            return mse(self.decoder(factors), theirs)
         return ft(self.translator(ours), factors)
 
     def formula(self) -> str:

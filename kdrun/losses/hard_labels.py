@@ -15,11 +15,11 @@ from kdrun.types import Batch, Outputs
 
 
 def hard_labels(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy of the student with the teacher's argmax, mean over the batch: a scalar.
+    """(N,): cross-entropy of the student with the teacher's argmax.
 
     student, teacher: logits (N, K).
     """
-    return F.cross_entropy(widen(student), teacher.argmax(dim=1))
+    return F.cross_entropy(widen(student), teacher.argmax(dim=1), reduction="none")
 
 
 class HardLabels(Loss):

@@ -19,12 +19,12 @@ from kdrun.types import Batch, Outputs
 
 
 def ickd(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference of the channels' correlations, mean over batch and rows, a scalar.
+    """(N,): squared difference of the channels' correlations, mean over rows.
 
     student: (N, C, H, W). teacher: (N, C, H', W').
     """
     difference = _correlations(student) - _correlations(teacher.detach())
-    return difference.square().sum() / (teacher.shape[0] * teacher.shape[1])
+    return difference.square().flatten(1).sum(1) / teacher.shape[1]
 
 
 def _correlations(features: Tensor) -> Tensor:

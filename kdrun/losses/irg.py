@@ -76,7 +76,7 @@ class IRG(Loss):
     def needs(self) -> Needs:
         return needs_of(self.pairs, "embedding", logits=True)
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pairs = stage_pairs(student, teacher, 2, least=2, stem=True, key="name")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -73,15 +73,15 @@ def aligned(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def kdsvd(stages: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Squared difference of the kernels between neighbouring stages, summed, mean over the batch, a scalar.
+    """(N,): squared difference of the kernels between neighbouring stages, summed.
 
     stages: vectors of student and teacher, weighted by strength: (N, C, k) both, from shallow to deep.
     """
     losses = []
     for (ours, theirs), (our_next, their_next) in pairwise(stages):
         difference = _kernel(ours, our_next) - _kernel(theirs, their_next).detach()
-        losses.append(difference.square().sum() / ours.shape[0])
-    return torch.stack(losses).sum()
+        losses.append(difference.square().flatten(1).sum(1))
+    return torch.stack(losses).sum(0)
 
 
 def _kernel(first: Tensor, second: Tensor) -> Tensor:

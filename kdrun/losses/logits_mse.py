@@ -8,16 +8,15 @@ Departure: mean over all entries in place of half the squared norm of a row (K /
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import widen
+from kdrun.losses.numeric import mse, widen
 from kdrun.types import Batch, Outputs
 
 
 def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over images and classes of the squared difference, a scalar. student, teacher: logits (N, K)."""
-    return F.mse_loss(widen(student), widen(teacher.detach()))
+    """(N,): mean over classes of the squared difference. student, teacher: logits (N, K)."""
+    return mse(widen(student), widen(teacher.detach()))
 
 
 class LogitsMSE(Loss):

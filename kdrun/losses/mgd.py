@@ -22,8 +22,8 @@ MASKS = ("channel", "position")
 
 
 def mgd(generated: Tensor, teacher: Tensor) -> Tensor:
-    """Squared difference, sum over an image's elements, mean over the batch, a scalar; both (N, C, H, W)."""
-    return (generated - teacher.detach()).square().sum() / teacher.shape[0]
+    """(N,): squared difference, sum over an image's elements; both (N, C, H, W)."""
+    return (generated - teacher.detach()).square().flatten(1).sum(1)
 
 
 class Generator(nn.Module):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.lookup import below, construct, find, schedules
+from kdrun.losses.numeric import labelled, mean_over
 from kdrun.schedule import Schedule
-from kdrun.types import CLASSIFIER, Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs, Shapes
 
 
 class Term(NamedTuple):
@@ -35,29 +35,15 @@ class Mixture(NamedTuple):
     values: tuple[Tensor, ...]
 
 
-class Watch(Protocol):
-    """Told of each term: entered before it is computed, left after it.
-
-    position: of the term. student: the term's own nodes of the student's Outputs, so that a gradient that
-    arrives at them is the term's.
-    """
-
-    def __call__(
-        self, position: int, student: Outputs, teacher: Outputs, batch: Batch
-    ) -> AbstractContextManager[None]: ...
-
-
 class Mix(nn.Module):
     """The weighted sum of terms. Its parameters are those of the losses' adapters.
 
-    key: below which its terms are written in a configuration. watch: who is told of each term; nobody, as a
-    rule.
+    key: below which its terms are written in a configuration.
     weights: (n_terms,) float32, refilled in place by `advance`, so that schedules need no rebuild and no new
     capture.
     """
 
     weights: Tensor
-    watch: Watch | None = None
 
     def __init__(self, terms: Sequence[Term], key: str = "loss") -> None:
         super().__init__()
@@ -67,7 +53,6 @@ class Mix(nn.Module):
         self.terms = tuple(terms)
         self.losses = nn.ModuleDict({term.name: term.loss for term in terms})
         self.register_buffer("weights", torch.zeros(len(self.terms)), persistent=False)
-        self._read = [term.loss.needs.student for term in self.terms]
         self.advance(0)
 
     @property
@@ -90,26 +75,17 @@ class Mix(nn.Module):
         """Whether some term has a use for rows without a label."""
         return any(term.loss.uses_unlabelled for term in self.terms)
 
-    @property
-    def handles_mixed(self) -> bool:
-        """Whether every term understands mixup and cutmix."""
-        return all(term.loss.handles_mixed for term in self.terms)
-
-    def build(self, student: Shapes, teacher: Shapes | None, images: int | None = None) -> None:
-        """Let every loss make its adapters; once, before training. teacher: None where no term asks a
-        teacher.
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
+        """Let every loss make its adapters; once, before training.
 
         images: how many training images there are, for losses that keep something per image (crd).
         Raises KdrunError, under `loss.<term>` (or another `key`), when the pair of models does not fit.
         """
         for term in self.terms:
-            if images is not None:
-                term.loss.allocate(images)
             try:
-                term.loss.build(student, student if teacher is None else teacher)
+                term.loss.build(student, teacher, images)
             except KdrunError as error:
                 raise below(f"{self.key}.{term.name}", error) from None
-        self._read = [term.loss.needs.student for term in self.terms]
 
     @torch.no_grad()
     def take(self, earlier: Mix) -> None:
@@ -129,19 +105,32 @@ class Mix(nn.Module):
             for name, schedule in term.others.items():
                 term.loss.get_buffer(name).fill_(schedule.at(epoch))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch) -> Mixture:
-        """The sum and its parts. Computed in float32 also where the models run in a lower precision.
-
-        teacher: None where no term asks one.
-        """
-        if batch.mixed is not None and not self.handles_mixed:
-            name = next(term.name for term in self.terms if not term.loss.handles_mixed)
-            raise KdrunError(f"{self.key}.{name}", None, "does not know what to make of mixed images")
-        said = Outputs(student.logits.detach()) if teacher is None else teacher
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Mixture:
+        """The sum and its parts. Computed in float32 also where the models run in a lower precision."""
         with torch.autocast(student.logits.device.type, enabled=False):
-            values = tuple(self._part(i, student, said, batch) for i in range(len(self.terms)))
+            values = tuple(self.value(term, student, teacher, batch) for term in self.terms)
             parts = torch.stack(values)
             return Mixture((self.weights * parts).sum(), parts.detach(), values)
+
+    def value(self, term: Term, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """The unweighted value of one of its terms, or of another: a scalar to differentiate.
+
+        The one place where a mean over images is taken: over all rows, or the labelled ones if the loss has
+        no use for the others.
+        """
+        try:
+            value: Tensor = term.loss(student, teacher, batch)
+        except KdrunError as error:
+            raise below(f"{self.key}.{term.name}", error) from None
+        if value.dim() == 0:
+            return value
+        if value.shape != batch.labels.shape:
+            problem = (
+                f"its forward must return a value for each of the {len(batch.labels)} images, or one for "
+                f"the batch; it returns {tuple(value.shape)}"
+            )
+            raise KdrunError(f"{self.key}.{term.name}", None, problem)
+        return value.mean() if term.loss.uses_unlabelled else mean_over(value, labelled(batch.labels))
 
     def halves(self, mixture: Mixture) -> tuple[Tensor | None, Tensor | None]:
         """The total in two sums, to differentiate: of the terms that do not read the teacher, and of those
@@ -152,15 +141,6 @@ class Mix(nn.Module):
             side = bool(term.loss.needs.teacher)
             halves[side] = halves[side] + weight * value if side in halves else weight * value
         return halves.get(False), halves.get(True)
-
-    def _part(self, position: int, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        term, own = self.terms[position], _own(student, self._read[position])
-        with nullcontext() if self.watch is None else self.watch(position, own, teacher, batch):
-            try:
-                part: Tensor = term.loss(own, teacher, batch)
-            except KdrunError as error:
-                raise below(f"{self.key}.{term.name}", error) from None
-        return part
 
     def equation(self) -> str:
         """The mix as the screen shows it: `0.1 CE + 0.9 2^2 KL(teacher || student, T=2)`."""
@@ -201,26 +181,6 @@ def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
             )
     weight = Schedule.parse(node.get("weight", 1.0), f"{key}.weight")
     return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant})
-
-
-def _own(outputs: Outputs, read: frozenset[str]) -> Outputs:
-    """The same tensors, what a term reads as nodes of its own: a gradient that arrives there is the term's.
-
-    Made in every step, watched or not, so that gradients are added up in the same order and to the same bits.
-    """
-    maps = any(name.startswith("stage") for name in read)
-    embedding, stages, head = outputs.embedding, outputs.stages, outputs.classifier
-    return Outputs(
-        _node(outputs.logits),
-        _node(embedding) if embedding is not None and "embedding" in read else embedding,
-        tuple(None if stage is None else _node(stage) for stage in stages) if maps else stages,
-        {name: _node(tensor) if name in read else tensor for name, tensor in outputs.layers.items()},
-        head if head is None or CLASSIFIER not in read else head._replace(weight=_node(head.weight)),
-    )
-
-
-def _node(tensor: Tensor) -> Tensor:
-    return tensor.view_as(tensor) if tensor.requires_grad else tensor
 
 
 def _written(term: Term) -> str:

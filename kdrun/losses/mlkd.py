@@ -22,13 +22,13 @@ from kdrun.types import Batch, Outputs
 
 
 def levels(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """(3,) at one temperature: T^2 KL, pairs of images, pairs of classes. student, teacher: logits (N, K)."""
+    """(3,) at one temperature, of a batch: T^2 KL, pairs of images, pairs of classes. Logits (N, K)."""
     rows, classes = student.shape
     p_student = (widen(student) / temperature).softmax(dim=1)
     p_teacher = (widen(teacher.detach()) / temperature).softmax(dim=1)
     images = (p_teacher @ p_teacher.T - p_student @ p_student.T).square().sum() / rows
     kinds = (p_teacher.T @ p_teacher - p_student.T @ p_student).square().sum() / classes
-    return torch.stack([soft_targets(student, teacher, temperature), images, kinds])
+    return torch.stack([soft_targets(student, teacher, temperature).mean(), images, kinds])
 
 
 class MLKD(Loss):

@@ -4,7 +4,7 @@ classes.
 Yang, Zeng, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
 Normalized Loss and Customized Soft Labels", ICCV 2023, https://arxiv.org/abs/2303.13005
 
-Departures: rows without a label are left out; mixed labels are refused (the authors take the larger one). The
+Departures: rows without a label do not count; of mixed labels the authors take the larger one. The
 value is a cross-entropy, so it is not 0 where student equals teacher. The target class always has T = 1, as
 in the authors' code.
 """
@@ -18,34 +18,35 @@ from torch import Tensor
 
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.dkd import split
-from kdrun.losses.numeric import labelled, mean_over, number, show, widen
+from kdrun.losses.numeric import number, show, widen
 from kdrun.types import Batch, Outputs
 
 
 class Normalised(NamedTuple):
-    """target: -p_teacher(y) log p_student(y). others: cross-entropy among the others, times T^2. Scalars."""
+    """target: -p_teacher(y) log p_student(y). others: their cross-entropy, times T^2. Both (N,)."""
 
     target: Tensor
     others: Tensor
 
 
 def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Normalised:
-    """Both parts, each a mean over the labelled rows. student, teacher: logits (N, K); labels: (N,) int64."""
-    rows, student, teacher = labelled(labels), widen(student), widen(teacher.detach())
+    """Both parts of each row; a row without a label has no meaning. student, teacher: logits (N, K); labels:
+    (N,) int64.
+    """
+    student, teacher = widen(student), widen(teacher.detach())
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
     own_student, own_teacher = split(student, is_target)[0], split(teacher, is_target)[0]
     q_student = split(student / temperature, is_target)[2].masked_fill(is_target, 0.0)
     q_teacher = split(teacher / temperature, is_target)[2].exp()
     target = -own_teacher.exp() * own_student
     others = -(q_teacher * q_student).sum(dim=1)
-    return Normalised(mean_over(target, rows), mean_over(others, rows) * temperature**2)
+    return Normalised(target, others * temperature**2)
 
 
 class NKD(Loss):
     """`target + gamma others` of the logits; gamma is the paper's."""
 
     uses_unlabelled = False
-    handles_mixed = False
     gamma: Tensor
     temperature: Tensor
 

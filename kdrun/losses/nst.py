@@ -19,7 +19,7 @@ from kdrun.types import Batch, Outputs
 
 
 def nst(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared maximum mean discrepancy of the channels, mean over the batch, a scalar. Maps (N, C, H, W)."""
+    """(N,): squared maximum mean discrepancy of the channels. Maps (N, C, H, W)."""
     ours, theirs = (_patterns(maps) for maps in to_smaller(student, teacher.detach()))
     return _kernel(theirs, theirs) + _kernel(ours, ours) - 2 * _kernel(ours, theirs)
 
@@ -30,7 +30,7 @@ def _patterns(features: Tensor) -> Tensor:
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.transpose(1, 2)).square().mean()
+    return (a @ b.transpose(1, 2)).square().mean((1, 2))
 
 
 class NST(OfStages):
@@ -40,7 +40,7 @@ class NST(OfStages):
         super().__init__(stages)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return torch.stack([nst(*pair.read(student, teacher)) for pair in self.pairs]).sum()
+        return torch.stack([nst(*pair.read(student, teacher)) for pair in self.pairs]).sum(0)
 
     def formula(self) -> str:
         return f"NST({self.counted})"

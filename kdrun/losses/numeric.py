@@ -1,9 +1,10 @@
-"""What every loss does with numbers: at least float32, means over rows that count, arguments as tensors."""
+"""What losses do with numbers: at least float32, means over rows that count, arguments as tensors."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
@@ -19,8 +20,13 @@ def labelled(labels: Tensor) -> Tensor:
     return labels != UNLABELLED
 
 
+def mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """(N,): the mean squared difference of each image's elements. student, teacher: (N, ...) of one shape."""
+    return F.mse_loss(student, teacher, reduction="none").flatten(1).mean(1)
+
+
 def mean_over(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of values (N,) over the rows (N,) bool that count; 0 where there are none. No copy to the host.
+    """Mean of values (N,) over the rows (N,) bool that count; 0 if there are none. No copy to the host.
 
     A value that does not count may even be infinite: neither it nor its gradient comes through.
     """

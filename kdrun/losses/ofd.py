@@ -23,14 +23,14 @@ LONGEST = 1000
 
 
 def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
-    """Squared difference to max(teacher, margin), but for elements where student <= that <= 0; sum per image,
-    a scalar.
+    """(N,): squared difference to max(teacher, margin), but for elements where student <= that <= 0, summed
+    over an image.
 
     student, teacher: (N, C, H, W). margin: (C,), below 0.
     """
     raised = torch.maximum(teacher.detach(), margin.view(1, -1, 1, 1))
     counts = (student > raised) | (raised > 0)
-    return ((student - raised).square() * counts).sum() / student.shape[0]
+    return ((student - raised).square() * counts).flatten(1).sum(1)
 
 
 class Margin(nn.Module):
@@ -84,5 +84,5 @@ class OFD(OfStages):
 
 
 def summed(losses: list[Tensor]) -> Tensor:
-    """The sum over stages, shallow to deep: the last with weight 1, each before it with half of the next."""
-    return torch.stack([loss / 2**depth for depth, loss in enumerate(reversed(losses))]).sum()
+    """The sum over stages (N,), shallow to deep: the last with weight 1, each before it half of the next."""
+    return torch.stack([loss / 2**depth for depth, loss in enumerate(reversed(losses))]).sum(0)

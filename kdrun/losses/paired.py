@@ -27,7 +27,7 @@ class OfLayers(Loss, ABC):
     def needs(self) -> Needs:
         return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         find = map_pair if self.maps else pair
         self.pair = find(student, teacher, self.student_layer, self.teacher_layer)
         self.adapt(self.pair)
@@ -61,7 +61,7 @@ class OfStages(Loss, ABC):
         """How many stages, as the equation shows it."""
         return f"{self.stages or 'all'} stages"
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pairs = stage_pairs(
             student, teacher, self.stages, least=self.least, before=self.before, stem=self.stem
         )

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.layers import Pair, needs_of, pair, stage_pairs
-from kdrun.losses.numeric import number
+from kdrun.losses.numeric import mse, number
 from kdrun.losses.regressors import batch_norm
 from kdrun.types import Batch, Outputs, Shapes
 
@@ -25,18 +25,17 @@ WIDEST = 512
 
 
 def hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
-    """Weighted mean of squared differences of two maps (N, C, H, W) in full and pooled to 4, 2 and 1, a
-    scalar.
+    """(N,): weighted mean of squared differences of two maps (N, C, H, W) in full and pooled to 4, 2 and 1.
 
     Each level that is smaller than the map counts half as much as the one before.
     """
     teacher = teacher.detach()
-    total, weight, weights = F.mse_loss(student, teacher), 1.0, 1.0
+    total, weight, weights = mse(student, teacher), 1.0, 1.0
     for level in LEVELS:
         if level < student.shape[2]:
             weight /= 2
             ours, theirs = F.adaptive_avg_pool2d(student, level), F.adaptive_avg_pool2d(teacher, level)
-            total, weights = total + weight * F.mse_loss(ours, theirs), weights + weight
+            total, weights = total + weight * mse(ours, theirs), weights + weight
     return total / weights
 
 
@@ -90,7 +89,7 @@ class ReviewKD(Loss):
     def needs(self) -> Needs:
         return needs_of(self.pairs, "embedding")
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pairs = stage_pairs(student, teacher, self.stages, before="teacher")
         pooled = pair(student, teacher, "embedding", "embedding")
         levels = [(found.student[0], found.teacher) for found in self.pairs]
@@ -111,9 +110,9 @@ class ReviewKD(Loss):
 
 
 def review(fusions: list[nn.Module], maps: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The sum of `hierarchical` over pairs of maps of student and teacher, given from shallow to deep."""
+    """(N,): the sum of `hierarchical` over pairs of maps of student and teacher, from shallow to deep."""
     losses, deeper = [], None
     for fusion, (ours, theirs) in zip(reversed(fusions), reversed(maps), strict=True):
         fused, deeper = fusion(ours, deeper)
         losses.append(hierarchical(fused, theirs))
-    return torch.stack(losses).sum()
+    return torch.stack(losses).sum(0)

@@ -10,18 +10,18 @@ The projector and the teacher's classifier are a part of the student, also when 
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.layers import Pair, map_pair
+from kdrun.losses.numeric import mse
 from kdrun.losses.regressors import resized
 from kdrun.types import POOLED, Batch, Outputs, Shapes
 
 
 def simkd(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two maps (N, C, H, W), the teacher's averaged to the size, a scalar."""
-    return F.mse_loss(student, resized(teacher.detach(), (student.shape[2], student.shape[3])))
+    """(N,): mean squared difference of two maps (N, C, H, W), the teacher's averaged to the size."""
+    return mse(student, resized(teacher.detach(), (student.shape[2], student.shape[3])))
 
 
 class SimKD(Loss):
@@ -33,7 +33,7 @@ class SimKD(Loss):
     def needs(self) -> Needs:
         return Needs(frozenset({"logits", POOLED}), frozenset({POOLED}))
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pair = map_pair(student, teacher, POOLED, POOLED)
         if self.pair.student[0] != self.pair.teacher[0]:
             problem = f"the student's projector must give {self.pair.teacher[0]} channels, as the teacher has"

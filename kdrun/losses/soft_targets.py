@@ -23,14 +23,14 @@ from kdrun.types import Batch, Outputs, Shapes
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor:
-    """T^2 KL(teacher || student) of softmax(logits / T), summed over classes, mean over the batch: a scalar.
+    """(N,): T^2 KL(teacher || student) of softmax(logits / T), summed over classes.
 
     student, teacher: logits (N, K). temperature: a number, or (K,), one of each class; T^2 is then their mean
     square. No gradient flows into the teacher.
     """
     log_student = F.log_softmax(widen(student) / temperature, dim=1)
     log_teacher = F.log_softmax(widen(teacher.detach()) / temperature, dim=1)
-    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum() / len(log_student)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
     return divergence * (temperature.square().mean() if isinstance(temperature, Tensor) else temperature**2)
 
 
@@ -50,7 +50,7 @@ class SoftTargets(Loss):
     def needs(self) -> Needs:
         return Needs(teacher=frozenset({"logits"}))
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         if self.per_class is None:
             return
         given, classes = len(self.per_class), student.layer("logits")[0]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.layers import Pair, pair
-from kdrun.losses.numeric import number, widen
+from kdrun.losses.numeric import mse, number, widen
 from kdrun.losses.regressors import Connector
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Shapes
 
@@ -23,7 +23,7 @@ from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Shapes
 def srrl(
     features: Tensor, embedding: Tensor, logits: Tensor, classifier: Classifier, softmax: float = 1.0
 ) -> Tensor:
-    """Mean squared difference of features, and `softmax` times that of the logits they give, a scalar.
+    """(N,): mean squared difference of features, and `softmax` times that of the logits they give.
 
     features: (N, D) of the student, connected. embedding, logits, classifier: (N, D), (N, K) and the weights
     of the teacher; no gradient reaches them.
@@ -31,7 +31,7 @@ def srrl(
     weight, bias = (None if tensor is None else widen(tensor.detach()) for tensor in classifier)
     assert weight is not None
     read = F.linear(features, weight, bias)
-    return F.mse_loss(features, embedding.detach()) + softmax * F.mse_loss(read, logits.detach())
+    return mse(features, embedding.detach()) + softmax * mse(read, logits.detach())
 
 
 class SRRL(Loss):
@@ -50,7 +50,7 @@ class SRRL(Loss):
         teacher = frozenset({"logits", "embedding", CLASSIFIER})
         return Needs(frozenset({"logits", self.student_layer}), teacher)
 
-    def build(self, student: Shapes, teacher: Shapes) -> None:
+    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pair = pair(student, teacher, self.student_layer, "embedding")
         if len(self.pair.student) not in (1, 3):
             problem = f"a feature map or a vector is needed; it is {self.pair.student}"

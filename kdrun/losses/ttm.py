@@ -26,7 +26,7 @@ def transformed(student: Tensor, teacher: Tensor, gamma: Tensor | float) -> Tens
 
 
 class TTM(Loss):
-    """`transformed` of the logits, mean over the batch. gamma: the paper's, 1 / T of the teacher."""
+    """`transformed` of the logits. gamma: the paper's, 1 / T of the teacher."""
 
     gamma: Tensor
 
@@ -39,7 +39,7 @@ class TTM(Loss):
         return Needs(teacher=frozenset({"logits"}))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return transformed(student.logits, teacher.logits, self.gamma).mean()
+        return transformed(student.logits, teacher.logits, self.gamma)
 
     def formula(self) -> str:
         return f"KL(teacher^{show(self.gamma)} || student)"

@@ -26,12 +26,12 @@ EPSILON = 1e-5
 
 
 def vid(mean: Tensor, scale: Tensor, teacher: Tensor) -> Tensor:
-    """Negative log-likelihood of the teacher's map, mean over all elements, a scalar. Can be negative.
+    """(N,): negative log-likelihood of the teacher's map, mean over an image's elements. Can be negative.
 
     mean, teacher: (N, C, H, W). scale: (C,), the variance is softplus(scale) + 1e-5.
     """
     variance = (F.softplus(scale) + EPSILON).view(1, -1, 1, 1)
-    return 0.5 * ((mean - teacher.detach()).square() / variance + variance.log()).mean()
+    return 0.5 * ((mean - teacher.detach()).square() / variance + variance.log()).flatten(1).mean(1)
 
 
 class Predictor(nn.Module):
@@ -63,7 +63,7 @@ class VID(OfStages):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         each = zip(self.predictors, self.pairs, strict=True)
-        return torch.stack([predictor(*pair.read(student, teacher)) for predictor, pair in each]).sum()
+        return torch.stack([predictor(*pair.read(student, teacher)) for predictor, pair in each]).sum(0)
 
     def formula(self) -> str:
         return f"VID({self.counted})"

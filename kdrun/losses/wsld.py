@@ -3,8 +3,8 @@
 Zhou, Song, Chen, Zhou, Wang, Yuan, Zhang, "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance
 Tradeoff Perspective", ICLR 2021, https://arxiv.org/abs/2102.00650
 
-Departures: the hard labels are a term of their own; rows without a label, for which there is no weight, are
-left out. The soft part is a cross-entropy, so it is not 0 where student equals teacher.
+Departures: the hard labels are a term of their own; rows without a label, for which there is no weight, do
+not count. The soft part is a cross-entropy, so it is not 0 where student equals teacher.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import labelled, mean_over, number, show, widen
+from kdrun.losses.numeric import number, show, widen
 from kdrun.types import UNLABELLED, Batch, Outputs
 
 EPSILON = 1e-7
@@ -30,21 +30,20 @@ def row_weights(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 
 
 def wsld(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Tensor:
-    """T^2 times the weighted cross-entropy with soft targets, mean over the labelled rows: a scalar.
+    """(N,): T^2 times the weighted cross-entropy with soft targets; 0 for a row without a label.
 
     student, teacher: logits (N, K). labels: (N,) int64.
     """
     log_student = F.log_softmax(widen(student) / temperature, dim=1)
     p_teacher = F.softmax(widen(teacher.detach()) / temperature, dim=1)
     rows = -(p_teacher * log_student).sum(dim=1) * row_weights(student, teacher, labels)
-    return mean_over(rows, labelled(labels)) * temperature**2
+    return rows * temperature**2
 
 
 class WSLD(Loss):
     """`wsld` of the logits."""
 
     uses_unlabelled = False
-    handles_mixed = False
     temperature: Tensor
 
     def __init__(self, temperature: float = 4.0) -> None:

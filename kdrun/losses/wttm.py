@@ -24,7 +24,7 @@ def power_sum(teacher: Tensor, gamma: Tensor | float) -> Tensor:
 
 
 class WTTM(Loss):
-    """`transformed` of the logits times `power_sum`, mean over the batch. gamma: the paper's."""
+    """`transformed` of the logits times `power_sum`. gamma: the paper's."""
 
     gamma: Tensor
 
@@ -38,7 +38,7 @@ class WTTM(Loss):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         rows = transformed(student.logits, teacher.logits, self.gamma)
-        return (power_sum(teacher.logits, self.gamma) * rows).mean()
+        return power_sum(teacher.logits, self.gamma) * rows
 
     def formula(self) -> str:
         return f"WTTM(gamma {show(self.gamma)})"

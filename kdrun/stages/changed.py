@@ -57,7 +57,9 @@ def _key(mark: Path) -> Mapping[str, Any]:
 
 
 def _without_code(key: Mapping[str, Any]) -> str:
-    """The fingerprint of a key but for the code. A teacher that was trained anew has another key, for its own code or for that which both use."""
+    """The fingerprint of a key but for the code. A teacher that was trained anew has another key, for its own
+    code or for that which both use.
+    """
     plain = {name: value for name, value in key.items() if name not in ("sources", "data")}
     if isinstance(plain.get("teacher"), dict):
         plain["teacher"] = {name: value for name, value in plain["teacher"].items() if name != "key"}

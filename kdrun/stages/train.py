@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from kdrun.data.batches import training_images, wait_note, wait_share
+from kdrun.graphs import Graphs, one_lane
 from kdrun.machine import environment, torch_threads
 from kdrun.models.reused import Reused
 from kdrun.models.taps import classifier
@@ -68,6 +69,8 @@ def _phases(
     first, alone = trainings[0], len(trainings) == 1
     at = Position(*states[0]["position"]) if states[0] else Position()
     trainees: list[Trainee] = []
+    seeds = list(dict.fromkeys(training.seed for training in trainings))
+    streams = [seeds.index(training.seed) for training in trainings]
     asked = Asked()
     for number, phase in enumerate(first.phases):
         if phase is not first.phases[-1] and (at.epoch, at.step) > (phase.until, 0):
@@ -77,7 +80,8 @@ def _phases(
             trainees = [next_phase(*pair) for pair in zip(trainees, own, strict=True)]
         else:
             resumed = states[0] is not None
-            trainees = [begin(*pair, resumed, alone) for pair in zip(trainings, own, strict=True)]
+            each = zip(trainings, own, streams, strict=True)
+            trainees = [begin(*one, resumed=resumed, alone=alone) for one in each]
         trained = _phase(trainees, states, at, facts, observers, asked)
         at, states, asked = Position(phase.until, 0, trained.seconds), [None] * len(trainings), trained.asked
     for trainee, best in zip(trainees, trained.best, strict=True):
@@ -109,7 +113,8 @@ def _phase(
         closing.callback(teacher.close)
         labels = ground.data.train.labels.to(ground.machine.device)
         learners = tuple(learner for trainee in trainees for learner in trainee.learners)
-        step = Step(learners, teacher, images, labels, ground.machine.autocast())
+        graphs = ground.machine.graphs(ground.run.runtime.graph)
+        step = Step(learners, teacher, images, labels, one_lane if graphs is None else graphs.lanes)
         names = _shown_as(trainees)
         strands = [
             strand(trainee, facts, observers.of(trainee.training, name), step, live, screen.say)
@@ -118,9 +123,8 @@ def _phase(
         for each, state in zip(strands, states, strict=True):
             each.checkpoint.restore(dict(state) if state else None)
         closing.callback(screen.end)
-        seconds = fit(
-            _course(first), _faster(stepping(step, trainees), images, ground, screen.say), strands, at
-        )
+        faster = _faster(stepping(step, trainees), images, ground, graphs, screen.say)
+        seconds = fit(_course(first), faster, strands, at)
         screen.end()
         for note in filter(None, (answers_note(teacher), wait_note(images))):
             screen.say(note)
@@ -148,11 +152,10 @@ def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
     return [name, *[None] * (len(trainees) - 1)]
 
 
-def _faster(step: Stepping, images: Images, ground: Ground, say: Say) -> Stepping:
+def _faster(step: Stepping, images: Images, ground: Ground, graphs: Graphs | None, say: Say) -> Stepping:
     """The step with compiled models if asked for, and on a GPU as a graph."""
     if ground.run.runtime.compile and isinstance(step, (Step, Mutual)):
         compile_models(step)
-    graphs = ground.machine.graphs(ground.run.runtime.graph)
     return step if graphs is None else captured(step, images, graphs, say)
 
 

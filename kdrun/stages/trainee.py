@@ -23,10 +23,11 @@ from kdrun.stages.saved import initial_model, state_file, weights_file
 from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
 from kdrun.training.gradients import Gradients, fixed_batch
+from kdrun.training.mutual import Peer
 from kdrun.training.optimisers import optimiser
 from kdrun.training.seeds import Draws
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Live
+from kdrun.training.teachers import Live, NoTeacher
 
 Say = Callable[[str], None]
 
@@ -36,7 +37,8 @@ class Trainee:
     """The model of a training in one of its phases, and the model of its peer if it has one.
 
     models, taps, mixes, learners: its own first, then the peer's. begins: whether this is the very beginning
-    of the training. draws: its own random numbers; None if they are the global ones.
+    of the training. draws: its own random numbers; None if they are the global ones. stream: which of a
+    step's rows it learns from.
     """
 
     training: Training
@@ -47,6 +49,7 @@ class Trainee:
     learners: tuple[Learner, ...]
     begins: bool
     draws: Draws | None
+    stream: int
 
     @property
     def model(self) -> nn.Module:
@@ -72,19 +75,21 @@ class Asked(NamedTuple):
     record: Mapping[str, Any] = {}
 
 
-def begin(training: Training, phase: Phase, resumed: bool, alone: bool) -> Trainee:
+def begin(
+    training: Training, phase: Phase, stream: int = 0, *, resumed: bool = False, alone: bool = True
+) -> Trainee:
     """The trainee of the first phase in this process. resumed: whether a state is put into it afterwards.
 
     alone: whether no other training shares its loop, so that its random numbers can be the global ones.
     """
     draws = None if alone else Draws(training.seed, "dropout")
     models = tuple(initial_model(each, warm=not resumed) for each in _with_peer(training))
-    return _trainee(training, phase, models, not resumed, draws)
+    return _trainee(training, phase, models, not resumed, draws, stream)
 
 
 def next_phase(before: Trainee, phase: Phase) -> Trainee:
     """The same models in the next phase. Adapters of the same name and shape go on."""
-    trainee = _trainee(before.training, phase, before.models, False, before.draws)
+    trainee = _trainee(before.training, phase, before.models, False, before.draws, before.stream)
     for mix, earlier in zip(trainee.mixes, before.mixes, strict=True):
         mix.take(earlier)
     return trainee
@@ -155,15 +160,20 @@ def _with_peer(training: Training) -> tuple[Training, ...]:
 
 
 def _trainee(
-    training: Training, phase: Phase, models: tuple[nn.Module, ...], begins: bool, draws: Draws | None
+    training: Training,
+    phase: Phase,
+    models: tuple[nn.Module, ...],
+    begins: bool,
+    draws: Draws | None,
+    stream: int,
 ) -> Trainee:
     both, device = _with_peer(training), training.ground.machine.device
     mixes = tuple(
         each.new_mix(phase, other).to(device) for each, other in zip(both, _others(both), strict=True)
     )
     taps = tuple(Tapped(*pair, "loss") for pair in zip(models, _read(mixes), strict=True))
-    learners = tuple(_learner(*each, draws) for each in zip(both, models, taps, mixes, strict=True))
-    return Trainee(training, phase, models, mixes, taps, learners, begins, draws)
+    learners = tuple(_learner(*each, draws, stream) for each in zip(both, models, taps, mixes, strict=True))
+    return Trainee(training, phase, models, mixes, taps, learners, begins, draws, stream)
 
 
 def _others(both: Sequence[Training]) -> tuple[Training | None, ...]:
@@ -180,10 +190,13 @@ def _read(mixes: Sequence[Mix]) -> list[frozenset[str]]:
     ]
 
 
-def _learner(training: Training, model: nn.Module, tapped: Tapped, mix: Mix, draws: Draws | None) -> Learner:
+def _learner(
+    training: Training, model: nn.Module, tapped: Tapped, mix: Mix, draws: Draws | None, stream: int
+) -> Learner:
     learned = [*model.parameters(), *mix.parameters()]
     chosen = optimiser(training.recipe, learned, training.momentum_delta)
-    return Learner(model, tapped, mix, chosen, training.recipe.clip, draws)
+    precision = training.ground.machine.autocast()
+    return Learner(model, tapped, precision, mix, chosen, training.recipe.clip, draws, stream)
 
 
 def _diagnosis(trainee: Trainee, step: Step, live: Live | None) -> Callable[[], dict[str, Any]]:
@@ -193,8 +206,8 @@ def _diagnosis(trainee: Trainee, step: Step, live: Live | None) -> Callable[[], 
         return dict
     rows = training.row_set(trainee.mix).rows
     batch = fixed_batch(step.images, step.labels, rows, ground.views, training.seed)
-    teacher = live.model if live else trainee.taps[1] if trainee.taps[1:] else None
-    gradients = Gradients(trainee.learners[0], batch, teacher, step.precision, training.seed)
+    teacher = live or (Peer(trainee.learners[1]) if trainee.learners[1:] else NoTeacher())
+    gradients = Gradients(trainee.learners[0], batch, teacher, training.seed)
     return lambda: {"gradients": gradients()}
 
 

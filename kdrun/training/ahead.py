@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdrun.training.plan import EpochPlan
 from kdrun.training.tabled import WINDOW
-from kdrun.training.teachers import Live, Teacher, each, tensors, to_come
+from kdrun.training.teachers import Live, Teacher, each, tensors
 from kdrun.types import Batch, Outputs, Rows
 
 NONE = torch.iinfo(torch.int64).max
@@ -53,7 +53,7 @@ class Ahead(Teacher):
         if step < self.until:
             return
         self.until = step + self.window
-        rows = [to_come(plan, step, self.until) for plan in self.plans]
+        rows = [plan.between(step, self.until) for plan in self.plans]
         places = self._places(torch.cat([self._hash(part) for part in rows]))
         size = self.forward * self.plans[0].batch
         for part in (cut for whole in rows for cut in _cut(whole, size)):
@@ -111,4 +111,4 @@ def _room(like: Tensor, rows: int) -> Tensor:
 
 def _cut(rows: Rows, size: int) -> list[Rows]:
     parts = (slice(first, first + size) for first in range(0, len(rows.index), size))
-    return [Rows(rows.index[part], rows.view[part]) for part in parts]
+    return [rows.part(part) for part in parts]

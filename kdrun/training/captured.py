@@ -18,7 +18,8 @@ from torch import Tensor
 from kdrun.graphs import Graphs
 from kdrun.training.plan import EpochPlan
 from kdrun.training.seeds import generators, set_generators
-from kdrun.training.step import Learner, Step, Stepping
+from kdrun.training.step import Learner, Stepping
+from kdrun.training.teachers import uncounted
 from kdrun.types import Rows
 
 
@@ -35,8 +36,6 @@ def captured(step: Stepping, images: Part, graphs: Graphs, say: Callable[[str], 
     """
     reason = obstacle(step, images)
     if not reason:
-        if isinstance(step, Step) and len(step.learners) > 1:
-            step.lanes = graphs.lanes
         return Captured(step, graphs, say)
     say(_eager(reason))
     return step
@@ -56,55 +55,40 @@ def obstacle(step: Stepping, images: Part) -> str:
 class Captured:
     """A step that is called as `Step` is, and does the same.
 
-    Steps that someone watches (`Mix.watch`) run piece by piece. The first of the others is rehearsed and
-    recorded; of both no trace is left. Where that fails, all run piece by piece, and it is said why.
-    position: 0-dim int64 on the device, the step to come. plans: the rows of the epoch's different plans, and
-    `whose` of them each learner's are.
+    The first step of each size is rehearsed and recorded, which leaves no trace. If that fails, all steps are
+    launched piece by piece, and it is said why.
+    position: 0-dim int64 on the device, the step to come. plans: the epoch's rows, by stream. per_step: rows
+    of a step. asked: images that the teacher is asked about in a step of each size.
     """
 
     def __init__(self, step: Stepping, graphs: Graphs, say: Callable[[str], None]) -> None:
         self.step, self.graphs, self.say = step, graphs, say
         self.learners, self.teacher, self.lr = step.learners, step.teacher, step.lr
+        self.before, self.given = step.before, step.given
         self.position = torch.zeros((), dtype=torch.int64, device=step.lr.device)
         self.plans: list[Rows] = []
-        self.whose: list[int] = []
-        self.batch = 0
+        self.per_step = 0
         self.graph: dict[int, Callable[[], None]] = {}
         self.asked: dict[int, int] = {}
         self.failed = False
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
-        """Called before an epoch with each learner's plan, and the first step to come."""
         self.step.prepare(plans, first)
-        different = list({id(plan): plan for plan in plans}.values())
-        numbers = {id(plan): number for number, plan in enumerate(different)}
-        self._keep([plan.rows for plan in different], [numbers[id(plan)] for plan in plans], plans[0].batch)
+        self._keep([plan.rows for plan in plans], plans[0].batch)
         self.position.fill_(first)
 
     def __call__(self, rows: Sequence[Rows]) -> None:
-        """One update of each learner on its rows."""
         size = len(rows[0].index)
-        watched = any(learner.mix.watch is not None for learner in self.learners)
-        if not watched and not self.failed and size not in self.graph:
-            self._record(size)
-        if watched or self.failed:
+        if not self.failed and size not in self.graph:
+            self.record(size)
+        if self.failed:
             self.step(rows)
-            self.position += 1
             return
         self.graph[size]()
         self.teacher.forwards += self.asked[size]
 
-    def _keep(self, plans: list[Rows], whose: list[int], batch: int) -> None:
-        """Copies an epoch's rows to where the graphs read them; of another shape, graphs are made anew."""
-        if (whose, batch, _shapes(plans)) != (self.whose, self.batch, _shapes(self.plans)):
-            self.plans = [Rows(torch.empty_like(rows.index), torch.empty_like(rows.view)) for rows in plans]
-            self.whose, self.batch = whose, batch
-            self.graph.clear()
-        for kept, rows in zip(self.plans, plans, strict=True):
-            kept.index.copy_(rows.index)
-            kept.view.copy_(rows.view)
-
-    def _record(self, size: int) -> None:
+    def record(self, size: int) -> None:
+        """Makes the graph of a step with that many rows. All that a step writes is what it was before."""
         try:
             with unchanged(self.step, self.position):
                 before = [learner.draws and learner.draws.state for learner in self.learners]
@@ -121,11 +105,20 @@ class Captured:
             self.failed = True
             self.say(_eager(str(error).partition("\n")[0]))
 
+    def _keep(self, plans: list[Rows], per_step: int) -> None:
+        """Copies an epoch's rows to where the graphs read them; of another shape, graphs are made anew."""
+        if (per_step, _shapes(plans)) != (self.per_step, _shapes(self.plans)):
+            self.plans = [Rows(torch.empty_like(rows.index), torch.empty_like(rows.view)) for rows in plans]
+            self.per_step = per_step
+            self.graph.clear()
+        for kept, rows in zip(self.plans, plans, strict=True):
+            kept.index.copy_(rows.index)
+            kept.view.copy_(rows.view)
+
     def _learn(self, size: int) -> None:
         """What a step does, without anything from the host."""
-        places = self.position * self.batch + torch.arange(size, device=self.position.device)
-        rows = [Rows(r.index.index_select(0, places), r.view.index_select(0, places)) for r in self.plans]
-        self.step([rows[number] for number in self.whose])
+        places = self.position * self.per_step + torch.arange(size, device=self.position.device)
+        self.step([rows.at(places) for rows in self.plans])
 
     def _learn_and_move_on(self, size: int) -> None:
         self._learn(size)
@@ -140,9 +133,10 @@ def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
     tensors = [*more, *(tensor for learner in step.learners for tensor in _written(learner))]
     kept = [tensor.detach().clone() for tensor in tensors]
     draws = [(learner.draws, learner.draws.state) for learner in step.learners if learner.draws]
-    states, forwards, saved = generators(), step.teacher.forwards, step.teacher.saved
+    states = generators()
     try:
-        yield
+        with uncounted(step.teacher):
+            yield
     finally:
         with torch.no_grad():
             for tensor, value in zip(tensors, kept, strict=True):
@@ -150,7 +144,6 @@ def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
         for own, state in draws:
             own.state = state
         set_generators(states)
-        step.teacher.forwards, step.teacher.saved = forwards, saved
 
 
 def _written(learner: Learner) -> Iterator[Tensor]:

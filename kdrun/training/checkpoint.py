@@ -16,7 +16,7 @@ from kdrun.errors import KdrunError
 from kdrun.training.seeds import generators, set_generators
 from kdrun.training.step import Learner
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Position(NamedTuple):

@@ -17,6 +17,6 @@ def compile_models(step: Stepping, **how: Any) -> None:
     how: for `torch.compile`.
     """
     asked = step.teacher.models() if step.teacher.kind == "live" else ()
-    for model in (*(learner.ask for learner in step.learners), *asked):
+    for model in (*(learner.tapped for learner in step.learners), *asked):
         if isinstance(model, nn.Module):
             model.compile(dynamic=False, **how)

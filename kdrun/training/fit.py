@@ -1,48 +1,44 @@
-"""`fit`: the loop that trains a teacher, a student or a control, or several of them at once. It knows no
-method, no data set and no device.
+"""`fit`: the loop that trains a teacher, a student or a control, or several of them at once.
+
+It knows no method, no data set and no device.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 
 from kdrun.errors import KdrunError
 from kdrun.training.checkpoint import Best, Checkpoint, Position
 from kdrun.training.learning_rate import Rates, learning_rate
-from kdrun.training.plan import Drawing, EpochPlan, RowSet, epoch_plan
+from kdrun.training.plan import Drawing, RowSet, epoch_plan
 from kdrun.training.step import Learner, Stepping
-from kdrun.training.tripwires import Tripwires
-from kdrun.types import Rows
-
-Of = TypeVar("Of")
+from kdrun.training.tripwires import Tripwires, power_of_two
 
 
 class Watcher(Protocol):
-    """Who is told how a training goes."""
+    """Is told how a training goes."""
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """It starts, or goes on, with `done` steps done; an epoch has so many."""
+        """It starts, or goes on after `done` steps. steps: of an epoch."""
 
     def steps(self, done: int) -> None:
-        """So many steps of the whole training are done."""
+        """After a step. done: steps of the whole training."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """An epoch is done; `row` is its line of metrics.jsonl."""
+        """After an epoch. row: its line of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class Course:
     """What trainings that run together have in common: how long, over which rows, at which rate.
 
-    epochs: how many are run. length: for how many the rates are laid out. until: before which epoch a part of
-    it ends that is run by itself.
+    epochs: how many are run. length: over how many the learning rate is laid out. until: before which epoch
+    this part of the training ends.
     """
 
     epochs: int
@@ -52,14 +48,19 @@ class Course:
     rates: Rates
     until: int | None = None
 
+    def rate(self, done: int) -> float:
+        """The learning rate after `done` steps."""
+        return learning_rate(self.rates, done, self.length * self.row_set.steps, self.row_set.steps)
+
 
 @dataclass(frozen=True)
 class Strand:
     """One training of those that a loop runs together.
 
-    seed: of the order of its images and of their views. learners: the one that is trained for, and peers that
-    learn along with it. validate: scores of the model on validation data (`top1` in percent, `nll` in nats),
-    empty where there are none. diagnose: what else an epoch's line of metrics.jsonl is to hold.
+    stage: what it is called: teacher, student, control. seed: of the order of its images and of their views.
+    learners: the one that is trained for, and peers that learn along with it. validate: returns scores of the
+    model on validation data (`top1` in percent, `nll` in nats), or nothing if there is none. diagnose:
+    returns what else belongs into an epoch's line of metrics.jsonl.
     """
 
     stage: str
@@ -73,41 +74,35 @@ class Strand:
 
 def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Position) -> float:
     """Trains the learners of all strands, which are those of the step, from `position` to the end of the
-    course, or of this part of it. Returns the seconds it took in all.
+    course, or of this part of it. Returns the seconds that the training has taken so far.
 
-    Raises KdrunError where a loss is not finite, and what `kdrun.training.tripwires` raises; the last states
-    written before are kept.
+    Raises KdrunError for a loss that is not finite, and what `kdrun.training.tripwires` raises; the states
+    that were written before are kept.
     """
-    started, device = time.monotonic() - position.seconds, step.lr.device
-    per_epoch, wires = course.row_set.steps, Tripwires(step)
+    started, per_epoch, wires = time.monotonic() - position.seconds, course.row_set.steps, Tripwires(step)
     until = course.epochs if course.until is None else course.until
-    rate = partial(learning_rate, course.rates, steps=course.length * per_epoch, steps_per_epoch=per_epoch)
     for strand in strands:
         strand.watcher.begin(course.epochs, per_epoch, position.epoch * per_epoch + position.step)
     for epoch in range(position.epoch, until):
         first = position.step if epoch == position.epoch else 0
-        plans = {s: epoch_plan(s, epoch, course.row_set, course.views, device) for s in _seeds(strands)}
-        step.prepare(_for_learners(strands, plans), first)
-        for learner in step.learners:
-            learner.begin(epoch)
-        wires.arm()
-        for number, rows in enumerate(_in_step(plans, first), first):
+        for number in _steps(course, step, _seeds(strands), wires, epoch, first):
             done = epoch * per_epoch + number
-            step.lr.fill_(rate(done))
-            step.teacher.before(number)
-            step(_for_learners(strands, rows))
-            wires.passed()
-            now = Position(epoch, number + 1, time.monotonic() - started)
+            now = Position(epoch, number, time.monotonic() - started)
             for strand in strands:
-                strand.watcher.steps(done + 1)
+                if power_of_two(done) or number == per_epoch:
+                    _check_finite(strand, done, course)
+                strand.watcher.steps(done)
                 strand.checkpoint.save_within(now)
-        losses = [_losses(strand, epoch + 1) for strand in strands]
         wires.check(epoch)
-        about = {"epoch": epoch + 1, "epochs": course.epochs, "lr": rate((epoch + 1) * per_epoch - 1)}
-        for strand, loss in zip(strands, losses, strict=True):
-            validation = _validated(strand, epoch + 1)
+        rate = course.rate((epoch + 1) * per_epoch - 1)
+        about = {"epoch": epoch + 1, "epochs": course.epochs, "lr": rate}
+        for strand in strands:
+            sums = [
+                learner.read_sums() for learner in strand.learners
+            ]  # of peers too, so that they begin anew
+            row = {"stage": strand.stage} | about | {"loss": sums[0][0], "terms": sums[0][1]}
+            row["validation"] = _validated(strand, epoch + 1)
             now = Position(epoch + 1, 0, time.monotonic() - started)
-            row = {"stage": strand.stage} | about | loss | {"validation": validation}
             strand.watcher.epoch(row | {"seconds": round(now.seconds, 3)} | strand.diagnose())
             strand.checkpoint.save_after_epoch(now, last=epoch + 1 == until)
     wires.finish()
@@ -115,36 +110,43 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
 
 
 def _seeds(strands: Sequence[Strand]) -> list[int]:
-    return list(dict.fromkeys(strand.seed for strand in strands))
+    """The seed of each stream, in their order."""
+    seeds = {learner.stream: strand.seed for strand in strands for learner in strand.learners}
+    return [seeds[stream] for stream in sorted(seeds)]
 
 
-def _for_learners(strands: Sequence[Strand], by_seed: Mapping[int, Of]) -> list[Of]:
-    return [by_seed[strand.seed] for strand in strands for _ in strand.learners]
+def _steps(
+    course: Course, step: Stepping, seeds: Sequence[int], wires: Tripwires, epoch: int, first: int
+) -> Iterator[int]:
+    """Does the steps of an epoch from step `first` on; after each, how many of them are done."""
+    plans = [epoch_plan(seed, epoch, course.row_set, course.views, step.lr.device) for seed in seeds]
+    step.prepare(plans, first)
+    for learner in step.learners:
+        learner.begin(epoch)
+    wires.begin(epoch)
+    for number, rows in enumerate(zip(*(plan.batches(first) for plan in plans), strict=True), first):
+        step.lr.fill_(course.rate(epoch * course.row_set.steps + number))
+        step.before(number)
+        wires.look(number - first, rows)
+        step(rows)
+        yield number + 1
 
 
-def _in_step(plans: Mapping[int, EpochPlan], first: int) -> Iterator[dict[int, Rows]]:
-    for rows in zip(*(plan.batches(first) for plan in plans.values()), strict=True):
-        yield dict(zip(plans, rows, strict=True))
-
-
-def _losses(strand: Strand, epoch: int) -> dict[str, Any]:
-    """Mean loss and terms of an epoch, of the learner that is trained for."""
-    sums = [learner.read_sums() for learner in strand.learners]
-    for loss, terms in sums:
-        _check_finite(loss, terms, epoch)
-    return {"loss": sums[0][0], "terms": sums[0][1]}
-
-
-def _check_finite(loss: float, terms: dict[str, float], epoch: int) -> None:
-    broken = [name for name, value in terms.items() if not math.isfinite(value)]
-    if broken or not math.isfinite(loss):
-        key = f"loss.{broken[0]}" if broken else "loss"
-        problem = f"not finite in epoch {epoch}; the last good state is kept. A lower recipe lr may help"
-        raise KdrunError(key, None, problem)
+def _check_finite(strand: Strand, done: int, course: Course) -> None:
+    """Raises KdrunError that names the training and its terms that are not finite by their own values."""
+    for learner in strand.learners:
+        broken = [f"{learner.mix.key}.{name}" if name else learner.mix.key for name in learner.not_finite()]
+        if broken:
+            whose = "" if learner is strand.learners[0] else "its peer's "
+            what = f"{whose}{' and '.join(broken)} {'are' if broken[1:] else 'is'} not finite"
+            kept = "; the last good state is kept" if strand.checkpoint.path.exists() else ""
+            rate = course.rate(done - 1)
+            problem = f"{what} by step {done}, at a learning rate of {rate:.3g}{kept}. A lower one may help"
+            raise KdrunError(strand.stage, None, problem)
 
 
 def _validated(strand: Strand, epoch: int) -> dict[str, float]:
-    """Scores after an epoch; the weights of the best so far are kept."""
+    """Scores after an epoch; the weights of the best one so far are kept."""
     scores, checkpoint = strand.validate(), strand.checkpoint
     if scores and (not checkpoint.best or scores["top1"] > checkpoint.best.top1):
         weights = checkpoint.learners[0].model.state_dict()

@@ -2,8 +2,8 @@
 
 Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", CVPR 2018, https://arxiv.org/abs/1706.00384
 
-Departure: both learn from what the other said before either was updated. In the paper (algorithm 1) the
-second learns from what the updated first says, which takes another forward pass.
+Departure: both learn from the other's outputs before either was updated. In the paper (algorithm 1) the
+second learns from the outputs of the updated first, which takes another forward pass.
 """
 
 from __future__ import annotations
@@ -11,44 +11,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
+import torch
 from torch import Tensor
 
-from kdrun.training.plan import EpochPlan
+from kdrun.evaluation.eval_mode import evaluating
 from kdrun.training.step import Learner, Step
+from kdrun.training.teachers import Teacher
 from kdrun.types import Batch, Outputs, Rows
 
 
 class Mutual:
-    """A step whose learners, two and two, teach each other; called as `Step` is.
+    """A step whose learners teach each other in pairs; called as `Step` is.
 
-    ratio: the learning rate of the second of each two over that of the first.
+    ratio: the learning rate of the second of a pair over that of the first.
     """
 
     def __init__(self, step: Step, ratio: float = 1.0) -> None:
         self.step, self.learners, self.teacher, self.lr = step, step.learners, step.teacher, step.lr
-        self.ratio = ratio
-
-    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
-        """Called before an epoch with each learner's plan, and the first step to come."""
-        self.step.prepare(plans, first)
+        self.prepare, self.before, self.ratio = step.prepare, step.before, ratio
 
     def __call__(self, rows: Sequence[Rows]) -> None:
-        """One update of each learner on its rows, which are those of its peer."""
-        shared: dict[int, Batch] = {}
-        pairs = zip(self.learners[::2], self.learners[1::2], rows[::2], strict=True)
-        for one, other, own in pairs:
-            if id(own) not in shared:
-                shared[id(own)] = self.step.batch(own)
-            self._learn(one, other, shared[id(own)])
+        batches = [self.step.batch(part) for part in rows]
+        for one, other in zip(self.learners[::2], self.learners[1::2], strict=True):
+            self._learn(one, other, batches[one.stream])
+
+    def given(self, learner: Learner, rows: Rows) -> tuple[Batch, Outputs]:
+        place, batch = self.learners.index(learner), self.step.batch(rows)
+        return batch, Peer(self.learners[place + 1 - 2 * (place % 2)])(batch)
 
     def _learn(self, one: Learner, other: Learner, batch: Batch) -> None:
-        precision = self.step.precision
         with one.draws or nullcontext():
-            with precision():
-                said = one.ask(batch.images), other.ask(batch.images)
-            told = detached(said[0]), detached(said[1])
-            one.update(said[0], told[1], batch, self.lr, precision)
-            other.update(said[1], told[0], batch, self.lr * self.ratio, precision)
+            outputs = one.student(batch.images), other.student(batch.images)
+            fixed = detached(outputs[0]), detached(outputs[1])
+            one.update(outputs[0], fixed[1], batch, self.lr)
+            other.update(outputs[1], fixed[0], batch, self.lr * self.ratio)
+
+
+class Peer(Teacher):
+    """A learner as another one's teacher, asked beside the steps: in evaluation mode, and left as it was."""
+
+    kind = "peer"
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Outputs:
+        with evaluating(self.learner.model):
+            return self.learner.student(batch.images)
 
 
 def detached(outputs: Outputs) -> Outputs:

@@ -14,8 +14,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.mix import Mix, Mixture
-
 
 class Settings(Protocol):
     """The part of a recipe that makes the optimiser."""
@@ -43,10 +41,6 @@ class Optimiser(ABC):
     def __init__(self, parameters: Iterable[Tensor], weight_decay: float) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         self.weight_decay = weight_decay
-
-    def backward(self, mix: Mix, mixture: Mixture) -> None:
-        """Fills in the gradients of what a mix has given; there are none before."""
-        mixture.total.backward()  # type: ignore[no-untyped-call]
 
     def clip(self, most: float) -> None:
         """Scales the gradients to a norm of at most `most`."""
@@ -156,32 +150,24 @@ class Dot(Optimiser):
     of g_task, and a parameter that only one of the two gradients reaches (as an adapter's) has momentum m.
     Departure: Adam's first mean is made of two in the same way.
 
-    What the inner optimiser gathers is the sum. taught: v_kd alone. pulls: g_kd in this step, None where it
-    is the only gradient or there is none.
+    The momentum of the inner optimiser is the sum of both. taught: v_kd alone. pulls: g_kd of the step to
+    come, None for a parameter that only one of the gradients reaches.
     """
 
     def __init__(self, inner: Optimiser, delta: float) -> None:
         super().__init__(inner.parameters, inner.weight_decay)
         self.inner, self.delta = inner, delta
         self.taught = [torch.zeros_like(p) for p in self.parameters]
-        self.pulls: list[Tensor | None] = []
+        self.pulls: list[Tensor | None] = [None] * len(self.parameters)
 
-    def backward(self, mix: Mix, mixture: Mixture) -> None:
-        own, taught = mix.halves(mixture)
-        self.pulls = [None] * len(self.parameters)
-        if own is None or taught is None:
-            return super().backward(mix, mixture)
-        taught.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-        pulls = [parameter.grad for parameter in self.parameters]
-        self.clear()
-        own.backward()  # type: ignore[no-untyped-call]
+    def take(self, pulls: Sequence[Tensor | None]) -> None:
+        """Adds g_kd, in the order of the parameters, to g_task, which is in `.grad`."""
         for place, (parameter, pull) in enumerate(zip(self.parameters, pulls, strict=True)):
             if parameter.grad is None:
                 parameter.grad = pull
             elif pull is not None:
                 parameter.grad += pull
                 self.pulls[place] = pull
-        return None
 
     def clip(self, most: float) -> None:
         norm = nn.utils.clip_grad_norm_(self.parameters, most)
@@ -198,6 +184,7 @@ class Dot(Optimiser):
             torch._foreach_add_(means, taught, alpha=2 * self.delta / momentum)
             torch._foreach_mul_(taught, momentum + self.delta)
             torch._foreach_add_(taught, pulls, alpha=share)
+        self.pulls = [None] * len(self.parameters)
         self.inner.step(lr)
 
     def state(self) -> dict[str, Any]:

@@ -48,8 +48,11 @@ class EpochPlan(NamedTuple):
     def batches(self, first: int = 0) -> Iterator[Rows]:
         """The rows of each step, from step `first` on."""
         for step in range(first, self.steps):
-            part = slice(step * self.batch, (step + 1) * self.batch)
-            yield Rows(self.rows.index[part], self.rows.view[part])
+            yield self.between(step, step + 1)
+
+    def between(self, first: int, until: int) -> Rows:
+        """The rows of the steps from `first` to before `until`, or to the end of the epoch."""
+        return self.rows.part(slice(first * self.batch, min(until, self.steps) * self.batch))
 
 
 def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: Drawing, device: torch.device) -> EpochPlan:

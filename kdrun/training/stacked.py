@@ -19,8 +19,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from kdrun.training.plan import EpochPlan
-from kdrun.training.step import Learner, Step
+from kdrun.training.step import Learner, Step, tally
 from kdrun.types import Batch, Outputs, Rows
 
 Work = Callable[..., tuple[Tensor, Tensor, list[Tensor | None]]]
@@ -32,30 +31,30 @@ VIEWS = ("alias", "detach", "view", "_unsafe_view", "permute", "expand", "squeez
 class Whole(nn.Module):
     """A learner's model and mix as one module: what it minimises on a batch, given what the teacher says."""
 
-    def __init__(self, learner: Learner, precision: Callable[[], torch.autocast]) -> None:
+    def __init__(self, learner: Learner) -> None:
         super().__init__()
-        assert isinstance(learner.ask, nn.Module)
-        self.ask, self.mix, self.precision = learner.ask, learner.mix, precision
+        self.tapped, self.mix, self.precision = learner.tapped, learner.mix, learner.precision
 
-    def forward(self, images: Tensor, labels: Tensor, told: Outputs) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, labels: Tensor, teacher: Outputs) -> tuple[Tensor, Tensor]:
         with self.precision():
-            total, parts, _ = self.mix(self.ask(images), told, Batch(images, labels))
+            student = self.tapped(images)
+        total, parts, _ = self.mix(student, teacher, Batch(images, labels))
         return total, parts
 
 
 class Stacked:
-    """A step that updates all its learners at once; used like `Step`, which does the work while a learner's
-    terms are watched.
+    """A step that updates all its learners at once; called as `Step` is.
 
-    The learners differ in weights, seed, and the numbers of their mixes only. Where a model or a mix cannot
-    be vectorised, as where it draws random numbers, `Step` does all the work; refused: why.
+    The learners differ in weights, seed, and the numbers of their mixes only. If a model or a mix cannot be
+    vectorised (one that draws random numbers, for example), `Step` does all the work; refused: why.
     """
 
     refused = ""
 
     def __init__(self, step: Step) -> None:
         self.step, self.learners, self.teacher, self.lr = step, step.learners, step.teacher, step.lr
-        self.wholes = [Whole(learner, step.precision) for learner in self.learners]
+        self.prepare, self.before, self.given = step.prepare, step.before, step.given
+        self.wholes = [Whole(learner) for learner in self.learners]
         self.stack = _stacked(self.wholes)
         first = self.learners[0]
         names = {id(tensor): name for name, tensor in self.wholes[0].named_parameters()}
@@ -68,17 +67,14 @@ class Stacked:
             learner.sums = sums
         self.traced: dict[tuple[int, ...], Work] = {}
 
-    def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
-        self.step.prepare(plans, first)
-
     def __call__(self, rows: Sequence[Rows]) -> None:
-        if self.refused or any(learner.mix.watch is not None for learner in self.learners):
+        if self.refused:
             self.step(rows)
             return
-        shared = all(own is rows[0] for own in rows)
-        batch, told = self._asked(rows[:1] if shared else rows)
+        shared = len(rows) == 1
+        batch, teacher = self._batch(rows if shared else [rows[one.stream] for one in self.learners])
         try:
-            total, parts, gradients = self._work(batch, told, shared)
+            total, parts, gradients = self._work(batch, teacher, shared)
         except RuntimeError as error:  # in tracing, before anything has changed
             self.refused = str(error)
             self.step(rows)
@@ -89,27 +85,26 @@ class Stacked:
             _clip([gradient for gradient in gradients if gradient is not None], self.learners[0].clip)
         self.optimiser.step(self.lr)
         self.counts[1:] = self.counts[0]
-        ones = total.new_ones(len(total), 1)
-        self.sums += torch.cat((total[:, None], parts, ones), 1).float() * batch.labels.shape[-1]
+        self.sums += tally(total, parts) * batch.labels.shape[-1]
 
-    def _asked(self, rows: Sequence[Rows]) -> tuple[Batch, list[Tensor]]:
-        """Batch and what the teacher says about it, all of it with a first dimension for the learners."""
+    def _batch(self, rows: Sequence[Rows]) -> tuple[Batch, list[Tensor]]:
+        """Batch and teacher's outputs, all with a first dimension for the learners (1 if they share rows)."""
         every = Rows(torch.cat([own.index for own in rows]), torch.cat([own.view for own in rows]))
         flat = self.step.batch(every)
-        said, self.spec = tree_flatten(self.teacher(flat))
-        self.filled = [leaf is not None for leaf in said]
+        outputs, self.spec = tree_flatten(self.teacher(flat))
+        self.filled = [leaf is not None for leaf in outputs]
         split = [
             leaf.unflatten(0, (len(rows), -1))
-            for leaf in (flat.images, flat.labels, *said)
+            for leaf in (flat.images, flat.labels, *outputs)
             if leaf is not None
         ]
         return Batch(split[0], split[1]), split[2:]
 
     def _work(
-        self, batch: Batch, told: list[Tensor], shared: bool
+        self, batch: Batch, teacher: list[Tensor], shared: bool
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         """Each learner's total (R,), its parts (R, terms), and gradients of all that is learned."""
-        given = [batch.images, batch.labels, *told]
+        given = [batch.images, batch.labels, *teacher]
         if shared:
             given = [tensor[0] for tensor in given]
         learned = self.optimiser.parameters
@@ -125,11 +120,11 @@ class Stacked:
         whole, names, spec, filled = self.wholes[0], self.learned, self.spec, self.filled
 
         def one(state: dict[str, Tensor], given: list[Tensor]) -> tuple[Tensor, Tensor]:
-            images, labels, *told = given
-            leaves = iter(told)
-            outputs = tree_unflatten([next(leaves) if there else None for there in filled], spec)
-            found: tuple[Tensor, Tensor] = functional_call(whole, state, (images, labels, outputs))
-            return found
+            images, labels, *leaves = given
+            rest = iter(leaves)
+            teacher = tree_unflatten([next(rest) if there else None for there in filled], spec)
+            both: tuple[Tensor, Tensor] = functional_call(whole, state, (images, labels, teacher))
+            return both
 
         def work(
             learned: list[Tensor], rest: dict[str, Tensor], given: list[Tensor]

@@ -1,5 +1,5 @@
-"""One step: images, teacher, then forward, backward and update of each learner. Nothing is copied to the
-host.
+"""One step: images, the teacher's outputs, then forward, backward and update of each learner. Nothing is
+copied to the host.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.graphs import Lanes, one_lane
-from kdrun.losses.mix import Mix
-from kdrun.training.optimisers import Optimiser
+from kdrun.losses.mix import Mix, Mixture
+from kdrun.training.optimisers import Dot, Optimiser
 from kdrun.training.plan import EpochPlan
 from kdrun.training.seeds import Draws
-from kdrun.training.teachers import Teacher
+from kdrun.training.teachers import Teacher, uncounted
 from kdrun.types import Batch, Outputs, Rows
+
+Precision = Callable[[], torch.autocast]
+"""Makes the context in which models run."""
 
 
 class Images(Protocol):
@@ -32,34 +35,36 @@ class Images(Protocol):
         """Called before an epoch with all its rows in order, the rows of a step, and the step to begin at."""
 
     def __call__(self, rows: Rows) -> Tensor:
-        """(B, C, H, W) float32 of the next rows."""
+        """(B, C, H, W) float32 of any rows; the announced ones are ready in their order."""
 
     def close(self) -> None:
-        """Lets go of what it holds; called once, after training."""
+        """Frees what it holds; called once, after training."""
 
 
 class Learner:
     """What is trained: a model, the mix it minimises, its optimiser, and sums on the device.
 
-    ask: the same model as images (N, C, H, W) -> Outputs, with the layers that the mix reads.
-    draws: random numbers of its own, where others learn beside it; else the global ones.
-    sums: (1 + terms,) float32: the total loss and each unweighted term, times rows, since `read_sums`; then
-    the rows.
+    tapped: the same model as images (N, C, H, W) -> Outputs, with the layers that the mix reads; it runs in
+    `precision`. clip: the largest norm of all gradients together. draws: random numbers of its own if others
+    learn in the same steps, else the global ones. stream: which of a step's rows it learns from.
+    sums: float32, what `tally` gives of each step since `read_sums`, times its rows.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        ask: Callable[[Tensor], Outputs],
+        tapped: nn.Module,
+        precision: Precision,
         mix: Mix,
         optimiser: Optimiser,
         clip: float | None,
         draws: Draws | None = None,
+        stream: int = 0,
     ) -> None:
-        self.model, self.ask, self.mix, self.optimiser, self.clip = model, ask, mix, optimiser, clip
-        self.draws = draws
+        self.model, self.tapped, self.mix, self.optimiser, self.clip = model, tapped, mix, optimiser, clip
+        self.precision, self.draws, self.stream = precision, draws, stream
         device = next(model.parameters()).device
-        self.sums = torch.zeros(2 + len(mix.names), device=device)
+        self.sums = torch.zeros(3 + 2 * len(mix.names), device=device)
 
     def begin(self, epoch: int) -> None:
         """Sets schedules and modes for an epoch."""
@@ -67,44 +72,57 @@ class Learner:
         self.model.train()
         self.mix.train()
 
-    def learn(self, batch: Batch, told: Outputs, lr: Tensor, precision: Callable[[], torch.autocast]) -> None:
-        """One update on a batch, given what the teacher told about it."""
+    def learn(self, batch: Batch, teacher: Outputs, lr: Tensor) -> None:
+        """One update on a batch. teacher: the teacher's outputs for it."""
         with self.draws or nullcontext():
-            with precision():
-                said = self.ask(batch.images)
-            self.update(said, told, batch, lr, precision)
+            self.update(self.student(batch.images), teacher, batch, lr)
 
-    def update(
-        self,
-        said: Outputs,
-        told: Outputs,
-        batch: Batch,
-        lr: Tensor,
-        precision: Callable[[], torch.autocast],
-    ) -> None:
-        """The half of `learn` that follows the forward pass, whose result is `said`."""
-        with precision():
-            mixture = self.mix(said, told, batch)
+    def student(self, images: Tensor) -> Outputs:
+        """The model's outputs for images (N, C, H, W)."""
+        with self.precision():
+            outputs: Outputs = self.tapped(images)
+        return outputs
+
+    def update(self, student: Outputs, teacher: Outputs, batch: Batch, lr: Tensor) -> None:
+        """The part of `learn` after the student's forward pass."""
+        mixture = self.mix(student, teacher, batch)
         self.optimiser.clear()
-        self.optimiser.backward(self.mix, mixture)
+        self.gradients(mixture)
         if self.clip is not None:
             self.optimiser.clip(self.clip)
         self.optimiser.step(lr)
-        self.count(mixture.total.detach(), mixture.parts, len(batch.labels))
+        self.sums += tally(mixture.total.detach(), mixture.parts) * len(batch.labels)
 
-    def count(self, total: Tensor, parts: Tensor, rows: int) -> None:
-        """Adds a step's total () and parts (terms,) to the sums."""
-        seen = torch.cat((total.float().view(1), parts.float(), self.sums.new_ones(1)))
-        self.sums += seen * rows
+    def gradients(self, mixture: Mixture) -> None:
+        """Fills in `.grad`, which is empty before: in two parts if the optimiser keeps them apart."""
+        if isinstance(self.optimiser, Dot):
+            own, taught = self.mix.halves(mixture)
+            if own is not None and taught is not None:
+                taught.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+                pulls = [parameter.grad for parameter in self.optimiser.parameters]
+                self.optimiser.clear()
+                own.backward()  # type: ignore[no-untyped-call]
+                self.optimiser.take(pulls)
+                return
+        mixture.total.backward()  # type: ignore[no-untyped-call]
 
     def read_sums(self) -> tuple[float, dict[str, float]]:
-        """Mean total loss and mean of each term since the last call; the only place where training waits for
-        the device.
-        """
+        """Mean total loss and mean of each term since the last call. Waits for the device."""
         values: list[float] = self.sums.tolist()
         self.sums.zero_()
-        means = [value / max(values[-1], 1.0) for value in values[:-1]]
+        means = [value / max(values[-1], 1.0) for value in values[: 1 + len(self.mix.names)]]
         return means[0], dict(zip(self.mix.names, means[1:], strict=True))
+
+    def not_finite(self) -> list[str]:
+        """The terms that first had a value that is not finite since `read_sums`; [""] if only their sum had
+        one. Waits for the device.
+        """
+        names = ["", *self.mix.names]
+        total, *terms = self.sums[len(names) : -1].tolist()
+        most = max(terms)  # what follows a broken update is not finite either, but in fewer rows
+        if not most:
+            return names[:1] if total else []
+        return [name for name, rows in zip(self.mix.names, terms, strict=True) if rows == most]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold of it."""
@@ -116,17 +134,27 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes over a state that `state` gave, in place."""
+        """Takes over a state that `state` returned, in place."""
         self.model.load_state_dict(state["model"])
         self.mix.load_state_dict(state["mix"])
         self.optimiser.load(state["optimiser"])
         self.sums.copy_(state["sums"])
 
 
+def tally(total: Tensor, parts: Tensor) -> Tensor:
+    """(..., 3 + 2 terms) float32 of a step: the total loss and each unweighted term, which of these are not
+    finite (1, else 0), and a 1 to count rows by. total: (...,). parts: (..., terms).
+    """
+    values = torch.cat((total[..., None], parts), -1).float()
+    not_finite = values * 0 != 0  # NaN for NaN and for infinity
+    return torch.cat((values, not_finite, torch.ones_like(values[..., :1])), -1)
+
+
 class Stepping(Protocol):
     """A step as the loop knows it: `Step`, or one that does the same in another way.
 
-    learners: all that it trains. lr: 0-dim tensor, set by the loop.
+    learners: all that it trains. lr: 0-dim tensor, set by the loop. Rows and plans are given by stream: each
+    learner reads those of its `stream`.
     """
 
     learners: tuple[Learner, ...]
@@ -134,18 +162,23 @@ class Stepping(Protocol):
     lr: Tensor
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
-        """Called before an epoch with each learner's plan, and the first step to come."""
+        """Called before an epoch with its plans, and the first step to come."""
+
+    def before(self, number: int) -> None:
+        """Called before each step of the epoch with its number."""
 
     def __call__(self, rows: Sequence[Rows]) -> None:
-        """One update of each learner on its rows."""
+        """One update of each learner."""
+
+    def given(self, learner: Learner, rows: Rows) -> tuple[Batch, Outputs]:
+        """What a learner learns from: a batch of any rows, and its teacher's outputs. Not part of a step."""
 
 
 class Step:
-    """Called with each learner's rows: makes the batch, asks the teacher, and lets the learner learn from it.
+    """The plain step: makes each stream's batch, asks the teacher about it, and lets the learners learn.
 
-    Learners that are given the same Rows object share the batch and what the teacher says.
     images: of the training part. labels: (N,) int64 of all its rows, on the device. lr: 0-dim tensor, set by
-    the loop. lanes: where the learners learn: one after the other, or beside one another.
+    the loop. lanes: lets several learners work at the same time.
     """
 
     def __init__(
@@ -154,31 +187,33 @@ class Step:
         teacher: Teacher,
         images: Images,
         labels: Tensor,
-        precision: Callable[[], torch.autocast],
+        lanes: Lanes = one_lane,
     ) -> None:
         self.learners, self.teacher, self.images, self.labels = learners, teacher, images, labels
-        self.precision = precision
         self.lr = torch.zeros((), device=labels.device)
-        self.lanes: Lanes = one_lane
+        self.lanes = lanes if len(learners) > 1 else one_lane
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
-        """Called before an epoch with each learner's plan, and the first step to come."""
-        different = list({id(plan): plan for plan in plans}.values())
-        for plan in different:
+        for plan in plans:
             self.images.prepare(plan.rows, plan.batch, first)
-        self.teacher.prepare(different, first)
+        self.teacher.prepare(plans, first)
+
+    def before(self, number: int) -> None:
+        self.teacher.before(number)
 
     def __call__(self, rows: Sequence[Rows]) -> None:
-        shared: dict[int, tuple[Batch, Outputs]] = {}
+        batches = [self.batch(part) for part in rows]
+        given = [(batch, self.teacher(batch)) for batch in batches]
         with self.lanes() as lane:
-            for number, (learner, own) in enumerate(zip(self.learners, rows, strict=True)):
-                if id(own) not in shared:
-                    batch = self.batch(own)
-                    shared[id(own)] = batch, self.teacher(batch)
-                batch, told = shared[id(own)]
+            for number, learner in enumerate(self.learners):
                 with lane(number):
-                    learner.learn(batch, told, self.lr, self.precision)
+                    learner.learn(*given[learner.stream], self.lr)
+
+    def given(self, learner: Learner, rows: Rows) -> tuple[Batch, Outputs]:
+        batch = self.batch(rows)
+        with uncounted(self.teacher):
+            return batch, self.teacher(batch)
 
     def batch(self, rows: Rows) -> Batch:
-        """What the rows stand for."""
+        """The images and labels of rows."""
         return Batch(self.images(rows), self.labels[rows.index], rows)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.training.plan import EpochPlan
 from kdrun.training.table import Table
-from kdrun.training.teachers import Live, Teacher, to_come
+from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
 
 CHECKED = 32
@@ -73,7 +73,7 @@ class Tabled(Teacher):
             return
         steps = max(1, WINDOW * self.chunk // self.plans[0].batch)
         self.until = step + steps
-        wanted = torch.cat([self._codes(to_come(plan, step, self.until)) for plan in self.plans])
+        wanted = torch.cat([self._codes(plan.between(step, self.until)) for plan in self.plans])
         most = sum(min(steps * plan.batch, len(plan.rows.index)) for plan in self.plans)
         rows = min(len(self.table), max(self.room, most))
         if self.shelf is None or self.shelf.rows < rows:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdrun.training.plan import EpochPlan
-from kdrun.types import Batch, Outputs, Rows
+from kdrun.types import Batch, Outputs
 
 FEWEST_ROWS = 16
 """A smaller batch may take other paths in a convolution library and end in other last bits: it is filled."""
@@ -49,6 +50,16 @@ class Teacher(ABC):
     def record(self) -> dict[str, Any]:
         """How it was asked and how often, for the record of the training."""
         return {"plan": self.kind, "forwards": self.forwards, "forwards_saved": self.saved}
+
+
+@contextmanager
+def uncounted(teacher: Teacher) -> Iterator[None]:
+    """What the teacher is asked within the block does not count."""
+    forwards, saved = teacher.forwards, teacher.saved
+    try:
+        yield
+    finally:
+        teacher.forwards, teacher.saved = forwards, saved
 
 
 class NoTeacher(Teacher):
@@ -97,12 +108,6 @@ def at_once(device: torch.device, pixels: int) -> int:
     leave it idle. pixels: values of one image.
     """
     return 128 if device.type == "cpu" else max(128, min(1024, 2**22 // pixels))
-
-
-def to_come(plan: EpochPlan, first: int, until: int) -> Rows:
-    """The rows of the plan's steps from `first` up to `until`, or to the end of the epoch."""
-    part = slice(first * plan.batch, min(until, plan.steps) * plan.batch)
-    return Rows(plan.rows.index[part], plan.rows.view[part])
 
 
 def each(said: Outputs, act: Callable[[Tensor], Tensor]) -> Outputs:

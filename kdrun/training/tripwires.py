@@ -1,47 +1,46 @@
-"""Tripwires: what must hold in every training, watched while it runs. What breaks stops the run by name.
+"""Tripwires: what must hold in every training, checked while it runs. The first one that does not hold stops
+the run and is named.
 
-Watched are: each term reaches the student; no term changes what it was given; the teacher stays as it is; no
-term owns a part of the teacher. A step waits for nothing but an epoch's first, after which a device is asked.
-(That taps fire, and that nothing overwrites them, is seen by `kdrun.models.taps`, in the same kind of line.)
+Each term must reach the student; no term may change what it is given; the teacher must stay as it is; no term
+may own a part of the teacher. (That taps fire, and that nothing overwrites them, is checked by
+`kdrun.models.taps`.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.losses.mix import Mix
+from kdrun.training.pulls import pulls, undisturbed
 from kdrun.training.step import Learner, Stepping
-from kdrun.types import UNLABELLED, Batch, Outputs
+from kdrun.types import UNLABELLED, Rows
 
 
 class Tripwires:
-    """All of them, for one training. Raises KdrunError at once where a term owns a part of the teacher."""
+    """All of them, for one training. Raises KdrunError at once if a term owns a part of the teacher."""
 
     def __init__(self, step: Stepping) -> None:
         self.frozen = tuple(map(Frozen, step.teacher.models()))
-        self.reaches = tuple(Reach(learner.mix) for learner in step.learners)
+        self.reaches = tuple(Reach(step, learner) for learner in step.learners)
         for learner in step.learners:
             for model in step.teacher.models():
                 refuse_shared(learner, model)
 
-    def arm(self) -> None:
-        """Before an epoch's first step."""
+    def begin(self, epoch: int) -> None:
+        """Before an epoch, counted from 0."""
         for reach in self.reaches:
-            reach.arm()
+            reach.begin(epoch)
 
-    def passed(self) -> None:
-        """After each step."""
+    def look(self, done: int, rows: Sequence[Rows]) -> None:
+        """Before each step. done: steps since the epoch began. rows: of the step, by stream."""
         for reach in self.reaches:
-            reach.passed()
+            reach.look(done, rows)
 
     def check(self, epoch: int) -> None:
-        """After an epoch, counted from 0. Raises KdrunError."""
+        """After an epoch. Raises KdrunError."""
         for reach in self.reaches:
             reach.check(epoch)
         for frozen in self.frozen:
@@ -54,97 +53,68 @@ class Tripwires:
 
 
 class Reach:
-    """Whether each term of a mix sends a gradient into the student's Outputs, if only once in an epoch.
+    """Whether each term sends a gradient into the model of a learner.
 
-    It listens from an epoch's first step until all have; the device is asked for that after 1, 2, 4, 8 ...
-    steps. seen, reached: (n_terms,) bool on the device: whether there were rows that the term has a use for,
-    and a gradient other than zero. arrived, labels: of the step at hand, terms' positions with gradients, and
-    (N,).
+    It takes the terms' gradients on an epoch's first batch, and on the batches after 1, 2, 4, 8 ... steps as
+    long as one is zero: in the first epoch, after 1, 2, 4, 8 ... epochs, and in every epoch as long as a term
+    has never had one. The training ends with the same bits with or without it.
+    silent: positions of the terms that have a weight, should reach the student, and have not in this epoch.
+    reached: those that ever have. judged: those for which a batch of this epoch had rows.
     """
 
-    labels: Tensor
+    def __init__(self, step: Stepping, learner: Learner) -> None:
+        self.step, self.learner = step, learner
+        self.silent, self.reached, self.judged = set[int](), set[int](), set[int]()
 
-    def __init__(self, mix: Mix) -> None:
-        self.mix, self.steps = mix, 0
-        device = mix.weights.device
-        self.claims = torch.tensor([term.loss.reaches_student for term in mix.terms], device=device)
-        self.seen, self.reached = torch.zeros_like(self.claims), torch.zeros_like(self.claims)
-        self.arrived: list[tuple[int, Tensor]] = []
+    def begin(self, epoch: int) -> None:
+        terms = enumerate(self.learner.mix.terms)
+        self.silent = {at for at, term in terms if term.loss.reaches_student and term.weight.at(epoch)}
+        self.judged = set()
+        if not power_of_two(epoch) and self.silent <= self.reached:
+            self.silent = set()
 
-    def arm(self) -> None:
-        self.steps = 0
-        self.seen.zero_()
-        self.reached.zero_()
-        self.mix.watch = self.watch
-
-    def passed(self) -> None:
-        if self.mix.watch is None:
+    def look(self, done: int, rows: Sequence[Rows]) -> None:
+        if not self.silent or not power_of_two(done):
             return
-        self._note()
-        self.arrived.clear()
-        self.steps += 1
-        power_of_two = self.steps & (self.steps - 1) == 0
-        if power_of_two and not self._silent().any():
-            self.mix.watch = None
+        own = rows[self.learner.stream]
+        copied = Rows(own.index.clone(), own.view)  # images that a step waits for are known by their memory
+        batch, teacher = self.step.given(self.learner, copied)
+        labelled = bool((batch.labels != UNLABELLED).any())
+        terms = {at: self.learner.mix.terms[at] for at in sorted(self.silent)}
+        with undisturbed(self.learner, 0):
+            found = zip(terms, pulls(self.learner, batch, teacher, list(terms.values())), strict=True)
+            reached = {at for at, pull in found if pull.norm() != 0}
+        self.judged |= {at for at, term in terms.items() if labelled or term.loss.uses_unlabelled}
+        self.silent -= reached
+        self.reached |= reached
 
     def check(self, epoch: int) -> None:
-        if self.mix.watch is None:
-            return
-        self.mix.watch = None
-        for position in (self._silent() & self.seen).nonzero().flatten().tolist():
+        mix = self.learner.mix
+        for position in sorted(self.silent & self.judged):
             problem = (
-                f"its gradient on the student is exactly zero in all of epoch {epoch + 1}, so it teaches "
-                "nothing. Is what it reads dead, or not trained?"
+                f"its gradient on the student is exactly zero in epoch {epoch + 1}, on every batch that was "
+                "looked at, so it teaches nothing. Is what it reads dead, or not trained?"
             )
-            raise KdrunError(f"loss.{self.mix.names[position]}", None, problem)
+            raise KdrunError(f"{mix.key}.{mix.names[position]}", None, problem)
 
-    @contextmanager
-    def watch(self, position: int, student: Outputs, teacher: Outputs, batch: Batch) -> Iterator[None]:
-        """Around the computation of one term on its own nodes of the student's Outputs."""
-        term = self.mix.terms[position]
-        given = [("student", *pair) for pair in _named(student)]
-        arrive = partial(self._arrive, position)
-        for _, _, tensor in given:
-            if tensor.requires_grad:
-                tensor.register_hook(arrive)  # type: ignore[no-untyped-call]
-        given += [("teacher", *pair) for pair in _named(teacher)]
-        versions = [tensor._version for _, _, tensor in given]
-        self.labels = batch.labels
-        yield
-        for (whose, layer, tensor), version in zip(given, versions, strict=True):
-            if tensor._version != version:
-                problem = (
-                    f"it changes {layer} of the {whose} in place, which other terms and the gradient read"
-                )
-                raise KdrunError(f"loss.{term.name}", None, problem)
 
-    def _arrive(self, position: int, gradient: Tensor | None) -> None:
-        if gradient is not None:  # as it is for what a compiled model gives and no term reads
-            self.arrived.append((position, gradient))
-
-    def _silent(self) -> Tensor:
-        """(n_terms,) bool: which of those that have a weight and claim the student have not reached it."""
-        return (self.mix.weights > 0) & self.claims & ~self.reached
-
-    def _note(self) -> None:
-        """Keeps, on the device, what this step says."""
-        labelled = (self.labels != UNLABELLED).any()
-        for position, term in enumerate(self.mix.terms):
-            self.seen[position] |= True if term.loss.uses_unlabelled else labelled
-        for position, gradient in self.arrived:
-            self.reached[position] |= gradient.any()
+def power_of_two(number: int) -> bool:
+    """Whether it is 0, 1, 2, 4, 8 ..."""
+    return number & (number - 1) == 0
 
 
 class Frozen:
-    """A model that must not change: versions of its tensors tell after an epoch, checksums at the end."""
+    """A model that must not change. After an epoch the versions of its tensors are compared, at the end their
+    checksums.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.tensors = model, [tensor for _, tensor in _tensors(model)]
         self.versions, self.sums = self._versions(), frozen_state(model)
 
     def check(self, closely: bool) -> None:
-        """Raises KdrunError with the name of a tensor that is not what it was. closely: even where nothing
-        was written by torch's own operations.
+        """Raises KdrunError with the name of a tensor that is not what it was. closely: also looks for
+        changes that torch does not count.
         """
         versions = self._versions()
         if not closely and versions == self.versions:
@@ -176,7 +146,7 @@ def frozen_state(model: nn.Module) -> Tensor:
 
 
 def refuse_shared(learner: Learner, teacher: nn.Module) -> None:
-    """Raises KdrunError where an adapter of a term, or what the optimiser trains, is the teacher's tensor."""
+    """Raises KdrunError if an adapter of a term, or a weight that is trained, is the teacher's own tensor."""
     theirs = {_place(tensor): name for name, tensor in _tensors(teacher) if tensor.numel()}
     for name, adapter in learner.mix.losses.named_parameters():
         if layer := theirs.get(_place(adapter)):
@@ -196,16 +166,3 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Parameters and buffers under the names that the model's own weights have."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         yield name.removeprefix("model."), tensor
-
-
-def _named(outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that are there, by layer name."""
-    yield "logits", outputs.logits
-    if outputs.embedding is not None:
-        yield "embedding", outputs.embedding
-    for position, stage in enumerate(outputs.stages):
-        if stage is not None:
-            yield f"stage:{position}", stage
-    yield from outputs.layers.items()
-    if outputs.classifier is not None:
-        yield "classifier", outputs.classifier.weight

@@ -114,7 +114,7 @@ class Rung(Arm):
     ) -> None:
         training = _student(scene, name, ["precision=fp32"])
         ground, live = training.ground, live_teacher(training, folds)
-        trainee = begin(training, training.phases[-1], resumed=False, alone=True)
+        trainee = begin(training, training.phases[-1])
         learner, rows = trainee.learners[0], training.row_set(trainee.mix)
         images: Images = images_of(training)
         if not channels_last:
@@ -124,7 +124,7 @@ class Rung(Arm):
         if not fused:
             learner.optimiser = TorchSgd(learner.optimiser.parameters, training.recipe)
         labels = ground.data.train.labels.to(ground.machine.device)
-        step = Step((learner,), live, images, labels, ground.machine.autocast())
+        step = Step((learner,), live, images, labels)
         epochs = training.recipe.epochs
         course = Course(epochs, epochs, rows, ground.views, training.recipe)
 

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map_only
 
 from kdrun.graphs import CudaGraphs, Graphs
 from kdrun.types import Batch, Outputs, Rows
-from tests.contracts.test_losses import LOSSES, batch, leaves, made, said
+from tests.contracts.losses import LOSSES, batch, leaves, made, outputs
 from tests.recorded import Recorded
 
 ROWS = 6
@@ -28,7 +28,9 @@ class Case:
             tensor.requires_grad_()
 
     def other(self, seed: int) -> tuple[Outputs, Outputs, Batch]:
-        student, teacher = (said(what, ROWS, seed + n, torch.float32) for n, what in enumerate(self.shapes))
+        student, teacher = (
+            outputs(what, ROWS, seed + n, torch.float32) for n, what in enumerate(self.shapes)
+        )
         given = batch(ROWS)
         assert given.rows is not None
         rows = Rows((given.rows.index + seed) % 40, given.rows.view)
@@ -52,7 +54,7 @@ class Case:
         """The value, and gradients where the loss sends some."""
         for tensor in self.learned():
             tensor.grad = None
-        value = self.loss(self.student, self.teacher, self.batch)
+        value = self.loss(self.student, self.teacher, self.batch).mean()
         value.backward()
         self.value.copy_(value.detach())
 

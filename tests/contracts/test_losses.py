@@ -10,23 +10,32 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from torch import Tensor
 
-from kdrun.errors import KdrunError
-from kdrun.losses.base import Loss
 from kdrun.losses.lookup import arguments_of, find
 from kdrun.losses.mix import make_mix
 from kdrun.schedule import Schedule
-from kdrun.types import POOLED, Batch, Classifier, Mixed, Outputs, Rows, Shapes
+from kdrun.types import Batch
+from tests.contracts.losses import (
+    CONF,
+    LOSSES,
+    batch,
+    both,
+    leaves,
+    made,
+    node,
+    outputs,
+    returned,
+    taken,
+    taken_batch,
+    value,
+)
 
-CONF = Path(__file__).parents[2] / "conf"
-LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 DRAWS = {"crd", "mgd"}
 """Losses that draw for each row, so that another order of the batch means other draws."""
 
-STUDENT = ((4, 8, 8), (4, 8, 8), (6, 4, 4), (8, 2, 2))
-TEACHER = ((6, 8, 8), (6, 8, 8), (8, 4, 4), (12, 2, 2))
+OF_THE_BATCH = {"cc", "crd", "dist", "irg", "mlkd", "pkd", "pkt", "rkd", "sp", "srd"}
+"""Losses that compare images with each other, or with statistics of the batch or a memory bank: one value."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,80 +45,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def node(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((CONF / "loss" / f"{name}.yaml").read_text())
-    return loaded
-
-
-def shapes(maps: tuple[tuple[int, ...], ...], classes: int) -> Shapes:
-    layers = {"logits": (classes,), "embedding": (maps[-1][0],)}
-    layers |= {f"stage:{i}{at}": size for at in ("", "@pre") for i, size in enumerate(maps)}
-    layers[POOLED] = maps[-1]
-    return Shapes(layers, len(maps), (classes, maps[-1][0]))
-
-
-def made(name: str, classes: int = 7, seed: int = 0) -> tuple[Loss, Shapes, Shapes]:
-    """The loss with its defaults, built for a student and a larger teacher, or for equal models."""
-    mix = make_mix({"term": node(name) | {"weight": 1.0}})
-    mix.advance(10)
-    loss = mix.terms[0].loss
-    student, teacher = shapes(STUDENT, classes), shapes(TEACHER, classes)
-    torch.manual_seed(seed)
-    loss.allocate(40)
-    try:
-        loss.build(student, teacher)
-    except KdrunError as error:
-        assert "\n" not in str(error)
-        loss.build(student, student)
-        teacher = student
-    return loss, student, teacher
-
-
-def said(what: Shapes, rows: int, seed: int, dtype: torch.dtype = torch.float64) -> Outputs:
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(name: str) -> Tensor:
-        values = torch.randn(rows, *what.layer(name), generator=generator, dtype=torch.float64)
-        return (values.relu() if name.startswith("stage") and "@" not in name else values).to(dtype)
-
-    stages = tuple(draw(f"stage:{i}") for i in range(what.stages))
-    pre = {f"stage:{i}@pre": draw(f"stage:{i}@pre") for i in range(-what.stages, what.stages)}
-    embedding = stages[-1].mean((2, 3))  # as in models whose head reads the mean of the last map
-    assert what.classifier is not None
-    weight = torch.randn(*what.classifier, generator=generator, dtype=torch.float64).to(dtype)
-    return Outputs(draw("logits"), embedding, stages, pre | {POOLED: stages[-1].clone()}, Classifier(weight))
-
-
-def batch(rows: int, classes: int = 7, labelled: bool = True) -> Batch:
-    labels = torch.arange(rows) % classes if labelled else torch.full((rows,), -1)
-    where = torch.arange(rows) * 3 + 1
-    return Batch(torch.zeros(rows, 3, 8, 8), labels, Rows(where, torch.zeros_like(where)))
-
-
-def leaves(outputs: Outputs) -> list[Tensor]:
-    assert outputs.embedding is not None
-    assert outputs.classifier is not None
-    found = [outputs.logits, outputs.embedding, *outputs.layers.values(), outputs.classifier.weight]
-    return [*found, *(stage for stage in outputs.stages if stage is not None)]
-
-
-def value(loss: Loss, student: Outputs, teacher: Outputs, given: Batch) -> Tensor:
-    """The loss on a copy, so that neither its state nor the draws before count."""
-    torch.manual_seed(11)
-    result: Tensor = copy.deepcopy(loss)(student, teacher, given)
-    return result
-
-
-def permuted(outputs: Outputs, order: Tensor) -> Outputs:
-    return Outputs(
-        outputs.logits[order],
-        None if outputs.embedding is None else outputs.embedding[order],
-        tuple(None if stage is None else stage[order] for stage in outputs.stages),
-        {name: layer[order] for name, layer in outputs.layers.items()},
-        outputs.classifier,
-    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -139,16 +74,16 @@ def test_has_a_formula_on_one_line(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_finite_and_only_the_student_learns(name: str, dtype: torch.dtype) -> None:
     loss, student_shapes, teacher_shapes = made(name)
-    student, teacher, given = said(student_shapes, 6, 1, dtype), said(teacher_shapes, 6, 2, dtype), batch(6)
+    student, teacher = both(student_shapes, teacher_shapes, dtype)
+    given = batch(6)
     read = [*leaves(student), *leaves(teacher), given.labels]
     before = [tensor.clone() for tensor in read]
     for tensor in read[:-1]:
         tensor.requires_grad_()
     result = loss(student, teacher, given)
-    assert result.shape == ()
     assert result.dtype == torch.float32
-    assert result.isfinite()
-    result.backward()
+    assert result.isfinite().all()
+    result.sum().backward()
     gradients = [tensor.grad for tensor in leaves(student) if tensor.grad is not None]
     assert any(gradient.any() for gradient in gradients)
     assert all(gradient.isfinite().all() for gradient in gradients)
@@ -156,39 +91,53 @@ def test_finite_and_only_the_student_learns(name: str, dtype: torch.dtype) -> No
     assert all(torch.equal(tensor, old) for tensor, old in zip(read, before, strict=True))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [name for name in LOSSES if list(made(name)[0].parameters())])
 def test_every_adapter_learns(name: str) -> None:
     loss, student_shapes, teacher_shapes = made(name)
-    student, teacher = said(student_shapes, 6, 1, torch.float32), said(teacher_shapes, 6, 2, torch.float32)
-    if not list(loss.parameters()):
-        return
-    loss(student, teacher, batch(6)).backward()
+    student = outputs(student_shapes, 6, 1, torch.float32)
+    loss(student, outputs(teacher_shapes, 6, 2, torch.float32), batch(6)).sum().backward()
     assert all(p.grad is not None for p in loss.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("rows", [6, 1])
+@pytest.mark.parametrize("name", LOSSES)
+def test_returns_a_value_for_each_image_or_one_for_the_batch(name: str, rows: int) -> None:
+    loss, student, teacher = made(name)
+    result = returned(loss.double(), outputs(student, rows, 1), outputs(teacher, rows, 2), batch(rows))
+    assert result.shape == (() if name in OF_THE_BATCH else (rows,))
+
+
 @pytest.mark.parametrize("name", sorted(set(LOSSES) - DRAWS))
-def test_the_order_of_the_batch_does_not_matter(name: str) -> None:
+def test_another_order_of_the_batch_gives_the_same_values_in_that_order(name: str) -> None:
     loss, student_shapes, teacher_shapes = made(name)
     loss.double()
-    student, teacher, given = said(student_shapes, 6, 1), said(teacher_shapes, 6, 2), batch(6)
+    (student, teacher), given = both(student_shapes, teacher_shapes), batch(6)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
-    assert given.rows is not None
-    rows = Rows(given.rows.index[order], given.rows.view[order])
-    other = Batch(given.images[order], given.labels[order], rows)
-    expected = value(loss, student, teacher, given)
-    torch.testing.assert_close(
-        value(loss, permuted(student, order), permuted(teacher, order), other), expected
-    )
+    expected = returned(loss, student, teacher, given)
+    other = returned(loss, taken(student, order), taken(teacher, order), taken_batch(given, order))
+    torch.testing.assert_close(other, expected if name in OF_THE_BATCH else expected[order])
+    assert name in OF_THE_BATCH or len(set(expected.tolist())) > 1
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - DRAWS - OF_THE_BATCH))
+def test_every_image_twice_leaves_the_mean_as_it_is(name: str) -> None:
+    loss, student_shapes, teacher_shapes = made(name)
+    loss.double()
+    (student, teacher), given = both(student_shapes, teacher_shapes), batch(6)
+    given.labels[4] = -1
+    twice = torch.tensor([0, 0, 1, 2, 3, 4, 5, 5, 4, 3, 2, 1])
+    doubled = value(loss, taken(student, twice), taken(teacher, twice), taken_batch(given, twice))
+    torch.testing.assert_close(doubled, value(loss, student, teacher, given))
 
 
 @pytest.mark.parametrize(("rows", "classes"), [(1, 7), (6, 2), (1, 2)])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_of_one_and_two_classes(name: str, rows: int, classes: int) -> None:
     loss, student_shapes, teacher_shapes = made(name, classes)
-    student = said(student_shapes, rows, 1, torch.float32)
+    student = outputs(student_shapes, rows, 1, torch.float32)
     for tensor in leaves(student):
         tensor.requires_grad_()
-    result = loss(student, said(teacher_shapes, rows, 2, torch.float32), batch(rows, classes))
+    result = value(loss, student, outputs(teacher_shapes, rows, 2, torch.float32), batch(rows, classes))
     assert result.isfinite()
     if result.requires_grad:
         result.backward()
@@ -199,10 +148,10 @@ def test_a_batch_of_one_and_two_classes(name: str, rows: int, classes: int) -> N
 @pytest.mark.parametrize("name", LOSSES)
 def test_extremes_are_finite(name: str, scale: float) -> None:
     loss, student_shapes, teacher_shapes = made(name)
-    student, teacher = said(student_shapes, 6, 1, torch.float32), said(teacher_shapes, 6, 2, torch.float32)
+    student, teacher = both(student_shapes, teacher_shapes, torch.float32)
     for tensor in leaves(student):
         tensor.mul_(scale).requires_grad_()
-    result = loss(student, teacher, batch(6))
+    result = value(loss, student, teacher, batch(6))
     assert result.isfinite()
     result.backward()
     assert all(tensor.grad.isfinite().all() for tensor in leaves(student) if tensor.grad is not None)
@@ -212,7 +161,7 @@ def test_extremes_are_finite(name: str, scale: float) -> None:
 def test_rows_without_a_label(name: str) -> None:
     loss, student_shapes, teacher_shapes = made(name)
     loss.double()
-    student, teacher = said(student_shapes, 6, 1), said(teacher_shapes, 6, 2)
+    student, teacher = both(student_shapes, teacher_shapes)
     for tensor in leaves(student):
         tensor.requires_grad_()
     none = value(loss, student, teacher, batch(6, labelled=False))
@@ -227,28 +176,14 @@ def test_rows_without_a_label(name: str) -> None:
     some.labels[[1, 4, 5]] = -1
     sliced = Batch(some.images[kept], some.labels[kept])
     whole = value(loss, student, teacher, some)
-    torch.testing.assert_close(whole, value(loss, permuted(student, kept), permuted(teacher, kept), sliced))
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_mixed_labels_count_by_their_weights(name: str) -> None:
-    loss, student_shapes, teacher_shapes = made(name)
-    if not loss.handles_mixed:
-        return
-    loss.double()
-    student, teacher, given = said(student_shapes, 6, 1), said(teacher_shapes, 6, 2), batch(6)
-    partner = torch.tensor([3, 0, 5, 1, 4, 2])
-    for weight, labels in ((1.0, given.labels), (0.0, given.labels[partner])):
-        mixed = given._replace(mixed=Mixed(partner, torch.full((6,), weight)))
-        expected = value(loss, student, teacher, given._replace(labels=labels))
-        torch.testing.assert_close(value(loss, student, teacher, mixed), expected)
+    torch.testing.assert_close(whole, value(loss, taken(student, kept), taken(teacher, kept), sliced))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_state_goes_there_and_back(name: str) -> None:
     first, student_shapes, teacher_shapes = made(name, seed=1)
     second, _, _ = made(name, seed=2)
-    student, teacher = said(student_shapes, 6, 1, torch.float32), said(teacher_shapes, 6, 2, torch.float32)
+    student, teacher = both(student_shapes, teacher_shapes, torch.float32)
     first(student, teacher, batch(6))
     second.load_state_dict(first.state_dict())
     values = []
@@ -263,10 +198,10 @@ def test_state_goes_there_and_back(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_compiles_as_one_graph(name: str) -> None:
     loss, student_shapes, teacher_shapes = made(name)
-    student, teacher = said(student_shapes, 6, 1, torch.float32), said(teacher_shapes, 6, 2, torch.float32)
+    student, teacher = both(student_shapes, teacher_shapes, torch.float32)
     torch.compiler.reset()
     compiled = torch.compile(copy.deepcopy(loss), backend="aot_eager", fullgraph=True)
-    expected = value(loss, student, teacher, batch(6))
+    expected = returned(loss, student, teacher, batch(6))
     torch.manual_seed(11)
     torch.testing.assert_close(compiled(student, teacher, batch(6)), expected)
 

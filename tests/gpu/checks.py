@@ -124,7 +124,7 @@ def _compiled_loss(bench: Bench, name: str) -> dict[str, Any]:
     world = World(bench, Arm(name, "fp32", graph=False, terms=_terms(name)))
     (learner,) = world.learners
     loss, batch = learner.mix.terms[1].loss, world.plain.batch(world.rows(bench.scale.batch))
-    told, state = world.teacher(batch), {key: value.clone() for key, value in loss.state_dict().items()}
+    teacher, state = world.teacher(batch), {key: value.clone() for key, value in loss.state_dict().items()}
     torch.compiler.reset()
     backend = "inductor" if bench.cuda else "aot_eager"
     found: list[tuple[Tensor, Tensor]] = []
@@ -133,7 +133,7 @@ def _compiled_loss(bench: Bench, name: str) -> dict[str, Any]:
         loss.load_state_dict(state)
         torch.manual_seed(5)
         images = batch.images.clone().requires_grad_()
-        value = value_of(learner.ask(images), told, batch)
+        value = value_of(learner.tapped(images), teacher, batch)
         pull = torch.zeros_like(images)
         if value.requires_grad:
             value.backward()  # type: ignore[no-untyped-call]

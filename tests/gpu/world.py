@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdrun.data.resident import Resident
 from kdrun.data.views import CropFlip
+from kdrun.graphs import one_lane
 from kdrun.losses.mix import make_mix
 from kdrun.models.build import Built, build
 from kdrun.models.fold import folded
@@ -78,12 +79,14 @@ class World:
         self.learners = tuple(self._learner(teacher, seed) for seed in seeds)
         self.live = self._live(teacher)
         self.teacher = self._teacher(teacher)
-        self.plain = Step(self.learners, self.teacher, self.images, self.labels, self.precision)
+        graphs = bench.graphs() if arm.graph else None
+        lanes = graphs.lanes if graphs else one_lane
+        self.plain = Step(self.learners, self.teacher, self.images, self.labels, lanes)
         self.step: Stepping = self.plain
         if arm.compiled:
             compile_models(self.plain)
-        if arm.graph:
-            self.step = captured(self.plain, self.images, bench.graphs(), self.said.append)
+        if graphs:
+            self.step = captured(self.plain, self.images, graphs, self.said.append)
         self.step.lr.fill_(RECIPE.lr)
         self.row_set = RowSet(torch.arange(scale.images), scale.images, scale.batch)
         self.plans: list[EpochPlan] = []
@@ -94,10 +97,8 @@ class World:
         for _ in range(count):
             if not self.plans or self.number == self.plans[0].steps:
                 self._begin(0 if stay else self.epoch)
-            part = slice(self.number * self.plans[0].batch, (self.number + 1) * self.plans[0].batch)
-            rows = {id(plan): Rows(plan.rows.index[part], plan.rows.view[part]) for plan in self.plans}
-            self.teacher.before(self.number)
-            self.step([rows[id(plan)] for plan in self.plans])
+            self.step.before(self.number)
+            self.step([plan.between(self.number, self.number + 1) for plan in self.plans])
             self.number += 1
 
     def plan(self, seed: int, epoch: int) -> EpochPlan:
@@ -107,7 +108,7 @@ class World:
         """So many of an epoch, again from its beginning where it ends."""
         plan = self.plan(0, 0)
         place = torch.arange(count, device=self.bench.device) % self.bench.scale.images
-        return Rows(plan.rows.index[place], plan.rows.view[place])
+        return plan.rows.at(place)
 
     def seen(self, size: int) -> Iterator[Tensor]:
         """Images of a validation part in batches: those of the training part, in the first view."""
@@ -129,8 +130,7 @@ class World:
         return torch.autocast(self.bench.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def _begin(self, epoch: int) -> None:
-        by_seed = {seed: self.plan(seed, epoch) for seed in dict.fromkeys(self.seeds)}
-        self.plans = [by_seed[seed] for seed in self.seeds]
+        self.plans = [self.plan(seed, epoch) for seed in dict.fromkeys(self.seeds)]
         self.number, self.epoch = 0, epoch + 1
         self.step.prepare(self.plans, 0)
         for learner in self.learners:
@@ -156,7 +156,9 @@ class World:
         )
         model, mix = self._placed(student.model), mix.to(self.bench.device)
         learned = optimiser(RECIPE, [*model.parameters(), *mix.parameters()])
-        return Learner(model, Tapped(model, mix.needs.student), mix, learned, None)
+        stream = list(dict.fromkeys(self.seeds)).index(seed)
+        tapped = Tapped(model, mix.needs.student)
+        return Learner(model, tapped, self.precision, mix, learned, None, stream=stream)
 
     def _live(self, teacher: Built) -> Live:
         needs = self.learners[0].mix.needs.teacher

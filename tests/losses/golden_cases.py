@@ -42,7 +42,12 @@ def maps(tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
-    """Assert that two tensors agree relative to the largest entry of the expected one."""
+    """Assert that two tensors agree relative to the largest entry of the expected one.
+
+    A loss that is a value for each image, (N,), is compared by its mean if one value is expected.
+    """
+    if expected.dim() == 0 and actual.dim() == 1:
+        actual = actual.mean()
     assert actual.shape == expected.shape
     error = (actual.detach() - expected).abs().max().item()
     largest = expected.abs().max().item()
@@ -50,7 +55,10 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> Non
 
 
 def matches(tensors: dict[str, Tensor], loss: Tensor, tolerance: float = TOLERANCE) -> None:
-    """Assert that the loss and its gradients are those of the case."""
+    """Assert that the loss (the mean, if it is a value for each image) and its gradients are those of the
+    case.
+    """
+    loss = loss.mean()
     close(loss, tensors["loss"], tolerance)
     keys = [key.removeprefix("grad.") for key in tensors if key.startswith("grad.")]
     if not keys:

@@ -15,7 +15,7 @@ from .golden_cases import case, close, maps, matches, names
 @pytest.mark.parametrize("name", names("at"))
 def test_golden(name: str) -> None:
     tensors = case("at", name)
-    matches(tensors, torch.stack([at(*pair) for pair in maps(tensors)]).sum())
+    matches(tensors, torch.stack([at(*pair) for pair in maps(tensors)]).sum(0))
 
 
 def test_by_hand() -> None:
@@ -29,7 +29,7 @@ def test_scale_sign_and_order_of_channels_change_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, 3, 4, 5, 5, generator=generator, dtype=torch.float64)
     close(at(-4 * student.flip(1), teacher), at(student, teacher), 1e-12)
-    assert at(student, 2 * student).item() < 1e-28
+    assert at(student, 2 * student).max() < 1e-28
 
 
 def test_stages_are_paired_from_the_last() -> None:

@@ -95,8 +95,7 @@ def test_relaxed_positives_are_of_the_same_class() -> None:
 
 def test_banks_change_in_training_only() -> None:
     loss = CRD(negatives=5, dimension=3, positive="relaxed")
-    loss.allocate(12)
-    loss.build(Shapes({"embedding": (4,)}, 0), Shapes({"embedding": (6,)}, 0))
+    loss.build(Shapes({"embedding": (4,)}, 0), Shapes({"embedding": (6,)}, 0), images=12)
     index = torch.tensor([3, 8, 0])
     batch = Batch(torch.zeros(3), torch.tensor([1, 0, -1]), Rows(index, index))
     student, teacher = (Outputs(torch.zeros(3, 2), torch.randn(3, size)) for size in (4, 6))

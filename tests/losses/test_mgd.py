@@ -7,7 +7,7 @@ from kdrun.errors import KdrunError
 from kdrun.losses.mgd import MGD, Generator, mgd
 from kdrun.types import Batch, Outputs, Shapes
 
-from .golden_cases import case, close, matches, run
+from .golden_cases import case, matches, run
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,7 @@ def test_golden(name: str, weight: float) -> None:
 
 def test_by_hand() -> None:
     # Four elements of 0.5 against 2, two images: 4 * 1.5^2 each
-    assert mgd(torch.full((2, 1, 2, 2), 0.5), torch.full((2, 1, 2, 2), 2.0)).item() == pytest.approx(9.0)
-
-
-def test_the_order_of_the_images_does_not_matter() -> None:
-    generated, teacher = torch.randn(
-        2, 5, 2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    close(mgd(generated.flip(0), teacher.flip(0)), mgd(generated, teacher), 1e-12)
+    assert mgd(torch.full((2, 1, 2, 2), 0.5), torch.full((2, 1, 2, 2), 2.0)).tolist() == [9.0, 9.0]
 
 
 @pytest.mark.parametrize(("mask", "shape"), [("channel", (400, 6, 1, 1)), ("position", (400, 1, 3, 3))])

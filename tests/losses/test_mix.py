@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.losses.base import Needs
-from kdrun.losses.mix import make_mix
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.mix import Mix, Term, make_mix
+from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
 
 from .golden_cases import case, matches
@@ -88,20 +90,17 @@ def test_a_term_of_weight_zero_is_dropped() -> None:
         "x": {**KD["soft"], "weight": {**RAMP, "to": 0}},
     }
     mix = make_mix(with_zero)
-    student, _, batch = some()
+    given = some()
     assert mix.names == ("hard",)
     assert not mix.uses_unlabelled
     assert not mix.needs.teacher
-    expected = make_mix(alone)(student, None, batch)
-    assert torch.equal(mix(student, None, batch).total, expected.total)
+    assert torch.equal(mix(*given).total, make_mix(alone)(*given).total)
 
 
 def test_needs_are_united() -> None:
     node = {**KD, "hint": {"name": "feature", "student_layer": "stage:1", "teacher_layer": "stage:-1"}}
     assert make_mix(node).needs == Needs(frozenset({"logits", "stage:1"}), frozenset({"logits", "stage:-1"}))
     assert make_mix(KD).uses_unlabelled
-    assert make_mix(KD).handles_mixed
-    assert not make_mix({"dkd": {"name": "dkd"}}).handles_mixed
 
 
 def test_low_precision_is_computed_in_float32() -> None:
@@ -181,3 +180,52 @@ class Mine(Loss):
     student, teacher, batch = some()
     total: Tensor = mix(student, teacher, batch).total
     torch.testing.assert_close(total, 2 * student.logits.mean())
+
+
+class Returns(Loss):
+    """What a test wants to be returned."""
+
+    def __init__(self, value: Tensor, labels: bool = False) -> None:
+        super().__init__()
+        self.value, self.uses_unlabelled = value, not labels
+
+    @property
+    def needs(self) -> Needs:
+        return Needs()
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return self.value
+
+    def formula(self) -> str:
+        return "made for a test"
+
+
+def parts(*losses: Loss, labels: Sequence[int] = (0, -1, 2, -1)) -> list[float]:
+    student, teacher, batch = some()
+    terms = [Term(f"term{n}", loss, Schedule(1.0, 1.0)) for n, loss in enumerate(losses)]
+    found: list[float] = Mix(terms)(
+        student, teacher, Batch(batch.images, torch.tensor(labels))
+    ).parts.tolist()
+    return found
+
+
+def test_the_mix_takes_the_means() -> None:
+    values = torch.tensor([1.0, torch.inf, 4.0, torch.nan])
+    labelled, every = Returns(values, labels=True), Returns(values[[0, 2, 0, 0]])
+    assert parts(labelled, every, Returns(torch.tensor(7.0))) == [2.5, 1.75, 7.0]
+    assert parts(Returns(values, labels=True), labels=[-1] * 4) == [0.0]
+
+
+def test_an_infinite_value_that_does_not_count_leaves_the_gradient_finite() -> None:
+    logits = torch.tensor([1.0, 2.0, 0.0, 3.0], requires_grad=True)
+    student, teacher, batch = some()
+    mix = Mix([Term("term", Returns(logits.log(), labels=True), Schedule(1.0, 1.0))])
+    mix(student, teacher, Batch(batch.images, torch.tensor([0, 1, -1, 1]))).total.backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad[[0, 1, 3]], 1 / (3 * logits.detach()[[0, 1, 3]]))
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (3,), (4, 5), (1,)])
+def test_a_loss_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(KdrunError, match=r"^loss\.term0: its forward must return a value for each of the 4"):
+        parts(Returns(torch.zeros(shape)))

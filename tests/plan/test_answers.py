@@ -26,7 +26,7 @@ from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER
 from tests.config.composed import composed
 from tests.training.speaker import said, same
-from tests.training.test_fit import plain
+from tests.training.world import plain
 
 DATA = "dataset=fake dataset.size=8 dataset.per_class=20 dataset.validation=20 dataset.test=40"
 LOGITS = frozenset({"logits"})

@@ -14,8 +14,7 @@ from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Live, Teacher, tensors
 from kdrun.types import Batch, Classifier, Outputs, Rows
 from tests.recorded import Recorded
-from tests.training.test_fit import plain
-from tests.training.test_plan import Codes
+from tests.training.world import Codes, plain
 
 IMAGES, VIEWS, CLASSES = 50, 10, 7
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ import torch
 from kdrun.training.ahead import Ahead
 from kdrun.types import Batch, Rows
 from tests.training.speaker import IMAGES, Drawn, images, live, plans, repeats, said, same
-from tests.training.test_plan import Codes
+from tests.training.world import Codes
 
 
 def ahead(chunk: int = 128, rows: int = 1000) -> Ahead:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.losses.mix import Mix, make_mix
-from kdrun.training.optimisers import Dot, optimiser
+from kdrun.training.optimisers import Dot, Optimiser, optimiser
 from kdrun.training.step import Learner
 from kdrun.types import Batch, Outputs, Shapes
-from tests.training import test_captured
-from tests.training.test_captured import same
-from tests.training.test_fit import plain
+from tests.training import graph_world
+from tests.training.graph_world import same
+from tests.training.world import plain
 
 LOSS = {
     "hard": {"name": "cross_entropy", "weight": 0.25},
@@ -34,12 +34,24 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+class Network(nn.Module):
+    """Two layers; gives the embedding between them too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Linear(6, 5), nn.Tanh()), nn.Linear(5, 4)
+
+    def forward(self, images: Tensor) -> Outputs:
+        embedding = self.body(images)
+        return Outputs(self.head(embedding), embedding)
+
+
 class World:
     """A student in float64 that learns from labels, logits and an embedding, through an adapter."""
 
     def __init__(self, settings: dict[str, Any], delta: float | None, clip: float | None = None) -> None:
         torch.manual_seed(5)
-        self.model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)).double()
+        self.model = Network().double()
         self.mix = make_mix(LOSS)
         self.mix.build(Shapes({"embedding": (5,)}, 0), Shapes({"embedding": (7,)}, 0))
         self.mix.double()
@@ -47,16 +59,12 @@ class World:
         self.learned = [*self.model.parameters(), *self.mix.parameters()]
         chosen: Any = SimpleNamespace(**settings)
         self.optimiser = optimiser(chosen, self.learned, delta)
-        self.learner = Learner(self.model, self.ask, self.mix, self.optimiser, clip)
-
-    def ask(self, images: Tensor) -> Outputs:
-        embedding = self.model[:2](images)
-        return Outputs(self.model[2](embedding), embedding)
+        self.learner = Learner(self.model, self.model, plain, self.mix, self.optimiser, clip)
 
     def go(self, steps: Sequence[int]) -> list[Tensor]:
         for step in steps:
-            batch, told, lr = given(step)
-            self.learner.learn(batch, told, lr, plain)
+            batch, teacher, lr = given(step)
+            self.learner.learn(batch, teacher, lr)
         return [parameter.detach().clone() for parameter in self.learned]
 
 
@@ -79,8 +87,8 @@ def by_the_paper(steps: int, clip: float | None) -> list[Tensor]:
     world = World(SGD, None)
     task, taught = ([torch.zeros_like(p) for p in world.learned] for _ in range(2))
     for step in range(steps):
-        batch, told, lr = given(step)
-        values = world.mix(world.ask(batch.images), told, batch).values
+        batch, teacher, lr = given(step)
+        values = world.mix(world.model(batch.images), teacher, batch).values
         both = [0.25 * values[0], 0.75 * values[1] + 0.5 * values[2]]
         g_task, g_taught = (
             torch.autograd.grad(loss, world.learned, retain_graph=True, allow_unused=True) for loss in both
@@ -125,11 +133,9 @@ def test_continues_bit_for_bit_from_its_state(settings: dict[str, Any]) -> None:
 
 
 def test_a_step_as_a_graph_ends_with_the_same_bits(tmp_path: Path) -> None:
-    class Captured(test_captured.World):
-        def learner(self, number: int, *more: Any) -> Learner:
-            made = super().learner(number, *more)
-            made.optimiser = Dot(made.optimiser, DELTA)
-            return made
+    class Captured(graph_world.World):
+        def optimiser(self, chosen: Optimiser) -> Optimiser:
+            return Dot(chosen, DELTA)
 
     alone, repeated = (Captured(tmp_path / name) for name in ("alone", "graph"))
     assert same(repeated.run(graph=True), alone.run(graph=False))
@@ -140,7 +146,7 @@ def test_of_one_kind_of_term_there_is_one_momentum() -> None:
     def alone(delta: float | None) -> list[Tensor]:
         world = World(SGD, delta)
         world.learner.mix = Mix(world.mix.terms[1:])
-        world.learner.sums = torch.zeros(4)
+        world.learner.sums = torch.zeros(7)
         return world.go(range(3))
 
     assert isinstance(World(SGD, DELTA).optimiser, Dot)

@@ -3,137 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.losses.mix import make_mix
+from kdrun.losses.base import Loss, Needs
+from kdrun.losses.mix import Mix, Term, make_mix
 from kdrun.progress.journal import Journal, read_metrics
-from kdrun.progress.screen import Screen
-from kdrun.training.checkpoint import Checkpoint, Pace, Position, read_state
-from kdrun.training.fit import Course, Strand, fit
-from kdrun.training.optimisers import optimiser
-from kdrun.training.plan import RowSet
+from kdrun.schedule import Schedule
+from kdrun.training.checkpoint import Pace, Position, read_state
+from kdrun.training.fit import Course, fit
+from kdrun.training.mutual import Mutual
+from kdrun.training.plan import epoch_plan
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Live, NoTeacher
-from kdrun.training.tripwires import frozen_state
-from kdrun.types import Outputs, Rows
-from tests.training.test_plan import Codes
-
-HARD = {"hard": {"name": "cross_entropy", "weight": 1.0}}
-KD = {
-    "hard": {"name": "cross_entropy", "weight": 0.1},
-    "soft": {"name": "soft_targets", "weight": 0.9, "temperature": 2.0},
-}
-RECIPE: Any = SimpleNamespace(
-    optimiser="adamw", momentum=0.0, nesterov=False, betas=[0.9, 0.999], weight_decay=0.01, lr=0.01,
-    schedule="onecycle", milestones=[], gamma=0.1, warmup=0.3, div=25.0, final_div=1e4,
-)  # fmt: skip
-
-
-class Quiet(Screen):
-    """Shows nothing."""
-
-    def say(self, text: str = "") -> None: ...
-
-    def show(self, content: Any) -> None: ...
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None: ...
-
-    def steps(self, done: int) -> None: ...
-
-    def epoch(self, row: Any) -> None: ...
-
-    def end(self) -> None: ...
-
-
-class Killed(BaseException):
-    """Stands for the end of the process; the kills of real processes are in tests/stages."""
-
-
-def network() -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 4))
-
-
-class Vectors:
-    """As images: row i in view v is a vector that depends on both."""
-
-    def prepare(self, rows: Rows, batch: int, first: int) -> None: ...
-
-    def __call__(self, rows: Rows) -> Tensor:
-        base = torch.linspace(-1, 1, 6) * (rows.index[:, None] % 5 + 1)
-        return torch.cos(base + rows.view[:, None] / 10)
-
-    def close(self) -> None: ...
-
-
-images = Vectors()
-
-
-class World:
-    """One training of a small network on 20 rows, of which `labelled` carry labels."""
-
-    def __init__(self, folder: Path, loss: Any = HARD, labelled: int = 20, all_rows: bool = True) -> None:
-        folder.mkdir(exist_ok=True)
-        self.model, mix = network(), make_mix(loss)
-        labels = torch.arange(20) % 4
-        labels[labelled:] = -1
-        told = Live(SaysOutputs(network()), plain) if mix.needs.teacher else NoTeacher()
-        learner = Learner(
-            self.model,
-            lambda x: Outputs(self.model(x)),
-            mix,
-            optimiser(RECIPE, self.model.parameters()),
-            1.0,
-        )
-        self.step = Step((learner,), told, images, labels, plain)
-        self.checkpoint = Checkpoint(folder / "state.pt", [learner], Pace(0.0, 60.0), {"threads": 1})
-        rows = torch.arange(20) if all_rows else torch.nonzero(labels >= 0).flatten()
-        self.journal = Journal(folder, "student", Quiet(), 20)
-        self.course = Course(6, 6, RowSet(rows, 20, 8), Codes(), RECIPE)
-        self.path = folder / "state.pt"
-        self.diagnose: Callable[[], dict[str, Any]] = dict
-        torch.manual_seed(11)
-
-    def validate(self) -> dict[str, float]:
-        return {"top1": 50.0, "nll": 1.0}
-
-    def run(self) -> dict[str, Tensor]:
-        fit(self.course, self.step, [self.strand()], self.checkpoint.restore(read_state(self.path)))
-        return self.model.state_dict()
-
-    def strand(self) -> Strand:
-        def validate() -> dict[str, float]:
-            return self.validate()
-
-        learners = self.step.learners
-        return Strand("student", 0, learners, self.checkpoint, self.journal, validate, self.diagnose)
-
-
-class SaysOutputs(nn.Module):
-    """A plain network that answers as Outputs."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Outputs:
-        return Outputs(self.inner(x))
-
-
-def plain() -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=False)
-
-
-def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    return all(torch.equal(one[name], two[name]) for name in one)
+from kdrun.training.teachers import NoTeacher
+from kdrun.training.tripwires import Reach, frozen_state
+from kdrun.types import Batch, Outputs, Rows
+from tests.training.world import HARD, KD, RECIPE, Codes, Killed, Quiet, World, images, network, plain, same
 
 
 @pytest.mark.parametrize("loss", [HARD, KD], ids=["hard", "kd"])
@@ -144,7 +35,8 @@ def test_a_broken_off_training_ends_with_the_same_bits(tmp_path: Path, loss: Any
     inner, count = first.step, 0
 
     class Dying:
-        learners, teacher, lr, prepare = inner.learners, inner.teacher, inner.lr, inner.prepare
+        learners, teacher, lr = inner.learners, inner.teacher, inner.lr
+        prepare, before, given = inner.prepare, inner.before, inner.given
 
         def __call__(self, rows: Sequence[Rows]) -> None:
             nonlocal count
@@ -194,7 +86,50 @@ def test_alpha_zero_is_the_control_bit_for_bit(tmp_path: Path, labelled: int) ->
     assert not same(other, control)
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_state(tmp_path: Path) -> None:
+class Breaks(Loss):
+    """A loss that is infinite in one batch, which has this label first."""
+
+    def __init__(self, label: int) -> None:
+        super().__init__()
+        self.label = label
+
+    @property
+    def needs(self) -> Needs:
+        return Needs()
+
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        return student.logits.square().mean(1) / (batch.labels[:1] != self.label)
+
+    def formula(self) -> str:
+        return "breaks"
+
+
+def breaking(folder: Path, step: int) -> World:
+    """A training whose second term is infinite in a step of the first two epochs, counted from 1."""
+    world = World(folder, KD)
+    plan = epoch_plan(0, (step - 1) // 3, world.course.row_set, Codes(), torch.device("cpu"))
+    world.step.labels = torch.zeros(20, dtype=torch.int64)
+    first = int(plan.between((step - 1) % 3, (step - 1) % 3 + 1).index[0])
+    world.step.labels[first] = 3
+    old, terms = world.step.learners[0], list(world.step.learners[0].mix.terms)
+    terms.insert(1, Term("broken", Breaks(3), Schedule(1.0, 1.0)))
+    learner = Learner(old.model, old.tapped, plain, Mix(terms), old.optimiser, None)
+    world.step.learners, world.checkpoint.learners = (learner,), [learner]
+    return world
+
+
+@pytest.mark.parametrize(("step", "noticed"), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (6, 6)])
+def test_the_term_that_is_not_finite_is_named_soon(
+    tmp_path: Path, step: int, noticed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reach, "look", lambda *given: None)  # it would read the batches too
+    world = breaking(tmp_path, step)
+    with pytest.raises(KdrunError) as error:
+        world.run()
+    assert str(error.value).startswith(f"student: loss.broken is not finite by step {noticed}, at a learning")
+
+
+def test_all_that_break_in_the_same_step_are_named_and_the_state_is_kept(tmp_path: Path) -> None:
     world = World(tmp_path, KD)
     world.course = Course(2, 2, world.course.row_set, Codes(), RECIPE)
     world.run()
@@ -203,9 +138,29 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_keeps_the_state(tmp_p
     with torch.no_grad():
         position = broken.checkpoint.restore(read_state(tmp_path / "state.pt"))
         next(broken.model.parameters()).fill_(float("nan"))
-    with pytest.raises(KdrunError, match=r"^loss\.hard: not finite in epoch 3; the last good state is kept"):
+    message = r"^student: loss\.hard and loss\.soft are not finite by step 8, .*; the last good state is kept"
+    with pytest.raises(KdrunError, match=message):
         fit(broken.course, broken.step, [broken.strand()], position)
     assert (tmp_path / "state.pt").read_bytes() == good
+
+
+def test_a_first_step_that_breaks_promises_no_state(tmp_path: Path) -> None:
+    world = World(tmp_path, KD)
+    with torch.no_grad():
+        next(world.model.parameters()).fill_(float("nan"))
+    with pytest.raises(KdrunError) as error:
+        world.run()
+    assert "by step 1" in str(error.value) and "state" not in str(error.value)
+
+
+def test_a_peer_that_breaks_is_named(tmp_path: Path) -> None:
+    one, other = World(tmp_path / "one"), World(tmp_path / "other")
+    learners = (*one.step.learners, *other.step.learners)
+    with torch.no_grad():
+        next(other.model.parameters()).fill_(float("nan"))
+    one.step = Mutual(Step(learners, NoTeacher(), images, one.step.labels))  # type: ignore[assignment]
+    with pytest.raises(KdrunError, match=r"^student: its peer's loss\.hard is not finite by step 1"):
+        one.run()
 
 
 def test_the_best_epoch_is_the_earliest_of_equals(tmp_path: Path) -> None:

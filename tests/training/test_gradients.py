@@ -12,10 +12,8 @@ from torch import Tensor
 from kdrun.losses.cross_entropy import cross_entropy
 from kdrun.progress.journal import read_metrics
 from kdrun.training.gradients import Gradients, fixed_batch
-from kdrun.training.teachers import Live
 from kdrun.types import Rows
-from tests.training.test_fit import KD, World, images, plain, same
-from tests.training.test_plan import Codes
+from tests.training.world import KD, Codes, World, images, same
 
 RISING = {
     "hard": KD["hard"],
@@ -28,7 +26,7 @@ def gradients(world: World, labelled: int = 20) -> Gradients:
     learner, teacher = world.step.learners[0], world.step.teacher
     labels = torch.where(torch.arange(20) < labelled, world.step.labels, -1)
     batch = fixed_batch(images, labels, torch.arange(20), Codes(), 0)
-    return Gradients(learner, batch, teacher.model if isinstance(teacher, Live) else None, plain, 0)
+    return Gradients(learner, batch, teacher, 0)
 
 
 def test_a_training_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -51,7 +49,7 @@ def test_norms_are_those_of_the_weighted_terms(tmp_path: Path) -> None:
     world = World(tmp_path, KD)
     measured = gradients(world)
     model, batch = world.model.eval(), measured.batch
-    loss = 0.1 * cross_entropy(model(batch.images), batch.labels)
+    loss = 0.1 * cross_entropy(model(batch.images), batch.labels).mean()
     parts = torch.autograd.grad(loss, list(model.parameters()))
     norm = torch.cat([part.flatten() for part in parts]).norm().item()
     assert measured()["hard"]["norm"] == pytest.approx(norm, rel=1e-5)

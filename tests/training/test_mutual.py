@@ -14,8 +14,8 @@ from kdrun.training.mutual import Mutual
 from kdrun.training.optimisers import optimiser
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher
-from kdrun.types import Outputs, Rows
-from tests.training.test_fit import plain
+from kdrun.types import Rows
+from tests.training.world import AsOutputs, plain
 
 LOSS = {"hard": {"name": "cross_entropy"}, "peer": {"name": "dml", "weight": 0.5}}
 SGD: Any = SimpleNamespace(optimiser="sgd", momentum=0.9, nesterov=False, weight_decay=0.01)
@@ -49,18 +49,19 @@ def trained(loss: Any, ratio: float = RATIO) -> list[nn.Module]:
     learners = tuple(
         Learner(
             model,
-            lambda images, model=model: Outputs(model(images)),  # type: ignore[misc]
+            AsOutputs(model),
+            plain,
             make_mix(loss),
             optimiser(SGD, model.parameters()),
             None,
         )
         for model in models
     )
-    step = Mutual(Step(learners, NoTeacher(), Some(), LABELS, plain), ratio)
+    step = Mutual(Step(learners, NoTeacher(), Some(), LABELS), ratio)
     step.lr.fill_(RATE)
     for index in BATCHES:
         rows = Rows(index, torch.zeros_like(index))
-        step([rows, rows])
+        step([rows])
     return models
 
 

@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 
 from kdrun.training.plan import EpochPlan, RowSet, epoch_plan
-
-
-class Codes:
-    """Views by number, 0 to 9."""
-
-    def draw(self, generator: torch.Generator, n: int) -> Tensor:
-        return torch.randint(10, (n,), generator=generator)
+from tests.training.world import Codes
 
 
 def plan(

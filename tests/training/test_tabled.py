@@ -13,7 +13,7 @@ from kdrun.errors import KdrunError
 from kdrun.training.tabled import Tabled
 from kdrun.types import Batch, Rows
 from tests.training.speaker import CPU, IMAGES, images, live, plans, repeats, said, same, table, tabled
-from tests.training.test_plan import Codes
+from tests.training.world import Codes
 
 
 @pytest.mark.parametrize("batch", [8, 24, 64])

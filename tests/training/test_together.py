@@ -13,8 +13,8 @@ from kdrun.progress.journal import read_metrics
 from kdrun.training.checkpoint import read_state
 from kdrun.training.fit import Strand, fit
 from kdrun.training.seeds import Draws, generators
-from kdrun.training.step import Step
-from tests.training.test_fit import KD, Killed, World, same
+from kdrun.training.step import Learner, Step
+from tests.training.world import KD, Killed, World, same
 
 SEEDS = (0, 1, 0)
 
@@ -31,14 +31,15 @@ class Group:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         self.worlds = [World(folder / str(number), KD) for number in range(len(SEEDS))]
+        learners: list[Learner] = []
         for world in self.worlds:
             (learner,) = world.step.learners
-            learner.draws = Draws(0, "dropout")
+            learner.draws, learner.stream = Draws(0, "dropout"), SEEDS[len(learners)]
+            learners.append(learner)
             torch.manual_seed(11)  # as each world alone begins
             learner.draws.state = generators()
         one = self.worlds[0].step
-        learners = tuple(world.step.learners[0] for world in self.worlds)
-        self.step = Step(learners, one.teacher, one.images, one.labels, one.precision)
+        self.step = Step(tuple(learners), one.teacher, one.images, one.labels)
 
     def strands(self) -> list[Strand]:
         return [replace(world.strand(), seed=seed) for world, seed in zip(self.worlds, SEEDS, strict=True)]

@@ -1,0 +1,99 @@
+"""How hard each term of a mix pulls at a model: the gradient of its value on one batch.
+
+`kdrun check` shows it for the first step, `diagnostics=gradients` after every epoch, and the tripwires stop a
+training in which a term does not pull at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdrun.errors import KdrunError
+from kdrun.evaluation.eval_mode import evaluating
+from kdrun.losses.mix import Mix, Term
+from kdrun.training.seeds import global_seed
+from kdrun.training.step import Learner
+from kdrun.types import Batch, Outputs
+
+
+class Pull(NamedTuple):
+    """A term on a batch, unweighted. value: (). gradient: of the value, for each trained weight of the model;
+    None for a weight that it does not reach.
+    """
+
+    value: Tensor
+    gradient: tuple[Tensor | None, ...]
+
+    def norm(self) -> float:
+        """The length of the gradient over all weights."""
+        return math.sqrt(self.dot(self))
+
+    def dot(self, other: Pull) -> float:
+        """The inner product of two gradients, summed in float64 (on mps, which has none, in float32)."""
+        pairs = zip(self.gradient, other.gradient, strict=True)
+        products = [(_exact(a) * _exact(b)).sum() for a, b in pairs if a is not None and b is not None]
+        return torch.stack(products).sum().item() if products else 0.0
+
+
+def pulls(
+    learner: Learner, batch: Batch, teacher: Outputs, terms: Sequence[Term] | None = None
+) -> list[Pull]:
+    """Each term's pull on a batch, with model and mix in the mode that they are in.
+
+    teacher: the teacher's outputs. terms: those of the learner's mix if not given. Raises KdrunError for a
+    term that writes into the outputs, which other terms and the backward pass read.
+    """
+    mix, weights = learner.mix, [weight for weight in learner.model.parameters() if weight.requires_grad]
+    with learner.precision():
+        student = learner.tapped.forward(batch.images)  # a call may compile it once more, for this mode
+    values = [_value(mix, term, student, teacher, batch) for term in terms or mix.terms]
+    return [Pull(value.detach(), _gradient(value, weights)) for value in values]
+
+
+@contextmanager
+def undisturbed(learner: Learner, seed: int) -> Iterator[None]:
+    """Within the block, model and mix are in evaluation mode, and random numbers come from the seed;
+    afterwards all is as it was.
+
+    In evaluation mode dropout is off, batch norm reads its running statistics, and memory banks stay as they
+    are.
+    """
+    with evaluating(learner.model), evaluating(learner.mix), global_seed(seed, "gradients"):
+        yield
+
+
+def _value(mix: Mix, term: Term, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+    given = [*_named("student", student), *_named("teacher", teacher)]
+    versions = [tensor._version for _, tensor in given]
+    value = mix.value(term, student, teacher, batch)
+    for (name, tensor), version in zip(given, versions, strict=True):
+        if tensor._version != version:
+            problem = f"it changes {name} in place, which other terms and the gradient read"
+            raise KdrunError(f"{mix.key}.{term.name}", None, problem)
+    return value
+
+
+def _gradient(value: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    if not value.requires_grad:
+        return (None,) * len(weights)
+    return torch.autograd.grad(value, weights, retain_graph=True, allow_unused=True)
+
+
+def _named(model: str, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
+    """The outputs that there are: `logits of the student`."""
+    stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
+    head = outputs.classifier and outputs.classifier.weight
+    fixed = {"logits": outputs.logits, "embedding": outputs.embedding, "classifier": head}
+    for layer, tensor in (fixed | stages | dict(outputs.layers)).items():
+        if tensor is not None:
+            yield f"{layer} of the {model}", tensor
+
+
+def _exact(gradient: Tensor) -> Tensor:
+    return gradient.float() if gradient.device.type == "mps" else gradient.double()

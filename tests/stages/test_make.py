@@ -1,0 +1,154 @@
+"""`make`: each training once, teachers first; a failed one is told, and the others go on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kdrun.errors import KdrunError
+from kdrun.plan.plan import Plan, make_plan
+from kdrun.plan.training import Training
+from kdrun.progress.screen import screen
+from kdrun.progress.watchers import Observers
+from kdrun.stages import make as module
+from kdrun.stages.engines import here, processes, processes_for
+from kdrun.stages.groups import seconds, spread
+from kdrun.stages.make import make
+from kdrun.stages.pipeline import carry_out
+from tests.config.composed import composed
+
+SHORT = "recipe.teacher.epochs=1 recipe.student.epochs=1 evaluation.latency=false evaluation.plots=false"
+
+
+@pytest.fixture
+def observers() -> Observers:
+    return Observers(screen(Console(file=StringIO())))
+
+
+def plan(line: str, outputs: Path) -> Plan:
+    return make_plan(composed(f"{SHORT} {line} outputs_dir={outputs}").run)
+
+
+def names(group: Sequence[Training]) -> list[str]:
+    return [f"{training.name} {training.seed}" for training in group]
+
+
+def test_what_two_runs_share_is_made_once_and_before_what_needs_it(
+    tmp_path: Path, observers: Observers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    real = module.train
+    monkeypatch.setattr(module, "train", lambda group, seen: (made.extend(names(group)), real(group, seen)))
+    plans = [plan("seed=0", tmp_path), plan("seed=0 temperature=4", tmp_path), plan("seed=1", tmp_path)]
+    first = make(plans, observers)
+    assert made[0] == "teacher 0" and sorted(made[1:]) == [
+        "control 0", "control 1", "student 0", "student 0", "student 1",
+    ]  # fmt: skip
+    assert len(first.trained) == 6 and not first.failures
+    again = make(plans, observers)
+    assert len(made) == 6 and not again.trained
+
+
+def test_a_failed_training_is_told_to_its_run_and_not_tried_again(
+    tmp_path: Path, observers: Observers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    real = module.train
+
+    def train(group: Sequence[Training], seen: Observers) -> None:
+        tried.extend(names(group))
+        if any(training.name == "student" and training.seed == 1 for training in group):
+            raise KdrunError("loss.soft", None, "not finite")
+        real(group, seen)
+
+    monkeypatch.setattr(module, "train", train)
+    plans = [plan("seed=0", tmp_path), plan("seed=1", tmp_path)]
+    made = make(plans, observers)
+    assert [str(error) for error in made.failures.values()] == ["loss.soft: not finite"]
+    assert (carry_out(plans[0], "kdrun", observers.screen, made) / "report.json").exists()
+    with pytest.raises(KdrunError, match=r"^loss\.soft: not finite$"):
+        carry_out(plans[1], "kdrun", observers.screen, made)
+    assert tried.count("student 1") == 1
+    assert (plans[1].folder / "error.txt").read_text() == "loss.soft: not finite\n"
+    with pytest.raises(KdrunError):  # a run by itself tries, and says so at once
+        make(plans[1:], observers)
+    assert tried.count("student 1") == 2
+
+
+def test_a_group_that_fails_is_tried_one_by_one(tmp_path: Path, observers: Observers) -> None:
+    good, bad = plan("seed=0", tmp_path).student, plan("seed=1", tmp_path).student
+    done: list[Training] = []
+
+    def work(group: list[Training], seen: Observers) -> None:
+        if bad in group:
+            raise ValueError("no")
+        done.extend(group)
+
+    failures = here([[good, bad]], work, observers)
+    assert done == [good] and list(failures) == [bad.folder]
+
+
+def dies(group: list[Training], observers: Observers) -> None:
+    os._exit(9)
+
+
+def fails(group: list[Training], observers: Observers) -> None:
+    raise KdrunError("loss.soft", None, "not finite")
+
+
+def test_a_process_that_dies_or_fails_is_one_failed_training(tmp_path: Path) -> None:
+    student = plan("seed=0", tmp_path).student
+    said: list[str] = []
+    (error,) = processes([[student]], dies, 2, said.append).values()
+    assert "ended before it was done (exit 9)" in str(error) and said == ["trained 1 of 1"]
+    (error,) = processes([[student]], fails, 2, said.append).values()
+    assert str(error) == "loss.soft: not finite"
+
+
+def test_there_are_no_more_processes_than_trainings_and_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdrun.stages.engines.cores", lambda: 16)
+    short, long = plan("", tmp_path), plan("recipe.student.epochs=100000", tmp_path)
+    assert processes_for([]) == 1 and processes_for([[short.student]]) == 1
+    assert processes_for([[long.student]]) == 1
+    assert processes_for([[long.student], [long.student]]) == 2
+    asked = plan("runtime.jobs=3", tmp_path).student
+    assert processes_for([[asked]] * 2) == 2 and processes_for([[asked]] * 8) == 3
+
+
+def test_groups_are_cut_so_that_no_process_waits_for_another(tmp_path: Path) -> None:
+    students = [plan(f"seed={seed}", tmp_path).student for seed in range(5)]
+    parts = spread([students[:4], students[4:]], 2)
+    assert sorted(map(len, parts)) == [1, 2, 2]
+    assert seconds(parts[0]) >= seconds(parts[-1])
+
+
+def test_the_folders_of_a_run_are_known_before_its_first_step(
+    tmp_path: Path, observers: Observers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(group: Sequence[Training], seen: Observers) -> None:
+        raise KdrunError("stop", None, "here")
+
+    monkeypatch.setattr(module, "train", stop)
+    run = plan("assistant=mlp", tmp_path)
+    with pytest.raises(KdrunError):
+        carry_out(run, "kdrun assistant=mlp", observers.screen)
+    content = json.loads((run.folder / "plan.json").read_text())
+    assert content["command"] == "kdrun assistant=mlp"
+    assert [each["name"] for each in content["trainings"]] == ["teacher", "assistant", "student", "control"]
+    assert all((tmp_path / each["folder"]).parent.name in ("models", "runs") for each in content["trainings"])
+
+
+def test_an_evaluation_without_a_student_is_refused_before_the_teacher_is_trained(
+    tmp_path: Path, observers: Observers
+) -> None:
+    with pytest.raises(KdrunError, match=r"^stages=\[teacher,evaluate\]: the student is not trained yet"):
+        carry_out(plan("stages=[teacher,evaluate]", tmp_path), "kdrun", observers.screen)
+    assert not list(tmp_path.iterdir())

@@ -74,9 +74,9 @@ def check(run: Run, width: int) -> str:
         [header(plan), *steps(plan, store.status)],
         [*_models(plan), *_teacher_line(measured)],
         list(_terms(measured)),
-        [*_memory(measured), *_time(measured), *_mind(measured)],
+        [*_memory(measured), *_time(measured), *_notes(measured)],
     )
-    ready = f"{'ready':{LABEL}}nothing was trained, nothing was written"
+    ready = f"{'ready':{LABEL}}check passed; nothing was trained or written"
     lines = [line for block in blocks if block for line in (*block, "")][:-1]
     return "\n".join(part for line in (*lines, ready) for part in _folded(line, width))
 
@@ -145,7 +145,7 @@ def _models(plan: Plan) -> Iterator[str]:
         if "embedding" in shapes.layers:
             parts.append(f"embedding {shapes.layer('embedding')[0]}")
         yield f"{training.name:{roles}}{training.model.name:{names}}  {'  '.join(parts)}"
-    yield f"{'tapped':{LABEL}}{_tapped(plan)}"
+    yield f"{'layers':{LABEL}}{_tapped(plan)}"
 
 
 def _channels(shape: tuple[int, ...]) -> int:
@@ -155,7 +155,7 @@ def _channels(shape: tuple[int, ...]) -> int:
 
 def _tapped(plan: Plan) -> str:
     student = " ".join(sorted(plan.student.student_needs))
-    teacher = " ".join(sorted(plan.student.teacher_needs)) or "not asked"
+    teacher = " ".join(sorted(plan.student.teacher_needs)) or "not read"
     return f"student {student}; {_whom(plan)} {teacher}"
 
 
@@ -202,12 +202,12 @@ def _memory(measured: Measured) -> Iterator[str]:
     for role, step in measured.steps.items():
         if role == "control" and "student" in measured.steps:
             continue
-        asked = f" and {file_size(step.told)} for asking the teacher" if step.told else ""
+        asked = f" and {file_size(step.told)} for the teacher" if step.told else ""
         parts.append(f"training the {role} {file_size(step.kept)}{asked}")
     if measured.steps:
         parts.append(f"images {file_size(max(step.images for step in measured.steps.values()))}")
     if measured.answers is not None and measured.answers.bytes:
-        parts.append(f"the teacher's answers up to {file_size(measured.answers.bytes)} on disk")
+        parts.append(f"cached answers up to {file_size(measured.answers.bytes)} on disk")
     if parts:
         yield f"{'memory':{LABEL}}about: {', '.join(parts)}"
 
@@ -262,18 +262,18 @@ def roughly(seconds: float) -> str:
     return f"{hours / 24:.0f} days"
 
 
-def _mind(measured: Measured) -> Iterator[str]:
+def _notes(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
     if measured.teacher is not None:
         for line in _about_teacher(measured):
-            yield f"{'mind':{LABEL}}{line}"
+            yield f"{'note':{LABEL}}{line}"
     if not measured.knows and "student" in measured.steps:
         who = _whom(measured.plan)
-        text = f"the {who} is not trained yet: what its terms say here is of its first weights"
-        yield f"{'mind':{LABEL}}{text}"
+        text = f"the {who} is untrained, so its loss terms are not meaningful yet"
+        yield f"{'note':{LABEL}}{text}"
     step = measured.steps.get(measured.shown)
     for line in _about_terms(step.terms, measured.shown, measured.knows) if step else ():
-        yield f"{'mind':{LABEL}}{line}"
+        yield f"{'note':{LABEL}}{line}"
 
 
 def _about_teacher(measured: Measured) -> Iterator[str]:

@@ -54,9 +54,9 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
     """
     needs = training.teacher_needs if needs is None else needs
     if not needs:
-        return Answers("none", "no term asks the teacher")
+        return Answers("none", "no term reads the teacher")
     if training.peer is not None:
-        return Answers("peer", "a peer is trained along, and each learns from what the other says")
+        return Answers("peer", "student and peer train in the same steps and learn from each other")
     runtime, views = training.ground.run.runtime, training.ground.views.count
     size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else no_table(needs, views)
     if not obstacle:
@@ -68,10 +68,11 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
             raise KdrunError("runtime.table_dtype", runtime.table_dtype, problem, ["fp32"])
     if obstacle:
         how = "ahead" if _pays_ahead(training, needs) else "live"
-        return Answers(how, f"the teacher is asked {how}: {obstacle}")
+        when = {"live": "in every step", "ahead": "ahead of the steps"}[how]
+        return Answers(how, f"the teacher runs {when}: {obstacle}")
     full = f"{plural(views or 0, 'view')}, up to {_bytes(size)}"
     rounded = "" if runtime.table_dtype == "fp32" else f" ({runtime.table_dtype})"
-    return Answers("tabled", f"the teacher's answers are kept: {full}{rounded}", size)
+    return Answers("tabled", f"the teacher's answers are cached: {full}{rounded}", size)
 
 
 def widths(training: Training, needs: frozenset[str]) -> Mapping[str, int]:

@@ -50,8 +50,8 @@ def intent(plan: Plan, status: StatusOf) -> str:
     """What will be done, then where it goes."""
     machine = plan.ground.machine
     busy = crowded(latency_threads(plan)) if machine.device.type == "cpu" else ""
-    mind = [f"mind   {busy}"] if busy else []
-    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *mind, ""])
+    note = [f"note   {busy}"] if busy else []
+    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *note, ""])
 
 
 def steps(plan: Plan, status: StatusOf) -> list[str]:
@@ -106,9 +106,9 @@ def _streaming(plan: Plan) -> list[str]:
         return []
     workers, kept = images.reading.workers, len(images.kept.pixels)
     who = f"by {workers} process{'es' * (workers > 1)}" if workers else "by the process that trains"
-    stay = f"; {kept:,} of {len(images):,} stay there" if kept else ""
+    stay = f"; {kept:,} of {len(images):,} stay in memory" if kept else ""
     size = file_size(images.memory)
-    return [f"images {size} do not fit into memory: read while they are needed, {who}{stay}"]
+    return [f"images {size} do not fit into memory: read as they are needed, {who}{stay}"]
 
 
 def _rows(training: Training, status: Status) -> list[tuple[str, str, str, str]]:

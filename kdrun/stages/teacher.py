@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from kdrun.figures import count, plural
+from kdrun.figures import count
 from kdrun.models.fold import cast_once, folded
 from kdrun.models.taps import Tapped, classifier
 from kdrun.plan.answers import answer_memory, answers_plan, codes, row_bytes, table_folder, widths
@@ -54,7 +54,7 @@ def planned_teacher(
     head = classifier(live.network) if CLASSIFIER in needs else None
     teacher = Tabled(live, images, views, table, chunk, 0 if device.type == "cpu" else room, head)
     if not teacher.check(device):
-        say(f"table   not used, as its answers are not those that the teacher gives here: {folder}")
+        say(f"cache   not used: its answers differ from those of the teacher here: {folder}")
     return teacher
 
 
@@ -64,4 +64,4 @@ def answers_note(teacher: Teacher) -> str:
         return ""
     total = teacher.forwards + teacher.saved
     share = f"{100 * teacher.saved / total:.0f} %"
-    return f"table   {count(teacher.saved)} of {plural(total, 'answer')} of the teacher were there ({share})"
+    return f"cache   {count(teacher.saved)} of {count(total)} teacher answers reused ({share})"

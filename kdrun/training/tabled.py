@@ -181,8 +181,8 @@ def no_table(needs: Collection[str], views: int | None) -> str:
     views: of an image, None where they are not finite.
     """
     if views is None:
-        return "its views are not finite"
-    return "" if {"logits", "embedding", CLASSIFIER}.issuperset(needs) else "feature maps are not kept"
+        return "random augmentation, nothing to cache"
+    return "" if {"logits", "embedding", CLASSIFIER}.issuperset(needs) else "feature maps are not cached"
 
 
 def _parts(codes: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

@@ -32,8 +32,8 @@ def test_it_says_the_plan_and_writes_nothing(here: Here) -> None:
         "       student    train     80 epochs     600 images, 60 labelled",
         "teacher   cnn_digits         122 k   969 k MACs  stages 32 64 64  embedding 64",
         "student   cnn_digits_small     994  3.78 k MACs  stages 8 8  embedding 32",
-        "tapped    student logits; teacher logits",
-        "ready     nothing was trained, nothing was written",
+        "layers    student logits; teacher logits",
+        "ready     check passed; nothing was trained or written",
     ):
         assert line in out.splitlines()
     assert re.search(r"^hard +0\.1 +2\.\d\d +\d", out, re.M) and re.search(r"^soft +0\.9 +0\.0", out, re.M)
@@ -41,7 +41,7 @@ def test_it_says_the_plan_and_writes_nothing(here: Here) -> None:
         r"^memory    about: training the teacher [\d.]+ MB, training the student [\d.]+ kB", out, re.M
     )
     assert re.search(r"^time      about \d+ (s|min) on this machine's cpu", out, re.M)
-    assert "the teacher is not trained yet" in out
+    assert "the teacher is untrained" in out
 
 
 def test_values_and_gradients_are_those_of_the_first_step() -> None:
@@ -76,7 +76,7 @@ def test_layers_tables_and_schedules_are_shown(here: Here) -> None:
     here.run()
     before = here.files()
     code, out, _ = here("check", *hint, "loss.hint.weight=1e6")
-    assert code == 0 and "tapped    student logits stage:-2; teacher logits stage:-2" in out
+    assert code == 0 and "layers    student logits stage:-2; teacher logits stage:-2" in out
     text = " ".join(out.split())
     assert re.search(r"mind loss\.hint pulls the student [\d,]+ times as hard as all other terms", text)
     assert here.files() == before
@@ -97,7 +97,7 @@ def test_what_is_trained_is_not_measured_again_and_left_as_it_is(here: Here) -> 
     mark = next(here.root.glob("outputs/models/teacher-*/last.safetensors"))
     mark.unlink()
     before = here.files()
-    assert "the teacher is not trained yet" in " ".join(here("check", *SHORT)[1].split())
+    assert "the teacher is untrained" in " ".join(here("check", *SHORT)[1].split())
     assert here.files() == before
 
 
@@ -134,10 +134,10 @@ def test_teachers_from_files_are_looked_at(teachers: Callable[..., str]) -> None
             )
 
     text = teachers(permute)
-    assert "mind the teacher's classes seem to be in another order" in text
+    assert "note the teacher's classes seem to be in another order" in text
     assert "(its 0 is 7, its 1 is 8, its 2 is 9 ...)" in text and "only guesses" not in text
     text = teachers(forget)
-    assert "mind the teacher only guesses" in text and "another order" not in text
+    assert "note the teacher only guesses" in text and "another order" not in text
     text = teachers(lambda weights: None)
     assert "another order" not in text and "only guesses" not in text
     assert "from changed.safetensors" in text
@@ -146,9 +146,7 @@ def test_teachers_from_files_are_looked_at(teachers: Callable[..., str]) -> None
 
 def test_a_run_that_could_not_start_is_refused(here: Here) -> None:
     code, out, err = here("check", "stages=[student,evaluate]")
-    assert (code, out) == (2, "") and err.startswith(
-        "stages=[student,evaluate]: the teacher is not trained yet"
-    )
+    assert (code, out) == (2, "") and err.startswith("stages=[student,evaluate]: the teacher is untrained")
     assert err.count("\n") == 1 and not list(here.root.rglob("*"))
 
 

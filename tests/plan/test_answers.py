@@ -30,8 +30,8 @@ from tests.training.world import plain
 
 DATA = "dataset=fake dataset.size=8 dataset.per_class=20 dataset.validation=20 dataset.test=40"
 LOGITS = frozenset({"logits"})
-ASKED = "the teacher is asked"
-KEPT = "the teacher's answers are kept: 162 views, up to"
+ASKED = "the teacher runs"
+KEPT = "the teacher's answers are cached: 162 views, up to"
 
 
 @cache
@@ -58,16 +58,28 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
     ("gpu", "needs", "runtime", "kind", "reason"),
     [
-        (False, [], {}, "none", "no term asks the teacher"),
+        (False, [], {}, "none", "no term reads the teacher"),
         (False, ["logits"], {}, "tabled", f"{KEPT} 1 MB"),
         (True, ["logits", "embedding", CLASSIFIER], {}, "tabled", f"{KEPT} 7 MB"),
         (False, ["logits"], {"table_dtype": "fp16"}, "tabled", f"{KEPT} 1 MB (fp16)"),
-        (False, ["stage:-1"], {}, "live", f"{ASKED} live: feature maps are not kept"),
-        (True, ["stage:-1"], {}, "ahead", f"{ASKED} ahead: feature maps are not kept"),
-        (True, ["stages"], {"ahead_gb": 0.001}, "live", f"{ASKED} live: feature maps are not kept"),
-        (False, ["logits"], {"table": "off"}, "live", f"{ASKED} live: runtime.table=off"),
-        (True, ["logits"], {"table": "off"}, "ahead", f"{ASKED} ahead: runtime.table=off"),
-        (False, ["logits"], {"table_gb": 1e-4}, "live", f"{ASKED} live: 1 MB are above runtime.table_gb"),
+        (False, ["stage:-1"], {}, "live", f"{ASKED} in every step: feature maps are not cached"),
+        (True, ["stage:-1"], {}, "ahead", f"{ASKED} ahead of the steps: feature maps are not cached"),
+        (
+            True,
+            ["stages"],
+            {"ahead_gb": 0.001},
+            "live",
+            f"{ASKED} in every step: feature maps are not cached",
+        ),
+        (False, ["logits"], {"table": "off"}, "live", f"{ASKED} in every step: runtime.table=off"),
+        (True, ["logits"], {"table": "off"}, "ahead", f"{ASKED} ahead of the steps: runtime.table=off"),
+        (
+            False,
+            ["logits"],
+            {"table_gb": 1e-4},
+            "live",
+            f"{ASKED} in every step: 1 MB are above runtime.table_gb",
+        ),
     ],
 )
 def test_the_plan_and_why(
@@ -80,10 +92,14 @@ def test_the_plan_and_why(
 
 def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     affine = make_plan(composed(f"{DATA} dataset.views.name=affine").run).student
-    assert answers_plan(affine, LOGITS).reason == "the teacher is asked live: its views are not finite"
+    assert (
+        answers_plan(affine, LOGITS).reason
+        == "the teacher runs in every step: random augmentation, nothing to cache"
+    )
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 1000}))
     assert (
-        answers_plan(student(), LOGITS).reason == "the teacher is asked live: the disk has no room for 1 MB"
+        answers_plan(student(), LOGITS).reason
+        == "the teacher runs in every step: the disk has no room for 1 MB"
     )
 
 
@@ -125,7 +141,7 @@ def test_the_second_run_asks_for_a_check_only(capsys: pytest.CaptureFixture[str]
     short = "recipe.teacher.epochs=1 recipe.student.epochs=2 evaluation.plots=false evaluation.latency=false"
     for seed in (0, 1):
         assert main(f"{DATA} {short} control=false seed={seed}".split()) == 0
-    assert "the teacher's answers are kept: 1 view, up to 1 MB" in capsys.readouterr().out
+    assert "the teacher's answers are cached: 1 view, up to 1 MB" in capsys.readouterr().out
     paths = sorted(Path("outputs").glob("runs/*/report.json"), key=lambda path: path.stat().st_mtime_ns)
     used = [json.loads(path.read_text())["distillation"]["teacher"] for path in paths]
     assert [one["plan"] for one in used] == ["tabled", "tabled"]
@@ -136,4 +152,4 @@ def test_what_is_said_after_a_training() -> None:
     live = Live(torch.nn.Module(), plain)
     assert not answers_note(live)
     live.forwards, live.saved = 500, 9500
-    assert answers_note(live) == "table   9,500 of 10,000 answers of the teacher were there (95 %)"
+    assert answers_note(live) == "cache   9,500 of 10,000 teacher answers reused (95 %)"

@@ -232,6 +232,18 @@ def test_presets(name: str) -> None:
         assert make_mix(terms).names == tuple(terms)
 
 
+@pytest.mark.parametrize("name", ["dkd", "dkd_std"])
+def test_published_warm_ups_count_epochs_from_one(name: str) -> None:
+    weight = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())["loss"]["dkd"]["weight"]
+    schedule = Schedule.parse(weight, "weight")
+    published = [schedule.end * min((epoch + 1) / 20, 1.0) for epoch in range(30)]
+    assert [schedule.at(epoch) for epoch in range(30)] == pytest.approx(published)
+
+
+def test_fitnet_reads_index_two_of_the_feature_lists() -> None:
+    assert {node("fitnet")[f"{model}_layer"] for model in ("student", "teacher")} == {"stage:2"}
+
+
 def _resolved(given: Any, preset: dict[str, Any]) -> Any:
     if not isinstance(given, str) or "${" not in given:
         return given

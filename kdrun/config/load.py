@@ -34,6 +34,9 @@ HINTS = {
 """Groups that are only chosen for a role or a term."""
 
 SINGLE = ("dataset", "teacher", "student", "method", "recipe")
+FOR_METHODS = ("temperature", "methods")
+"""Keys of a data set that presets read; they are no part of the data."""
+
 SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
@@ -71,7 +74,8 @@ def load(
     notes = tuple(_drop_unused(config, written, typed))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
-    plain["dataset"].pop("temperature", None)  # the data set's hint for the method; no part of the data
+    for hint in FOR_METHODS:
+        plain["dataset"].pop(hint, None)
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
     roles = {role: plain[role] for role in ("teacher", "student")}

@@ -13,9 +13,10 @@ Loss = Mapping[str, Mapping[str, Any]]
 
 
 class Preset(NamedTuple):
-    """A method. phases: its losses, one or two, each a run's `loss`. What refers to other keys (`${...}`) is
-    left at the default of the loss, a weight at 1. changes_models: whether it has a peer in the teacher's
-    place, or a student with the teacher's classifier.
+    """A method. phases: its losses, one or two, each a run's `loss`. What the data set may say otherwise
+    (`${oc.select:KEY,DEFAULT}`) has its default; what refers to other keys (`${...}`) is left at the default
+    of the loss, a weight at 1. changes_models: whether it has a peer in the teacher's place, or a student with
+    the teacher's classifier.
     """
 
     name: str
@@ -49,7 +50,14 @@ def _terms(content: Mapping[str, Any], losses: Path, key: str) -> dict[str, dict
 
 
 def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if "${" not in str(value)}
+    found = {key: _default(value) for key, value in settings.items()}
+    return {key: value for key, value in found.items() if "${" not in str(value)}
+
+
+def _default(value: Any) -> Any:
+    """The DEFAULT of `${oc.select:KEY,DEFAULT}`, a number; anything else as it is."""
+    found = re.fullmatch(r"\$\{oc\.select:[\w.]+,([-+.\de]+)\}", str(value))
+    return float(found[1]) if found else value
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ GENERIC = (
 )
 """The keys that every data set has; all others are arguments of its source's `read`."""
 
-HINTS = ("temperature",)
+HINTS = ("temperature", "methods")
 """Keys that a data set may have for others; they do not concern its images."""
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from kdrun.data.images import Part, Raw
-from kdrun.data.load import GENERIC, SOURCES, fingerprint, headline, load
+from kdrun.data.load import GENERIC, HINTS, SOURCES, fingerprint, headline, load
 from kdrun.data.views import NAMES, make_views
 from kdrun.errors import KdrunError
 
@@ -41,8 +41,8 @@ def test_a_shipped_set_lists_every_key_with_a_comment(name):
     this = node(name)
     read = importlib.import_module(f"kdrun.data.{this['source']}").read
     own = list(inspect.signature(read).parameters)[1:]
-    # A hint for methods is taken out by the configuration; only the digits have one.
-    assert sorted(set(this) - {"temperature"}) == sorted([*GENERIC, *own])
+    # Hints for methods are taken out by the configuration.
+    assert sorted(set(this) - set(HINTS)) == sorted([*GENERIC, *own])
     views = [key for make in NAMES.values() for key in list(inspect.signature(make).parameters)[1:]]
     assert list(this["views"]) == ["name", *dict.fromkeys(views)]
     first, *lines = (CONF / f"{name}.yaml").read_text().splitlines()

@@ -1,0 +1,78 @@
+"""The best of several, chosen on validation, and how much the choice flatters the figure it was made by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kdrun.report.statistics import noise_of
+
+DRAWS = 2_000
+
+
+class Winner(NamedTuple):
+    """position: of the best, by its mean over seeds on validation, `shown`. bias: by how much `shown` is too
+    high for having been chosen, in the same unit. holds: what the bias was estimated from."""
+
+    position: int
+    shown: float
+    bias: float
+    holds: str
+
+    @property
+    def corrected(self) -> float:
+        """What the winner may be expected to give on other images, by the validation part alone."""
+        return self.shown - self.bias
+
+
+def winner(correct: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Winner:
+    """The best of k and its bias in points, from answers that are right or wrong.
+
+    correct: (k, seeds, images) of 0 and 1, the same seeds and validation images for each. Seeds and images
+    are drawn with replacement, the same for all k (what they share cancels out); in each draw the best is
+    chosen anew, and the bias is the mean of what it shows in the draw above its mean here (Tibshirani and
+    Tibshirani 2009, by the bootstrap of Efron 1979). The figure to report is on test images, which chose
+    nothing.
+    """
+    right = np.asarray(correct, dtype=np.float64)
+    seeds, images = right.shape[1:]
+    here = 100 * right.mean((1, 2))
+    source = np.random.default_rng(seed)
+    excess = []
+    for _ in range(draws):
+        by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds)) / seeds
+        by_image = source.multinomial(images, np.full(images, 1 / images)) / images
+        excess.append(_excess(100 * (right @ by_image) @ by_seed, here))
+    return _winner(here, excess, noise_of(seeds, images))
+
+
+def winner_of_means(accuracy: ArrayLike, images: int, draws: int = DRAWS, seed: int = 0) -> Winner:
+    """The same where only accuracies in percent are known: (k, seeds).
+
+    Seeds are drawn with replacement; the noise of the images is normal with variance p (1 - p) / images and
+    independent from one to the next. They answer the same images, so in truth a part of it is shared and
+    cancels out: this bias is an upper bound.
+    """
+    values = np.asarray(accuracy, dtype=np.float64)
+    k, seeds = values.shape
+    here = values.mean(1)
+    share = here / 100
+    sampling = 100 * np.sqrt(share * (1 - share) / images)
+    source = np.random.default_rng(seed)
+    excess = []
+    for _ in range(draws):
+        by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds)) / seeds
+        excess.append(_excess(values @ by_seed + sampling * source.standard_normal(k), here))
+    return _winner(here, excess, f"{noise_of(seeds, images)}; an upper bound")
+
+
+def _excess(drawn: NDArray[np.float64], here: NDArray[np.float64]) -> float:
+    best = int(drawn.argmax())
+    return float(drawn[best] - here[best])
+
+
+def _winner(here: NDArray[np.float64], excess: list[float], holds: str) -> Winner:
+    best = int(here.argmax())
+    return Winner(best, float(here[best]), max(0.0, float(np.mean(excess))), holds)

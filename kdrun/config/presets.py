@@ -15,8 +15,8 @@ Loss = Mapping[str, Mapping[str, Any]]
 class Preset(NamedTuple):
     """A method. phases: its losses, one or two, each a run's `loss`. What the data set may say otherwise
     (`${oc.select:KEY,DEFAULT}`) has its default; what refers to other keys (`${...}`) is left at the default
-    of the loss, a weight at 1. changes_models: whether it has a peer in the teacher's place, or a student with
-    the teacher's classifier.
+    of the loss, a weight at 1. changes_models: whether it has a peer in the teacher's place, or a student
+    with the teacher's classifier.
     """
 
     name: str

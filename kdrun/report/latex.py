@@ -1,4 +1,4 @@
-"""A table of figures as LaTeX with booktabs: mean, standard deviation as a subscript, best and ties marked."""
+"""A table of figures as LaTeX with booktabs: mean, standard deviation as subscript, best and ties marked."""
 
 from __future__ import annotations
 

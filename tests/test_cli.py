@@ -158,7 +158,8 @@ MISTAKES = {
     "term)   (2 of 4 jobs)\nnothing was trained",
     "-m method=kd,fitnet temperature=2": "temperature=2: no term of method fitnet uses a temperature. "
     "Its terms: hard, hint   (1 of 2 jobs)\nnothing was trained",
-    "-m seed=0,1 temprature=2": "temprature=2: no such key. Nearest: temperature, transfer, generations",
+    "-m seed=0,1 temprature=2": "temprature=2: no such key. Nearest: temperature, transfer, generations   "
+    "(2 of 2 jobs)\nnothing was trained",
 }
 
 

@@ -28,7 +28,7 @@ def run_folder(outputs: Path, run: str) -> Path:
     it as seen from where they were called.
     """
     places = (outputs / run, outputs / Path(*Path(run).parts[-2:]), Path(run))
-    return next((place for place in places if (place / NAME).is_file()), places[0])
+    return next((place for place in places if (place / NAME).is_file()), places[1])
 
 
 def read_json(file: Path) -> Any:

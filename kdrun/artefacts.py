@@ -21,6 +21,9 @@ RECIPE_VERSION = 1
 
 LOCK = ".lock"
 
+STARTED = "KDRUN_STARTED"
+"""In the environment: when the command began, in seconds since the epoch."""
+
 
 def fingerprint(content: Any) -> str:
     """12 hex digits of the SHA-256 of plain values (dicts, lists, numbers, text); 2 and 2.0 are the same."""

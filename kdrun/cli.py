@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kdrun import __version__
+from kdrun.artefacts import STARTED
 from kdrun.errors import KdrunError
 
 COMMANDS = ("run", "check", "list", "report", "predict", "outputs")
@@ -20,6 +22,7 @@ SHOWN = 5
 def main(argv: Sequence[str] | None = None) -> int:
     """0: done. 1: failed while running. 2: a mistake found before that. 130: interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ[STARTED] = str(time.time())
     try:
         return _dispatch(arguments)
     except SystemExit as end:

@@ -57,6 +57,19 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def as_typed(value: object) -> str:
+    """A value of a key as it is typed: `2` for 2 and 2.0, `true`, `null`, `[1,a]`, `{from:0,to:1}`."""
+    if isinstance(value, list):
+        return f"[{','.join(map(as_typed, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{as_typed(part)}' for key, part in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
+
+
 def p_value(value: float) -> str:
     """`= 0.031`, `< 0.001`."""
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"

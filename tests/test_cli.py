@@ -19,7 +19,6 @@ from kdrun.cli import main
 from kdrun.commands import help as kdrun_help
 from kdrun.commands import run as run_command
 from kdrun.commands import sweep as sweep_command
-from kdrun.config.load import Loaded
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 
@@ -35,7 +34,12 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     for name in ("KDRUN_TRACEBACK", "HYDRA_FULL_ERROR", "COMP_LINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(run_command, "run", fake_run)
-    monkeypatch.setattr(sweep_command, "checker", lambda: lambda loaded: None)
+    monkeypatch.setattr("kdrun.plan.plan.make_plan", lambda run, grounds: run)
+    monkeypatch.setattr(sweep_command, "finished_earlier", lambda runs: [False for _ in runs])
+    monkeypatch.setattr(sweep_command, "ahead", lambda runs: None)
+    monkeypatch.setattr(
+        sweep_command, "carried_out", lambda run, command, made, quiet: run_command.run(run, [command])
+    )
 
     def asked(line: str) -> tuple[int, str, str]:
         code = main(shlex.split(line))
@@ -119,7 +123,15 @@ MISTAKES = {
     "seed=1 temperature": "temperature: an override is key=value, +key=value or ~key",
     "experiment=nosuch": "experiment=nosuch: no such experiment. ",
     "sweep=nosuch": "sweep=nosuch: no such sweep. Choices: seeds, splits, temperature, temperature_alpha",
-    "hydra/launcher=nosuch": "hydra/launcher=nosuch: no such launcher. Choices: basic",
+    "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: several processes: runtime.jobs=N",
+    "-m seed=0,1 hydra.launcher.n_jobs=2": "hydra.launcher.n_jobs=2: several processes: runtime.jobs=N",
+    "hydra/sweeper=optuna": "hydra/sweeper=optuna: several processes: runtime.jobs=N",
+    "hydra.run.dir=x": "hydra.run.dir=x: where all that is made goes: outputs_dir=FOLDER",
+    "-m seed=0,1 hydra.sweep.dir=x": "hydra.sweep.dir=x: where all that is made goes: outputs_dir=FOLDER",
+    "hydra.job.chdir=true": "hydra.job.chdir=true: where all that is made goes: outputs_dir=FOLDER",
+    "-m seed=range(1,1)": "seed=range(1,1): has no value",
+    "-m seed=range(0,2,0)": "seed=range(0,2,0): needs finite numbers, and a step that is not 0",
+    "-m seed=range(0,1000000)": "-m: 1,000,000 jobs, and a sweep has at most 10,000",
     "--multirn seed=1": "--multirn: no such flag. Nearest: --multirun, ",
     "--cfg jobs": "--cfg=jobs: no such choice. Choices: job, hydra, all",
     "--config-dir nowhere": "--config-dir=nowhere: no such folder",
@@ -146,7 +158,8 @@ MISTAKES = {
     "term)   (2 of 4 jobs)\nnothing was trained",
     "-m method=kd,fitnet temperature=2": "temperature=2: no term of method fitnet uses a temperature. "
     "Its terms: hard, hint   (1 of 2 jobs)\nnothing was trained",
-    "-m seed=0,1 temprature=2": "temprature=2: no such key. Nearest: temperature, transfer, generations",
+    "-m seed=0,1 temprature=2": "temprature=2: no such key. Nearest: temperature, transfer, generations   "
+    "(2 of 2 jobs)\nnothing was trained",
 }
 
 
@@ -242,7 +255,7 @@ def test_a_sweep(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def some_fail(run: Run, overrides: list[str], quiet: bool = False) -> Path:
         if run.seed == 1:
             raise KdrunError("loss.soft", None, "is not finite")
-        return fake_run(run, overrides, quiet)
+        return fake_run(run, overrides)
 
     shown: list[list[dict[str, Any]]] = []
     monkeypatch.setattr(
@@ -252,11 +265,11 @@ def test_a_sweep(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     code, out, err = ask("-m seed=0,1")
     folder = next((tmp_path / "outputs" / "sweeps").iterdir())
     assert code == 1
-    assert err == "job 2 of 2   seed=1   failed: loss.soft: is not finite\n"
+    assert err == " 2 of 2   seed=1   failed: loss.soft: is not finite\n"
     assert f"2 jobs: 0 finished earlier, 1 run, 1 failed   {folder.relative_to(tmp_path)}\n" in out
     assert [job["overrides"] for job in shown[0]] == [{"seed": 0}, {"seed": 1}]
     assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
-    assert {path.name for path in folder.iterdir()} == {"jobs", "multirun.yaml", "sweep.json"}
+    assert {path.name for path in folder.iterdir()} == {"jobs", "calls", "sweep.json"}
 
 
 def test_an_interrupted_sweep_still_says_what_it_has(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,19 +280,6 @@ def test_an_interrupted_sweep_still_says_what_it_has(ask: Ask, monkeypatch: pyte
     code, out, err = ask("sweep=seeds seed=0,1")
     assert (code, err) == (130, "interrupted; the same command continues\n")
     assert "2 jobs: 0 finished earlier, 0 run, 0 failed, 2 not run" in out
-
-
-def test_all_jobs_of_a_sweep_are_checked_with_data_and_models_once_for_all_numbers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from kdrun.plan import plan
-
-    seen = []
-    monkeypatch.setattr(plan, "make_plan", seen.append)
-    check = sweep_command.checker()
-    for run in (Run(seed=1), Run(seed=2, temperature=3), Run(method="dkd"), Run(seed=4, method="dkd")):
-        check(Loaded(run, ()))
-    assert [run.method for run in seen] == [None, "dkd"]
 
 
 def test_help_fits_a_terminal_and_names_what_can_be_chosen() -> None:

@@ -109,7 +109,7 @@ def test_the_protocol_of_keras_example() -> None:
     ("experiment", "channels", "size"), [("pytorch_tutorial", 3, 32), ("keras_example", 1, 28)]
 )
 def test_an_epoch_on_made_up_images(tmp_path: Path, experiment: str, channels: int, size: int) -> None:
-    from kdrun.commands.run import perform
+    from kdrun.commands.run import run
     from kdrun.report.read import read
 
     loaded = composed(
@@ -118,6 +118,6 @@ def test_an_epoch_on_made_up_images(tmp_path: Path, experiment: str, channels: i
         "recipe.teacher.epochs=1 recipe.student.epochs=1 evaluation.latency=false evaluation.plots=false "
         f"control=false threads=1 outputs_dir={tmp_path}"
     )
-    report = read(perform(loaded, quiet=True))
+    report = read(run(loaded.run, [], quiet=True))
     assert report["models"]["student"]["last"]["test"]["n"] == 30
     assert report["models"]["teacher"]["params"] == PAIRS[loaded.run.teacher.name][1]

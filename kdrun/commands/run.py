@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdrun.config.arguments import parse
-from kdrun.config.compose import single, start
-from kdrun.config.load import Loaded
+from kdrun.config.compose import show, single
 from kdrun.config.schema import Run
 
 
@@ -17,25 +16,17 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code. Raises KdrunError, and what `kdrun.commands.sweep` raises."""
     typed = parse(arguments)
     if typed.shows:
-        start(lambda config: None, typed)
+        show(typed)
         return 0
     if typed.many:
         from kdrun.commands.sweep import sweep
 
         return sweep(typed)
-    perform(single(typed), before=typed.place)
+    loaded = single(typed)
+    for note in loaded.notes:
+        print(f"note: {note}", file=sys.stderr)
+    run(loaded.run, [*typed.place, *loaded.overrides])
     return 0
-
-
-def perform(loaded: Loaded, quiet: bool = False, before: tuple[str, ...] = ()) -> Path:
-    """Says what the user should know, then runs. Returns the run's folder.
-
-    before: flags that belong to the command as it is recorded.
-    """
-    if not quiet:
-        for note in loaded.notes:
-            print(f"note: {note}", file=sys.stderr)
-    return run(loaded.run, [*before, *loaded.overrides], quiet)
 
 
 def run(run: Run, overrides: list[str], quiet: bool = False) -> Path:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import shlex
+import sys
+import time
+import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kdrun.artefacts import read_json
+from kdrun.artefacts import locked, write_text
 from kdrun.commands.options import width
-from kdrun.commands.run import perform
 from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
-from kdrun.config.sweep import Call, run_jobs
+from kdrun.config.sweep import Job, Refused, composed_jobs
 from kdrun.errors import KdrunError
+from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
+
+if TYPE_CHECKING:  # these import torch
+    from kdrun.plan.plan import Plan
+    from kdrun.stages.make import Made
+
+Ended = dict[str, Any]
+"""How a job ended: state (finished, failed), run (its folder or None), error, earlier, seconds, ended."""
 
 
 def sweep(typed: Typed) -> int:
@@ -24,98 +32,155 @@ def sweep(typed: Typed) -> int:
 
     However it ends, the table of all jobs of its folder so far is written and shown.
     """
-    call = Call(typed, checker(), ahead)
+    jobs, loaded = composed_jobs(typed)
+    runs, plans = planned(loaded)
+    for note in dict.fromkeys(note for run in runs for note in run.notes):
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    command = " ".join(("kdrun", *typed.flags, *typed.overrides))
+    folder = new_folder(Path(runs[0].run.outputs_dir), jobs, command)
+    ended: list[Ended] = []
     try:
-        run_jobs(call, partial(perform, before=typed.place))
+        earlier = finished_earlier(plans)
+        made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
+        alone = earlier.count(True) == len(plans) - 1
+
+        def work(position: int) -> Path:
+            quiet = not alone or earlier[position] is True
+            own = shlex.join(["kdrun", *typed.place, *runs[position].overrides])
+            return carried_out(plans[position], own, made, quiet)
+
+        run_jobs(jobs, work, [state is True for state in earlier], folder, ended)
     finally:
-        if call.folder is not None:
-            summarise(call)
-    return int(any(record["state"] == "failed" for record in call.records()))
+        summarise(jobs, ended, folder)
+    return int(any(each["state"] == "failed" for each in ended))
 
 
-def checker() -> Callable[[Loaded], None]:
-    """Checks what needs data and models, once for all jobs that differ in numbers only."""
-    seen: set[str] = set()
+def planned(loaded: Sequence[Loaded | KdrunError]) -> tuple[list[Loaded], list[Plan]]:
+    """Plans all jobs, which reads each data set once. Raises Refused if one of them cannot run."""
+    from kdrun.plan.ground import Grounds
+    from kdrun.plan.plan import make_plan
 
-    def check(loaded: Loaded) -> None:
-        key = _shape(loaded)
-        if key in seen:
-            return
-        from kdrun.plan.plan import make_plan
+    wrong, grounds = Counter[str](), Grounds()
+    runs, plans = [], []
+    for each in loaded:
+        try:
+            if isinstance(each, KdrunError):
+                raise each
+            plans.append(make_plan(each.run, grounds))
+            runs.append(each)
+        except KdrunError as error:
+            wrong[str(error)] += 1
+    if wrong:
+        raise Refused([f"{line}   ({count} of {len(loaded)} jobs)" for line, count in wrong.items()])
+    return runs, plans
 
-        make_plan(loaded.run)
-        seen.add(key)
 
-    return check
+def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
+    """Whether each was finished before this call; None if it cannot go on, which its job then says."""
+    from kdrun.stages.evaluate import is_current
+    from kdrun.stages.pipeline import refuse_unstartable
+
+    states: list[bool | None] = []
+    for plan in plans:
+        try:
+            refuse_unstartable(plan)
+            states.append("evaluate" in plan.run.stages and is_current(plan))
+        except KdrunError:
+            states.append(None)
+    return states
 
 
-def ahead(jobs: Sequence[Loaded]) -> None:
+def ahead(plans: Sequence[Plan]) -> Made:
     """Trains, several at once, what two jobs or more have left to train."""
-    if len(jobs) > 1:
-        from rich.console import Console
+    from rich.console import Console
 
-        from kdrun.plan.plan import make_plan
-        from kdrun.progress.screen import screen
-        from kdrun.progress.watchers import Observers
-        from kdrun.stages.changed import changed
-        from kdrun.stages.make import make
+    from kdrun.progress.screen import screen
+    from kdrun.progress.watchers import Observers
+    from kdrun.stages.changed import changed
+    from kdrun.stages.make import Made, make
 
-        plans, shown = [make_plan(job.run) for job in jobs], screen(Console())
-        for line in changed(training for plan in plans for training in plan.trainings):
-            shown.say(line)
-        make(plans, Observers(shown))
-
-
-def _shape(loaded: Loaded) -> str:
-    """A run without the numbers that no check beyond their range asks for."""
-    plain: dict[str, Any] = asdict(loaded.run)
-    for key in ("seed", "temperature", "alpha"):
-        del plain[key]
-    for term in plain["loss"].values():
-        term.pop("weight", None)
-        term.pop("temperature", None)
-    return json.dumps(plain, sort_keys=True, default=str)
+    if len(plans) < 2:
+        return Made()
+    shown = screen(Console())
+    for line in changed(training for plan in plans for training in plan.trainings):
+        shown.say(line)
+    return make(plans, Observers(shown))
 
 
-def summarise(call: Call) -> None:
+def carried_out(plan: Plan, command: str, made: Made, quiet: bool) -> Path:
+    """Does what is left of a job. Returns the run's folder. quiet: a line is all that is shown of it."""
+    from rich.console import Console
+
+    from kdrun.progress.screen import screen
+    from kdrun.stages.pipeline import carry_out
+
+    return carry_out(plan, command, screen(Console(quiet=quiet)), made)
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    work: Callable[[int], Path],
+    earlier: Sequence[bool],
+    folder: Path,
+    ended: list[Ended],
+) -> None:
+    """One job after the other: each leaves a record in the sweep's folder, an entry in `ended`, and a line.
+
+    work: does the job at a position and returns its run's folder. What it raises fails that job alone.
+    """
+    for position, job in enumerate(jobs):
+        how = perform(lambda position=position: work(position), error_file(folder, job))  # type: ignore[misc]
+        how["earlier"] = earlier[position] and how["state"] == "finished"
+        write_record(folder, job, how)
+        ended.append(how)
+        place = f"{position + 1:>{len(str(len(jobs)))}} of {len(jobs)}"
+        failed = how["state"] == "failed"
+        print(line(f" {place}   {job}", how), file=sys.stderr if failed else sys.stdout, flush=True)
+
+
+def perform(work: Callable[[], Path], errors: Path) -> Ended:
+    """How a job ended. A failure leaves its traceback in the file `errors`."""
+    began = time.time()
+    errors.unlink(missing_ok=True)
+    ended: Ended = {"state": "finished", "run": None, "error": None}
+    try:
+        ended["run"] = str(work())
+    except Exception as error:
+        known = isinstance(error, (KdrunError, OSError))
+        text = str(error) if known else f"{type(error).__name__}: {error} (a bug of kdrun: see {errors})"
+        ended |= {"state": "failed", "error": " ".join(text.split())}
+        write_text(errors, "".join(traceback.format_exception(error)))
+    return ended | {"seconds": round(time.time() - began, 1), "ended": time.time()}
+
+
+def line(head: str, ended: Mapping[str, Any]) -> str:
+    """` 4 of 9   method=dkd seed=0   student 90.1   gain +1.2 (+0.1 to +2.3)   7f3a1c`."""
+    from kdrun.report.sweep_table import outcome
+
+    if ended["state"] == "failed":
+        return f"{head}   failed: {ended['error']}"
+    told = outcome(Path(ended["run"]))
+    return "   ".join([head, *told, *(["finished earlier"] if ended["earlier"] else [])])
+
+
+def summarise(jobs: Sequence[Job], ended: Sequence[Ended], folder: Path) -> None:
     """Says how the jobs of this call ended, and writes and shows the table of the sweep so far."""
-    assert call.folder is not None
-    records = call.records()
-    kinds = Counter("earlier" if r["earlier"] else r["state"] for r in records)
+    kinds = Counter("earlier" if each["earlier"] else each["state"] for each in ended)
     parts = [f"{kinds['earlier']} finished earlier", f"{kinds['finished']} run", f"{kinds['failed']} failed"]
-    if len(records) < len(call.jobs):
-        parts.append(f"{len(call.jobs) - len(records)} not run")
-    noun = "job" if len(call.jobs) == 1 else "jobs"
-    print(f"\n{len(call.jobs)} {noun}: {', '.join(parts)}   {call.folder}", flush=True)
-    results(call.folder)
+    if len(ended) < len(jobs):
+        parts.append(f"{len(jobs) - len(ended)} not run")
+    noun = "job" if len(jobs) == 1 else "jobs"
+    print(f"\n{len(jobs)} {noun}: {', '.join(parts)}   {folder}", flush=True)
+    results(folder)
 
 
 def results(folder: Path) -> None:
-    """The table of all jobs of the folder, of earlier calls too; what is written is named below it."""
+    """The table of all jobs of the folder, of other calls too; what is written is named below it."""
     from kdrun.report.sweep_files import write
     from kdrun.report.sweep_table import text
 
-    jobs = collected(folder)
-    if jobs:
-        print(text(jobs, width()).rstrip("\n"))
-        print("  ".join(write(folder, jobs)), flush=True)
-
-
-def collected(folder: Path) -> list[dict[str, Any]]:
-    """All jobs that a sweep's folder knows, in the order in which they ended."""
-    paths = (folder / "jobs").glob("*.json")
-    return [_job(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns)]
-
-
-def _job(path: Path) -> dict[str, Any]:
-    """A job's record as the tables want it; a run whose report is gone counts as failed."""
-    from kdrun.report.read import read
-
-    record = read_json(path)
-    job = {"overrides": record["swept"], "report": None, "error": record["error"], "folder": record["run"]}
-    if record["run"]:
-        try:
-            job["report"] = read(Path(record["run"]))
-        except KdrunError as error:
-            job["error"] = str(error)
-    return job
+    with locked(folder):  # another call may end at the same time
+        jobs = collected(folder)
+        if jobs:
+            print(text(jobs, width()).rstrip("\n"))
+            print("  ".join(write(folder, jobs)), flush=True)

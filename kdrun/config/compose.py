@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import OmegaConf, open_dict, read_write
 
 from kdrun.config.arguments import Typed
 from kdrun.config.explain import explain
@@ -25,39 +26,50 @@ OLD = hydra.__version__.startswith("1.3")
 
 def single(typed: Typed) -> Loaded:
     """Composes, checks and returns one run. Raises KdrunError."""
+    with composing(typed):
+        return composed(list(typed.overrides))
+
+
+@contextmanager
+def composing(typed: Typed) -> Iterator[None]:
+    """Hydra at work, for one run or for the jobs of a sweep. Raises KdrunError for what it cannot read."""
     _prepare(typed)
     with _explained(typed.overrides), hydra.initialize_config_dir(str(shipped()), **_version()):
-        return composed(list(typed.overrides))
+        yield
 
 
 def composed(overrides: list[str]) -> Loaded:
     """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
     with _explained(overrides):
         config = hydra.compose("config", overrides, return_hydra_config=True)
-        typed, choices = texts(config.hydra.overrides.task), config.hydra.runtime.choices
+        typed, choices = _texts(config.hydra.overrides.task), config.hydra.runtime.choices
         with read_write(config), open_dict(config):
             del config["hydra"]
-        return loaded(config, typed, choices)
+        return load(config, typed, choices, read_recipe, read_model)
 
 
-def loaded(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any]) -> Loaded:
-    """Like `load`, with recipes read through the Hydra that is at work. Raises KdrunError."""
-    with _explained(overrides):
-        return load(config, overrides, choices, read_recipe, read_model)
+def file_values(overrides: list[str]) -> dict[str, Any]:
+    """The values that the files chosen by these overrides sweep over (`hydra.sweeper.params`), by key."""
+    config = hydra.compose("config", overrides, return_hydra_config=True)
+    return dict(config.hydra.sweeper.get("params") or {})
 
 
-def texts(overrides: Any) -> list[str]:
+def loader() -> ConfigLoader:
+    """What the Hydra at work reads files with."""
+    return GlobalHydra.instance().config_loader()
+
+
+def _texts(overrides: Any) -> list[str]:
     """Overrides as Hydra keeps them, as plain texts, in which nothing is resolved."""
     plain = OmegaConf.to_container(overrides, resolve=False)
     return [str(override) for override in plain] if isinstance(plain, list) else []
 
 
-def start(task: Callable[[DictConfig], Any], typed: Typed) -> None:
-    """Calls `hydra.main` with these arguments; its exceptions come out as KdrunError, bugs as they are."""
+def show(typed: Typed) -> None:
+    """Lets Hydra show what the flags ask for: a configuration, completions. Raises KdrunError."""
     _prepare(typed)
-    allowed: dict[str, Any] = {} if OLD else {"execution_whitelist": ["kdrun.config.sweep.Sweep"]}
     with _explained(typed.overrides), _arguments(["kdrun", *typed.flags, *typed.overrides]):
-        hydra.main(config_path=str(shipped()), config_name="config", **_version(), **allowed)(task)()
+        hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
 
 
 def read_recipe(name: str) -> Mapping[str, Mapping[str, Any]]:
@@ -72,11 +84,11 @@ def read_model(name: str) -> Mapping[str, Any]:
 
 def _read(group: str, name: str, key: str) -> Mapping[str, Any]:
     """A file of a group. key: where its name stands."""
-    loader = GlobalHydra.instance().config_loader()
+    files = loader()
     path = f"{group}/{name}"
-    source = next((source for source in loader.get_sources() if source.is_config(path)), None)
+    source = next((source for source in files.get_sources() if source.is_config(path)), None)
     if source is None:
-        choices = loader.get_group_options(group)
+        choices = files.get_group_options(group)
         raise KdrunError(key, name, f"no such {group}", choices, f"kdrun list {group}s")
     content = source.load_config(path).config
     if "defaults" in content:  # a user's file that builds on another

@@ -85,8 +85,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunError:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if (group, name) == ("hydra/launcher", "joblib"):
-        return KdrunError(group, name, "is not installed: pip install 'kdrun[sweep]'")
     key = _typed_for(group, name, overrides)
     noun = NOUNS.get(group, group.rpartition("/")[2]) or "file"
     inside = _file(error) if f"{key}={name}" not in overrides else ""

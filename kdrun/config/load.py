@@ -41,6 +41,14 @@ SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
 
+OURS = {
+    r"hydra[/.]launcher\b": "several processes: runtime.jobs=N",
+    r"hydra[/.]sweeper\b(?!\.params)": "several processes: runtime.jobs=N",
+    r"hydra\.(run|sweep|job\.chdir|output_subdir)\b": "where all that is made goes: outputs_dir=FOLDER",
+}
+"""Keys of Hydra's that would do nothing, and what does it instead."""
+
+
 Node = Callable[[str], Mapping[str, Any]]
 """Reads a model's file by name. Raises KdrunError for a name that is none."""
 
@@ -117,6 +125,9 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         name = key.lstrip("~")
+        for theirs, instead in OURS.items():
+            if re.match(theirs, name):
+                raise KdrunError(key, value, instead)
         if not name or not (equals or key.startswith("~")):
             raise KdrunError(override, None, "an override is key=value, +key=value or ~key")
         if name.startswith("assistant."):

@@ -23,6 +23,14 @@ def read(path: Path) -> Report:
     return cast(Report, report)
 
 
+def run_folder(outputs: Path, run: str) -> Path:
+    """The folder of a run that a sweep names, relative to the outputs folder. Earlier versions of kdrun named
+    it as seen from where they were called.
+    """
+    places = (outputs / run, outputs / Path(*Path(run).parts[-2:]), Path(run))
+    return next((place for place in places if (place / NAME).is_file()), places[1])
+
+
 def read_json(file: Path) -> Any:
     """The content of a JSON file. Raises KdrunError where it is missing or no JSON."""
     try:

@@ -14,7 +14,7 @@ from rich.table import Table
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.report.markdown import pipe_table
-from kdrun.report.read import NAME, read, read_json
+from kdrun.report.read import NAME, read, read_json, run_folder
 from kdrun.report.schema import Model, Report, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.table import plain
@@ -136,15 +136,14 @@ def _below(folder: Path, name: str) -> list[Path]:
 
 
 def _of_sweep(folder: Path) -> list[Path]:
-    """The runs that a sweep's results name: paths as they are, or as seen from the sweep's folder or one
-    above it."""
-    found: list[Path] = []
+    """The runs that a sweep's results name."""
+    runs: list[Path] = []
     settings = read_json(folder / "results.json")
     for setting in settings if isinstance(settings, list) else ():
         for run in setting.get("runs", ()):
-            places = (base / run.get("folder", "") for base in (Path(), folder, *folder.resolve().parents))
-            found += [place for place in places if (place / NAME).is_file()][:1]
-    return found
+            place = run_folder(folder.parent.parent, run.get("folder", ""))
+            runs += [place] if (place / NAME).is_file() else []
+    return runs
 
 
 def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from kdrun.artefacts import write_text
 from kdrun.report import sweeps
 from kdrun.report.markdown import pipe_table
 from kdrun.report.sweep_plots import heatmap, lines, numeric
@@ -29,7 +30,7 @@ def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
         "results.md": markdown(jobs, plots),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     return [*texts, *plots]
 
 
@@ -53,7 +54,9 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = ()) -> str:
 
 
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """results.json: a record per setting with mean, std and n by part and figure, its mark, and its runs."""
+    """results.json: a record per setting with mean, std and n by part and figure, its mark, and its runs, the
+    folders of which are relative to the outputs folder.
+    """
     found = sweeps.settings(jobs)
     chosen = sweeps.choice(found)
     return [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(found)]

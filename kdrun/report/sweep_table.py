@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import ABSENT, percent, plural, signed
 from kdrun.report import sweeps
+from kdrun.report.read import NAME, read
+from kdrun.report.schema import top1
 from kdrun.report.sweeps import Choice, Job, Part, Setting, Spread, What
 from kdrun.report.table import plain
 
@@ -31,6 +34,20 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
     below = "\n".join(notes(jobs, found, part, chosen))
     head = "\n".join(title(found, part, what))
     return f"{plain(Text(head), width)}\n{plain(body, width)}{plain(Text(below), width) if below else ''}"
+
+
+def outcome(run: Path) -> list[str]:
+    """What a finished run came to, for its line: `student 90.1`, `gain +1.2 (+0.1 to +2.3)`, its id."""
+    told = []
+    if (run / NAME).is_file():
+        report = read(run)
+        student, comparison = top1(report, "student", "test"), report.get("comparison", {})
+        told += [f"student {percent(student)}"] if student is not None else []
+        if "gain_top1" in comparison:
+            ends = comparison.get("gain_interval")
+            interval = f" ({signed(ends[0])} to {signed(ends[1])})" if ends else ""
+            told.append(f"gain {signed(comparison['gain_top1'])}{interval}")
+    return [*told, run.name.rpartition("-")[2][:6]]
 
 
 def title(found: Sequence[Setting], part: Part, what: What) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
+from kdrun.figures import as_typed
 from kdrun.report.schema import Report, Scores, parts, top1
 
 REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "dataset.split")
@@ -94,8 +95,8 @@ def value_name(value: Any) -> str:
     """A swept value as text; `2`, `2.0` and `"2"` are one value; lists as they are typed."""
     if isinstance(value, list):
         return f"[{','.join(map(value_name, value))}]"
-    size = number(value)
-    return f"{size:g}" if size is not None else "null" if value is None else str(value)
+    size = number(value) if isinstance(value, str) else None
+    return as_typed(value if size is None else size)
 
 
 def key_name(key: str) -> str:

@@ -15,7 +15,7 @@ from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages.engines import Failures, here, processes, processes_for
 from kdrun.stages.groups import Group, groups
-from kdrun.stages.saved import STARTED, finished, saved, state_file
+from kdrun.stages.saved import finished, saved, started, state_file
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
 
@@ -102,5 +102,5 @@ def _start_over(training: Training) -> None:
     """Removes the mark; with `fresh`, everything of before the command."""
     training.mark.unlink(missing_ok=True)
     state: Path = state_file(training)
-    if training.ground.run.fresh and (not state.exists() or state.stat().st_mtime < STARTED):
+    if training.ground.run.fresh and (not state.exists() or state.stat().st_mtime < started()):
         empty(training.folder)

@@ -14,17 +14,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdrun.artefacts import read_json
+from kdrun.artefacts import STARTED, read_json
 from kdrun.errors import KdrunError
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
 from kdrun.training.checkpoint import read_state
 
-STARTED = float(os.environ.setdefault("KDRUN_STARTED", str(time.time())))
-"""When the command began; `fresh=true` starts over what was finished before that, so a sweep trains each
-teacher once.
-"""
+
+def started() -> float:
+    """When the command began; `fresh=true` starts over what was finished before that, so a sweep trains each
+    teacher once.
+
+    It is in the environment, where the command line puts it: other processes of the command read the same
+    time. Called from Python, the command begins when this is first asked.
+    """
+    return float(os.environ.setdefault(STARTED, str(time.time())))
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def finished(training: Training, fresh: bool = False) -> dict[str, Any] | None:
     names = [*record["weights"], *record.get("peers", ())]
     if not all(weights_file(training, name).exists() for name in names):
         return None  # someone removed a file: the mark no longer holds
-    return None if fresh and record["finished"] < STARTED else record
+    return None if fresh and record["finished"] < started() else record
 
 
 def status(training: Training) -> Status:

@@ -16,8 +16,7 @@ from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import Written, complement
 from kdrun.config.schema import Model, Recipe, Run
-from kdrun.config.sweep import Call, Refused, run_jobs
-from kdrun.errors import KdrunError
+from kdrun.config.sweep import composed_jobs
 from tests.config.composed import composed
 
 
@@ -201,16 +200,10 @@ def test_presets_do_not_put_themselves_first() -> None:
 
 
 def test_methods_compose_and_keep_their_weights() -> None:
-    """As one sweep, whose jobs are composed and checked before any would run."""
+    """As the jobs of one sweep."""
     methods = [entry.name for entry in entries(shipped(), "method")][::4]  # each takes a quarter of a second
-    found: dict[str, Run] = {}
-
-    def keep(loaded: Loaded) -> None:
-        found[loaded.run.method or ""] = loaded.run
-        raise KdrunError("kept", None, "")
-
-    with pytest.raises(Refused):
-        run_jobs(Call(parse(["-m", f"method={','.join(methods)}"]), keep), lambda loaded, quiet: Path())
+    jobs = composed_jobs(parse(["-m", f"method={','.join(methods)}"]))[1]
+    found = {each.run.method: each.run for each in jobs if isinstance(each, Loaded)}
     assert list(found) == methods
     for method, run in found.items():
         written = yaml.safe_load((shipped() / "method" / f"{method}.yaml").read_text())

@@ -38,8 +38,9 @@ def test_spread_by_hand() -> None:
 
 def test_numbers_are_one_value_however_written() -> None:
     assert [value_name(value) for value in (2, 2.0, "2", "0.50", None, True, "dkd", [1], ["a", "b"])] == [
-        "2", "2", "2", "0.5", "null", "True", "dkd", "[1]", "[a,b]",
+        "2", "2", "2", "0.5", "null", "true", "dkd", "[1]", "[a,b]",
     ]  # fmt: skip
+    assert value_name(1234567) != value_name(1234568) and value_name(0.1234567) != value_name(0.1234568)
     assert number("nan") is None and number(True) is None and number("1e-3") == 1e-3
 
 

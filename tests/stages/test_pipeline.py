@@ -97,12 +97,9 @@ def test_a_finished_run_is_shown_again_and_not_repeated(go: Go) -> None:
     assert "top-1 test" in out and times("**/*.safetensors") == before
 
 
-def test_fresh_starts_over(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kdrun.stages.saved as trained
-
-    go()
+def test_fresh_starts_over_each_time_in_one_process(go: Go) -> None:
+    go("fresh=true")
     before = times("**/last.safetensors")
-    monkeypatch.setattr(trained, "STARTED", __import__("time").time())
     status, out, _ = go("fresh=true")
     after = times("**/last.safetensors")
     assert status == 0 and "finished earlier" not in out

@@ -1,0 +1,80 @@
+"""A sweep's folder: a record for each job and for each call. Paths in it are relative to the outputs folder,
+so that this can be moved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdrun.artefacts import write_json
+from kdrun.config.sweep import Job, folder_name
+from kdrun.errors import KdrunError
+from kdrun.report.read import read, read_json, run_folder
+
+
+def new_folder(outputs: Path, jobs: Sequence[Job], command: str) -> Path:
+    """The folder of these jobs' sweep, with a record of this call. It may hold jobs of earlier calls."""
+    folder = outputs / "sweeps" / folder_name(jobs[0])
+    for name in ("jobs", "calls"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_json(folder / "sweep.json", {"swept": sorted(jobs[0].swept), "fixed": jobs[0].fixed})
+    listed = [{"name": job.name, "swept": job.swept} for job in jobs]
+    call = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
+    write_json(folder / "calls" / call, {"command": command, "jobs": listed})
+    return folder
+
+
+def error_file(folder: Path, job: Job) -> Path:
+    """Where a failed job leaves its traceback."""
+    return folder / "jobs" / f"{job.name}.error.txt"
+
+
+def write_record(folder: Path, job: Job, ended: Mapping[str, Any]) -> None:
+    """Keeps how a job ended: `{state, run, error, seconds, ended}`, run being its folder or None."""
+    run = ended["run"] and os.path.relpath(ended["run"], _outputs(folder))
+    known = {"name": job.name, "overrides": job.overrides, "swept": job.swept}
+    write_json(folder / "jobs" / f"{job.name}.json", {**known, **ended, "run": run})
+
+
+def collected(folder: Path) -> list[dict[str, Any]]:
+    """All jobs that the folder knows, each once, in the order in which they ended, as the tables want them.
+
+    A record that cannot be read is named on stderr. A run whose report is gone counts as failed.
+    """
+    by_name: dict[str, dict[str, Any]] = {}
+    for path in sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        try:
+            name, job = _job(folder, path)
+        except KdrunError as error:
+            print(f"{error}; this job is not in the table", file=sys.stderr, flush=True)
+            continue
+        by_name.pop(name, None)  # an earlier version of kdrun kept `2` and `2.0` apart
+        by_name[name] = job
+    return list(by_name.values())
+
+
+def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any]]:
+    record = read_json(path)
+    try:
+        swept, run = dict(record["swept"]), record["run"]
+        name = record.get("name") or Job(tuple(record["overrides"]), swept).name
+        job = {"overrides": swept, "report": None, "error": record["error"], "folder": None}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise KdrunError(str(path), None, "is no record of a job") from error
+    if run:
+        place = run_folder(_outputs(folder), run)
+        job["folder"] = os.path.relpath(place, _outputs(folder))
+        try:
+            job["report"] = read(place)
+        except KdrunError as error:
+            job["error"] = str(error)
+    return name, job
+
+
+def _outputs(folder: Path) -> Path:
+    return folder.parent.parent

@@ -5,7 +5,8 @@ import sys
 import torch
 from torch import nn
 
-from kdrun.evaluation.cost import cost, macs, params, state_bytes
+from kdrun.evaluation.cost import cost, figures, macs, params, state_bytes
+from tests.evaluation.subjects import subject
 
 
 def convolutional() -> nn.Sequential:
@@ -77,3 +78,14 @@ def test_counting_does_not_import_the_compiler() -> None:
     loaded = "torch._dynamo" in sys.modules
     macs(convolutional(), (3, 8, 8))
     assert ("torch._dynamo" in sys.modules) == loaded
+
+
+def test_figures_of_a_run() -> None:
+    logits = torch.zeros(2, 3)
+    every = list(figures(subject(torch.zeros(2, dtype=torch.int64), teacher=logits, student=logits)))
+    assert [(f.whose, f.name, f.value) for f in every if f.whose == "teacher"] == [
+        ("teacher", "params", 15),
+        ("teacher", "macs", 12),
+        ("teacher", "bytes", 60),
+    ]
+    assert [(f.value, f.unit) for f in every if f.name == "compression"] == [(1.0, "x")]

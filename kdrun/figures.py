@@ -66,6 +66,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def minute(time: str) -> str:
+    """`2026-01-02 03:04` of a time in ISO 8601."""
+    return time[:16].replace("T", " ")
+
+
 def p_value(value: float) -> str:
     """`= 0.031`, `< 0.001`."""
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"

@@ -15,7 +15,7 @@ from kdrun.config.compose import single
 from kdrun.config.files import entries, shipped
 from kdrun.config.load import Loaded, key_of
 from kdrun.config.table import BASELINES, Table, changed
-from kdrun.config.tables import parsed, read, tables
+from kdrun.config.tables import OPTIONAL, REQUIRED, parsed, read, tables
 from kdrun.errors import KdrunError
 from kdrun.models.names import library
 
@@ -236,3 +236,8 @@ def test_a_number_that_is_there_twice() -> None:
     content["published"].append(content["published"][0])
     with pytest.raises(KdrunError, match="is there twice"):
         parsed(content, "mine", "f.yaml")
+
+
+def test_the_page_on_tables_names_every_key() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
+    assert all(f"`{key}`" in page for key in (*REQUIRED, *OPTIONAL))

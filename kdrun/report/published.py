@@ -1,0 +1,202 @@
+"""A published table beside what others got and what was got here: published | others | ours | difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kdrun.config.table import BASELINES, Place, Table, Value
+from kdrun.report.schema import Report, Scores, parts
+from kdrun.report.statistics import Mark, Spread, marks, spread
+
+NEAR = 2
+"""A published figure that lies within this many standard deviations of our seeds is marked."""
+
+
+class Done(NamedTuple):
+    """A cell's run. report: None where it failed, or has not been run."""
+
+    pair: str
+    method: str
+    seed: int
+    report: Report | None
+
+
+class Cell(NamedTuple):
+    """A row of a pair. values: ours by seed (a teacher's: by its own). lacks: why kdrun cannot run it.
+    unchecked: whether a figure is known that was not checked against a source, and so is not shown.
+
+    difference: ours minus published. near: whether that is within NEAR standard deviations of our seeds; None
+    where it cannot be said: nothing published, or fewer than two seeds.
+    """
+
+    pair: str
+    method: str
+    published: Value | None
+    others: tuple[Value, ...]
+    values: Mapping[int, float]
+    mark: Mark | None = None
+    lacks: str = ""
+    unchecked: bool = False
+
+    @property
+    def ours(self) -> Spread | None:
+        return spread(list(self.values.values())) if self.values else None
+
+    @property
+    def difference(self) -> float | None:
+        return self.ours.mean - self.published.value if self.ours and self.published else None
+
+    @property
+    def near(self) -> bool | None:
+        if self.difference is None or self.ours is None or self.ours.std is None:
+            return None
+        return abs(self.difference) <= NEAR * self.ours.std
+
+
+class Page(NamedTuple):
+    """What is shown of a table: its cells pair by pair. reduced: overrides that make ours another experiment
+    than the published one; then there are no differences to speak of, and nothing is a reproduction."""
+
+    table: Table
+    cells: tuple[Cell, ...]
+    reduced: tuple[str, ...]
+
+    @property
+    def pairs(self) -> list[str]:
+        return list(dict.fromkeys(cell.pair for cell in self.cells))
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(cell.method for cell in self.cells))
+
+
+def page(
+    table: Table,
+    done: Iterable[Done],
+    pairs: Sequence[str] = (),
+    methods: Sequence[str] = (),
+    reduced: Sequence[str] = (),
+) -> Page:
+    """The cells of these pairs and methods, or of all, with their runs; baselines are always there.
+
+    A cell is there if anything is known of it: published, of others, or ours. reduced: `changed` of what the
+    user typed (`kdrun.config.table`).
+    """
+    runs = list(done)
+    shown = methods or [name for name in table.methods if name not in BASELINES]
+    cells = [
+        cell for pair in pairs or table.pairs for cell in _cells(table, runs, pair, [*BASELINES, *shown])
+    ]
+    return Page(table, tuple(cells), tuple(reduced))
+
+
+def figure(table: Table, report: Report, role: str) -> float | None:
+    """What the table shows of a role: accuracy or error in percent, or how many test images it has wrong."""
+    scores = parts(report, role).get("test", Scores())
+    accuracy, images = scores.get("top1"), scores.get("n")
+    if accuracy is None or table.figure == "accuracy":
+        return accuracy
+    error = 100 - accuracy
+    if table.figure == "error":
+        return error
+    return None if images is None else float(round(error / 100 * images))
+
+
+def _cells(table: Table, runs: Sequence[Done], pair: str, methods: Sequence[str]) -> Iterator[Cell]:
+    ours = {method: _values(table, runs, pair, method) for method in methods}
+    sign = 1 if table.figure == "accuracy" else -1
+    found = marks(
+        {
+            method: {seed: sign * value for seed, value in values.items()}
+            for method, values in ours.items()
+            if values and method not in BASELINES
+        }
+    )
+    for method, values in ours.items():
+        place = (pair, method)
+        published, others = table.published.get(place), table.others.get(place, ())
+        unchecked = place in table.unverified
+        if published or others or values or unchecked:
+            lacks = table.lacks(*place)
+            yield Cell(pair, method, published, others, values, found.get(method), lacks, unchecked)
+
+
+def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[int, float]:
+    """Ours by seed. The student alone is the control of methods that train by the table's own recipe."""
+    found: dict[int, float] = {}
+    for run in runs:
+        if run.pair != pair or run.report is None:
+            continue
+        value, seed = None, run.seed
+        if method == "teacher":
+            value, seed = figure(table, run.report, "teacher"), run.report["seeds"].get("teacher", 0)
+        elif method == "student" and table.baseline(pair, run.method):
+            value = figure(table, run.report, "control")
+        elif method == run.method:
+            value = figure(table, run.report, "student")
+        if value is not None:
+            found.setdefault(seed, value)
+    return found
+
+
+def differences(shown: Page) -> list[str]:
+    """Every difference between the published protocol and ours: of all cells, of shown pairs and methods."""
+    table, found = shown.table, dict[str, list[str]]()
+    for pair in shown.pairs:
+        for text in table.pairs[pair].differences:
+            found.setdefault(text, []).append(pair)
+    for method in shown.methods:
+        for text in table.methods[method].differences:
+            found.setdefault(text, []).append(method)
+    return [*table.differences, *(f"{', '.join(names)}: {text}" for text, names in found.items())]
+
+
+def unknown(shown: Page) -> list[Place]:
+    """Cells with a figure that was not checked against a source, which is not shown."""
+    return [(cell.pair, cell.method) for cell in shown.cells if cell.unchecked]
+
+
+def missing(shown: Page) -> list[Place]:
+    """Cells that could be run and were not."""
+    return [
+        (cell.pair, cell.method)
+        for cell in shown.cells
+        if not cell.values and not cell.lacks and cell.method not in BASELINES
+    ]
+
+
+def records(shown: Page) -> list[dict[str, Any]]:
+    """A record for each cell, in full figures; what is not known is absent."""
+    return [_record(shown, cell) for cell in shown.cells]
+
+
+def _record(shown: Page, cell: Cell) -> dict[str, Any]:
+    record: dict[str, Any] = {"table": shown.table.name, "pair": cell.pair, "method": cell.method}
+    record["figure"] = shown.table.figure
+    if cell.published:
+        record["published"] = _value(cell.published)
+    if cell.others:
+        record["others"] = [{"who": value.who, **_value(value)} for value in cell.others]
+    if cell.ours:
+        seeds = {str(seed): value for seed, value in cell.values.items()}
+        record["ours"] = {**_known(cell.ours._asdict()), "by_seed": seeds}
+        record |= (
+            {"reduced": list(shown.reduced)}
+            if shown.reduced
+            else _known({"difference": cell.difference, "within_two_std": cell.near})
+        )
+    return record | _known(
+        {"mark": cell.mark, "lacks": cell.lacks or None, "unchecked": cell.unchecked or None}
+    )
+
+
+def _value(value: Value) -> dict[str, Any]:
+    about = {"value": value.value, "std": value.std, "runs": value.runs, "about": value.about or None}
+    source = {"source": value.source.where, "quoted": value.source.quoted or None}
+    spread_source = value.std_source.where if value.std_source else None
+    return _known({**about, **source, "std_source": spread_source})
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

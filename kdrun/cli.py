@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from kdrun import __version__
-from kdrun.artefacts import STARTED
+from kdrun.artefacts import STARTED, full_disk
 from kdrun.errors import KdrunError
 
 COMMANDS = ("run", "check", "list", "report", "predict", "outputs")
@@ -79,7 +79,7 @@ def _failed(error: Exception) -> int:
         return _say(f"{more}nothing was trained", 2)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{error.strerror or error}", 1)
+        return _say(f"{where}{full_disk(error) or error.strerror or error}", 1)
     return _say(str(error), 1 if getattr(error, "while_running", False) else 2)
 
 

@@ -16,13 +16,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers share the
 def no_packages_left_behind() -> Iterator[None]:
     """Takes folders and packages called `mine` off Python's lists again, where kdrun has put them."""
     before = list(sys.path)
-    _forget()
+    forget()
     yield
     sys.path[:] = before
-    _forget()
+    forget()
 
 
-def _forget() -> None:
+def forget() -> None:
+    """As if a user's package had not been imported."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
         del sys.modules[name]
     importlib.invalidate_caches()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdrun.artefacts import open_own
 from kdrun.data.decode import Picture, cores, reason, say, unreadable
 from kdrun.data.fetch import alone
 from kdrun.errors import KdrunError
@@ -53,7 +55,7 @@ def digests(pictures: Sequence[Picture], folder: Path | None) -> bytes:
         known = _known(file)
         absent = np.flatnonzero(~np.isin(keys, known["key"]))
         if len(absent):
-            with file.open("ab") as records:
+            with os.fdopen(open_own(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as records:
                 records.truncate(known.nbytes)  # half a record of one who was stopped
                 for block in _read([pictures[row] for row in absent.tolist()], keys[absent]):
                     records.write(block.tobytes())

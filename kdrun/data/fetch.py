@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from kdrun.artefacts import open_own
 from kdrun.errors import KdrunError
 
 SECONDS = 10.0
@@ -67,12 +70,12 @@ def fetched(
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One download into a folder at a time: the jobs of a sweep that start together wait for the first."""
-    with (folder / ".download.lock").open("w") as lock:
-        with contextlib.suppress(ImportError):  # Windows has no fcntl: there each job may download
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = open_own(folder / ".download.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def damaged(name: str, path: Path, problem: str) -> KdrunError:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.artefacts import write_text
+from kdrun.artefacts import append_text, write_text
 from kdrun.progress.screen import line
 
 METRICS = "metrics.jsonl"
@@ -36,10 +36,8 @@ class Journal:
         pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(as_lines([_unnamed(row)]))
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(line(row, time.monotonic() - self.began, self.resumed_at) + "\n")
+        append_text(self.metrics, as_lines([_unnamed(row)]))
+        append_text(self.log, line(row, time.monotonic() - self.began, self.resumed_at) + "\n")
 
 
 def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:

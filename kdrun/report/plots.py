@@ -4,11 +4,14 @@ without pyplot, which takes longer to import and keeps figures alive."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kdrun.artefacts import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,4 +221,5 @@ def new_figure(wide: float, high: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """The figure as PNG, without the version of matplotlib in it."""
-    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+    draw = partial(figure.savefig, format="png", dpi=DPI, metadata={"Software": None})
+    write_whole(path, draw)

@@ -13,6 +13,9 @@ from kdrun.stages.saved import state_file
 UNKNOWN = "your own code"
 """Stands for files that an earlier version of kdrun did not record."""
 
+LOOKED_AT = 100
+"""So many earlier trainings are compared."""
+
 
 def changed(trainings: Iterable[Training]) -> list[str]:
     """`mine/losses.py changed: trained anew (student)` for each file that is not what it was."""
@@ -27,23 +30,23 @@ def changed(trainings: Iterable[Training]) -> list[str]:
 
 
 def _changed(training: Training) -> list[str]:
-    """The files that differ from those of the newest earlier training of the same configuration."""
+    """The files that differ from those of the most similar earlier training of the same configuration."""
     now = training.key.get("sources")
     if not now or training.loaded or training.mark.exists() or state_file(training).exists():
         return []
-    for mark in _beside(training):
-        key = _key(mark)
-        if key and _without_code(key) == _without_code(training.key):
-            before = key.get("sources")
-            return sorted({file for file, _ in now.items() ^ before.items()}) if before else [UNKNOWN]
-    return []
+    same = [key for key in map(_key, _beside(training)) if key and _plain(key) == _plain(training.key)]
+    known = [key["sources"] for key in same if key.get("sources")]
+    if same and not known:
+        return [UNKNOWN]
+    changes = (sorted({file for file, _ in now.items() ^ before.items()}) for before in known)
+    return min(changes, key=len, default=[])
 
 
 def _beside(training: Training) -> list[Path]:
-    """The marks of finished trainings that have the same name but for the fingerprint, the newest first."""
+    """The newest marks of finished trainings whose folders differ in the fingerprint only."""
     label = training.folder.name.removesuffix(training.fingerprint)
     marks = training.folder.parent.glob(f"{label}*/{training.mark.name}")
-    return sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)
+    return sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)[:LOOKED_AT]
 
 
 def _key(mark: Path) -> Mapping[str, Any]:
@@ -56,11 +59,9 @@ def _key(mark: Path) -> Mapping[str, Any]:
     return key if isinstance(key, dict) else {}
 
 
-def _without_code(key: Mapping[str, Any]) -> str:
-    """The fingerprint of a key but for the code. A teacher that was trained anew has another key, for its own
-    code or for that which both use.
-    """
-    plain = {name: value for name, value in key.items() if name not in ("sources", "data")}
+def _plain(key: Mapping[str, Any]) -> str:
+    """A fingerprint of the configuration alone: images and a teacher's key follow from the code too."""
+    plain = {name: value for name, value in key.items() if name not in ("sources", "data", "normalised")}
     if isinstance(plain.get("teacher"), dict):
         plain["teacher"] = {name: value for name, value in plain["teacher"].items() if name != "key"}
     return fingerprint(plain)

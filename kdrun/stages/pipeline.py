@@ -5,6 +5,7 @@ continued.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import traceback
 from collections.abc import Collection
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from kdrun import __version__, artefacts
+from kdrun.artefacts import held
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
@@ -54,13 +56,18 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     shown.say(intent(plan, status))
     _refuse_unwritable(plan)
     try:
-        with recording(plan, plan.run.logger) as recorder:
+        with (
+            held(training.folder for training in plan.trainings),
+            recording(plan, plan.run.logger) as recorder,
+        ):
             _do(plan, command, Observers(shown, recorder), before or Made())
     except Exception as error:
         _leave(plan.folder, error)
+        if not isinstance(error, KdrunError) and (problem := artefacts.full_disk(error)):
+            error = KdrunError("outputs_dir", plan.run.outputs_dir, problem)
         if isinstance(error, KdrunError):
             error.while_running = True
-        raise
+        raise error
     return plan.folder
 
 
@@ -133,8 +140,7 @@ def _refuse_absent(plan: Plan, training: Training) -> None:
 def _refuse_unwritable(plan: Plan) -> None:
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        artefacts.write_text(plan.folder / ".writable", "")
-        (plan.folder / ".writable").unlink()
+        tempfile.TemporaryFile(dir=plan.folder).close()
     except OSError as error:
         problem = f"{error.filename or plan.folder} cannot be written ({error.strerror})"
         raise KdrunError("outputs_dir", plan.run.outputs_dir, problem) from error

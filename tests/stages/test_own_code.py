@@ -5,18 +5,17 @@ anew.
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from kdrun.cli import main
+from tests.conftest import forget
 from tests.docs.pages import blocks
 
-ROOT = Path(__file__).parents[2]
 SHORT = [
     *("recipe.teacher.epochs=1", "recipe.student.epochs=1", "dataset.views.name=none"),
     *("evaluation.latency=false", "evaluation.plots=false", "threads=1"),
@@ -30,8 +29,10 @@ Kdrun = Callable[..., str]
 
 
 @pytest.fixture
-def kdrun(tmp_path: Path) -> Kdrun:
-    """Calls kdrun in a process of its own, in the project of the page on own parts."""
+def kdrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Kdrun:
+    """Calls kdrun as a new process would, in the project of the page on own parts; gives what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python tells versions of a second apart by size
     for block in blocks("own-parts.md"):
         if block.file:
             file = tmp_path / block.file
@@ -39,17 +40,10 @@ def kdrun(tmp_path: Path) -> Kdrun:
             file.write_text("\n".join(block.lines) + "\n")
 
     def call(*arguments: str) -> str:
-        code = "import sys; from kdrun.cli import main; sys.exit(main())"
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        forget()
+        capsys.readouterr()
+        assert main(list(arguments)) == 0
+        return capsys.readouterr().out
 
     return call
 

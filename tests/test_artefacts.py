@@ -256,7 +256,7 @@ def test_a_full_disk_is_one_error_whatever_a_library_calls_it(tmp_path: Path) ->
         raise ValueError(SAFETENSORS)
 
     for write in (torchs, safetensors):
-        with pytest.raises(OSError, match="No space left on device: .*state") as caught:
+        with pytest.raises(OSError, match=r"No space left on device: .*state") as caught:
             write_whole(path, write)
         assert full_disk(caught.value) == "the disk is full (No space left on device)"
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["state"]

@@ -1,4 +1,4 @@
-"""What passes between data, models, losses and the training step: rows, batches, outputs and layer shapes."""
+"""What data, models, losses and the training step exchange: rows, batches, outputs and layer shapes."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Batch(NamedTuple):
 
 
 CLASSIFIER = "@classifier"
-"""What a mix asks for, beside layers, where it reads a model's own classifier."""
+"""The name under which a mix asks for a model's own classifier, as it does for layers."""
 
 
 POOLED = "embedding@map"
-"""The map (N, D, H, W) whose mean over positions is the embedding, of models where it is one."""
+"""The map (N, D, H, W) whose mean over positions is the embedding, in models that have one."""
 
 
 class Classifier(NamedTuple):
@@ -60,7 +60,7 @@ class Classifier(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a model says about N images; only what was asked for is filled.
+    """The outputs of a model for N images; only what was asked for is filled.
 
     logits: (N, K). embedding: (N, D), what the classifier head sees. stages: feature maps in order, the
     stem's first.
@@ -78,18 +78,18 @@ class Outputs(NamedTuple):
         """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I may be negative), or another
         name asked for.
 
-        Raises KeyError where the model was not asked for that layer.
+        Raises KeyError if the model was not asked for that layer.
         """
         if name == "logits":
             return self.logits
-        found = self.embedding if name == "embedding" else self.layers.get(name)
-        if found is None and name.startswith("stage:") and "@" not in name:
+        tensor = self.embedding if name == "embedding" else self.layers.get(name)
+        if tensor is None and name.startswith("stage:") and "@" not in name:
             position = int(name.removeprefix("stage:"))
             if -len(self.stages) <= position < len(self.stages):
-                found = self.stages[position]
-        if found is None:
+                tensor = self.stages[position]
+        if tensor is None:
             raise KeyError(f"the model was not asked for layer {name!r}")
-        return found
+        return tensor
 
 
 class Shapes(NamedTuple):
@@ -97,7 +97,7 @@ class Shapes(NamedTuple):
 
     layers: by name: `logits`, `embedding`, every `stage:0` ... `stage:n-1`, those with `@pre` that the family
     has, and every module path that was asked for. stages: how many stages there are, the stem counted.
-    classifier: (K, D) of the last layer's weight, None where the last layer is not a linear one.
+    classifier: (K, D) of the last layer's weight, None if the last layer is not a linear one.
     """
 
     layers: Mapping[str, tuple[int, ...]]

@@ -1,10 +1,10 @@
-"""Activation boundaries: the student's neurons are to be active, by a margin, exactly where the teacher's
+"""Activation boundaries: the student's neurons learn to be active, by a margin, exactly where the teacher's
 are.
 
 Heo, Lee, Yun, Choi, "Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons",
 AAAI 2019, https://arxiv.org/abs/1811.03233
 
-Departures: connectors are made only where the shapes differ. The factor 3/1000 of the toolboxes is the term's
+Departures: connectors are made only if the shapes differ. The factor 3/1000 of the toolboxes is the term's
 weight. The paper trains with this loss alone, and with the labels alone after it; beside other terms it is
 another method.
 """
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
 from kdrun.losses.ofd import summed
-from kdrun.losses.paired import OfStages
+from kdrun.losses.paired import StageLoss
 from kdrun.losses.regressors import MapRegressor
 from kdrun.types import Batch, Outputs
 
@@ -32,7 +32,7 @@ def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
     return short.square().flatten(1).sum(1)
 
 
-class AB(OfStages):
+class AB(StageLoss):
     """`ab` over the last `stages` stages (0: all but the stem), each half as much as the next."""
 
     before = "always"

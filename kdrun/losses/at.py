@@ -9,12 +9,12 @@ Departures: mean of squared differences in place of their norm, as in the author
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdrun.losses.layers import over_pairs
 from kdrun.losses.numeric import mse, number
-from kdrun.losses.paired import OfStages
+from kdrun.losses.paired import StageLoss
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs
 
@@ -30,7 +30,7 @@ def attention(features: Tensor, power: float) -> Tensor:
     return F.normalize(features.pow(power).mean(dim=1).flatten(1), dim=1)
 
 
-class AT(OfStages):
+class AT(StageLoss):
     """`at` summed over the last `stages` stages; 0: over all but the stem."""
 
     def __init__(self, stages: int = 0, power: int = 2) -> None:
@@ -39,7 +39,7 @@ class AT(OfStages):
         self.power = power
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return torch.stack([at(*pair.read(student, teacher), self.power) for pair in self.pairs]).sum(0)
+        return over_pairs(self.pairs, student, teacher, lambda ours, theirs: at(ours, theirs, self.power))
 
     def formula(self) -> str:
         return f"AT({self.counted})"

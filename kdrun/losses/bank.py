@@ -1,4 +1,4 @@
-"""A memory bank: an embedding for every training image, which follows what a model says as images come by."""
+"""A memory bank: an embedding for every training image, brought up to date when the image is in a batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 class Memory(nn.Module):
     """Embeddings of M images, (M, D), at first uniform noise of length about 1.
 
-    momentum: how much of an old embedding stays when its image comes by.
+    momentum: how much of an old embedding stays when it is brought up to date.
     """
 
     rows: Tensor

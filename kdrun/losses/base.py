@@ -30,11 +30,10 @@ class Loss(nn.Module, ABC):
 
     uses_unlabelled: whether rows labelled -1 count. If not, the mix leaves them out of the mean over values
     (N,), whatever these are; a loss of the batch must leave them out itself, and is 0 if no row counts.
-    prepared: whether a term of the same name must have trained its adapters in a phase before.
-    reaches_student: whether it sends a gradient into the student, as all do but those that train an adapter
-    only; a run stops where a term that claims so never does. capturable: whether a step with it can be a CUDA
-    graph: each call is the same work on tensors that stay where they are, written in place, and none is read
-    on the host.
+    prepared: whether a term of the same name must have trained its adapters in an earlier phase.
+    reaches_student: whether it has a gradient on the student's weights, as all do that train more than an
+    adapter; a run stops if such a term has none. capturable: whether a step with it can be a CUDA graph: each
+    call does the same work on tensors that stay in place, and reads none on the host.
     """
 
     uses_unlabelled: bool = True
@@ -49,7 +48,7 @@ class Loss(nn.Module, ABC):
 
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         """Make what depends on the models' shapes (regressors) or on the number of training images (memory
-        banks; 0: not known). Called once, before training, under a seed of its own.
+        banks; 0: not known). Called once, before training, with random numbers from a seed of its own.
 
         Raises KdrunError when the pair of models does not fit, saying which layers there are.
         """

@@ -20,7 +20,7 @@ from kdrun.types import CLASSIFIER, POOLED, Batch, Outputs, Shapes
 
 
 def class_maps(features: Tensor, weight: Tensor) -> Tensor:
-    """(N, K, H, W): what each position says for each class. features: (N, C, H, W). weight: (K, C)."""
+    """(N, K, H, W): the logit of each class at each position. features: (N, C, H, W). weight: (K, C)."""
     return F.conv2d(features, weight[:, :, None, None])
 
 

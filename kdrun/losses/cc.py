@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.types import Batch, Outputs
 
 
@@ -34,7 +34,7 @@ def kernel(embedding: Tensor, gamma: float, order: int) -> Tensor:
     return math.exp(-2 * gamma) * torch.stack(terms).sum(dim=0)
 
 
-class CC(OfLayers):
+class CC(LayerLoss):
     """`cc` of two layers."""
 
     def __init__(
@@ -50,8 +50,7 @@ class CC(OfLayers):
         self.gamma, self.order = float(gamma), order
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        ours, theirs = self.pair.read(student, teacher)
-        return cc(ours.flatten(1), theirs.flatten(1), self.gamma, self.order)
+        return cc(*self.pair.vectors(student, teacher), self.gamma, self.order)
 
     def formula(self) -> str:
         return f"CC({self.student_layer}, gamma {self.gamma:g})"

@@ -3,10 +3,10 @@ images.
 
 Tian, Krishnan, Isola, "Contrastive Representation Distillation", ICLR 2020, https://arxiv.org/abs/1910.10699
 
-Departures: the classes of the banks' images are learned as they come by, so in the first epoch a negative can
-be of the image's own class; an image without a label takes all other images for negatives. Scores come from
-one product with the whole bank, of which the drawn ones are kept: the same numbers with less memory. As in
-the authors' code, scores are divided by a constant fixed in the first step.
+Departures: the classes of the banks' images are learned from the batches, so in the first epoch a negative
+can be of the image's own class; for an image without a label all other images are negatives. Scores come
+from one product with the whole bank, of which the drawn ones are kept: the same numbers with less memory. As
+in the authors' code, scores are divided by a constant fixed in the first step.
 """
 
 from __future__ import annotations

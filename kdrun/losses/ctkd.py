@@ -20,7 +20,7 @@ from kdrun.types import Batch, Outputs
 
 
 def learned_temperature(theta: Tensor, reversal: Tensor | float, lowest: float, span: float) -> Tensor:
-    """lowest + span * sigmoid(theta), where the gradient of theta is multiplied by `reversal`.
+    """lowest + span * sigmoid(theta); the gradient of theta is multiplied by `reversal`.
 
     theta: scalar. reversal: -1 for ascent, so that the student's optimiser makes the loss larger.
     """

@@ -4,7 +4,7 @@ Shu, Liu, Gao, Yan, Shen, "Channel-wise Knowledge Distillation for Dense Predict
 https://arxiv.org/abs/2011.13256
 
 Departures: the student's map is brought to the teacher's size, for which the authors have no rule; a
-connector is made only where the channels differ in number. Published for dense prediction; there is no
+connector is made only if the channels differ in number. Published for dense prediction; there is no
 published weight for classification.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number, show
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.losses.regressors import Connector, resized
 from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs
@@ -26,7 +26,7 @@ def cwd(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor
     return soft_targets(ours, theirs, temperature).view(student.shape[:2]).mean(1)
 
 
-class CWD(OfLayers):
+class CWD(LayerLoss):
     """`cwd` of two feature maps."""
 
     maps = True

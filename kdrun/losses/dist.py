@@ -41,8 +41,8 @@ def relations(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation of each row, 0 for a row that does not vary."""
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
-    found: Tensor = (a * b).sum(dim=1) / (vector_norm(a, dim=1) * vector_norm(b, dim=1) + EPSILON)
-    return found
+    correlation: Tensor = (a * b).sum(dim=1) / (vector_norm(a, dim=1) * vector_norm(b, dim=1) + EPSILON)
+    return correlation
 
 
 class DIST(Loss):

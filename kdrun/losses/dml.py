@@ -4,8 +4,8 @@ Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", CVPR 2018, https://arxiv.o
 
 The teacher is a peer that learns in the same way at the same time, with this student as its teacher.
 
-Departure: both are updated on what both said before; the paper updates one after the other and asks the
-first again.
+Departure: both learn from the outputs before either was updated; the paper updates one after the other and
+takes new outputs of the first.
 """
 
 from __future__ import annotations

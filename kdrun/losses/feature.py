@@ -1,4 +1,4 @@
-"""Features: a layer of the student, through a regressor where needed, matches a layer of the teacher.
+"""Features: a layer of the student, through a regressor if needed, matches a layer of the teacher.
 
 Romero, Ballas, Ebrahimi Kahou, Chassang, Gatta, Bengio, "FitNets: Hints for Thin Deep Nets", ICLR 2015,
 https://arxiv.org/abs/1412.6550
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from kdrun.errors import KdrunError
 from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import mse
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.losses.regressors import regressor
 from kdrun.types import Batch, Outputs
 
@@ -34,10 +34,10 @@ def feature(student: Tensor, teacher: Tensor, distance: str = "mse") -> Tensor:
     return 1 - F.cosine_similarity(student.flatten(1), teacher.detach().flatten(1), dim=1)
 
 
-class Feature(OfLayers):
+class Feature(LayerLoss):
     """`feature` of two layers, by name.
 
-    regressor: auto (only where the shapes differ) or always (as in FitNets).
+    regressor: auto (only if the shapes differ) or always (as in FitNets).
     """
 
     def __init__(

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair, require_equal_channels
 from kdrun.losses.numeric import mse
-from kdrun.losses.paired import OfStages
+from kdrun.losses.paired import StageLoss
 from kdrun.types import Batch, Outputs
 
 
@@ -29,24 +28,18 @@ def flow(first: Tensor, second: Tensor) -> Tensor:
     return first @ second.transpose(1, 2) / first.shape[2]
 
 
-class FSP(OfStages):
+class FSP(StageLoss):
     """Mean squared difference of `flow`, summed over neighbours of the last `stages`; 0: all, stem too."""
 
     least = 2
     stem = True
-
-    def __init__(self, stages: int = 0) -> None:
-        super().__init__(stages)
-
-    def adapt(self, pairs: tuple[Pair, ...]) -> None:
-        require_equal_channels(pairs, self.stages)
+    equal_channels = True
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         maps = [pair.read(student, teacher) for pair in self.pairs]
-        neighbours = pairwise(maps)
         losses = [
             mse(flow(ours, our_next), flow(theirs, their_next))
-            for (ours, theirs), (our_next, their_next) in neighbours
+            for (ours, theirs), (our_next, their_next) in pairwise(maps)
         ]
         return torch.stack(losses).sum(0)
 

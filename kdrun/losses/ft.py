@@ -1,4 +1,4 @@
-"""Factor transfer: the student's map, translated, says in few channels what the teacher's says, paraphrased.
+"""Factor transfer: the student's map, translated into a few channels, matches the teacher's, paraphrased.
 
 Kim, Park, Kwak, "Paraphrasing Complex Network: Network Compression via Factor Transfer", NeurIPS 2018,
 https://arxiv.org/abs/1802.04977
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from kdrun.errors import KdrunError
 from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import mse, number
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.losses.regressors import batch_norm, to_smaller
 from kdrun.types import Batch, Outputs
 
@@ -56,7 +56,7 @@ class Convolutions(nn.Module):
         return maps
 
 
-class FT(OfLayers):
+class FT(LayerLoss):
     """`ft` of two feature maps, the student's translated and the teacher's paraphrased; or, as `part:
     paraphrase`, what the paraphraser learns from: how well the teacher's map is made again from its factors.
 

@@ -1,4 +1,4 @@
-"""Hard labels of the teacher: its most likely class is taken for the truth, also where no label is known.
+"""Hard labels of the teacher: its most likely class is taken for the label, also of images without one.
 
 Lee, "Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks", ICML
 workshop 2013. Departure: the labels come from the teacher, not from the network itself.

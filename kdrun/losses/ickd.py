@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.layers import Pair
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.losses.regressors import Connector
 from kdrun.types import Batch, Outputs
 
@@ -33,14 +33,11 @@ def _correlations(features: Tensor) -> Tensor:
     return F.normalize(flat @ flat.transpose(1, 2), dim=2)
 
 
-class ICKD(OfLayers):
+class ICKD(LayerLoss):
     """`ickd` of two feature maps, the student's through a connector."""
 
     maps = True
     connector: Connector
-
-    def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
-        super().__init__(student_layer, teacher_layer)
 
     def adapt(self, pair: Pair) -> None:
         self.connector = Connector(pair.student[0], pair.teacher[0])

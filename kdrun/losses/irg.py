@@ -46,9 +46,9 @@ def distances(features: Tensor) -> Tensor:
     """(N, N) squared distances over their maximum. features: (N, D)."""
     features = features - features.detach().mean(dim=0)  # changes no distance, and keeps digits in float32
     squares = features.square().sum(dim=1)
-    found = (squares[:, None] + squares[None] - 2 * features @ features.T).clamp(min=EPSILON)
-    found = found * ~torch.eye(found.shape[0], dtype=torch.bool, device=found.device)
-    return found / found.max().clamp(min=EPSILON)
+    apart = (squares[:, None] + squares[None] - 2 * features @ features.T).clamp(min=EPSILON)
+    apart = apart * ~torch.eye(apart.shape[0], dtype=torch.bool, device=apart.device)
+    return apart / apart.max().clamp(min=EPSILON)
 
 
 def _narrowed(features: Tensor, channels: int) -> Tensor:

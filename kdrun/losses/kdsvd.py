@@ -1,9 +1,9 @@
-"""Singular vectors of feature maps: how those of one stage lie to those of the next.
+"""Singular vectors of feature maps: how those of one stage relate to those of the next.
 
 Lee, Kim, Song, "Self-supervised Knowledge Distillation Using Singular Value Decomposition", ECCV 2018,
 https://arxiv.org/abs/1807.06819
 
-Departures: divided by the batch, as toolboxes do, where the authors sum. A singular vector has no sign of
+Departures: divided by the batch, as toolboxes do, whereas the authors sum. A singular vector has no sign of
 its own, and the value depends on those of the teacher's neighbouring stages: each is turned so that its
 entries sum to 0 or more. Where two singular values meet, the gradient leaves that pair out.
 """
@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair, require_equal_channels
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import OfStages
+from kdrun.losses.paired import StageLoss
 from kdrun.types import Batch, Outputs
 
 MORE = 3
-"""So many more vectors of the student are looked at than the teacher has."""
+"""How many more vectors of the student are compared than the teacher has."""
 
 WIDTH = 8.0
 """Of the kernel that two stages are compared by."""
@@ -55,8 +54,8 @@ class Eigenvectors(torch.autograd.Function):
 def vectors(maps: Tensor, count: int) -> Tensor:
     """The first right singular vectors of maps (N, C, H, W) taken as HW x C: (N, C, at most count)."""
     flat = maps.flatten(2)
-    found: Tensor = Eigenvectors.apply(flat @ flat.transpose(1, 2))
-    return found[:, :, : min(count, *flat.shape[1:])]
+    every: Tensor = Eigenvectors.apply(flat @ flat.transpose(1, 2))
+    return every[:, :, : min(count, *flat.shape[1:])]
 
 
 def strengths(maps: Tensor, count: int) -> Tensor:
@@ -91,10 +90,11 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
     return torch.exp(-gaps.square() / WIDTH)
 
 
-class KDSVD(OfStages):
+class KDSVD(StageLoss):
     """`kdsvd` over the last `stages` stages (0: all but the stem), by `vectors` vectors of each."""
 
     least = 2
+    equal_channels = True
     capturable = False  # decompositions report on the host whether they converged
 
     def __init__(self, stages: int = 0, vectors: int = 1) -> None:
@@ -102,17 +102,14 @@ class KDSVD(OfStages):
         number("vectors", vectors, least=1)
         self.vectors = vectors
 
-    def adapt(self, pairs: tuple[Pair, ...]) -> None:
-        require_equal_channels(pairs, self.stages)
-
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return kdsvd([self._stage(*pair.read(student, teacher)) for pair in self.pairs])
 
     def _stage(self, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        found = vectors(theirs, self.vectors)
-        found = found * torch.where(found.sum(1, keepdim=True) < 0, -1.0, 1.0)
-        weights = strengths(theirs, found.shape[2])[:, None]
-        return aligned(vectors(ours, self.vectors + MORE), found) * weights, found * weights
+        wanted = vectors(theirs, self.vectors)
+        wanted = wanted * torch.where(wanted.sum(1, keepdim=True) < 0, -1.0, 1.0)
+        weights = strengths(theirs, wanted.shape[2])[:, None]
+        return aligned(vectors(ours, self.vectors + MORE), wanted) * weights, wanted * weights
 
     def formula(self) -> str:
         return f"KDSVD({self.counted}, k={self.vectors})"

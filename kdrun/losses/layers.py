@@ -1,9 +1,11 @@
-"""Which layers a loss reads, checked against what the two models have, with errors that say what would do."""
+"""Which layers a loss reads, checked against what the two models have, with errors that name the choices."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
@@ -24,9 +26,14 @@ class Pair(NamedTuple):
         """Both tensors in at least float32; the teacher's is detached."""
         return widen(student.layer(self.student_layer)), widen(teacher.layer(self.teacher_layer).detach())
 
+    def vectors(self, student: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
+        """As `read`, each image's layer as a vector: (N, D) and (N, D')."""
+        ours, theirs = self.read(student, teacher)
+        return ours.flatten(1), theirs.flatten(1)
+
 
 def shape(shapes: Shapes, layer: str, key: str, model: str) -> tuple[int, ...]:
-    """The layer's shape for one image. Raises KdrunError where `model` (student or teacher) has none."""
+    """The layer's shape for one image. Raises KdrunError if `model` (student or teacher) has none."""
     try:
         return tuple(shapes.layer(layer))
     except (KeyError, ValueError):
@@ -45,14 +52,14 @@ def pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer: st
 
 
 def map_pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer: str) -> Pair:
-    """As `pair`, for two feature maps (C, H, W). Raises KdrunError where one is none."""
-    found = pair(student, teacher, student_layer, teacher_layer)
+    """As `pair`, for two feature maps (C, H, W). Raises KdrunError if one is not."""
+    both = pair(student, teacher, student_layer, teacher_layer)
     for key, layer, size in (
-        ("student_layer", student_layer, found.student),
-        ("teacher_layer", teacher_layer, found.teacher),
+        ("student_layer", student_layer, both.student),
+        ("teacher_layer", teacher_layer, both.teacher),
     ):
         _require_map(key, layer, layer, size, key.partition("_")[0])
-    return found
+    return both
 
 
 def stage_pairs(
@@ -68,9 +75,9 @@ def stage_pairs(
     """The last stages of both models, paired from the last one and given in order: (C, H, W) maps all.
 
     stages: how many pairs, 0 for as many as both have, the stem not counted unless `stem`. least: how many
-    the loss cannot do without. before: whether maps before the activation are taken: never, teacher (of the
-    teacher, where its family has them), always (of both; refused where a family has none). Raises KdrunError
-    where there are too few stages, or no maps.
+    the loss needs. before: whether maps before the activation are taken: never, teacher (of the teacher, if
+    its family has them), always (of both; refused if a family has none). Raises KdrunError if there are too
+    few stages, or no maps.
     """
     first = 0 if stem else 1
     available = min(student.stages, teacher.stages) - first
@@ -96,6 +103,13 @@ def stage_pairs(
     return tuple(_stage_pair(student, teacher, name + ours, name + theirs, key) for name in names)
 
 
+def over_pairs(
+    pairs: Sequence[Pair], student: Outputs, teacher: Outputs, compare: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """(N,): the sum over pairs of what `compare` returns for the student's and the teacher's layer."""
+    return torch.stack([compare(*pair.read(student, teacher)) for pair in pairs]).sum(0)
+
+
 def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs:
     """What a loss over stages reads: all stages until it is built, then its pairs. more: layers of both."""
     student = {pair.student_layer for pair in pairs} or {"stages"}
@@ -106,12 +120,12 @@ def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs
 
 
 def require_equal_channels(pairs: tuple[Pair, ...], stages: int) -> None:
-    """Raises KdrunError where a stage of the student has another number of channels than the teacher's."""
-    for found in pairs:
-        if found.student[0] != found.teacher[0]:
+    """Raises KdrunError if a stage of the student has another number of channels than the teacher's."""
+    for each in pairs:
+        if each.student[0] != each.teacher[0]:
             problem = (
-                f"equal channels are needed; {found.student_layer} has {found.student[0]} in the "
-                f"student, {found.teacher[0]} in the teacher"
+                f"equal channels are needed; {each.student_layer} has {each.student[0]} in the "
+                f"student, {each.teacher[0]} in the teacher"
             )
             raise KdrunError("stages", stages, problem)
 

@@ -3,8 +3,8 @@ left out.
 
 Yang, Li, Shao, Shi, Yuan, Yuan, "Masked Generative Distillation", ECCV 2022, https://arxiv.org/abs/2205.01529
 
-Departure: the student's map is brought to the teacher's size, where the authors need equal sizes. The factor
-7e-5 of the authors is the term's weight.
+Departure: the student's map is brought to the teacher's size, whereas the authors need equal sizes. The
+factor 7e-5 of the authors is the term's weight.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
 from kdrun.losses.layers import Pair
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.losses.regressors import resized
 from kdrun.types import Batch, Outputs
 
@@ -41,7 +41,7 @@ class Generator(nn.Module):
         return generated
 
 
-class MGD(OfLayers):
+class MGD(LayerLoss):
     """`mgd` of two feature maps. masked: the share left out; mask: whole channels or positions."""
 
     maps = True

@@ -38,7 +38,7 @@ class Mixture(NamedTuple):
 class Mix(nn.Module):
     """The weighted sum of terms. Its parameters are those of the losses' adapters.
 
-    key: below which its terms are written in a configuration.
+    key: of its terms in a configuration: `loss`, `phase_one.loss`.
     weights: (n_terms,) float32, refilled in place by `advance`, so that schedules need no rebuild and no new
     capture.
     """
@@ -89,9 +89,7 @@ class Mix(nn.Module):
 
     @torch.no_grad()
     def take(self, earlier: Mix) -> None:
-        """Begins with what the terms of the same names have learned or kept in an earlier mix: adapters and
-        memories of the same name and shape.
-        """
+        """Copies the adapters and memory banks of the same name and shape from an earlier mix."""
         theirs = earlier.state_dict()
         for name, tensor in self.state_dict().items():
             if name in theirs and theirs[name].shape == tensor.shape:
@@ -106,7 +104,7 @@ class Mix(nn.Module):
                 term.loss.get_buffer(name).fill_(schedule.at(epoch))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Mixture:
-        """The sum and its parts. Computed in float32 also where the models run in a lower precision."""
+        """The sum and its parts. Computed in float32 even if the models run in a lower precision."""
         with torch.autocast(student.logits.device.type, enabled=False):
             values = tuple(self.value(term, student, teacher, batch) for term in self.terms)
             parts = torch.stack(values)
@@ -134,7 +132,7 @@ class Mix(nn.Module):
 
     def halves(self, mixture: Mixture) -> tuple[Tensor | None, Tensor | None]:
         """The total in two sums, to differentiate: of the terms that do not read the teacher, and of those
-        that do; None where there is no such term.
+        that do; None if there is no such term.
         """
         halves: dict[bool, Tensor] = {}
         for term, weight, value in zip(self.terms, self.weights, mixture.values, strict=True):

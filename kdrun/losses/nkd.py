@@ -5,7 +5,7 @@ Yang, Zeng, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillatio
 Normalized Loss and Customized Soft Labels", ICCV 2023, https://arxiv.org/abs/2303.13005
 
 Departures: rows without a label do not count; of mixed labels the authors take the larger one. The
-value is a cross-entropy, so it is not 0 where student equals teacher. The target class always has T = 1, as
+value is a cross-entropy, so it is not 0 if student equals teacher. The target class always has T = 1, as
 in the authors' code.
 """
 

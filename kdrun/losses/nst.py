@@ -9,11 +9,11 @@ constant.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.paired import OfStages
+from kdrun.losses.layers import over_pairs
+from kdrun.losses.paired import StageLoss
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs
 
@@ -33,14 +33,11 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
     return (a @ b.transpose(1, 2)).square().mean((1, 2))
 
 
-class NST(OfStages):
+class NST(StageLoss):
     """`nst` summed over the last `stages` stages; 0: over all but the stem."""
 
-    def __init__(self, stages: int = 0) -> None:
-        super().__init__(stages)
-
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        return torch.stack([nst(*pair.read(student, teacher)) for pair in self.pairs]).sum(0)
+        return over_pairs(self.pairs, student, teacher, nst)
 
     def formula(self) -> str:
         return f"NST({self.counted})"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.losses.layers import Pair
-from kdrun.losses.paired import OfStages
+from kdrun.losses.paired import StageLoss
 from kdrun.losses.regressors import Connector, resized
 from kdrun.types import Batch, Outputs
 
@@ -58,7 +58,7 @@ class Margin(nn.Module):
         return torch.where(self.batches > 0, self.mean, mean)
 
 
-class OFD(OfStages):
+class OFD(StageLoss):
     """`partial_l2` over the last `stages` stages (0: all but the stem), each half as much as the next."""
 
     before = "always"

@@ -1,16 +1,16 @@
-"""What losses of one layer each and losses over stages have in common: which layers, and how to find them."""
+"""What losses of one layer and losses over stages have in common: which layers they read."""
 
 from __future__ import annotations
 
 from abc import ABC
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, map_pair, needs_of, pair, stage_pairs
+from kdrun.losses.layers import Pair, map_pair, needs_of, pair, require_equal_channels, stage_pairs
 from kdrun.losses.numeric import number
 from kdrun.types import Shapes
 
 
-class OfLayers(Loss, ABC):
+class LayerLoss(Loss, ABC):
     """A loss of a layer of the student and one of the teacher: `pair`, once it is built.
 
     maps: whether only feature maps (C, H, W) will do.
@@ -19,7 +19,7 @@ class OfLayers(Loss, ABC):
     maps: bool = False
     pair: Pair
 
-    def __init__(self, student_layer: str, teacher_layer: str) -> None:
+    def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
         super().__init__()
         self.student_layer, self.teacher_layer = student_layer, teacher_layer
 
@@ -33,21 +33,22 @@ class OfLayers(Loss, ABC):
         self.adapt(self.pair)
 
     def adapt(self, pair: Pair) -> None:
-        """Make what lies between the two layers (a regressor), if anything does."""
+        """Make what connects the two layers (a regressor), if anything does."""
 
 
-class OfStages(Loss, ABC):
+class StageLoss(Loss, ABC):
     """A loss over the last `stages` stages of both models (0: all there are): `pairs`, once it is built.
 
-    least, before, stem: as for `stage_pairs`.
+    least, before, stem: as for `stage_pairs`. equal_channels: whether both maps of a pair must have as many.
     """
 
     least: int = 1
     before: str = "never"
     stem: bool = False
+    equal_channels: bool = False
     pairs: tuple[Pair, ...] = ()
 
-    def __init__(self, stages: int) -> None:
+    def __init__(self, stages: int = 0) -> None:
         super().__init__()
         number("stages", stages, least=0)
         self.stages = stages
@@ -65,7 +66,9 @@ class OfStages(Loss, ABC):
         self.pairs = stage_pairs(
             student, teacher, self.stages, least=self.least, before=self.before, stem=self.stem
         )
+        if self.equal_channels:
+            require_equal_channels(self.pairs, self.stages)
         self.adapt(self.pairs)
 
     def adapt(self, pairs: tuple[Pair, ...]) -> None:
-        """Make what lies between the stages of each pair (connectors), if anything does."""
+        """Make what connects the stages of each pair (connectors), if anything does."""

@@ -3,7 +3,7 @@
 Cao, Zhang, Gao, Cheng, Cheng, Cheng, "PKD: General Distillation Framework for Object Detectors via Pearson
 Correlation Coefficient", NeurIPS 2022, https://arxiv.org/abs/2207.02039
 
-Departure: a 1x1 convolution where the channels differ in number, which the authors do not allow. Published
+Departure: a 1x1 convolution if the channels differ in number, which the authors do not allow. Published
 for detectors; there is no published weight for classification.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.losses.layers import Pair
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-6
@@ -31,13 +31,13 @@ def pkd(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _standardised(features: Tensor) -> Tensor:
-    """Each channel with mean 0 and deviation 1 over batch and positions; 0 where it has one value only."""
+    """Each channel with mean 0 and deviation 1 over batch and positions; 0 if it has one value only."""
     centred = features - features.mean(dim=(0, 2, 3), keepdim=True)
     several = features.numel() > features.shape[1]
     return centred / (features.std(dim=(0, 2, 3), keepdim=True) + EPSILON) if several else centred
 
 
-class PKD(OfLayers):
+class PKD(LayerLoss):
     """`pkd` of two feature maps."""
 
     maps = True

@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-7
@@ -36,15 +36,14 @@ def _neighbours(embedding: Tensor) -> Tensor:
     return probabilities
 
 
-class PKT(OfLayers):
+class PKT(LayerLoss):
     """`pkt` of two layers."""
 
     def __init__(self, student_layer: str = "embedding", teacher_layer: str = "embedding") -> None:
         super().__init__(student_layer, teacher_layer)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        ours, theirs = self.pair.read(student, teacher)
-        return pkt(ours.flatten(1), theirs.flatten(1))
+        return pkt(*self.pair.vectors(student, teacher))
 
     def formula(self) -> str:
         return f"PKT({self.student_layer})"

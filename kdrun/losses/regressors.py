@@ -1,4 +1,4 @@
-"""Regressors: what brings a student's layer to the shape of the teacher's (Romero et al. 2015 call it so)."""
+"""Regressors: they bring a student's layer to the shape of the teacher's (a word of Romero et al. 2015)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Size = tuple[int, ...]
 class MapRegressor(nn.Module):
     """Convolution, batch norm and ReLU: (N, C, H, W) of the student to the teacher's (C', H', W').
 
-    The kernel follows from the sizes: 3x3 with stride 2 where the student's map is twice as large, transposed
-    4x4 where it is half as large, 1x1 otherwise, after adaptive average pooling where the sizes differ in
-    another way.
+    The kernel follows from the sizes: 3x3 with stride 2 if the student's map is twice as large, transposed
+    4x4 if it is half as large, 1x1 otherwise, after adaptive average pooling if the sizes differ in another
+    way.
     """
 
     def __init__(self, student: Size, teacher: Size, relu: bool = True) -> None:
@@ -68,7 +68,7 @@ class VectorRegressor(nn.Module):
 
 
 def regressor(student: Size, teacher: Size) -> nn.Module | None:
-    """A regressor between two layers by their shapes for one image, or None where no kind fits.
+    """A regressor between two layers by their shapes for one image, or None if no kind fits.
 
     Maps (C, H, W): `MapRegressor`. Vectors (D), equally many tokens (T, D), or a map to a vector:
     `VectorRegressor`.
@@ -82,7 +82,7 @@ def regressor(student: Size, teacher: Size) -> nn.Module | None:
 
 
 def batch_norm(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """Batch norm, by its running statistics where a channel has one value (a batch of one, a 1x1 map)."""
+    """Batch norm, by its running statistics if a channel has one value (a batch of one, a 1x1 map)."""
     single = features.numel() == features.shape[1]
     if norm.training and single:
         return F.batch_norm(

@@ -4,7 +4,7 @@ several scales.
 Chen, Liu, Zhao, Jia, "Distilling Knowledge via Knowledge Review", CVPR 2021, https://arxiv.org/abs/2104.09044
 
 Departures: the pooled vector is the model's embedding, whatever it is; maps of the teacher are taken before
-the activation where its family has them, after it otherwise. The warm-up of the paper is a schedule of the
+the activation if its family has them, after it otherwise. The warm-up of the paper is a schedule of the
 term's weight.
 """
 
@@ -40,8 +40,7 @@ def hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """Fuses a stage of the student with what came from the deeper one, by attention; gives it the teacher's
-    shape.
+    """Fuses a stage of the student with the output of the deeper one, by attention, in the teacher's shape.
 
     The first convolution leads to `width` channels, the second to the teacher's. The deepest stage has no
     attention.
@@ -57,7 +56,7 @@ class Fusion(nn.Module):
         self.att_conv = None if deepest else nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid())
 
     def forward(self, features: Tensor, deeper: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The student's stage, and what the next one is given, (N, C, H, W) of the teacher's size."""
+        """The student's stage, and the input of the next one, (N, C, H, W) of the teacher's size."""
         fused = _through(self.conv1, features)
         if self.att_conv is not None and deeper is not None:
             deeper = F.interpolate(deeper, fused.shape[2:], mode="nearest")
@@ -92,7 +91,7 @@ class ReviewKD(Loss):
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         self.pairs = stage_pairs(student, teacher, self.stages, before="teacher")
         pooled = pair(student, teacher, "embedding", "embedding")
-        levels = [(found.student[0], found.teacher) for found in self.pairs]
+        levels = [(each.student[0], each.teacher) for each in self.pairs]
         levels.append((pooled.student[0], (pooled.teacher[0], 1, 1)))
         width = min(WIDEST, levels[-1][0])
         last = len(levels) - 1
@@ -100,7 +99,7 @@ class ReviewKD(Loss):
         self.fusions = nn.ModuleList(made)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        maps = [found.read(student, teacher) for found in self.pairs]
+        maps = [each.read(student, teacher) for each in self.pairs]
         pooled = Pair("embedding", "embedding", (), ()).read(student, teacher)
         maps.append((pooled[0][:, :, None, None], pooled[1][:, :, None, None]))
         return review(list(self.fusions), maps)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.numeric import number, show
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-12
@@ -49,14 +49,14 @@ def _distances(differences: Tensor) -> Tensor:
 
 
 def _cosines(differences: Tensor) -> Tensor:
-    """(N, N, N): of the angle at image i between images j and k; 0 where there is none."""
+    """(N, N, N): of the angle at image i between images j and k; 0 if there is none."""
     lengths = differences.square().sum(dim=2, keepdim=True)
     known = lengths > EPSILON**2
     units = torch.where(known, differences, 0.0) / torch.where(known, lengths, 1.0).sqrt()
     return units @ units.transpose(1, 2)
 
 
-class RKD(OfLayers):
+class RKD(LayerLoss):
     """`distance` and `angle`, each times its weight, of two layers that are vectors."""
 
     distance: Tensor
@@ -74,8 +74,7 @@ class RKD(OfLayers):
         self.register_buffer("angle", number("angle", angle, least=0), persistent=False)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        ours, theirs = self.pair.read(student, teacher)
-        parts = relations(ours.flatten(1), theirs.flatten(1))
+        parts = relations(*self.pair.vectors(student, teacher))
         return self.distance * parts.distance + self.angle * parts.angle
 
     def formula(self) -> str:

@@ -13,7 +13,7 @@ class Sampler(nn.Module):
     """For each image a positive and `count` negatives: (N, 1 + count) images, the positive first.
 
     relaxed: whether the positive is any image of the class, in place of the image itself. The classes of the
-    `images` images are learned in training, as they come by.
+    `images` images are learned from the batches of the training.
     """
 
     classes: Tensor
@@ -32,7 +32,7 @@ class Sampler(nn.Module):
 
 
 def negatives(classes: Tensor, index: Tensor, labels: Tensor, count: int) -> Tensor:
-    """(N, count) images of other classes, drawn with replacement; of all other images where there is no
+    """(N, count) images of other classes, drawn with replacement; of all other images if there is no
     label.
 
     classes: (M,) int64 of all images, -1 where unknown. index: (N,) images, labels: (N,) their classes.
@@ -45,7 +45,7 @@ def negatives(classes: Tensor, index: Tensor, labels: Tensor, count: int) -> Ten
 
 
 def positives(classes: Tensor, index: Tensor, labels: Tensor) -> Tensor:
-    """(N,) images of the same class, the image itself where there is no label. As for `negatives`."""
+    """(N,) images of the same class, the image itself if there is no label. As for `negatives`."""
     order, start, size = _own_class(classes, index, labels)
     draws = torch.rand(index.shape[0], device=index.device) * size
     return order[start + torch.minimum(draws.long(), size - 1)]

@@ -1,4 +1,4 @@
-"""The teacher's classifier for the student: what it reads, the student's projected map, is to be the same.
+"""The teacher's classifier for the student: the student's projected map learns to be what it reads.
 
 Chen, Mei, Zhang, Wang, Feng, Chen, "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022,
 https://arxiv.org/abs/2203.14001

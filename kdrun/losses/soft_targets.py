@@ -4,7 +4,7 @@ Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NIPS work
 https://arxiv.org/abs/1503.02531
 
 Departures: the Kullback-Leibler divergence in place of the cross-entropy with soft targets, as everyone does:
-the same gradient, and 0 where student equals teacher. Times T^2, so that the gradient keeps its size when T
+the same gradient, and 0 if student equals teacher. Times T^2, so that the gradient keeps its size when T
 changes. Classes may have temperatures of their own.
 """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.types import Batch, Outputs
 
 
@@ -28,11 +28,8 @@ def _similarities(features: Tensor) -> Tensor:
     return F.normalize(flat @ flat.T, dim=1)
 
 
-class SP(OfLayers):
+class SP(LayerLoss):
     """`sp` of two layers."""
-
-    def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:
-        super().__init__(student_layer, teacher_layer)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return sp(*self.pair.read(student, teacher))

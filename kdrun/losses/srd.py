@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import OfLayers
+from kdrun.losses.paired import LayerLoss
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-4
 
 LEAST = 1e-12
-"""Of the sum: keeps the logarithm finite where student and teacher agree, with no gradient there."""
+"""The least sum: keeps the logarithm finite if student and teacher agree, without a gradient."""
 
 
 def srd(student: Tensor, teacher: Tensor, exponent: float = 4.0) -> Tensor:
@@ -40,7 +40,7 @@ def standardised(embedding: Tensor) -> Tensor:
     return (embedding - mean) / (variance + EPSILON).sqrt()
 
 
-class SRD(OfLayers):
+class SRD(LayerLoss):
     """`srd` of two layers, vectors or maps averaged over positions, the student's through its projector."""
 
     projector: nn.Linear

@@ -3,7 +3,7 @@
 Yang, Martinez, Bulat, Tzimiropoulos, "Knowledge Distillation via Softmax Regression Representation Learning",
 ICLR 2021, https://openreview.net/forum?id=ZzwDy_wiWv
 
-Departures: the teacher's features are its embedding, which is the mean of the last map where its classifier
+Departures: the teacher's features are its embedding, which is the mean of the last map if its classifier
 reads that. With `student_layer: embedding` the connector stands on the vector, as in later toolboxes.
 """
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import OfStages
+from kdrun.losses.paired import StageLoss
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs
 
@@ -48,7 +48,7 @@ class Predictor(nn.Module):
         return vid(self.regressor(ours), self.log_scale, theirs)
 
 
-class VID(OfStages):
+class VID(StageLoss):
     """`vid` summed over the last `stages` stages; 0: over all but the stem. variance: at the start."""
 
     def __init__(self, stages: int = 0, variance: float = 5.0) -> None:

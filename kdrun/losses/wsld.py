@@ -4,7 +4,7 @@ Zhou, Song, Chen, Zhou, Wang, Yuan, Zhang, "Rethinking Soft Labels for Knowledge
 Tradeoff Perspective", ICLR 2021, https://arxiv.org/abs/2102.00650
 
 Departures: the hard labels are a term of their own; rows without a label, for which there is no weight, do
-not count. The soft part is a cross-entropy, so it is not 0 where student equals teacher.
+not count. The soft part is a cross-entropy, so it is not 0 if student equals teacher.
 """
 
 from __future__ import annotations

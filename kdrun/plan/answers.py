@@ -24,7 +24,7 @@ from kdrun.plan.build import layer_paths
 from kdrun.plan.ground import Ground
 from kdrun.plan.training import Training
 from kdrun.training.table import table_bytes
-from kdrun.training.tabled import no_table
+from kdrun.training.tabled import why_no_table
 from kdrun.training.teachers import at_once
 from kdrun.types import CLASSIFIER
 
@@ -58,7 +58,7 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
     if training.peer is not None:
         return Answers("peer", "student and peer train in the same steps and learn from each other")
     runtime, views = training.ground.run.runtime, training.ground.views.count
-    size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else no_table(needs, views)
+    size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else why_no_table(needs, views)
     if not obstacle:
         layers = widths(training, needs)
         size = table_bytes(codes(training.ground), layers, runtime.table_dtype)

@@ -22,7 +22,7 @@ from kdrun.plan.key import loss_key, model_key, recipe_key
 from kdrun.plan.objective import Phase, Terms, epochs_of
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet
-from kdrun.training.tabled import no_table
+from kdrun.training.tabled import why_no_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ class Training:
         """The numbers of a table of the teacher's answers, if there is one and it rounds them."""
         runtime, views = self.ground.run.runtime, self.ground.views.count
         asking = [mix.needs.teacher for mix in self.mixes if mix.needs.teacher]
-        kept = runtime.table != "off" and not all(no_table(needs, views) for needs in asking)
+        kept = runtime.table != "off" and not all(why_no_table(needs, views) for needs in asking)
         return {"answers": runtime.table_dtype} if kept and runtime.table_dtype != "fp32" else {}
 
     @cached_property

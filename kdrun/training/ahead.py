@@ -1,4 +1,4 @@
-"""A teacher that is asked in bulk about the batches to come, where no table can hold what it says."""
+"""A live teacher that answers many coming batches in one call, for answers that no table can hold."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NONE = torch.iinfo(torch.int64).max
 
 
 class Ahead(Teacher):
-    """A live teacher that answers many batches at once; a step only looks up.
+    """A live teacher that answers many batches at once; a step only looks its answers up.
 
-    A row is found by a hash of image and view (of 64 bits: some thousand rows do not meet in one). Answers
-    lie in tensors that keep their place, so that a captured step can read them; rows that nobody asked about
-    lead to one of NaN, and training stops.
-    images: of the training part. chunk: images of one forward. rows: answers that there is memory for.
+    A row is found by a hash of image and view (of 64 bits, so that thousands of rows do not collide). Answers
+    are kept in tensors that stay in place, so that a captured step can read them. A row without an answer
+    gets NaN, which stops the training.
+    images: of the training part. chunk: images of one forward. rows: for how many answers there is memory.
     """
 
     kind, capturable = "ahead", True
@@ -46,7 +46,7 @@ class Ahead(Teacher):
         window = (len(self.hashes) - 1) // together
         self.forward = min(self.forward, window)
         self.window = window - window % self.forward
-        self.until = first - first % self.forward  # a forward has the same rows wherever training goes on
+        self.until = first - first % self.forward  # the same rows in a forward as without the interruption
         self.before(self.until)
 
     def before(self, step: int) -> None:
@@ -72,7 +72,7 @@ class Ahead(Teacher):
         return self.live.models()
 
     def _places(self, hashes: Tensor) -> Tensor:
-        """Where the answers to rows of these hashes are to lie: in the order of the hashes."""
+        """The place of the answer to each row of these hashes: in the order of the hashes."""
         ordered, order = hashes.sort()
         self.hashes[: len(hashes)] = ordered
         self.hashes[len(hashes) :] = NONE
@@ -81,11 +81,11 @@ class Ahead(Teacher):
         return places
 
     def _ask(self, rows: Rows, places: Tensor) -> None:
-        said = self.live(Batch(self.images(rows), rows.index, rows))
+        outputs = self.live(Batch(self.images(rows), rows.index, rows))
         self.forwards += len(rows.index)
         if self.held is None:
-            self.held = each(said, lambda tensor: _room(tensor, len(self.hashes)))
-        for held, tensor in zip(tensors(self.held), tensors(said), strict=True):
+            self.held = each(outputs, lambda tensor: _room(tensor, len(self.hashes)))
+        for held, tensor in zip(tensors(self.held), tensors(outputs), strict=True):
             held[places] = tensor
 
     def _hash(self, rows: Rows) -> Tensor:
@@ -102,7 +102,7 @@ def _factors(views: Tensor) -> Tensor:
 
 
 def _room(like: Tensor, rows: int) -> Tensor:
-    """A tensor for so many rows such as these, laid out in memory as they are; the last is NaN."""
+    """A tensor for that many rows of the same kind, laid out in memory in the same way; the last is NaN."""
     shape, dense = (rows, *like.shape[1:]), like.stride(0) == like[0].numel()
     room = like.new_empty_strided(shape, like.stride()) if dense else like.new_empty(shape)
     room[-1].fill_(torch.nan)

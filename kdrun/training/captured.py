@@ -1,8 +1,8 @@
 """A step as a graph: recorded once for each size of a batch, and from then on repeated with one launch.
 
-The graph reads on the device which rows come next, from copies of the epoch's plans and a position that it
-moves on itself; the host copies nothing to it and waits for nothing. Random numbers go on as they do without
-a graph, so that a state that is saved between two steps continues with the same bits either way.
+The graph itself finds the next rows, on the device: it has copies of the epoch's plans and a position that it
+moves. The host copies nothing to it and waits for nothing. Random numbers are those of a training without a
+graph, so that a state that is saved between two steps continues with the same bits either way.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from kdrun.training.teachers import uncounted
 from kdrun.types import Rows
 
 
-class Part(Protocol):
-    """A part of a step, which says whether it may be part of a graph."""
+class Recordable(Protocol):
+    """A part of a step. capturable: whether it may be part of a graph."""
 
     capturable: bool
 
 
-def captured(step: Stepping, images: Part, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
-    """The step as a graph, or the step itself, which is said, where a part of it rules that out.
+def captured(step: Stepping, images: Recordable, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
+    """The step as a graph; the step itself, with a line of why, if a part of it rules a graph out.
 
     images: those that the step reads.
     """
@@ -41,8 +41,8 @@ def captured(step: Stepping, images: Part, graphs: Graphs, say: Callable[[str], 
     return step
 
 
-def obstacle(step: Stepping, images: Part) -> str:
-    """Which part of a step says that it cannot be recorded; empty where none does."""
+def obstacle(step: Stepping, images: Recordable) -> str:
+    """Which part of a step rules a graph out, and why; empty if none does."""
     for learner in step.learners:
         for term in learner.mix.terms:
             if not term.loss.capturable:
@@ -55,10 +55,10 @@ def obstacle(step: Stepping, images: Part) -> str:
 class Captured:
     """A step that is called as `Step` is, and does the same.
 
-    The first step of each size is rehearsed and recorded, which leaves no trace. If that fails, all steps are
-    launched piece by piece, and it is said why.
-    position: 0-dim int64 on the device, the step to come. plans: the epoch's rows, by stream. per_step: rows
-    of a step. asked: images that the teacher is asked about in a step of each size.
+    Before the first step of each size, a step is rehearsed and recorded, which changes no state. If that
+    fails, all steps are launched piece by piece, and a line says why.
+    position: 0-dim int64 on the device, the number of the next step. plans: the epoch's rows, by stream.
+    per_step: rows of a step. asked: images that the teacher sees in a step of each size.
     """
 
     def __init__(self, step: Stepping, graphs: Graphs, say: Callable[[str], None]) -> None:
@@ -96,7 +96,7 @@ class Captured:
                 for learner, state in zip(self.learners, before, strict=True):
                     if learner.draws is not None and not _same(state, learner.draws.state):
                         raise RuntimeError("models that draw random numbers learn beside others")
-                    learner.optimiser.clear()  # gradients then lie where the graph writes them
+                    learner.optimiser.clear()  # so that the graph makes them where it writes them
                 with _without_draws(self.learners):
                     asked = self.teacher.forwards
                     self.graph[size] = self.graphs.record(partial(self._learn_and_move_on, size))
@@ -106,7 +106,7 @@ class Captured:
             self.say(_eager(str(error).partition("\n")[0]))
 
     def _keep(self, plans: list[Rows], per_step: int) -> None:
-        """Copies an epoch's rows to where the graphs read them; of another shape, graphs are made anew."""
+        """Copies an epoch's rows to where the graphs read them; graphs of another shape are dropped."""
         if (per_step, _shapes(plans)) != (self.per_step, _shapes(self.plans)):
             self.plans = [Rows(torch.empty_like(rows.index), torch.empty_like(rows.view)) for rows in plans]
             self.per_step = per_step
@@ -116,7 +116,7 @@ class Captured:
             kept.view.copy_(rows.view)
 
     def _learn(self, size: int) -> None:
-        """What a step does, without anything from the host."""
+        """A step whose rows are found on the device."""
         places = self.position * self.per_step + torch.arange(size, device=self.position.device)
         self.step([rows.at(places) for rows in self.plans])
 
@@ -127,8 +127,8 @@ class Captured:
 
 @contextmanager
 def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
-    """After the block all that a step writes is what it was, in place: weights, statistics of batch norms,
-    the state of optimisers and losses, sums, generators, counts.
+    """After the block all that a step writes is what it was before, in place: weights, statistics of batch
+    norms, the state of optimisers and losses, sums, generators, counts.
     """
     tensors = [*more, *(tensor for learner in step.learners for tensor in _written(learner))]
     kept = [tensor.detach().clone() for tensor in tensors]
@@ -147,7 +147,7 @@ def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
 
 
 def _written(learner: Learner) -> Iterator[Tensor]:
-    """The tensors themselves that an update may write, some more than once."""
+    """The tensors that an update may write, some of them more than once."""
     yield from _tensors(learner.state())
     for module in (learner.model, learner.mix):
         yield from module.buffers()
@@ -163,7 +163,7 @@ def _tensors(state: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def _without_draws(learners: Sequence[Learner]) -> Iterator[None]:
-    """Random numbers of their own are looked after on the host; who draws none does not need them."""
+    """Learners' own random numbers are set on the host, which a graph cannot do; these learners draw none."""
     before = [learner.draws for learner in learners]
     for learner in learners:
         learner.draws = None

@@ -20,7 +20,7 @@ FORMAT = 3
 
 
 class Position(NamedTuple):
-    """Where a training stands: the next step (of `epoch`), and the seconds it has taken so far."""
+    """The next step of a training (of `epoch`), and the seconds that it has taken so far."""
 
     epoch: int = 0
     step: int = 0
@@ -38,8 +38,8 @@ class Best(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How often a state is written: at the end of an epoch if `seconds` have passed, in an epoch if `minutes`
-    have.
+    """How often a state is written: at the end of an epoch after `seconds`, within an epoch after
+    `minutes`.
     """
 
     seconds: float
@@ -47,7 +47,7 @@ class Pace(NamedTuple):
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """The state in a file, None where there is none. Raises KdrunError for a damaged file, which is left as
+    """The state in a file, None if there is no file. Raises KdrunError for a damaged file, and leaves it as
     it is.
     """
     if not path.exists():
@@ -82,7 +82,7 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def restore(self, state: dict[str, Any] | None) -> Position:
-        """Puts a state back into the learners and the generators; the beginning where there is none."""
+        """Puts a state back into learners and generators. Returns its position; the beginning for None."""
         if state is None:
             return Position()
         for learner, there in zip(self.learners, state["learners"], strict=True):
@@ -110,14 +110,14 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def save_within(self, position: Position) -> None:
-        """Writes in the middle of an epoch where that is due and the sums are finite (a broken state is not
-        kept).
+        """Writes the state within an epoch if that is due and all sums are finite: a broken state is not
+        kept.
         """
         due = time.monotonic() - self.written >= 60 * self.pace.minutes
         if due and all(bool(torch.isfinite(learner.sums).all()) for learner in self.learners):
             self.save(position)
 
     def save_after_epoch(self, position: Position, last: bool) -> None:
-        """Writes at the end of an epoch where that is due, and always at the end of the training."""
+        """Writes the state at the end of an epoch if that is due; always at the end of the training."""
         if last or time.monotonic() - self.written >= self.pace.seconds:
             self.save(position)

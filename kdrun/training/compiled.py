@@ -1,4 +1,4 @@
-"""Models that torch compiles (`runtime.compile`): in place, so that nobody who uses them needs to know."""
+"""Models that torch compiles in place (`runtime.compile`); they are used as before."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kdrun.training.step import Stepping
 
 
 def compile_models(step: Stepping, **how: Any) -> None:
-    """Has the models that learn compiled, and those that are asked about the same batches. Each is compiled
-    when it is first called with a batch of some size, so a teacher that is asked in bulk, about ever other
-    numbers of images, is left out. Imports torch's compiler.
+    """Compiles the models that learn, and the teacher if it sees the same batches.
 
+    Each is compiled when it is first called with a batch of a new size; a teacher that is asked in bulk, with
+    other sizes all the time, is left out. Imports torch's compiler.
     how: for `torch.compile`.
     """
     asked = step.teacher.models() if step.teacher.kind == "live" else ()

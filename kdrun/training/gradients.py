@@ -43,7 +43,7 @@ class Gradients:
     """Called after an epoch; returns `{term: {norm, cosine}}`.
 
     norm: of the weighted term's gradient with respect to the student's parameters. cosine: of the angle
-    between it and the gradient of plain cross-entropy on the labelled images; absent if one of both is zero.
+    between it and the gradient of plain cross-entropy on the labelled images; absent if one of the two is 0.
     teacher: answers for any images, not only for those of the step to come.
     """
 
@@ -54,9 +54,9 @@ class Gradients:
         mix = self.learner.mix
         with undisturbed(self.learner, self.seed), uncounted(self.teacher):
             teacher = self.teacher(self.batch)
-            reference, *found = pulls(self.learner, self.batch, teacher, [LABELS, *mix.terms])
+            reference, *terms = pulls(self.learner, self.batch, teacher, [LABELS, *mix.terms])
         weights: list[float] = mix.weights.tolist()
-        described = (_described(pull, weight, reference) for pull, weight in zip(found, weights, strict=True))
+        described = (_described(pull, weight, reference) for pull, weight in zip(terms, weights, strict=True))
         return dict(zip(mix.names, described, strict=True))
 
 

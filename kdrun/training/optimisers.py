@@ -30,8 +30,8 @@ class Settings(Protocol):
 class Optimiser(ABC):
     """Updates parameters from their gradients; those without a gradient are left alone.
 
-    means: what momentum has gathered of each parameter's gradients, empty without momentum; in each step
-    `momentum` of it stays, and `share` of the gradient is added.
+    means: the momentum of each parameter, empty without momentum. In each step it is multiplied by
+    `momentum`, and `share` of the gradient is added.
     """
 
     means: list[Tensor]
@@ -55,13 +55,13 @@ class Optimiser(ABC):
         """What a checkpoint must hold: lists of tensors, in the order of the parameters."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes over a state that `state` gave, in place."""
+        """Takes over a state that `state` returned, in place."""
         for name, tensors in self.state().items():
             for here, there in zip(tensors, state[name], strict=True):
                 here.copy_(there)
 
     def clear(self) -> None:
-        """Forgets the gradients."""
+        """Drops the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -102,7 +102,7 @@ class Sgd(Optimiser):
 
 
 class Adam(Optimiser):
-    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) where weight decay is decoupled."""
+    """Adam (Kingma & Ba 2015), or AdamW (Loshchilov & Hutter 2019) if weight decay is decoupled."""
 
     def __init__(
         self, parameters: Iterable[Tensor], betas: Sequence[float], weight_decay: float, decoupled: bool
@@ -142,8 +142,8 @@ class Adam(Optimiser):
 
 
 class Dot(Optimiser):
-    """Another optimiser with two momenta: of the terms that read the teacher by `delta` higher, of the others
-    by as much lower.
+    """Another optimiser with two momenta: that of the terms that read the teacher is `delta` higher, that of
+    the other terms `delta` lower.
 
     Zhao et al., "DOT: A Distillation-Oriented Trainer", ICCV 2023: v_task = (m - delta) v_task + g_task and
     v_kd = (m + delta) v_kd + g_kd, and a step along their sum. As in the authors' code, weight decay is part
@@ -198,9 +198,7 @@ class Dot(Optimiser):
 
 
 def optimiser(settings: Settings, parameters: Iterable[Tensor], delta: float | None = None) -> Optimiser:
-    """The optimiser that a recipe names: `sgd`, `adam` or `adamw`. delta: where it is to have two momenta, as
-    `Dot` has.
-    """
+    """The optimiser that a recipe names: `sgd`, `adam` or `adamw`. delta: of `Dot`, if not None."""
     if settings.optimiser == "sgd":
         plain: Optimiser = Sgd(parameters, settings.momentum, settings.nesterov, settings.weight_decay)
     else:

@@ -1,4 +1,4 @@
-"""Random numbers by purpose: each use draws from a generator of its own, keyed by (seed, purpose)."""
+"""Random numbers by purpose: each use has a generator of its own, seeded by (seed, purpose)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def global_seed(seed: int, purpose: str) -> Iterator[None]:
 
 
 class Draws:
-    """The global generators as one of several trainings left them: within the block they go on from there.
+    """The global generators as one of several trainings left them; within the block they continue from there.
 
     state: of the CPU's and all CUDA devices' generators.
     """
@@ -58,7 +58,7 @@ def generators() -> dict[str, Any]:
 
 
 def set_generators(states: dict[str, Any]) -> None:
-    """Puts states that `generators` gave back."""
+    """Restores states that `generators` returned."""
     torch.set_rng_state(states["cpu"])
     if states["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,10 +1,10 @@
 """Several learners of one architecture as one batched model: the same arithmetic, in one call for all.
 
 A small model's step is mostly calls, not arithmetic. Parameters, buffers and optimiser states of all learners
-are stacked along a new first dimension, and each learner's own tensors become views of the stacks, so that
-validation, checkpoints and a plain step go on as if nothing had happened. Forward and backward pass are
-vectorised (torch.func.vmap) and traced once for each size of a batch. Sums are taken in another order, so a
-learner ends as it would alone up to rounding.
+are stacked along a new first dimension. Each learner's own tensors become views of the stacks, so that
+validation, checkpoints and a plain step work as before. Forward and backward pass are vectorised
+(torch.func.vmap) and traced once for each size of a batch. Sums are taken in another order, so a learner ends
+as it would alone, up to rounding.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from kdrun.types import Batch, Outputs, Rows
 Work = Callable[..., tuple[Tensor, Tensor, list[Tensor | None]]]
 
 VIEWS = ("alias", "detach", "view", "_unsafe_view", "permute", "expand", "squeeze", "unsqueeze")
-"""Operations that do nothing where shape and strides stay as they are."""
+"""Operations that do nothing if shape and strides stay the same."""
 
 
 class Whole(nn.Module):
-    """A learner's model and mix as one module: what it minimises on a batch, given what the teacher says."""
+    """A learner's model and mix as one module: what it minimises on a batch, given the teacher's outputs."""
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""A teacher's answers on disk: a row for each (image, view), written once, read by every run that asks again.
+"""A teacher's answers on disk: a row for each (image, view), written once, read by every later run.
 
 A table is a folder of files that only grow: `table.json` (what it holds, written first), `NAME.f32` or
 `NAME.f16` (numbers, a row for each answer, in the order in which they were given) and `codes.i64` (which
 image and view each row is about). A row's code is written after its numbers have reached the disk, so that a
-kill leaves rows that are there or not there. One process at a time writes; others read what was there when
-they came.
+kill never leaves half a row. One process at a time writes; others read the rows that were there when they
+opened the table.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ NUMBERS: dict[str, tuple[str, np.dtype[Any]]] = {
 CODE = np.dtype(np.int64)
 
 SECONDS = 10.0
-"""Rows wait for so long until they count: a kill costs them, but waiting for the disk costs time."""
+"""How long new rows may wait for the disk: a kill loses them, but waiting for the disk takes time."""
 
 Answers = dict[str, NDArray[Any]]
 """By layer (`logits`, `embedding`): (rows, width)."""
 
 
 class Table:
-    """An open table. writable: whether this process may write; another that came first may hold it.
+    """An open table. writable: whether this process may write; another one may hold the lock.
 
     codes: how many there are, images times views; a code is `image * views + view`. widths: numbers in a row
     of each layer. key: a fingerprint of all that the answers depend on. numbers: fp32 or fp16. count: rows
@@ -84,7 +84,7 @@ class Table:
         return {name: np.take(self._mapped(name), at, axis=0) for name in self.widths}
 
     def write(self, codes: NDArray[np.int64], answers: Answers) -> None:
-        """Adds rows; without effect where another process holds the table, or the disk is full."""
+        """Adds rows; does nothing if another process may write, or the disk is full."""
         if not self.writable or not len(codes):
             return
         try:
@@ -119,7 +119,7 @@ class Table:
         return np.sort(np.random.default_rng(seed).permutation(there)[:n]).astype(np.int64)
 
     def clear(self) -> None:
-        """Forgets all rows; who may not write only stops using them."""
+        """Drops all rows; without the right to write it only stops using them."""
         self._forget()
         if self.writable:
             empty(self.folder)
@@ -140,7 +140,7 @@ class Table:
             return False
 
     def _open(self) -> None:
-        """Opens the files for good: one who reads keeps them, also where a writer begins anew."""
+        """Opens the files for good: a reader keeps them, even if a writer begins anew."""
         sizes = {"codes": CODE.itemsize} | {n: self.dtype.itemsize * w for n, w in self.widths.items()}
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT if self.writable else os.O_RDONLY
         try:

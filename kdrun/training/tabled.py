@@ -1,4 +1,4 @@
-"""A teacher whose answers are kept on disk and looked up: asked about each view of each image once."""
+"""A teacher whose answers are cached on disk: it sees each view of each image once."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
 
 CHECKED = 32
-"""Rows of a found table that are compared with a live forward before it is used."""
+"""Rows of an existing table that are compared with a live forward before it is used."""
 
 WINDOW = 8
-"""Forwards in bulk that the teacher is ahead of the student at most: so training is seen to go on."""
+"""By how many forwards in bulk the teacher may be ahead of the student: few, so that progress is shown."""
 
-Said = dict[str, Tensor]
+Layers = dict[str, Tensor]
 """By layer (`logits`, `embedding`): (n, width) float32."""
 
 
 class Tabled(Teacher):
     """A live teacher whose answers to (image, view) are kept; for finite views, logits and embeddings.
 
-    A step only looks up: what the next ones need is read from the table before, and what is not there is
-    asked for. images: the training part in the views' order. views: how many there are of an image. chunk:
+    A step only looks answers up: what the next steps need is read from the table before, and what is missing
+    there is computed. images: the training part in the views' order. views: how many an image has. chunk:
     images of one forward. room: rows that may stay in memory for later epochs. head: the teacher's
-    classifier, where a term reads it.
+    classifier, if a term reads it.
     """
 
     kind, capturable = "tabled", True
@@ -54,12 +54,12 @@ class Tabled(Teacher):
         self.shelf: Shelf | None = None
 
     def check(self, device: torch.device) -> bool:
-        """Compares rows of a found table with a live forward; where bits differ, clears it: False."""
+        """Compares rows of an existing table with a live forward; if bits differ, clears it: False."""
         codes = self.table.some(CHECKED, seed=0)
         if not len(codes):
             return True
-        found, now = self.table.read(codes), self._ask(torch.from_numpy(codes).to(device))
-        if all(np.array_equal(found[name].astype(np.float32), now[name].cpu().numpy()) for name in found):
+        kept, now = self.table.read(codes), self._ask(torch.from_numpy(codes).to(device))
+        if all(np.array_equal(kept[name].astype(np.float32), now[name].cpu().numpy()) for name in kept):
             return True
         self.table.clear()
         return False
@@ -82,8 +82,8 @@ class Tabled(Teacher):
 
     def __call__(self, batch: Batch) -> Outputs:
         assert batch.rows is not None and self.shelf is not None
-        found = self.shelf.look_up(self._codes(batch.rows))
-        return Outputs(found["logits"], embedding=found.get("embedding"), classifier=self.head)
+        layers = self.shelf.look_up(self._codes(batch.rows))
+        return Outputs(layers["logits"], embedding=layers.get("embedding"), classifier=self.head)
 
     def close(self) -> None:
         self.table.close()
@@ -107,37 +107,37 @@ class Tabled(Teacher):
         there = self.table.has(codes)
         if there.any():
             read = self.table.read(codes[there]).items()
-            found = {name: torch.from_numpy(rows).to(wanted.device).float() for name, rows in read}
-            shelf.put(torch.from_numpy(codes[there]).to(wanted.device), found)
+            kept = {name: torch.from_numpy(rows).to(wanted.device).float() for name, rows in read}
+            shelf.put(torch.from_numpy(codes[there]).to(wanted.device), kept)
         for part in _parts(codes[~there], self.chunk):
             code = torch.from_numpy(part).to(wanted.device)
-            said = self._ask(code)
-            shelf.put(code, said)
-            self.table.write(part, {name: rows.cpu().numpy() for name, rows in said.items()})
+            answers = self._ask(code)
+            shelf.put(code, answers)
+            self.table.write(part, {name: rows.cpu().numpy() for name, rows in answers.items()})
         self.saved += len(wanted) - int((~there).sum())
 
-    def _ask(self, code: Tensor) -> Said:
+    def _ask(self, code: Tensor) -> Layers:
         rows = Rows(code // self.views, code % self.views)
         outputs = self.live(Batch(self.images(rows), rows.index, rows))
         self.forwards += len(code)
         return {name: self._rounded(name, outputs.layer(name).float()) for name in self.table.widths}
 
-    def _rounded(self, name: str, said: Tensor) -> Tensor:
-        """As the table will give it back. Raises KdrunError where its numbers cannot hold it."""
+    def _rounded(self, name: str, answer: Tensor) -> Tensor:
+        """As the table returns it later. Raises KdrunError for values that its numbers cannot hold."""
         if self.table.numbers == "fp32":
-            return said
-        rounded = said.half().float()
-        if not bool((rounded.isfinite() | ~said.isfinite()).all()):
+            return answer
+        rounded = answer.half().float()
+        if not bool((rounded.isfinite() | ~answer.isfinite()).all()):
             problem = f"the teacher's {name} are beyond what fp16 can hold"
             raise KdrunError("runtime.table_dtype", "fp16", problem, ["fp32"])
         return rounded
 
 
 class Shelf:
-    """Answers by code, in tensors on a device that keep their place, so that a captured step can read them.
+    """Answers by code, in tensors on a device that stay in place, so that a captured step can read them.
 
-    Codes that are not there lead to a last row of NaN: training stops rather than learning a wrong answer.
-    codes: how many there are at all. rows: how many answers there is room for; used: how many are there.
+    A missing code leads to a last row of NaN, which stops the training, so that nothing wrong is learned.
+    codes: of all images and views. rows: how many answers there is room for. used: how many there are.
     """
 
     def __init__(self, codes: int, rows: int, widths: dict[str, int], device: torch.device) -> None:
@@ -148,19 +148,19 @@ class Shelf:
         for tensor in self.answers.values():
             tensor[rows].fill_(torch.nan)
 
-    def look_up(self, codes: Tensor) -> Said:
+    def look_up(self, codes: Tensor) -> Layers:
         """(n,) codes to (n, width) by layer."""
         place = self.places.index_select(0, codes)
         return {name: tensor.index_select(0, place) for name, tensor in self.answers.items()}
 
     def lacking(self, codes: Tensor) -> NDArray[np.int64]:
-        """Which of the codes are not there: each once, in ascending order."""
+        """The codes that are missing: each once, in ascending order."""
         missing = codes[self.places.index_select(0, codes) == self.rows]
-        found: NDArray[np.int64] = torch.unique(missing).cpu().numpy()
-        return found
+        each: NDArray[np.int64] = torch.unique(missing).cpu().numpy()
+        return each
 
-    def put(self, codes: Tensor, answers: Said) -> None:
-        """Adds answers, (n, width) by layer, to codes that are not there."""
+    def put(self, codes: Tensor, answers: Layers) -> None:
+        """Adds answers, (n, width) by layer, to codes that are missing."""
         part = slice(self.used, self.used + len(codes))
         self.codes[part] = codes
         for name, tensor in self.answers.items():
@@ -170,15 +170,15 @@ class Shelf:
         self.used = part.stop
 
     def clear(self) -> None:
-        """Takes all answers away."""
+        """Drops all answers."""
         self.places.index_fill_(0, self.codes[: self.used], self.rows)
         self.used = 0
 
 
-def no_table(needs: Collection[str], views: int | None) -> str:
-    """Why answers to these layers in so many views cannot be kept in a table; empty where they can.
+def why_no_table(needs: Collection[str], views: int | None) -> str:
+    """Why a table cannot hold these layers in that many views; empty if it can.
 
-    views: of an image, None where they are not finite.
+    views: of an image, None if they are not finite.
     """
     if views is None:
         return "random augmentation, nothing to cache"

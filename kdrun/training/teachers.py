@@ -1,4 +1,4 @@
-"""Who is asked what it says about a batch. The step calls a teacher and does not know which kind it is."""
+"""Teachers: what gives the outputs that a student learns from. A step does not know which kind it calls."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FEWEST_ROWS = 16
 class Teacher(ABC):
     """Gives Outputs for a batch; no gradient flows into them.
 
-    kind: how it is asked. forwards: images that a model was really asked about. saved: images that kept
-    answers served instead. capturable: whether a call may be part of a CUDA graph: it reads tensors that stay
-    where they are, and waits for nothing.
+    kind: live, tabled, ahead, none. forwards: images that a model really saw. saved: images whose answers
+    were looked up instead. capturable: whether a call may be part of a CUDA graph: it reads tensors that stay
+    in place, and waits for nothing.
     """
 
     kind: str
@@ -31,30 +31,30 @@ class Teacher(ABC):
     capturable: bool = False
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:  # noqa: B027
-        """Called before an epoch with its different plans (one, as a rule) and the step to begin at."""
+        """Called before an epoch with the plan of each stream, and the step to begin at."""
 
-    def before(self, step: int) -> None:  # noqa: B027  (most teachers have nothing to do)
+    def before(self, step: int) -> None:  # noqa: B027
         """Called before each step of the epoch with its number; never as part of a graph."""
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Outputs:
-        """What the teacher says about each row of the batch."""
+        """The teacher's outputs for each row of the batch."""
 
     def close(self) -> None:  # noqa: B027
-        """Lets go of what the teacher holds; called once, after training."""
+        """Frees what the teacher holds; called once, after training."""
 
     def models(self) -> tuple[nn.Module, ...]:
         """The networks that answer, which must stay as they are."""
         return ()
 
     def record(self) -> dict[str, Any]:
-        """How it was asked and how often, for the record of the training."""
+        """How many images it saw and how, for the record of the training."""
         return {"plan": self.kind, "forwards": self.forwards, "forwards_saved": self.saved}
 
 
 @contextmanager
 def uncounted(teacher: Teacher) -> Iterator[None]:
-    """What the teacher is asked within the block does not count."""
+    """Within the block the teacher's counts stand still."""
     forwards, saved = teacher.forwards, teacher.saved
     try:
         yield
@@ -99,29 +99,29 @@ class Live(Teacher):
         if count < FEWEST_ROWS:
             images = torch.cat([images] * -(-FEWEST_ROWS // count))
         with self.precision():
-            said: Outputs = self.model(images)
-        return said if len(images) == count else each(said, lambda tensor: tensor[:count])
+            outputs: Outputs = self.model(images)
+        return outputs if len(images) == count else each(outputs, lambda tensor: tensor[:count])
 
 
 def at_once(device: torch.device, pixels: int) -> int:
-    """Images of one forward when a teacher is asked in bulk: on a CPU more leave the cache, on a GPU fewer
-    leave it idle. pixels: values of one image.
+    """Images of one forward in bulk: on a CPU more do not fit into its cache, on a GPU fewer leave it idle.
+    pixels: values of one image.
     """
     return 128 if device.type == "cpu" else max(128, min(1024, 2**22 // pixels))
 
 
-def each(said: Outputs, act: Callable[[Tensor], Tensor]) -> Outputs:
-    """The same with every tensor that has a row for each image replaced."""
+def each(outputs: Outputs, act: Callable[[Tensor], Tensor]) -> Outputs:
+    """The same outputs with `act` applied to every tensor that has a row for each image."""
     return Outputs(
-        act(said.logits),
-        None if said.embedding is None else act(said.embedding),
-        tuple(None if stage is None else act(stage) for stage in said.stages),
-        {name: act(tensor) for name, tensor in said.layers.items()},
-        said.classifier,
+        act(outputs.logits),
+        None if outputs.embedding is None else act(outputs.embedding),
+        tuple(None if stage is None else act(stage) for stage in outputs.stages),
+        {name: act(tensor) for name, tensor in outputs.layers.items()},
+        outputs.classifier,
     )
 
 
-def tensors(said: Outputs) -> Iterator[Tensor]:
-    """Those that have a row for each image, in a fixed order."""
-    every = (said.logits, said.embedding, *said.stages, *said.layers.values())
+def tensors(outputs: Outputs) -> Iterator[Tensor]:
+    """The tensors that have a row for each image, in a fixed order."""
+    every = (outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values())
     yield from (tensor for tensor in every if tensor is not None)

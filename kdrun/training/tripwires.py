@@ -59,7 +59,8 @@ class Reach:
     long as one is zero: in the first epoch, after 1, 2, 4, 8 ... epochs, and in every epoch as long as a term
     has never had one. The training ends with the same bits with or without it.
     silent: positions of the terms that have a weight, should reach the student, and have not in this epoch.
-    reached: those that ever have. judged: those for which a batch of this epoch had rows.
+    reached: positions of those that have in any epoch. judged: of those for which a batch of this epoch had
+    rows.
     """
 
     def __init__(self, step: Stepping, learner: Learner) -> None:
@@ -82,8 +83,8 @@ class Reach:
         labelled = bool((batch.labels != UNLABELLED).any())
         terms = {at: self.learner.mix.terms[at] for at in sorted(self.silent)}
         with undisturbed(self.learner, 0):
-            found = zip(terms, pulls(self.learner, batch, teacher, list(terms.values())), strict=True)
-            reached = {at for at, pull in found if pull.norm() != 0}
+            taken = zip(terms, pulls(self.learner, batch, teacher, list(terms.values())), strict=True)
+            reached = {at for at, pull in taken if pull.norm() != 0}
         self.judged |= {at for at, term in terms.items() if labelled or term.loss.uses_unlabelled}
         self.silent -= reached
         self.reached |= reached

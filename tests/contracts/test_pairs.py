@@ -116,8 +116,8 @@ def models(names: tuple[str, str]) -> Models:
     teacher, student = (made(name) for name in names)
     twin = copy.deepcopy(student)
     with torch.no_grad():
-        told = side(teacher, shape)
-    sides = told, side(student, shape)
+        first = side(teacher, shape)
+    sides = first, side(student, shape)
     try:
         reused = reusing(twin, teacher.model, shape, sides[0].outputs.logits.shape[1], 0)
     except KdrunError as error:

@@ -11,12 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from kdrun.evaluation import latency
 from kdrun.evaluation.validation import Validation
 from kdrun.progress.journal import Journal
-from kdrun.progress.screen import screen
+from kdrun.progress.watchers import Watchers
 from kdrun.training.checkpoint import Checkpoint, Pace, Position
 from kdrun.training.fit import Course, Strand, fit
 from tests.gpu.bench import Bench
@@ -143,7 +141,7 @@ def _epoch(bench: Bench, world: World, validate: Validation) -> float:
     folder, (learner,) = Path(tempfile.mkdtemp(dir=bench.folder)), world.learners
     strand = Strand(
         "student", 0, (learner,), Checkpoint(folder / "state.pt", [learner], Pace(5.0, 5.0), {}),
-        Journal(folder, "student", screen(Console(quiet=True)), bench.scale.images), validate,
+        Watchers("student", bench.scale.images, [Journal(folder, "student")]), validate,
     )  # fmt: skip
     course = Course(1, EPOCHS, world.row_set, world.images.views, RECIPE)
     return timed(bench, lambda: fit(course, world.step, [strand], Position()))

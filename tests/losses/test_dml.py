@@ -17,8 +17,8 @@ BATCH = Batch(torch.zeros(1, 1, 1, 1), torch.zeros(1, dtype=torch.int64))
 @pytest.mark.parametrize(("name", "temperature"), [("b8c10_T1", 1.0), ("hand", 1.0), ("b8c10", 4.0)])
 def test_golden(name: str, temperature: float) -> None:
     tensors = case("kd", name)
-    said, told = Outputs(tensors["student.logits"]), Outputs(tensors["teacher.logits"])
-    matches(tensors, DML(temperature)(said, told, BATCH))
+    student, peer = Outputs(tensors["student.logits"]), Outputs(tensors["teacher.logits"])
+    matches(tensors, DML(temperature)(student, peer, BATCH))
 
 
 def test_by_hand() -> None:

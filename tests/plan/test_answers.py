@@ -25,7 +25,7 @@ from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER
 from tests.config.composed import composed
-from tests.training.speaker import said, same
+from tests.training.speaker import answers, same
 from tests.training.world import plain
 
 DATA = "dataset=fake dataset.size=8 dataset.per_class=20 dataset.validation=20 dataset.test=40"
@@ -131,10 +131,10 @@ def test_the_teacher_that_was_planned_says_what_the_live_one_says(
     teacher = planned_teacher(student(gpu=gpu), frozenset(needs), live, images, print)
     assert isinstance(teacher, kind)
     every = [epoch_plan(0, 0, training.row_set(), ground.views, torch.device("cpu"))]
-    told, now = (said(one, every, seen=images) for one in (teacher, live))
+    kept, now = (answers(one, every, seen=images) for one in (teacher, live))
     teacher.close()
-    assert same(told, now)
-    assert (told[0].classifier is None) == (now[0].classifier is None)
+    assert same(kept, now)
+    assert (kept[0].classifier is None) == (now[0].classifier is None)
 
 
 def test_the_second_run_asks_for_a_check_only(capsys: pytest.CaptureFixture[str]) -> None:

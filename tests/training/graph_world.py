@@ -13,6 +13,7 @@ from kdrun.data.views import CropFlip
 from kdrun.graphs import CudaGraphs
 from kdrun.losses.mix import Mix, make_mix
 from kdrun.progress.journal import Journal
+from kdrun.progress.watchers import Watchers
 from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Checkpoint, Pace, read_state
 from kdrun.training.fit import Course, Strand, fit
@@ -23,7 +24,7 @@ from kdrun.training.step import Learner, Step, Stepping
 from kdrun.training.teachers import Live
 from kdrun.types import Outputs, Shapes
 from tests.recorded import Recorded
-from tests.training.world import RECIPE, Killed, Quiet, plain
+from tests.training.world import RECIPE, Killed, plain
 
 FALLING = {"from": 0.9, "to": 0.2, "epochs": 2, "shape": "linear"}
 LOSS: dict[str, dict[str, Any]] = {
@@ -104,8 +105,8 @@ class World:
         folder = self.folder / str(number)
         folder.mkdir(exist_ok=True)
         state = Checkpoint(folder / "state.pt", [learner], self.pace, {})
-        journal = Journal(folder, "student", Quiet(), self.rows)
-        return Strand("student", self.seeds[number], (learner,), state, journal, dict)
+        watchers = Watchers("student", self.rows, [Journal(folder, "student")])
+        return Strand("student", self.seeds[number], (learner,), state, watchers, dict)
 
     def run(self, graph: bool, last: int = 10**9) -> list[Tensor]:
         """All that is left behind by a training that may be broken off after some steps."""

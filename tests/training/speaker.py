@@ -70,7 +70,7 @@ def plans(
     return [epoch_plan(seed, epoch, rows, views or Codes(), CPU) for seed in seeds]
 
 
-def said(
+def answers(
     teacher: Teacher,
     every: Sequence[EpochPlan],
     first: int = 0,
@@ -91,10 +91,10 @@ def repeats(teacher: Teacher, views: Drawing, layer: str) -> bool:
     teacher.prepare([plan], 0)
     here = Rows(plan.rows.index[:8].clone(), plan.rows.view[:8].clone())
     batch = Batch(images(here), here.index, here)
-    told = teacher(batch).layer(layer).clone()
+    outputs = teacher(batch).layer(layer).clone()
 
     def act() -> None:
-        told.copy_(teacher(batch).layer(layer))
+        outputs.copy_(teacher(batch).layer(layer))
 
     again, right = Recorded().record(act), True
     for epoch in (0, 1, 2):
@@ -105,12 +105,12 @@ def repeats(teacher: Teacher, views: Drawing, layer: str) -> bool:
             here.index.copy_(rows.index)
             here.view.copy_(rows.view)
             again()
-            right &= torch.equal(told, now(Batch(images(rows), rows.index, rows)).layer(layer))
+            right &= torch.equal(outputs, now(Batch(images(rows), rows.index, rows)).layer(layer))
     return right
 
 
 def same(one: Sequence[Outputs], two: Sequence[Outputs], maps: bool = True) -> bool:
-    """Whether two teachers said the same, bit for bit. maps: all of it, or only logits and embedding."""
+    """Whether two teachers answers the same, bit for bit. maps: all of it, or only logits and embedding."""
     pairs = zip(one, two, strict=True)
     kept = slice(None) if maps else slice(2)
     return all(

@@ -7,7 +7,7 @@ import torch
 
 from kdrun.training.ahead import Ahead
 from kdrun.types import Batch, Rows
-from tests.training.speaker import IMAGES, Drawn, images, live, plans, repeats, said, same
+from tests.training.speaker import IMAGES, Drawn, answers, images, live, plans, repeats, same
 from tests.training.world import Codes
 
 
@@ -22,7 +22,7 @@ def test_ahead_is_live_bit_for_bit(views: Codes | Drawn, batch: int, chunk: int,
     teacher, now = ahead(chunk, rows), live()
     for epoch, first in ((0, 0), (1, 0), (2, -(-IMAGES // batch) // 2)):
         every = plans(epoch, batch, views=views)
-        assert same(said(teacher, every, first), said(now, every, first))
+        assert same(answers(teacher, every, first), answers(now, every, first))
 
 
 @pytest.mark.parametrize("views", [Codes(), Drawn()], ids=["codes", "drawn"])
@@ -30,12 +30,12 @@ def test_several_plans_at_once_fewer_and_more_later(views: Codes | Drawn) -> Non
     teacher, now = ahead(16, 50), live()
     for epoch, seeds in ((0, (3, 4)), (1, (3, 4)), (2, (5,)), (3, (3, 4, 5, 6, 7, 8, 9))):
         every = plans(epoch, 8, seeds, views)
-        assert same(said(teacher, every), said(now, every))
+        assert same(answers(teacher, every), answers(now, every))
 
 
 def test_each_row_is_asked_about_once_and_no_more_are_held_than_there_is_room_for() -> None:
     teacher = ahead(chunk=16, rows=32)
-    said(teacher, plans(0))
+    answers(teacher, plans(0))
     assert teacher.forwards == IMAGES and teacher.held is not None
     assert len(teacher.held.logits) == 32 + 1
     assert teacher.record() == {"plan": "ahead", "forwards": IMAGES, "forwards_saved": 0}
@@ -53,7 +53,7 @@ def test_forwards_are_cut_at_the_same_rows_wherever_a_run_goes_on() -> None:
             return ask(batch)
 
         teacher.live = asked  # type: ignore[assignment]
-        said(teacher, plans(0), first)
+        answers(teacher, plans(0), first)
         return seen
 
     assert [len(part) for part in cuts(0)] == [16, 16, 16, 2]
@@ -62,7 +62,7 @@ def test_forwards_are_cut_at_the_same_rows_wherever_a_run_goes_on() -> None:
 
 def test_the_classifier_is_handed_on() -> None:
     teacher = ahead()
-    head = said(teacher, plans(0))[0].classifier
+    head = answers(teacher, plans(0))[0].classifier
     assert head is not None and head.weight is teacher.live.network.get_parameter("head.weight")
 
 
@@ -72,8 +72,8 @@ def test_a_row_that_nobody_prepared_gives_no_number() -> None:
     teacher.prepare([plan], 0)
     rows = Rows(plan.rows.index[:4], plan.rows.view[:4].clone())
     rows.view[1, 0] = torch.nextafter(rows.view[1, 0], torch.tensor(2.0))
-    told = teacher(Batch(images(rows), rows.index, rows))
-    for tensor in (told.logits, told.stages[1], told.layers["tokens"]):
+    outputs = teacher(Batch(images(rows), rows.index, rows))
+    for tensor in (outputs.logits, outputs.stages[1], outputs.layers["tokens"]):
         assert tensor is not None
         assert tensor.flatten(1).isnan().all(1).tolist() == [False, True, False, False]
 

@@ -24,7 +24,7 @@ from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher
 from kdrun.training.tripwires import Reach, frozen_state
 from kdrun.types import Batch, Outputs, Rows
-from tests.training.world import HARD, KD, RECIPE, Codes, Killed, Quiet, World, images, network, plain, same
+from tests.training.world import HARD, KD, RECIPE, Codes, Killed, World, images, network, plain, same
 
 
 @pytest.mark.parametrize("loss", [HARD, KD], ids=["hard", "kd"])
@@ -68,7 +68,7 @@ def test_a_state_within_an_epoch_continues_with_the_same_bits(
             if done == stop_at:
                 raise Killed
 
-    first.journal = Stops(tmp_path / "parts", "student", Quiet(), 20)
+    first.journal = Stops(tmp_path / "parts", "student")
     with pytest.raises(Killed):
         first.run()
     state = read_state(tmp_path / "parts" / "state.pt")

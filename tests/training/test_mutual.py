@@ -69,11 +69,11 @@ def test_five_steps_are_those_of_two_plain_loops() -> None:
     models = [network(5), network(9)]
     buffers = [[torch.zeros_like(p) for p in model.parameters()] for model in models]
     for index in BATCHES:
-        said = [model(IMAGES[index]) for model in models]
-        probabilities = [F.softmax(logits.detach(), dim=1) for logits in said]
+        outputs = [model(IMAGES[index]) for model in models]
+        probabilities = [F.softmax(logits.detach(), dim=1) for logits in outputs]
         known = LABELS[index] >= 0
         for me, rate in ((0, RATE), (1, RATE * RATIO)):
-            own = F.log_softmax(said[me], dim=1)
+            own = F.log_softmax(outputs[me], dim=1)
             labels = -own[known, LABELS[index][known]].mean()
             peers = probabilities[1 - me]
             divergence = (peers * (peers.log() - own)).sum(1).mean()

@@ -12,7 +12,7 @@ from torch import nn
 from kdrun.errors import KdrunError
 from kdrun.training.tabled import Tabled
 from kdrun.types import Batch, Rows
-from tests.training.speaker import CPU, IMAGES, images, live, plans, repeats, said, same, table, tabled
+from tests.training.speaker import CPU, IMAGES, answers, images, live, plans, repeats, same, table, tabled
 from tests.training.world import Codes
 
 
@@ -24,63 +24,63 @@ def test_a_table_says_what_the_live_teacher_says_bit_for_bit(
     kept, now = tabled(tmp_path, chunk, room), live()
     for epoch, first in ((0, 0), (1, 0), (0, 1 % -(-IMAGES // batch)), (2, 0)):
         every = plans(epoch, batch)
-        assert same(said(kept, every, first), said(now, every, first), maps=False)
+        assert same(answers(kept, every, first), answers(now, every, first), maps=False)
 
 
 def test_several_plans_at_once_and_fewer_later(tmp_path: Path) -> None:
     kept, now = tabled(tmp_path, chunk=2), live()
     for epoch, seeds in ((0, (3, 4, 5)), (1, (3, 4, 5)), (2, (5,))):
         every = plans(epoch, 8, seeds)
-        assert same(said(kept, every), said(now, every), maps=False)
+        assert same(answers(kept, every), answers(now, every), maps=False)
 
 
 def test_an_answer_is_asked_for_once_and_serves_the_next_run(tmp_path: Path) -> None:
     first = tabled(tmp_path)
-    said(first, plans(0))
-    said(first, plans(0))
+    answers(first, plans(0))
+    answers(first, plans(0))
     assert (first.forwards, first.saved) == (IMAGES, IMAGES)
     first.close()
     second = tabled(tmp_path)
     assert second.check(CPU)
     asked_to_check = second.forwards
-    said(second, plans(0))
+    answers(second, plans(0))
     assert (second.forwards - asked_to_check, second.saved) == (0, IMAGES)
     assert second.record() == {"plan": "tabled", "forwards": asked_to_check, "forwards_saved": IMAGES}
 
 
 def test_only_rows_that_are_still_to_come_are_asked_for(tmp_path: Path) -> None:
     teacher = tabled(tmp_path)
-    said(teacher, plans(0), first=5)
+    answers(teacher, plans(0), first=5)
     assert teacher.forwards == IMAGES - 5 * 8
 
 
 def test_wrong_answers_are_seen_and_made_anew(tmp_path: Path) -> None:
     first = tabled(tmp_path)
-    said(first, plans(0))
+    answers(first, plans(0))
     first.close()
     path = tmp_path / "logits.f32"
     np.nextafter(np.fromfile(path, dtype=np.float32), np.float32(9)).tofile(path)
     second = tabled(tmp_path)
     assert not second.check(CPU)
-    assert same(said(second, plans(0)), said(live(), plans(0)), maps=False) and second.saved == 0
+    assert same(answers(second, plans(0)), answers(live(), plans(0)), maps=False) and second.saved == 0
 
 
 def test_who_may_not_write_is_still_right(tmp_path: Path) -> None:
     first, second = tabled(tmp_path), tabled(tmp_path)
-    said(first, plans(0))
+    answers(first, plans(0))
     for epoch in (0, 1):
-        assert same(said(second, plans(epoch)), said(live(), plans(epoch)), maps=False)
+        assert same(answers(second, plans(epoch)), answers(live(), plans(epoch)), maps=False)
     assert first.table.writable and first.table.count == IMAGES and second.table.count == 0
 
 
 def test_fp16_rounds_what_is_asked_as_what_is_kept(tmp_path: Path) -> None:
     first = tabled(tmp_path, numbers="fp16")
-    fresh = said(first, plans(0))
+    fresh = answers(first, plans(0))
     first.close()
     second = tabled(tmp_path, numbers="fp16")
     assert second.check(CPU)
-    assert same(fresh, said(second, plans(0)), maps=False) and second.saved == IMAGES
-    exact = said(live(), plans(0))
+    assert same(fresh, answers(second, plans(0)), maps=False) and second.saved == IMAGES
+    exact = answers(live(), plans(0))
     assert not torch.equal(fresh[0].logits, exact[0].logits)
     assert torch.equal(fresh[0].logits, exact[0].logits.half().float())
     assert second.record()["answers"] == "fp16"
@@ -99,12 +99,12 @@ def test_the_classifier_is_handed_on(tmp_path: Path) -> None:
     asked = live()
     head = asked(batch_of(plans(0)[0].rows, 4)).classifier
     teacher = Tabled(asked, images, 10, table(tmp_path), head=head)
-    assert head is not None and said(teacher, plans(0))[0].classifier is head
+    assert head is not None and answers(teacher, plans(0))[0].classifier is head
 
 
 def test_a_row_that_nobody_prepared_gives_no_number(tmp_path: Path) -> None:
     teacher = tabled(tmp_path)
-    said(teacher, plans(0))
+    answers(teacher, plans(0))
     asked = teacher(batch_of(plans(1)[0].rows, 50))
     known = teacher.table.has((plans(1)[0].rows.index * 10 + plans(1)[0].rows.view).numpy())
     assert asked.logits.isnan().all(1).tolist() == (~known).tolist()

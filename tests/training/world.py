@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdrun.losses.mix import make_mix
 from kdrun.progress.journal import Journal
-from kdrun.progress.screen import Screen
+from kdrun.progress.watchers import Watchers
 from kdrun.training.checkpoint import Checkpoint, Pace, read_state
 from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.optimisers import optimiser
@@ -30,22 +30,6 @@ RECIPE: Any = SimpleNamespace(
     optimiser="adamw", momentum=0.0, nesterov=False, betas=[0.9, 0.999], weight_decay=0.01, lr=0.01,
     schedule="onecycle", milestones=[], gamma=0.1, warmup=0.3, div=25.0, final_div=1e4,
 )  # fmt: skip
-
-
-class Quiet(Screen):
-    """Shows nothing."""
-
-    def say(self, text: str = "") -> None: ...
-
-    def show(self, content: Any) -> None: ...
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None: ...
-
-    def steps(self, done: int) -> None: ...
-
-    def epoch(self, row: Any) -> None: ...
-
-    def end(self) -> None: ...
 
 
 class Killed(BaseException):
@@ -93,7 +77,7 @@ class World:
         self.step = Step((learner,), teacher, images, labels)
         self.checkpoint = Checkpoint(folder / "state.pt", [learner], Pace(0.0, 60.0), {"threads": 1})
         rows = torch.arange(20) if all_rows else torch.nonzero(labels >= 0).flatten()
-        self.journal = Journal(folder, "student", Quiet(), 20)
+        self.journal = Journal(folder, "student")
         self.course = Course(6, 6, RowSet(rows, 20, 8), Codes(), RECIPE)
         self.path = folder / "state.pt"
         self.diagnose: Callable[[], dict[str, Any]] = dict
@@ -111,7 +95,8 @@ class World:
             return self.validate()
 
         learners = self.step.learners
-        return Strand("student", 0, learners, self.checkpoint, self.journal, validate, self.diagnose)
+        watchers = Watchers("student", 20, [self.journal])
+        return Strand("student", 0, learners, self.checkpoint, watchers, validate, self.diagnose)
 
 
 class AsOutputs(nn.Module):

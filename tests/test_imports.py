@@ -14,18 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
     (
-        "errors",
-        "schedule",
-        "types",
-        "artefacts",
-        "sources",
-        "names",
-        "figures",
-        "allocator",
-        "graphs",
-        "lookup",
-        "machine",
-        "",
+        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices", "figures"),
+        *("allocator", "graphs", "lookup", "machine", ""),
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
@@ -40,7 +30,10 @@ FLOORS = (
     ("cli",),
     ("__main__",),
 )
-"""From the ground up. `names`: kdrun.models.names, which holds names only. ``: kdrun itself, the version."""
+"""From the ground up. ``: kdrun itself, the version."""
+
+GROUND = {"kdrun.models.names": "names", "kdrun.config.choices": "choices"}
+"""Files of higher rooms that hold names only, and that the ground may have."""
 
 ALSO = {
     ("evaluation", "models"): {"kdrun.models.taps"},
@@ -51,24 +44,15 @@ APART = {"losses", "models", "data", "evaluation"}
 """Usable alone from Python: these know no configuration either."""
 
 TORCHLESS = {
-    "config",
-    "report",
-    "artefacts",
-    "figures",
-    "sources",
-    "cli",
-    "commands",
-    "errors",
-    "lookup",
-    "schedule",
-    "names",
+    *("config", "report", "artefacts", "figures", "sources", "cli", "commands"),
+    *("errors", "lookup", "schedule", "names", "choices"),
 }
 
 
 def room(module: str) -> str:
     """The part of the house that a module belongs to."""
-    if module == "kdrun.models.names":
-        return "names"
+    if module in GROUND:
+        return GROUND[module]
     return module.split(".")[1] if "." in module else ""
 
 

@@ -11,17 +11,26 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.config.schema import STAGES, Evaluation, Model, Recipe, Run, Runtime
+from kdrun.config.choices import (
+    DATASET_KEYS,
+    DEVICES,
+    DIAGNOSTICS,
+    HEADLINES,
+    LOGGERS,
+    OPTIMISERS,
+    PRECISIONS,
+    RESIZES,
+    SCHEDULES,
+    STAGES,
+    STEMS,
+    SWITCHES,
+    TABLE_DTYPES,
+    TRANSFERS,
+)
+from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.lookup import refuse_unlisted
 from kdrun.schedule import Schedule
-
-OPTIMISERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("constant", "step", "cosine", "onecycle")
-
-
-LOGGERS = ("tensorboard", "wandb", "mlflow")
-DIAGNOSTICS = ("gradients",)
 
 MOST_IMAGES, MOST_SAMPLES, MOST_SECONDS = 65_536, 1_000_000, 3600
 """The largest batch, the most samples and the longest time of a latency that can be meant."""
@@ -100,10 +109,10 @@ def _choices(run: Run) -> None:
         wrong = [stage for stage in run.stages if stage not in STAGES]
         problem = "no such stage" if wrong else "each stage at most once, and at least one"
         raise KdrunError("stages", wrong[0] if wrong else _listed(run.stages), problem, STAGES)
-    _one_of("precision", run.precision, ("auto", "fp32", "tf32", "bf16"))
-    _one_of("transfer", run.transfer, ("all", "labelled"))
+    _one_of("precision", run.precision, PRECISIONS)
+    _one_of("transfer", run.transfer, TRANSFERS)
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", run.device):
-        raise KdrunError("device", run.device, "no such device", ("auto", "cpu", "cuda", "cuda:0", "mps"))
+        raise KdrunError("device", run.device, "no such device", DEVICES)
     if run.threads != "auto" and not _whole(run.threads, 1):
         raise KdrunError("threads", run.threads, "must be auto or a whole number from 1")
     _at_least("seed", run.seed, 0)
@@ -131,20 +140,31 @@ def _above_zero(value: Any, key: str) -> None:
 
 
 def _dataset(dataset: Mapping[str, Any]) -> None:
-    """Only what every data set has; the rest is checked where it is read."""
-    for key in ("name", "source"):
-        if not dataset.get(key):
-            raise KdrunError(f"dataset.{key}", None, "is missing in the data set's file")
-    _one_of("dataset.headline", dataset.get("headline", "auto"), ("auto", "last", "val_best"))
-    _one_of("dataset.resize", dataset.get("resize", "auto"), ("auto", "none"))
-    for key, least in (("train", 1), ("validation", 0), ("test", 1), ("split", 0), ("label_seed", 0)):
-        value, divisible = dataset.get(key), key in ("validation", "test")
-        if divisible and isinstance(value, float) and 0 < value < 1:
-            continue
-        if value is not None and not _whole(value, least):
-            problem = f"must be a whole number from {least}" + (" or a fraction below 1" if divisible else "")
+    """What is wrong whatever the data is; the rest is checked when it is read."""
+    for key in DATASET_KEYS:
+        if key not in dataset or (key in ("name", "source") and not dataset[key]):
+            raise KdrunError(f"dataset.{key}", None, "is missing: every data set must give it")
+    _one_of("dataset.headline", dataset["headline"], HEADLINES)
+    _one_of("dataset.resize", dataset["resize"], RESIZES)
+    for key in ("split", "label_seed"):
+        if not _whole(dataset[key], 0):
+            raise KdrunError(f"dataset.{key}", dataset[key], "must be a whole number from 0")
+    if not (dataset["train"] is None or _whole(dataset["train"], 1)):
+        problem = "must be a whole number from 1, or null (all that are left)"
+        raise KdrunError("dataset.train", dataset["train"], problem)
+    for key, least in (("validation", 0), ("test", 1)):
+        value = dataset[key]
+        if not (value is None or _whole(value, least) or (isinstance(value, float) and 0 < value < 1)):
+            problem = f"must be a whole number from {least} or a fraction below 1"
             raise KdrunError(f"dataset.{key}", value, problem)
-    labelled = dataset.get("labelled")
+    if not isinstance(dataset["views"], Mapping):
+        problem = f"these are keys below it; dataset.views.name={dataset['views']} chooses views"
+        raise KdrunError("dataset.views", dataset["views"], problem)
+    _labelled(dataset["labelled"])
+    _normalisation(dataset)
+
+
+def _labelled(labelled: Any) -> None:
     if isinstance(labelled, str):
         if not Path(labelled).expanduser().is_file():
             problem = "no such file. A count per class, a fraction, or a file of indices, one a line"
@@ -153,12 +173,25 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
     fraction = isinstance(labelled, float) and 0 < labelled <= 1
     if not (labelled is None or fraction or _whole(labelled, 1)):
         problem = "must be a count per class from 1, a fraction above 0 and up to 1, a file, or null (all)"
-        raise KdrunError("dataset.labelled", labelled, problem)
+        raise KdrunError("dataset.labelled", _shown(labelled), problem)
+
+
+def _normalisation(dataset: Mapping[str, Any]) -> None:
+    """What pixels become: (pixel / white - mean) / std."""
+    for key in ("mean", "std"):
+        value = dataset[key]
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if not values or not all(map(_number, values)):
+            raise KdrunError(f"dataset.{key}", value, "must be a number, or one for each channel")
+        if key == "std" and min(values) <= 0:
+            raise KdrunError("dataset.std", value, "must be above 0")
+    if not (_number(dataset["white"]) and dataset["white"] > 0):
+        raise KdrunError("dataset.white", dataset["white"], "must be a number above 0")
 
 
 def _model(role: str, model: Model, packages: Collection[str]) -> None:
     _named(model.family, f"{role}.family", packages)
-    _one_of(f"{role}.stem", model.stem, ("auto", "cifar", "imagenet"))
+    _one_of(f"{role}.stem", model.stem, STEMS)
     if model.seed is not None:
         _at_least(f"{role}.seed", model.seed, 0)
     if model.checkpoint is not None and not Path(model.checkpoint).expanduser().is_file():
@@ -311,9 +344,9 @@ def _evaluation(evaluation: Evaluation, packages: Collection[str]) -> None:
 
 def _runtime(runtime: Runtime) -> None:
     for key, choices in (
-        ("table", ("auto", "off")),
-        ("table_dtype", ("fp32", "fp16")),
-        ("graph", ("auto", "off")),
+        ("table", SWITCHES),
+        ("table_dtype", TABLE_DTYPES),
+        ("graph", SWITCHES),
     ):
         _one_of(f"runtime.{key}", getattr(runtime, key), choices)
     for key in ("table_gb", "ahead_gb", "cache_gb"):
@@ -336,6 +369,10 @@ def _at_least(key: str, value: float, least: int) -> None:
 
 def _whole(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _listed(values: Collection[Any]) -> str:

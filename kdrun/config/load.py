@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdrun.config import recipes
 from kdrun.config.check import check
+from kdrun.config.choices import DATASET_HINTS
 from kdrun.config.plugins import Written
 from kdrun.config.schema import MISSING, Model, Run
 from kdrun.errors import KdrunError
@@ -34,9 +35,6 @@ HINTS = {
 """Groups that are only chosen for a role or a term."""
 
 SINGLE = ("dataset", "teacher", "student", "method", "recipe")
-FOR_METHODS = ("temperature", "methods")
-"""Keys of a data set that presets read; they are no part of the data."""
-
 SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
@@ -82,7 +80,7 @@ def load(
     notes = tuple(_drop_unused(config, written, typed))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
-    for hint in FOR_METHODS:
+    for hint in DATASET_HINTS:
         plain["dataset"].pop(hint, None)
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]

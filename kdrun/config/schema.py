@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdrun.config.choices import EVALUATORS, STAGES
+
 MISSING = "???"
 """What Hydra calls a value that must be given."""
 
-STAGES = ("teacher", "student", "evaluate")
-EVALUATORS = ("accuracy", "calibration", "agreement", "gap", "cost")
 
 
 @dataclass

@@ -9,15 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from kdrun.config.choices import RESIZES, STEMS
 from kdrun.errors import KdrunError
 from kdrun.models.draft import Draft, TooSmall
 from kdrun.models.family import Family, check_arguments, find
 from kdrun.models.renormalise import Normalisation
 from kdrun.models.sizes import Size, candidates, refusal, resized
 from kdrun.models.survey import survey
-
-STEMS = ("auto", "cifar", "imagenet")
-RESIZES = ("auto", "none")
 
 
 class Built(NamedTuple):

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from kdrun.config.schema import EVALUATORS
+from kdrun.config.choices import EVALUATORS
 from kdrun.report.placing import MODEL
 from kdrun.report.rows import place_of
 from kdrun.report.schema import Look, Report

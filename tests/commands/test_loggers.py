@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kdrun.config import check
+from kdrun.config import choices
 from kdrun.progress.journal import read_metrics
 from kdrun.progress.loggers import scalars
 from kdrun.progress.record import figures
@@ -121,7 +121,7 @@ def test_what_is_not_installed_is_said_before_anything_is_trained(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for name in check.LOGGERS:
+    for name in choices.LOGGERS:
         code, out, err = here(f"logger=[{name}]")
         assert (code, out) == (2, "")
         assert err == f"logger={name}: is not installed: pip install 'kdrun[{name}]'\n"

@@ -136,7 +136,7 @@ def test_the_parts_of_the_default_run(part: str, method: str, teacher: str, tran
 def test_files_of_ones_own(tmp_path: Path) -> None:
     files = {
         "model/mine.yaml": "name: mine\nfamily: digits_cnn\nargs: {widths: [4]}\n",
-        "dataset/mine.yaml": "name: mine\nsource: fake\nrecipe: mine\nviews: {name: none}\nextra: 1\n",
+        "dataset/mine.yaml": "defaults: [fake, _self_]\nname: mine\nrecipe: mine\nextra: 1\n",
         "recipe/mine.yaml": "defaults: [crd, _self_]\nstudent: {name: mine, epochs: 2}\n",
         "method/mine.yaml": "# @package _global_\ndefaults:\n  - /loss@loss.only: soft_targets\n"
         "temperature: 3\nloss: {only: {temperature: '${temperature}'}}\n",

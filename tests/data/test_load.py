@@ -11,8 +11,9 @@ import pytest
 import torch
 import yaml
 
+from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
 from kdrun.data.images import Part, Raw
-from kdrun.data.load import GENERIC, HINTS, SOURCES, fingerprint, headline, load
+from kdrun.data.load import SOURCES, fingerprint, headline, load
 from kdrun.data.views import NAMES, make_views
 from kdrun.errors import KdrunError
 
@@ -42,7 +43,7 @@ def test_a_shipped_set_lists_every_key_with_a_comment(name):
     read = importlib.import_module(f"kdrun.data.{this['source']}").read
     own = list(inspect.signature(read).parameters)[1:]
     # Hints for methods are taken out by the configuration.
-    assert sorted(set(this) - set(HINTS)) == sorted([*GENERIC, *own])
+    assert sorted(set(this) - set(DATASET_HINTS)) == sorted([*DATASET_KEYS, *own])
     views = [key for make in NAMES.values() for key in list(inspect.signature(make).parameters)[1:]]
     assert list(this["views"]) == ["name", *dict.fromkeys(views)]
     first, *lines = (CONF / f"{name}.yaml").read_text().splitlines()
@@ -102,8 +103,6 @@ def test_channels_have_their_own_mean(tmp_path, monkeypatch):
     assert headline("auto", found) == "last"
     with pytest.raises(KdrunError, match=r"dataset\.headline=val_best: there is no validation part"):
         headline("val_best", found)
-    with pytest.raises(KdrunError, match=r"dataset\.headline=best: no such headline"):
-        headline("best", found)
 
 
 def test_fake_images_take_all_their_arguments():
@@ -182,35 +181,17 @@ def test_an_index_file_gives_the_labels(tmp_path, monkeypatch):
         ({"source": "fake", "classes": True}, "dataset.classes=True: a whole number is needed"),
         ({"source": "torchvision"}, "dataset.variant: source torchvision needs it"),
         ({"test": None}, "dataset.test: this data set has no test part of its own"),
-        ({"test": 0}, "dataset.test=0: this data set has no test part of its own"),
-        ({"validation": -1}, "dataset.validation=-1: must be a whole number from 0"),
-        ({"validation": None}, "dataset.validation: must be a whole number"),
+        ({"validation": None}, "dataset.validation: this data set has no validation part of its own"),
         ({"validation": 800}, "dataset.validation=800: must be between 0 and 797"),
-        ({"validation": 1.0}, "dataset.validation=1.0: a fraction must be above 0 and below 1"),
-        ({"test": 0.0}, "dataset.test=0.0: this data set has no test part"),
         ({"test": 0.9, "validation": 0.2}, "dataset.validation=0.2|359: must be between 0 and 180"),
-        ({"split": "a"}, "dataset.split=a: must be a whole number"),
-        ({"label_seed": 0.5}, "dataset.label_seed=0.5"),
-        ({"labelled": True}, "dataset.labelled=True: must be null"),
-        ({"labelled": [1]}, "dataset.labelled"),
         ({"labelled": 61}, r"dataset.labelled=61: class \d has \d+ training images, fewer than 61"),
         ({"labelled": 0.001}, "dataset.labelled=0.001: the labelled images are all of one class"),
         ({"mean": [0, 0]}, "dataset.mean.*one for each of 1 channels"),
-        ({"std": 0}, "dataset.std=0: must be above 0"),
-        ({"std": "a"}, "dataset.std=a: must be a number"),
-        ({"white": 0}, "dataset.white=0: must be a number above 0"),
     ],
 )
 def test_mistakes_are_one_line(changes, problem):
     with pytest.raises(KdrunError, match=problem):
         digits(**changes)
-
-
-def test_a_missing_key_is_named():
-    this = node("digits")
-    del this["white"]
-    with pytest.raises(KdrunError, match=r"dataset\.white: is missing"):
-        load(this, Path("nowhere"))
 
 
 def test_a_test_count_for_a_set_with_its_own_test_part(tmp_path):
@@ -241,6 +222,7 @@ def test_a_source_with_three_parts_and_larger_images(monkeypatch):
 
 OWN = """
 import torch
+from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
 from kdrun.data.images import Part, Raw
 
 def read(data_dir, shade=0, **rest):

@@ -11,7 +11,6 @@ MISSING = "???"
 """What Hydra calls a value that must be given."""
 
 
-
 @dataclass
 class Model:
     """One model, in the role of the teacher or of the student.

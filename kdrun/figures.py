@@ -38,11 +38,20 @@ def file_size(value: float) -> str:
 
 
 def three_digits(value: float) -> str:
-    """`0.0246`, `1.23`, `12.3`, `1,234`: three digits that count, none cut off before the point."""
+    """`0.0246`, `1.23`, `-12.3`, `1,234`: three digits that count, none cut off before the point."""
+    if value < 0:
+        return _no_minus_zero(f"-{three_digits(-value)}")
     for limit, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.09995, 3)):
         if value >= limit:
             return f"{value:,.{digits}f}"
     return f"{value:.4f}"
+
+
+def measured(value: float, unit: str = "") -> str:
+    """A figure that is known by its unit alone: a percentage, a whole number, or three digits that count."""
+    if unit == "%":
+        return percent(value)
+    return count(value) if isinstance(value, int) else three_digits(value)
 
 
 def times(value: float) -> str:

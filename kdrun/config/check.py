@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.config.schema import STAGES, Model, Recipe, Run, Runtime
+from kdrun.config.schema import STAGES, Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.lookup import refuse_unlisted
 from kdrun.schedule import Schedule
@@ -22,6 +22,9 @@ SCHEDULES = ("constant", "step", "cosine", "onecycle")
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 DIAGNOSTICS = ("gradients",)
+
+MOST_IMAGES, MOST_SAMPLES, MOST_SECONDS = 65_536, 1_000_000, 3600
+"""The largest batch, the most samples and the longest time of a latency that can be meant."""
 
 
 def check(run: Run, shared_with_labels: bool = True) -> None:
@@ -52,6 +55,7 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     for part in ("train", "validation", "test"):
         _class(run.dataset.get(f"{part}_class"), f"dataset.{part}_class", run.packages)
     _pace(run)
+    _evaluation(run.evaluation, run.packages)
     _runtime(run.runtime)
 
 
@@ -284,11 +288,25 @@ def _pace(run: Run) -> None:
     _at_least("checkpoint.seconds", run.checkpoint.seconds, 0)
     if not run.checkpoint.minutes > 0:
         raise KdrunError("checkpoint.minutes", run.checkpoint.minutes, "must be above 0")
-    _at_least("evaluation.samples", run.evaluation.samples, 1)
-    if not run.evaluation.seconds > 0:
-        raise KdrunError("evaluation.seconds", run.evaluation.seconds, "must be above 0")
-    if any(batch < 1 for batch in run.evaluation.batches):
-        raise KdrunError("evaluation.batches", _listed(run.evaluation.batches), "must be batch sizes from 1")
+
+
+def _evaluation(evaluation: Evaluation, packages: Collection[str]) -> None:
+    """Ranges, and where evaluators come from; that they exist is checked where they are imported."""
+    for name in evaluation.figures:
+        _named(name, "evaluation.figures", packages)
+    for key in ("figures", "batches"):
+        values = getattr(evaluation, key)
+        if len(set(values)) < len(values):
+            raise KdrunError(f"evaluation.{key}", _listed(values), "must not name anything twice")
+    if not all(1 <= batch <= MOST_IMAGES for batch in evaluation.batches):
+        problem = f"must be batch sizes from 1 to {MOST_IMAGES}"
+        raise KdrunError("evaluation.batches", _listed(evaluation.batches), problem)
+    if not 1 <= evaluation.samples <= MOST_SAMPLES:
+        problem = f"must be a whole number from 1 to {MOST_SAMPLES}"
+        raise KdrunError("evaluation.samples", evaluation.samples, problem)
+    if not 0 < evaluation.seconds <= MOST_SECONDS:
+        problem = f"must be above 0, and at most {MOST_SECONDS} (an hour for each batch size)"
+        raise KdrunError("evaluation.seconds", evaluation.seconds, problem)
 
 
 def _runtime(runtime: Runtime) -> None:

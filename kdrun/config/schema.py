@@ -9,6 +9,7 @@ MISSING = "???"
 """What Hydra calls a value that must be given."""
 
 STAGES = ("teacher", "student", "evaluate")
+EVALUATORS = ("accuracy", "calibration", "agreement", "gap", "cost")
 
 
 @dataclass
@@ -119,9 +120,10 @@ class Checkpoint:
 
 @dataclass
 class Evaluation:
-    """latency: whether it is measured; at which batch sizes; with how many samples or seconds.
-    plots: whether pictures are drawn."""
+    """figures: the evaluators, by name. latency: whether it is measured; at which batch sizes; with how many
+    samples or seconds. plots: whether pictures are drawn."""
 
+    figures: list[str] = field(default_factory=lambda: list(EVALUATORS))
     latency: bool = True
     batches: list[int] = field(default_factory=lambda: [1, 32])
     samples: int = 200

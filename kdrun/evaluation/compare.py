@@ -1,8 +1,7 @@
-"""Student against control and teacher, on the same test images: the gain, how sure it is, and how alike the
-answers are.
+"""Student against control on the same test images: the gain, and how sure it is.
 
-Student and control answer the same images, so all that tells them apart is the discordant images: those that
-one of them has right and the other wrong.
+Student and control answer the same images. So they differ only in the discordant images: those that one of
+them has right and the other wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import math
 from typing import Literal, NamedTuple
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdrun.evaluation.accuracy import correct
 
@@ -92,47 +90,20 @@ def verdict(interval: tuple[float, float], p: float) -> Verdict:
     return "better" if low > 0 else "worse"
 
 
-def agreement(student: Tensor, teacher: Tensor) -> float:
-    """Percent of images to which both give the same answer. Logits (N, K) each; no labels are needed."""
-    return 100.0 * (student.argmax(1) == teacher.argmax(1)).double().mean().item()
-
-
-def kl_teacher_student(student: Tensor, teacher: Tensor) -> float:
-    """KL(teacher || student) at temperature 1, mean over images, in nats. Logits (N, K) each."""
-    said, known = student.double().log_softmax(1), teacher.double().log_softmax(1)
-    return F.kl_div(said, known, reduction="batchmean", log_target=True).item()
-
-
-def gap_closed(teacher: float, student: float, control: float) -> float | None:
-    """The share of the gap between control and teacher that the student closes, from accuracies in percent.
-
-    None unless the teacher is more than a point above the control: a ratio to next to nothing says nothing.
+def against_control(student: Tensor, control: Tensor, labels: Tensor) -> dict[str, object]:
+    """`gain_top1`, `gain_interval`, `mcnemar_p` and `verdict`, as in report.json's `comparison`: logits
+    (N, K) each, labels (N,), -1 left out. Nothing without a labelled image.
     """
-    return (student - control) / (teacher - control) if teacher - control > 1 else None
-
-
-def compare(
-    student: Tensor, labels: Tensor, *, teacher: Tensor | None = None, control: Tensor | None = None
-) -> dict[str, object]:
-    """What the test images say, as in report.json's `comparison`: logits (N, K) each, labels (N,).
-
-    Against the control: gain_top1, gain_interval, mcnemar_p, verdict. Against the teacher: agreement,
-    kl_teacher_student. Against both: gap_closed. What there is nothing to compare with is absent.
-    """
-    found: dict[str, object] = {}
-    if control is not None:
-        counts = pairs(student, control, labels)
-        interval, p = gain_interval(counts), mcnemar_p(counts)
-        found |= {"gain_top1": gain(counts), "gain_interval": list(interval), "mcnemar_p": p}
-        found["verdict"] = verdict(interval, p)
-    if teacher is not None:
-        found["agreement"] = agreement(student, teacher)
-        found["kl_teacher_student"] = kl_teacher_student(student, teacher)
-    if teacher is not None and control is not None:
-        teacher_over_control = gain(pairs(teacher, control, labels))
-        share = gap_closed(teacher_over_control, gain(counts), 0.0)
-        found |= {} if share is None else {"gap_closed": share}
-    return found
+    counts = pairs(student, control, labels)
+    if not counts.n:
+        return {}
+    interval, p = gain_interval(counts), mcnemar_p(counts)
+    return {
+        "gain_top1": gain(counts),
+        "gain_interval": list(interval),
+        "mcnemar_p": p,
+        "verdict": verdict(interval, p),
+    }
 
 
 def _score(counts: Pairs, difference: float) -> float:

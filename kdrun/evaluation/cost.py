@@ -12,6 +12,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdrun.evaluation.eval_mode import evaluating
+from kdrun.evaluation.figure import Figure
+from kdrun.evaluation.subject import Subject
+
+
+def figures(subject: Subject) -> Iterator[Figure]:
+    """`params`, `macs`, `bytes` of each model; `compression`: the teacher's parameters over the student's."""
+    units = {"params": "", "macs": "", "bytes": "B"}
+    for whose, model in subject.networks.items():
+        for name, value in cost(model, subject.image_shape).items():
+            yield Figure(name, value, units[name], whose)
+    counts = {whose: params(model) for whose, model in subject.networks.items()}
+    if counts.get("teacher") and counts["student"]:
+        yield Figure("compression", counts["teacher"] / counts["student"], "x", "student")
 
 
 def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdrun.config.schema import Model, Recipe, Run
+from kdrun.evaluation.evaluators import evaluator
 from kdrun.losses.mix import Mix
 from kdrun.plan.build import build_mix
 from kdrun.plan.ground import Ground, Grounds, ground
@@ -122,6 +123,8 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     mixes = tuple(phase.mix() for phase in phases)
     refuse_unprepared(mixes)
     refuse_one_momentum(run)
+    for name in run.evaluation.figures:
+        evaluator(name)
     place = ground(run, grounds)
     first, *between, last = links(run)
     asks = any(mix.needs.teacher for mix in mixes)

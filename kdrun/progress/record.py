@@ -99,7 +99,8 @@ def figures(report: Report) -> dict[str, float]:
     values: dict[str, Any] = {"comparison": report.get("comparison", {})}
     for role, model in report["models"].items():
         kept = ("params", "macs", "bytes", "train_seconds")
-        values[role] = {**{key: model[key] for key in kept if key in model}, **parts(report, role)}  # type: ignore[literal-required]
+        costs = {key: model[key] for key in kept if key in model}  # type: ignore[literal-required]
+        values[role] = {**costs, **model.get("figures", {}), **parts(report, role)}
     return {
         f"final/{key.replace('.', '/')}": float(value)
         for key, value in leaves(values)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kdrun.figures import count, p_value, percent, plural, times
+from kdrun.report.caption import caption
 from kdrun.report.gradients import sentence
-from kdrun.report.rows import caption, rows
-from kdrun.report.schema import Report, Speedup, called, roles
+from kdrun.report.rows import rows
+from kdrun.report.schema import Report, Speedup, called, gap_closed, roles
 from kdrun.report.verdict import gain, verdict
 
 PLOTS = ("curves.png", "confusion.png")
@@ -109,9 +110,8 @@ def _meaning(report: Report) -> Iterator[str]:
         yield "Without a control (`control=true`) nobody can tell whether the teacher helped."
     if report["headline"] == "val_best":
         yield "The weights are those of the epoch best on validation; the test part chose nothing."
-    if "gap_closed" in comparison:
-        share = percent(100 * comparison["gap_closed"], 0)
-        yield f"The student closes {share} % of the gap between control and teacher on the test part."
+    if (share := gap_closed(report)) is not None:
+        yield f"The student closes {percent(share, 0)} % of the gap between control and teacher on test."
     yield from _about_gradients(report)
     yield from _about_calibration(report)
     if "speedup" in comparison:

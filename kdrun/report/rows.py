@@ -1,15 +1,24 @@
-"""The figures of a run as rows of text, one column per role: what the table on the screen and report.md
-share."""
+"""The figures of a run as rows of text, one column per role, for the table on the screen and report.md.
+
+Figures that this file does not name come from evaluators of the user's; they are drawn by their own names and
+units.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Literal, NamedTuple
 
-from kdrun.figures import ABSENT, count, duration, file_size, percent, plural, short, three_digits
-from kdrun.report.schema import ROLES, Latency, Model, Report, Scores, called, parts, roles
+from kdrun.figures import ABSENT, count, duration, file_size, measured, percent, plural, short, three_digits
+from kdrun.report.schema import Latency, Model, Report, Scores, gap_closed, parts, roles
+
+Part = Literal["validation", "test"]
 
 Show = Callable[[float], str]
+
+SCORES = ("n", "top1", "top5", "nll", "ece", "temperature", "ece_calibrated")
+"""Figures of a part that have rows of their own (`n` is in the caption)."""
 
 
 class Place(NamedTuple):
@@ -22,49 +31,20 @@ class Place(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table: what is measured, its unit, and one cell per role (ABSENT where there is no
-    figure)."""
+    """A line of the table: what is measured, its unit, and one cell per role, ABSENT without a figure."""
 
     label: str
     unit: str
     cells: tuple[str, ...]
 
 
-def caption(report: Report) -> list[str]:
-    """What the figures are about, a line each: which models on which data; which part and weights; which
-    device."""
-    names = {role: report["models"][role].get("name", "") for role in roles(report)}
-    between = "".join(f"{name} ({role}) -> " for role, name in names.items() if role not in ROLES)
-    above = called(report, "teacher") if "teacher" in names else "teacher"
-    arrow = "<->" if above == "peer" else "->"
-    pair = f"{names.get('teacher', 'no teacher')} ({above}) {arrow} {between}{names['student']} (student"
-    same = names.get("control", names["student"]) == names["student"]
-    pair += ", control)" if "control" in names and same else ")"
-    lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), _timed_on(report)]
-    return [line for line in (*lines, _along_the_chain(report)) if line]
-
-
-def _along_the_chain(report: Report) -> str:
-    """`top-1 test: teacher 93.1, assistant1 92.0, assistant2 91.4, ...`, for which a table has no room."""
-    chain = [role for role in roles(report) if role != "control"]
-    found = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
-    told = ", ".join(f"{role} {percent(value)}" for role, value in found if value is not None)
-    return f"top-1 test: {told}" if len(chain) > 3 and told else ""
-
-
-def headline(report: Report) -> str:
-    """`1,000 test images, after the last epoch`."""
-    when = {"last": "after the last epoch", "val_best": "at the epoch best on validation"}[report["headline"]]
-    images = max((parts(report, role).get("test", Scores()).get("n", 0) for role in roles(report)), default=0)
-    return f"{plural(images, 'test image')}, {when}" if images else when
-
-
 def rows(report: Report, full: bool = False) -> list[Row]:
     """All rows that hold a figure. full adds what a screen has no room for: bytes, calibrated ECE, p95,
-    images/s."""
-    found = [*_quality(report, full), *_likeness(report), *_cost(report, full), *_latency(report, full)]
-    found += _training(report)
-    return [row for row in found if set(row.cells) != {ABSENT}]
+    images/s.
+    """
+    every = [*_quality(report, full), *_other_scores(report, full), *_likeness(report), *_others(report)]
+    every += [*_cost(report, full), *_latency(report, full), *_training(report)]
+    return [row for row in every if set(row.cells) != {ABSENT}]
 
 
 def _quality(report: Report, full: bool) -> Iterator[Row]:
@@ -78,13 +58,40 @@ def _quality(report: Report, full: bool) -> Iterator[Row]:
         yield _scored(report, "ECE test at that temperature", "%", "test", "ece_calibrated", percent)
 
 
+def _other_scores(report: Report, full: bool) -> Iterator[Row]:
+    """Figures of a part that are none of SCORES: on test, with `full` on validation too."""
+    own: tuple[Part, ...] = ("test", "validation") if full else ("test",)
+    for part in own:
+        for name in _names(parts(report, role).get(part, {}) for role in roles(report)):
+            if name not in SCORES:
+                unit = report.get("units", {}).get(name, "")
+                yield _scored(
+                    report, f"{_words(name)} {part}", unit, part, name, partial(measured, unit=unit)
+                )
+
+
 def _likeness(report: Report) -> Iterator[Row]:
-    found = report.get("comparison", {})
-    who = found.get("learned_from", "teacher")
-    yield _student_only(report, f"agreement with {who}", "%", found.get("agreement"), percent)
-    yield _student_only(report, f"KL from {who}", "nats", found.get("kl_teacher_student"), three_digits)
-    share = found.get("gap_closed")
-    yield _student_only(report, "gap to teacher closed", "%", share, lambda value: f"{100 * value:.0f}")
+    comparison = report.get("comparison", {})
+    who = comparison.get("learned_from", "teacher")
+    yield _student_only(report, f"agreement with {who}", "%", comparison.get("agreement"), percent)
+    yield _student_only(report, f"KL from {who}", "nats", comparison.get("kl_teacher_student"), three_digits)
+    yield _student_only(
+        report, "gap to teacher closed", "%", gap_closed(report), lambda value: f"{value:.0f}"
+    )
+
+
+def _others(report: Report) -> Iterator[Row]:
+    """Figures of evaluators that are about no images."""
+    for name in _names(report["models"][role].get("figures", {}) for role in roles(report)):
+        unit = report.get("units", {}).get(name, "")
+        yield _row(
+            report,
+            _words(name),
+            unit,
+            lambda model, name=name, unit=unit: _shown(  # type: ignore[misc]
+                model.get("figures", {}).get(name), partial(measured, unit=unit)
+            ),
+        )
 
 
 def _cost(report: Report, full: bool) -> Iterator[Row]:
@@ -101,9 +108,9 @@ def _training(report: Report) -> Iterator[Row]:
 
 
 def _latency(report: Report, full: bool) -> Iterator[Row]:
-    found = _places(report)
-    for place in found:
-        label = f"latency, batch {place.batch}" + (f", {_how(place)}" if _devices(found) > 1 else "")
+    places = _places(report)
+    for place in places:
+        label = f"latency, batch {place.batch}" + (f", {_how(place)}" if _devices(places) > 1 else "")
         at = [_at(report["models"][role], place) for role in roles(report)]
         yield _timed(label, "ms", at, lambda row: three_digits(row["p50_ms"]))
         if full:
@@ -111,19 +118,19 @@ def _latency(report: Report, full: bool) -> Iterator[Row]:
             yield _timed(f"{label}, images/s", "", at, lambda row: count(row["images_per_s"]))
 
 
-def _timed_on(report: Report) -> str:
-    """`median latency on cpu, 1 thread`, where all are of one device; else each row names its own."""
-    found = _places(report)
-    return f"median latency on {_how(found[0])}" if _devices(found) == 1 else ""
+def timed_on(report: Report) -> str:
+    """`median latency on cpu, 1 thread`, if all are of one device; else each row names its own."""
+    places = _places(report)
+    return f"median latency on {_how(places[0])}" if _devices(places) == 1 else ""
 
 
 def _places(report: Report) -> list[Place]:
-    measured = (_place(row) for role in roles(report) for row in report["models"][role].get("latency", []))
-    return list(dict.fromkeys(measured))
+    rows = (row for role in roles(report) for row in report["models"][role].get("latency", []))
+    return list(dict.fromkeys(map(place_of, rows)))
 
 
-def _devices(found: list[Place]) -> int:
-    return len({place[:3] for place in found})
+def _devices(places: list[Place]) -> int:
+    return len({place[:3] for place in places})
 
 
 def _how(place: Place) -> str:
@@ -134,9 +141,7 @@ def _row(report: Report, label: str, unit: str, cell: Callable[[Model], str]) ->
     return Row(label, unit, tuple(cell(report["models"][role]) for role in roles(report)))
 
 
-def _scored(
-    report: Report, label: str, unit: str, part: Literal["validation", "test"], key: str, show: Show
-) -> Row:
+def _scored(report: Report, label: str, unit: str, part: Part, key: str, show: Show) -> Row:
     figures = (parts(report, role).get(part, Scores()).get(key) for role in roles(report))
     return Row(label, unit, tuple(_shown(value, show) for value in figures))  # type: ignore[arg-type]
 
@@ -147,16 +152,17 @@ def _student_only(report: Report, label: str, unit: str, value: float | None, sh
     )
 
 
-def _timed(label: str, unit: str, found: list[Latency | None], show: Callable[[Latency], str]) -> Row:
-    return Row(label, unit, tuple(ABSENT if row is None else show(row) for row in found))
+def _timed(label: str, unit: str, rows: list[Latency | None], show: Callable[[Latency], str]) -> Row:
+    return Row(label, unit, tuple(ABSENT if row is None else show(row) for row in rows))
 
 
-def _place(row: Latency) -> Place:
+def place_of(row: Latency) -> Place:
+    """What a latency belongs to."""
     return Place(row["device"], row["mode"], row["threads"], row["batch"])
 
 
 def _at(model: Model, place: Place) -> Latency | None:
-    return next((row for row in model.get("latency", []) if _place(row) == place), None)
+    return next((row for row in model.get("latency", []) if place_of(row) == place), None)
 
 
 def _shown(value: float | None, show: Show) -> str:
@@ -164,7 +170,7 @@ def _shown(value: float | None, show: Show) -> str:
 
 
 def _trained(model: Model) -> str:
-    """The time, or where the weights came from; a cached model's time is that of the run that trained it."""
+    """The time, or where the weights came from. A cached model's time is that of the run that trained it."""
     source = model.get("source", "trained")
     took = _shown(model.get("train_seconds"), duration)
     if source in ("trained", "peer"):
@@ -173,8 +179,17 @@ def _trained(model: Model) -> str:
 
 
 def _companions(model: Model) -> str:
-    found = len(model.get("companions", []))
-    return plural(found, "other") if found else ABSENT
+    others = len(model.get("companions", []))
+    return plural(others, "other") if others else ABSENT
+
+
+def _names(figures: Iterable[Mapping[str, object]]) -> list[str]:
+    """The names of all figures, each once, in the order in which they come."""
+    return list(dict.fromkeys(name for some in figures for name in some))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _hundredths(share: float) -> str:

@@ -14,8 +14,9 @@ from rich.table import Table
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.report.markdown import pipe_table
+from kdrun.report.placing import MODEL
 from kdrun.report.read import NAME, read, read_json, run_folder
-from kdrun.report.schema import Model, Report, top1
+from kdrun.report.schema import Model, Report, parts, roles, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.table import plain
 
@@ -127,7 +128,20 @@ def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:
         "mcnemar_p": comparison.get("mcnemar_p"),
         "verdict": comparison.get("verdict"),
     }
+    found |= {name: value for name, value in _figures(report) if name not in found}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _figures(report: Report) -> Iterator[tuple[str, float]]:
+    """Every figure of a model under the headline on test, as `student_nll`, and those that are about no
+    images, as `student_macs`.
+    """
+    for role in roles(report):
+        model = report["models"][role]
+        kept = {name: model[name] for name in MODEL if name in model}  # type: ignore[literal-required]
+        scores = parts(report, role).get("test", {})
+        for name, value in {**scores, **kept, **model.get("figures", {})}.items():
+            yield f"{role}_{name}", value
 
 
 def _below(folder: Path, name: str) -> list[Path]:

@@ -1,12 +1,13 @@
 """report.json, schema 1, and a row of metrics.jsonl: the shapes of what is kept about a run.
 
 A figure that was not measured, or has no meaning, is absent: never 0, never null. That is why most keys are
-optional.
+optional. Evaluators may add figures of their own: `Scores` and `Model.figures` hold any name.
 
 A row of metrics.jsonl, one per stage and epoch:
 `{"stage": "student", "epoch": 3, "epochs": 80, "lr": 0.01, "loss": 1.2, "terms": {"hard": 0.8, "soft": 0.4},
 "validation": {"top1": 88.1, "nll": 0.41}, "seconds": 0.1}`
-With `diagnostics=gradients`, the student's also have `"gradients": {"hard": {"norm": 0.3, "cosine": 1.0}}`.
+With `diagnostics=gradients`, the student's rows also have
+`"gradients": {"hard": {"norm": 0.3, "cosine": 1.0}}`.
 """
 
 from __future__ import annotations
@@ -60,11 +61,17 @@ class Latency(TypedDict):
 
 
 class Model(TypedDict, total=False):
-    """One role: teacher, student, control, or one in between. `bytes` of its weights; train_seconds of the
-    training that made it, in whichever run that was; waited: the share of them in which it waited for images;
-    companions: folders of the models that were trained in the same loop, whose seconds are divided by all."""
+    """One role: teacher, student, control, or one in between.
+
+    fingerprint: of its weights. began_from: the pretrained weights or the file that it began from. `bytes` of
+    its weights. train_seconds of the training that made it, in whichever run that was. waited: the share of
+    them in which it waited for images. companions: folders of the models that were trained in the same loop,
+    whose seconds are divided by all. figures: of evaluators, by name, those that are about no images.
+    """
 
     name: str
+    fingerprint: str
+    began_from: str
     params: int
     macs: int
     bytes: int
@@ -76,11 +83,12 @@ class Model(TypedDict, total=False):
     last: Parts
     val_best: Parts
     latency: list[Latency]
+    figures: dict[str, float]
 
 
 class Dataset(TypedDict, total=False):
-    """name; how many classes; images of each part; image_shape (C, H, W); labelled: how many training images
-    carry labels, absent where all do."""
+    """name; number of classes; images of each part; image_shape (C, H, W); labelled: training images with a
+    label, absent if all have one; most_frequent: percent of the test images that are of the largest class."""
 
     name: str
     classes: int
@@ -89,6 +97,7 @@ class Dataset(TypedDict, total=False):
     validation: int
     test: int
     image_shape: list[int]
+    most_frequent: float
 
 
 class Seeds(TypedDict, total=False):
@@ -179,7 +188,8 @@ class Environment(TypedDict, total=False):
 
 class Report(TypedDict, total=False):
     """The content of report.json. `command` is what was typed, `created` a time in ISO 8601, `equation`
-    one line; `folders`: where in outputs each model is kept, by role, those that were trained."""
+    one line. folders: of the models that were trained, by role. units: of each figure of an evaluator, by
+    name. notes: what could not be measured, and why."""
 
     schema: int
     kdrun: str
@@ -197,6 +207,8 @@ class Report(TypedDict, total=False):
     distillation: Distillation
     comparison: Comparison
     environment: Environment
+    units: dict[str, str]
+    notes: list[str]
 
 
 REQUIRED = ("schema", "kdrun", "label", "headline", "dataset", "seeds", "models")
@@ -266,6 +278,12 @@ def parts(report: Report, role: str) -> Parts:
 def top1(report: Report, role: str, part: Literal["validation", "test"]) -> float | None:
     """Percent right of a role on a part under the headline, None where it was not measured."""
     return parts(report, role).get(part, Scores()).get("top1")
+
+
+def gap_closed(report: Report) -> float | None:
+    """Percent of the gap between control and teacher that the student closes; None if it closes nothing."""
+    share = report.get("comparison", {}).get("gap_closed", -1.0)
+    return 100 * share if share >= 0 else None
 
 
 def _is_object(report: Mapping[str, Any], key: str) -> bool:

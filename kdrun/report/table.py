@@ -9,7 +9,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from kdrun.report.rows import caption, rows
+from kdrun.report.caption import caption
+from kdrun.report.rows import rows
 from kdrun.report.schema import ROLES, Report, called, roles
 from kdrun.report.verdict import verdict
 

@@ -34,8 +34,8 @@ RUNS = [(block, command) for block in blocks(PAGE) for command, _ in commands(bl
 
 
 def test_the_page_has_a_project_and_commands() -> None:
-    assert len(RUNS) == 9
-    assert len([block for block in blocks(PAGE) if block.file]) == 11
+    assert len(RUNS) == 10
+    assert len([block for block in blocks(PAGE) if block.file]) == 12
 
 
 @pytest.mark.parametrize(("block", "command"), RUNS, ids=[command for _, command in RUNS])
@@ -60,6 +60,7 @@ def test_each_command_runs(
         "dataset=shapes": "shapes",
         "dataset=torch_dataset": "torch_dataset",
         "teacher=wide": "wide (10 k) -> wide (238)",
+        "evaluation.figures": "entropy test",
     }
     for word, text in expected.items():
         if any(argument.startswith(word) for argument in arguments):
@@ -72,6 +73,18 @@ def test_each_command_runs(
     [
         ("teacher.family=mine.nets", "teacher.family=mine.nets: code of your own must lie in a package"),
         ("'+loss.near={name: mine.losses}'", "loss.near.name=mine.losses: code of your own must lie in"),
+        (
+            "packages=[mine] 'evaluation.figures=[accuracy,mine.nothing]'",
+            "evaluation.figures=mine.nothing: no such evaluator",
+        ),
+        (
+            "'evaluation.figures=[mine.entropy]'",
+            "evaluation.figures=mine.entropy: a module of your own must lie in a package",
+        ),
+        (
+            "packages=[mine] 'evaluation.figures=[mine.nets]'",
+            "evaluation.figures=mine.nets: mine.nets has no function figures(subject)",
+        ),
         (
             "packages=[mine] dataset.source=mine.nothing",
             "dataset.source=mine.nothing: no such source of images",

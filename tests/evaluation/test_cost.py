@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 
-from kdrun.evaluation.cost import _formulas, cost, macs, params, state_bytes
+from kdrun.evaluation.cost import _formulas, cost, figures, macs, params, state_bytes
+from tests.evaluation.subjects import subject
 
 
 def convolutional() -> nn.Sequential:
@@ -153,3 +154,14 @@ assert macs(nn.Sequential(nn.Conv2d(1, 8, 2), nn.Flatten(2), layer), (1, 3, 5)) 
 assert "torch._dynamo" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_figures_of_a_run() -> None:
+    logits = torch.zeros(2, 3)
+    every = list(figures(subject(torch.zeros(2, dtype=torch.int64), teacher=logits, student=logits)))
+    assert [(f.whose, f.name, f.value) for f in every if f.whose == "teacher"] == [
+        ("teacher", "params", 15),
+        ("teacher", "macs", 12),
+        ("teacher", "bytes", 60),
+    ]
+    assert [(f.value, f.unit) for f in every if f.name == "compression"] == [(1.0, "x")]

@@ -1,0 +1,99 @@
+"""Whether a model's probabilities are what they claim: likelihood of the labels, calibration error, and the
+one temperature that would mend both.
+
+Everywhere: logits (N, K) float, labels (N,) int64, all of them known. Sums are taken in float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdrun.evaluation.accuracy import correct
+from kdrun.evaluation.figure import Figure
+from kdrun.evaluation.subject import Answers, Subject
+
+BINS = 15
+"""Confidence bins of the ECE, as in Guo et al. 2017."""
+
+TEMPERATURES = (0.05, 20.0)
+"""The range that `fit_temperature` searches: if no answer is wrong there is no finite optimum."""
+
+
+def figures(subject: Subject) -> Iterator[Figure]:
+    """`nll` in nats and `ece` in percent of each model on each part. On test also `temperature`, fitted on
+    validation, and `ece_calibrated`, the ECE of the logits divided by it.
+    """
+    every = [answers.labelled for answers in subject.answers]
+    fitted = {
+        (answers.whose, answers.weights): fit_temperature(answers.logits, answers.labels)
+        for answers in every
+        if answers.part == "validation" and len(answers.labels)
+    }
+    for answers in every:
+        if not len(answers.labels):
+            continue
+        logits, labels = answers.logits, answers.labels
+        yield answers.figure("nll", nll(logits, labels), "nats")
+        yield answers.figure("ece", ece(logits, labels), "%")
+        temperature = fitted.get((answers.whose, answers.weights))
+        if temperature is not None and answers.part == "test":
+            yield from _calibrated(answers, temperature)
+
+
+def nll(logits: Tensor, labels: Tensor) -> float:
+    """Mean negative log-likelihood of the labels, in nats."""
+    return F.cross_entropy(logits.double(), labels).item()
+
+
+def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Expected calibration error in percent: Guo et al. 2017, eq. 3, with equal-width bins ((m - 1) / bins, m
+    / bins].
+
+    The mean over images of |accuracy - mean confidence| of the bin that each falls into.
+    """
+    confidence = logits.double().softmax(1).amax(1)
+    position = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    surplus = correct(logits, labels).double() - confidence
+    by_bin = torch.zeros(bins, dtype=torch.float64).index_add_(0, position, surplus)
+    return 100.0 * (by_bin.abs().sum() / len(labels)).item()
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature that makes the labels of a validation part most likely: Guo et al. 2017, section 4.2.
+
+    The NLL is convex in 1 / temperature, so a golden-section search over log temperature within TEMPERATURES
+    finds the optimum to six digits, the same on every call. Raises ValueError without an image.
+    """
+    if not len(labels):
+        raise ValueError("no labelled image to fit a temperature on")
+    logits = logits.double()
+
+    def loss(position: float) -> float:
+        return nll(logits / math.exp(position), labels)
+
+    low, high = (math.log(bound) for bound in TEMPERATURES)
+    shrink = (math.sqrt(5) - 1) / 2
+    left, right = high - shrink * (high - low), low + shrink * (high - low)
+    at_left, at_right = loss(left), loss(right)
+    while high - low > 1e-6:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - shrink * (high - low)
+            at_left = loss(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + shrink * (high - low)
+            at_right = loss(right)
+    return math.exp((low + high) / 2)
+
+
+def _calibrated(answers: Answers, temperature: float) -> Iterator[Figure]:
+    """On validation itself the fitted temperature would say nothing."""
+    yield answers.figure("temperature", temperature, "")
+    calibrated = ece(answers.logits.double() / temperature, answers.labels)
+    yield answers.figure("ece_calibrated", calibrated, "%")

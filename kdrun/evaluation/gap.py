@@ -1,0 +1,34 @@
+"""How much of the gap between the control and the teacher the student closes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kdrun.evaluation.compare import gain, pairs
+from kdrun.evaluation.figure import Figure
+from kdrun.evaluation.subject import Subject
+
+
+def figures(subject: Subject) -> Iterator[Figure]:
+    """`gap_closed`, a share: 1 is all of it. None with a peer, which is as good as its student makes it."""
+    teacher, student, control = map(subject.on_test, ("teacher", "student", "control"))
+    if teacher is None or student is None or control is None or subject.taught_by == "peer":
+        return
+    labels = student.labels
+    if not len(student.labelled.labels):
+        return
+    above = gain(pairs(teacher.logits, control.logits, labels))
+    share = gap_closed(above, gain(pairs(student.logits, control.logits, labels)), 0.0)
+    if share is not None:
+        yield Figure("gap_closed", share, "", "student")
+
+
+def gap_closed(teacher: float, student: float, control: float) -> float | None:
+    """(student - control) / (teacher - control), from accuracies in percent.
+
+    None unless the teacher is more than a point above the control, since a ratio to next to nothing says
+    nothing, and for a student that is below its control: it closes nothing.
+    """
+    if teacher - control <= 1 or student < control:
+        return None
+    return (student - control) / (teacher - control)

@@ -1,0 +1,36 @@
+"""What the figures of a table are about, in a few lines above it."""
+
+from __future__ import annotations
+
+from kdrun.figures import percent, plural
+from kdrun.report.rows import timed_on
+from kdrun.report.schema import ROLES, Report, Scores, called, parts, roles
+
+
+def caption(report: Report) -> list[str]:
+    """What the figures are about, a line each: which models on which data; which part and weights; which
+    device."""
+    names = {role: report["models"][role].get("name", "") for role in roles(report)}
+    between = "".join(f"{name} ({role}) -> " for role, name in names.items() if role not in ROLES)
+    above = called(report, "teacher") if "teacher" in names else "teacher"
+    arrow = "<->" if above == "peer" else "->"
+    pair = f"{names.get('teacher', 'no teacher')} ({above}) {arrow} {between}{names['student']} (student"
+    same = names.get("control", names["student"]) == names["student"]
+    pair += ", control)" if "control" in names and same else ")"
+    lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), timed_on(report)]
+    return [line for line in (*lines, _along_the_chain(report)) if line]
+
+
+def _along_the_chain(report: Report) -> str:
+    """`top-1 test: teacher 93.1, assistant1 92.0, assistant2 91.4, ...`, for which a table has no room."""
+    chain = [role for role in roles(report) if role != "control"]
+    found = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
+    told = ", ".join(f"{role} {percent(value)}" for role, value in found if value is not None)
+    return f"top-1 test: {told}" if len(chain) > 3 and told else ""
+
+
+def headline(report: Report) -> str:
+    """`1,000 test images, after the last epoch`."""
+    when = {"last": "after the last epoch", "val_best": "at the epoch best on validation"}[report["headline"]]
+    images = max((parts(report, role).get("test", Scores()).get("n", 0) for role in roles(report)), default=0)
+    return f"{plural(images, 'test image')}, {when}" if images else when

@@ -1,0 +1,38 @@
+"""The student as one file: its weights, with all that is needed to use them."""
+
+from __future__ import annotations
+
+from kdrun import __version__
+from kdrun.models.reused import Reused
+from kdrun.models.weights import save_weights
+from kdrun.plan.ground import Ground
+from kdrun.stages.saved import Saved, load_model
+
+
+def save_student(student: Saved) -> None:
+    """The headline's weights by the model's own names; model, classes, preprocessing in the metadata."""
+    training = student.training
+    ground, described = training.ground, training.model
+    data, model = ground.data, load_model(student, ground.headline)
+    metadata = {
+        "kdrun": __version__,
+        "model": {"name": described.name, "family": described.family, "args": dict(described.args)},
+        "stem": described.stem,
+        "reused": list(model.teacher) if isinstance(model, Reused) else None,
+        "pretrained": described.pretrained,
+        "classes": list(data.classes),
+        "image_shape": list(data.image_shape),
+        "resize_to": _resized_to(ground),
+        "input_size": training.built.image_size,
+        "normalisation": {"white": data.white, "mean": list(data.mean), "std": list(data.std)},
+        "preprocessing": "float(pixel) / white, minus mean, divided by std, per channel",
+        "weights": ground.headline,
+        "run": training.fingerprint,
+    }
+    save_weights(training.folder / "student.safetensors", model.state_dict(), metadata)
+
+
+def _resized_to(ground: Ground) -> int:
+    """The length to which the shorter side of a picture is resized before the centre is cut out."""
+    seen, stored = min(ground.data.image_shape[1:]), min(ground.data.train.images.shape[2:])
+    return max(seen, stored, ground.run.dataset.get("resize_to") or 0)

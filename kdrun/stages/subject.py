@@ -1,0 +1,184 @@
+"""All that the evaluation reads from a plan and its saved models: what evaluators look at, and what a report
+says besides figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from kdrun import __version__
+from kdrun.artefacts import fingerprint
+from kdrun.config.schema import Evaluation
+from kdrun.data.batches import plain_batches
+from kdrun.data.images import ImageSet
+from kdrun.evaluation.accuracy import logits_of
+from kdrun.evaluation.subject import Answers, Subject
+from kdrun.machine import environment
+from kdrun.models.pretrained import weights_name
+from kdrun.plan.answers import answers_plan
+from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
+from kdrun.plan.words import latency_threads
+from kdrun.progress.journal import named_rows
+from kdrun.report import gradients
+from kdrun.stages.saved import Saved, load_model
+
+RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
+"""What a report says of a training, by its keys in the training's record."""
+
+Models = Mapping[str, Saved]
+"""The models of a run by their names in the report."""
+
+
+def subject_of(plan: Plan, models: Models) -> Subject:
+    """What evaluators look at. The test part is read here and nowhere else, after all training."""
+    ground, student = plan.ground, plan.student
+    return Subject(
+        answers=tuple(each for saved in models.values() for each in _answers(saved)),
+        networks={name: load_model(saved, ground.headline) for name, saved in models.items()},
+        records={name: saved.record for name, saved in models.items()},
+        classes=ground.data.classes,
+        image_shape=ground.data.image_shape,
+        headline=ground.headline,
+        taught_by=next(iter(student.teachers), plan.teacher).name,
+        settings=settings(plan.run.evaluation),
+    )
+
+
+def facts_of(plan: Plan, models: Models, command: str) -> dict[str, Any]:
+    """The fields of a report that are no figures."""
+    ground = plan.ground
+    facts = {
+        "kdrun": __version__,
+        "label": plan.student.folder.name.rpartition("-")[0],
+        "fingerprint": looked_at(plan, settings(plan.run.evaluation)),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": command,
+        "config": config_of(plan),
+        "equation": plan.equation,
+        "dataset": _dataset(ground.data),
+        "seeds": _seeds(plan),
+        "headline": ground.headline,
+        "models": {name: _model(saved) for name, saved in models.items()},
+        "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
+        "distillation": _distillation(plan, models["student"]),
+        "environment": environment(ground.machine, latency_threads(plan)),
+    }
+    return facts
+
+
+def epochs_of(models: Models) -> list[dict[str, Any]]:
+    """The epochs of all trainings, as rows of metrics.jsonl."""
+    return [row for saved in models.values() for row in _epochs(saved)]
+
+
+def config_of(plan: Plan) -> dict[str, Any]:
+    """The run's configuration as plain values."""
+    return dataclasses.asdict(plan.run)
+
+
+def settings(evaluation: Evaluation) -> dict[str, Any]:
+    """The keys of `evaluation`; without `figures` if these are the usual ones, as in reports from before
+    there was a choice.
+    """
+    keys = dataclasses.asdict(evaluation)
+    return {key: value for key, value in keys.items() if (key, value) != ("figures", Evaluation().figures)}
+
+
+def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
+    """A report's fingerprint: the models, what was measured of them, and the kind of device."""
+    diagnostics = {"diagnostics": list(plan.run.diagnostics)} if plan.run.diagnostics else {}
+    return fingerprint(
+        {
+            "models": {training.name: training.fingerprint for training in plan.trainings},
+            "headline": plan.ground.headline,
+            "evaluation": dict(evaluation),
+            "device": plan.ground.machine.device.type,
+        }
+        | diagnostics
+    )
+
+
+def _answers(saved: Saved) -> Iterator[Answers]:
+    """Of a model under all its weights, on the parts that hold images."""
+    ground = saved.training.ground
+    parts = {"validation": ground.data.validation, "test": ground.data.test}
+    for weights in saved.weights or ("last",):
+        model = load_model(saved, weights)
+        for name, part in parts.items():
+            if len(part.labels):
+                batches = plain_batches(part, ground.data, ground.machine.device)
+                yield Answers(saved.name, weights, name, logits_of(model, batches()), part.labels)
+
+
+def _model(saved: Saved) -> dict[str, Any]:
+    training, record = saved.training, saved.record
+    facts = {
+        "name": training.model.name,
+        "source": saved.source,
+        "fingerprint": _identity(training),
+        "began_from": _began_from(training),
+    }
+    return facts | {key: record[key] for key in RECORDED if record.get(key) not in (None, [])}
+
+
+def _identity(training: Training) -> str:
+    """Of the weights: those of a student that is taken as it is are not those that it would be trained to."""
+    taken = training.kind == "student" and training.loaded
+    return fingerprint([training.fingerprint, "loaded"]) if taken else training.fingerprint
+
+
+def _began_from(training: Training) -> str | None:
+    """The weights that a model has, or began its training with, if they were not drawn anew."""
+    model = training.model
+    if model.checkpoint:
+        return model.checkpoint
+    return weights_name(model.family, model.name) if model.pretrained else None
+
+
+def _dataset(data: ImageSet) -> dict[str, Any]:
+    train, test = data.train.labels, data.test.labels
+    labelled, known = int((train >= 0).sum()), test[test >= 0]
+    return {
+        "name": data.name,
+        "classes": len(data.classes),
+        "train": len(train),
+        "labelled": labelled if labelled < len(train) else None,
+        "validation": len(data.validation.labels),
+        "test": len(test),
+        "image_shape": list(data.image_shape),
+        "most_frequent": 100 * int(torch.bincount(known).max()) / len(known) if len(known) else None,
+    }
+
+
+def _seeds(plan: Plan) -> dict[str, Any]:
+    return {
+        "run": plan.run.seed,
+        "teacher": None if plan.student.peer else plan.teacher.seed,
+        "label": plan.run.dataset["label_seed"],
+        "split": plan.run.dataset["split"],
+    }
+
+
+def _distillation(plan: Plan, student: Saved) -> dict[str, Any]:
+    run, training = plan.run, plan.student
+    facts: dict[str, Any] = {
+        "method": run.method,
+        "terms": {name: term.get("weight", 1.0) for name, term in run.loss.items()},
+        "temperature": run.temperature,
+        "alpha": run.alpha,
+        "gradients": gradients.summary(_epochs(student)),
+        "unlabelled": int((plan.ground.data.train.labels[training.rows] < 0).sum()) or None,
+    }
+    if training.teacher_needs:
+        facts["teacher"] = {"plan": answers_plan(training).kind} | student.record.get("teacher", {})
+    return facts
+
+
+def _epochs(saved: Saved) -> list[dict[str, Any]]:
+    return named_rows(saved.metrics, saved.training.kind, saved.name) if saved.metrics else []

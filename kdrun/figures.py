@@ -79,6 +79,11 @@ def as_typed(value: object) -> str:
     return str(value)
 
 
+def minute(time: str) -> str:
+    """`2026-01-02 03:04` of a time in ISO 8601."""
+    return time[:16].replace("T", " ")
+
+
 def p_value(value: float) -> str:
     """`= 0.031`, `< 0.001`."""
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"

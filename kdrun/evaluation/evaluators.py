@@ -10,6 +10,7 @@ import pkgutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import kdrun.evaluation
 from kdrun.errors import KdrunError
@@ -36,12 +37,17 @@ def evaluator(name: str, key: str = "evaluation.figures") -> Evaluator:
     return own
 
 
-def evaluated(names: Sequence[str], subject: Subject) -> tuple[list[Figure], list[str]]:
-    """The figures of all evaluators, and a note for each evaluator of the user's that failed: its figures are
-    left out, the others are not lost. Raises what an evaluator of kdrun's raises.
-    """
+class Evaluated(NamedTuple):
+    """The figures of all evaluators. failed: those of the user's that raised an error, with a note on it."""
+
+    figures: list[Figure]
+    failed: dict[str, str]
+
+
+def evaluated(names: Sequence[str], subject: Subject) -> Evaluated:
+    """Asks all evaluators. One of the user's that fails leaves its own figures out; one of kdrun's raises."""
     figures: dict[tuple[str, ...], Figure] = {}
-    notes = []
+    failed = {}
     for name in names:
         try:
             new = dict(_checked(evaluator(name)(subject), subject))
@@ -50,10 +56,10 @@ def evaluated(names: Sequence[str], subject: Subject) -> tuple[list[Figure], lis
         except Exception as error:
             if "." not in name:
                 raise
-            notes.append(f"{name} failed, its figures are left out: {_reason(error)}")
+            failed[name] = f"{name} failed, its figures are left out: {_reason(error)}"
         else:
             figures |= new
-    return list(figures.values()), notes
+    return Evaluated(list(figures.values()), failed)
 
 
 def _checked(figures: Iterable[Figure], subject: Subject) -> Iterator[tuple[tuple[str, ...], Figure]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kdrun.figures import percent, plural
+from collections.abc import Iterator
+
+from kdrun.figures import minute, percent, plural
+from kdrun.report.earlier import kept_from
 from kdrun.report.rows import timed_on
 from kdrun.report.schema import ROLES, Report, Scores, called, parts, roles
 
@@ -18,7 +21,13 @@ def caption(report: Report) -> list[str]:
     same = names.get("control", names["student"]) == names["student"]
     pair += ", control)" if "control" in names and same else ")"
     lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), timed_on(report)]
-    return [line for line in (*lines, _along_the_chain(report)) if line]
+    return [line for line in (*lines, _along_the_chain(report), *_earlier(report)) if line]
+
+
+def _earlier(report: Report) -> Iterator[str]:
+    """`measured on 2026-01-02 03:04: latency`, of figures that an earlier evaluation has left."""
+    for look in report.get("earlier", []):
+        yield f"measured on {minute(look.get('created', ''))}: {', '.join(kept_from(report, look))}"
 
 
 def _along_the_chain(report: Report) -> str:

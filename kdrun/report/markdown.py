@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdrun.figures import count, p_value, percent, plural, times
+from kdrun.figures import count, minute, p_value, percent, plural, times
 from kdrun.report.caption import caption
+from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.rows import rows
-from kdrun.report.schema import Report, Speedup, called, gap_closed, roles
+from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles
 from kdrun.report.verdict import gain, verdict
 
 PLOTS = ("curves.png", "confusion.png")
@@ -116,6 +117,8 @@ def _meaning(report: Report) -> Iterator[str]:
     yield from _about_calibration(report)
     if "speedup" in comparison:
         yield from _about_speed(comparison["speedup"])
+    yield from (_about_earlier(report, look) for look in report.get("earlier", []))
+    yield from report.get("notes", [])
 
 
 def _about_the_gain(report: Report) -> Iterator[str]:
@@ -167,6 +170,17 @@ def _about_speed(found: Sequence[Speedup]) -> Iterator[str]:
         "architecture, so what tells them apart is noise."
     )
     yield "Speed-up over the teacher: " + ", ".join(map(_speedup, found)) + "."
+
+
+def _about_earlier(report: Report, look: Look) -> str:
+    """What an earlier evaluation measured, and how its machine differed."""
+    here, there = report.get("environment", {}), look.get("environment", {})
+    others = {**there, "kdrun": look.get("kdrun", report["kdrun"])}.items()
+    now = {**here, "kdrun": report["kdrun"]}
+    differs = ", ".join(f"{name} {value}" for name, value in others if now.get(name) != value)
+    figures = ", ".join(kept_from(report, look))
+    when = minute(look.get("created", ""))
+    return f"Measured by an earlier evaluation, on {when}{f' ({differs})' if differs else ''}: {figures}."
 
 
 def _speedup(row: Speedup) -> str:

@@ -186,10 +186,24 @@ class Environment(TypedDict, total=False):
     platform: str
 
 
+class Look(TypedDict, total=False):
+    """An earlier evaluation of which the report keeps figures. fingerprint, created, kdrun, environment: as
+    in a report, but its own. evaluation: its settings. figures: the figures that are kept, as
+    `control/last/test/top1`, `student/latency/cpu/eager/1/32`, `comparison/gain_top1`."""
+
+    fingerprint: str
+    created: str
+    kdrun: str
+    environment: Environment
+    evaluation: dict[str, Any]
+    figures: list[str]
+
+
 class Report(TypedDict, total=False):
     """The content of report.json. `command` is what was typed, `created` a time in ISO 8601, `equation`
     one line. folders: of the models that were trained, by role. units: of each figure of an evaluator, by
-    name. notes: what could not be measured, and why."""
+    name. notes: what could not be measured, and why. earlier: looks that some figures are from, the latest
+    first."""
 
     schema: int
     kdrun: str
@@ -209,6 +223,7 @@ class Report(TypedDict, total=False):
     environment: Environment
     units: dict[str, str]
     notes: list[str]
+    earlier: list[Look]
 
 
 REQUIRED = ("schema", "kdrun", "label", "headline", "dataset", "seeds", "models")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
 from kdrun.evaluation import accuracy, compare, latency
@@ -11,41 +12,55 @@ from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
 from kdrun.plan.plan import Plan
 from kdrun.plan.words import latency_threads
-from kdrun.progress.journal import as_lines
+from kdrun.progress.journal import METRICS, as_lines, read_metrics
 from kdrun.progress.screen import Screen
 from kdrun.report import markdown, plots, table
+from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
-from kdrun.report.read import read
-from kdrun.report.schema import Report, build
+from kdrun.report.read import NAME, read
+from kdrun.report.schema import Comparison, Report, Speedup, build
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
 
+CURVES, CONFUSION = markdown.PLOTS
+
 
 def is_current(plan: Plan) -> bool:
     """Whether the run's report is there, of these very models and with all that is asked for."""
-    folder = plan.student.folder
-    if plan.run.fresh or not (folder / "report.json").exists():
+    folder, evaluation = plan.student.folder, plan.run.evaluation
+    if plan.run.fresh or not (folder / NAME).exists():
         return False
     if any(finished(t) is None for t in plan.trainings if not t.loaded):
         return False
-    return bool(read(folder)["fingerprint"] == looked_at(plan, settings(plan.run.evaluation)))
+    report = read(folder)
+    same = [look for look in looks(report) if look.get("fingerprint") == looked_at(plan, look["evaluation"])]
+    drawn = not evaluation.plots or (folder / CONFUSION).exists()
+    whole = {training.name for training in plan.trainings} <= report["models"].keys()
+    return drawn and whole and covers(same, settings(evaluation))
 
 
 def evaluate(plan: Plan, models: Mapping[str, Saved], command: str, shown: Screen) -> None:
-    """Evaluates what is there (a teacher or a control may be missing), writes the report, shows it."""
+    """Evaluates what is there (a teacher or a control may be missing), writes the report, shows it.
+
+    What an earlier evaluation of the same models measured besides stays in the report.
+    """
     folder = plan.student.folder
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
         sweep_parts(folder)
+        old = None if plan.run.fresh or not (folder / NAME).exists() else read(folder)
         subject = subject_of(plan, models)
-        content = _report(plan, models, subject, command)
+        new = _report(plan, models, subject, command)
+        content = _with_speedup(with_earlier(new, old)) if old else _with_speedup(new)
         save_student(models["student"])
-        epochs = epochs_of(models)
-        write_text(folder / "metrics.jsonl", as_lines(epochs))
+        epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
+        write_text(folder / METRICS, as_lines(epochs))
         write_text(folder / "config.yaml", _config_text(plan))
-        drawn = _draw(plan, subject, epochs) if plan.run.evaluation.plots else ()
+        if plan.run.evaluation.plots:
+            _draw(folder, subject, epochs, whole=content["models"].keys() == models.keys())
+        drawn = [name for name in markdown.PLOTS if (folder / name).exists()]
         write_text(folder / "report.md", markdown.markdown(content, drawn))
-        write_json(folder / "report.json", content)
+        write_json(folder / NAME, content)
     show(plan, shown)
 
 
@@ -53,21 +68,30 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     """The paths, the table, the verdict: the last thing on the screen."""
     folder = plan.student.folder
     content = read(folder)
-    possible = ("report.md", "report.json", "curves.png", "confusion.png", "student.safetensors")
+    possible = ("report.md", NAME, CURVES, CONFUSION, "student.safetensors")
     names = [name for name in possible if (folder / name).exists()]
-    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n")
+    notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
+    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n{notes}")
     shown.show(table.render(content))
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
-    figures, notes = evaluated(plan.run.evaluation.figures, subject)
-    fields, measured = facts_of(plan, models, command), placed(figures)
+    figures, failed = evaluated(plan.run.evaluation.figures, subject)
+    fields, measured = facts_of(plan, models, command, failed), placed(figures)
     times = _latency(plan, subject) if plan.run.evaluation.latency else {}
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.get(name)}
     comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
-    comparison["speedup"] = latency.speedup(times)
-    return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
+    return build(**fields, comparison=comparison, units=measured["units"], notes=list(failed.values()))
+
+
+def _with_speedup(report: Report) -> Report:
+    """The report with the speed-ups that follow from all its latencies."""
+    times = {role: model["latency"] for role, model in report["models"].items() if "latency" in model}
+    speeds = latency.speedup(times)
+    if speeds:
+        report.setdefault("comparison", Comparison())["speedup"] = cast(list[Speedup], speeds)
+    return report
 
 
 def _against_control(subject: Subject) -> dict[str, Any]:
@@ -82,20 +106,26 @@ def _learned_from(subject: Subject) -> dict[str, str]:
     return {} if subject.taught_by == "teacher" else {"learned_from": subject.taught_by}
 
 
-def _draw(plan: Plan, subject: Subject, epochs: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Draws what there are figures for. Returns the names of the pictures."""
-    folder = plan.student.folder
-    answers = {name: subject.on_test(name) for name in subject.networks}
-    matrices = {
-        name: accuracy.confusion_matrix(each.logits, each.labels).numpy()
-        for name, each in answers.items()
-        if each is not None
-    }
-    plots.confusion(folder / "confusion.png", matrices, subject.classes)
-    if not epochs:  # nothing was trained: all models come from files
-        return ("confusion.png",)
-    plots.curves(folder / "curves.png", epochs)
-    return ("curves.png", "confusion.png")
+def _epochs_kept(folder: Path, report: Report, models: Mapping[str, Saved]) -> list[dict[str, Any]]:
+    """The epochs of models that an earlier evaluation left in the report."""
+    rows = read_metrics(folder / METRICS)
+    return [row for row in rows if row.get("stage") in report["models"].keys() - models.keys()]
+
+
+def _draw(folder: Path, subject: Subject, epochs: list[dict[str, Any]], whole: bool) -> None:
+    """Draws what there are figures for. whole: whether all models of the report were evaluated just now; if
+    not, a picture of all of them stays.
+    """
+    if epochs:  # else nothing was trained: all models come from files
+        plots.curves(folder / CURVES, epochs)
+    if whole or not (folder / CONFUSION).exists():
+        answers = {name: subject.on_test(name) for name in subject.networks}
+        matrices = {
+            name: accuracy.confusion_matrix(each.logits, each.labels).numpy()
+            for name, each in answers.items()
+            if each is not None
+        }
+        plots.confusion(folder / CONFUSION, matrices, subject.classes)
 
 
 def _latency(plan: Plan, subject: Subject) -> dict[str, list[dict[str, Any]]]:

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
-from kdrun.config.schema import Evaluation
+from kdrun.config.schema import EVALUATORS, Evaluation
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
 from kdrun.evaluation.accuracy import logits_of
@@ -46,17 +46,17 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         image_shape=ground.data.image_shape,
         headline=ground.headline,
         taught_by=next(iter(student.teachers), plan.teacher).name,
-        settings=settings(plan.run.evaluation),
+        settings=dataclasses.asdict(plan.run.evaluation),
     )
 
 
-def facts_of(plan: Plan, models: Models, command: str) -> dict[str, Any]:
-    """The fields of a report that are no figures."""
+def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] = ()) -> dict[str, Any]:
+    """The fields of a report that are no figures. failed: evaluators that yielded nothing."""
     ground = plan.ground
     facts = {
         "kdrun": __version__,
         "label": plan.student.folder.name.rpartition("-")[0],
-        "fingerprint": looked_at(plan, settings(plan.run.evaluation)),
+        "fingerprint": looked_at(plan, settings(plan.run.evaluation, failed)),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
         "config": config_of(plan),
@@ -82,12 +82,14 @@ def config_of(plan: Plan) -> dict[str, Any]:
     return dataclasses.asdict(plan.run)
 
 
-def settings(evaluation: Evaluation) -> dict[str, Any]:
-    """The keys of `evaluation`; without `figures` if these are the usual ones, as in reports from before
-    there was a choice.
+def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, Any]:
+    """The keys of `evaluation`, as a fingerprint has them: `figures` only if they are not the usual ones.
+
+    failed: evaluators that do not count, so that they are tried again.
     """
     keys = dataclasses.asdict(evaluation)
-    return {key: value for key, value in keys.items() if (key, value) != ("figures", Evaluation().figures)}
+    names = [name for name in keys.pop("figures") if name not in failed]
+    return keys if names == list(EVALUATORS) else keys | {"figures": names}
 
 
 def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:

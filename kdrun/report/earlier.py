@@ -1,0 +1,165 @@
+"""Figures of an earlier evaluation of the same models: a later one with other settings keeps them.
+
+A look is one evaluation. A report is the latest look; `earlier` lists those of which it keeps figures, each
+with its own time, machine and settings.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+from kdrun.config.schema import EVALUATORS
+from kdrun.report.placing import MODEL
+from kdrun.report.rows import place_of
+from kdrun.report.schema import Look, Report
+
+Path = tuple[Any, ...]
+"""Where a figure stands: `("control", "last", "test", "top1")`, `("student", "latency", place)`,
+`("comparison", "gain_top1")`."""
+
+WEIGHTS = ("last", "val_best")
+FIGURES = (*MODEL, *WEIGHTS, "latency", "figures")
+"""Keys of a model that hold figures; the others say what it is."""
+
+GAIN = tuple(f"comparison/{name}" for name in ("gain", "mcnemar", "verdict"))
+
+RELATED = ("learned_from", "speedup")
+"""Keys of `comparison` that follow from the models and from other figures."""
+
+
+def with_earlier(new: Report, old: Report) -> Report:
+    """The new report with the figures and the models that only the old one has.
+
+    Unchanged if a model that both have is another one, or if other weights are shown.
+    """
+    if not same_models(new, old):
+        return new
+    merged = cast(dict[str, Any], copy.deepcopy(new))
+    for role in missing_roles(new, old):
+        model = cast(dict[str, Any], old["models"][role])
+        merged["models"][role] = {key: value for key, value in model.items() if key not in FIGURES}
+        if folder := old.get("folders", {}).get(role):
+            merged.setdefault("folders", {})[role] = folder
+    present = dict(_figures(new))
+    places = {path[2] for path in present if path[1] == "latency"}
+    kept = {path: value for path, value in _figures(old) if path not in present and path[-1] not in places}
+    for path, value in kept.items():
+        _put(merged, path, value)
+    merged["units"] = {**old.get("units", {}), **new.get("units", {})}
+    merged["earlier"] = list(_kept_looks(old, [_name(path) for path in kept]))
+    return cast(
+        Report, {key: value for key, value in merged.items() if value or key not in ("units", "earlier")}
+    )
+
+
+def same_models(new: Report, old: Report) -> bool:
+    """Whether all models that both reports have are the same, and are shown with the same weights."""
+    both = new["models"].keys() & old["models"].keys()
+    marks = ((_fingerprint(new, role), _fingerprint(old, role)) for role in both)
+    return new["headline"] == old["headline"] and all(one and one == other for one, other in marks)
+
+
+def missing_roles(new: Report, old: Report) -> list[str]:
+    """Models that only the old report has."""
+    return [role for role in old["models"] if role not in new["models"]]
+
+
+def looks(report: Report) -> list[Look]:
+    """The latest look, without `figures`, and the earlier ones of which figures are left."""
+    settings = dict(report.get("config", {}).get("evaluation", {}))
+    if settings.get("figures") == list(EVALUATORS):
+        del settings["figures"]  # as it counts in fingerprints
+    facts = {key: report[key] for key in ("fingerprint", "created", "kdrun", "environment") if key in report}
+    return [cast(Look, facts | {"evaluation": settings}), *report.get("earlier", [])]
+
+
+def covers(looks: list[Look], asked: Mapping[str, Any]) -> bool:
+    """Whether these looks measured all that is asked for: the evaluators, and latencies as carefully.
+
+    asked: the keys of `evaluation`.
+    """
+    done = [look["evaluation"] for look in looks]
+    names = {name for settings in done for name in settings.get("figures", EVALUATORS)}
+    if not done or not names >= set(asked.get("figures", EVALUATORS)):
+        return False
+    return not asked["latency"] or any(_as_careful(settings, asked) for settings in done)
+
+
+def _as_careful(done: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    return (
+        bool(done["latency"])
+        and done["samples"] >= asked["samples"]
+        and done["seconds"] >= asked["seconds"]
+        and set(done["batches"]) >= set(asked["batches"])
+    )
+
+
+def _fingerprint(report: Report, role: str) -> str:
+    """Of the weights of a model; older reports have it in the name of its folder only."""
+    folder = report.get("folders", {}).get(role, "")
+    return report["models"][role].get("fingerprint") or folder.rpartition("-")[2]
+
+
+def _figures(report: Report) -> Iterator[tuple[Path, Any]]:
+    for role, model in report["models"].items():
+        own = cast(dict[str, Any], model)
+        yield from (((role, name), own[name]) for name in MODEL if name in own)
+        yield from (((role, "figures", name), value) for name, value in own.get("figures", {}).items())
+        yield from (((role, "latency", place_of(row)), row) for row in own.get("latency", []))
+        for weights in WEIGHTS:
+            for part, scores in own.get(weights, {}).items():
+                yield from (((role, weights, part, name), value) for name, value in scores.items())
+    for name, value in report.get("comparison", {}).items():
+        if name not in RELATED:
+            yield ("comparison", name), value
+
+
+def _put(report: dict[str, Any], path: Path, value: Any) -> None:
+    *above, last = path
+    holder = report if above[0] == "comparison" else report["models"]
+    if "latency" in above:
+        holder[above[0]].setdefault("latency", []).append(value)
+        return
+    for key in above:
+        holder = holder.setdefault(key, {})
+    holder[last] = value
+
+
+def _kept_looks(old: Report, names: list[str]) -> Iterator[Look]:
+    """The looks that these figures are from, the latest first."""
+    latest, *before = looks(old)
+    known = {name for look in before for name in look["figures"]}
+    for look, own in ((latest, [n for n in names if n not in known]), *((b, b["figures"]) for b in before)):
+        kept = [name for name in own if name in names]
+        if kept:
+            yield cast(Look, {**look, "figures": kept})
+
+
+def _flat(path: Path) -> Iterator[Any]:
+    for part in path:
+        yield from part if isinstance(part, tuple) else (part,)
+
+
+def kept_from(report: Report, look: Look) -> list[str]:
+    """What a report keeps from a look, in words: `latency`, `the control`, `entropy`."""
+    left, words = list(look["figures"]), []
+    for role in report["models"]:
+        own = [_name(path) for path, _ in _figures(report) if path[0] == role]
+        if own and set(own) <= set(left):
+            words.append(f"the {role}")
+            left = [name for name in left if name not in own]
+    return list(dict.fromkeys([*map(_word, left), *words]))
+
+
+def _name(path: Path) -> str:
+    return "/".join(map(str, _flat(path)))
+
+
+def _word(name: str) -> str:
+    """`latency` for `student/latency/cpu/eager/1/32`, `gain` for `comparison/gain_top1`."""
+    parts = name.split("/")
+    if parts[1] == "latency":
+        return "latency"
+    return "gain" if name.startswith(GAIN) else parts[-1].replace("_", " ")

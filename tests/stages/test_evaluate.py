@@ -1,0 +1,172 @@
+"""Whole evaluations: evaluators of one's own, and second looks at a finished run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdrun.cli import main
+
+SHORT = ("recipe.teacher.epochs=1", "recipe.student.epochs=1", "threads=1", "evaluation.seconds=0.02")
+
+Go = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The outputs of a short run that was evaluated with everything."""
+    root = tmp_path_factory.mktemp("finished")
+    assert main([*SHORT, f"outputs_dir={root / 'outputs'}"]) == 0
+    return root / "outputs"
+
+
+@pytest.fixture
+def go(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Go:
+    """Calls the same run again, in a folder with its outputs; gives what was printed."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, "outputs")
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main([*SHORT, *arguments]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def report() -> Any:
+    (path,) = Path("outputs").glob("runs/*/report.json")
+    return json.loads(path.read_text())
+
+
+def page() -> str:
+    (path,) = Path("outputs").glob("runs/*/report.md")
+    return path.read_text()
+
+
+def test_latencies_are_not_lost_by_a_call_without(go: Go) -> None:
+    before = report()
+    assert "finished earlier" in go("evaluation.latency=false")
+    assert report() == before
+
+
+def test_latencies_are_not_lost_by_a_call_that_evaluates_again(go: Go) -> None:
+    before = report()
+    latencies = {role: model["latency"] for role, model in before["models"].items()}
+    out = go(
+        "evaluation.latency=false", "evaluation.figures=[accuracy,cost,agreement]", "evaluation.plots=false"
+    )
+    assert "finished earlier" in out, "these figures are there"
+    path = next(Path("outputs").glob("runs/*/report.json"))
+    before["models"]["student"]["latency"] = before["models"]["student"]["latency"][:1]  # someone cut it
+    path.write_text(json.dumps(before | {"fingerprint": "another"}))
+    assert "finished earlier" not in go("evaluation.latency=false")
+    after = report()
+    assert after["models"]["teacher"]["latency"] == latencies["teacher"]
+    assert after["models"]["student"]["latency"] == latencies["student"][:1]
+    assert len(after["comparison"]["speedup"]) == 1
+    assert after["earlier"][0]["created"] == before["created"]
+    assert "Measured by an earlier evaluation" in page()
+
+
+def test_other_batch_sizes_are_added(go: Go) -> None:
+    before = report()
+    assert "finished earlier" not in go("evaluation.batches=[4]")
+    after = report()
+    for role in ("teacher", "student", "control"):
+        batches = [row["batch"] for row in after["models"][role]["latency"]]
+        assert batches == [4, 1, 32]
+        assert after["models"][role]["latency"][1:] == before["models"][role]["latency"]
+    assert "finished earlier" in go(), "the first call has all that it asks for"
+    assert report() == after
+
+
+def test_a_call_without_control_keeps_control_gain_and_pictures(go: Go) -> None:
+    before, (picture,) = report(), Path("outputs").glob("runs/*/confusion.png")
+    pixels = picture.read_bytes()
+    assert "finished earlier" not in go("control=false", "evaluation.latency=false")
+    after = report()
+    for key in ("gain_top1", "gain_interval", "mcnemar_p", "verdict"):
+        assert after["comparison"][key] == before["comparison"][key]
+    assert after["models"]["control"] == before["models"]["control"]
+    assert after["folders"] == before["folders"]
+    assert picture.read_bytes() == pixels and "![confusion](confusion.png)" in page()
+    (metrics,) = Path("outputs").glob("runs/*/metrics.jsonl")
+    stages = [json.loads(line)["stage"] for line in metrics.read_text().splitlines()]
+    assert stages == ["teacher", "student", "control"]
+    assert "finished earlier" in go(), "with the control again"
+
+
+def test_a_picture_that_was_removed_is_drawn_again(go: Go) -> None:
+    (picture,) = Path("outputs").glob("runs/*/confusion.png")
+    picture.unlink()
+    assert "finished earlier" in go("evaluation.plots=false")
+    assert "finished earlier" not in go()
+    assert picture.exists()
+
+
+def test_a_control_that_another_run_has_trained_is_added(go: Go) -> None:
+    go("outputs_dir=other", "control=false")
+    (control,) = Path("outputs").glob("models/control-*")
+    shutil.copytree(control, Path("other", "models", control.name))
+    assert "finished earlier" not in go("outputs_dir=other")
+    (path,) = Path("other").glob("runs/*/report.json")
+    assert "control" in json.loads(path.read_text())["models"]
+
+
+TOY = """
+from kdrun.evaluation.figure import Figure
+
+
+def figures(subject):
+    for answers in subject.answers:
+        yield answers.figure("mean_logit", answers.logits.mean(), "nats")
+    for name, model in subject.networks.items():
+        yield Figure("layers", sum(1 for _ in model.modules()), "", name)
+"""
+
+
+def test_an_evaluator_of_ones_own_is_shown_everywhere(go: Go, capsys: pytest.CaptureFixture[str]) -> None:
+    package = Path("toy_figures")
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "toy.py").write_text(TOY)
+    before = report()
+    out = go("packages=[toy_figures]", "evaluation.figures=[toy_figures.toy]", "evaluation.latency=false")
+    after = report()
+    assert after["models"]["student"]["last"]["test"].keys() == {
+        "mean_logit", *before["models"]["student"]["last"]["test"],
+    }  # fmt: skip
+    assert after["models"]["student"]["figures"]["layers"] > 3
+    assert after["units"]["mean_logit"] == "nats"
+    shown = [line.split() for line in out.splitlines()]
+    (row,) = [words for words in shown if words[:3] == ["mean", "logit", "test"]]
+    assert row[3] == "nats" and len(row) == 7
+    assert [words[0] for words in shown if words[:1] == ["layers"]] == ["layers"]
+    assert "| mean logit test | nats |" in page() and "| mean logit validation | nats |" in page()
+    assert "| layers |  |" in page()
+    assert main(["report", "outputs/runs", "--format", "csv"]) == 0
+    (record,) = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert float(record["student_mean_logit"]) == after["models"]["student"]["last"]["test"]["mean_logit"]
+    assert int(record["teacher_layers"]) == after["models"]["teacher"]["figures"]["layers"]
+
+
+def test_one_that_fails_is_noted_and_tried_again(go: Go) -> None:
+    package = Path("toy_broken")
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "toy.py").write_text("def figures(subject):\n    raise RuntimeError('no luck')\n")
+    arguments = ("packages=[toy_broken]", "evaluation.figures=[accuracy,toy_broken.toy]")
+    out = go(*arguments)
+    note = "toy_broken.toy failed, its figures are left out: RuntimeError: no luck (toy.py, line 2)"
+    assert note in " ".join(out.split()) and note in page() and report()["notes"] == [note]
+    assert "latency" in report()["models"]["student"]
+    assert "finished earlier" not in go(*arguments)

@@ -5,36 +5,30 @@ An evaluator is a module with a function `figures(subject) -> Iterator[Figure]`.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
-import kdrun.evaluation
-from kdrun.errors import KdrunError
+from kdrun import lookup
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
 
 Evaluator = Callable[[Subject], Iterable[Figure]]
 
 
+def _evaluators(module: ModuleType) -> list[Evaluator]:
+    found = getattr(module, "figures", None)
+    return [found] if callable(found) else []
+
+
+EVALUATORS = lookup.Room("kdrun.evaluation", "evaluator", _evaluators, "one function figures(subject)")
+
+
 def evaluator(name: str, key: str = "evaluation.figures") -> Evaluator:
     """The evaluator of that name. Raises KdrunError under `key`."""
-    path = name if "." in name else f"kdrun.evaluation.{name}"
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is not None and not f"{path}.".startswith(f"{error.name}."):
-            raise
-        raise KdrunError(key, name, "no such evaluator", () if "." in name else _names()) from None
-    found = getattr(module, "figures", None)
-    if not callable(found):
-        problem = f"{path} has no function figures(subject)"
-        raise KdrunError(key, name, problem, () if "." in name else _names())
-    own: Evaluator = found
-    return own
+    return lookup.find(EVALUATORS, name, key)
 
 
 class Evaluated(NamedTuple):
@@ -76,10 +70,3 @@ def _reason(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"
-
-
-def _names() -> list[str]:
-    """The evaluators of kdrun; imports their modules."""
-    names = [module.name for module in pkgutil.iter_modules(kdrun.evaluation.__path__)]
-    modules = {name: importlib.import_module(f"kdrun.evaluation.{name}") for name in names}
-    return [name for name, module in modules.items() if callable(getattr(module, "figures", None))]

@@ -13,8 +13,7 @@ import torch
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
-from kdrun.config.choices import EVALUATORS
-from kdrun.config.schema import Evaluation
+from kdrun.config.schema import EVALUATORS, Evaluation
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
 from kdrun.evaluation.accuracy import logits_of
@@ -27,6 +26,7 @@ from kdrun.plan.training import Training
 from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
+from kdrun.sources import sources
 from kdrun.stages.saved import Saved, load_model
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
@@ -95,16 +95,17 @@ def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, 
 
 def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
     """A report's fingerprint: the models, what was measured of them, and the kind of device."""
-    diagnostics = {"diagnostics": list(plan.run.diagnostics)} if plan.run.diagnostics else {}
-    return fingerprint(
-        {
-            "models": {training.name: training.fingerprint for training in plan.trainings},
-            "headline": plan.ground.headline,
-            "evaluation": dict(evaluation),
-            "device": plan.ground.machine.device.type,
-        }
-        | diagnostics
-    )
+    key: dict[str, Any] = {
+        "models": {training.name: training.fingerprint for training in plan.trainings},
+        "headline": plan.ground.headline,
+        "evaluation": dict(evaluation),
+        "device": plan.ground.machine.device.type,
+    }
+    if plan.run.diagnostics:
+        key["diagnostics"] = list(plan.run.diagnostics)
+    if own := sources(evaluation.get("figures", []), plan.run.packages):
+        key["sources"] = own
+    return fingerprint(key)
 
 
 def _answers(saved: Saved) -> Iterator[Answers]:

@@ -79,11 +79,11 @@ def test_each_command_runs(
         ),
         (
             "'evaluation.figures=[mine.entropy]'",
-            "evaluation.figures=mine.entropy: a module of your own must lie in a package",
+            "evaluation.figures=mine.entropy: code of your own must lie in a package",
         ),
         (
             "packages=[mine] 'evaluation.figures=[mine.nets]'",
-            "evaluation.figures=mine.nets: mine.nets has no function figures(subject)",
+            "evaluation.figures=mine.nets: the module must have one function figures(subject); it has none",
         ),
         (
             "packages=[mine] dataset.source=mine.nothing",

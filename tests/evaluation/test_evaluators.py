@@ -10,9 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from kdrun.config.choices import EVALUATORS
 from kdrun.config.files import shipped
-from kdrun.config.schema import Evaluation
+from kdrun.config.schema import EVALUATORS, Evaluation
 from kdrun.errors import KdrunError
 from kdrun.evaluation.evaluators import evaluated, evaluator
 from tests.evaluation.subjects import one_hot, subject

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,3 +172,20 @@ def test_one_that_fails_is_noted_and_tried_again(go: Go) -> None:
     assert note in " ".join(out.split()) and note in page() and report()["notes"] == [note]
     assert "latency" in report()["models"]["student"]
     assert "finished earlier" not in go(*arguments)
+
+
+def test_an_evaluator_that_was_edited_is_asked_again(go: Go) -> None:
+    package = Path("toy_edited")
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    code = "def figures(subject):\n    for a in subject.answers:\n        yield a.figure('toy', VALUE, '')\n"
+    arguments = ("packages=[toy_edited]", "evaluation.figures=[toy_edited.toy]", "evaluation.latency=false")
+    values = []
+    for value in ("1.0", "2.0"):
+        (package / "toy.py").write_text(code.replace("VALUE", value))
+        done = subprocess.run(
+            [sys.executable, "-m", "kdrun", *SHORT, *arguments], capture_output=True, text=True, check=True
+        )
+        assert "finished earlier" not in done.stdout
+        values.append(report()["models"]["student"]["last"]["test"]["toy"])
+    assert values == [1.0, 2.0]

@@ -73,7 +73,7 @@ def test_a_run_leaves_what_it_promises(go: Go) -> None:
     assert found["comparison"]["verdict"] in ("better", "worse", "no measurable difference")
     assert found["dataset"] == {
         "name": "digits_few", "classes": 10, "train": 600, "labelled": 60, "validation": 197, "test": 1000,
-        "image_shape": [1, 8, 8],
+        "image_shape": [1, 8, 8], "most_frequent": 10.2,
     }  # fmt: skip
 
 

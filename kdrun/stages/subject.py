@@ -13,7 +13,8 @@ import torch
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
-from kdrun.config.schema import EVALUATORS, Evaluation
+from kdrun.config.choices import EVALUATORS
+from kdrun.config.schema import Evaluation
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
 from kdrun.evaluation.accuracy import logits_of

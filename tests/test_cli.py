@@ -68,7 +68,7 @@ MISTAKES = {
     "dataset=cifr10": "dataset=cifr10: no such data set. Nearest: cifar10, cifar100, ",
     "recipe=quik": "recipe=quik: no such recipe. Nearest: quick, auto, cosine. All: kdrun list recipes",
     "+foo=1": "foo=1: no such key. Nearest: control, loss, fresh",
-    "+teacher.foo=1": "teacher.foo=1: no such key. Nearest: checkpoint, reuse_classifier, args",
+    "+teacher.foo=1": "teacher.foo=1: no such key. Nearest: family, checkpoint, reuse_classifier",
     "teacher.nme=x": "teacher.nme=x: no such key. Nearest: teacher.name, teacher.stem, teacher.seed",
     "loss.soft.wieght=1": "loss.soft.wieght=1: no such key. "
     "Choices: loss.soft.name, loss.soft.weight, loss.soft.temperature",
@@ -207,7 +207,7 @@ def test_the_record_of_a_command_names_the_folder_of_ones_own_files(ask: Ask, tm
         (
             OSError(28, "No space left on device", "outputs/runs/x"),
             1,
-            "outputs/runs/x: No space left on device",
+            "outputs/runs/x: the disk is full (No space left on device)",
         ),
     ],
 )

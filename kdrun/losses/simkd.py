@@ -37,8 +37,7 @@ class SimKD(Loss):
         self.pair = map_pair(student, teacher, POOLED, POOLED)
         if self.pair.student[0] != self.pair.teacher[0]:
             problem = f"the student's projector must give {self.pair.teacher[0]} channels, as the teacher has"
-            if self.pair.student[0] == student.layer("stage:-1")[0]:
-                problem += ": student.reuse_classifier=true makes it"
+            problem += ": student.reuse_classifier=true makes it"
             raise KdrunError("name", "simkd", problem)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -70,7 +70,7 @@ def test_layers_tables_and_schedules_are_shown(here: Here) -> None:
     schedule = "loss.soft.weight={from: 0, to: 2, epochs: 5}"
     code, out, _ = here("check", "dataset.views.name=none", schedule)
     assert code == 0 and re.search(r"^soft +0 -> 2 in 5 epochs ", out, re.M)
-    assert "the teacher's answers up to 28.8 kB on disk" in " ".join(out.split())  # 600 times 48 bytes
+    assert "cached answers up to 28.8 kB on disk" in " ".join(out.split())  # 600 times 48 bytes
     hint = ("+loss@loss.hint=feature", "recipe.student.clip=1", *SHORT)
     assert "times as hard" not in here("check", *hint, "loss.hint.weight=1e6")[1]  # of an untrained teacher
     here.run()
@@ -146,7 +146,9 @@ def test_teachers_from_files_are_looked_at(teachers: Callable[..., str]) -> None
 
 def test_a_run_that_could_not_start_is_refused(here: Here) -> None:
     code, out, err = here("check", "stages=[student,evaluate]")
-    assert (code, out) == (2, "") and err.startswith("stages=[student,evaluate]: the teacher is untrained")
+    assert (code, out) == (2, "") and err.startswith(
+        "stages=[student,evaluate]: the teacher is not trained yet"
+    )
     assert err.count("\n") == 1 and not list(here.root.rglob("*"))
 
 

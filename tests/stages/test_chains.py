@@ -197,7 +197,7 @@ def test_who_reads_by_anothers_classifier_may_teach(tmp_path: Path) -> None:
         ("generations=0", "generations=0: must be 1 or more"),
         ("generations=2 student.checkpoint=pyproject.toml", "generations=2: and student.checkpoint exclude"),
         ("assistant=mlp stages=[evaluate]", "stages=[evaluate]: the student is not trained yet"),
-        ("assistant=mlp stages=[student]", "stages=[student]: the teacher is untrained"),
+        ("assistant=mlp stages=[student]", "stages=[student]: the teacher is not trained yet"),
         ("generations=2 method=simkd", "loss: the teacher's classifier must be one linear layer"),
         ("recipe.teacher.stop_at=41", "recipe.teacher.stop_at=41: must be an epoch from 1 to 40, a fraction"),
         ("recipe.student.stop_at=1.0", "recipe.student.stop_at=1.0: must be an epoch from 1 to 80, a frac"),

@@ -1,4 +1,4 @@
-"""A run whose images are read while they are needed is the run whose images lie in memory."""
+"""A run whose images are read as they are needed is the run whose images lie in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kdrun.plan import ground
 from tests.docs.pages import blocks, commands, words
 
 CPU = torch.device("cpu")
-LINE = "images 8.40 kB do not fit into memory: read while they are needed, by 1 process"
+LINE = "images 8.40 kB do not fit into memory: read as they are needed, by 1 process"
 
 RUN = (
     *("dataset=imagefolder", "dataset.path=pictures", "dataset.size=8", "dataset.resize_to=10"),

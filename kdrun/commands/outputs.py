@@ -1,48 +1,69 @@
-"""`kdrun outputs [DIR]`: what is kept, how large, used by whom; `--prune` removes what could go."""
+"""`kdrun outputs [DIR]`: what is kept, how large, used by whom; `--prune` removes what could go, or what is
+named.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kdrun.artefacts import remove
 from kdrun.commands.options import Options, width
 from kdrun.errors import KdrunError
 from kdrun.figures import file_size, plural
-from kdrun.report.outputs import KINDS, Kept, held, kept, prunable
+from kdrun.report.outputs import KINDS, ROOMS, Kept, Outputs, holders, kept, named, prunable
 
 SHOWN = 10
 """So many of a kind are named, the largest; JSON has all."""
 
-FIGURES = 28
+FIGURES = 34
 """Columns behind a name: its size, and who uses it."""
+
+Going = Sequence[tuple[Kept, str]]
+"""What is to be removed, and why."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints what is there, or removes. Raises KdrunError for a folder that is none."""
+    """Prints what is there, or removes. Raises KdrunError for a folder that is none of kdrun's."""
     known = Options(values={"--format": ("text", "json")}, switches=("--prune", "--yes"))
     words, options = known.parse(arguments)
-    if len(words) > 1:
-        raise KdrunError("kdrun outputs", None, "one folder at a time")
-    outputs = Path(words[0].removeprefix("outputs_dir=") if words else "outputs").expanduser()
-    found = kept(outputs)
+    paths = [Path(word.removeprefix("outputs_dir=")).expanduser() for word in words] or [Path("outputs")]
+    single = any((paths[0] / room).is_dir() for room in ROOMS) or not _is_named(paths[0])
+    if single and len(paths) > 1:
+        problem = "one folder of outputs at a time, or several folders in its models/, runs/ or sweeps/"
+        raise KdrunError("kdrun outputs", None, problem)
+    found = kept(paths[0]) if single else named(paths)
+    going = prunable(found) if single else [(each, _why(each)) for each in found.kept]
+    for line in found.damaged:
+        print(line, file=sys.stderr)
     if "--prune" in options:
-        return prune(found, sure="--yes" in options)
+        return prune(going, sure="--yes" in options)
     if options.get("--format") == "json":
-        going = {each.path: reason for each, reason in prunable(found)}
-        print(json.dumps([_row(each, going.get(each.path)) for each in found], indent=2))
-        return 0
-    print("\n".join(as_text(outputs, found, width())))
+        reasons = {each.path: reason for each, reason in prunable(found)}
+        print(json.dumps([_row(each, reasons.get(each.path)) for each in found.kept], indent=2))
+    else:
+        print("\n".join(as_text(paths[0] if single else None, found, width())))
     return 0
 
 
-def as_text(outputs: Path, found: Sequence[Kept], columns: int) -> Iterator[str]:
+def _is_named(path: Path) -> bool:
+    return path.resolve().parent.name in (*ROOMS, "tables")
+
+
+def _why(each: Kept) -> str:
+    """Why a folder goes that was named, with what is lost by it."""
+    if each.users:
+        return f"named, used by {plural(len(each.users), 'run')}"
+    return "named" if each.state == "finished" else f"named, {_use(each)}"
+
+
+def as_text(outputs: Path | None, found: Outputs, columns: int) -> Iterator[str]:
     """Each kind with its number and size, and the largest of it by name; then what could go."""
-    yield f"{outputs}   {file_size(sum(each.bytes for each in found))}"
+    yield f"{outputs or 'named'}   {file_size(sum(each.bytes for each in found.kept))}"
     for kind in KINDS:
-        group = [each for each in found if each.kind == kind]
+        group = [each for each in found.kept if each.kind == kind]
         if not group:
             continue
         yield f"\n{plural(len(group), kind)}   {file_size(sum(each.bytes for each in group))}"
@@ -50,15 +71,24 @@ def as_text(outputs: Path, found: Sequence[Kept], columns: int) -> Iterator[str]
             yield _line(_name(each), file_size(each.bytes), _use(each), columns)
         if len(group) > SHOWN:
             yield f"  and {len(group) - SHOWN} more: --format json"
-    going = prunable(found)
+    if found.foreign:
+        yield f"\n{plural(found.foreign, 'folder')} in models/ and runs/ of other tools: left alone"
+    yield from _could_go(found)
+
+
+def _could_go(found: Outputs) -> Iterator[str]:
+    going, broken = prunable(found), [each for each in found.kept if each.state == "can be continued"]
     if going:
         total = file_size(sum(each.bytes for each, _ in going))
         yield f"\n--prune would remove {plural(len(going), 'folder')}, {total}"
+    if broken:
+        which = f"{plural(len(broken), 'training')}, {file_size(sum(each.bytes for each in broken))}"
+        yield f"\n--prune keeps what can be continued ({which});"
+        yield "kdrun outputs FOLDER --prune removes one that you name"
 
 
-def prune(found: Sequence[Kept], sure: bool) -> int:
-    """Says what would go, asks, removes. Nothing that another process holds goes."""
-    going = prunable(found)
+def prune(going: Going, sure: bool) -> int:
+    """Says what would go, asks, removes. Nothing that another process holds goes: 1 if it was named."""
     if not going:
         print("nothing to remove")
         return 0
@@ -68,9 +98,9 @@ def prune(found: Sequence[Kept], sure: bool) -> int:
     if not sure and not _agreed(f"remove {plural(len(going), 'folder')}, {total}? [y/N] "):
         print("nothing was removed")
         return 0
-    gone = [each for each, _ in going if _remove(each.path)]
+    gone = [each for each, _ in going if _remove(each)]
     print(f"removed {plural(len(gone), 'folder')}, {file_size(sum(each.bytes for each in gone))}")
-    return 0
+    return int(len(gone) < len(going))
 
 
 def _agreed(question: str) -> bool:
@@ -81,16 +111,17 @@ def _agreed(question: str) -> bool:
         return False
 
 
-def _remove(path: Path) -> bool:
-    """False for what went with the folder around it, or is held by another process by now."""
-    if not path.exists():
+def _remove(each: Kept) -> bool:
+    """False for what another process holds, or what cannot be removed."""
+    if not each.path.exists():  # went with the folder around it
         return True
-    with held(path) as free:
-        if not free:
-            print(f"{path}: in use by now, so it stays", file=sys.stderr)
-            return False
-        shutil.rmtree(path)
-    return True
+    try:
+        if remove(each.path, holders(each)):
+            return True
+        print(f"{each.path}: in use, so it stays", file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or each.path}: {error.strerror}, so it stays", file=sys.stderr)
+    return False
 
 
 def _name(each: Kept) -> str:
@@ -100,11 +131,21 @@ def _name(each: Kept) -> str:
 
 
 def _use(each: Kept) -> str:
+    if each.age is not None:
+        return f"can be continued, {_age(each.age)}"
     if each.state != "finished":
         return each.state
     if each.kind in ("teacher", "control") or each.users:
         return f"used by {plural(len(each.users), 'run') if each.users else 'no run'}"
     return "finished" if each.kind == "run" else ""
+
+
+def _age(seconds: float) -> str:
+    """`5 min`, `3 h`, `12 d`."""
+    for unit, name in ((86400, "d"), (3600, "h")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 60:.0f} min"
 
 
 def _line(name: str, size: str, use: str, columns: int) -> str:
@@ -114,9 +155,13 @@ def _line(name: str, size: str, use: str, columns: int) -> str:
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:
-    """`{kind, path, bytes, state, users, prune}`; users of models and runs, prune where it could go."""
-    users = {"users": list(each.users)} if each.kind in ("teacher", "control", "run") else {}
-    told = {"prune": reason} if reason else {}
-    return (
-        {"kind": each.kind, "path": str(each.path), "bytes": each.bytes, "state": each.state} | users | told
-    )
+    """`{kind, path, bytes, state, users, age, prune}`; users of models and runs, age (in seconds) of what can
+    be continued, prune if it could go.
+    """
+    row: dict[str, object] = {"kind": each.kind, "path": str(each.path), "bytes": each.bytes}
+    row["state"] = each.state
+    if each.kind in ("teacher", "control", "run"):
+        row["users"] = list(each.users)
+    if each.age is not None:
+        row["age"] = round(each.age)
+    return row | ({"prune": reason} if reason else {})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdrun.artefacts import locked, write_text
+from kdrun.artefacts import held, locked, write_text
 from kdrun.commands.options import width
 from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
@@ -39,19 +39,20 @@ def sweep(typed: Typed) -> int:
     command = " ".join(("kdrun", *typed.flags, *typed.overrides))
     folder = new_folder(Path(runs[0].run.outputs_dir), jobs, command)
     ended: list[Ended] = []
-    try:
-        earlier = finished_earlier(plans)
-        made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
-        alone = earlier.count(True) == len(plans) - 1
+    with held([folder]):
+        try:
+            earlier = finished_earlier(plans)
+            made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
+            alone = earlier.count(True) == len(plans) - 1
 
-        def work(position: int) -> Path:
-            quiet = not alone or earlier[position] is True
-            own = shlex.join(["kdrun", *typed.place, *runs[position].overrides])
-            return carried_out(plans[position], own, made, quiet)
+            def work(position: int) -> Path:
+                quiet = not alone or earlier[position] is True
+                own = shlex.join(["kdrun", *typed.place, *runs[position].overrides])
+                return carried_out(plans[position], own, made, quiet)
 
-        run_jobs(jobs, work, [state is True for state in earlier], folder, ended)
-    finally:
-        summarise(jobs, ended, folder)
+            run_jobs(jobs, work, [state is True for state in earlier], folder, ended)
+        finally:
+            summarise(jobs, ended, folder)
     return int(any(each["state"] == "failed" for each in ended))
 
 
@@ -97,12 +98,14 @@ def ahead(plans: Sequence[Plan]) -> Made:
     from kdrun.progress.screen import screen
     from kdrun.progress.watchers import Observers
     from kdrun.stages.changed import changed
+    from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
 
     if len(plans) < 2:
         return Made()
     shown = screen(Console())
-    for line in changed(training for plan in plans for training in plan.trainings):
+    trainings = [training for plan in plans for training in plan.trainings]
+    for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
     return make(plans, Observers(shown))
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from kdrun.artefacts import append_text, write_text
 from kdrun.progress.screen import line
-
-METRICS = "metrics.jsonl"
+from kdrun.records import METRICS, read_rows
 
 
 class Journal:
@@ -26,7 +25,9 @@ class Journal:
         self.began, self.resumed_at = time.monotonic(), 0
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Forgets epochs after the state that is continued."""
+        """Forgets epochs after the state that is continued. That may be of the last step of an epoch, which
+        is then told once more.
+        """
         self.began, self.resumed_at = time.monotonic(), done // steps
         if self.metrics.exists():
             rows = [row for row in own_rows(self.metrics, self.kind) if row["epoch"] <= self.resumed_at]
@@ -36,6 +37,9 @@ class Journal:
         pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
+        if row["epoch"] <= self.resumed_at:
+            rows = [each for each in own_rows(self.metrics, self.kind) if each["epoch"] < row["epoch"]]
+            write_text(self.metrics, as_lines(rows))
         append_text(self.metrics, as_lines([_unnamed(row)]))
         append_text(self.log, line(row, time.monotonic() - self.began, self.resumed_at) + "\n")
 
@@ -45,26 +49,13 @@ def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without the half line of a process that was killed while it wrote."""
-    if not path.exists():
-        return []
-    rows = []
-    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            rows.append(json.loads(text))
-        except ValueError:
-            continue
-    return rows
-
-
 def own_rows(path: Path, kind: str) -> list[dict[str, Any]]:
     """The epochs of the training that the folder is about, without a name.
 
     After an evaluation the metrics.jsonl of a run holds the epochs of all of its models, each with its
     `stage`.
     """
-    return [_unnamed(row) for row in read_metrics(path) if row.get("stage", kind) == kind]
+    return [_unnamed(row) for row in read_rows(path) if row.get("stage", kind) == kind]
 
 
 def named_rows(path: Path, kind: str, name: str) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kdrun.artefacts import read_json, write_json
+from kdrun.artefacts import write_json
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.progress.journal import METRICS, named_rows, read_metrics
+from kdrun.progress.journal import named_rows
 from kdrun.progress.loggers import LOGGERS, About, Logger, leaves, scalars
+from kdrun.records import METRICS, Damaged, read_fields, read_rows
 from kdrun.report import table
 from kdrun.report.read import read
 from kdrun.report.schema import Report, parts
@@ -110,7 +111,7 @@ def figures(report: Report) -> dict[str, float]:
 
 def _finish(recorder: Recorder, folder: Path) -> None:
     report = read(folder)
-    recorder.give(read_metrics(folder / METRICS))
+    recorder.give(read_rows(folder / METRICS))
     for logger in recorder.loggers:
         logger.numbers(figures(report), 0)
         logger.text("report", table.text(report))
@@ -122,6 +123,6 @@ def _about(plan: Plan) -> About:
 
 def _logged(folder: Path) -> list[str]:
     try:
-        return list(read_json(folder / MARK))
-    except (OSError, ValueError):
+        return list(read_fields(folder / MARK, list[str]) or [])
+    except (OSError, Damaged):
         return []

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
+import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
-from kdrun.artefacts import LOCK, read_json
+from kdrun.artefacts import HELD, LOCK, unheld
 from kdrun.errors import KdrunError
+from kdrun.records import MARKS, PLAN, Damaged, Mark, Planned, read_fields, read_own
 
 KINDS = ("teacher", "control", "run", "table", "sweep", "record")
 RECORDS = ("tensorboard", "wandb", "mlflow")
 """Folders that loggers fill."""
 
-MARKS = {"teacher": ("model.json",), "control": ("model.json",), "run": ("student.json", "report.json")}
-"""Files of which one says that the folder is finished."""
+ROOMS = ("models", "runs", "sweeps")
+"""Folders in which kdrun keeps a folder each."""
 
 SHARED = ("data", "views", "normalised", "resize", "model", "recipe", "seed", "precision")
 """What of a student's key is its control's."""
 
+NAME = re.compile(r".+-[0-9a-f]{12}")
+"""Folders of models and runs end in a fingerprint."""
+
 
 class Kept(NamedTuple):
-    """kind: one of KINDS. bytes: on the disk; without the tables in it. state: finished, unfinished or
-    in use (another process holds it). users: names of the runs that use a model, or learned from the student
-    of a run.
+    """kind: one of KINDS. bytes: on the disk; without the tables in it. state: finished; in use, if another
+    process holds it; can be continued, if a training was broken off; unfinished. users: names of the runs
+    that use a model, or learned from the student of a run. age: seconds since it was broken off.
     """
 
     kind: str
@@ -34,138 +40,239 @@ class Kept(NamedTuple):
     bytes: int
     state: str
     users: tuple[str, ...] = ()
+    age: float | None = None
 
 
-def kept(outputs: Path) -> list[Kept]:
-    """All that a folder holds, by kind, the largest first. Raises KdrunError for a folder that is none of
-    kdrun's.
+class Outputs(NamedTuple):
+    """kept: what is kdrun's, by kind, the largest first. foreign: how many folders lie between that are not.
+    damaged: what cannot be read, a line each. sweeping: whether a sweep is at work.
     """
+
+    kept: list[Kept]
+    foreign: int
+    damaged: list[str]
+    sweeping: bool = False
+
+
+class _Written(TypedDict):
+    kdrun: str
+    models: dict[str, Any]
+
+
+class _Report(_Written, total=False):
+    folders: dict[str, str]
+
+
+class _Table(TypedDict):
+    format: int
+    key: str
+    codes: int
+
+
+class _Found(NamedTuple):
+    """A folder of a model or a run, with what of its small files can be read."""
+
+    path: Path
+    mark: Mark | None
+    report: Mapping[str, Any] | None
+    plan: Planned | None
+    damaged: tuple[str, ...]
+
+    @property
+    def key(self) -> Mapping[str, Any]:
+        return self.mark["key"] if self.mark else {}
+
+
+def kept(outputs: Path) -> Outputs:
+    """All that a folder holds. Raises KdrunError for a folder that is none of kdrun's."""
     if not outputs.is_dir():
         raise KdrunError(str(outputs), None, "no such folder")
-    known = ("models", "runs", "sweeps", *RECORDS)
+    known = (*ROOMS, *RECORDS)
     if not any((outputs / name).is_dir() for name in known):
         raise KdrunError(str(outputs), None, f"holds nothing of kdrun (none of {', '.join(known)})")
-    runs = list(folders(outputs / "runs"))
-    used = _used(runs)
-    models = list(folders(outputs / "models"))
-    found = [_kept("run", path, _users("run", path, used)) for path in runs]
-    for path in models:
-        kind = "control" if path.name.startswith("control-") else "teacher"
-        found.append(_kept(kind, path, _users(kind, path, used)))
-    found += [_kept("table", table) for path in (*models, *runs) for table in folders(path / "tables")]
-    found += [_kept("sweep", path) for path in folders(outputs / "sweeps")]
-    found += [_kept("record", outputs / name) for name in RECORDS if (outputs / name).is_dir()]
-    return sorted(found, key=lambda each: (KINDS.index(each.kind), -each.bytes, each.path))
+    every = [_found(path) for room in ("models", "runs") for path in folders(outputs / room)]
+    ours = [each for each in every if is_ours(each)]
+    users = _Users(each for each in ours if each.path.parent.name == "runs")
+    rows = [_kept(each, users) for each in ours]
+    tables = [path for each in ours for path in folders(each.path / "tables")]
+    rows += [_table(path) for path in tables if _reads(path / "table.json", _Table) or _locked_once(path)]
+    sweeps = [path for path in folders(outputs / "sweeps") if (path / "sweep.json").exists()]
+    rows += [Kept("sweep", path, size(path), _state(path, True)) for path in sweeps]
+    rows += [
+        Kept("record", outputs / name, size(outputs / name), "finished")
+        for name in RECORDS
+        if (outputs / name).is_dir()
+    ]
+    order = sorted(rows, key=lambda each: (KINDS.index(each.kind), -each.bytes, each.path))
+    sweeping = any(each.kind == "sweep" and each.state == "in use" for each in rows)
+    return Outputs(order, len(every) - len(ours), [line for each in ours for line in each.damaged], sweeping)
 
 
-def prunable(found: Iterable[Kept]) -> list[tuple[Kept, str]]:
-    """What could go, and why. While a run is at work, models and tables stay: it may need them."""
-    everything = list(found)
-    at_work = any(each.state == "in use" for each in everything)
-    reasons = ((each, _reason(each, at_work)) for each in everything)
+def prunable(found: Outputs) -> list[tuple[Kept, str]]:
+    """What could go, and why. While a sweep is at work, models and tables stay: it may need them.
+
+    What can be continued stays: hours may be in it.
+    """
+    reasons = ((each, _reason(each, found.sweeping)) for each in found.kept)
     return [(each, reason) for each, reason in reasons if reason]
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Holds the locks of a folder and of the tables in it; False where another process holds one."""
-    handles: list[int] = []
-    try:
-        free = True
-        for lock in sorted({folder / LOCK, *folder.glob(f"tables/*/{LOCK}")}):
-            if lock.exists():
-                handles.append(os.open(lock, os.O_RDONLY))
-                free = free and _take(handles[-1])
-        yield free
-    finally:
-        for handle in handles:
-            os.close(handle)
+def named(paths: Iterable[Path]) -> Outputs:
+    """Those of the folders that are named, each one of kdrun's. Raises KdrunError for another."""
+    roots: dict[Path, Outputs] = {}
+    rows = []
+    for path in paths:
+        root = path.resolve().parent.parent
+        if path.resolve().parent.name == "tables":
+            root = root.parent.parent
+        if path.resolve() not in (each.path.resolve() for each in roots.setdefault(root, kept(root)).kept):
+            raise KdrunError(str(path), None, "is no folder of a model, a run, a table or a sweep of kdrun")
+        rows += [each for each in roots[root].kept if each.path.resolve() == path.resolve()]
+    return Outputs(rows, 0, [], any(found.sweeping for found in roots.values()))
+
+
+def holders(each: Kept) -> list[Path]:
+    """The folders whose holders keep a thing from being removed, besides those of its own."""
+    if each.kind == "table":
+        return [each.path.parent.parent]
+    return list(folders(each.path / "tables"))
 
 
 def folders(root: Path) -> Iterator[Path]:
     """The folders in a folder that may not be there; links are left alone."""
-    if root.is_dir():
-        yield from sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
+    try:
+        with os.scandir(root) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    yield from (root / name for name in names)
 
 
 def size(folder: Path, without: str = "") -> int:
     """Bytes on the disk of all files; what sparse files leave out does not count."""
     total = 0
-    for place, inside, names in os.walk(folder):
-        if without in inside and Path(place) == folder:
-            inside.remove(without)
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_blocks * 512
-            except OSError:  # removed since
-                continue
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    total += size(Path(entry.path)) if entry.name != without else 0
+                else:
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+    except OSError:  # removed since, or not to be read
+        pass
     return total
 
 
-def _kept(kind: str, path: Path, users: tuple[str, ...] = ()) -> Kept:
-    marks = MARKS.get(kind)
-    with held(path) as free:
-        done = marks is None or any((path / mark).is_file() for mark in marks)
-    state = "in use" if not free else "finished" if done else "unfinished"
-    return Kept(kind, path, size(path, without="tables"), state, users)
+def is_ours(found: _Found) -> bool:
+    """Whether a folder carries something that only kdrun leaves: other tools have folders `runs` and `models`
+    too.
+    """
+    if found.mark or found.report or found.plan:
+        return True
+    path = found.path
+    if _locked_once(path) or any(_reads(each / "table.json", _Table) for each in folders(path / "tables")):
+        return True
+    return bool(NAME.fullmatch(path.name)) and any((path / name).exists() for name in (LOCK, HELD))
 
 
-def _reason(each: Kept, at_work: bool) -> str:
-    if each.state == "in use":
-        return ""
+def _found(path: Path) -> _Found:
+    damaged: list[str] = []
+
+    def content(name: str, wanted: Any) -> Any:
+        try:
+            return read_fields(path / name, wanted)
+        except OSError as error:
+            damaged.append(f"{path / name}: cannot be read ({error.strerror})")
+        except Damaged as error:
+            damaged.append(str(error))
+        return None
+
+    marks = [content(name, Mark) for name in MARKS]
+    mark = next(filter(None, marks), None)
+    if path.parent.name != "runs":
+        return _Found(path, mark, None, None, tuple(damaged))
+    return _Found(path, mark, content("report.json", _Report), content(PLAN, Planned), tuple(damaged))
+
+
+def _locked_once(path: Path) -> bool:
+    """Whether its lock is one of kdrun's."""
+    try:
+        return bool(re.match(r"process \d+ on ", read_own(path / LOCK) or ""))
+    except (OSError, KdrunError):
+        return False
+
+
+def _reads(path: Path, wanted: Any) -> bool:
+    try:
+        return read_fields(path, wanted) is not None
+    except (OSError, Damaged):
+        return False
+
+
+def _kept(found: _Found, users: _Users) -> Kept:
+    path = found.path
+    run = path.parent.name == "runs"
+    kind = "run" if run else "control" if path.name.startswith("control-") else "teacher"
+    loaded = not run and not (path / "log.txt").exists() and any(folders(path / "tables"))
+    state, age = _state(path, bool(found.mark or found.report) or loaded), None
+    if state == "unfinished":
+        with suppress(FileNotFoundError):
+            age = max(0.0, time.time() - (path / "state.pt").lstat().st_mtime)
+            state = "can be continued"
+    return Kept(kind, path, size(path, without="tables"), state, users.of(found, kind), age)
+
+
+def _table(path: Path) -> Kept:
+    return Kept("table", path, size(path), _state(path, True))
+
+
+def _state(path: Path, done: bool) -> str:
+    with unheld(path, folders(path / "tables")) as free:
+        return "in use" if not free else "finished" if done else "unfinished"
+
+
+def _reason(each: Kept, sweeping: bool) -> str:
     if each.state == "unfinished":
         return "unfinished"
-    if at_work:
+    if each.state != "finished" or sweeping:
         return ""
     if each.kind == "table":
         return "can be made anew"
     return "used by no run" if each.kind in ("teacher", "control") and not each.users else ""
 
 
-class _Use(NamedTuple):
-    """A run, the folders of models that its report names, and the key of its student."""
+class _Users:
+    """Which runs use a folder: they name it in their report or their plan, or their student was made with it
+    or beside it.
+    """
 
-    name: str
-    folders: frozenset[str]
-    key: Mapping[str, Any]
+    def __init__(self, runs: Iterable[_Found]) -> None:
+        self.by_folder: dict[str, dict[str, None]] = {}
+        self.by_teacher: dict[str, dict[str, None]] = {}
+        self.by_control: dict[str, dict[str, None]] = {}
+        for run in runs:
+            named = list((run.report or {}).get("folders", {}).values())
+            named += [
+                each["folder"].rpartition("/")[2] for each in (run.plan or {"trainings": []})["trainings"]
+            ]
+            for folder in named:
+                self.by_folder.setdefault(folder, {})[run.path.name] = None
+            teacher = run.key.get("teacher")
+            if isinstance(teacher, dict):
+                self.by_teacher.setdefault(str(teacher.get("key")), {})[run.path.name] = None
+            if run.key:
+                self.by_control.setdefault(_shared(run.key), {})[run.path.name] = None
 
-
-def _used(runs: Iterable[Path]) -> list[_Use]:
-    found = []
-    for run in runs:
-        named = _read(run / "report.json").get("folders", {})
-        key = _read(run / "student.json").get("key", {})
-        found.append(_Use(run.name, frozenset(named.values()), key))
-    return found
-
-
-def _users(kind: str, path: Path, used: Iterable[_Use]) -> tuple[str, ...]:
-    """Runs that name the folder in their report, or whose student was made with it or beside it."""
-    record = _read(path / ("student.json" if kind == "run" else "model.json"))
-    key, mark = record.get("key", {}), record.get("fingerprint")
-
-    def uses(run: _Use) -> bool:
-        if path.name in run.folders:
-            return True
+    def of(self, found: _Found, kind: str) -> tuple[str, ...]:
+        name = found.path.name
+        users = dict(self.by_folder.get(name, {}))
         if kind != "control":
-            return bool(mark) and run.key.get("teacher", {}).get("key") == mark
-        return bool(key) and all(run.key.get(name) == key.get(name) for name in SHARED)
-
-    return tuple(run.name for run in used if uses(run) and run.name != path.name)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where the file is not there or is damaged."""
-    try:
-        content = read_json(file)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+            users |= self.by_teacher.get(name.rpartition("-")[2], {})
+        elif found.key:
+            users |= self.by_control.get(_shared(found.key), {})
+        return tuple(user for user in sorted(users) if user != name)
 
 
-def _take(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _shared(key: Mapping[str, Any]) -> str:
+    """What a student and its control have in common, as text."""
+    return json.dumps([key.get(name) for name in SHARED], sort_keys=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.artefacts import fingerprint, read_json
+from kdrun.artefacts import fingerprint
 from kdrun.plan.training import Training
+from kdrun.records import Damaged, read_mark
 from kdrun.stages.saved import state_file
 
 UNKNOWN = "your own code"
@@ -52,11 +53,10 @@ def _beside(training: Training) -> list[Path]:
 def _key(mark: Path) -> Mapping[str, Any]:
     """All that a finished training depended on; empty for a mark that cannot be read."""
     try:
-        record = read_json(mark)
-    except (OSError, ValueError):
+        record = read_mark(mark)
+    except (OSError, Damaged):
         return {}
-    key = record.get("key") if isinstance(record, dict) else None
-    return key if isinstance(key, dict) else {}
+    return record["key"] if record else {}
 
 
 def _plain(key: Mapping[str, Any]) -> str:

@@ -24,13 +24,12 @@ from kdrun.plan.words import header, intent
 from kdrun.progress.record import recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
+from kdrun.records import PLAN, read_mark
 from kdrun.stages.changed import changed
 from kdrun.stages.evaluate import evaluate, is_current, show
+from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
-
-PLAN = "plan.json"
-"""In a run's folder: the command, and the folders of all its trainings. Written before the first step."""
 
 
 def execute(run: Run, command: str, console: Console | None = None) -> Path:
@@ -51,7 +50,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
         show(plan, shown, "finished earlier; fresh=true starts over")
         with recording(plan, unrecorded(plan)):
             return plan.folder
-    for line in changed(plan.trainings):
+    for line in (*changed(plan.trainings), *healed([plan])):
         shown.say(line)
     shown.say(intent(plan, status))
     _refuse_unwritable(plan)
@@ -115,7 +114,7 @@ def there(plan: Plan, trained: Collection[Path]) -> dict[str, Saved]:
 
 def refuse_unstartable(plan: Plan) -> None:
     """Raises KdrunError for what can be seen to fail: a stage whose input is not there, a checkpoint that
-    does not fit, a damaged state.
+    does not fit, a state of another version.
     """
     for training in plan.chain:
         check_checkpoint(training)
@@ -130,6 +129,7 @@ def refuse_unstartable(plan: Plan) -> None:
 
 def _refuse_absent(plan: Plan, training: Training) -> None:
     if saved(training) is None:
+        read_mark(training.mark)  # one that is damaged is named
         asked = "[" + ",".join(plan.run.stages) + "]"
         problem = (
             f"the {training.name} is not trained yet (no {training.mark}); add {training.name} to the stages"

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdrun.artefacts import STARTED, read_json
+from kdrun.artefacts import STARTED
 from kdrun.errors import KdrunError
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
+from kdrun.records import Damaged, read_mark
 from kdrun.training.checkpoint import read_state
 
 
@@ -85,16 +86,15 @@ def saved_peer(student: Saved) -> Saved | None:
 def finished(training: Training, fresh: bool = False) -> dict[str, Any] | None:
     """The record of a finished training; None if there is none, or if it is to be made anew."""
     try:
-        record: dict[str, Any] = read_json(training.mark)
-    except (FileNotFoundError, NotADirectoryError):
+        record = read_mark(training.mark)
+    except Damaged:  # `healed` says so
         return None
-    except (ValueError, OSError) as error:
-        problem = "cannot be read (damaged); fresh=true starts over"
-        raise KdrunError(str(training.mark), None, problem) from error
+    if record is None:
+        return None
     names = [*record["weights"], *record.get("peers", ())]
     if not all(weights_file(training, name).exists() for name in names):
         return None  # someone removed a file: the mark no longer holds
-    return None if fresh and record["finished"] < started() else record
+    return None if fresh and record["finished"] < started() else dict(record)
 
 
 def status(training: Training) -> Status:
@@ -104,7 +104,10 @@ def status(training: Training) -> Status:
         return Status("loaded")
     if finished(training, fresh) is not None:
         return Status("cached", training.epochs)
-    state = None if fresh else read_state(state_file(training))
+    try:
+        state = None if fresh else read_state(state_file(training))
+    except Damaged:  # `healed` says so
+        state = None
     return Status("train") if state is None else Status("resume", state["position"][0])
 
 
@@ -137,7 +140,8 @@ def load_model(weights: Saved, which: str) -> nn.Module:
     model = training.initial().model
     if weights.weights:
         path = weights.weights.get(which) or next(iter(weights.weights.values()))
-        load_into(model, read_weights(path), f"{weights.name}.checkpoint", str(path))
+        digest = weights.record.get("sha256", {}).get(path.stem)
+        load_into(model, read_weights(path, digest), f"{weights.name}.checkpoint", str(path))
     return on_device(model, training)
 
 

@@ -133,8 +133,8 @@ def finish(
     if best is not None:
         weights["val_best"] = best.weights
     peers = {PEER: trainee.models[1].state_dict()} if trainee.models[1:] else {}
-    for name, tensors in (weights | peers).items():
-        save_weights(weights_file(training, name), tensors, {})
+    files = (weights | peers).items()
+    written = {name: save_weights(weights_file(training, name), tensors, {}) for name, tensors in files}
     record = {
         "role": training.kind,
         "name": training.model.name,
@@ -147,6 +147,7 @@ def finish(
         **waited,
         "weights": list(weights),
         "peers": list(peers),
+        "sha256": written,
         "finished": time.time(),
         "environment": dict(facts),
         "key": dict(training.key),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
+import math
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
 
 from kdrun.artefacts import write_whole
 from kdrun.errors import KdrunError
+from kdrun.fields import wrong_fields
+from kdrun.models.checkpoints import load_plain
+from kdrun.records import Damaged
 from kdrun.training.seeds import generators, set_generators
 from kdrun.training.step import Learner
 
@@ -46,28 +50,50 @@ class Pace(NamedTuple):
     minutes: float
 
 
+class _State(TypedDict):
+    format: int
+    position: Any
+    learners: list[Any]
+    best: Any
+    generators: Any
+    facts: dict[str, Any]
+
+
 def read_state(path: Path) -> dict[str, Any] | None:
-    """The state in a file, None if there is no file. Raises KdrunError for a damaged file, and leaves it as
-    it is.
+    """The state in a file, None where there is none. The file is left as it is.
+
+    Raises Damaged, KdrunError for a state of another version, and OSError where it may not be read.
     """
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["format"] != FORMAT:
-            raise KeyError("format")
-    except (
-        RuntimeError,
-        KeyError,
-        TypeError,
-        EOFError,
-        OSError,
-        ValueError,
-        pickle.UnpicklingError,
-    ) as error:
-        problem = "cannot be read (damaged, or by another version); fresh=true starts over"
-        raise KdrunError(str(path), None, problem) from error
+        state: dict[str, Any] = load_plain(path)
+    except ValueError as error:
+        raise Damaged(str(path), None, "is damaged") from error
+    wrong = list(wrong_fields(state, _State)) or _wrong_tuples(state)
+    if isinstance(state, dict) and isinstance(state.get("format"), int) and state["format"] != FORMAT:
+        problem = "was written by another version of kdrun, which can continue it; fresh=true starts over"
+        raise KdrunError(str(path), None, problem)
+    if wrong:
+        raise Damaged(str(path), None, f"is damaged: {wrong[0]}")
     return state
+
+
+def _wrong_tuples(state: dict[str, Any]) -> list[str]:
+    """What is not in the shape of Position and Best."""
+    position, best = state["position"], state["best"]
+    wrong = [] if _numbers(position) else ["position"]
+    good = best is None or (isinstance(best, (tuple, list)) and len(best) == 3 and isinstance(best[2], dict))
+    threads = state["facts"].get("threads", 1)
+    wrong += [] if good else ["best"]
+    return wrong + ([] if isinstance(threads, int) and threads > 0 else ["facts.threads"])
+
+
+def _numbers(position: Any) -> bool:
+    if not isinstance(position, (tuple, list)) or len(position) != 3:
+        return False
+    whole = all(isinstance(number, int) and number >= 0 for number in position[:2])
+    return whole and isinstance(position[2], (int, float)) and math.isfinite(position[2])
 
 
 class Checkpoint:
@@ -82,9 +108,19 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def restore(self, state: dict[str, Any] | None) -> Position:
-        """Puts a state back into learners and generators. Returns its position; the beginning for None."""
+        """Puts a state back into the learners and the generators; the beginning where there is none.
+
+        Raises KdrunError for a state of other models.
+        """
         if state is None:
             return Position()
+        try:
+            return self._restore(state)
+        # whatever does not fit: names, shapes, types
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise KdrunError(str(self.path), None, "is the state of another training; remove it") from error
+
+    def _restore(self, state: dict[str, Any]) -> Position:
         for learner, there in zip(self.learners, state["learners"], strict=True):
             learner.load(there)
         self.best = Best(*state["best"]) if state["best"] else None
@@ -106,7 +142,7 @@ class Checkpoint:
             "generators": generators() if draws is None else draws.state,
             "facts": self.facts,
         }
-        write_whole(self.path, lambda temporary: torch.save(state, temporary))
+        write_whole(self.path, partial(_save, state))
         self.written = time.monotonic()
 
     def save_within(self, position: Position) -> None:
@@ -121,3 +157,9 @@ class Checkpoint:
         """Writes the state at the end of an epoch if that is due; always at the end of the training."""
         if last or time.monotonic() - self.written >= self.pace.seconds:
             self.save(position)
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Through a file of Python's: torch's own does not say why it could not write."""
+    with path.open("wb") as file:
+        torch.save(state, file)

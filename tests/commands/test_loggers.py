@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from kdrun.config import choices
-from kdrun.progress.journal import read_metrics
 from kdrun.progress.loggers import scalars
 from kdrun.progress.record import figures
+from kdrun.records import read_rows
 from kdrun.report.read import read
 from tests.commands.short import SHORT, Here
 
@@ -23,7 +23,7 @@ from tests.commands.short import SHORT, Here
 def expected(run: Path) -> dict[str, list[tuple[int, float]]]:
     """Every series that a run should have left: (epoch, value) by name."""
     found = defaultdict(list)
-    for row in read_metrics(run / "metrics.jsonl"):
+    for row in read_rows(run / "metrics.jsonl"):
         for name, value in scalars(row).items():
             found[name].append((row["epoch"], value))
     for name, value in figures(read(run)).items():

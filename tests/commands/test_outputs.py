@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import resource
+import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kdrun.artefacts import locked
-from kdrun.report.outputs import held, kept, prunable, size
+from kdrun.artefacts import held, locked
+from kdrun.report.outputs import kept, prunable, size
 from tests.commands.short import SHORT, Here
+
+OWN = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def names(here: Here) -> set[str]:
@@ -50,8 +57,8 @@ def test_what_no_run_uses_and_what_is_unfinished_goes_when_it_is_agreed(
     assert reasons(here) == set()
     assert here("outputs", "--prune")[:2] == (0, "nothing to remove\n")
     for path in gone.iterdir():
-        path.unlink()
-    (gone / "state.pt").touch()
+        if path.name != ".lock":
+            path.unlink()
     assert reasons(here) == {
         ("teacher", "used by no run"),
         ("control", "used by no run"),
@@ -78,28 +85,175 @@ def test_tables_go_and_are_made_anew(here: Here) -> None:
     assert len(list(here.root.glob("outputs/models/*/tables/*"))) == 1
 
 
-def test_what_is_held_stays_and_models_stay_while_a_run_is_at_work(here: Here) -> None:
-    unfinished = here.root / "outputs" / "runs" / "at-work"
-    idle = here.root / "outputs" / "runs" / "idle"
-    teacher = here.root / "outputs" / "models" / "teacher-x-1"
-    for folder in (unfinished, idle, teacher):
+def made(folder: Path, kind: str = "teacher") -> Path:
+    """A folder with a mark."""
+    folder.mkdir(parents=True)
+    mark = {"role": kind, "fingerprint": "1", "weights": [], "finished": 0.0, "key": {}}
+    (folder / "model.json").write_text(json.dumps(mark))
+    return folder
+
+
+def test_what_is_held_stays_and_models_stay_while_a_sweep_is_at_work(here: Here) -> None:
+    root = here.root / "outputs"
+    at_work, idle, sweep = root / "runs" / "at-work", root / "runs" / "idle", root / "sweeps" / "seed-1"
+    for folder in (at_work, idle, sweep):
         folder.mkdir(parents=True)
-    (teacher / "model.json").write_text("{}")
-    with locked(unfinished):
-        assert {row["state"] for row in rows(here) if "at-work" in row["path"]} == {"in use"}
-        assert reasons(here) == {("run", "unfinished")}
+    (sweep / "sweep.json").write_text("{}")
+    with locked(idle):
+        pass
+    teacher, held_teacher = made(root / "models" / "teacher-x-1"), made(root / "models" / "teacher-x-2")
+    with locked(at_work), held([held_teacher]):
+        assert {Path(row["path"]).name for row in rows(here) if row["state"] == "in use"} == {
+            *("at-work", "teacher-x-2")
+        }
+        with held([sweep]):
+            assert reasons(here) == {("run", "unfinished")}
+        assert reasons(here) == {("run", "unfinished"), ("teacher", "used by no run")}
         assert here("outputs", "--prune", "--yes")[0] == 0
-        assert unfinished.exists() and teacher.exists() and not idle.exists()
+        assert at_work.exists() and held_teacher.exists() and not idle.exists() and not teacher.exists()
+        code, _, err = here("outputs", str(held_teacher), "--prune", "--yes")
+        assert code == 1 and err == f"{held_teacher}: in use, so it stays\n" and held_teacher.exists()
     assert here("outputs", "--prune", "--yes")[0] == 0
-    assert not unfinished.exists() and not teacher.exists()
+    assert not at_work.exists() and not held_teacher.exists()
 
 
 def test_a_teacher_whose_table_is_written_is_held(tmp_path: Path) -> None:
-    teacher = tmp_path / "outputs" / "models" / "teacher-x-1"
-    with locked(teacher / "tables" / "t"), held(teacher) as free:
-        assert not free
-        assert prunable(kept(tmp_path / "outputs")) == []
+    teacher = made(tmp_path / "outputs" / "models" / "teacher-x-1")
+    with locked(teacher / "tables" / "t"):
+        found = kept(tmp_path / "outputs")
+        assert {each.state for each in found.kept} == {"in use"} and prunable(found) == []
     assert {each.kind for each, _ in prunable(kept(tmp_path / "outputs"))} == {"teacher", "table"}
+
+
+def test_folders_of_other_tools_stay(here: Here) -> None:
+    here.run()
+    foreign = {
+        "runs/detect/train7/weights.pt": "x",
+        "runs/exp-1b99d2f00a11/state.pt": "x",  # a name as ours, and nothing that only kdrun leaves
+        "runs/events.out": "x",
+        "runs/lightning/.lock": "",
+        "models/bert/w.bin": "x",
+        "models/web/model.json": '{"format": "layers-model", "weightsManifest": []}',
+        "models/yolo/tables/t/x": "x",
+        "models/damaged/model.json": "{",
+        "sweeps/abc123/config.yaml": "x",
+    }
+    for name, text in foreign.items():
+        file = here.root / "outputs" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    code, out, err = here("outputs")
+    assert (code, err) == (0, "") and "\n7 folders in models/ and runs/ of other tools: left alone" in out
+    assert here("outputs", "--prune", "--yes")[:2] == (0, "nothing to remove\n")
+    code, _, err = here("outputs", "outputs/models/bert", "--prune", "--yes")
+    assert code == 2 and err == (
+        "outputs/models/bert: is no folder of a model, a run, a table or a sweep of kdrun\n"
+    )
+    assert all((here.root / "outputs" / name).read_text() == text for name, text in foreign.items())
+
+
+def test_what_can_be_continued_goes_only_if_it_is_named(here: Here) -> None:
+    broken = here.root / "outputs" / "runs" / "digits-a-b-kd-0123456789ab"
+    with locked(broken):
+        (broken / "state.pt").write_text("hours")
+    then = time.time() - 3 * 86400
+    os.utime(broken / "state.pt", (then, then))
+    code, out, _ = here("outputs")
+    assert code == 0 and "can be continued, 3 d\n" in out and max(map(len, out.splitlines())) <= 80
+    assert "--prune keeps what can be continued (1 training" in out
+    assert [(row["state"], row["age"]) for row in rows(here)] == [("can be continued", 3 * 86400)]
+    assert here("outputs", "--prune", "--yes")[1] == "nothing to remove\n"
+    assert here("outputs", str(broken), "--prune", "--yes")[0] == 0 and not broken.exists()
+
+
+def test_what_a_broken_run_needs_stays(here: Here) -> None:
+    run = here.run()
+    for name in ("report.json", "student.json"):
+        (run / name).unlink()
+    (run / "state.pt").write_text("hours")
+    assert reasons(here) == set()
+    (run / "plan.json").unlink()
+    assert reasons(here) == {("teacher", "used by no run"), ("control", "used by no run")}
+
+
+def test_named_folders_go_with_what_is_lost_by_it(here: Here) -> None:
+    run = here.run()
+    teacher = next(here.root.glob("outputs/models/teacher-*"))
+    code, out, _ = here("outputs", str(run), str(teacher))
+    assert code == 0 and "\n1 teacher " in out and "\n1 run " in out and "control" not in out
+    code, out, _ = here("outputs", str(run), str(teacher), "--prune", "--yes")
+    assert code == 0 and "named, used by 1 run\n" in out and not run.exists() and not teacher.exists()
+    code, _, err = here("outputs", "outputs", "outputs")
+    assert code == 2 and "one folder of outputs at a time" in err
+
+
+DAMAGE = ("", "{", "[]", "5", "null", "\xff", "{}", '{"folders": ["a"]}', '{"key": 5}', '{"trainings": 3}')
+
+
+@pytest.mark.parametrize("name", ["report.json", "student.json", "plan.json", "model.json"])
+@pytest.mark.parametrize("text", DAMAGE)
+def test_a_damaged_file_is_named_and_stops_nothing(here: Here, name: str, text: str) -> None:
+    run = here.run()
+    folder = next(here.root.glob("outputs/models/teacher-*")) if name == "model.json" else run
+    (folder / name).write_text(text)
+    code, out, err = here("outputs")
+    assert code == 0 and "\n1 teacher " in out and "\n1 control " in out and "\n1 run " in out
+    assert err.startswith(f"outputs/{folder.parent.name}/{folder.name}/{name}: is damaged: ")
+    assert err.count("\n") == 1
+    (folder / name).unlink()
+    (folder / name).symlink_to(run / "report.md")
+    assert here("outputs")[2].endswith(f"{name}: is a link\n")
+
+
+def test_three_thousand_runs_take_seconds(here: Here) -> None:
+    run = here.run()
+    texts = {name: (run / name).read_text() for name in ("report.json", "student.json", "plan.json", ".lock")}
+    for number in range(3000):
+        folder = here.root / "many" / "runs" / f"digits-a-b-kd-{number:012x}"
+        folder.mkdir(parents=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text)
+    shutil.copytree(here.root / "outputs" / "models", here.root / "many" / "models")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-m", "kdrun", "outputs", "many"], env=OWN, capture_output=True, text=True
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0 and "\n3,000 runs " in done.stdout and "used by 3,000 runs" in done.stdout
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+
+
+BESIDE = """
+import sys, time
+from pathlib import Path
+import kdrun.stages.make as make
+from kdrun.cli import main
+there = make.groups
+def waiting(ready):
+    if any(training.kind == "student" for training in ready):
+        print("between", flush=True)
+        sys.stdin.readline()
+    return there(ready)
+make.groups = waiting
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_run_at_work_keeps_its_new_teacher_between_two_trainings(here: Here) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", BESIDE, *SHORT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=OWN,
+    )
+    assert run.stdout and "between\n" in iter(run.stdout.readline, "")
+    code, out, err = here("outputs", "--prune", "--yes")
+    assert (code, out, err) == (0, "nothing to remove\n", "")
+    rest, errors = run.communicate("\n")
+    assert run.returncode == 0 and "top-1 test" in rest and not errors
+    assert not list(here.root.glob("outputs/*/*/.held"))
 
 
 def test_sparse_files_count_what_they_take(tmp_path: Path) -> None:

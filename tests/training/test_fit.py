@@ -14,7 +14,8 @@ from torch import Tensor
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.mix import Mix, Term, make_mix
-from kdrun.progress.journal import Journal, read_metrics
+from kdrun.progress.journal import Journal
+from kdrun.records import Damaged, read_rows
 from kdrun.schedule import Schedule
 from kdrun.training.checkpoint import Pace, Position, read_state
 from kdrun.training.fit import Course, fit
@@ -50,7 +51,7 @@ def test_a_broken_off_training_ends_with_the_same_bits(tmp_path: Path, loss: Any
         first.run()
     second = World(tmp_path / "parts", loss)
     assert same(second.run(), whole)
-    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
     assert [r["epoch"] for r in rows[1]] == [1, 2, 3, 4, 5, 6]
     assert [r["terms"] for r in rows[0]] == [r["terms"] for r in rows[1]]
 
@@ -179,7 +180,7 @@ def test_a_damaged_state_is_one_line_and_is_left_as_it_is(tmp_path: Path) -> Non
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"not a state"):
         path.write_bytes(damaged)
-        with pytest.raises(KdrunError, match="cannot be read"):
+        with pytest.raises(Damaged, match=r"state\.pt: is damaged$"):
             read_state(path)
         assert path.read_bytes() == damaged
 
@@ -190,15 +191,86 @@ def test_nothing_in_a_state_is_executed(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "executed",))
 
     torch.save({"format": 1, "model": Evil()}, tmp_path / "state.pt")
-    with pytest.raises(KdrunError, match="cannot be read"):
+    with pytest.raises(Damaged, match="is damaged"):
         read_state(tmp_path / "state.pt")
     assert not (tmp_path / "executed").exists()
 
 
+def test_one_bit_of_a_state_is_seen(tmp_path: Path) -> None:
+    World(tmp_path).run()
+    path = tmp_path / "state.pt"
+    whole = path.read_bytes()
+    state = read_state(path)
+    assert state is not None
+    weight = state["learners"][0]["model"]["head.weight"].numpy().tobytes()
+    for place in (whole.index(weight), whole.index(weight) + len(weight) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(Damaged, match="is damaged"):
+            read_state(path)
+    path.write_bytes(whole)
+    assert read_state(path) is not None
+
+
+WRONG: list[Callable[[dict[str, Any]], Any]] = [
+    lambda state: state.pop("position"),
+    lambda state: state.update(position=(1, 2)),
+    lambda state: state.update(position=(1, -2, 0.0)),
+    lambda state: state.update(position=(1, 2, float("nan"))),
+    lambda state: state.update(learners={}),
+    lambda state: state.update(best=(1, 2)),
+    lambda state: state.update(facts=None),
+    lambda state: state.update(facts={"threads": "2"}),
+    lambda state: state.update(format="3"),
+]
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_state_with_other_content_is_damaged(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    World(tmp_path).run()
+    state = read_state(tmp_path / "state.pt")
+    assert state is not None
+    change(state)
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(Damaged, match=r"^.*state\.pt: is damaged: \S"):
+        read_state(tmp_path / "state.pt")
+
+
+def test_states_of_other_versions_and_of_other_trainings_are_named(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.run()
+    path = tmp_path / "state.pt"
+    state = read_state(path)
+    assert state is not None
+    torch.save(state | {"format": 2}, path)
+    with pytest.raises(KdrunError, match="written by another version of kdrun"):
+        read_state(path)
+    for other in ({"learners": [{}]}, {"learners": []}, {"learners": [5]}, {"generators": None}):
+        with pytest.raises(KdrunError, match=r"state\.pt: is the state of another training; remove it"):
+            world.checkpoint.restore(state | other)
+
+
+def test_an_epoch_whose_state_was_written_at_its_last_step_is_told_once(tmp_path: Path) -> None:
+    row = {"epochs": 3, "lr": 0.1, "loss": 1.0}
+    journal = Journal(tmp_path, "student")
+    for epoch in (1, 2):
+        journal.epoch({"epoch": epoch, **row})
+    again = Journal(tmp_path, "student")
+    again.begin(3, 5, done=10)  # of the second epoch's last step, or after it
+    again.epoch({"epoch": 2, **row, "loss": 0.5})
+    again.epoch({"epoch": 3, **row})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [(json.loads(line)["epoch"], json.loads(line)["loss"]) for line in lines] == [
+        *((1, 1.0), (2, 0.5), (3, 1.0))
+    ]
+
+
 def test_half_a_line_of_metrics_is_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(json.dumps({"stage": "student", "epoch": 1}) + "\n" + '{"stage": "stud')
-    assert read_metrics(path) == [{"stage": "student", "epoch": 1}]
+    row = {"stage": "student", "epoch": 1, "epochs": 2, "lr": 0.1, "loss": 1.0}
+    path.write_text(json.dumps(row) + "\n" + '{"stage": "stud')
+    assert read_rows(path) == [row]
 
 
 def test_a_changed_teacher_is_seen() -> None:

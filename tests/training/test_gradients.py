@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdrun.losses.cross_entropy import cross_entropy
-from kdrun.progress.journal import read_metrics
+from kdrun.records import read_rows
 from kdrun.training.gradients import Gradients, fixed_batch
 from kdrun.types import Rows
 from tests.training.world import KD, Codes, World, images, same
@@ -35,7 +35,7 @@ def test_a_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     measured = gradients(watched)
     watched.diagnose = lambda: {"gradients": measured()}
     assert same(watched.run(), alone)
-    rows = [read_metrics(tmp_path / name / "metrics.jsonl") for name in ("alone", "watched")]
+    rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("alone", "watched")]
     assert all("gradients" not in row for row in rows[0])
     assert [row["terms"] for row in rows[0]] == [row["terms"] for row in rows[1]]
     for row in rows[1]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdrun.progress.journal import read_metrics
+from kdrun.records import read_rows
 from kdrun.training.checkpoint import read_state
 from kdrun.training.fit import Strand, fit
 from kdrun.training.seeds import Draws, generators
@@ -70,6 +70,6 @@ def test_each_ends_with_the_bits_that_it_has_alone(tmp_path: Path, broken_at: in
     ends = Group(tmp_path / "group").run()
     for number, (seed, end) in enumerate(zip(SEEDS, ends, strict=True)):
         assert same(end, alone(tmp_path / f"alone{number}", seed))
-        rows = read_metrics(tmp_path / "group" / str(number) / "metrics.jsonl")
+        rows = read_rows(tmp_path / "group" / str(number) / "metrics.jsonl")
         assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert same(ends[0], ends[2]) and not same(ends[0], ends[1])

@@ -1,0 +1,129 @@
+"""The tensors of a file under a model's own names: prefixes are taken off, and what only training needs is left
+out; for what does not fit, one line says what is in the file and which key would help.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.errors import KdrunError
+
+AUXILIARY = re.compile(r"(AuxLogits|aux\d*|aux_head|aux_classifier|auxiliary_head)\.")
+"""Heads beside the classifier, which are read while training only."""
+
+COUNTERS = re.compile(r"(.*\.)?(total_ops|total_params)")
+"""What tools that count operations leave in a state dict."""
+
+FILLED = "num_batches_tracked"
+"""Is in no file of old versions of torch, and changes nothing."""
+
+SHOWN = 3
+
+
+def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
+    """The tensors that are the model's. Raises KdrunError where they are another model's."""
+    own = model.state_dict()
+    needed = _needed(model)
+    found = {name: tensor for name, tensor in tensors.items() if not _dispensable(name, own)}
+    missing, extra = (
+        [name for name in needed if name not in found],
+        [name for name in found if name not in own],
+    )
+    other = [name for name in own if name in found and own[name].shape != found[name].shape]
+    if missing or extra or other:
+        raise KdrunError(key, value, _misfit(own, found, missing, extra, other, key))
+    _refuse_unusable(dict(model.named_parameters()), found, key, value)
+    return found
+
+
+def under_prefix(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
+    """The tensors whose names have the prefix under which all of the model's names stand, without it; all, if
+    there is none. Raises KdrunError for several.
+    """
+    names = _needed(model)
+    if not names or all(name in tensors for name in names):
+        return dict(tensors)
+    candidates = [name.removesuffix(names[0]) for name in tensors if name.endswith(f".{names[0]}")]
+    whole = [prefix for prefix in candidates if all(prefix + name in tensors for name in names)]
+    if len(whole) > 1:
+        problem = (
+            f"holds such a model several times: below {' and below '.join(whole)}; save one of them alone"
+        )
+        raise KdrunError(key, value, problem)
+    prefix = whole[0] if whole else _common_prefix(tensors)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _needed(model: nn.Module) -> list[str]:
+    return [name for name in model.state_dict() if not name.endswith(FILLED)]
+
+
+def _common_prefix(names: Iterable[str]) -> str:
+    """What parallel training and compilation put before every name."""
+    prefix = ""
+    every = list(names)
+    while every:
+        step = next((word for word in ("module.", "_orig_mod.") if every[0].startswith(prefix + word)), None)
+        if step is None or not all(name.startswith(prefix + step) for name in every):
+            return prefix
+        prefix += step
+    return prefix
+
+
+def _dispensable(name: str, own: Mapping[str, Tensor]) -> bool:
+    return name not in own and bool(AUXILIARY.match(name) or COUNTERS.fullmatch(name))
+
+
+def _misfit(
+    own: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    missing: list[str],
+    extra: list[str],
+    other: list[str],
+    key: str,
+) -> str:
+    """What does not fit, the first of it by name, and how to go on if that is known."""
+    if other:
+        shapes = [list(each[other[0]].shape) for each in (found, own)]
+        first = f"{other[0]} has shape {shapes[0]}, the model's {shapes[1]}"
+    elif missing:
+        first = f"{missing[0]} is missing"
+    else:
+        first = f"{extra[0]} is not in the model"
+    counts = f"{len(missing)} missing, {len(extra)} unknown, {len(other)} of another shape"
+    parts = [f"weights of another architecture: {first} ({counts})"]
+    if missing and extra:
+        parts.append(f"its names begin with {', '.join(extra[:SHOWN])}")
+    if hint := _stem_hint(own, found, [*missing, *extra, *other], key):
+        parts.append(hint)
+    return "; ".join(parts)
+
+
+def _stem_hint(own: Mapping[str, Tensor], found: Mapping[str, Tensor], wrong: list[str], key: str) -> str:
+    """Names the stem of the file, if the first convolution is all that differs."""
+    role, _, named = key.partition(".")
+    if named != "checkpoint" or len(wrong) != 1 or wrong[0] not in own or wrong[0] not in found:
+        return ""
+    theirs, ours = found[wrong[0]].shape, own[wrong[0]].shape
+    if len(theirs) != 4 or len(ours) != 4 or theirs[:2] != ours[:2]:
+        return ""
+    stem = "imagenet" if theirs[-1] > ours[-1] else "cifar"
+    size = f"{theirs[-2]}x{theirs[-1]}"
+    return f"only the first convolution differs, {size} in the file: {role}.stem={stem} fits"
+
+
+def _refuse_unusable(
+    parameters: Mapping[str, Tensor], found: Mapping[str, Tensor], key: str, value: str
+) -> None:
+    """Raises KdrunError for weights that are no real finite numbers."""
+    for name, tensor in found.items():
+        if tensor.is_quantized or tensor.layout != torch.strided:
+            raise KdrunError(key, value, f"{name} is quantised or sparse; dense numbers are needed")
+        if tensor.is_complex():
+            raise KdrunError(key, value, f"{name} holds complex numbers")
+        if name in parameters and not bool(torch.isfinite(tensor).all()):
+            raise KdrunError(key, value, f"{name} is not finite: such a model answers nothing")

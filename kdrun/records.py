@@ -1,0 +1,137 @@
+"""The small files that lie beside weights: marks, plans, rows of metrics. Each is read here
+alone, and its fields are checked, so that a damaged file is named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from kdrun.artefacts import open_own
+from kdrun.errors import KdrunError
+from kdrun.fields import wrong_fields
+
+MARKS = ("model.json", "student.json")
+"""Names of marks: of a teacher or a control, and of a student."""
+
+PLAN, METRICS = "plan.json", "metrics.jsonl"
+
+
+class Damaged(KdrunError):
+    """A file of kdrun's own that does not hold what kdrun wrote."""
+
+    def __init__(self, path: str, value: None = None, problem: str = "", *more: Any) -> None:
+        super().__init__(path, value, problem, *more)
+
+
+class _Mark(TypedDict):
+    role: str
+    fingerprint: str
+    weights: list[str]
+    finished: float
+    key: dict[str, Any]
+
+
+class Mark(_Mark, total=False):
+    """The mark of a finished training. weights, peers: names of its files. sha256: of each of them, absent in
+    marks of earlier versions. key: all that it depended on.
+    """
+
+    name: str
+    epochs: int
+    best_epoch: int | None
+    train_seconds: float
+    peers: list[str]
+    sha256: dict[str, str]
+    companions: list[str]
+    teacher: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class Named(TypedDict):
+    """A training as a plan names it. folder: relative to the folder of outputs."""
+
+    name: str
+    kind: str
+    folder: str
+
+
+class Planned(TypedDict):
+    """plan.json: what was typed, and the trainings of a run."""
+
+    command: str
+    trainings: list[Named]
+
+
+class _Row(TypedDict):
+    epoch: int
+    epochs: int
+    lr: float
+    loss: float
+
+
+class Row(_Row, total=False):
+    """A line of metrics.jsonl."""
+
+    stage: str
+    terms: dict[str, float]
+    validation: dict[str, float]
+    seconds: float
+    gradients: dict[str, dict[str, float | None]]
+
+
+def read_mark(path: Path) -> Mark | None:
+    """The mark of a training, None if there is none. Raises Damaged, and OSError where it may not be read."""
+    return cast("Mark | None", read_fields(path, Mark))
+
+
+def read_planned(path: Path) -> Planned | None:
+    """The plan in a run's folder, None if there is none. Raises Damaged and OSError."""
+    return cast("Planned | None", read_fields(path, Planned))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl, of an epoch that stands there twice the later one. What is no row, such as
+    the half line of a process that was killed, is left out.
+    """
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for line in (read_own(path) or "").split("\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if not any(wrong_fields(row, Row)):
+            rows.pop((row.get("stage", ""), row["epoch"]), None)
+            rows[row.get("stage", ""), row["epoch"]] = row
+    return list(rows.values())
+
+
+def read_own(path: Path) -> str | None:
+    """The text of a file that kdrun alone writes, None if there is none; a link is not followed.
+
+    Raises KdrunError for a link, and OSError.
+    """
+    try:
+        handle = open_own(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with os.fdopen(handle, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def read_fields(path: Path, wanted: Any) -> Any:
+    """A JSON file with the fields of a TypedDict, None if there is none. Raises Damaged and OSError."""
+    try:
+        text = read_own(path)
+        content = None if text is None else json.loads(text)
+    except IsADirectoryError as error:
+        raise Damaged(str(path), None, "is a folder") from error
+    except (ValueError, RecursionError) as error:
+        raise Damaged(str(path), None, "is damaged: no JSON") from error
+    except KdrunError as error:
+        raise Damaged(str(path), None, "is a link") from error
+    if text is not None and (wrong := next(wrong_fields(content, wanted), "")):
+        raise Damaged(str(path), None, f"is damaged: {wrong}")
+    return content

@@ -1,0 +1,70 @@
+"""Damaged files of trainings: named, and made anew. Nothing damaged is used, nothing of hours is thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from kdrun.artefacts import locked
+from kdrun.errors import KdrunError
+from kdrun.models.weights import damage
+from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
+from kdrun.records import Damaged, read_mark
+from kdrun.stages.saved import finished, state_file, weights_file
+from kdrun.training.checkpoint import read_state
+
+ASIDE = "state.damaged"
+"""What a state is renamed to that cannot be read."""
+
+
+def healed(plans: Iterable[Plan]) -> list[str]:
+    """A line for each file that is damaged, after its training has been made ready to be done anew.
+
+    Raises KdrunError for a file of a training that these plans do not make.
+    """
+    several = list(plans)
+    made = {training.folder for plan in several for each in plan.rounds for training in each}
+    trainings = {training.folder: training for plan in several for training in plan.trainings}
+    lines = [line for folder, each in trainings.items() for line in _healed(each, folder in made)]
+    return list(dict.fromkeys(lines))
+
+
+def _healed(training: Training, is_made: bool) -> Iterator[str]:
+    if training.loaded:
+        return
+    problem = _damage(training)
+    if problem is not None:
+        if not is_made:
+            kind = "teacher" if training.kind == "teacher" else "student"
+            raise KdrunError(problem.key, None, f"{problem.args[2]}; the stage {kind} trains it anew")
+        with locked(training.folder):
+            training.mark.unlink(missing_ok=True)
+        yield f"{problem}; trained anew"
+    if is_made and finished(training) is None and (aside := _aside(state_file(training))):
+        yield aside
+
+
+def _damage(training: Training) -> Damaged | None:
+    """The mark, or a file of weights, that is not what was written."""
+    try:
+        record = read_mark(training.mark)
+    except Damaged as error:
+        return error
+    if record is None or finished(training) is None:
+        return None
+    for name in (*record["weights"], *record.get("peers", ())):
+        path = weights_file(training, name)
+        if problem := damage(path, record.get("sha256", {}).get(name)):
+            return Damaged(str(path), None, problem)
+    return None
+
+
+def _aside(state: Path) -> str:
+    """Renames a state that cannot be read; what is to be said of it."""
+    try:
+        read_state(state)
+    except Damaged as error:
+        state.replace(state.with_name(ASIDE))
+        return f"{error}; kept as {ASIDE}, and the training begins anew"
+    return ""

@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
     (
-        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices", "figures"),
-        *("allocator", "graphs", "lookup", "machine", ""),
+        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices"),
+        *("figures", "fields", "records", "allocator", "graphs", "lookup", "machine", ""),
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
@@ -45,7 +45,7 @@ APART = {"losses", "models", "data", "evaluation"}
 
 TORCHLESS = {
     *("config", "report", "artefacts", "figures", "sources", "cli", "commands"),
-    *("errors", "lookup", "schedule", "names", "choices"),
+    *("errors", "lookup", "schedule", "names", "choices", "fields", "records"),
 }
 
 

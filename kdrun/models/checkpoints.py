@@ -1,11 +1,12 @@
 """Torch files of weights, also those of other tools: read without executing anything in them.
 
-A state dict is found in the usual containers. Settings that tools save beside it (argparse's, NumPy's numbers)
-are passed over.
+A state dict is found in the usual containers. Settings that tools save beside it
+(argparse's, NumPy's numbers) are passed over.
 """
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import warnings
@@ -61,7 +62,9 @@ def load_plain(path: Path) -> Any:
     while True:
         try:
             return _load(path, names)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # torch seeks before the beginning of a file that was cut
+                raise ValueError("damaged") from error
             raise
         except pickle.UnpicklingError as error:
             found = UNKNOWN.search(str(error))

@@ -1,5 +1,5 @@
-"""The tensors of a file under a model's own names: prefixes are taken off, and what only training needs is left
-out; for what does not fit, one line says what is in the file and which key would help.
+"""The tensors of a file under a model's own names: prefixes are taken off, and what only training needs is
+left out; for what does not fit, one line says what is in the file and which key would help.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Damaged files of trainings: named, and made anew. Nothing damaged is used, nothing of hours is thrown away."""
+"""Damaged files of trainings are named and made anew: none is used, and no hours of training are lost."""
 
 from __future__ import annotations
 

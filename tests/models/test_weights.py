@@ -64,7 +64,7 @@ def test_truncated_files_are_one_line(tmp_path: Path, name: str) -> None:
     else:
         save_weights(path, model().state_dict(), {})
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(KdrunError, match="cannot be read: damaged") as caught:
+    with pytest.raises(KdrunError, match="damaged") as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
 

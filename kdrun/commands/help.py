@@ -12,7 +12,7 @@ INDENT = 14
 
 TEXT = """\
 kdrun distils image classifiers: it trains a teacher, a student that learns from
-it and a control that does not, and says what the teaching was worth.
+it and a control that does not, and reports how much the teacher helped.
 
   kdrun                                              handwritten digits, seconds
   kdrun teacher=resnet50 student=resnet18 dataset=cifar100
@@ -23,10 +23,10 @@ it and a control that does not, and says what the teaching was worth.
 
 Commands
   [run]       train, distil, evaluate: any keys as key=value, in any order
-  check       what a run would be: models, terms, memory, time; trains nothing
+  check       dry run: models, terms, memory, time; nothing is trained or kept
   list        what there is to choose from: kdrun list models --format json
   report      the table of finished runs: kdrun report outputs/runs --format md
-  predict     what a student says: kdrun predict RUN cat.png --teacher
+  predict     classify pictures: kdrun predict RUN cat.png --teacher
   outputs     what is kept, and used by whom; --prune removes what is not
 
 Flags

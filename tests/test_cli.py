@@ -144,7 +144,7 @@ MISTAKES = {
     "check student=resnet19": "student=resnet19: no such model. Nearest: resnet1",
     "logger=[tensorbord]": "logger=tensorbord: no such choice. Choices: tensorboard, wandb, mlflow",
     "outputs": "outputs: no such folder",
-    "outputs a b": "kdrun outputs: one folder at a time",
+    "outputs a b": "kdrun outputs: one folder of outputs at a time",
     "outputs --prun": "--prun: no such flag. Choices: --format, --prune, --yes. All: kdrun --help",
     "predict": "kdrun predict: which run, and which pictures? kdrun predict RUN IMAGE..., RUN being",
     "predict nowhere": "kdrun predict: which pictures? kdrun predict RUN IMAGE..., RUN being",

@@ -20,7 +20,7 @@ from kdrun.records import Damaged
 from kdrun.training.seeds import generators, set_generators
 from kdrun.training.step import Learner
 
-FORMAT = 2
+FORMAT = 3
 
 
 class Position(NamedTuple):

@@ -57,8 +57,9 @@ class Stacked:
         self.wholes = [Whole(learner) for learner in self.learners]
         self.stack = _stacked(self.wholes)
         first = self.learners[0]
-        names = {id(tensor): name for name, tensor in self.wholes[0].named_parameters()}
-        self.learned = [names[id(parameter)] for parameter in first.optimiser.parameters]
+        named = list(self.wholes[0].named_parameters())
+        learned = first.optimiser.parameters
+        self.learned = [next(name for name, own in named if own is parameter) for parameter in learned]
         self.optimiser = copy.deepcopy(first.optimiser)
         self.optimiser.parameters = [self.stack[name] for name in self.learned]
         self.counts = self._stack_states()

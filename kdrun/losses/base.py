@@ -29,7 +29,8 @@ class Loss(nn.Module, ABC):
     of the batch or a memory bank) returns a scalar, (). So means over rows are taken in one place.
 
     uses_unlabelled: whether rows labelled -1 count. If not, the mix leaves them out of the mean over values
-    (N,), whatever these are; a loss of the batch must leave them out itself, and is 0 if no row counts.
+    (N,), which are finite for these rows too; a loss of the batch leaves them out itself, and is 0 if no row
+    counts.
     prepared: whether a term of the same name must have trained its adapters in an earlier phase.
     reaches_student: whether it has a gradient on the student's weights, as all do that train more than an
     adapter; a run stops if such a term has none. capturable: whether a step with it can be a CUDA graph: each

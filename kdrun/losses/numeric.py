@@ -26,12 +26,9 @@ def mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def mean_over(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of values (N,) over the rows (N,) bool that count; 0 if there are none. No copy to the host.
-
-    A value that does not count may even be infinite: neither it nor its gradient comes through.
-    """
-    kept = torch.where(rows, values, torch.zeros_like(values))
-    return kept.sum() / rows.sum().clamp(min=1)
+    """Mean of values (N,), all finite, over the rows (N,) bool that count; 0 if there are none."""
+    counted = rows.to(values.dtype)
+    return torch.dot(values, counted) / counted.sum().clamp(min=1)
 
 
 def number(key: str, value: float, *, above: float | None = None, least: float | None = None) -> Tensor:

@@ -148,7 +148,7 @@ def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
 
 def _written(learner: Learner) -> Iterator[Tensor]:
     """The tensors that an update may write, some of them more than once."""
-    yield from _tensors(learner.state())
+    yield from (learner.broken, *_tensors(learner.state()))
     for module in (learner.model, learner.mix):
         yield from module.buffers()
 

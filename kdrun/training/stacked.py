@@ -57,14 +57,16 @@ class Stacked:
         self.wholes = [Whole(learner) for learner in self.learners]
         self.stack = _stacked(self.wholes)
         first = self.learners[0]
-        names = {id(tensor): name for name, tensor in self.wholes[0].named_parameters()}
-        self.learned = [names[id(parameter)] for parameter in first.optimiser.parameters]
+        named = list(self.wholes[0].named_parameters())
+        learned = first.optimiser.parameters
+        self.learned = [next(name for name, own in named if own is parameter) for parameter in learned]
         self.optimiser = copy.deepcopy(first.optimiser)
         self.optimiser.parameters = [self.stack[name] for name in self.learned]
         self.counts = self._stack_states()
         self.sums = torch.stack([learner.sums for learner in self.learners])
-        for learner, sums in zip(self.learners, self.sums, strict=True):
-            learner.sums = sums
+        self.broken = torch.stack([learner.broken for learner in self.learners])
+        for learner, sums, broken in zip(self.learners, self.sums, self.broken, strict=True):
+            learner.sums, learner.broken = sums, broken
         self.traced: dict[tuple[int, ...], Work] = {}
 
     def __call__(self, rows: Sequence[Rows]) -> None:
@@ -85,7 +87,7 @@ class Stacked:
             _clip([gradient for gradient in gradients if gradient is not None], self.learners[0].clip)
         self.optimiser.step(self.lr)
         self.counts[1:] = self.counts[0]
-        self.sums += tally(total, parts) * batch.labels.shape[-1]
+        tally(self.sums, self.broken, total, parts, batch.labels.shape[-1])
 
     def _batch(self, rows: Sequence[Rows]) -> tuple[Batch, list[Tensor]]:
         """Batch and teacher's outputs, all with a first dimension for the learners (1 if they share rows)."""

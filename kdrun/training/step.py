@@ -47,7 +47,8 @@ class Learner:
     tapped: the same model as images (N, C, H, W) -> Outputs, with the layers that the mix reads; it runs in
     `precision`. clip: the largest norm of all gradients together. draws: random numbers of its own if others
     learn in the same steps, else the global ones. stream: which of a step's rows it learns from.
-    sums: float32, what `tally` gives of each step since `read_sums`, times its rows.
+    sums: (2 + terms,) float32 since `read_sums`: the total loss and each unweighted term, times rows, then
+    the rows. broken: (2 + terms,) float32, in how many steps of all each was not finite.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Learner:
         self.model, self.tapped, self.mix, self.optimiser, self.clip = model, tapped, mix, optimiser, clip
         self.precision, self.draws, self.stream = precision, draws, stream
         device = next(model.parameters()).device
-        self.sums = torch.zeros(3 + 2 * len(mix.names), device=device)
+        self.sums, self.broken = torch.zeros(2, 2 + len(mix.names), device=device)
 
     def begin(self, epoch: int) -> None:
         """Sets schedules and modes for an epoch."""
@@ -91,7 +92,7 @@ class Learner:
         if self.clip is not None:
             self.optimiser.clip(self.clip)
         self.optimiser.step(lr)
-        self.sums += tally(mixture.total.detach(), mixture.parts) * len(batch.labels)
+        tally(self.sums, self.broken, mixture.total.detach(), mixture.parts, len(batch.labels))
 
     def gradients(self, mixture: Mixture) -> None:
         """Fills in `.grad`, which is empty before: in two parts if the optimiser keeps them apart."""
@@ -110,19 +111,18 @@ class Learner:
         """Mean total loss and mean of each term since the last call. Waits for the device."""
         values: list[float] = self.sums.tolist()
         self.sums.zero_()
-        means = [value / max(values[-1], 1.0) for value in values[: 1 + len(self.mix.names)]]
+        means = [value / max(values[-1], 1.0) for value in values[:-1]]
         return means[0], dict(zip(self.mix.names, means[1:], strict=True))
 
     def not_finite(self) -> list[str]:
-        """The terms that first had a value that is not finite since `read_sums`; [""] if only their sum had
-        one. Waits for the device.
+        """The terms whose values were the first that are not finite; [""] if only their sum is not. Waits for
+        the device.
         """
-        names = ["", *self.mix.names]
-        total, *terms = self.sums[len(names) : -1].tolist()
-        most = max(terms)  # what follows a broken update is not finite either, but in fewer rows
+        total, *terms, _ = self.broken.tolist()
+        most = max(terms)  # after a broken update no term is finite: the first one has been so for longer
         if not most:
-            return names[:1] if total else []
-        return [name for name, rows in zip(self.mix.names, terms, strict=True) if rows == most]
+            return [""] if total else []
+        return [name for name, steps in zip(self.mix.names, terms, strict=True) if steps == most]
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must hold of it."""
@@ -141,13 +141,11 @@ class Learner:
         self.sums.copy_(state["sums"])
 
 
-def tally(total: Tensor, parts: Tensor) -> Tensor:
-    """(..., 3 + 2 terms) float32 of a step: the total loss and each unweighted term, which of these are not
-    finite (1, else 0), and a 1 to count rows by. total: (...,). parts: (..., terms).
-    """
-    values = torch.cat((total[..., None], parts), -1).float()
-    not_finite = values * 0 != 0  # NaN for NaN and for infinity
-    return torch.cat((values, not_finite, torch.ones_like(values[..., :1])), -1)
+def tally(sums: Tensor, broken: Tensor, total: Tensor, parts: Tensor, rows: int) -> None:
+    """Adds a step to a learner's `sums` and `broken`, in place. total: (...,). parts: (..., terms)."""
+    seen = torch.cat((total[..., None], parts, torch.ones_like(total)[..., None]), -1).float()
+    sums.add_(seen, alpha=rows)
+    broken.add_(seen - seen != 0)  # NaN for what is not finite
 
 
 class Stepping(Protocol):

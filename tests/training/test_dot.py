@@ -146,7 +146,7 @@ def test_of_one_kind_of_term_there_is_one_momentum() -> None:
     def alone(delta: float | None) -> list[Tensor]:
         world = World(SGD, delta)
         world.learner.mix = Mix(world.mix.terms[1:])
-        world.learner.sums = torch.zeros(7)
+        world.learner.sums, world.learner.broken = torch.zeros(2, 4)
         return world.go(range(3))
 
     assert isinstance(World(SGD, DELTA).optimiser, Dot)

@@ -16,6 +16,7 @@ from kdrun.config.schema import Run
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part, centre
 from kdrun.evaluation.accuracy import logits_of
+from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing, standing
 from kdrun.evaluation.cost import macs, params
 from kdrun.figures import count, file_size, percent, plural, short, three_digits
@@ -98,8 +99,10 @@ def _measured(plan: Plan) -> Measured:
 def _standing(ground: Ground, network: nn.Module, part: Part) -> Standing | None:
     if not len(part.labels):
         return None
+    image_bytes = bytes_per_image(network, ground.data.image_shape)
+    batches = plain_batches(part, ground.data, ground.machine.device, image_bytes)
     with ground.machine.autocast()():
-        logits = logits_of(network, plain_batches(part, ground.data, ground.machine.device)())
+        logits = logits_of(network, batches())
     return standing(logits, part.labels)
 
 

@@ -17,8 +17,11 @@ from kdrun.data.views import Plain, Views
 from kdrun.types import Rows
 
 PIXELS_PER_BATCH = {"cpu": 2**20, "cuda": 2**25}
-"""Evaluation batches are as large as this many pixel values allow, on a CPU: 16384 of 8x8 grey, 341 of 32x32
-colour, 6 of 224x224."""
+"""Pixel values that an evaluation batch may hold: on a CPU 16384 images of 8x8 grey, 341 of 32x32 colour, 6
+of 224x224."""
+
+BYTES_PER_BATCH = {"cpu": 2**28, "cuda": 2**32}
+"""Bytes of activations that an evaluation batch may take; its operations may take as much again."""
 
 LONG_WAIT = 0.1
 """The share of the time from which a wait for images is worth a note."""
@@ -29,13 +32,17 @@ def training_images(data: ImageSet, views: Views, device: torch.device) -> Resid
     return _images(data.train, views, data, device)
 
 
-def plain_batches(part: Part, data: ImageSet, device: torch.device) -> Callable[[], Iterator[Tensor]]:
+def plain_batches(
+    part: Part, data: ImageSet, device: torch.device, image_bytes: int = 0
+) -> Callable[[], Iterator[Tensor]]:
     """Called as often as needed: the part's images in order, unaugmented, as batches of normalised (N, C, H,
     W).
+
+    image_bytes: of activations for each image, by which batches are smaller if the model makes many of a few
+    pixels; 0 if they are not known.
     """
     images, count = _images(part, Plain(), data, device), len(part.labels)
-    most = PIXELS_PER_BATCH.get(device.type, PIXELS_PER_BATCH["cpu"])
-    size = max(1, most // math.prod(part.images.shape[1:]))
+    size = batch_size(math.prod(part.images.shape[1:]), image_bytes, device.type)
     index = [torch.arange(first, min(first + size, count), device=device) for first in range(0, count, size)]
 
     def batches() -> Iterator[Tensor]:
@@ -43,6 +50,12 @@ def plain_batches(part: Part, data: ImageSet, device: torch.device) -> Callable[
             yield from images.in_turn([Rows(rows, torch.zeros_like(rows)) for rows in index])
 
     return batches
+
+
+def batch_size(pixels: int, image_bytes: int, kind: str) -> int:
+    """Images of an evaluation batch. pixels: values of an image. kind: of the device."""
+    pixel_limit, byte_limit = (limit.get(kind, limit["cpu"]) for limit in (PIXELS_PER_BATCH, BYTES_PER_BATCH))
+    return max(1, min(pixel_limit // pixels, byte_limit // max(1, image_bytes)))
 
 
 def _images(part: Part, views: Views, data: ImageSet, device: torch.device) -> Resident | Streamed:

@@ -36,15 +36,44 @@ def figures(subject: Subject) -> Iterator[Figure]:
 def logits_of(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
     """Logits (N, K) float32 on the CPU of all batches (B, C, H, W), in their order, in evaluation mode.
 
-    The model's weights, statistics and training flags are left as they were. Raises ValueError without a
-    batch.
+    The model's weights, statistics and training flags are left as they were. A batch that a GPU has no room
+    for is halved. Raises ValueError without a batch.
     """
     with evaluating(model):
-        parts = [model(images).float() for images in batches]
-    if not parts:
+        return joined(halved(model, images).float() for images in batches).cpu()
+
+
+def joined(parts: Iterable[Tensor], rows: int = 0) -> Tensor:
+    """(N, K): parts (B, K), one after the other, each copied as it comes. rows: N, if it is known.
+
+    A list of parts would cost far more than their size: each would lie between the large blocks of a forward,
+    and the C library could not join these again. Raises ValueError without a part.
+    """
+    whole, filled = None, 0
+    for part in parts:
+        end = filled + len(part)
+        if whole is None:
+            whole = part.new_empty(max(rows, end), *part.shape[1:])
+        elif end > len(whole):
+            whole = torch.cat([whole, whole.new_empty(max(end - len(whole), len(whole)), *part.shape[1:])])
+        whole[filled:end] = part
+        filled = end
+    if whole is None:
         raise ValueError("no batch to evaluate")
-    # One copy at the end: copying each batch would wait for the device each time.
-    return torch.cat(parts).cpu()
+    return whole[:filled]
+
+
+def halved(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits of a batch, in as many parts as the device has room for."""
+    try:
+        logits: Tensor = model(images)
+        return logits
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    torch.cuda.empty_cache()  # here, where the error no longer holds what the forward had made
+    first, second = images.tensor_split(2)
+    return torch.cat([halved(model, first), halved(model, second)])
 
 
 def correct(logits: Tensor, labels: Tensor, k: int = 1) -> Tensor:

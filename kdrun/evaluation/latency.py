@@ -1,5 +1,5 @@
-"""How fast models answer, side by side: the same threads, the same images, taking turns, so that what else
-the machine does falls on all of them alike."""
+"""How fast models answer, side by side: on the same threads and images, taking turns, so that whatever else
+the machine does slows all of them alike."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from kdrun.evaluation.activations import bytes_per_image
+from kdrun.figures import file_size
 from kdrun.graphs import CudaGraphs
+from kdrun.machine import torch_threads
+
+Result = TypeVar("Result")
 
 Timed = Callable[[], float]
 """Answers the batch once and returns the milliseconds it took."""
@@ -24,16 +29,22 @@ WARM_UP_SHARE = 0.2
 """Of the time allowed, what the warm-up may take at most (but always one round)."""
 
 FEWEST_ROUNDS = 3
-"""Measured even where the time is over: one forward of a very large model may take longer than the whole
-budget."""
+"""Measured even if the time is over: one forward of a very large model may take longer than all of it."""
 
 PATIENCE = 10.0
-"""Seconds beyond those allowed after which one round must do, and larger batches are left out."""
+"""Seconds beyond those allowed after which one round is enough, and larger batches are left out."""
 
 MODES = ("eager", "graph", "compiled")
 
 MARGIN = 1.1
 """A ratio of medians closer to 1 than this is never called a speed-up."""
+
+
+class Measured(NamedTuple):
+    """Latencies by model, and a note for each that could not be measured."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    notes: list[str]
 
 
 def measure(
@@ -46,38 +57,47 @@ def measure(
     samples: int = 200,
     seconds: float = 1.0,
     modes: Sequence[str] = ("eager",),
-) -> dict[str, list[dict[str, Any]]]:
+    room: int | None = None,
+) -> Measured:
     """For each model, one row per mode and batch size, as in report.json's `latency`:
     `{device, mode, threads, batch, p50_ms, p95_ms, images_per_s, n}`.
 
     image_shape: (C, H, W). A sample is one forward of one batch that already lies on the device; the models
     take turns, in reversed order every second round. For each batch size the rounds end after `samples`, or
-    when `seconds` are over for all models together (FEWEST_ROUNDS at least), so `n` says how many there were;
-    a batch size that takes far longer (PATIENCE) ends with one round and is the last. Percentiles are by
-    nearest rank: with fewer than 20 samples p95 is the slowest one. images_per_s follows from p50.
+    when `seconds` are over for all models together (FEWEST_ROUNDS at least), so `n` says how many there were.
+    A batch size that takes far longer (PATIENCE) ends with one round, and larger ones are left out.
+    Percentiles are by nearest rank: with fewer than 20 samples p95 is the slowest one. images_per_s follows
+    from p50.
 
     Copies are measured, in inference mode, channels last, float32; the models stay as and where they are. On
     a GPU the time is that between two events, the device idle before each sample. modes: eager, graph (a
-    replayed CUDA graph, on a GPU only), compiled (torch.compile, whose own time is not counted).
+    replayed CUDA graph, on a GPU only), compiled (torch.compile, whose own time is not counted). A model that
+    fails at a batch size, or needs more than `room` bytes for it, is left out there.
     """
     place = torch.device(device)
     if "graph" in modes and place.type != "cuda":
         raise ValueError("the mode graph needs a cuda device")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
-    with _threads(threads), torch.inference_mode():
+    notes: list[str] = []
+    with torch_threads(threads), torch.inference_mode():
+        needs = {name: bytes_per_image(model, image_shape) for name, model in models.items() if room}
         for mode in modes:
-            copies = {name: _copy(model, place, mode) for name, model in models.items()}
+            broken: dict[str, str] = {}
+            tried = {
+                name: _attempt(broken, name, _copy, model, place, mode) for name, model in models.items()
+            }
+            copies = {name: copy for name, copy in tried.items() if copy is not None}
             how: dict[str, Any] = {"device": device, "mode": mode, "threads": threads}
-            for batch in batches:
-                images = torch.zeros(batch, *image_shape, device=place)
-                images = images.contiguous(memory_format=torch.channels_last)
-                arms = {name: _timed(model, images, mode) for name, model in copies.items()}
+            for batch in sorted(batches):
                 start = time.perf_counter()
+                arms = _Arms(broken | _too_large(needs, batch, room))
+                arms.add(copies, (batch, *image_shape), place, mode)
                 for name, times in _take_turns(arms, samples, seconds).items():
                     rows[name].append(how | {"batch": batch} | summary(times, batch))
-                if time.perf_counter() - start > seconds + PATIENCE:
-                    break
-    return rows
+                notes += arms.notes(_words(batch, device, mode))
+                if (took := time.perf_counter() - start) > seconds + PATIENCE:
+                    broken = dict.fromkeys(models, f"batch {batch} took {took:.0f} s") | broken
+    return Measured(rows, notes)
 
 
 def summary(times_ms: Sequence[float], batch: int) -> dict[str, float]:
@@ -91,12 +111,12 @@ def speedup(latency: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str
     """Teacher's p50 over student's for every device, mode and batch that both were measured at:
     `{device, mode, batch, ratio, significant}`; above 1 the student is faster.
 
-    latency: by role, as `measure` returns it. Significant means further from 1 (in either direction, on a log
-    scale) than MARGIN and than twice what student and control differ by: those two are one architecture, so
-    whatever tells them apart is noise, and one draw of it says its size only roughly. Without a control the
-    student's own p95 / p50 takes that place.
+    latency: rows by model, as `measure` returns them. Significant means further from 1 (in either direction,
+    on a log scale) than MARGIN and than twice the difference between student and control: these have the same
+    architecture, so their difference is noise, and one draw of it says its size only roughly. Without a
+    control the student's own p95 / p50 takes that place.
     """
-    found = []
+    ratios = []
     for student in latency.get("student", ()):
         teacher = _at_same(latency.get("teacher", ()), student)
         if teacher is None:
@@ -104,12 +124,12 @@ def speedup(latency: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str
         ratio = teacher["p50_ms"] / student["p50_ms"]
         noise = max(math.log(MARGIN), _noise(student, _at_same(latency.get("control", ()), student)))
         head = {key: student[key] for key in ("device", "mode", "batch")}
-        found.append(head | {"ratio": ratio, "significant": abs(math.log(ratio)) > noise})
-    return found
+        ratios.append(head | {"ratio": ratio, "significant": abs(math.log(ratio)) > noise})
+    return ratios
 
 
 def _noise(student: Mapping[str, Any], control: Mapping[str, Any] | None) -> float:
-    """By which log ratio two measurements of one architecture may differ."""
+    """The log ratio by which two measurements of one architecture may differ."""
     if control is None:
         return math.log(student["p95_ms"] / student["p50_ms"])
     return 2 * abs(math.log(student["p50_ms"] / control["p50_ms"]))
@@ -127,25 +147,99 @@ def _copy(model: nn.Module, device: torch.device, mode: str) -> nn.Module:
     return duplicate
 
 
-def _take_turns(arms: Mapping[str, Timed], samples: int, seconds: float) -> dict[str, list[float]]:
-    """Times in ms by arm, equally many for each, in rounds of one sample each."""
+class _Arms:
+    """Models that take turns at one batch size. left_out: those that cannot, and why."""
+
+    def __init__(self, left_out: Mapping[str, str]) -> None:
+        self.timed: dict[str, Timed] = {}
+        self.left_out = dict(left_out)
+
+    def add(
+        self,
+        models: Mapping[str, nn.Module],
+        shape: tuple[int, int, int, int],
+        place: torch.device,
+        mode: str,
+    ) -> None:
+        """All models that are not left out, on the same images (N, C, H, W)."""
+        names = [name for name in models if name not in self.left_out]
+        images = _attempt(self.left_out, names, _black, shape, place)
+        for name in names if images is not None else ():
+            timed = _attempt(self.left_out, name, _timed, models[name], images, mode)
+            if timed is not None:
+                self.timed[name] = timed
+
+    def time(self, name: str) -> list[float]:
+        """Milliseconds of one forward; nothing from a model that fails, which then drops out."""
+        took = _attempt(self.left_out, name, self.timed[name])
+        if took is None:
+            del self.timed[name]
+        return [] if took is None else [took]
+
+    def notes(self, what: str) -> list[str]:
+        """One for each reason, with the models that were left out for it."""
+        names: dict[str, list[str]] = {}
+        for name, reason in self.left_out.items():
+            names.setdefault(reason, []).append(name)
+        return [f"{what} is left out for {', '.join(some)}: {reason}" for reason, some in names.items()]
+
+
+def _attempt(
+    failed: dict[str, str], names: str | Sequence[str], call: Callable[..., Result], *arguments: Any
+) -> Result | None:
+    """What a call returns; None if it fails, and then `failed` says why for these models."""
+    try:
+        return call(*arguments)
+    except Exception as error:  # whatever a model raises that cannot take this batch
+        text = str(error).strip().partition("\n")[0]
+        reason = f"{type(error).__name__}: {text}"
+    failed |= dict.fromkeys([names] if isinstance(names, str) else names, reason)
+    torch.cuda.empty_cache()
+    return None
+
+
+def _black(shape: tuple[int, ...], place: torch.device) -> Tensor:
+    return torch.zeros(shape, device=place).contiguous(memory_format=torch.channels_last)
+
+
+def _words(batch: int, device: str, mode: str) -> str:
+    return f"latency at batch {batch} on {device}" + (f" ({mode})" if mode != "eager" else "")
+
+
+def _too_large(needs: Mapping[str, int], batch: int, room: int | None) -> dict[str, str]:
+    """Models for which a batch does not fit twice, and why: operations may need as much again as tensors.
+
+    needs: bytes for an image. room: bytes that are free.
+    """
+    if room is None:
+        return {}
+    whole = {name: 2 * batch * need for name, need in needs.items()}
+    reason = "it would take about {}, and {} are free"
+    return {
+        name: reason.format(file_size(size), file_size(room)) for name, size in whole.items() if size > room
+    }
+
+
+def _take_turns(arms: _Arms, samples: int, seconds: float) -> dict[str, list[float]]:
+    """Times in ms by model, equally many for each, in rounds of one sample each."""
     start = time.perf_counter()
     for _ in range(WARM_UP_ROUNDS):
-        for arm in arms.values():
-            arm()
+        for name in list(arms.timed):
+            arms.time(name)
         if time.perf_counter() - start > WARM_UP_SHARE * seconds:
             break
-    times: dict[str, list[float]] = {name: [] for name in arms}
-    order = list(arms)
+    order = list(arms.timed)
+    times: dict[str, list[float]] = {name: [] for name in order}
     with _no_garbage_collection():
         for done in range(samples):
             allowed = seconds if done >= FEWEST_ROUNDS else seconds + PATIENCE
             if done and time.perf_counter() - start > allowed:
                 break
             for name in order:
-                times[name].append(arms[name]())
+                if name in arms.timed:
+                    times[name] += arms.time(name)
             order.reverse()
-    return times
+    return {name: values for name, values in times.items() if name in arms.timed}
 
 
 def _timed(model: nn.Module, images: Tensor, mode: str) -> Timed:
@@ -184,16 +278,6 @@ def _on_cuda(forward: Callable[[], None]) -> Timed:
         return float(start.elapsed_time(end))
 
     return timed
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

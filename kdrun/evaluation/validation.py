@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdrun.evaluation.accuracy import correct
+from kdrun.evaluation.accuracy import correct, halved, joined
 from kdrun.evaluation.eval_mode import evaluating
 from kdrun.graphs import Graphs
 from kdrun.types import UNLABELLED
@@ -60,7 +60,8 @@ class Validation:
     @torch.inference_mode()
     def _pass(self) -> None:
         with evaluating(self.model), self.precision():
-            logits = torch.cat([self.model(images).float() for images in self.batches()])
+            answers = (halved(self.model, images).float() for images in self.batches())
+            logits = joined(answers, len(self.labels))
         right = correct(logits, self.labels.clamp(min=0)) & (self.labels != UNLABELLED)
         surprise = F.cross_entropy(logits.double(), self.labels, ignore_index=UNLABELLED)
         self.found = torch.stack((100.0 * (right.sum().double() / self.known), surprise))

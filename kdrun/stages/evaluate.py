@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
+from kdrun.data.free_memory import available
 from kdrun.evaluation import accuracy, compare, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
@@ -79,11 +80,12 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
     figures, failed = evaluated(plan.run.evaluation.figures, subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
-    times = _latency(plan, subject) if plan.run.evaluation.latency else {}
+    times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
     for name, facts in fields["models"].items():
-        facts |= measured["models"].get(name, {}) | {"latency": times.get(name)}
+        facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
     comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
-    return build(**fields, comparison=comparison, units=measured["units"], notes=list(failed.values()))
+    notes = [*failed.values(), *times.notes]
+    return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
 
 
 def _with_speedup(report: Report) -> Report:
@@ -129,9 +131,11 @@ def _draw(folder: Path, subject: Subject, epochs: list[dict[str, Any]], whole: b
         plots.confusion(folder / CONFUSION, matrices, subject.classes)
 
 
-def _latency(plan: Plan, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+def _latency(plan: Plan, subject: Subject) -> latency.Measured:
+    """On a CPU, and on the device of the run."""
     run, kind = plan.run.evaluation, plan.ground.machine.device.type
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in subject.networks}
+    notes: list[str] = []
     for device in dict.fromkeys(("cpu", kind)):
         compiled = ("compiled",) if plan.run.runtime.compile else ()
         measured = latency.measure(
@@ -143,10 +147,12 @@ def _latency(plan: Plan, subject: Subject) -> dict[str, list[dict[str, Any]]]:
             samples=run.samples,
             seconds=run.seconds,
             modes=("eager", "graph", *compiled) if device == "cuda" else ("eager",),
+            room=available() if device == "cpu" else None,
         )
-        for name, own in measured.items():
+        notes += measured.notes
+        for name, own in measured.rows.items():
             rows[name] += own
-    return rows
+    return latency.Measured(rows, notes)
 
 
 def _config_text(plan: Plan) -> str:

@@ -18,6 +18,7 @@ from kdrun.config.schema import Evaluation
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
 from kdrun.evaluation.accuracy import logits_of
+from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
 from kdrun.machine import environment
 from kdrun.models.pretrained import weights_name
@@ -111,13 +112,15 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
 
 def _answers(saved: Saved) -> Iterator[Answers]:
     """Of a model under all its weights, on the parts that hold images."""
-    ground = saved.training.ground
+    ground, device = saved.training.ground, saved.training.ground.machine.device
     parts = {"validation": ground.data.validation, "test": ground.data.test}
+    image_bytes = 0
     for weights in saved.weights or ("last",):
         model = load_model(saved, weights)
+        image_bytes = image_bytes or bytes_per_image(model, ground.data.image_shape)
         for name, part in parts.items():
             if len(part.labels):
-                batches = plain_batches(part, ground.data, ground.machine.device)
+                batches = plain_batches(part, ground.data, device, image_bytes)
                 yield Answers(saved.name, weights, name, logits_of(model, batches()), part.labels)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdrun.artefacts import write_json
 from kdrun.data.batches import plain_batches, wait_share
 from kdrun.data.lazy import Unread
+from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.validation import Validation
 from kdrun.losses.mix import Mix
 from kdrun.models.taps import Tapped
@@ -217,7 +218,8 @@ def _validator(model: nn.Module, training: Training, say: Say) -> Callable[[], d
     part, machine = ground.data.validation, ground.machine
     if not len(part.labels):
         return dict
-    batches = plain_batches(part, ground.data, machine.device)
+    image_bytes = bytes_per_image(model, ground.data.image_shape)
+    batches = plain_batches(part, ground.data, machine.device, image_bytes)
     graphs = None if isinstance(part.images, Unread) else machine.graphs(ground.run.runtime.graph)
     labels = part.labels.to(machine.device)
     return Validation(model, batches, labels, machine.autocast(), graphs, say)

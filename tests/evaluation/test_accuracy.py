@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import nn
 
-from kdrun.evaluation.accuracy import confusion_matrix, correct, figures, logits_of, top_k
+from kdrun.evaluation.accuracy import confusion_matrix, correct, figures, joined, logits_of, top_k
 from tests.evaluation.subjects import drawn, subject
 
 THREE = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 0.0], [1.0, 0.0, 0.5]])
@@ -86,3 +88,43 @@ def test_logits_of_leaves_the_model_as_it_was() -> None:
 def test_logits_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="no batch"):
         logits_of(Noisy(), [])
+
+
+class Cramped(nn.Module):
+    """Has room for so many images at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.sizes = room, list[int]()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError
+        self.sizes.append(len(images))
+        return images.flatten(1)
+
+
+def test_a_batch_without_room_is_halved() -> None:
+    images = torch.arange(44.0).reshape(11, 1, 2, 2)
+    model = Cramped(3)
+    assert torch.equal(logits_of(model, images.split(7)), images.flatten(1))
+    assert model.sizes == [2, 2, 3, 2, 2]
+    with pytest.raises(torch.OutOfMemoryError):
+        logits_of(Cramped(0), [images])
+
+
+@pytest.mark.parametrize("rows", [0, 3, 10, 40])
+def test_parts_are_joined_and_let_go(rows: int) -> None:
+    """Those that were kept would keep a C library from joining the blocks around them."""
+    seen: list[weakref.ref[torch.Tensor]] = []
+
+    def parts() -> Iterator[torch.Tensor]:
+        for size in (4, 1, 3, 2):
+            assert not any(part() is not None for part in seen[:-1])
+            part = torch.full((size, 2), float(len(seen)))
+            seen.append(weakref.ref(part))
+            yield part
+            del part
+
+    whole = joined(parts(), rows)
+    assert whole[:, 0].tolist() == [0] * 4 + [1] + [2] * 3 + [3] * 2

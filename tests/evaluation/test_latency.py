@@ -44,8 +44,10 @@ def calls() -> Iterator[list[str]]:
 
 
 def test_rows_have_the_fields_of_the_report() -> None:
-    rows = measure({"teacher": teacher(), "student": student()}, (1, 8, 8), (1, 4), samples=4, seconds=5.0)
-    assert set(rows) == {"teacher", "student"}
+    rows, notes = measure(
+        {"teacher": teacher(), "student": student()}, (1, 8, 8), (4, 1), samples=4, seconds=5.0
+    )
+    assert notes == [] and set(rows) == {"teacher", "student"}
     for row, batch in zip(rows["student"], (1, 4), strict=True):
         assert list(row) == ["device", "mode", "threads", "batch", "p50_ms", "p95_ms", "images_per_s", "n"]
         assert (row["device"], row["mode"], row["threads"], row["batch"]) == ("cpu", "eager", 1, batch)
@@ -60,11 +62,11 @@ def test_models_take_turns_in_changing_order(calls: list[str]) -> None:
 
 
 def test_time_is_bounded_but_something_is_measured(calls: list[str]) -> None:
-    rows = measure({"a": Counting("a")}, (1, 2, 2), (1,), samples=10**9, seconds=0.0)
+    rows, _ = measure({"a": Counting("a")}, (1, 2, 2), (1,), samples=10**9, seconds=0.0)
     assert rows["a"][0]["n"] == latency.FEWEST_ROUNDS
     assert len(calls) == latency.FEWEST_ROUNDS + 1
     start = time.perf_counter()
-    rows = measure({"a": Counting("a")}, (1, 2, 2), (1,), samples=10**9, seconds=0.05)
+    rows, _ = measure({"a": Counting("a")}, (1, 2, 2), (1,), samples=10**9, seconds=0.05)
     assert rows["a"][0]["n"] > latency.FEWEST_ROUNDS
     assert time.perf_counter() - start < 5
 
@@ -73,9 +75,55 @@ def test_of_a_slow_model_one_round_must_do_and_no_larger_batch(
     calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(latency, "PATIENCE", 0.0)
-    (row,) = measure({"a": Counting("a")}, (1, 2, 2), (1, 32), samples=10**9, seconds=0.0)["a"]
+    rows, notes = measure({"a": Counting("a")}, (1, 2, 2), (32, 1), samples=10**9, seconds=0.0)
+    (row,) = rows["a"]
     assert (row["batch"], row["n"]) == (1, 1)
     assert len(calls) == 2
+    assert notes == ["latency at batch 32 on cpu is left out for a: batch 1 took 0 s"]
+
+
+class Narrow(nn.Module):
+    """Fails from the given forward on, or for batches that it cannot take."""
+
+    def __init__(self, most: int = 8, forwards: int = 10**9) -> None:
+        super().__init__()
+        self.most, self.left = most, forwards
+        self.linear = nn.Linear(64, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.left -= 1
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("no room\nfor that")
+        if self.left < 0:
+            raise ValueError("tired")
+        out: torch.Tensor = self.linear(images.flatten(1))
+        return out
+
+
+def test_a_model_that_fails_at_a_batch_size_is_left_out_there_alone() -> None:
+    models = {"teacher": Narrow(), "student": student()}
+    rows, notes = measure(models, (1, 8, 8), (1, 32), samples=3)
+    assert [row["batch"] for row in rows["teacher"]] == [1]
+    assert [row["batch"] for row in rows["student"]] == [1, 32]
+    assert notes == ["latency at batch 32 on cpu is left out for teacher: OutOfMemoryError: no room"]
+
+
+def test_a_model_that_fails_while_it_is_measured_has_no_row() -> None:
+    models = {"teacher": Narrow(forwards=latency.WARM_UP_ROUNDS + 2), "student": student()}
+    rows, notes = measure(models, (1, 8, 8), (1,), samples=5)
+    assert rows["teacher"] == [] and rows["student"][0]["n"] == 5
+    assert notes == ["latency at batch 1 on cpu is left out for teacher: ValueError: tired"]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_not_tried() -> None:
+    models = {"teacher": teacher(), "student": student(), "control": student()}
+    rows, notes = measure(models, (1, 8, 8), (1, 65536), samples=1, room=10**7)
+    assert [[row["batch"] for row in own] for own in rows.values()] == [[1], [1], [1]]
+    assert len(notes) == 2, "student and control share a note"
+    assert notes[1].startswith(
+        "latency at batch 65536 on cpu is left out for student, control: it would take "
+    )
+    assert notes[1].endswith(" and 10.0 MB are free")
 
 
 def test_models_and_threads_stay_as_they_are() -> None:
@@ -94,7 +142,7 @@ def test_a_graph_needs_a_gpu() -> None:
 def test_compiled_models_have_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = []
     monkeypatch.setattr(nn.Module, "compile", lambda model, **how: compiled.append((type(model), how)))
-    rows = measure({"a": student()}, (1, 8, 8), (1, 2), samples=2, modes=("eager", "compiled"))["a"]
+    rows = measure({"a": student()}, (1, 8, 8), (1, 2), samples=2, modes=("eager", "compiled")).rows["a"]
     assert [(row["mode"], row["batch"]) for row in rows] == [
         (mode, batch) for mode in ("eager", "compiled") for batch in (1, 2)
     ]
@@ -152,7 +200,7 @@ def test_speedup_compares_like_with_like() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu() -> None:
-    rows = measure(
+    rows, _ = measure(
         {"student": student()}, (1, 8, 8), (1, 32), device="cuda", samples=20, modes=("eager", "graph")
     )
     assert [row["mode"] for row in rows["student"]] == ["eager", "eager", "graph", "graph"]

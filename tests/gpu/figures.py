@@ -108,8 +108,8 @@ def evaluation(bench: Bench) -> Rows:
             bench.say(f"   {rows[-1]}")
     models = {"teacher": world.live.network, "student": model}
     modes = latency.MODES if bench.cuda else latency.MODES[:1]
-    times = latency.measure(models, world.shape, (1, 32), device=str(bench.device), modes=modes)
-    return [*rows, *({"model": role} | row for role, found in times.items() for row in found)]
+    times = latency.measure(models, world.shape, (1, 32), device=str(bench.device), modes=modes).rows
+    return [*rows, *({"model": role} | row for role, own in times.items() for row in own)]
 
 
 def run(bench: Bench) -> Rows:

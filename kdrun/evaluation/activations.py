@@ -1,0 +1,62 @@
+"""How much memory a forward takes: the tensors that are alive at once at its peak."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kdrun.evaluation.eval_mode import evaluating
+
+IMAGES = 2
+"""The probe's batch; two, since some models drop a dimension of length one."""
+
+
+def bytes_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Bytes of the tensors that are alive at the peak of a forward in evaluation mode, for one image (C, H,
+    W), its own included.
+
+    One forward of two black images on the model's device; weights, statistics and the random state stay as
+    they are. Buffers within an operation are not seen: a convolution may take as much again.
+    """
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    images = torch.zeros(IMAGES, *image_shape, device=device).contiguous(memory_format=torch.channels_last)
+    live = _Live(images)
+    same_random_state = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with evaluating(model), same_random_state, torch.inference_mode(), live:
+        model(images)
+    return max(1, live.peak // IMAGES)
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the storages of all tensors that operations have made and that are still referred to."""
+
+    def __init__(self, first: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tensors = [weakref.ref(first)]
+        self.peak = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch wraps the method below in a call that imports the compiler.
+        return False
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        made = out if isinstance(out, (tuple, list)) else (out,)
+        self.tensors += [weakref.ref(each) for each in made if isinstance(each, Tensor)]
+        alive = [(ref, tensor) for ref in self.tensors if (tensor := ref()) is not None]
+        self.tensors = [ref for ref, _ in alive]
+        sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for _, t in alive}
+        self.peak = max(self.peak, sum(sizes.values()))
+        return out

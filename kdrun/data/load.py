@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdrun import lookup
+import kdrun.lookup as lookup
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
 from kdrun.data.images import ImageSet, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread

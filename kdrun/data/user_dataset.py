@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdrun import lookup
+import kdrun.lookup as lookup
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
 

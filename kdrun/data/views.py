@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdrun import lookup
+import kdrun.lookup as lookup
 from kdrun.errors import KdrunError
 
 Shape = tuple[int, int, int]

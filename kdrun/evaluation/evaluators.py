@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from kdrun import lookup
+import kdrun.lookup as lookup
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -74,30 +75,45 @@ def measure(
     replayed CUDA graph, on a GPU only), compiled (torch.compile, whose own time is not counted). A model that
     fails at a batch size, or needs more than `room` bytes for it, is left out there.
     """
-    place = torch.device(device)
-    if "graph" in modes and place.type != "cuda":
+    if "graph" in modes and torch.device(device).type != "cuda":
         raise ValueError("the mode graph needs a cuda device")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     notes: list[str] = []
     with torch_threads(threads), torch.inference_mode():
         needs = {name: bytes_per_image(model, image_shape) for name, model in models.items() if room}
         for mode in modes:
-            broken: dict[str, str] = {}
-            tried = {
-                name: _attempt(broken, name, _copy, model, place, mode) for name, model in models.items()
-            }
-            copies = {name: copy for name, copy in tried.items() if copy is not None}
-            how: dict[str, Any] = {"device": device, "mode": mode, "threads": threads}
-            for batch in sorted(batches):
-                start = time.perf_counter()
-                arms = _Arms(broken | _too_large(needs, batch, room))
-                arms.add(copies, (batch, *image_shape), place, mode)
+            how = {"device": device, "mode": mode, "threads": threads}
+            too_large = partial(_too_large, needs, room=room)
+            sizes = sorted(batches)
+            for batch, arms in _in_mode(models, image_shape, sizes, device, mode, too_large, seconds):
                 for name, times in _take_turns(arms, samples, seconds).items():
                     rows[name].append(how | {"batch": batch} | summary(times, batch))
                 notes += arms.notes(_words(batch, device, mode))
-                if (took := time.perf_counter() - start) > seconds + PATIENCE:
-                    broken = dict.fromkeys(models, f"batch {batch} took {took:.0f} s") | broken
     return Measured(rows, notes)
+
+
+def _in_mode(
+    models: Mapping[str, nn.Module],
+    image_shape: tuple[int, int, int],
+    batches: Sequence[int],
+    device: str,
+    mode: str,
+    too_large: Callable[[int], dict[str, str]],
+    seconds: float,
+) -> Iterator[tuple[int, _Arms]]:
+    """The models that can be measured at each batch size; the last is one that takes far longer than
+    `seconds`.
+    """
+    place, broken = torch.device(device), dict[str, str]()
+    tried = {name: _attempt(broken, name, _copy, model, place, mode) for name, model in models.items()}
+    copies = {name: copy for name, copy in tried.items() if copy is not None}
+    for batch in batches:
+        start = time.perf_counter()
+        arms = _Arms(broken | too_large(batch))
+        arms.add(copies, (batch, *image_shape), place, mode)
+        yield batch, arms
+        if (took := time.perf_counter() - start) > seconds + PATIENCE:
+            broken = dict.fromkeys(models, f"batch {batch} took {took:.0f} s") | broken
 
 
 def summary(times_ms: Sequence[float], batch: int) -> dict[str, float]:

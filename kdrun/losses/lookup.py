@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from kdrun import lookup
+import kdrun.lookup as lookup
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss
 from kdrun.schedule import Schedule

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from kdrun import lookup
+import kdrun.lookup as lookup
 from kdrun.models.draft import Draft
 
 GIVEN = ("classes", "channels", "image_size", "native_size", "name", "stem", "pretrained", "normalisation")

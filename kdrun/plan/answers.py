@@ -69,10 +69,10 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
     if obstacle:
         how = "ahead" if _pays_ahead(training, needs) else "live"
         when = {"live": "in every step", "ahead": "ahead of the steps"}[how]
-        return Answers(how, f"the teacher runs {when}: {obstacle}")
+        return Answers(how, f"teacher runs {when}: {obstacle}")
     full = f"{plural(views or 0, 'view')}, up to {_bytes(size)}"
     rounded = "" if runtime.table_dtype == "fp32" else f" ({runtime.table_dtype})"
-    return Answers("tabled", f"the teacher's answers are cached: {full}{rounded}", size)
+    return Answers("tabled", f"teacher's answers are cached: {full}{rounded}", size)
 
 
 def widths(training: Training, needs: frozenset[str]) -> Mapping[str, int]:

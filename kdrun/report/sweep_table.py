@@ -119,7 +119,7 @@ def notes(jobs: Sequence[Job], found: Sequence[Setting], part: Part, chosen: Cho
             "* best student on validation, or at most one standard error below it (seeds, paired, and the "
             f"{plural(chosen.images, 'validation image')} together)"
         )
-        yield f"The best on test: {_named(found[chosen.best])}: {_on_test(found[chosen.best])}"
+        yield f"Chosen on validation: {_named(found[chosen.best])}. On test: {_on_test(found[chosen.best])}"
     elif len(found) == 1 and part == "validation":
         yield f"On test: {_on_test(found[0])}"
     elif len(found) > 1 and any(job["report"] is not None for job in jobs):

@@ -181,7 +181,7 @@ def why_no_table(needs: Collection[str], views: int | None) -> str:
     views: of an image, None if they are not finite.
     """
     if views is None:
-        return "random augmentation, nothing to cache"
+        return "random augmentation, no cache"
     return "" if {"logits", "embedding", CLASSIFIER}.issuperset(needs) else "feature maps are not cached"
 
 

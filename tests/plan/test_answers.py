@@ -30,8 +30,8 @@ from tests.training.world import plain
 
 DATA = "dataset=fake dataset.size=8 dataset.per_class=20 dataset.validation=20 dataset.test=40"
 LOGITS = frozenset({"logits"})
-ASKED = "the teacher runs"
-KEPT = "the teacher's answers are cached: 162 views, up to"
+ASKED = "teacher runs"
+KEPT = "teacher's answers are cached: 162 views, up to"
 
 
 @cache
@@ -92,14 +92,10 @@ def test_the_plan_and_why(
 
 def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     affine = make_plan(composed(f"{DATA} dataset.views.name=affine").run).student
-    assert (
-        answers_plan(affine, LOGITS).reason
-        == "the teacher runs in every step: random augmentation, nothing to cache"
-    )
+    assert answers_plan(affine, LOGITS).reason == "teacher runs in every step: random augmentation, no cache"
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 1000}))
     assert (
-        answers_plan(student(), LOGITS).reason
-        == "the teacher runs in every step: the disk has no room for 1 MB"
+        answers_plan(student(), LOGITS).reason == "teacher runs in every step: the disk has no room for 1 MB"
     )
 
 
@@ -141,7 +137,7 @@ def test_the_second_run_asks_for_a_check_only(capsys: pytest.CaptureFixture[str]
     short = "recipe.teacher.epochs=1 recipe.student.epochs=2 evaluation.plots=false evaluation.latency=false"
     for seed in (0, 1):
         assert main(f"{DATA} {short} control=false seed={seed}".split()) == 0
-    assert "the teacher's answers are cached: 1 view, up to 1 MB" in capsys.readouterr().out
+    assert "teacher's answers are cached: 1 view, up to 1 MB" in capsys.readouterr().out
     paths = sorted(Path("outputs").glob("runs/*/report.json"), key=lambda path: path.stat().st_mtime_ns)
     used = [json.loads(path.read_text())["distillation"]["teacher"] for path in paths]
     assert [one["plan"] for one in used] == ["tabled", "tabled"]

@@ -15,8 +15,8 @@ temperature 2   * +4.0 +- 0.2   * +4.5 +- 0.2
 temperature 4     +5.0 +- 0.3          failed
 * best student on validation, or at most one standard error below it (seeds,
 paired, and the 197 validation images together)
-The best on test: temperature 2, alpha 0.9: 90.5 +- 1.2 %, +4.0 +- 0.2 points
-over the control (better in 3 of 3)
+Chosen on validation: temperature 2, alpha 0.9. On test: 90.5 +- 1.2 %, +4.0 +-
+0.2 points over the control (better in 3 of 3)
 The spread leaves out the teacher's: one teacher serves all seeds of a setting.
 Only 2 of 3 finished, so not compared: temperature 4, alpha 0.5
 Failed: temperature=4 alpha=0.5 seed=1: the loss is not finite
@@ -34,7 +34,7 @@ controls differ
     at          80.0      85.0   -5.0
 * best student on validation, or at most one standard error below it (seeds,
 paired, and the 197 validation images together)
-The best on test: method kd: 90.0 %, +1.5 points over the control
+Chosen on validation: method kd. On test: 90.0 %, +1.5 points over the control
 """
 
 SEEDS_ONLY = """\

@@ -12,8 +12,9 @@ from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
 from kdrun.plan.plan import Plan
 from kdrun.plan.words import latency_threads
-from kdrun.progress.journal import METRICS, as_lines, read_metrics
+from kdrun.progress.journal import as_lines
 from kdrun.progress.screen import Screen
+from kdrun.records import METRICS, read_rows
 from kdrun.report import markdown, plots, table
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
@@ -108,7 +109,7 @@ def _learned_from(subject: Subject) -> dict[str, str]:
 
 def _epochs_kept(folder: Path, report: Report, models: Mapping[str, Saved]) -> list[dict[str, Any]]:
     """The epochs of models that an earlier evaluation left in the report."""
-    rows = read_metrics(folder / METRICS)
+    rows = read_rows(folder / METRICS)
     return [row for row in rows if row.get("stage") in report["models"].keys() - models.keys()]
 
 

@@ -1,4 +1,4 @@
-"""Damaged files of trainings: named, and made anew. Nothing damaged is used, nothing of hours is thrown away."""
+"""Damaged files of trainings: named, and made anew."""
 
 from __future__ import annotations
 

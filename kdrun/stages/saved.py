@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from kdrun.artefacts import STARTED
-from kdrun.errors import KdrunError
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status

@@ -1,7 +1,6 @@
-"""Torch files of weights, also those of other tools: read without executing anything in them.
+"""Torch files of weights, also of other tools: read without executing anything in them.
 
-A state dict is found in the usual containers. Settings that tools save beside it
-(argparse's, NumPy's numbers) are passed over.
+A state dict is found in the usual containers. Settings that tools save beside it are passed over.
 """
 
 from __future__ import annotations
@@ -62,10 +61,6 @@ def load_plain(path: Path) -> Any:
     while True:
         try:
             return _load(path, names)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # torch seeks before the beginning of a file that was cut
-                raise ValueError("damaged") from error
-            raise
         except pickle.UnpicklingError as error:
             found = UNKNOWN.search(str(error))
             if found is None:
@@ -76,6 +71,8 @@ def load_plain(path: Path) -> Any:
             names.append(name)
         # torch raises anything from IndexError to AssertionError for files that are none
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EIO:
+                raise
             raise ValueError("damaged") from error
 
 

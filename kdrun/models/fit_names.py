@@ -1,5 +1,6 @@
-"""The tensors of a file under a model's own names: prefixes are taken off, and what only training needs is
-left out; for what does not fit, one line says what is in the file and which key would help.
+"""The tensors of a file under a model's own names, without prefixes and without what only training needs.
+
+For what does not fit, one line says what is in the file and which key would help.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str
     other = [name for name in own if name in found and own[name].shape != found[name].shape]
     if missing or extra or other:
         raise KdrunError(key, value, _misfit(own, found, missing, extra, other, key))
-    _refuse_unusable(dict(model.named_parameters()), found, key, value)
+    _refuse_unusable(model, found, key, value)
     return found
 
 
@@ -116,14 +117,17 @@ def _stem_hint(own: Mapping[str, Tensor], found: Mapping[str, Tensor], wrong: li
     return f"only the first convolution differs, {size} in the file: {role}.stem={stem} fits"
 
 
-def _refuse_unusable(
-    parameters: Mapping[str, Tensor], found: Mapping[str, Tensor], key: str, value: str
-) -> None:
+def _refuse_unusable(model: nn.Module, found: Mapping[str, Tensor], key: str, value: str) -> None:
     """Raises KdrunError for weights that are no real finite numbers."""
-    for name, tensor in found.items():
-        if tensor.is_quantized or tensor.layout != torch.strided:
-            raise KdrunError(key, value, f"{name} is quantised or sparse; dense numbers are needed")
+    parameters = dict(model.named_parameters())
+    for name, own in model.state_dict().items():
+        tensor = found.get(name, own)
+        problem = ""
         if tensor.is_complex():
-            raise KdrunError(key, value, f"{name} holds complex numbers")
-        if name in parameters and not bool(torch.isfinite(tensor).all()):
-            raise KdrunError(key, value, f"{name} is not finite: such a model answers nothing")
+            problem = "holds complex numbers"
+        elif tensor.layout != torch.strided or own.is_floating_point() != tensor.is_floating_point():
+            problem = f"is {tensor.dtype}, quantised or sparse: {own.dtype} is needed"
+        elif name in parameters and not bool(torch.isfinite(tensor).all()):
+            problem = "is not finite: such a model answers nothing"
+        if problem:
+            raise KdrunError(key, value, f"{name} {problem}")

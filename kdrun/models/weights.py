@@ -114,9 +114,7 @@ def damage(path: Path, sha256: str | None = None) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest(path: str, inode: int, changed: int, size: int) -> tuple[str, str | None]:
-    """The SHA-256 of a file with zeros in place of its own, and what it states. Computed once per process,
-    for a file that nobody changes.
-    """
+    """The SHA-256 of a file with zeros in place of its own, and what it states: once for each state of it."""
     with open(path, "rb") as file:
         head = file.read(8)
         head += file.read(min(int.from_bytes(head, "little"), size))

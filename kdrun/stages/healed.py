@@ -1,4 +1,4 @@
-"""Damaged files of trainings are named and made anew: none is used, and no hours of training are lost."""
+"""Damaged files of trainings: named, and made anew."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def test_one_bit_of_a_state_is_seen(tmp_path: Path) -> None:
     whole = path.read_bytes()
     state = read_state(path)
     assert state is not None
-    weight = max(state["learners"][0]["model"].values(), key=lambda tensor: tensor.numel()).numpy().tobytes()
+    weight = max(state["learners"][0]["model"].values(), key=Tensor.numel).numpy().tobytes()
     for place in (whole.index(weight), whole.index(weight) + len(weight) - 1):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(Damaged, match="is damaged"):
@@ -252,15 +252,8 @@ def test_states_of_other_versions_and_of_other_trainings_are_named(tmp_path: Pat
 
 
 def test_an_epoch_whose_state_was_written_at_its_last_step_is_told_once(tmp_path: Path) -> None:
-    row = {
-        "stage": "student",
-        "epochs": 3,
-        "lr": 0.1,
-        "loss": 1.0,
-        "images": 5,
-        "terms": {"hard": 1.0},
-        "validation": {},
-    }
+    row = {"stage": "student", "epochs": 3, "lr": 0.1, "loss": 1.0, "terms": {}, "validation": {}}
+    row |= {"seconds": 1.0, "images": 20}
     journal = Journal(tmp_path, "student")
     for epoch in (1, 2):
         journal.epoch({"epoch": epoch, **row})

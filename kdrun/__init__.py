@@ -18,7 +18,7 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     (a Pillow picture or a path to a tensor) and `predict`.
 
     run: its folder, or its `student.safetensors`. teacher: the run's teacher instead. packages: of your own,
-    where the model is from one and only the file is there. Raises KdrunError.
+    if the model is from one: nothing is imported because a file says so. Raises KdrunError.
     """
     from kdrun.predictor import load as load_classifier
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,21 +12,30 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
+from kdrun.fields import wrong_fields
 from kdrun.lookup import is_listed
 from kdrun.models.build import build
+from kdrun.models.described import About, Described, read_about
 from kdrun.models.reused import reused
 from kdrun.models.weights import PEER, load_into, read_weights
-from kdrun.report.read import read
+from kdrun.records import read_mark
+from kdrun.report.read import NAME, read
+from kdrun.report.schema import Report
 
 FILE = "student.safetensors"
 
 Picture = Any
 """A Pillow picture, or the path of a file that Pillow can read."""
+
+
+class Node(Described):
+    """A model in a report's configuration."""
+
+    stem: str
+    checkpoint: str | None
 
 
 class Prediction(NamedTuple):
@@ -105,51 +113,30 @@ class Classifier:
 def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -> Classifier:
     """The student of a finished run, from its folder or from its `student.safetensors` alone.
 
-    teacher: the run's teacher instead; needs the folder. packages: of your own, where the model is from one
-    and only the file is there. Raises KdrunError.
+    teacher: the run's teacher instead; needs the folder. packages: of your own, if the model is from one:
+    nothing is imported because a file says so. Raises KdrunError.
     """
     path = Path(run).expanduser()
     file = path if path.is_file() else path / FILE
-    about = _about(file)
-    recorded = _recorded(file.parent)
-    known = [*packages, *recorded.get("packages", ())]
-    preprocess, classes = _preprocess(about), tuple(about["classes"])
-    if teacher:
-        node, weights = _teacher(file, recorded)
-    else:
-        node, weights = about["model"] | {"stem": about["stem"], "pretrained": about.get("pretrained")}, file
-    model = _built(node, len(classes), preprocess.shape, known)
-    if about.get("reused") and not teacher:
-        channels, height, width = about["reused"]
-        model = reused(model, preprocess.shape, (channels, height, width), len(classes), 0)
-    load_into(model, read_weights(weights), "run", str(weights))
-    return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
-
-
-def _about(file: Path) -> dict[str, Any]:
-    """The metadata of a student's file. Raises KdrunError where there is none."""
     if not file.is_file():
         folder = file.parent if file.name == FILE else file
         problem = f"no finished student in it ({FILE})" if folder.is_dir() else "no such run"
         raise KdrunError(str(folder), None, problem)
-    try:
-        with safe_open(file, framework="pt") as opened:
-            text = opened.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise KdrunError(str(file), None, "cannot be read: damaged, or no safetensors file") from error
-    if "kdrun" not in text:
-        raise KdrunError(str(file), None, "was not written by kdrun: it does not say how to build the model")
-    return {name: json.loads(value) for name, value in text.items() if name != "format"}
+    about = read_about(file)
+    preprocess, classes = _preprocess(about), tuple(about["classes"])
+    weights, digest = file, None
+    node: Mapping[str, Any] = {**about["model"], "stem": about["stem"], "pretrained": about.get("pretrained")}
+    if teacher:
+        node, weights, digest = _teacher(file)
+    model = _built(node, len(classes), preprocess.shape, tuple(packages))
+    if (maps := about.get("reused")) and not teacher:
+        channels, height, width = maps
+        model = reused(model, preprocess.shape, (channels, height, width), len(classes), 0)
+    load_into(model, read_weights(weights, digest), "run", str(weights))
+    return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
 
 
-def _recorded(folder: Path) -> Mapping[str, Any]:
-    """The run's configuration, empty where only the weights are there."""
-    if not (folder / "report.json").is_file():
-        return {}
-    return read(folder).get("config", {})
-
-
-def _preprocess(about: Mapping[str, Any]) -> Preprocess:
+def _preprocess(about: About) -> Preprocess:
     channels, height, width = about["image_shape"]
     means = about["normalisation"]
     shorter = about.get("resize_to") or min(height, width)
@@ -157,13 +144,15 @@ def _preprocess(about: Mapping[str, Any]) -> Preprocess:
 
 
 def _built(
-    node: Mapping[str, Any], classes: int, shape: tuple[int, int, int], packages: Iterable[str]
+    node: Mapping[str, Any], classes: int, shape: tuple[int, int, int], packages: tuple[str, ...]
 ) -> nn.Module:
-    """The model without its weights. A module of the user's is imported only from packages that are known."""
+    """The model without its weights. A user's module is imported only from packages that the caller names."""
     family = str(node["family"])
     if "." in family and not is_listed(family, packages):
+        package = family.partition(".")[0]
         problem = (
-            f"the model is from a package of your own: kdrun.load(run, packages=['{family.split('.')[0]}'])"
+            "the model is from a package of your own, which you name if you trust it: "
+            f"kdrun predict ... --packages {package}, or kdrun.load(run, packages=['{package}'])"
         )
         raise KdrunError(family, None, problem)
     if "." in family and os.getcwd() not in sys.path:
@@ -175,33 +164,42 @@ def _built(
     return build(plain, classes, shape, "auto", 0).model
 
 
-def _teacher(file: Path, recorded: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
-    """The node and the weights of a run's teacher. Raises KdrunError where they are not there."""
+def _teacher(file: Path) -> tuple[Mapping[str, Any], Path, str | None]:
+    """The node, the weights and their checksum of a run's teacher. Raises KdrunError where they are not
+    there.
+    """
     folder = file.parent
-    if not recorded:
+    if not (folder / NAME).is_file():
         raise KdrunError(str(file), None, "the teacher is found by the run's folder, with its report.json")
-    node = dict(recorded["teacher"])
+    report = read(folder)
+    node: Mapping[str, Any] = report.get("config", {}).get("teacher") or {}
+    if wrong := next(wrong_fields(node, Node), ""):
+        raise KdrunError(str(folder / NAME), None, f"does not describe the teacher: {wrong}")
     peer = folder / f"{PEER}.safetensors"
     if peer.is_file():
-        return node, peer
+        return node, peer, _digest(folder / "student.json", PEER)
     if node["checkpoint"]:
-        return node, Path(node["checkpoint"])
-    kept = _teacher_folder(folder)
+        return node, Path(node["checkpoint"]), None
+    kept = _teacher_folder(folder, report)
     if kept is None:
         raise KdrunError(str(folder), None, "its teacher is not kept (any more)")
-    chosen = read(folder)["headline"]
-    weights = [kept / f"{name}.safetensors" for name in (chosen, "last")]
-    return node, next(path for path in weights if path.is_file())
+    name = report["headline"] if (kept / f"{report['headline']}.safetensors").is_file() else "last"
+    return node, kept / f"{name}.safetensors", _digest(kept / "model.json", name)
 
 
-def _teacher_folder(run: Path) -> Path | None:
+def _digest(mark: Path, name: str) -> str | None:
+    record = read_mark(mark)
+    return record.get("sha256", {}).get(name) if record else None
+
+
+def _teacher_folder(run: Path, report: Report) -> Path | None:
     """Where the run's teacher lies: named in the report, or found by the student's record."""
-    name = read(run).get("folders", {}).get("teacher")
-    root = run.resolve().parent.parent / "models"
-    if name is None and (run / "student.json").is_file():
-        mark = read_json(run / "student.json")["key"].get("teacher", {}).get("key")
-        name = next((path.name for path in root.glob(f"teacher-*-{mark}")), None)
-    found = root / name if name else None
+    root, name = run.resolve().parent.parent / "models", report.get("folders", {}).get("teacher")
+    mark = read_mark(run / "student.json")
+    if name is None and mark is not None and isinstance(mark["key"].get("teacher"), dict):
+        wanted = f"-{mark['key']['teacher'].get('key')}"
+        name = next((path.name for path in root.glob("teacher-*") if path.name.endswith(wanted)), None)
+    found = root / Path(name).name if name else None
     return found if found is not None and (found / "last.safetensors").is_file() else None
 
 

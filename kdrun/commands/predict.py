@@ -12,15 +12,19 @@ from kdrun.errors import KdrunError
 
 USE = "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs"
 
+CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "?")
+"""What a terminal takes for orders, as text."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Prints a line for each picture. Raises KdrunError for a run or a picture that is none."""
-    known = Options(values={"--format": ("text", "json")}, switches=("--teacher",))
+    known = Options(values={"--format": ("text", "json"), "--packages": ()}, switches=("--teacher",))
     words, options = known.parse(arguments)
+    packages = [name for name in options.get("--packages", "").strip("[]").split(",") if name]
     if len(words) < 2:
         problem = "which pictures?" if words else "which run, and which pictures?"
         raise KdrunError("kdrun predict", None, f"{problem} {USE}")
-    rows = predicted(words[0], words[1:], teacher="--teacher" in options)
+    rows = predicted(words[0], words[1:], "--teacher" in options, packages)
     if options.get("--format") == "json":
         print(json.dumps(rows, indent=2))
         return 0
@@ -31,11 +35,18 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def predicted(run: str, files: Sequence[str], teacher: bool) -> list[dict[str, Any]]:
-    """A row for each file: `{file, class, probability, changed, teacher: {class, probability}}`."""
+def predicted(
+    run: str, files: Sequence[str], teacher: bool, packages: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """A row for each file: `{file, class, probability, changed, teacher: {class, probability}}`.
+
+    packages: of the user's own, in which the models may lie.
+    """
     from kdrun.predictor import load
 
-    models = {"student": load(run)} | ({"teacher": load(run, teacher=True)} if teacher else {})
+    models = {"student": load(run, packages=packages)}
+    if teacher:
+        models["teacher"] = load(run, teacher=True, packages=packages)
     looked = [models["student"].preprocess.looked_at(file) for file in files]
     said = {role: model.predict_tensors([image for image, _ in looked]) for role, model in models.items()}
     rows = []
@@ -63,4 +74,4 @@ def as_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _answer(said: dict[str, Any]) -> str:
-    return f"{said['class']}  {100 * said['probability']:5.1f} %"
+    return f"{said['class'].translate(CONTROL)}  {100 * said['probability']:5.1f} %"

@@ -139,12 +139,12 @@ def test_a_foreign_package_is_named_and_not_imported(here: Here) -> None:
     from safetensors.torch import save_file
 
     with safe_open(file, framework="pt") as opened:
-        text = opened.metadata()
+        text = {key: value for key, value in opened.metadata().items() if key != "kdrun_sha256"}
     model = json.loads(text["model"]) | {"family": "foreign.nets"}
     save_file(
         read_weights(file), here.root / "moved.safetensors", metadata=text | {"model": json.dumps(model)}
     )
-    with pytest.raises(KdrunError, match=r"a package of your own: kdrun.load\(run, packages=\['foreign'\]\)"):
+    with pytest.raises(KdrunError, match=r"kdrun.load\(run, packages=\['foreign'\]\)"):
         kdrun.load(here.root / "moved.safetensors")
     with pytest.raises(KdrunError, match="is not in this folder or in this Python"):
         kdrun.load(here.root / "moved.safetensors", packages=["foreign"])

@@ -131,5 +131,7 @@ def test_a_student_of_ones_own_family_is_used(
 
     Image.new("L", (12, 12)).save("bar.png")
     capsys.readouterr()
-    assert main(["predict", str(run), "bar.png", "--teacher"]) == 0
+    assert main(["predict", str(run), "bar.png", "--teacher"]) == 2  # no package is trusted unasked
+    assert "--packages" in capsys.readouterr().err
+    assert main(["predict", str(run), "bar.png", "--teacher", "--packages", "mine"]) == 0
     assert any(name in capsys.readouterr().out for name in ("standing", "lying"))

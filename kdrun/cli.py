@@ -16,7 +16,7 @@ from kdrun.errors import KdrunError
 COMMANDS = ("run", "check", "list", "report", "predict", "outputs")
 
 SHOWN = 5
-"""So many mistakes of a sweep are named."""
+"""How many mistakes of a sweep are named."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def _complete_after_command() -> None:
 
 
 def _failed(error: Exception) -> int:
-    """One line for what a user can mend; a traceback for bugs, and where it is asked for."""
+    """One line for what a user can mend; a traceback for bugs, or if KDRUN_TRACEBACK=1."""
     lines = getattr(error, "lines", None)  # of a refused sweep
     known = isinstance(error, (KdrunError, OSError)) or lines is not None
     if not known or _wants_traceback():

@@ -38,7 +38,7 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(sweep_command, "finished_earlier", lambda runs: [False for _ in runs])
     monkeypatch.setattr(sweep_command, "ahead", lambda runs: None)
     monkeypatch.setattr(
-        sweep_command, "carried_out", lambda run, command, made, quiet: run_command.run(run, [command])
+        sweep_command, "carried_out", lambda run, command, made: run_command.run(run, [command])
     )
 
     def asked(line: str) -> tuple[int, str, str]:
@@ -101,7 +101,7 @@ MISTAKES = {
     "To run each: kdrun -m teacher=resnet18,resnet20",
     "teacher=resnet18,resnet20": "teacher=resnet18,resnet20: several values: to run each, add -m; "
     "for a list, [brackets]",
-    "teacher=5": "teacher=5: no such model. All: kdrun list models",
+    "teacher=5": "teacher=5: no such model. Nearest: ",
     "teacher=null": "teacher=null: a run needs a teacher. All: kdrun list models",
     "model=resnet18": "model=resnet18: as which? teacher=resnet18 or student=resnet18",
     "loss=dkd": "loss=dkd: as which term? +loss@loss.TERM=dkd, or choose a method",
@@ -123,15 +123,17 @@ MISTAKES = {
     "seed=1 temperature": "temperature: an override is key=value, +key=value or ~key",
     "experiment=nosuch": "experiment=nosuch: no such experiment. ",
     "sweep=nosuch": "sweep=nosuch: no such sweep. Choices: seeds, splits, temperature, temperature_alpha",
-    "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: several processes: runtime.jobs=N",
-    "-m seed=0,1 hydra.launcher.n_jobs=2": "hydra.launcher.n_jobs=2: several processes: runtime.jobs=N",
-    "hydra/sweeper=optuna": "hydra/sweeper=optuna: several processes: runtime.jobs=N",
-    "hydra.run.dir=x": "hydra.run.dir=x: where all that is made goes: outputs_dir=FOLDER",
-    "-m seed=0,1 hydra.sweep.dir=x": "hydra.sweep.dir=x: where all that is made goes: outputs_dir=FOLDER",
-    "hydra.job.chdir=true": "hydra.job.chdir=true: where all that is made goes: outputs_dir=FOLDER",
-    "-m seed=range(1,1)": "seed=range(1,1): has no value",
+    "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: Hydra only composes here. To train several "
+    "models at once: runtime.jobs=N",
+    "hydra/sweeper=optuna": "hydra/sweeper=optuna: kdrun does not search, it runs all combinations: kdrun -m",
+    "hydra.run.dir=x": "hydra.run.dir=x: kdrun makes its own folders. To choose where: outputs_dir=DIR",
+    "-m hydra.job.chdir=true seed=0,1": "hydra.job.chdir=true: kdrun stays where it is started. To choose "
+    "where outputs go: outputs_dir=DIR",
+    "-m seed=range(1,1)": "seed=range(1,1): there is no number in it",
     "-m seed=range(0,2,0)": "seed=range(0,2,0): needs finite numbers, and a step that is not 0",
-    "-m seed=range(0,1000000)": "-m: 1,000,000 jobs, and a sweep has at most 10,000",
+    "-m seed=range(0,1000000)": "-m: 1,000,000 jobs are more than 1,000. To run them all: --max-jobs 1000000",
+    "-m 'method=glob(zz*)'": "method=glob(zz*): no name matches it",
+    "-m --cfg job": "--cfg: shows one configuration, so without -m",
     "--multirn seed=1": "--multirn: no such flag. Nearest: --multirun, ",
     "--cfg jobs": "--cfg=jobs: no such choice. Choices: job, hydra, all",
     "--config-dir nowhere": "--config-dir=nowhere: no such folder",
@@ -265,9 +267,9 @@ def test_a_sweep(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     code, out, err = ask("-m seed=0,1")
     folder = next((tmp_path / "outputs" / "sweeps").iterdir())
     assert code == 1
-    assert err == " 2 of 2   seed=1   failed: loss.soft: is not finite\n"
+    assert err == " 2 of 2  seed=1  failed: loss.soft: is not finite\n"
     assert f"2 jobs: 0 finished earlier, 1 run, 1 failed   {folder.relative_to(tmp_path)}\n" in out
-    assert [job["overrides"] for job in shown[0]] == [{"seed": 0}, {"seed": 1}]
+    assert [job["overrides"] for job in shown[0]] == [{"seed": 1}]  # nothing is measured of the other
     assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
     assert {path.name for path in folder.iterdir()} == {"jobs", "calls", "sweep.json"}
 

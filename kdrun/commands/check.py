@@ -1,12 +1,12 @@
-"""`kdrun check [overrides]`: what a run would be, with its first step measured; nothing is kept."""
+"""`kdrun check [overrides]`: the plan of a run and its first step, measured; nothing is kept."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from kdrun.commands.options import width
-from kdrun.config.arguments import parse
+from kdrun.commands.terminal import width
+from kdrun.config.arguments import FOLDER, MANY, parse
 from kdrun.config.compose import single
 from kdrun.errors import KdrunError
 
@@ -14,10 +14,10 @@ from kdrun.errors import KdrunError
 def main(arguments: Sequence[str]) -> int:
     """Prints the plan. Raises KdrunError for whatever would stop the run."""
     typed = parse(arguments)
-    if typed.flags:
-        flag = typed.flags[0]
-        problem = "check looks at one run" + ("; a sweep checks all of its jobs first" * (flag == "-m"))
-        raise KdrunError(flag, None, problem)
+    flags = [name for name in typed.options if name != FOLDER]
+    if flags or typed.many:
+        problem = "check looks at one run" + ("; a sweep checks all of its jobs first" * typed.many)
+        raise KdrunError(flags[0] if flags else MANY, None, problem)
     loaded = single(typed)
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)

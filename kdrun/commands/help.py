@@ -1,4 +1,4 @@
-"""`kdrun --help`: what it is, commands to copy, and what can be chosen."""
+"""`kdrun --help`: commands to copy, flags, and the choices of each key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ Commands
   outputs     what is kept, and used by whom; --prune removes what is not
 
 Flags
-  -m, --multirun      run all combinations of comma-separated values
+  -m, --multirun      run all combinations: method=kd,dkd 'seed=range(0,5)'
+  --max-jobs N        allow more than 1,000 combinations
   --config-dir DIR    your own files, in folders named as the choices below
   --cfg job           show the configuration instead of running it
   --version, --help   in bash: eval "$(kdrun -sc install=bash)" for completion

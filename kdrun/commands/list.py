@@ -1,4 +1,4 @@
-"""`kdrun list [models|methods|...]`: what there is to choose from, read from the files' first lines."""
+"""`kdrun list [models|methods|...]`: the choices, described by the first lines of their files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kdrun.commands.options import Options, width
+from kdrun.commands.terminal import width
 from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
+from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
@@ -38,21 +39,22 @@ MEANING = {
     "adds": "parameters learned beside the student",
 }
 
+OPTIONS = Options(values={"--format": ("text", "json"), "--config-dir": ()}, aliases={"-cd": "--config-dir"})
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the list. Raises KdrunError for a list that is none."""
-    valued: dict[str, tuple[str, ...]] = {"--format": ("text", "json"), "--config-dir": (), "-cd": ()}
-    words, options = Options(values=valued).parse(arguments)
+    """Prints the lists. Raises KdrunError for an unknown list."""
+    words, options = OPTIONS.parse(arguments)
     for word in words:
         if word not in GROUPS:
             raise KdrunError(f"kdrun list {word}", None, "no such list", GROUPS)
-    own = options.get("--config-dir", options.get("-cd"))
+    own = options.get("--config-dir")
     folders = [shipped()]
     if own is not None:
         refuse_clashes(Path(own), torchvision_names())
         folders.append(Path(own))
-    found = {word: list(_entries(GROUPS[word], folders)) for word in words or GROUPS}
-    print(as_json(found) if options.get("--format") == "json" else as_text(found, width()))
+    listed = {word: list(_entries(GROUPS[word], folders)) for word in words or GROUPS}
+    print(as_json(listed) if options.get("--format") == "json" else as_text(listed, width()))
     return 0
 
 
@@ -66,12 +68,12 @@ def _entries(group: str, folders: Sequence[Path]) -> Iterator[Entry]:
             yield Entry(group, name, "", "timm", Path())
 
 
-def as_json(found: dict[str, list[Entry]]) -> str:
+def as_json(listed: dict[str, list[Entry]]) -> str:
     """A list of `{list, name, description, extra}`; with `needs` and `adds` for methods and losses, and with
     `step` for methods.
     """
     rows = []
-    for word, group in found.items():
+    for word, group in listed.items():
         for entry in group:
             row = {"list": word, "name": entry.name, "description": entry.description, "extra": entry.extra}
             costs = {"needs": list(entry.needs), "adds": entry.adds, "step": entry.step}
@@ -79,29 +81,29 @@ def as_json(found: dict[str, list[Entry]]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def as_text(found: dict[str, list[Entry]], columns: int) -> str:
+def as_text(listed: dict[str, list[Entry]], columns: int) -> str:
     """A line each: name, costs, description, what follows the bar, needs; torchvision's models as a block."""
     blocks = []
-    for word, group in found.items():
+    for word, group in listed.items():
         described = [entry for entry in group if entry.path != Path()]
-        lines = [f"{word}   {USE[word]}", *_told(word, columns), *_table(described, columns)]
+        lines = [f"{word}   {USE[word]}", *_legend(word, columns), *_table(described, columns)]
         bare = [entry.name for entry in group if entry.extra == "torchvision" and entry.path == Path()]
         if bare:
             lines += ["", f"models of torchvision ({len(bare)}), all with pretrained weights"]
             lines += textwrap.wrap(", ".join(bare), columns - 2, initial_indent="  ", subsequent_indent="  ")
         if word == "models":
             names = [entry.name for entry in group if entry.extra == "timm" and entry.path == Path()]
-            told = f"({len(names):,}): timm/NAME or timm/NAME.TAG; --format json names all"
-            lines += ["", f"models of timm {told if names else ': pip install kdrun[timm]'}"]
+            hint = f"({len(names):,}): timm/NAME or timm/NAME.TAG; --format json names all"
+            lines += ["", f"models of timm {hint if names else ': pip install kdrun[timm]'}"]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def _told(word: str, columns: int) -> Iterator[str]:
+def _legend(word: str, columns: int) -> Iterator[str]:
     """What the columns of costs mean."""
     if word in COSTS:
-        told = "; ".join(f"{key}: {MEANING[key]}" for key in COSTS[word] if key in MEANING)
-        text = f"{told} ({' -> '.join(PAIR)}, 100 classes)"
+        meanings = "; ".join(f"{key}: {MEANING[key]}" for key in COSTS[word] if key in MEANING)
+        text = f"{meanings} ({' -> '.join(PAIR)}, 100 classes)"
         yield textwrap.fill(
             text, columns, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
         )

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdrun.artefacts import remove
-from kdrun.commands.options import Options, width
+from kdrun.commands.terminal import width
+from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.figures import file_size, plural
 from kdrun.report.outputs import KINDS, ROOMS, Kept, Outputs, holders, kept, named, prunable

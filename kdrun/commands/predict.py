@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from kdrun.commands.options import Options
+from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 
 USE = "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs"

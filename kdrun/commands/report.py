@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdrun.commands.options import Options, width
+from kdrun.commands.terminal import width
+from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 
 FORMATS = ("text", "md", "csv", "json")

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdrun.artefacts import held, locked, write_text
-from kdrun.commands.options import width
+from kdrun.commands.terminal import width
 from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Job, Refused, composed_jobs
 from kdrun.errors import KdrunError
+from kdrun.figures import plural
+from kdrun.report.read import NAME
 from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
 
 if TYPE_CHECKING:  # these import torch
@@ -24,7 +26,12 @@ if TYPE_CHECKING:  # these import torch
     from kdrun.stages.make import Made
 
 Ended = dict[str, Any]
-"""How a job ended: state (finished, failed), run (its folder or None), error, earlier, seconds, ended."""
+"""How a job ended: state (finished, failed), run (its folder or None), error, evaluated (whether the run has
+a report), earlier, seconds, ended.
+"""
+
+LEGEND = "student: top-1 on test in %; gain: points over the control (95 % interval)"
+"""The figures in the line of a job."""
 
 
 def sweep(typed: Typed) -> int:
@@ -34,22 +41,21 @@ def sweep(typed: Typed) -> int:
     """
     jobs, loaded = composed_jobs(typed)
     runs, plans = planned(loaded)
-    for note in dict.fromkeys(note for run in runs for note in run.notes):
-        print(f"note: {note}", file=sys.stderr, flush=True)
-    command = " ".join(("kdrun", *typed.flags, *typed.overrides))
+    for note, number in Counter(note for run in runs for note in run.notes).items():
+        print(f"note: {note}   ({number} of {len(runs)} jobs)", file=sys.stderr, flush=True)
+    command = shlex.join(["kdrun", "-m", *typed.place, *typed.words])
     folder = new_folder(Path(runs[0].run.outputs_dir), jobs, command)
     ended: list[Ended] = []
     with held([folder]):
         try:
             earlier = finished_earlier(plans)
             made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
-            alone = earlier.count(True) == len(plans) - 1
 
             def work(position: int) -> Path:
-                quiet = not alone or earlier[position] is True
                 own = shlex.join(["kdrun", *typed.place, *runs[position].overrides])
-                return carried_out(plans[position], own, made, quiet)
+                return carried_out(plans[position], own, made)
 
+            print(f"\n{LEGEND}", flush=True)
             run_jobs(jobs, work, [state is True for state in earlier], folder, ended)
         finally:
             summarise(jobs, ended, folder)
@@ -92,7 +98,7 @@ def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
 
 
 def ahead(plans: Sequence[Plan]) -> Made:
-    """Trains, several at once, what two jobs or more have left to train."""
+    """Trains, several at once, what the jobs have left to train."""
     from rich.console import Console
 
     from kdrun.progress.screen import screen
@@ -101,7 +107,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
 
-    if len(plans) < 2:
+    if not plans:
         return Made()
     shown = screen(Console())
     trainings = [training for plan in plans for training in plan.trainings]
@@ -110,14 +116,14 @@ def ahead(plans: Sequence[Plan]) -> Made:
     return make(plans, Observers(shown))
 
 
-def carried_out(plan: Plan, command: str, made: Made, quiet: bool) -> Path:
-    """Does what is left of a job. Returns the run's folder. quiet: a line is all that is shown of it."""
+def carried_out(plan: Plan, command: str, made: Made) -> Path:
+    """Does what is left of a job, and shows nothing. Returns the run's folder."""
     from rich.console import Console
 
     from kdrun.progress.screen import screen
     from kdrun.stages.pipeline import carry_out
 
-    return carry_out(plan, command, screen(Console(quiet=quiet)), made)
+    return carry_out(plan, command, screen(Console(quiet=True)), made)
 
 
 def run_jobs(
@@ -131,23 +137,26 @@ def run_jobs(
 
     work: does the job at a position and returns its run's folder. What it raises fails that job alone.
     """
+    total = len(jobs)
+    heads = [f" {n:>{len(str(total))}} of {total}  {job}".rstrip() for n, job in enumerate(jobs, 1)]
+    wide = max(map(len, heads))
     for position, job in enumerate(jobs):
         how = perform(lambda position=position: work(position), error_file(folder, job))  # type: ignore[misc]
         how["earlier"] = earlier[position] and how["state"] == "finished"
         write_record(folder, job, how)
         ended.append(how)
-        place = f"{position + 1:>{len(str(len(jobs)))}} of {len(jobs)}"
-        failed = how["state"] == "failed"
-        print(line(f" {place}   {job}", how), file=sys.stderr if failed else sys.stdout, flush=True)
+        output = sys.stderr if how["state"] == "failed" else sys.stdout
+        print(line(heads[position].ljust(wide), how, width()), file=output, flush=True)
 
 
 def perform(work: Callable[[], Path], errors: Path) -> Ended:
     """How a job ended. A failure leaves its traceback in the file `errors`."""
     began = time.time()
     errors.unlink(missing_ok=True)
-    ended: Ended = {"state": "finished", "run": None, "error": None}
+    ended: Ended = {"state": "finished", "run": None, "error": None, "evaluated": False}
     try:
-        ended["run"] = str(work())
+        run = work()
+        ended |= {"run": str(run), "evaluated": (run / NAME).is_file()}
     except Exception as error:
         known = isinstance(error, (KdrunError, OSError))
         text = str(error) if known else f"{type(error).__name__}: {error} (a bug of kdrun: see {errors})"
@@ -156,14 +165,17 @@ def perform(work: Callable[[], Path], errors: Path) -> Ended:
     return ended | {"seconds": round(time.time() - began, 1), "ended": time.time()}
 
 
-def line(head: str, ended: Mapping[str, Any]) -> str:
-    """` 4 of 9   method=dkd seed=0   student 90.1   gain +1.2 (+0.1 to +2.3)   7f3a1c`."""
+def line(head: str, ended: Mapping[str, Any], columns: int) -> str:
+    """` 4 of 9  method=dkd seed=0  student 90.1  gain +1.2 (+0.1 to +2.3)  7f3a1c`, the figures in a line of
+    their own if that is wider than the screen.
+    """
     from kdrun.report.sweep_table import outcome
 
     if ended["state"] == "failed":
-        return f"{head}   failed: {ended['error']}"
-    told = outcome(Path(ended["run"]))
-    return "   ".join([head, *told, *(["finished earlier"] if ended["earlier"] else [])])
+        return f"{head.rstrip()}  failed: {ended['error']}"
+    figures = "  ".join([*outcome(Path(ended["run"])), *(["finished earlier"] if ended["earlier"] else [])])
+    one = f"{head}  {figures}"
+    return one if len(one) <= columns else f"{head.rstrip()}\n   {figures}"
 
 
 def summarise(jobs: Sequence[Job], ended: Sequence[Ended], folder: Path) -> None:
@@ -172,8 +184,9 @@ def summarise(jobs: Sequence[Job], ended: Sequence[Ended], folder: Path) -> None
     parts = [f"{kinds['earlier']} finished earlier", f"{kinds['finished']} run", f"{kinds['failed']} failed"]
     if len(ended) < len(jobs):
         parts.append(f"{len(jobs) - len(ended)} not run")
-    noun = "job" if len(jobs) == 1 else "jobs"
-    print(f"\n{len(jobs)} {noun}: {', '.join(parts)}   {folder}", flush=True)
+    counts = f"{plural(len(jobs), 'job')}: {', '.join(parts)}"
+    apart = "   " if len(f"{counts}   {folder}") <= width() else "\n"
+    print(f"\n{counts}{apart}{folder}", flush=True)
     results(folder)
 
 

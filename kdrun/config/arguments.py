@@ -1,109 +1,118 @@
-"""What was typed, sorted out before Hydra sees it: flags anywhere, a sweep's file, nothing unknown."""
+"""What was typed, sorted before Hydra sees it: options anywhere, a sweep's file, names and paths as text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from kdrun.config.files import shipped, swept
+from kdrun.config.files import CHOSEN, shipped, swept
+from kdrun.config.options import Options
+from kdrun.config.quotes import readable
 from kdrun.errors import KdrunError
 
-SWITCHES = {
-    "-m": "-m",
-    "--multirun": "-m",
-    "--resolve": "--resolve",
-    "-sc": "-sc",
-    "--shell-completion": "-sc",
-}
-VALUED = {
-    "-c": "--cfg",
-    "--cfg": "--cfg",
-    "-p": "--package",
-    "--package": "--package",
-    "-i": "--info",
-    "--info": "--info",
-}
-FOLDER = ("-cd", "--config-dir")
-CHOICES = {
-    "--cfg": ("job", "hydra", "all"),
-    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
-}
-OWN = ("--help", "--version")
+MANY = "-m"
+MOST = "--max-jobs"
+FOLDER = "--config-dir"
+SHOWING = ("--cfg", "--package", "--resolve", "--info", "-sc")
+"""Hydra's own, which show something instead of running."""
+
+OPTIONS = Options(
+    values={
+        "--cfg": ("job", "hydra", "all"),
+        "--package": (),
+        "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+        FOLDER: (),
+        MOST: (),
+    },
+    switches=("--help", "--version", MANY, "--resolve", "-sc"),
+    aliases={
+        "--multirun": MANY,
+        "--shell-completion": "-sc",
+        "-c": "--cfg",
+        "-p": "--package",
+        "-i": "--info",
+        "-cd": FOLDER,
+    },
+)
+
+FEW = 1000
+"""A sweep of more jobs must be asked for: its check alone takes minutes."""
 
 
 class Typed(NamedTuple):
-    """flags: Hydra's, in one spelling. overrides: key=value, +key=value, ~key. config_dir: own files."""
+    """overrides: `key=value`, `+key=value`, `~key`, as Hydra is to read them. options: by name.
 
-    flags: tuple[str, ...] = ()
+    words: the overrides as they were typed. many: whether this is a sweep. params: by key, the values over
+    which a file sweeps.
+    """
+
     overrides: tuple[str, ...] = ()
-    config_dir: Path | None = None
+    options: Mapping[str, str] = MappingProxyType({})
+    words: tuple[str, ...] = ()
+    many: bool = False
+    params: Mapping[str, str] = MappingProxyType({})
 
     @property
-    def many(self) -> bool:
-        """Whether this is a sweep."""
-        return "-m" in self.flags
+    def config_dir(self) -> Path | None:
+        """The folder of the user's files."""
+        return Path(self.options[FOLDER]).expanduser() if FOLDER in self.options else None
 
     @property
     def place(self) -> tuple[str, ...]:
-        """The flag for the user's files, for the record of the command."""
-        return ("--config-dir", str(self.config_dir)) if self.config_dir else ()
+        """The option for the user's files, for the record of the command."""
+        return (FOLDER, str(self.config_dir)) if self.config_dir else ()
 
     @property
-    def shows(self) -> bool:
-        """Whether something is only to be shown: a configuration, completions."""
-        return any(flag in self.flags for flag in ("--cfg", "--info", "-sc"))
+    def shows(self) -> tuple[str, ...]:
+        """The options by which something is only shown: a configuration, completions."""
+        given = [(name, value) for name, value in self.options.items() if name in SHOWING]
+        return tuple(word for pair in given for word in pair if word)
+
+    @property
+    def most(self) -> int:
+        """How many jobs a sweep may have. Raises KdrunError."""
+        text = self.options.get(MOST, str(FEW))
+        if not text.isdecimal() or int(text) < 1:
+            raise KdrunError(MOST, text, "must be a whole number from 1")
+        return int(text)
 
 
 def parse(arguments: Sequence[str]) -> Typed:
-    """Flags may stand before, between and after overrides. Raises KdrunError for a flag that is none."""
-    flags: list[str] = []
-    overrides: list[str] = []
-    folder: Path | None = None
-    left = list(arguments)
-    while left:
-        word = left.pop(0)
-        name, equals, value = word.partition("=")
-        if not word.startswith("-"):
-            overrides.append(word)
-        elif word in SWITCHES:
-            flags.append(SWITCHES[word])
-        elif name in VALUED or name in FOLDER:
-            given = value if equals else _next(name, left)
-            if name in FOLDER:
-                folder = Path(given).expanduser()
-            else:
-                flags += [VALUED[name], _chosen(VALUED[name], given)]
-        else:
-            raise KdrunError(word, None, "no such flag", [*OWN, *SWITCHES, *VALUED, *FOLDER], "kdrun --help")
-    if "-sc" in flags and not overrides:
+    """Options may stand before, between and after overrides. Raises KdrunError for an unknown option."""
+    words, options = OPTIONS.parse(arguments)
+    if "-sc" in options and not words:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
-    return _spread(Typed(tuple(flags), tuple(overrides), folder))
+    folders = (shipped(), *([Path(options[FOLDER]).expanduser()] if FOLDER in options else []))
+    plain = [_plain(word) for word in words]
+    params = {key: text for word in plain for key, text in _swept(folders, word).items()}
+    experiments = params.pop("experiment", None)
+    typed = Typed((), options, tuple(words), MANY in options, params)
+    if typed.shows and typed.many:
+        raise KdrunError(typed.shows[0], None, f"shows one configuration, so without {MANY}")
+    many = typed.many or (bool(params or experiments) and not typed.shows)
+    overrides = tuple(readable(word, many) for word in _spread(plain, experiments))
+    return typed._replace(overrides=overrides, many=many)
 
 
-def _next(name: str, left: list[str]) -> str:
-    if not left or left[0].startswith("-"):
-        raise KdrunError(name, None, "needs a value", CHOICES.get(VALUED.get(name, ""), ()))
-    return left.pop(0)
+def _plain(word: str) -> str:
+    """`experiment=x` for `+experiment=x`, as Hydra's own examples have it: each run has one."""
+    key = word.partition("=")[0]
+    return word.lstrip("+") if key.lstrip("+") in CHOSEN else word
 
 
-def _chosen(flag: str, value: str) -> str:
-    if flag in CHOICES and value not in CHOICES[flag]:
-        raise KdrunError(flag, value, "no such choice", CHOICES[flag])
-    return value
+def _swept(folders: tuple[Path, ...], word: str) -> Mapping[str, str]:
+    """The values over which the file of an experiment or a sweep sweeps."""
+    group, _, name = word.partition("=")
+    return swept(folders, group, name) if group in ("experiment", "sweep") else {}
 
 
-def _spread(typed: Typed) -> Typed:
-    """Makes a sweep of `sweep=NAME` and of an experiment that sweeps; leaves out `experiment=null`."""
-    folders = (shipped(), *([typed.config_dir] if typed.config_dir else []))
-    overrides: list[str] = []
-    many = typed.many
-    for override in typed.overrides:
-        group, _, name = override.partition("=")
-        values = swept(folders, group, name) if group in ("experiment", "sweep") else {}
-        many = many or bool(values)
-        if group in ("experiment", "sweep") and name == "null":
-            continue
-        overrides.append(f"experiment={values['experiment']}" if "experiment" in values else override)
-    flags = (*typed.flags, "-m") if many and not typed.many and not typed.shows else typed.flags
-    return Typed(flags, tuple(overrides), typed.config_dir)
+def _spread(words: Sequence[str], experiments: str | None) -> Iterator[str]:
+    """The words without `experiment=null`, and with the experiments that an experiment sweeps over."""
+    for word in words:
+        group, _, name = word.partition("=")
+        if group == "experiment" and experiments is not None:
+            yield f"experiment={experiments}"
+        elif not (group in ("experiment", "sweep") and name == "null"):
+            yield word

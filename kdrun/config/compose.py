@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf, open_dict, read_write
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from kdrun.config.arguments import Typed
 from kdrun.config.explain import explain
-from kdrun.config.files import refuse_clashes, shipped
+from kdrun.config.files import CHOSEN, refuse_clashes, shipped
+from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
 from kdrun.config.load import Loaded, load, refuse_impossible
 from kdrun.config.plugins import register
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
+
+Composed = tuple[DictConfig, Mapping[str, Any]]
+"""What Hydra made of overrides, and by group the file that was chosen."""
 
 OLD = hydra.__version__.startswith("1.3")
 
@@ -27,7 +35,7 @@ OLD = hydra.__version__.startswith("1.3")
 def single(typed: Typed) -> Loaded:
     """Composes, checks and returns one run. Raises KdrunError."""
     with composing(typed):
-        return composed(list(typed.overrides))
+        return composed(typed.overrides)
 
 
 @contextmanager
@@ -38,20 +46,58 @@ def composing(typed: Typed) -> Iterator[None]:
         yield
 
 
-def composed(overrides: list[str]) -> Loaded:
+def composed(overrides: Sequence[str]) -> Loaded:
     """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
     with _explained(overrides):
-        config = hydra.compose("config", overrides, return_hydra_config=True)
-        typed, choices = _texts(config.hydra.overrides.task), config.hydra.runtime.choices
-        with read_write(config), open_dict(config):
-            del config["hydra"]
-        return load(config, typed, choices, read_recipe, read_model)
+        config, choices = _compose(overrides)
+        return load(config, overrides, choices, read_recipe, read_model)
 
 
-def file_values(overrides: list[str]) -> dict[str, Any]:
-    """The values that the files chosen by these overrides sweep over (`hydra.sweeper.params`), by key."""
-    config = hydra.compose("config", overrides, return_hydra_config=True)
-    return dict(config.hydra.sweeper.get("params") or {})
+class Composer:
+    """Composes the jobs of a sweep by the Hydra that is at work, each as `composed` would.
+
+    Hydra composes what jobs have in common once; values of keys are then written into a copy. Each file of a
+    recipe or a model is read once.
+    """
+
+    def __init__(self) -> None:
+        self.bases: dict[tuple[str, ...], Composed] = {}
+        self.read = cache(read_recipe), cache(read_model)
+
+    def __call__(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Loaded:
+        """overrides: of the job. swept: the swept keys with the job's values. Raises KdrunError."""
+        with _explained(overrides):
+            config, choices = self._written(overrides, swept) or _compose(overrides)
+            return load(config, overrides, choices, *self.read)
+
+    def _written(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Composed | None:
+        """None if the whole way must be taken: a swept key does not exist, holds a mapping or has a value of
+        another type, so that the order of the overrides or the error matters.
+        """
+        apart = [key for key in swept if set("@/") & set(key) or key in CHOSEN]
+        values = {key: value for key, value in swept.items() if key not in apart}
+        common = tuple(override for override in overrides if override.partition("=")[0] not in values)
+        try:
+            if common not in self.bases:
+                self.bases[common] = _compose(common)
+            base, choices = self.bases[common]
+            if any(isinstance(OmegaConf.select(base, key), DictConfig) for key in values):
+                return None
+            config = copy.deepcopy(base)
+            for key, value in values.items():
+                OmegaConf.update(config, key, value, merge=True)
+            return config, choices
+        except (OmegaConfBaseException, HydraException):
+            return None
+
+
+def _compose(overrides: Sequence[str]) -> Composed:
+    config = hydra.compose("config", list(overrides), return_hydra_config=True)
+    refuse_hydras_parts(config.hydra)
+    choices = config.hydra.runtime.choices
+    with read_write(config), open_dict(config):
+        del config["hydra"]
+    return config, choices
 
 
 def loader() -> ConfigLoader:
@@ -59,16 +105,10 @@ def loader() -> ConfigLoader:
     return GlobalHydra.instance().config_loader()
 
 
-def _texts(overrides: Any) -> list[str]:
-    """Overrides as Hydra keeps them, as plain texts, in which nothing is resolved."""
-    plain = OmegaConf.to_container(overrides, resolve=False)
-    return [str(override) for override in plain] if isinstance(plain, list) else []
-
-
 def show(typed: Typed) -> None:
-    """Lets Hydra show what the flags ask for: a configuration, completions. Raises KdrunError."""
+    """Lets Hydra's own command line show what `typed.shows` asks for. Raises KdrunError."""
     _prepare(typed)
-    with _explained(typed.overrides), _arguments(["kdrun", *typed.flags, *typed.overrides]):
+    with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *typed.overrides]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
 
 
@@ -103,6 +143,7 @@ def _version() -> dict[str, str]:
 def _prepare(typed: Typed) -> None:
     """Refuses what Hydra would misread, and tells Hydra of kdrun and of the user's files."""
     refuse_impossible(typed.overrides)
+    refuse_hydras_keys(typed.overrides)
     if typed.config_dir is not None:
         refuse_clashes(typed.config_dir, torchvision_names())
     register(typed.config_dir)
@@ -114,15 +155,15 @@ def _explained(overrides: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = explain(error, overrides)
-        if told is None or told is error:
+        explained = explain(error, overrides)
+        if explained is None or explained is error:
             raise
-        raise told from error
+        raise explained from error
 
 
 @contextmanager
 def _arguments(arguments: list[str]) -> Iterator[None]:
-    """The arguments that Hydra reads, and its way of raising instead of printing; both restored."""
+    """What Hydra's command line reads as arguments; it raises instead of printing. Both are restored."""
     before, asked = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = arguments, "1"
     try:

@@ -16,6 +16,7 @@ from hydra.errors import (
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from kdrun.config.load import LISTED, key_of, no_such_key
+from kdrun.config.quotes import quoted, shell_text
 from kdrun.errors import KdrunError
 
 NOUNS = {"dataset": "data set"}
@@ -28,16 +29,16 @@ KINDS = {
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> KdrunError | None:
-    """The mistake behind an exception that composing raised; None where the exception is no user's mistake.
+    """The mistake behind an exception that composing raised; None if the exception is a bug.
 
-    overrides: as typed, to name what was typed where Hydra only knows what it led to.
+    overrides: as typed. Hydra names the file or the group; the user knows the override.
     """
     for cause in _chain(error):
         if isinstance(cause, KdrunError):
             return cause
-        found = _explained(cause, overrides)
-        if found is not None:
-            return found
+        mistake = _explained(cause, overrides)
+        if mistake is not None:
+            return mistake
     if isinstance(error, HydraException) or _raised_by_hydra(error):
         return KdrunError(_file(error) or "configuration", None, _flat(str(error)))
     return None
@@ -55,8 +56,8 @@ def _raised_by_hydra(error: BaseException) -> bool:
 def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | None:
     if isinstance(cause, OverrideParseException):
         key, _, value = cause.override.partition("=")
-        problem = "cannot be read. Lists [a,b] and mappings {a: 1} need quotes in a shell"
-        return KdrunError(key, value, problem)
+        problem = "cannot be read. Lists [a,b] and mappings {a: 1} need quotes in a shell; as a text: "
+        return KdrunError(key, value, problem + shell_text(key, value))
     if isinstance(cause, MissingConfigException):
         return _missing(cause, overrides)
     if isinstance(cause, yaml.MarkedYAMLError):
@@ -85,6 +86,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunError:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    overrides = [override.replace(quoted(name), name) for override in overrides]
     key = _typed_for(group, name, overrides)
     noun = NOUNS.get(group, group.rpartition("/")[2]) or "file"
     inside = _file(error) if f"{key}={name}" not in overrides else ""
@@ -94,7 +96,7 @@ def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunEr
 
 
 def _typed_for(group: str, name: str, overrides: Sequence[str]) -> str:
-    """The key under which a name was typed: `teacher` where Hydra misses `model/x`."""
+    """The key under which a name was typed: `teacher` if Hydra misses `model/x`."""
     for override in overrides:
         key, _, value = override.partition("=")
         if value == name or (not value and key == name):
@@ -104,8 +106,8 @@ def _typed_for(group: str, name: str, overrides: Sequence[str]) -> str:
 
 def _file(error: BaseException) -> str:
     """The file that Hydra names at the start of its message."""
-    found = re.match(r"In '([^']+)'", str(error))
-    return f"{found[1]}.yaml" if found and found[1] != "config" else ""
+    named = re.match(r"In '([^']+)'", str(error))
+    return f"{named[1]}.yaml" if named and named[1] != "config" else ""
 
 
 def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> KdrunError:

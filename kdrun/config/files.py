@@ -1,4 +1,4 @@
-"""Where the configuration files lie, what each says of itself, and names that hide one another."""
+"""The configuration files: where they are, what the header of each says, names that are taken."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from typing import NamedTuple
 from kdrun.errors import KdrunError
 
 GROUPS = ("dataset", "model", "method", "loss", "recipe", "experiment", "sweep")
+CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "experiment", "sweep")
+"""Keys under which a run has one file of a group."""
 
 
 NEEDS = ("labels", "logits", "embedding", "feature maps", "classifier", "indices")
-"""What a loss may need of the labels, the teacher and the data, in the order in which it is told."""
+"""What a loss may need of the labels, the teacher and the data, in the order in which it is listed."""
 
 
 PAIR = ("resnet56", "resnet20")
-"""Teacher and student, with 100 classes, for which headers tell what a loss adds and what a step costs."""
+"""Teacher and student, with 100 classes, for which headers give parameters and the cost of a step."""
 
 NEEDED = re.compile(r"^# needs ([^;\n]*)(?:; adds ([\d,]+) parameter)?", re.MULTILINE)
 COSTED = re.compile(r"^# step cost ([\d.]+) \(", re.MULTILINE)
-TERM = re.compile(r"^\s*- /loss@(?:phase_one\.)?loss\.\w+: *([\w/]+)", re.MULTILINE)
+TERM = re.compile(r"^\s*- /loss@((?:phase_one\.)?loss)\.(\w+): *([\w/]+)", re.MULTILINE)
 
 
 class Entry(NamedTuple):
     """A configuration file. extra: what follows the bar in its first comment line, such as a paper.
 
     needs: of a loss, what its line `# needs ...` names; of a method, what its terms need, but for the hard
-    labels. adds: parameters that are learned beside the student. step: of a method, what its line
-    `# step cost ...` tells. None: the file tells nothing.
+    labels. adds: parameters that are learned beside the student. step: of a method, the number in its line
+    `# step cost ...`. None: the file has no such line.
     """
 
     group: str
@@ -40,6 +42,14 @@ class Entry(NamedTuple):
     needs: tuple[str, ...] = ()
     adds: int | None = None
     step: float | None = None
+
+
+class Term(NamedTuple):
+    """A term of a method. key: below which it is, `loss` or `phase_one.loss`. loss: the name of its loss."""
+
+    key: str
+    name: str
+    loss: str
 
 
 def shipped() -> Path:
@@ -57,8 +67,8 @@ def entries(folder: Path, group: str) -> Iterator[Entry]:
         entry = Entry(group, path.relative_to(root).with_suffix("").as_posix(), description, extra, path)
         if group in ("method", "loss"):
             losses = [path] if group == "loss" else list(losses_of(path))
-            entry = entry._replace(needs=told_needs(losses), adds=told_parameters(losses))
-        yield entry._replace(step=told_cost(path)) if group == "method" else entry
+            entry = entry._replace(needs=needs_of(losses), adds=parameters_of(losses))
+        yield entry._replace(step=step_cost(path)) if group == "method" else entry
 
 
 def heading(path: Path) -> tuple[str, str]:
@@ -75,29 +85,34 @@ def heading(path: Path) -> tuple[str, str]:
 
 
 def losses_of(method: Path) -> Iterator[Path]:
-    """The files of a method's losses but for the hard labels', each once; a user's method may use his own and
-    the shipped ones.
+    """The files of a method's losses, without that of the hard labels, each once. A user's method may use the
+    user's losses and the shipped ones.
     """
-    for name in sorted(set(TERM.findall(_text(method))) - {"cross_entropy"}):
+    for name in sorted({term.loss for term in terms_of(method)} - {"cross_entropy"}):
         files = (root / "loss" / f"{name}.yaml" for root in (method.parents[1], shipped()))
         yield from [file for file in files if file.is_file()][:1]
 
 
-def told_needs(losses: Sequence[Path]) -> tuple[str, ...]:
-    """What the files of some losses say they need: `# needs labels, logits; adds 0 parameters`."""
+def terms_of(method: Path) -> list[Term]:
+    """The terms that a method's file lists in its defaults, in order."""
+    return [Term(*groups) for groups in TERM.findall(_text(method))]
+
+
+def needs_of(losses: Sequence[Path]) -> tuple[str, ...]:
+    """What losses need, from a line of their files: `# needs labels, logits; adds 0 parameters`."""
     lines = [line for line in map(NEEDED.search, map(_text, losses)) if line]
-    found = {word.strip() for line in lines for word in line[1].split(",") if word.strip()}
-    return tuple(sorted(found, key=lambda word: NEEDS.index(word) if word in NEEDS else len(NEEDS)))
+    needs = {word.strip() for line in lines for word in line[1].split(",") if word.strip()}
+    return tuple(sorted(needs, key=lambda word: NEEDS.index(word) if word in NEEDS else len(NEEDS)))
 
 
-def told_parameters(losses: Sequence[Path]) -> int | None:
-    """How many parameters they say they add together, None where one does not say."""
-    told = [line and line[2] for line in map(NEEDED.search, map(_text, losses))]
-    return sum(int(number.replace(",", "")) for number in told if number) if all(told) else None
+def parameters_of(losses: Sequence[Path]) -> int | None:
+    """How many parameters losses add together, from the same line; None if one has no such line."""
+    numbers = [line and line[2] for line in map(NEEDED.search, map(_text, losses))]
+    return sum(int(number.replace(",", "")) for number in numbers if number) if all(numbers) else None
 
 
-def told_cost(method: Path) -> float | None:
-    """What a method's file says of a step's time, relative to that of kd."""
+def step_cost(method: Path) -> float | None:
+    """The time of a method's step over that of kd, from its file; None if the file does not give it."""
     line = COSTED.search(_text(method))
     return float(line[1]) if line else None
 
@@ -107,7 +122,7 @@ def _text(path: Path) -> str:
 
 
 def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
-    """Raises KdrunError where a user's file has the name of a shipped one, which would silently win.
+    """Raises KdrunError if a user's file has the name of a shipped one, which Hydra would take instead.
 
     names: models that need no file (torchvision's).
     """
@@ -123,15 +138,15 @@ def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
 
 
 def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
-    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty where there are none."""
+    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty if it has none."""
     import yaml
 
     paths = [folder / group / f"{name}.yaml" for folder in folders]
-    found = [path for path in paths if path.is_file()]
-    if not found:
+    file = next((path for path in paths if path.is_file()), None)
+    if file is None:
         return {}
     try:
-        content = yaml.safe_load(found[0].read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         return {}  # composing says what is wrong with it
     for key in ("hydra", "sweeper", "params"):

@@ -1,4 +1,4 @@
-"""What Hydra is told about kdrun: the schema, models by name, and the resolver of `1 - alpha`."""
+"""What Hydra must know about kdrun: the schema, models by name, and the resolver of `1 - alpha`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kdrun.models.names import TIMM, library, timm_names, torchvision_names
 ROLES = ("teacher", "student")
 
 Numbers = make_dataclass("Numbers", [(f.name, Any, field(default=None)) for f in fields(Recipe)])
-"""A recipe as it is written: a number may also be a mapping from models to numbers, so nothing is typed."""
+"""A recipe as YAML has it: a number may also be a mapping from models to numbers, so no key has a type."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class WrittenRecipes:
 
 @dataclass
 class Written(Run):
-    """A run as it is written: a Run but for what is chosen after composing.
+    """A run as YAML has it, with keys whose final values are chosen after composing.
 
     diagnostics: one name, or several. assistant: one model's name, or several, or None.
     """

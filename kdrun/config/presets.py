@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdrun.config.files import entries, shipped
+from kdrun.config.files import entries, shipped, terms_of
 
 Loss = Mapping[str, Mapping[str, Any]]
 
@@ -28,36 +28,33 @@ def presets() -> Iterator[Preset]:
     """All shipped methods, by name."""
     for entry in entries(shipped(), "method"):
         content = _content(entry.path)
-        losses = entry.path.parents[1] / "loss"
-        phases = (_terms(content, losses, "phase_one.loss"), _terms(content, losses, "loss"))
+        phases = (_phase(entry.path, content, "phase_one.loss"), _phase(entry.path, content, "loss"))
         changes = bool(content.get("peer") or content.get("student", {}).get("reuse_classifier"))
         yield Preset(entry.name, tuple(filter(None, phases)), changes)
 
 
-def _terms(content: Mapping[str, Any], losses: Path, key: str) -> dict[str, dict[str, Any]]:
-    """The terms of a preset below a key, each the file of its loss with the preset's own numbers."""
-    own: Mapping[str, Any] = content
+def _phase(method: Path, content: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
+    """The terms of a method below a key, each the file of its loss with the method's own numbers."""
+    own = content
     for part in key.split("."):
         own = own.get(part, {})
-    terms = {}
-    for default in content["defaults"]:
-        ((group, name),) = default.items()
-        found = re.fullmatch(rf"/loss@{key}\.(\w+)", group)
-        if found:
-            numbers = _numbers(own.get(found[1], {}))
-            terms[found[1]] = _content(losses / f"{name}.yaml") | {"weight": 1.0} | numbers
-    return terms
+    losses = method.parents[1] / "loss"
+    return {
+        term.name: _content(losses / f"{term.loss}.yaml") | {"weight": 1.0} | _numbers(own.get(term.name, {}))
+        for term in terms_of(method)
+        if term.key == key
+    }
 
 
 def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: _default(value) for key, value in settings.items()}
-    return {key: value for key, value in found.items() if "${" not in str(value)}
+    numbers = {key: _default(value) for key, value in settings.items()}
+    return {key: value for key, value in numbers.items() if "${" not in str(value)}
 
 
 def _default(value: Any) -> Any:
     """The DEFAULT of `${oc.select:KEY,DEFAULT}`, a number; anything else as it is."""
-    found = re.fullmatch(r"\$\{oc\.select:[\w.]+,([-+.\de]+)\}", str(value))
-    return float(found[1]) if found else value
+    default = re.fullmatch(r"\$\{oc\.select:[\w.]+,([-+.\de]+)\}", str(value))
+    return float(default[1]) if default else value
 
 
 def _content(path: Path) -> dict[str, Any]:

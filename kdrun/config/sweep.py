@@ -13,19 +13,16 @@ from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 
-from kdrun.config.arguments import Typed
-from kdrun.config.compose import composed, composing, file_values, loader
+from kdrun.config.arguments import FEW, MOST, Typed
+from kdrun.config.compose import Composer, composing, loader
 from kdrun.config.load import Loaded
 from kdrun.errors import KdrunError
-from kdrun.figures import as_typed
+from kdrun.figures import as_typed, count, plural
 
 APART = ("fresh", "device", "threads", "outputs_dir", "data_dir")
 """Keys that change no result, and so neither the name of a sweep's folder nor that of a job."""
-
-MOST = 10_000
-"""A sweep of more jobs is refused."""
 
 
 class Job(NamedTuple):
@@ -64,52 +61,41 @@ def composed_jobs(typed: Typed) -> tuple[list[Job], list[Loaded | KdrunError]]:
     """All jobs, and for each the run that it is or what is wrong with it. Raises KdrunError for a sweep that
     cannot be listed.
     """
+    listed = [f"{key}={values}" for key, values in typed.params.items()]
     with composing(typed):
-        own = [override for override in typed.overrides if not _is_hydras(override)]
-        above = [override for override in typed.overrides if _is_hydras(override)]
-        found = jobs([*_listed(typed.overrides), *own], loader())
-        print(f"checking {len(found)} {'job' if len(found) == 1 else 'jobs'}", flush=True)
-        return found, [_composed([*above, *job.overrides]) for job in found]
+        made = jobs([*listed, *typed.overrides], typed.most, loader())
+        print(f"checking {plural(len(made), 'job')}", flush=True)
+        composer = Composer()
+        return made, [_composed(composer, job) for job in made]
 
 
-def _composed(overrides: list[str]) -> Loaded | KdrunError:
+def _composed(composer: Composer, job: Job) -> Loaded | KdrunError:
     try:
-        return composed(overrides)
+        return composer(job.overrides, job.swept)
     except KdrunError as error:
         return error
 
 
-def _is_hydras(override: str) -> bool:
-    return override.lstrip("+~").startswith(("hydra.", "hydra/"))
-
-
-def _listed(overrides: Sequence[str]) -> list[str]:
-    """What the chosen sweep and experiment list as `hydra.sweeper.params`, as overrides."""
-    choosing = [o for o in overrides if _is_hydras(o) or _key(o) in ("sweep", "experiment")]
-    parsed = OverridesParser.create().parse_overrides(choosing)
-    plain = [each.input_line or "" for each in parsed if not each.is_sweep_override()]
-    return [f"{key}={values}" for key, values in file_values(plain).items()] if plain else []
-
-
-def jobs(overrides: Sequence[str], groups: ConfigLoader | None = None) -> list[Job]:
+def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None = None) -> list[Job]:
     """All combinations, each once. A later override replaces an earlier one of the same key.
 
-    groups: knows the files that `glob(...)` may match. Raises KdrunError.
+    most: how many there may be. groups: knows the files that `glob(...)` may match. Raises KdrunError.
     """
     parsed = OverridesParser.create(groups).parse_overrides(list(overrides))
     by_key = {override.get_key_element(): override for override in parsed}
-    count = math.prod(_count(key, override) for key, override in by_key.items())
-    if count > MOST:
-        raise KdrunError("-m", None, f"{count:,} jobs, and a sweep has at most {MOST:,}")
+    number = math.prod(_count(key, override) for key, override in by_key.items())
+    if number > most:
+        problem = f"{count(number)} jobs are more than {count(most)}. To run them all: {MOST} {number}"
+        raise KdrunError("-m", None, problem)
     values = {key: list(_values(key, override)) for key, override in by_key.items()}
     swept = [key for key, override in by_key.items() if override.is_sweep_override()]
-    found: dict[str, Job] = {}
+    by_name: dict[str, Job] = {}
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
         own = {key.lstrip("+"): _parsed(chosen[key]).value() for key in swept}
         job = Job(combination, own)
-        found.setdefault(job.name, job)
-    return list(found.values())
+        by_name.setdefault(job.name, job)
+    return list(by_name.values())
 
 
 def _count(key: str, override: Override) -> int:
@@ -119,11 +105,20 @@ def _count(key: str, override: Override) -> int:
     given = (override.input_line or "").partition("=")[2]
     if not override.is_discrete_sweep():
         raise KdrunError(key, None, "only lists a,b,c, range(...), choice(...) and glob(...) can be swept")
-    value = override.value()
-    count = _length(key, given, value) if isinstance(value, RangeSweep) else len([*override.sweep_iterator()])
-    if not count:
-        raise KdrunError(key, given, "has no value")
-    return count
+    values = override.value()
+    if isinstance(values, RangeSweep):
+        number = _length(key, given, values)
+    else:
+        number = len([*override.sweep_iterator()])
+    if not number:
+        raise KdrunError(key, given, _why_empty(override))
+    return number
+
+
+def _why_empty(override: Override) -> str:
+    if isinstance(override.value(), Glob):
+        return "no name matches it"
+    return "there is no number in it: from the first, up to but without the second"
 
 
 def _length(key: str, given: str, values: RangeSweep) -> int:
@@ -136,7 +131,7 @@ def _length(key: str, given: str, values: RangeSweep) -> int:
 
 def _values(key: str, override: Override) -> Iterator[str]:
     if not override.is_sweep_override():
-        yield f"{key}={override.get_value_element_as_str()}"
+        yield str(override.input_line)
         return
     for value in override.sweep_string_iterator():
         yield f"{key}={value}"

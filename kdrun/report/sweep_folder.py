@@ -35,14 +35,15 @@ def error_file(folder: Path, job: Job) -> Path:
 
 
 def write_record(folder: Path, job: Job, ended: Mapping[str, Any]) -> None:
-    """Keeps how a job ended: `{state, run, error, seconds, ended}`, run being its folder or None."""
+    """Keeps how a job ended: `{state, run, error, evaluated, seconds, ended}`. run: its folder, or None."""
     run = ended["run"] and os.path.relpath(ended["run"], _outputs(folder))
     known = {"name": job.name, "overrides": job.overrides, "swept": job.swept}
     write_json(folder / "jobs" / f"{job.name}.json", {**known, **ended, "run": run})
 
 
 def collected(folder: Path) -> list[dict[str, Any]]:
-    """All jobs that the folder knows, each once, in the order in which they ended, as the tables want them.
+    """The evaluated and the failed jobs of a sweep's folder, each once, in the order in which they ended, as
+    the tables want them.
 
     A record that cannot be read is named on stderr. A run whose report is gone counts as failed.
     """
@@ -54,11 +55,13 @@ def collected(folder: Path) -> list[dict[str, Any]]:
             print(f"{error}; this job is not in the table", file=sys.stderr, flush=True)
             continue
         by_name.pop(name, None)  # an earlier version of kdrun kept `2` and `2.0` apart
-        by_name[name] = job
+        if job is not None:
+            by_name[name] = job
     return list(by_name.values())
 
 
-def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any]]:
+def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any] | None]:
+    """The name of a job and its row; None for a run that was trained and not evaluated."""
     record = read_json(path)
     try:
         swept, run = dict(record["swept"]), record["run"]
@@ -66,6 +69,8 @@ def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any]]:
         job = {"overrides": swept, "report": None, "error": record["error"], "folder": None}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise KdrunError(str(path), None, "is no record of a job") from error
+    if record["error"] is None and not record.get("evaluated", True):
+        return name, None
     if run:
         place = run_folder(_outputs(folder), run)
         job["folder"] = os.path.relpath(place, _outputs(folder))

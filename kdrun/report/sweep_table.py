@@ -17,45 +17,48 @@ from kdrun.report.table import plain
 
 FAILED = "failed"
 FAILURES_SHOWN = 5
+ID = 6
+"""Digits of a fingerprint that name a run on the screen."""
 
 
 def text(jobs: Sequence[Job], width: int = 80) -> str:
     """The sweep as plain text, no line longer than width: a grid for two swept keys (seeds apart), else a
-    list of settings; then what is marked, what the best does on test, and what the spread does not hold."""
-    found = sweeps.settings(jobs)
+    list of settings; then the notes."""
+    settings = sweeps.settings(jobs)
     part = sweeps.shown_part(jobs)
     what = sweeps.shown_figure(jobs, part)
-    chosen = sweeps.choice(found)
+    chosen = sweeps.choice(settings)
     keys = sweeps.swept(jobs)
-    body = _list(found, keys, part, what, chosen)
+    body = _list(settings, keys, part, what, chosen)
     if len(keys) == 2:
-        grids = (_grid(found, keys, part, what, chosen), _grid(found, keys[::-1], part, what, chosen))
+        grids = (_grid(settings, keys, part, what, chosen), _grid(settings, keys[::-1], part, what, chosen))
         body = next((grid for grid in grids if _columns(grid) <= width), body)
-    below = "\n".join(notes(jobs, found, part, chosen))
-    head = "\n".join(title(found, part, what))
+    below = "\n".join(notes(jobs, settings, part, chosen))
+    head = "\n".join(title(settings, part, what))
     return f"{plain(Text(head), width)}\n{plain(body, width)}{plain(Text(below), width) if below else ''}"
 
 
 def outcome(run: Path) -> list[str]:
-    """What a finished run came to, for its line: `student 90.1`, `gain +1.2 (+0.1 to +2.3)`, its id."""
-    told = []
-    if (run / NAME).is_file():
-        report = read(run)
-        student, comparison = top1(report, "student", "test"), report.get("comparison", {})
-        told += [f"student {percent(student)}"] if student is not None else []
-        if "gain_top1" in comparison:
-            ends = comparison.get("gain_interval")
-            interval = f" ({signed(ends[0])} to {signed(ends[1])})" if ends else ""
-            told.append(f"gain {signed(comparison['gain_top1'])}{interval}")
-    return [*told, run.name.rpartition("-")[2][:6]]
+    """The results of a finished run, for its line: `student 90.1`, `gain +1.2 (+0.1 to +2.3)`, its id."""
+    id = run.name.rpartition("-")[2][:ID]
+    if not (run / NAME).is_file():
+        return ["not evaluated", id]
+    report = read(run)
+    student, comparison = top1(report, "student", "test"), report.get("comparison", {})
+    figures = [f"student {percent(student)}"] if student is not None else []
+    if "gain_top1" in comparison:
+        ends = comparison.get("gain_interval")
+        interval = f" ({signed(ends[0])} to {signed(ends[1])})" if ends else ""
+        figures.append(f"gain {signed(comparison['gain_top1'])}{interval}")
+    return [*figures, id]
 
 
-def title(found: Sequence[Setting], part: Part, what: What) -> tuple[str, str]:
+def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, str]:
     """`gain over control on validation, points, mean +- std of 3 seeds` and `control 86.8 +- 1.1`."""
-    over = sweeps.means(found)
+    over = sweeps.means(settings)
     if what == "student":
         return f"top-1 of the student on {part}, %, {over}", "no control"
-    control = sweeps.shared_control(found, part)
+    control = sweeps.shared_control(settings, part)
     shared = f"control {spread_text(control, 'control')} %"
     return f"gain over control on {part}, points, {over}", shared if control else "controls differ"
 
@@ -69,12 +72,12 @@ def spread_text(spread: Spread | None, what: What) -> str:
 
 
 def _grid(
-    found: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
+    settings: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
 ) -> Table:
-    rows, columns = (sweeps.values_of(found, key) for key in keys)
+    rows, columns = (sweeps.values_of(settings, key) for key in keys)
     cells = {
         tuple(values(setting, keys)): f"{mark(chosen, i)} {cell(setting, what, part)}"
-        for i, setting in enumerate(found)
+        for i, setting in enumerate(settings)
     }
     table = _table()
     table.add_column("")
@@ -86,20 +89,20 @@ def _grid(
 
 
 def _list(
-    found: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
+    settings: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
 ) -> Table:
     columns: list[tuple[str, What, Part]] = [("student", "student", part)]
-    if what == "gain" and sweeps.shared_control(found, part) is None:
+    if what == "gain" and sweeps.shared_control(settings, part) is None:
         columns.append(("control", "control", part))
     columns += [("gain", "gain", part)] if what == "gain" else []
     table = _table()
     table.add_column("")
     for key in keys:
-        words = any(sweeps.number(setting.values[key]) is None for setting in found)
+        words = any(sweeps.number(setting.values[key]) is None for setting in settings)
         table.add_column(sweeps.key_name(key), overflow="fold", justify="left" if words else "right")
     for name, _, _ in columns:
         table.add_column(name, justify="right")
-    for i, setting in enumerate(found):
+    for i, setting in enumerate(settings):
         table.add_row(mark(chosen, i), *values(setting, keys), *(cell(setting, w, p) for _, w, p in columns))
     return table
 
@@ -112,22 +115,25 @@ def _columns(table: Table) -> int:
     return max(map(len, plain(table, 10_000).splitlines()))
 
 
-def notes(jobs: Sequence[Job], found: Sequence[Setting], part: Part, chosen: Choice | None) -> Iterator[str]:
-    """What is said below the table: marks, the best on test, what the spread leaves out, failures."""
+def notes(
+    jobs: Sequence[Job], settings: Sequence[Setting], part: Part, chosen: Choice | None
+) -> Iterator[str]:
+    """The lines below the table: marks, the choice on test, what the spread leaves out, failures."""
     if chosen is not None:
         yield (
             "* best student on validation, or at most one standard error below it (seeds, paired, and the "
             f"{plural(chosen.images, 'validation image')} together)"
         )
-        yield f"Chosen on validation: {_named(found[chosen.best])}. On test: {_on_test(found[chosen.best])}"
-    elif len(found) == 1 and part == "validation":
-        yield f"On test: {_on_test(found[0])}"
-    elif len(found) > 1 and any(job["report"] is not None for job in jobs):
-        yield "No validation part: nothing is chosen, since a choice by test figures would flatter itself."
-    if sweeps.one_teacher(found):
+        best = settings[chosen.best]
+        yield f"Chosen on validation: {_named(best)}. On test: {_on_test(best)}"
+    elif len(settings) == 1 and part == "validation":
+        yield f"On test: {_on_test(settings[0])}"
+    elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
+        yield "No setting is chosen: there is no validation part, and test figures must not choose."
+    if sweeps.one_teacher(settings):
         yield "The spread leaves out the teacher's: one teacher serves all seeds of a setting."
-    counts = [sum(job["report"] is not None for job in setting.jobs) for setting in found]
-    for setting, count in zip(found, counts, strict=True):
+    counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]
+    for setting, count in zip(settings, counts, strict=True):
         if 0 < count < max(counts):
             left_out = "" if chosen is None else ", so not compared"
             yield f"Only {count} of {max(counts)} finished{left_out}: {_named(setting)}"
@@ -165,7 +171,7 @@ def values(setting: Setting, keys: Sequence[str]) -> list[str]:
 
 
 def cell(setting: Setting, what: What, part: Part) -> str:
-    """A figure of a setting as it stands in a table: FAILED where no job of it finished."""
+    """A figure of a setting as a cell of a table: FAILED if no job of it finished."""
     if all(job["report"] is None for job in setting.jobs):
         return FAILED
     return spread_text(sweeps.spread(setting, what, part), what)

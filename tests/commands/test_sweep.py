@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from kdrun.cli import main
-from kdrun.commands.sweep import Ended, collected, perform, run_jobs
+from kdrun.commands.sweep import Ended, collected, line, perform, run_jobs
 from kdrun.config.sweep import Job
 from kdrun.errors import KdrunError
 from kdrun.report.sweep_folder import new_folder, write_record
 from tests.commands.short import SHORT
+from tests.report.example import example
 
 JOBS = [Job((f"seed={seed}",), {"seed": seed}) for seed in range(3)]
 
@@ -24,6 +25,14 @@ def done(folder: Path, work: Any, earlier: tuple[bool, ...] = (False, False, Fal
     ended: list[Ended] = []
     run_jobs(JOBS, work, earlier, folder, ended)
     return ended
+
+
+def run(folder: Path, name: str) -> Path:
+    """A finished run beside a sweep's folder."""
+    there = folder.parents[1] / "runs" / name
+    there.mkdir(parents=True)
+    (there / "report.json").write_text(json.dumps(example()))
+    return there
 
 
 @pytest.fixture
@@ -45,13 +54,45 @@ def test_a_failed_job_is_said_at_once_and_the_next_runs(
         ("finished", True), ("failed", False), ("finished", False),
     ]  # fmt: skip
     out, err = capsys.readouterr()
-    assert out == " 1 of 3   seed=0   0abc   finished earlier\n 3 of 3   seed=2   2abc\n"
-    assert err == " 2 of 3   seed=1   failed: loss.soft: is not finite in epoch 3\n"
+    assert out.splitlines() == [
+        " 1 of 3  seed=0  not evaluated  0abc  finished earlier",
+        " 3 of 3  seed=2  not evaluated  2abc",
+    ]
+    assert err == " 2 of 3  seed=1  failed: loss.soft: is not finite in epoch 3\n"
     assert len(list((folder / "jobs").glob("*.error.txt"))) == 1
     done(folder, lambda position: folder.parents[1] / "runs" / f"kd-{position}abc")
     assert not list((folder / "jobs").glob("*.error.txt"))
     runs = [json.loads(path.read_text())["run"] for path in (folder / "jobs").glob("*.json")]
     assert sorted(runs) == ["runs/kd-0abc", "runs/kd-1abc", "runs/kd-2abc"]
+
+
+def test_figures_have_a_line_of_their_own_if_there_is_no_room(folder: Path) -> None:
+    ended = {"state": "finished", "run": str(run(folder, "kd-7f3a1c0d22")), "earlier": True}
+    head = " 4 of 9  temperature=2 alpha=0.5 "
+    figures = "student 90.6  gain +3.8 (+1.9 to +5.7)  7f3a1c  finished earlier"
+    assert line(head, ended, 120) == f"{head}  {figures}"
+    assert line(head, ended, 80) == f"{head.rstrip()}\n   {figures}"
+
+
+def test_what_was_not_evaluated_is_no_failure(folder: Path) -> None:
+    done(folder, lambda position: folder.parents[1] / "runs" / f"kd-{position}abc")
+    assert collected(folder) == []
+
+
+def test_a_report_that_is_gone_is_a_failed_job(folder: Path) -> None:
+    done(folder, lambda position: run(folder, f"kd-{position}abc"))
+    shutil.rmtree(folder.parents[1] / "runs" / "kd-1abc")
+    assert [bool(job["report"]) for job in collected(folder)] == [True, False, True]
+    assert "cannot be read" in collected(folder)[1]["error"]
+
+
+def test_one_job_is_a_line_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["-m", "seed=3", *SHORT]) == 0
+    out = capsys.readouterr().out
+    assert " 1 of 1  student " in out and "recipe" not in out and "top-1 test" not in out
 
 
 def test_a_bug_in_a_job_leaves_its_traceback(tmp_path: Path) -> None:
@@ -73,7 +114,8 @@ def test_an_interrupt_ends_the_sweep_and_what_was_done_is_known(folder: Path) ->
     ended: list[Ended] = []
     with pytest.raises(KeyboardInterrupt):
         run_jobs(JOBS, work, (False, False, False), folder, ended)
-    assert [each["state"] for each in ended] == ["finished"] and len(collected(folder)) == 1
+    assert [each["state"] for each in ended] == ["finished"]
+    assert len(list((folder / "jobs").glob("*.json"))) == 1
 
 
 def test_records_of_earlier_versions_are_read_and_a_run_is_one_however_it_was_typed(tmp_path: Path) -> None:
@@ -111,7 +153,7 @@ def test_calls_at_once_keep_records_of_their_own(tmp_path: Path, monkeypatch: py
 
 def test_two_sweeps_at_once_fill_one_folder(folder: Path) -> None:
     def call(job: Job) -> None:
-        run_jobs([job], lambda position: folder.parents[1] / "runs" / job.name, (False,), folder, [])
+        run_jobs([job], lambda position: run(folder, job.name), (False,), folder, [])
 
     threads = [threading.Thread(target=call, args=(job,)) for job in JOBS]
     for thread in threads:
@@ -127,7 +169,7 @@ def test_a_sweep_is_typed_anew_moved_and_extended(
     monkeypatch.chdir(tmp_path)
     assert main(["-m", "temperature=2,4", "outputs_dir=A", *SHORT]) == 0
     out = capsys.readouterr().out
-    assert " 2 of 2   temperature=4   student " in out and "kdrun 0." not in out and "top-1 test" not in out
+    assert " 2 of 2  temperature=4  student " in out and "kdrun 0." not in out and "top-1 test" not in out
     shutil.move("A", "B")
     assert main(["-m", "temperature=2.0,3.0,4.0", "outputs_dir=B", *SHORT]) == 0
     out, err = capsys.readouterr()
@@ -182,5 +224,5 @@ def test_a_failed_training_is_not_tried_again(
     monkeypatch.setattr(make, "train", failing)
     assert main(["-m", "seed=0,1,2", *SHORT]) == 1
     out, err = capsys.readouterr()
-    assert err == " 2 of 3   seed=1   failed: loss.soft: is not finite\n"
+    assert err == " 2 of 3  seed=1  failed: loss.soft: is not finite\n"
     assert tried.count("student 1") == 1 and "3 jobs: 0 finished earlier, 2 run, 1 failed" in out

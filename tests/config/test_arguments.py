@@ -13,13 +13,13 @@ from kdrun.errors import KdrunError
 
 def test_flags_may_stand_anywhere() -> None:
     typed = parse(["seed=1", "-m", "temperature=1,2", "--config-dir", "mine", "~loss.hard"])
-    assert typed.flags == ("-m",)
+    assert typed.many and not typed.shows
     assert typed.overrides == ("seed=1", "temperature=1,2", "~loss.hard")
     assert typed.config_dir == Path("mine")
 
 
 def test_a_value_may_follow_an_equals_sign() -> None:
-    assert parse(["--cfg=job"]).flags == ("--cfg", "job")
+    assert parse(["--cfg=job", "seed=1", "--resolve"]).shows == ("--cfg", "job", "--resolve")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ def test_a_value_may_follow_an_equals_sign() -> None:
         (["--cfg"], "--cfg: needs a value. Choices: job, hydra, all"),
         (["--cfg", "jobs"], "--cfg=jobs: no such choice. Choices: job, hydra, all"),
         (["--config-dir"], "--config-dir: needs a value"),
+        (["--cfg", "job", "-m"], "--cfg: shows one configuration, so without -m"),
         (["-sc"], '-sc: says what to do for completion: eval "$(kdrun -sc install=bash)"'),
     ],
 )
@@ -39,7 +40,8 @@ def test_unknown_flags_are_one_line(words: list[str], line: str) -> None:
 
 
 def test_a_sweep_file_makes_a_sweep() -> None:
-    assert parse(["sweep=temperature"]).many
+    typed = parse(["sweep=temperature"])
+    assert typed.many and typed.params == {"temperature": "1,2,4,8,16"}
     assert not parse(["sweep=null"]).overrides
     assert not parse(["experiment=tutorial_cifar10"]).many
 
@@ -47,12 +49,20 @@ def test_a_sweep_file_makes_a_sweep() -> None:
 def test_an_experiment_that_sweeps_over_experiments_is_replaced_by_them() -> None:
     typed = parse(["experiment=digits_parts", "seed=0,1"])
     assert typed.many
+    assert typed.words == ("experiment=digits_parts", "seed=0,1")
     first, seeds = typed.overrides
     assert first.startswith("experiment=parts/whole,") and seeds == "seed=0,1"
 
 
 def test_a_sweep_is_not_run_where_it_is_only_to_be_shown() -> None:
     assert not parse(["sweep=temperature", "--cfg", "job"]).many
+
+
+@pytest.mark.parametrize("plus", ["+", "++"])
+def test_a_plus_before_what_each_run_has_one_of_is_left_out(plus: str) -> None:
+    typed = parse([f"{plus}experiment=digits_parts", f"{plus}method=kd", "+loss@loss.hint=fitnet"])
+    assert typed.many and typed.overrides[0].startswith("experiment=parts/whole,")
+    assert typed.overrides[1:] == ("method=kd", "+loss@loss.hint=fitnet")
 
 
 def test_the_first_comment_that_is_not_hydras_describes_a_file(tmp_path: Path) -> None:

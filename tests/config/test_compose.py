@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import yaml
 from omegaconf import OmegaConf
 
 from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import Written, complement
 from kdrun.config.schema import Model, Recipe, Run
 from kdrun.config.sweep import composed_jobs
+from kdrun.errors import KdrunError
 from tests.config.composed import composed
 
 
@@ -217,3 +220,117 @@ def test_the_call_signature_others_rely_on() -> None:
     from kdrun.commands.run import run
 
     assert list(inspect.signature(run).parameters) == ["run", "overrides", "quiet"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seed=0,1 temperature=2,3.5",
+        "'alpha={from: 0, to: 1, epochs: 2},0.5'",
+        "recipe.student.lr=0.1,1 recipe.teacher.epochs=2 student.args.widths=[4],[4,8]",
+        "method=kd,dkd seed=1,2",
+        "loss.soft.weight=0.3,0.5 loss.hard.weight=1",
+        "'loss.soft={weight: 0.3},{temperature: 2}' loss.soft.weight=0.7",
+        "loss.soft={weight:0.3},{temperature:2} loss.soft.weight=0.7,0.8",
+        "+student.args.widths=[4],[8]",
+        "stages=[teacher],[teacher,student] teacher.seed=null,1 control=true,false",
+        "dataset.labelled=3,0.5 outputs_dir=a,b",
+        "temperature='${seed}','${alpha}' seed=1,2",
+        "~loss.hard loss.soft.temperature=1,2",
+        "student=cnn_digits,cnn_digits_small student.seed=1,2 assistant=cnn_digits,null",
+    ],
+)
+def test_a_job_is_the_run_of_its_overrides(line: str) -> None:
+    """However jobs share what is composed for them."""
+    typed = parse(["-m", *shlex.split(line)])
+    jobs, runs = composed_jobs(typed)
+    assert len(jobs) > 1
+    for job, loaded in zip(jobs, runs, strict=True):
+        alone = composed(shlex.join(job.overrides))
+        assert isinstance(loaded, Loaded) and loaded == alone, job
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("seed=1,abc", "seed=abc: must be a whole number"),
+        ("alpha=0.5,1.5", "alpha=1.5: must be between 0 and 1"),
+        ("temprature=1,2", "temprature=2: no such key. Nearest: temperature"),
+        ("loss.dkd.beta=1,2", "loss.dkd: no such key"),
+        ("method=kd,fitnet temperature=2,4", "temperature=4: no term of method fitnet uses a temperature"),
+        ("+foo=1,2", "foo=2: no such key"),
+        ("control=true,maybe", "control=maybe: must be true or false"),
+        ("temperature='${foo}','${bar}'", "temperature=$\\{bar\\}: refers to what is not there"),
+        ("recipe=quick,quik", "recipe=quik: no such recipe"),
+        ("seed=0,null", "seed=null: must not be null"),
+    ],
+)
+def test_a_job_that_is_wrong_is_named_as_a_run_would_be(line: str, problem: str) -> None:
+    typed = parse(["-m", *shlex.split(line)])
+    last = composed_jobs(typed)[1][-1]
+    assert isinstance(last, KdrunError) and str(last).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        (
+            "hydra/launcher=joblib",
+            "Hydra only composes here. To train several models at once: runtime.jobs=N",
+        ),
+        ("hydra.launcher.n_jobs=2", "To train several models at once: runtime.jobs=N"),
+        ("hydra/sweeper=optuna", "kdrun does not search, it runs all combinations: kdrun -m key=a,b"),
+        ("+hydra.sweeper.n_trials=3", "kdrun does not search"),
+        ("hydra.sweeper.params.seed=1", "the values of a sweep are typed with -m"),
+        ("hydra.run.dir=x", "kdrun makes its own folders. To choose where: outputs_dir=DIR"),
+        ("hydra.sweep.dir=x", "kdrun makes its own folders."),
+        ("++hydra.sweep.subdir=x", "kdrun makes its own folders."),
+        (
+            "hydra.job.chdir=true",
+            "kdrun stays where it is started. To choose where outputs go: ",
+        ),
+        ("hydra.mode=MULTIRUN", "a sweep is started by -m: kdrun -m key=a,b"),
+        ("hydra.verbose=true", "Hydra only composes here, so this key has no effect"),
+    ],
+)
+@pytest.mark.parametrize("many", [[], ["-m"]])
+def test_hydras_own_keys_are_answered_by_what_to_type(override: str, problem: str, many: list[str]) -> None:
+    with pytest.raises(KdrunError) as error:
+        (composed_jobs if many else single)(parse([*many, override]))
+    assert problem in str(error.value)
+
+
+def test_where_hydra_looks_for_files_is_left_to_hydra(tmp_path: Path) -> None:
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text("defaults: [crd, _self_]\nstudent: {name: mine}\n")
+    assert composed(f"hydra.searchpath=[file://{tmp_path}] recipe=mine").run.recipe.student.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("hydra: {callbacks: {x: {_target_: os.system}}}\n", "hydra.callbacks: are not called"),
+        ("defaults: [{override /hydra/launcher: mine}]\n", "hydra/launcher=mine: Hydra only composes here"),
+    ],
+)
+def test_what_a_file_gives_hydra_to_run_is_refused(tmp_path: Path, content: str, problem: str) -> None:
+    for path, text in (("experiment/mine.yaml", content), ("hydra/launcher/mine.yaml", "_target_: mine\n")):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(f"# @package {'_global_' if 'exp' in path else '_group_'}\n{text}")
+    with pytest.raises(KdrunError, match=problem):
+        composed("experiment=mine", tmp_path)
+
+
+def test_names_and_paths_of_digits_are_text(tmp_path: Path) -> None:
+    run = composed("dataset=imagefolder dataset.name=2024 dataset.path=007 outputs_dir=1e3 data_dir=true").run
+    assert (run.dataset["name"], run.dataset["path"]) == ("2024", "007")
+    assert (run.outputs_dir, run.data_dir) == ("1e3", "true")
+    for path, text in (
+        ("dataset/2023.yaml", "defaults: [fake, _self_]\nname: 2023\nrecipe: quick\npath: 5\n"),
+        ("experiment/2024.yaml", "# @package _global_\ndefaults:\n  - override /dataset: '2023'\nseed: 9\n"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
+    run = composed("experiment=2024", tmp_path).run
+    assert (run.dataset["name"], run.dataset["path"], run.seed) == ("2023", "5", 9)
+    assert composed("dataset=2023", tmp_path).run.dataset["name"] == "2023"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
+from kdrun.config.files import entries, shipped, terms_of
 from kdrun.config.presets import presets
 from tests.config.composed import composed
 
@@ -39,6 +41,12 @@ PUBLISHED: dict[str, dict[str, dict[str, Any]]] = {
     "wttm": {"wttm": {"weight": 2.25, "gamma": 0.1}},
 }
 PRESETS = {preset.name: preset for preset in presets()}
+
+
+def test_the_terms_of_a_file_are_those_of_its_defaults_list() -> None:
+    for entry in entries(shipped(), "method"):
+        listed = [{f"/loss@{term.key}.{term.name}": term.loss} for term in terms_of(entry.path)]
+        assert listed == yaml.safe_load(entry.path.read_text())["defaults"], entry.name
 
 
 @pytest.mark.parametrize("method", PUBLISHED)

@@ -46,13 +46,13 @@ def test_what_can_be_swept(line: list[str], values: Sequence[dict[str, Any]]) ->
     ("line", "error"),
     [
         ("seed=interval(0,1)", "seed: only lists"),
-        ("seed=range(1,1)", "seed=range(1,1): has no value"),
-        ("seed=range(5,0)", "seed=range(5,0): has no value"),
+        ("seed=range(1,1)", "seed=range(1,1): there is no number in it: from the first, up to"),
+        ("seed=range(5,0)", "seed=range(5,0): there is no number in it"),
         ("seed=range(0,5,0)", "seed=range(0,5,0): needs finite numbers, and a step that is not 0"),
         ("alpha=range(0.0,1.0,0.0)", "alpha=range(0.0,1.0,0.0): needs finite numbers"),
         ("alpha=range(0,inf)", "alpha=range(0,inf): needs finite numbers"),
-        ("seed=range(0,1000000000000)", "-m: 1,000,000,000,000 jobs, and a sweep has at most 10,000"),
-        ("seed=range(0,101) alpha=range(0,1,0.01)", "-m: 10,100 jobs, and a sweep has at most 10,000"),
+        ("seed=range(0,1000000000000)", "-m: 1,000,000,000,000 jobs are more than 1,000. To"),
+        ("seed=range(0,11) alpha=range(0,1,0.01)", "-m: 1,100 jobs are more than 1,000."),
     ],
 )
 def test_what_cannot_be_swept(line: str, error: str) -> None:
@@ -61,9 +61,23 @@ def test_what_cannot_be_swept(line: str, error: str) -> None:
     assert str(raised.value).startswith(error)
 
 
+def test_as_many_jobs_as_are_asked_for() -> None:
+    assert len(jobs(["seed=range(0,1500)"], most=1500)) == 1500
+    with pytest.raises(KdrunError, match=r"-m: 4 jobs are more than 3\. To run them all: --max-jobs 4"):
+        swept("--max-jobs 3 seed=range(0,4)")
+    with pytest.raises(KdrunError, match="--max-jobs=few: must be a whole number from 1"):
+        swept("--max-jobs few seed=0,1")
+
+
+def test_what_has_one_value_stays_as_it_was_typed() -> None:
+    assert jobs(["~loss.hard", "outputs_dir='a b'", "seed=0,1"])[0].overrides == (
+        "~loss.hard", "outputs_dir='a b'", "seed=0",
+    )  # fmt: skip
+
+
 def test_a_glob_finds_files_of_a_group() -> None:
     assert swept("'method=glob(dk*)'") == [{"method": "dkd"}, {"method": "dkd_std"}]
-    with pytest.raises(KdrunError, match="has no value"):
+    with pytest.raises(KdrunError, match="no name matches it"):
         swept("'method=glob(nosuch*)'")
 
 
@@ -79,6 +93,11 @@ def test_a_job_that_does_not_compose_says_why() -> None:
     fine, wrong = composed_jobs(parse(["-m", "recipe=quick,quik"]))[1]
     assert isinstance(fine, Loaded) and isinstance(wrong, KdrunError)
     assert str(wrong).startswith("recipe=quik: no such recipe")
+
+
+def test_an_experiment_that_sweeps_over_experiments_is_these_experiments() -> None:
+    parts = ("whole", "labelled_only", "plain_answers", "self_taught")
+    assert swept("experiment=digits_parts") == [{"experiment": f"parts/{part}"} for part in parts]
 
 
 def test_a_sweep_file_says_the_values_and_typed_ones_replace_them() -> None:

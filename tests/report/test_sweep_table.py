@@ -90,13 +90,13 @@ def test_without_controls_and_validation_accuracies_are_shown_and_nothing_is_mar
         del one["report"]["models"]["control"]
     shown = text(jobs)
     assert shown.startswith("top-1 of the student on test, %, one seed\nno control\n")
-    assert "88.0" in shown and "*" not in shown and "nothing is chosen" in shown
+    assert "88.0" in shown and "* " not in shown and "No setting is chosen" in shown
 
 
 def test_all_failed() -> None:
     jobs = [failed({"temperature": t}) for t in range(8)]
     shown = text(jobs)
-    assert shown.count("failed") == 8 and "Failed: 3 more" in shown and "*" not in shown
+    assert shown.count("failed") == 8 and "Failed: 3 more" in shown and "* " not in shown
 
 
 def test_values_are_no_markup() -> None:

@@ -1,0 +1,63 @@
+"""Names and paths are text: quoted for Hydra where its grammar cannot read them, or reads a number."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from kdrun.config.files import CHOSEN
+
+TEXTS = re.compile(
+    r"outputs_dir|data_dir|(teacher|student)\.(name|checkpoint)|dataset\.(name|path|\w+_(path|dir|file))"
+)
+"""Keys whose values are names or paths."""
+
+DATA = re.compile(r"dataset\.\w+")
+"""Keys that may also hold a path: numbers, lists and mappings stay what they are."""
+
+
+def readable(override: str, several: bool = False) -> str:
+    """The override, with quotes around a name or a path that Hydra would not read as it was typed.
+
+    several: whether commas separate the values of a sweep.
+    """
+    key, equals, value = override.partition("=")
+    name = key.lstrip("+").partition("@")[0]
+    is_text = bool(TEXTS.fullmatch(name)) or name in (*CHOSEN, "loss")
+    is_data = bool(DATA.fullmatch(name)) and not value.startswith(("[", "{"))
+    if not equals or not (is_text or is_data):
+        return override
+    numbers_too = is_text
+    parts = value.split(",") if several and not _is_read(value, numbers_too) else [value]
+    return f"{key}={','.join(part if _is_read(part, numbers_too) else quoted(part) for part in parts)}"
+
+
+def quoted(text: str) -> str:
+    """The text as Hydra reads it back."""
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def shell_text(key: str, value: str) -> str:
+    """What to type in a shell for a value that is text: `'key="value"'`."""
+    return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
+
+
+def parsed(override: str) -> Override | None:
+    """What Hydra's grammar makes of an override; None for what it cannot read."""
+    try:
+        return OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None
+
+
+def _is_read(value: str, numbers_too: bool) -> bool:
+    """Whether Hydra reads a value as it is meant. numbers_too: whether a number is meant as text."""
+    override = parsed(f"key={value}")
+    if override is None or (numbers_too and value != value.strip()):
+        return False
+    read = override._value.list if isinstance(override._value, ChoiceSweep) else [override._value]
+    return not (numbers_too and any(isinstance(each, (bool, int, float)) for each in read))

@@ -21,7 +21,7 @@ FIGURES: tuple[What, ...] = ("student", "control", "gain")
 
 
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Writes results.csv, results.json, results.md into the folder, and heatmap.png or lines.png where two
+    """Writes results.csv, results.json, results.md into the folder, and heatmap.png or lines.png if two
     or one swept keys are numbers and some job has finished; the names of what was written."""
     plots = _plot(folder, jobs)
     texts = {
@@ -36,18 +36,18 @@ def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
 
 def markdown(jobs: Sequence[Job], plots: Sequence[str] = ()) -> str:
     """results.md: all settings on both parts, marks and notes, the failed jobs, the plots that were made."""
-    found, keys = sweeps.settings(jobs), sweeps.swept(jobs)
-    part, chosen = sweeps.shown_part(jobs), sweeps.choice(found)
-    columns = [(what, part) for part in PARTS for what in FIGURES if _measured(found, what, part)]
+    settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
+    part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
+    columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
     head = ["", *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), "n"]
     body = []
-    for i, setting in enumerate(found):
+    for i, setting in enumerate(settings):
         figures = [cell(setting, what, part) for what, part in columns]
         body.append([mark(chosen, i), *values(setting, keys), *figures, _finished(setting)])
-    page = ["# Sweep", "", f"Top-1 in %, gain in points, {sweeps.means(found)}.", ""]
+    page = ["# Sweep", "", f"Top-1 in %, gain in points, {sweeps.means(settings)}.", ""]
     page += [*pipe_table(head, body), ""]
     page += [
-        f"- {'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, found, part, chosen)
+        f"- {'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, settings, part, chosen)
     ]
     page += [line for plot in plots for line in ("", f"![{plot.rpartition('.')[0]}]({plot})")]
     return "\n".join(page) + "\n"
@@ -57,9 +57,9 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """results.json: a record per setting with mean, std and n by part and figure, its mark, and its runs, the
     folders of which are relative to the outputs folder.
     """
-    found = sweeps.settings(jobs)
-    chosen = sweeps.choice(found)
-    return [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(found)]
+    settings = sweeps.settings(jobs)
+    chosen = sweeps.choice(settings)
+    return [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(settings)]
 
 
 def csv_text(jobs: Sequence[Job]) -> str:
@@ -96,8 +96,8 @@ def _plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
     return [name]
 
 
-def _measured(found: Sequence[Setting], what: What, part: Part) -> bool:
-    return any(sweeps.spread(setting, what, part) is not None for setting in found)
+def _measured(settings: Sequence[Setting], what: What, part: Part) -> bool:
+    return any(sweeps.spread(setting, what, part) is not None for setting in settings)
 
 
 def _finished(setting: Setting) -> str:
@@ -129,7 +129,7 @@ def _run(job: Job) -> dict[str, Any]:
         for part in PARTS
     }
     run = {"folder": job.get("folder"), "error": job.get("error"), "overrides": dict(job["overrides"])}
-    return _without_none(run) | {part: found for part, found in figures.items() if found}
+    return _without_none(run) | {part: values for part, values in figures.items() if values}
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

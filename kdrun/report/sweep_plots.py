@@ -21,27 +21,27 @@ MARKED = "framed: best student on validation (thick), or at most one standard er
 
 
 def numeric(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """The swept keys where all their values are numbers, else nothing: what a plot can have as axes."""
-    found, keys = sweeps.settings(jobs), sweeps.swept(jobs)
-    words = any(sweeps.number(setting.values[key]) is None for setting in found for key in keys)
+    """The swept keys if all their values are numbers, else nothing: the axes of a plot."""
+    settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
+    words = any(sweeps.number(setting.values[key]) is None for setting in settings for key in keys)
     return () if words else keys
 
 
 def heatmap(path: Path, jobs: Sequence[Job]) -> None:
     """The gain over the control (without controls: the student's accuracy) by two swept numbers, as a grid
-    of cells with mean and std; on validation where there is such a part, which the title says. Raises
+    of cells with mean and std; on validation if there is such a part; the title says which. Raises
     ValueError for other sweeps."""
     keys = numeric(jobs)
     if len(keys) != 2:
         raise ValueError("a heatmap needs exactly two swept numbers")
-    found, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
+    settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     what = sweeps.shown_figure(jobs, part)
-    rows, columns = (sweeps.values_of(found, key) for key in keys)
+    rows, columns = (sweeps.values_of(settings, key) for key in keys)
     figure = new_figure(max(1.25 * len(columns) + 2.2, 6.4), max(0.62 * len(rows) + 1.9, 3.4))
     axes = figure.add_subplot()
-    at = [(rows.index(_name(s, keys[0])), columns.index(_name(s, keys[1]))) for s in found]
-    _paint(axes, found, at, (len(rows), len(columns)), what, part)
-    if _frame(axes, found, at):
+    at = [(rows.index(_name(s, keys[0])), columns.index(_name(s, keys[1]))) for s in settings]
+    _paint(axes, settings, at, (len(rows), len(columns)), what, part)
+    if _frame(axes, settings, at):
         figure.supxlabel(MARKED, fontsize=8)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
@@ -49,42 +49,42 @@ def heatmap(path: Path, jobs: Sequence[Job]) -> None:
     axes.set_ylabel(keys[0])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("\n".join(title(found, part, what)), fontsize=10, loc="left")
+    axes.set_title("\n".join(title(settings, part, what)), fontsize=10, loc="left")
     save(figure, path)
 
 
 def lines(path: Path, jobs: Sequence[Job]) -> None:
-    """Student, control and teacher over one swept number: means, with bars of one std; on validation where
-    there is such a part, which the title says. Raises ValueError for other sweeps."""
+    """Student, control and teacher over one swept number: means, with bars of one std; on validation if
+    there is such a part; the title says which. Raises ValueError for other sweeps."""
     keys = numeric(jobs)
     if len(keys) != 1:
         raise ValueError("lines need exactly one swept number")
-    found, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
+    settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
-    places = [sweeps.number(setting.values[keys[0]]) or 0.0 for setting in found]
+    places = [sweeps.number(setting.values[keys[0]]) or 0.0 for setting in settings]
     for role in ("teacher", "student", "control"):
-        _curve(axes, role, places, found, part)
-    _mark_chosen(axes, places, found, part)
+        _curve(axes, role, places, settings, part)
+    _mark_chosen(axes, places, settings, part)
     if min(places) > 0 and max(places) >= 8 * min(places):
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.set_ylabel("top-1, %")
-    dress(axes, f"top-1 on {part}, {sweeps.means(found)}", keys[0])
+    dress(axes, f"top-1 on {part}, {sweeps.means(settings)}", keys[0])
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save(figure, path)
 
 
 def _paint(
     axes: Axes,
-    found: Sequence[Setting],
+    settings: Sequence[Setting],
     at: Sequence[tuple[int, int]],
     shape: tuple[int, int],
     what: What,
     part: Part,
 ) -> None:
-    spreads = [sweeps.spread(setting, what, part) for setting in found]
+    spreads = [sweeps.spread(setting, what, part) for setting in settings]
     means = np.full(shape, np.nan)
     for place, spread in zip(at, spreads, strict=True):
         means[place] = np.nan if spread is None else spread.mean
@@ -102,11 +102,11 @@ def _paint(
         )
 
 
-def _frame(axes: Axes, found: Sequence[Setting], at: Sequence[tuple[int, int]]) -> bool:
+def _frame(axes: Axes, settings: Sequence[Setting], at: Sequence[tuple[int, int]]) -> bool:
     """Frames what the choice marks; whether there was anything to mark."""
     from matplotlib.patches import Rectangle
 
-    chosen = sweeps.choice(found)
+    chosen = sweeps.choice(settings)
     if chosen is None:
         return False
     for position in chosen.within:
@@ -117,9 +117,11 @@ def _frame(axes: Axes, found: Sequence[Setting], at: Sequence[tuple[int, int]]) 
     return True
 
 
-def _curve(axes: Axes, role: What, places: Sequence[float], found: Sequence[Setting], part: Part) -> None:
+def _curve(axes: Axes, role: What, places: Sequence[float], settings: Sequence[Setting], part: Part) -> None:
     points = [
-        (x, s) for x, setting in zip(places, found, strict=True) if (s := sweeps.spread(setting, role, part))
+        (place, spread)
+        for place, setting in zip(places, settings, strict=True)
+        if (spread := sweeps.spread(setting, role, part))
     ]
     if not points:
         return
@@ -136,12 +138,12 @@ def _curve(axes: Axes, role: What, places: Sequence[float], found: Sequence[Sett
     )
 
 
-def _mark_chosen(axes: Axes, places: Sequence[float], found: Sequence[Setting], part: Part) -> None:
-    chosen = sweeps.choice(found)
+def _mark_chosen(axes: Axes, places: Sequence[float], settings: Sequence[Setting], part: Part) -> None:
+    chosen = sweeps.choice(settings)
     if chosen is None:
         return
     marked = sorted(chosen.within)
-    means = [spread.mean for i in marked if (spread := sweeps.spread(found[i], "student", part))]
+    means = [spread.mean for i in marked if (spread := sweeps.spread(settings[i], "student", part))]
     axes.plot(
         [places[i] for i in marked],
         means,

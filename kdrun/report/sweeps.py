@@ -1,4 +1,4 @@
-"""The jobs of a sweep, grouped into settings: means over seeds, and what may be said about the best of them.
+"""The jobs of a sweep, grouped into settings: means over seeds, and which setting is best.
 
 A job is `{"overrides": {key: value}, "report": report or None, "error": message or None, "folder": run
 folder}`. Jobs that differ only in REPEATS are one setting. The best setting is chosen on validation, never on
@@ -62,18 +62,18 @@ def settings(jobs: Sequence[Job]) -> list[Setting]:
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         groups.setdefault(tuple(_name(job, key) for key in keys), []).append(job)
-    found = [
+    unordered = [
         Setting({key: group[0]["overrides"].get(key) for key in keys}, tuple(group))
         for group in groups.values()
     ]
-    order = {key: values_of(found, key) for key in keys}
-    return sorted(found, key=lambda s: [order[key].index(value_name(s.values[key])) for key in keys])
+    order = {key: values_of(unordered, key) for key in keys}
+    return sorted(unordered, key=lambda s: [order[key].index(value_name(s.values[key])) for key in keys])
 
 
-def values_of(found: Sequence[Setting], key: str) -> list[str]:
-    """The values of a swept key as text, each once: by size where all are numbers, else in order of
+def values_of(settings: Sequence[Setting], key: str) -> list[str]:
+    """The values of a swept key as text, each once: by size if all are numbers, else in order of
     appearance."""
-    values = {value_name(setting.values[key]): setting.values[key] for setting in found}
+    values = {value_name(setting.values[key]): setting.values[key] for setting in settings}
     sizes = {name: number(value) for name, value in values.items()}
     if any(size is None for size in sizes.values()):
         return list(values)
@@ -85,10 +85,10 @@ def number(value: Any) -> float | None:
     if isinstance(value, (bool, list, dict)) or value is None:
         return None
     try:
-        found = float(value)
+        size = float(value)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return size if math.isfinite(size) else None
 
 
 def value_name(value: Any) -> str:
@@ -105,8 +105,8 @@ def key_name(key: str) -> str:
 
 
 def figure(report: Report | None, what: What, part: Part) -> float | None:
-    """Top-1 of a role on a part in percent, or the student's gain over the control in points; None where
-    there is none."""
+    """Top-1 of a role on a part in percent, or the student's gain over the control in points; None if
+    it was not measured."""
     if report is None:
         return None
     if what != "gain":
@@ -116,7 +116,7 @@ def figure(report: Report | None, what: What, part: Part) -> float | None:
 
 
 def spread(setting: Setting, what: What, part: Part) -> Spread | None:
-    """The figure of a setting over its finished jobs; None where no job has it."""
+    """The figure of a setting over its finished jobs; None if no job has it."""
     return spread_of(
         [value for job in setting.jobs if (value := figure(job["report"], what, part)) is not None]
     )
@@ -128,17 +128,17 @@ def spread_of(values: Sequence[float]) -> Spread | None:
 
 
 def shown_part(jobs: Sequence[Job]) -> Part:
-    """Validation where some student was measured there, else test."""
+    """Validation if some student was measured on it, else test."""
     on_validation = (figure(job["report"], "student", "validation") for job in jobs)
     return "validation" if any(value is not None for value in on_validation) else "test"
 
 
 def shown_figure(jobs: Sequence[Job], part: Part) -> What:
-    """The gain over the control where there are controls, else the student's accuracy."""
+    """The gain over the control if there are controls, else the student's accuracy."""
     return "gain" if any(figure(job["report"], "gain", part) is not None for job in jobs) else "student"
 
 
-def choice(found: Sequence[Setting]) -> Choice | None:
+def choice(settings: Sequence[Setting]) -> Choice | None:
     """The best setting by the student's mean accuracy on validation, and those within the noise of it.
 
     Within the noise: its mean is lower by at most one standard error of the difference (the
@@ -147,11 +147,11 @@ def choice(found: Sequence[Setting]) -> Choice | None:
     / images) of the best. Only settings with as many finished jobs as any other are compared. None without a
     validation part, or with fewer than two settings.
     """
-    accuracy = [_by_repeat(setting) for setting in found]
+    accuracy = [_by_repeat(setting) for setting in settings]
     most = max(map(len, accuracy), default=0)
     complete = [i for i, values in enumerate(accuracy) if len(values) == most]
-    images = _validation_images(found)
-    if not most or len(found) < 2 or not images:
+    images = _validation_images(settings)
+    if not most or len(settings) < 2 or not images:
         return None
     best = max(complete, key=lambda i: fmean(accuracy[i].values()))
     share = fmean(accuracy[best].values()) / 100
@@ -160,30 +160,30 @@ def choice(found: Sequence[Setting]) -> Choice | None:
     return Choice(best, within | {best}, images)
 
 
-def shared_control(found: Sequence[Setting], part: Part) -> Spread | None:
-    """The control's accuracy over seeds where every setting has the same control for a seed; None where
+def shared_control(settings: Sequence[Setting], part: Part) -> Spread | None:
+    """The control's accuracy over seeds if every setting has the same control for a seed; None if
     they differ."""
     by_repeat: dict[tuple[str, ...], float] = {}
-    for job in (job for setting in found for job in setting.jobs):
+    for job in (job for setting in settings for job in setting.jobs):
         value = figure(job["report"], "control", part)
         if value is not None and by_repeat.setdefault(_repeat(job), value) != value:
             return None
     return spread_of(list(by_repeat.values()))
 
 
-def one_teacher(found: Sequence[Setting]) -> bool:
+def one_teacher(settings: Sequence[Setting]) -> bool:
     """Whether some setting has several finished jobs and in each of these one teacher served them all."""
-    several = [[job for job in setting.jobs if job["report"] is not None] for setting in found]
+    several = [[job for job in setting.jobs if job["report"] is not None] for setting in settings]
     several = [jobs for jobs in several if len(jobs) > 1]
     return bool(several) and all(len({_teacher(job["report"]) for job in jobs}) == 1 for jobs in several)
 
 
-def means(found: Sequence[Setting]) -> str:
+def means(settings: Sequence[Setting]) -> str:
     """`mean +- std of 3 seeds`, `... of up to 3 seeds`, `... of 6 repeats (seed, dataset.split)`, or `one
     seed`."""
-    jobs = [job for setting in found for job in setting.jobs]
+    jobs = [job for setting in settings for job in setting.jobs]
     keys = [key for key in REPEATS if len({_name(job, key) for job in jobs}) > 1]
-    counts = [sum(job["report"] is not None for job in setting.jobs) for setting in found]
+    counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]
     most = max(counts, default=0)
     if most <= 1:
         return "one seed"
@@ -201,8 +201,8 @@ def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: flo
 
 
 def _by_repeat(setting: Setting) -> dict[tuple[str, ...], float]:
-    found = {_repeat(job): figure(job["report"], "student", "validation") for job in setting.jobs}
-    return {key: value for key, value in found.items() if value is not None}
+    values = {_repeat(job): figure(job["report"], "student", "validation") for job in setting.jobs}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _repeat(job: Job) -> tuple[str, ...]:
@@ -218,8 +218,8 @@ def _teacher(report: Report) -> tuple[Any, ...]:
     return tuple(report["seeds"].get(key) for key in ("teacher", "label", "split"))
 
 
-def _validation_images(found: Sequence[Setting]) -> int:
-    reports = (job["report"] for setting in found for job in setting.jobs if job["report"] is not None)
+def _validation_images(settings: Sequence[Setting]) -> int:
+    reports = (job["report"] for setting in settings for job in setting.jobs if job["report"] is not None)
     return max(
         (parts(report, "student").get("validation", Scores()).get("n", 0) for report in reports), default=0
     )

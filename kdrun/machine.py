@@ -4,7 +4,7 @@ from timing.
 
 from __future__ import annotations
 
-import math
+import ctypes
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kdrun.allocator import keep_memory
 from kdrun.errors import KdrunError
 from kdrun.graphs import CudaGraphs, Graphs
+from kdrun.resources import cores
 
 ONE_THREAD_MACS = 200e6
 """A step with fewer multiply-accumulates than this runs best on one thread: starting a second costs more than
@@ -24,6 +24,13 @@ it does.
 """
 
 BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of `mallopt`, as glibc's malloc.h numbers them."""
+
+UNTRIMMED = 2**31 - 1
+MAPPED_ABOVE = (2**30, 2**25)
+"""Bytes from which a block is a mapping of its own; glibc before 2.35 takes no more than the second."""
 
 
 class Machine(NamedTuple):
@@ -57,6 +64,20 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
     if chosen.type == "cuda":
         _set_numerics(numbers)
     return Machine(chosen, numbers, None if threads == "auto" else int(threads))
+
+
+def keep_memory() -> bool:
+    """Makes malloc reuse large blocks within the process; says whether it does. Only glibc needs it.
+
+    By itself, glibc maps every block above 32 MB (at first above 128 kB) anew and gives it back when it is
+    freed, and the system zeroes each of its pages again: in large batches, half of a forward on a CPU. The
+    price is that the process keeps the most memory it ever had.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    untrimmed = bool(mallopt(M_TRIM_THRESHOLD, UNTRIMMED))
+    return any(mallopt(M_MMAP_THRESHOLD, size) for size in MAPPED_ABOVE) and untrimmed
 
 
 def _set_numerics(precision: str) -> None:
@@ -120,17 +141,6 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        limit, period = quota.read_text().split()[:2]
-        if limit != "max":
-            allowed = min(allowed, math.ceil(int(limit) / int(period)))
-    return max(1, allowed)
 
 
 def crowded(threads: int) -> str:

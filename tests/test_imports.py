@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
     (
-        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices"),
-        *("figures", "fields", "records", "allocator", "graphs", "lookup", "machine", ""),
+        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices", "figures", "fields"),
+        *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "resources", ""),
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
@@ -45,7 +45,7 @@ APART = {"losses", "models", "data", "evaluation"}
 
 TORCHLESS = {
     *("config", "report", "artefacts", "figures", "sources", "cli", "commands"),
-    *("errors", "lookup", "schedule", "names", "choices", "fields", "records"),
+    *("errors", "lookup", "nested", "resources", "schedule", "names", "choices", "fields", "records"),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.errors import KdrunError
+from kdrun.resources import cores
 
 BLOCK = 2**26
 """Bytes of decoded images that are held before they are handed on."""
@@ -149,11 +149,6 @@ def reason(error: Exception) -> str:
     from PIL import UnidentifiedImageError
 
     return "no image" if isinstance(error, UnidentifiedImageError) else str(error).partition("\n")[0][:60]
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def say(text: str, last: bool) -> None:

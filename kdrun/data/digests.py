@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import open_own
-from kdrun.data.decode import Picture, cores, reason, say, unreadable
+from kdrun.data.decode import Picture, reason, say, unreadable
 from kdrun.data.fetch import alone
 from kdrun.errors import KdrunError
+from kdrun.resources import cores
 
 BLOCK = 4096
 """So many files are read before it is written down what is in them."""

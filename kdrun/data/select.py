@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from kdrun.data.free_memory import available
 from kdrun.data.images import Part, Raw, centre
 from kdrun.data.lazy import Reading, Unread
 from kdrun.data.split import Split
+from kdrun.resources import free_memory
 
 FREE_SHARE = 0.5
 """Of the free memory, what kept images may take at most."""
@@ -42,7 +42,7 @@ def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
     They must fit twice, since a run arranges them anew for its device, and into the device's share.
     Raises KdrunError for images that cannot be read.
     """
-    needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), available()
+    needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), free_memory()
     fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)
     if fits:
         return [Part(_in_memory(part.images), part.labels) for part in parts]

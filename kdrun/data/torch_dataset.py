@@ -14,11 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
-from kdrun.data.free_memory import available
 from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
 from kdrun.data.user_dataset import Items, Wanted
 from kdrun.errors import KdrunError
+from kdrun.resources import free_memory
 
 SHARES = (0.1, 0.2)
 """Of the training images, what validates and what tests where there is no class for it and no number."""
@@ -81,7 +81,7 @@ def names(source: Any, given: Sequence[str] | None, labels: Tensor) -> tuple[str
 
 
 def _refuse_too_large(items: Items, memory: int) -> None:
-    free = available()
+    free = free_memory()
     if free is not None and 2 * memory > free:  # a run arranges them anew for its device
         help = "dataset.size=N helps"
         if memory > LARGE:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.dry import dry_forward, evaluating
+from kdrun.eval_mode import evaluating
+from kdrun.models.dry import dry_forward
 from kdrun.models.survey import anatomy, survey
 from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from kdrun.data import decode, free_memory, pixel_cache
+from kdrun.data import decode, pixel_cache
 from kdrun.data.images import ImageSet
 from kdrun.data.load import load
 from kdrun.errors import KdrunError
@@ -241,7 +241,7 @@ def test_wrong_settings(tmp_path: Path, changes: dict[str, Any], problem: str) -
 
 def test_what_does_not_fit_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path / "pets", {"a": 20, "b": 20})
-    monkeypatch.setattr("kdrun.data.select.available", lambda: 2 * 20 * 300)
+    monkeypatch.setattr("kdrun.data.select.free_memory", lambda: 2 * 20 * 300)
     assert isinstance(read(root, train=8).train.images, torch.Tensor)
     monkeypatch.setattr(decode, "square", lambda *_: pytest.fail("decoded"))
     found = read(root)
@@ -277,11 +277,6 @@ def test_a_file_says_the_classes_of_a_flat_folder(tmp_path: Path) -> None:
         with pytest.raises(KdrunError, match=rf"dataset\.val_classes={files[name]}: .*{problem}"):
             read(root, val_classes=str(files[name]))
         files[name].unlink(missing_ok=True)
-
-
-def test_free_memory_is_known_here() -> None:
-    found = free_memory.available()
-    assert found is None or 2**20 < found < 2**50
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from kdrun.artefacts import open_own
 from kdrun.data.decode import Picture, reason, say, unreadable
 from kdrun.data.fetch import alone
+from kdrun.data.picture import in_bytes
 from kdrun.errors import KdrunError
 from kdrun.resources import cores
 
@@ -100,7 +101,7 @@ def _read(pictures: Sequence[Picture], keys: NDArray[np.uint64]) -> Iterator[Rec
             return _digest(Path(picture.path).read_bytes())
         # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
         except Exception as error:
-            bad[picture.path] = reason(error)
+            bad[picture.path] = reason(error, picture.path)
             return b""
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -126,11 +127,13 @@ def _digest(content: bytes) -> bytes:
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as picture:
+        deep = picture.mode in ("I", "F")
         whole = b"\xff\xd9" in content[-TAIL:] if picture.format == "JPEG" else _verified(picture)
-    if not whole:
+    if deep or not whole:
         with Image.open(io.BytesIO(content)) as picture:
+            in_bytes(picture, picture.format)
             picture.load()
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return hashlib.blake2b(content, digest_size=16, person=b"deep" if deep else b"").digest()
 
 
 def _verified(picture: Any) -> bool:

@@ -1,8 +1,9 @@
 """Pictures in class folders: any folder with one folder for each class, or with `train/` and `val/` of these.
 
-A folder `val/` (or `valid/`, `validation/`) or `test/` beside `train/` is the test part, as with ImageNet;
-where both are there, `val/` is the validation part. One folder without parts is split. Pictures become
-squares of one size: once, where all that a run takes fits into memory, else whenever they are taken.
+A folder `val/` (or `valid/`, `validation/`) or `test/` beside `train/` is the test part, as with ImageNet. If
+both are there, `val/` is the validation part. A folder `test/` without class folders is left out: its classes
+are not known. What has no part of its own is split off. Pictures become squares of one size: once, if all
+that a run takes fits into memory, or else whenever they are taken.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kdrun.data import digests
 from kdrun.data.decode import Picture, Square, picture, shorter_side, unreadable
 from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
-from kdrun.data.pixel_cache import VERSION, images, place
+from kdrun.data.pixel_cache import images, place
 from kdrun.errors import KdrunError
 
 TRAIN = ("train", "training")
@@ -34,6 +35,9 @@ SHARES = (0.1, 0.2)
 
 LARGEST = 224
 """The side that `size: null` takes at most: what most networks for photographs are made for."""
+
+PIXELS = 1
+"""Part of a set's fingerprint. Raised if decoding gives most pictures other pixels than before."""
 
 LOOKED_AT = 200
 """How many pictures are looked at to find out how large they are."""
@@ -81,17 +85,15 @@ def read(
     root = Path(path).expanduser()
     folders = parts(root)
     classes = class_names(folders.train)
-    train = pictures_of(folders.train, classes)
-    validation, test = (
-        None if folder is None else held_out_of(folder, classes, val_classes) for folder in folders[1:]
-    )
+    train, *held_out = listed(folders, classes, val_classes)
+    assert train is not None
     seen, stored = sizes(train.pictures, size, resize_to)
     if channels not in (1, 3):
         raise KdrunError("dataset.channels", channels, "must be 3 (colour) or 1 (grey)")
     wanted = Square(stored, channels)
     made = partial(unread, wanted=wanted, root=root, data_dir=data_dir if cache else None)
-    own = [None if part is None else made(part) for part in (validation, test)]
-    return Raw(made(train), own[1], classes, own[0], seen, SHARES)
+    validation, test = (None if part is None else made(part) for part in held_out)
+    return Raw(made(train), test, classes, validation, seen, SHARES)
 
 
 def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> Part:
@@ -106,7 +108,7 @@ def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> P
         return images(pictures, wanted, side or wanted.side, kept)
 
     def digest(pictures: Sequence[Picture]) -> bytes:
-        return f"{VERSION} {wanted.side}".encode() + digests.digests(pictures, known)
+        return f"{PIXELS} {wanted.side}".encode() + digests.digests(pictures, known)
 
     way = Way(partial(picture, wanted), together, digest)
     return Part(Unread(part.pictures, wanted.shape, way), torch.tensor(part.labels, dtype=torch.int64))
@@ -120,10 +122,10 @@ def parts(root: Path) -> Folders:
     train, validation, test = (
         next((inside[name] for name in names if name in inside), None) for names in (TRAIN, VALIDATION, TEST)
     )
-    if train is not None and test is not None and validation is not None and not folders_in(test):
-        test = None  # as ImageNet's: pictures whose classes are not known
     if train is None or (test is None and validation is None and len(inside) > 1):
         return Folders(root)  # three folders bus, car, train are classes
+    if test is not None and folders_in(train) and not folders_in(test):
+        test = None  # as ImageNet's and Kaggle's: pictures whose classes are not known
     if test is None:
         validation, test = None, validation
     return Folders(train, validation, test)
@@ -180,24 +182,44 @@ def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
     return Listed(pictures, [numbers[said[name]] for name in names])
 
 
+def listed(folders: Folders, classes: Sequence[str], val_classes: str | None) -> list[Listed | None]:
+    """The pictures of each part. Raises one KdrunError for what is wrong with any of them."""
+    parts, errors = list[Listed | None](), list[KdrunError]()
+    for folder in folders:
+        try:
+            if folder is None:
+                parts.append(None)
+            elif folder == folders.train:
+                parts.append(pictures_of(folder, classes))
+            else:
+                parts.append(held_out_of(folder, classes, val_classes))
+        except KdrunError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        problems = "; ".join(f"{Path(error.args[1]).name}: {error.args[2]}" for error in errors)
+        raise KdrunError("dataset.path", folders.train.parent, problems)
+    if errors:
+        raise errors[0]
+    everything = [picture for part in parts if part is not None for picture in part.pictures]
+    if any(picture.size == 0 for picture in everything):
+        digests.digests(everything, None)  # names these, and all others that are no pictures
+    return parts
+
+
 def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
     """The files of the class folders, by class, then by path.
 
-    Raises KdrunError for a folder that is no class, for class folders without files and for empty files.
+    Raises KdrunError for folders that are no class and for class folders without files.
     """
     found = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
     if not found:
         raise KdrunError("dataset.path", folder, NO_CLASSES)
     foreign = [name for name in found if name not in classes]
-    if foreign:
-        problem = f"class folders that the training part does not have: {_first(foreign)}"
-        raise KdrunError("dataset.path", folder, problem, classes)
     vacant = [name for name, files in found.items() if not files]
-    if vacant:
-        raise KdrunError("dataset.path", folder, f"class folders without pictures: {_first(vacant)}")
-    empty = [f"{file.path} (empty)" for files in found.values() for file in files if file.size == 0]
-    if empty:
-        raise unreadable(empty)
+    problems = {"that the training part does not have": foreign, "without pictures": vacant}
+    if foreign or vacant:
+        named = [f"class folders {what}: {_first(names)}" for what, names in problems.items() if names]
+        raise KdrunError("dataset.path", folder, "; ".join(named), classes if foreign else ())
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [numbers[name] for name, files in found.items() for _ in files]
     return Listed([file for files in found.values() for file in files], labels)
@@ -220,11 +242,11 @@ def usual_side(pictures: Sequence[Picture]) -> int:
     """The median of the shorter sides of some pictures, in pixels. Raises KdrunError where none is one."""
     step = max(1, len(pictures) // LOOKED_AT)
     found = []
-    for listed in pictures[::step]:
+    for file in pictures[::step]:
         with suppress(Exception):  # what is no image is named later
-            found.append(shorter_side(listed.path))
+            found.append(shorter_side(file.path))
     if not found:
-        raise unreadable([f"{listed.path} (no image)" for listed in pictures[::step]])
+        raise unreadable([f"{file.path} (no image)" for file in pictures[::step]])
     return median_low(found)
 
 
@@ -246,7 +268,7 @@ def files_in(folder: Path) -> Iterator[Picture]:
             facts = entry.stat()
             yield Picture(entry.path, facts.st_size, facts.st_mtime_ns)
         else:
-            yield Picture(entry.path, 0, 0)  # a link to nowhere: named like an empty file
+            yield Picture(entry.path, 0, 0)  # a link to nowhere
 
 
 def _first(names: Sequence[str]) -> str:

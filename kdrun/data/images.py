@@ -43,7 +43,9 @@ class ImageSet(NamedTuple):
     validation may hold no images. The images of train may be larger than those of the other parts, which are
     as a model sees them: then its views are cut out of them. mean, std: of each channel, (C,); an image
     becomes `(pixels / white - mean) / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of
-    all parts, or over what the pixels are read from; never other for images that are read later.
+    all parts, or over what the pixels are read from; the same for images that are read later. resized_to: the
+    length to which the shorter side of a picture was resized before the centre was cut out, None if pictures
+    were taken as they are.
     """
 
     name: str
@@ -55,15 +57,10 @@ class ImageSet(NamedTuple):
     std: tuple[float, ...]
     white: float
     fingerprint: str
+    resized_to: int | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images that a model sees."""
         channels, height, width = self.test.images.shape[1:]
         return channels, height, width
-
-
-def centre(images: Tensor, side: int) -> Tensor:
-    """The centre squares of images (N, C, H, W): (N, C, side, side)."""
-    top, left = (round((length - side) / 2) for length in images.shape[2:])
-    return images[:, :, top : top + side, left : left + side]

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdrun.data.decode import Picture, Pixels, Square, blocks
+from kdrun.data.decode import Picture, Square, blocks
 from kdrun.data.digests import writable
-from kdrun.data.images import centre
+from kdrun.data.picture import Pixels, centre
 
-VERSION = 1
+VERSION = 2
 """Of what decoding does; other pixels for the same file need another number."""
 
 ROWS = 256

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from kdrun.data.images import Part, Raw, centre
+from kdrun.data.decode import of_all
+from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Reading, Unread
+from kdrun.data.picture import centre
 from kdrun.data.split import Split
 from kdrun.resources import free_memory
 
@@ -45,7 +47,7 @@ def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
     needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), free_memory()
     fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)
     if fits:
-        return [Part(_in_memory(part.images), part.labels) for part in parts]
+        return of_all(lambda part: Part(_in_memory(part.images), part.labels), parts)
     left = reading.cache if free is None else min(reading.cache, int(FREE_SHARE * free))
     return list(_streamed(parts, reading, left))
 

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.artefacts import open_own
+from kdrun.artefacts import locked, open_own
 from kdrun.data.decode import Picture, reason, say, unreadable
-from kdrun.data.fetch import alone
 from kdrun.data.picture import in_bytes
 from kdrun.errors import KdrunError
 from kdrun.resources import cores
@@ -70,7 +69,7 @@ def writable(folder: Path) -> Iterator[None]:
     """The folder is there, and nobody else writes into it. Raises KdrunError where it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with locked(folder):
             yield
     except OSError as error:
         problem = f"decoded images cannot be kept there ({error.strerror}); dataset.cache=false does without"

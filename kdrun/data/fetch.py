@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import logging
-import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kdrun.artefacts import open_own
+from kdrun.artefacts import locked
 from kdrun.errors import KdrunError
 
 SECONDS = 10.0
@@ -52,7 +50,7 @@ def fetched(
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with (
-            alone(data_dir),
+            locked(data_dir),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
@@ -65,17 +63,6 @@ def fetched(
     finally:
         socket.setdefaulttimeout(before)
     return "nothing arrived"
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One download into a folder at a time: the jobs of a sweep that start together wait for the first."""
-    lock = open_own(folder / ".download.lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def damaged(name: str, path: Path, problem: str) -> KdrunError:

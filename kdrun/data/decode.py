@@ -20,11 +20,11 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 BLOCK = 2**26
-"""Bytes of decoded images that are held before they are handed on."""
+"""Bytes of decoded images in a block."""
 
 
 class Picture(NamedTuple):
-    """A file as it was listed: its size in bytes, its time of change in nanoseconds."""
+    """A listed file: its size in bytes, its time of change in nanoseconds."""
 
     path: str
     size: int
@@ -63,10 +63,10 @@ def middle(read: Callable[[Any], Pixels], side: int, item: Any) -> Pixels:
 
 
 def picture(wanted: Square, listed: Picture) -> Pixels:
-    """The centre square of a listed picture. Raises KdrunError where it cannot be read."""
+    """The centre square of a listed picture. Raises KdrunError if it cannot be read."""
     try:
         return decoded(listed.path, wanted)
-    # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+    # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is no picture.
     except Exception as error:
         raise unreadable([f"{listed.path} ({reason(error, listed.path)})"]) from error
 
@@ -83,7 +83,7 @@ def shorter_side(path: str) -> int:
 def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
     """The images of all files in blocks: their positions among the files, and (B, C, side, side).
 
-    Decoded by a pool of threads: Pillow works without Python's lock. Says on stderr how far it is. Files that
+    A pool of threads decodes, since Pillow works without Python's lock. Progress goes to stderr. Files that
     cannot be read are left out of the blocks, and raise one KdrunError at the end.
     """
     bad: dict[str, str] = {}
@@ -92,7 +92,7 @@ def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pi
     def read(path: str) -> Pixels | None:
         try:
             return decoded(path, wanted)
-        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is no picture.
         except Exception as error:
             bad[path] = reason(error, path)
             return None
@@ -151,7 +151,7 @@ def reason(error: Exception, path: str) -> str:
 
 
 def say(text: str, last: bool) -> None:
-    """One line on stderr: rewritten while it grows on a terminal, else written once at the end."""
+    """One line on stderr: rewritten in place on a terminal, otherwise written once at the end."""
     terminal = sys.stderr.isatty()
     if terminal or last:
         print(f"\r{text}" if terminal else text, end="\n" if last else "", file=sys.stderr, flush=True)

@@ -31,23 +31,23 @@ TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
 TEST = ("test", "testing")
 SHARES = (0.1, 0.2)
-"""Of one folder without parts, what validates and what tests where the configuration leaves it null."""
+"""The fractions of one folder without parts that validate and test if the configuration leaves them null."""
 
 LARGEST = 224
-"""The side that `size: null` takes at most: what most networks for photographs are made for."""
+"""The largest side that `size: null` gives: most networks for photographs are made for it."""
 
 PIXELS = 1
 """Part of a set's fingerprint. Raised if decoding gives most pictures other pixels than before."""
 
 LOOKED_AT = 200
-"""How many pictures are looked at to find out how large they are."""
+"""How many pictures are opened to find out how large they are."""
 
 IGNORED = ("thumbs.db", "desktop.ini")
-"""Files that systems leave in folders of pictures; those whose name begins with a dot too."""
+"""Files that systems leave in folders. Files whose name begins with a dot are ignored too."""
 
 
 class Folders(NamedTuple):
-    """Folders of class folders; None where there is no such part."""
+    """Folders of class folders; None if there is no such part."""
 
     train: Path
     validation: Path | None = None
@@ -73,10 +73,10 @@ def read(
 ) -> Raw:
     """The pictures below `path`; classes are the names of the class folders, sorted.
 
-    size: side of the squares that a model sees; None: what pictures have, at most 224. resize_to: what the
-    shorter side is resized to before the centre is cut out; None: size * 256 / 224, but not more than
-    pictures have. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a
-    file that says the classes of the pictures in `val/`, where they do not lie in class folders.
+    size: side of the squares that a model sees; None: that of the pictures, at most 224. resize_to: length to
+    which the shorter side is resized before the centre is cut out; None: size * 256 / 224, but at most that
+    of the pictures. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a
+    file with the classes of the pictures in `val/`, if they do not lie in class folders.
     Raises KdrunError for a folder without pictures in class folders, for files that are no images, and for
     numbers out of range.
     """
@@ -97,9 +97,9 @@ def read(
 
 
 def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> Part:
-    """The part, to be decoded when it is known which pictures a run takes, and whether they fit in memory.
+    """The part, to be decoded once it is known which pictures a run takes and whether they fit in memory.
 
-    data_dir: where it is kept what was decoded, None for nowhere.
+    data_dir: keeps what was decoded; None: it is not kept.
     """
     known = None if data_dir is None else digests.place(data_dir, root)
     kept = None if data_dir is None else place(data_dir, root, wanted)
@@ -115,7 +115,7 @@ def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> P
 
 
 def parts(root: Path) -> Folders:
-    """Which folders train, validate and test. Raises KdrunError where there are no class folders."""
+    """The folders that train, validate and test. Raises KdrunError for a path that is no folder."""
     if not root.is_dir():
         raise KdrunError("dataset.path", root, "no such folder")
     inside = {folder.name.lower(): folder for folder in folders_in(root)}
@@ -133,7 +133,7 @@ def parts(root: Path) -> Folders:
 
 def class_names(folder: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted. Raises KdrunError for fewer than two."""
-    names = tuple(sorted(found.name for found in folders_in(folder)))
+    names = tuple(sorted(inside.name for inside in folders_in(folder)))
     if len(names) < 2:
         problem = f"only one class folder ({names[0]}); at least two are needed" if names else NO_CLASSES
         raise KdrunError("dataset.path", folder, problem)
@@ -141,7 +141,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
 
 
 NO_CLASSES = "no class folders in it; a folder for each class is needed, named after it, with its pictures"
-OR_A_FILE = "dataset.val_classes=FILE does where a file says the class of each picture"
+OR_A_FILE = "if a file says the class of each picture: dataset.val_classes=FILE"
 
 
 def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -> Listed:
@@ -156,11 +156,11 @@ def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -
 
 
 def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
-    """The pictures in a folder, whose classes stand in a file: a line for each, its name and its class.
+    """The pictures in a folder whose classes stand in a file: a line for each, its name and its class.
 
     These are the first two words of the line, between spaces, tabs or commas, as in Kaggle's
     LOC_val_solution.csv for ImageNet and in Tiny ImageNet's val_annotations.txt. Raises KdrunError for a file
-    that is none, pictures that it does not name, and classes that are not trained on.
+    that cannot be read, pictures that it does not name, and classes that are not trained on.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -168,18 +168,20 @@ def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
         problem = "no such file, or it cannot be read as text"
         raise KdrunError("dataset.val_classes", file, problem) from error
     words = [re.split(r"[,\s]+", line.strip()) for line in lines if line.strip()]
-    said = {Path(line[0]).stem: line[1] for line in words if len(line) > 1}
-    pictures = [found for found in files_in(folder) if not file.samefile(found.path)]
+    class_of = {Path(line[0]).stem: line[1] for line in words if len(line) > 1}
+    pictures = [picture for picture in files_in(folder) if not file.samefile(picture.path)]
     if not pictures:
         raise KdrunError("dataset.path", folder, "no pictures in it")
-    names = [Path(found.path).stem for found in pictures]
-    if unknown := [found.path for found, name in zip(pictures, names, strict=True) if name not in said]:
+    names = [Path(picture.path).stem for picture in pictures]
+    if unknown := [
+        picture.path for picture, name in zip(pictures, names, strict=True) if name not in class_of
+    ]:
         raise KdrunError("dataset.val_classes", file, f"has no line with the class of {_first(unknown)}")
     numbers = {name: number for number, name in enumerate(classes)}
-    if foreign := sorted({said[name] for name in names} - set(numbers)):
+    if foreign := sorted({class_of[name] for name in names} - set(numbers)):
         problem = f"names classes that the training part does not have: {_first(foreign)}"
         raise KdrunError("dataset.val_classes", file, problem, classes)
-    return Listed(pictures, [numbers[said[name]] for name in names])
+    return Listed(pictures, [numbers[class_of[name]] for name in names])
 
 
 def listed(folders: Folders, classes: Sequence[str], val_classes: str | None) -> list[Listed | None]:
@@ -211,22 +213,22 @@ def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
 
     Raises KdrunError for folders that are no class and for class folders without files.
     """
-    found = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
-    if not found:
+    files = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
+    if not files:
         raise KdrunError("dataset.path", folder, NO_CLASSES)
-    foreign = [name for name in found if name not in classes]
-    vacant = [name for name, files in found.items() if not files]
+    foreign = [name for name in files if name not in classes]
+    vacant = [name for name, inside in files.items() if not inside]
     problems = {"that the training part does not have": foreign, "without pictures": vacant}
     if foreign or vacant:
         named = [f"class folders {what}: {_first(names)}" for what, names in problems.items() if names]
         raise KdrunError("dataset.path", folder, "; ".join(named), classes if foreign else ())
     numbers = {name: number for number, name in enumerate(classes)}
-    labels = [numbers[name] for name, files in found.items() for _ in files]
-    return Listed([file for files in found.values() for file in files], labels)
+    labels = [numbers[name] for name, inside in files.items() for _ in inside]
+    return Listed([file for inside in files.values() for file in inside], labels)
 
 
 def sizes(pictures: Sequence[Picture], size: int | None, resize_to: int | None) -> tuple[int, int]:
-    """The sides of the squares that a model sees and of those that are kept, from which they are cut."""
+    """The side of the squares that a model sees, and of the kept squares from which they are cut."""
     usual = usual_side(pictures) if size is None or resize_to is None else 0
     seen = min(usual, LARGEST) if size is None else size
     if seen < 1:
@@ -239,20 +241,20 @@ def sizes(pictures: Sequence[Picture], size: int | None, resize_to: int | None) 
 
 
 def usual_side(pictures: Sequence[Picture]) -> int:
-    """The median of the shorter sides of some pictures, in pixels. Raises KdrunError where none is one."""
+    """The median of the shorter sides of some pictures, in pixels. Raises KdrunError if none can be read."""
     step = max(1, len(pictures) // LOOKED_AT)
-    found = []
+    sides = []
     for file in pictures[::step]:
         with suppress(Exception):  # what is no image is named later
-            found.append(shorter_side(file.path))
-    if not found:
+            sides.append(shorter_side(file.path))
+    if not sides:
         raise unreadable([f"{file.path} (no image)" for file in pictures[::step]])
-    return median_low(found)
+    return median_low(sides)
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, hidden ones left out."""
-    return [found for found in folder.iterdir() if found.is_dir() and not found.name.startswith(".")]
+    return [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
 
 
 def files_in(folder: Path) -> Iterator[Picture]:

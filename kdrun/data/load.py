@@ -86,7 +86,7 @@ SOURCES = lookup.Room("kdrun.data", "source of images", _reads, "a function read
 
 
 def checked(raw: Raw, source: str) -> Raw:
-    """The same, where it is what a source must give. Raises KdrunError: the source may be a user's module."""
+    """Returns `raw`. Raises KdrunError if it is not what a source must give: the source may be a user's."""
     parts = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
     for images, labels in parts:
         wrong = isinstance(images, Tensor) and (images.dtype != torch.uint8 or images.dim() != 4)
@@ -99,7 +99,7 @@ def checked(raw: Raw, source: str) -> Raw:
             or len(images) == 0
             or images.shape[1:] != parts[0].images.shape[1:]
         ):
-            problem = "images and labels must be of one number, and images of one shape"
+            problem = "there must be one label for each image, and images must have one shape"
         elif labels.min() < UNLABELLED or labels.max() >= len(raw.classes):
             problem = f"labels must be -1 (unlabelled) or 0 to {len(raw.classes) - 1}"
         else:
@@ -130,7 +130,7 @@ def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
 
 
 def hidden(labels: Tensor, dataset: Mapping[str, Any], parts: Split, images: int) -> Tensor:
-    """The labels of the training part, -1 where the run may not know them."""
+    """The labels of the training part, -1 for those that the run may not know."""
     setting = dataset["labelled"]
     if isinstance(setting, str):
         shown = labelled_by_file(Path(setting), parts, images)

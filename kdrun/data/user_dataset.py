@@ -1,4 +1,4 @@
-"""The items of a user's data set: pixels and a label, whatever they are given as."""
+"""The items of a user's data set: pixels and a label, in whatever form the user gives them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
 
 LOOKED_AT = 256
-"""How many images of a set that is not read as a whole tell whether it is the same."""
+"""How many images are hashed of a set that is not read as a whole."""
 
 COLOURS = (1, 3, 4)
 """Channels of grey pictures, of coloured ones, and of those with transparency."""
@@ -26,17 +26,17 @@ Shape = tuple[int, ...]
 
 
 class Wanted(NamedTuple):
-    """What images become. size: side of the centre square, None: as they are. channels: None: likewise."""
+    """What images become. size: side of the centre square; channels: 1 or 3; None: as they are."""
 
     size: int | None
     channels: int | None
 
 
 class Items:
-    """A data set `module:Class(**args)`, by position; another process makes it anew.
+    """A data set `module:Class(**args)` by position. Pickled, it is made anew in the other process.
 
-    role: train, validation or test. Raises KdrunError where it is none, is empty, or gives another image each
-    time.
+    role: train, validation or test. Raises KdrunError if it is no data set, is empty, or gives another image
+    each time.
     """
 
     def __init__(self, role: str, path: str, args: Mapping[str, Any] | None, wanted: Wanted) -> None:
@@ -79,30 +79,30 @@ class Items:
         return image, label
 
     def _item(self, position: int) -> tuple[Pixels, int]:
-        """An image (H, W, C) and its label, -1 where that is None or below 0."""
-        found = self.source[position]
-        if not isinstance(found, (tuple, list)) or len(found) < 2:
+        """An image (H, W, C) and its label, -1 for None and for numbers below 0."""
+        item = self.source[position]
+        if not isinstance(item, (tuple, list)) or len(item) < 2:
             raise KdrunError(self.key, self.name, f"item {position} is not (image, label)")
         try:
-            image = fitted(pixels(found[0], self.wanted.channels), self.wanted)
+            image = fitted(pixels(item[0], self.wanted.channels), self.wanted)
         except ValueError as error:
             raise KdrunError(self.key, self.name, f"image {position}: {error}") from error
         try:
-            return image, _number(found[1])
+            return image, _number(item[1])
         except (TypeError, ValueError) as error:
-            problem = f"label {position} is no whole number: {found[1]!r}"
+            problem = f"label {position} is no whole number: {item[1]!r}"
             raise KdrunError(self.key, self.name, problem) from error
 
     def targets(self) -> Tensor | None:
-        """All labels (N,) int64, where the data set says them without its images: None where it does not.
+        """All labels (N,) int64 from the data set's `targets`, None if it has none.
 
-        Raises KdrunError where they are not those of the items.
+        Raises KdrunError if they are not those of the items.
         """
-        said = getattr(self.source, "targets", None)
-        if said is None or len(said) != len(self):
+        targets = getattr(self.source, "targets", None)
+        if targets is None or len(targets) != len(self):
             return None
         try:
-            labels = torch.tensor([_number(label) for label in said])
+            labels = torch.tensor([_number(label) for label in targets])
         except (TypeError, ValueError):
             return None
         for position in (0, len(self) // 2, len(self) - 1):
@@ -121,14 +121,14 @@ class Items:
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
 
     def together(self, positions: Sequence[int], side: int | None) -> Tensor:
-        """The images at some positions, (N, C, H, W) uint8. side: None, they are as they are."""
-        found = np.empty((len(positions), *self.shape), np.uint8)
+        """The images at some positions, (N, C, H, W) uint8. side: None, as they have their size already."""
+        images = np.empty((len(positions), *self.shape), np.uint8)
         for place, position in enumerate(positions):
-            found[place] = self(position)
-        return torch.from_numpy(found)
+            images[place] = self(position)
+        return torch.from_numpy(images)
 
     def digest(self, positions: Sequence[int]) -> bytes:
-        """Bytes that differ where some of the images do."""
+        """Bytes that differ if some of the images differ."""
         digest = hashlib.blake2b()
         for position in positions[:: max(1, len(positions) // LOOKED_AT)]:
             digest.update(self(position).tobytes())
@@ -136,12 +136,12 @@ class Items:
 
 
 def _number(label: Any) -> int:
-    """-1 where it is None or below 0."""
+    """A whole number, -1 for None and for numbers below 0."""
     return UNLABELLED if label is None else max(int(label), UNLABELLED)
 
 
 def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
-    """The data set `module:Class(**args)`. Raises KdrunError where it is none."""
+    """The data set `module:Class(**args)`. Raises KdrunError if it is no data set."""
     key, (module, colon, thing) = f"dataset.{name}_class", path.partition(":")
     if not colon or not module or not thing.isidentifier():
         raise KdrunError(key, path, "is written module:Class, such as mine.data:Pictures")

@@ -259,7 +259,7 @@ def test_a_source_of_the_users_own(own):
     ("fault", "problem"),
     [
         ("float", "uint8"),
-        ("short", "of one number"),
+        ("short", "one label for each image"),
         ("last", r"images must be \(N, C, H, W\); those of shape \(20, 6, 6, 3\) have channels last"),
         ("label", r"labels must be -1 \(unlabelled\) or 0 to 1"),
     ],

@@ -1,6 +1,4 @@
-"""Where and how a run computes: device, precision, threads. All follow from the machine and the work, never
-from timing.
-"""
+"""How a run computes: device, precision, threads. They follow from machine and work, not from timing."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ MAPPED_ABOVE = (2**30, 2**25)
 
 
 class Machine(NamedTuple):
-    """device: what computes. precision: `fp32`, `tf32` or `bf16`. threads: a number, or None where each
+    """device: what computes. precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each
     training decides.
     """
 
@@ -49,13 +47,13 @@ class Machine(NamedTuple):
         return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep)
 
     def graphs(self, wanted: str) -> Graphs | None:
-        """Where work is recorded as graphs: on a GPU, unless `runtime.graph` is off."""
+        """Records work as graphs on a GPU, unless `runtime.graph` is off."""
         return CudaGraphs(self.device) if self.device.type == "cuda" and wanted == "auto" else None
 
 
 def machine(device: str, precision: str, threads: int | str) -> Machine:
-    """Resolves `auto`, and sets the allocator where a CPU computes. Raises KdrunError for what this machine
-    does not have.
+    """Resolves `auto`, and sets the allocator if a CPU computes. Raises KdrunError for a missing device or
+    precision.
     """
     chosen = _device(device)
     numbers = _precision(precision, chosen)
@@ -81,8 +79,8 @@ def keep_memory() -> bool:
 
 
 def _set_numerics(precision: str) -> None:
-    """fp32 is exact; otherwise what is not cast to bf16 may be multiplied in TF32. cuDNN takes kernels that
-    give the same bits each time, and none by trying which is fastest.
+    """fp32 is exact; otherwise products that are not cast to bf16 may be in TF32. cuDNN takes kernels that
+    give the same bits each time, and none that it chose by timing.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
@@ -144,7 +142,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def crowded(threads: int) -> str:
-    """A warning where other programs keep the cores busy that several threads wait for, or nothing."""
+    """A warning if other programs keep the cores busy that several threads wait for; otherwise empty."""
     if threads == 1 or not hasattr(os, "getloadavg"):
         return ""
     load, have = os.getloadavg()[0], cores()
@@ -154,7 +152,7 @@ def crowded(threads: int) -> str:
 
 
 def environment(place: Machine, threads: int) -> dict[str, Any]:
-    """What is recorded of the machine and the versions."""
+    """The machine and the versions, for records."""
     name = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else place.device.type
     return {
         "python": platform.python_version(),

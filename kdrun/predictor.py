@@ -65,7 +65,7 @@ class Preprocess:
         return self.looked_at(picture)[0]
 
     def looked_at(self, picture: Picture) -> tuple[Tensor, str]:
-        """The tensor, and what had to be changed in the picture, empty where nothing had."""
+        """The tensor, and how the picture was changed; empty if it was not."""
         channels, height, width = self.shape
         if channels not in (1, 3):
             problem = f"the model sees images of {channels} channels, no pictures"
@@ -170,7 +170,7 @@ def _built(
 
 
 def _teacher(file: Path) -> tuple[Mapping[str, Any], Path, str | None]:
-    """The node, the weights and their checksum of a run's teacher. Raises KdrunError where they are not
+    """The node, the weights and their checksum of a run's teacher. Raises KdrunError if they are not
     there.
     """
     folder = file.parent
@@ -198,14 +198,14 @@ def _digest(mark: Path, name: str) -> str | None:
 
 
 def _teacher_folder(run: Path, report: Report) -> Path | None:
-    """Where the run's teacher lies: named in the report, or found by the student's record."""
+    """The folder of the run's teacher, from the report or from the student's record; None if it is gone."""
     root, name = run.resolve().parent.parent / "models", report.get("folders", {}).get("teacher")
     mark = read_mark(run / "student.json")
     if name is None and mark is not None and isinstance(mark["key"].get("teacher"), dict):
         wanted = f"-{mark['key']['teacher'].get('key')}"
         name = next((path.name for path in root.glob("teacher-*") if path.name.endswith(wanted)), None)
-    found = root / Path(name).name if name else None
-    return found if found is not None and (found / "last.safetensors").is_file() else None
+    folder = root / Path(name).name if name else None
+    return folder if folder is not None and (folder / "last.safetensors").is_file() else None
 
 
 def _opened(picture: Picture) -> Any:
@@ -225,5 +225,5 @@ def _opened(picture: Picture) -> Any:
 
 
 def _kind(mode: str) -> str:
-    """What people call Pillow's modes."""
+    """The common name of a Pillow mode."""
     return {"L": "grey", "1": "black and white", "P": "palette"}.get(mode, mode)

@@ -118,7 +118,7 @@ MISTAKES = {
     "that you list: packages=[os]",
     "temperature=[1,2": "temperature=[1,2: cannot be read. Lists [a,b] and mappings {a: 1} need "
     "quotes in a shell",
-    "'temperature=${foo}'": "temperature=${foo}: refers to what is not there: "
+    "'temperature=${foo}'": "temperature=${foo}: refers to a key that does not exist: "
     "Interpolation key 'foo' not found",
     "seed=1 temperature": "temperature: an override is key=value, +key=value or ~key",
     "experiment=nosuch": "experiment=nosuch: no such experiment. ",
@@ -126,9 +126,9 @@ MISTAKES = {
     "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: several processes: runtime.jobs=N",
     "-m seed=0,1 hydra.launcher.n_jobs=2": "hydra.launcher.n_jobs=2: several processes: runtime.jobs=N",
     "hydra/sweeper=optuna": "hydra/sweeper=optuna: several processes: runtime.jobs=N",
-    "hydra.run.dir=x": "hydra.run.dir=x: where all that is made goes: outputs_dir=FOLDER",
-    "-m seed=0,1 hydra.sweep.dir=x": "hydra.sweep.dir=x: where all that is made goes: outputs_dir=FOLDER",
-    "hydra.job.chdir=true": "hydra.job.chdir=true: where all that is made goes: outputs_dir=FOLDER",
+    "hydra.run.dir=x": "hydra.run.dir=x: the folder for all outputs: outputs_dir=FOLDER",
+    "-m seed=0,1 hydra.sweep.dir=x": "hydra.sweep.dir=x: the folder for all outputs: outputs_dir=FOLDER",
+    "hydra.job.chdir=true": "hydra.job.chdir=true: the folder for all outputs: outputs_dir=FOLDER",
     "-m seed=range(1,1)": "seed=range(1,1): has no value",
     "-m seed=range(0,2,0)": "seed=range(0,2,0): needs finite numbers, and a step that is not 0",
     "-m seed=range(0,1000000)": "-m: 1,000,000 jobs, and a sweep has at most 10,000",

@@ -1,4 +1,4 @@
-"""What was typed, sorted out before Hydra sees it: flags anywhere, a sweep's file, nothing unknown."""
+"""What was typed, sorted before Hydra sees it: flags anywhere, a sweep's file; unknown flags are refused."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class Typed(NamedTuple):
 
     @property
     def shows(self) -> bool:
-        """Whether something is only to be shown: a configuration, completions."""
+        """Whether only a configuration or completions are to be shown."""
         return any(flag in self.flags for flag in ("--cfg", "--info", "-sc"))
 
 
 def parse(arguments: Sequence[str]) -> Typed:
-    """Flags may stand before, between and after overrides. Raises KdrunError for a flag that is none."""
+    """Flags may stand before, between and after overrides. Raises KdrunError for an unknown flag."""
     flags: list[str] = []
     overrides: list[str] = []
     folder: Path | None = None
@@ -94,7 +94,7 @@ def _chosen(flag: str, value: str) -> str:
 
 
 def _spread(typed: Typed) -> Typed:
-    """Makes a sweep of `sweep=NAME` and of an experiment that sweeps; leaves out `experiment=null`."""
+    """Makes a sweep of `sweep=NAME` and of an experiment that sweeps; drops `experiment=null`."""
     folders = (shipped(), *([typed.config_dir] if typed.config_dir else []))
     overrides: list[str] = []
     many = typed.many

@@ -1,4 +1,4 @@
-"""Runs Hydra: what was typed becomes one checked run, or the jobs of a sweep."""
+"""Runs Hydra: from what was typed to one checked run, or to the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def single(typed: Typed) -> Loaded:
 
 @contextmanager
 def composing(typed: Typed) -> Iterator[None]:
-    """Hydra at work, for one run or for the jobs of a sweep. Raises KdrunError for what it cannot read."""
+    """Starts Hydra, for one run or for the jobs of a sweep. Raises KdrunError for what it cannot read."""
     _prepare(typed)
     with _explained(typed.overrides), hydra.initialize_config_dir(str(shipped()), **_version()):
         yield
 
 
 def composed(overrides: list[str]) -> Loaded:
-    """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
+    """The run of these overrides, within `composing`. Raises KdrunError."""
     with _explained(overrides):
         config = hydra.compose("config", overrides, return_hydra_config=True)
         typed, choices = _texts(config.hydra.overrides.task), config.hydra.runtime.choices
@@ -55,18 +55,18 @@ def file_values(overrides: list[str]) -> dict[str, Any]:
 
 
 def loader() -> ConfigLoader:
-    """What the Hydra at work reads files with."""
+    """Hydra's loader of files, within `composing`."""
     return GlobalHydra.instance().config_loader()
 
 
 def _texts(overrides: Any) -> list[str]:
-    """Overrides as Hydra keeps them, as plain texts, in which nothing is resolved."""
+    """Hydra's list of overrides as plain texts, unresolved."""
     plain = OmegaConf.to_container(overrides, resolve=False)
     return [str(override) for override in plain] if isinstance(plain, list) else []
 
 
 def show(typed: Typed) -> None:
-    """Lets Hydra show what the flags ask for: a configuration, completions. Raises KdrunError."""
+    """Lets Hydra show a configuration or completions, as the flags say. Raises KdrunError."""
     _prepare(typed)
     with _explained(typed.overrides), _arguments(["kdrun", *typed.flags, *typed.overrides]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
@@ -83,7 +83,7 @@ def read_model(name: str) -> Mapping[str, Any]:
 
 
 def _read(group: str, name: str, key: str) -> Mapping[str, Any]:
-    """A file of a group. key: where its name stands."""
+    """A file of a group. key: of the error if there is none of this name."""
     files = loader()
     path = f"{group}/{name}"
     source = next((source for source in files.get_sources() if source.is_config(path)), None)
@@ -110,26 +110,26 @@ def _prepare(typed: Typed) -> None:
 
 @contextmanager
 def _explained(overrides: Sequence[str]) -> Iterator[None]:
-    """Turns what Hydra raises for a user's mistake into KdrunError; lets bugs pass."""
+    """Turns what Hydra raises for a user's mistake into KdrunError; other exceptions pass."""
     try:
         yield
     except Exception as error:
-        told = explain(error, overrides)
-        if told is None or told is error:
+        mistake = explain(error, overrides)
+        if mistake is None or mistake is error:
             raise
-        raise told from error
+        raise mistake from error
 
 
 @contextmanager
 def _arguments(arguments: list[str]) -> Iterator[None]:
-    """The arguments that Hydra reads, and its way of raising instead of printing; both restored."""
-    before, asked = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    """Sets the arguments that Hydra reads, and makes it raise instead of print; restores both."""
+    before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = arguments, "1"
     try:
         yield
     finally:
         sys.argv = before
-        if asked is None:
+        if full is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
-            os.environ["HYDRA_FULL_ERROR"] = asked
+            os.environ["HYDRA_FULL_ERROR"] = full

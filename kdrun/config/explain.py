@@ -28,16 +28,16 @@ KINDS = {
 
 
 def explain(error: BaseException, overrides: Sequence[str]) -> KdrunError | None:
-    """The mistake behind an exception that composing raised; None where the exception is no user's mistake.
+    """The user's mistake behind an exception of composing; None if it is no mistake of the user's.
 
-    overrides: as typed, to name what was typed where Hydra only knows what it led to.
+    overrides: as typed. They tell what was typed if Hydra only names what it led to.
     """
     for cause in _chain(error):
         if isinstance(cause, KdrunError):
             return cause
-        found = _explained(cause, overrides)
-        if found is not None:
-            return found
+        mistake = _explained(cause, overrides)
+        if mistake is not None:
+            return mistake
     if isinstance(error, HydraException) or _raised_by_hydra(error):
         return KdrunError(_file(error) or "configuration", None, _flat(str(error)))
     return None
@@ -48,8 +48,8 @@ def _raised_by_hydra(error: BaseException) -> bool:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    where = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
-    return where.partition(".")[0] in ("hydra", "omegaconf", "yaml")
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return module.partition(".")[0] in ("hydra", "omegaconf", "yaml")
 
 
 def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | None:
@@ -61,8 +61,8 @@ def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | N
         return _missing(cause, overrides)
     if isinstance(cause, yaml.MarkedYAMLError):
         mark = cause.problem_mark or cause.context_mark
-        where = f"{mark.name}, line {mark.line + 1}" if mark else "a YAML file"
-        return KdrunError(where, None, f"is not YAML: {cause.problem}")
+        place = f"{mark.name}, line {mark.line + 1}" if mark else "a YAML file"
+        return KdrunError(place, None, f"is not YAML: {cause.problem}")
     if isinstance(cause, UnicodeDecodeError):
         return KdrunError("a YAML file", None, "is not a text in UTF-8")
     if isinstance(cause, OmegaConfBaseException):
@@ -73,7 +73,7 @@ def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | N
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what led to it, the earliest last; a missing file's own words come first."""
+    """The exception and its causes, the earliest last; those whose message helps come first."""
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in seen:
@@ -94,7 +94,7 @@ def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunEr
 
 
 def _typed_for(group: str, name: str, overrides: Sequence[str]) -> str:
-    """The key under which a name was typed: `teacher` where Hydra misses `model/x`."""
+    """The key under which a name was typed: `teacher` if Hydra misses `model/x`."""
     for override in overrides:
         key, _, value = override.partition("=")
         if value == name or (not value and key == name):
@@ -104,8 +104,8 @@ def _typed_for(group: str, name: str, overrides: Sequence[str]) -> str:
 
 def _file(error: BaseException) -> str:
     """The file that Hydra names at the start of its message."""
-    found = re.match(r"In '([^']+)'", str(error))
-    return f"{found[1]}.yaml" if found and found[1] != "config" else ""
+    file = re.match(r"In '([^']+)'", str(error))
+    return f"{file[1]}.yaml" if file and file[1] != "config" else ""
 
 
 def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> KdrunError:
@@ -124,7 +124,7 @@ def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> Kdr
         kind_name = "Boolean" if "not a valid bool" in message else (kind[1] if kind else "")
         return KdrunError(key, value, KINDS.get(kind_name, _flat(message)))
     if isinstance(error, InterpolationResolutionError):
-        return KdrunError(key, value, f"refers to what is not there: {_flat(message)}")
+        return KdrunError(key, value, f"refers to a key that does not exist: {_flat(message)}")
     if "not in struct" in message or "not in '" in message or "not found" in message:
         return no_such_key(key, value, _siblings(error, key))
     return KdrunError(key, value, _flat(message))
@@ -159,7 +159,7 @@ def _composition(error: ConfigCompositionException, overrides: Sequence[str]) ->
 
 
 def _flat(message: str) -> str:
-    """Hydra's own words on one line, without what only its authors need."""
+    """Hydra's own message on one line, without what only its authors need."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     kept = [
         line

@@ -1,4 +1,4 @@
-"""Where the configuration files lie, what each says of itself, and names that hide one another."""
+"""The folders of configuration files, what the head of each file says, and names that clash."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ GROUPS = ("dataset", "model", "method", "loss", "recipe", "experiment", "sweep")
 
 
 NEEDS = ("labels", "logits", "embedding", "feature maps", "classifier", "indices")
-"""What a loss may need of the labels, the teacher and the data, in the order in which it is told."""
+"""What a loss may need of the labels, the teacher and the data, in the order of lists."""
 
 
 PAIR = ("resnet56", "resnet20")
-"""Teacher and student, with 100 classes, for which headers tell what a loss adds and what a step costs."""
+"""The teacher and student, with 100 classes, of the parameters and step costs in file headers."""
 
 NEEDED = re.compile(r"^# needs ([^;\n]*)(?:; adds ([\d,]+) parameter)?", re.MULTILINE)
 COSTED = re.compile(r"^# step cost ([\d.]+) \(", re.MULTILINE)
@@ -27,9 +27,9 @@ TERM = re.compile(r"^\s*- /loss@(?:phase_one\.)?loss\.\w+: *([\w/]+)", re.MULTIL
 class Entry(NamedTuple):
     """A configuration file. extra: what follows the bar in its first comment line, such as a paper.
 
-    needs: of a loss, what its line `# needs ...` names; of a method, what its terms need, but for the hard
-    labels. adds: parameters that are learned beside the student. step: of a method, what its line
-    `# step cost ...` tells. None: the file tells nothing.
+    needs: of a loss, what its line `# needs ...` names; of a method, what its terms need, without the hard
+    labels. adds: parameters that are learned besides the student. step: of a method, the number in its line
+    `# step cost ...`. None if the file does not say it.
     """
 
     group: str
@@ -57,8 +57,8 @@ def entries(folder: Path, group: str) -> Iterator[Entry]:
         entry = Entry(group, path.relative_to(root).with_suffix("").as_posix(), description, extra, path)
         if group in ("method", "loss"):
             losses = [path] if group == "loss" else list(losses_of(path))
-            entry = entry._replace(needs=told_needs(losses), adds=told_parameters(losses))
-        yield entry._replace(step=told_cost(path)) if group == "method" else entry
+            entry = entry._replace(needs=needs_of(losses), adds=parameters_of(losses))
+        yield entry._replace(step=cost_of(path)) if group == "method" else entry
 
 
 def heading(path: Path) -> tuple[str, str]:
@@ -75,29 +75,29 @@ def heading(path: Path) -> tuple[str, str]:
 
 
 def losses_of(method: Path) -> Iterator[Path]:
-    """The files of a method's losses but for the hard labels', each once; a user's method may use his own and
-    the shipped ones.
+    """The files of a method's losses without that of the hard labels, each once. A user's method may use the
+    user's own and the shipped ones.
     """
     for name in sorted(set(TERM.findall(_text(method))) - {"cross_entropy"}):
         files = (root / "loss" / f"{name}.yaml" for root in (method.parents[1], shipped()))
         yield from [file for file in files if file.is_file()][:1]
 
 
-def told_needs(losses: Sequence[Path]) -> tuple[str, ...]:
-    """What the files of some losses say they need: `# needs labels, logits; adds 0 parameters`."""
+def needs_of(losses: Sequence[Path]) -> tuple[str, ...]:
+    """What some losses need, as their files say: `# needs labels, logits; adds 0 parameters`."""
     lines = [line for line in map(NEEDED.search, map(_text, losses)) if line]
-    found = {word.strip() for line in lines for word in line[1].split(",") if word.strip()}
-    return tuple(sorted(found, key=lambda word: NEEDS.index(word) if word in NEEDS else len(NEEDS)))
+    needs = {word.strip() for line in lines for word in line[1].split(",") if word.strip()}
+    return tuple(sorted(needs, key=lambda word: NEEDS.index(word) if word in NEEDS else len(NEEDS)))
 
 
-def told_parameters(losses: Sequence[Path]) -> int | None:
-    """How many parameters they say they add together, None where one does not say."""
-    told = [line and line[2] for line in map(NEEDED.search, map(_text, losses))]
-    return sum(int(number.replace(",", "")) for number in told if number) if all(told) else None
+def parameters_of(losses: Sequence[Path]) -> int | None:
+    """How many parameters the losses add together, None if the file of one does not say it."""
+    counts = [line and line[2] for line in map(NEEDED.search, map(_text, losses))]
+    return sum(int(count.replace(",", "")) for count in counts if count) if all(counts) else None
 
 
-def told_cost(method: Path) -> float | None:
-    """What a method's file says of a step's time, relative to that of kd."""
+def cost_of(method: Path) -> float | None:
+    """The time of a step relative to that of kd, as a method's file says."""
     line = COSTED.search(_text(method))
     return float(line[1]) if line else None
 
@@ -107,7 +107,7 @@ def _text(path: Path) -> str:
 
 
 def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
-    """Raises KdrunError where a user's file has the name of a shipped one, which would silently win.
+    """Raises KdrunError if a user's file has the name of a shipped one, which Hydra would take silently.
 
     names: models that need no file (torchvision's).
     """
@@ -123,15 +123,15 @@ def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
 
 
 def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
-    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty where there are none."""
+    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty if there are none."""
     import yaml
 
     paths = [folder / group / f"{name}.yaml" for folder in folders]
-    found = [path for path in paths if path.is_file()]
-    if not found:
+    existing = [path for path in paths if path.is_file()]
+    if not existing:
         return {}
     try:
-        content = yaml.safe_load(found[0].read_text(encoding="utf-8"))
+        content = yaml.safe_load(existing[0].read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         return {}  # composing says what is wrong with it
     for key in ("hydra", "sweeper", "params"):

@@ -26,7 +26,7 @@ LISTED = {
     "recipe": "recipes",
     "experiment": "experiments",
 }
-"""What `kdrun list` calls the choices of a key."""
+"""The name of a key's choices in `kdrun list`."""
 
 HINTS = {
     "model": "as which? teacher={0} or student={0}",
@@ -42,17 +42,17 @@ SHARED = ("temperature", "alpha")
 OURS = {
     r"hydra[/.]launcher\b": "several processes: runtime.jobs=N",
     r"hydra[/.]sweeper\b(?!\.params)": "several processes: runtime.jobs=N",
-    r"hydra\.(run|sweep|job\.chdir|output_subdir)\b": "where all that is made goes: outputs_dir=FOLDER",
+    r"hydra\.(run|sweep|job\.chdir|output_subdir)\b": "the folder for all outputs: outputs_dir=FOLDER",
 }
-"""Keys of Hydra's that would do nothing, and what does it instead."""
+"""Hydra's keys that have no effect, and the key that has it."""
 
 
 Node = Callable[[str], Mapping[str, Any]]
-"""Reads a model's file by name. Raises KdrunError for a name that is none."""
+"""Reads a model's file by name. Raises KdrunError for an unknown name."""
 
 
 class Loaded(NamedTuple):
-    """A run, the overrides that were typed for it, and what the user should know about it, a line each."""
+    """A run, the overrides that were typed for it, and notes for the user, a line each."""
 
     run: Run
     overrides: tuple[str, ...]
@@ -104,8 +104,8 @@ def _assistants(written: Any, model: Node) -> Iterator[Mapping[str, Any]]:
         keys = [field.name for field in fields(Model)]
         for key in set(own) - set(keys):
             raise no_such_key(f"assistant.{key}", own[key], keys)
-        found = OmegaConf.merge(dict(model(str(own["name"]))), dict(own))
-        yield OmegaConf.to_container(found)  # type: ignore[misc]
+        whole = OmegaConf.merge(dict(model(str(own["name"]))), dict(own))
+        yield OmegaConf.to_container(whole)  # type: ignore[misc]
 
 
 def key_of(override: str) -> str:
@@ -114,7 +114,7 @@ def key_of(override: str) -> str:
 
 
 def no_such_key(key: str, value: Any, choices: Sequence[str]) -> KdrunError:
-    """A key that is none, with those that are spelled most like it."""
+    """The error for an unknown key, with the keys that are spelled most like it."""
     return KdrunError(key if value is None else f"{key}={value}", None, "no such key", choices)
 
 
@@ -147,7 +147,7 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
 
 
 def unknown(config: DictConfig, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, list[str]]]:
-    """Keys that `+key` put where the schema has none: the key, its value, the keys that there are."""
+    """Keys of `+key` that the schema does not have: the key, its value, the keys that it could be."""
     types = {field.name: field for field in fields(schema)}
     for key in map(str, config):
         name = f"{prefix}{key}"
@@ -162,7 +162,7 @@ def unknown(config: DictConfig, schema: type, prefix: str = "") -> Iterator[tupl
 
 
 def _refuse_halves(config: DictConfig) -> None:
-    """A term without a name is what is left when another method replaced the one that it was written for."""
+    """Refuses a term without a name: settings of a term that the chosen method does not have."""
     for key, terms in _losses(config).items():
         for term, node in terms.items():
             if not isinstance(node, DictConfig) or "name" not in node:
@@ -173,12 +173,12 @@ def _refuse_halves(config: DictConfig) -> None:
 
 
 def _losses(config: DictConfig) -> dict[str, Any]:
-    """The terms of both phases by the key that they are below."""
+    """The terms of both phases by their key."""
     return {"loss": config.loss, "phase_one.loss": config.phase_one.loss}
 
 
 def _drop_unused(config: DictConfig, written: str, typed: Mapping[str, str]) -> Iterator[str]:
-    """Nulls a temperature or alpha that no term refers to; an error where it was typed, a note where not."""
+    """Nulls a temperature or alpha that no term refers to, with a note; an error if it was typed."""
     for key in SHARED:
         value = config[key]
         if value is None or f"${{{key}}}" in written:

@@ -1,4 +1,4 @@
-"""What Hydra is told about kdrun: the schema, models by name, and the resolver of `1 - alpha`."""
+"""kdrun's plugins for Hydra: the schema, models by name, and the resolver of `1 - alpha`."""
 
 from __future__ import annotations
 

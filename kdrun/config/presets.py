@@ -13,10 +13,10 @@ Loss = Mapping[str, Mapping[str, Any]]
 
 
 class Preset(NamedTuple):
-    """A method. phases: its losses, one or two, each a run's `loss`. What the data set may say otherwise
-    (`${oc.select:KEY,DEFAULT}`) has its default; what refers to other keys (`${...}`) is left at the default
-    of the loss, a weight at 1. changes_models: whether it has a peer in the teacher's place, or a student
-    with the teacher's classifier.
+    """A method. phases: its losses, one or two, each a run's `loss`. A number that the data set may set
+    (`${oc.select:KEY,DEFAULT}`) has its default. A number that refers to another key (`${...}`) has the
+    default of the loss, a weight 1. changes_models: whether it has a peer in the teacher's place, or a
+    student with the teacher's classifier.
     """
 
     name: str
@@ -42,22 +42,22 @@ def _terms(content: Mapping[str, Any], losses: Path, key: str) -> dict[str, dict
     terms = {}
     for default in content["defaults"]:
         ((group, name),) = default.items()
-        found = re.fullmatch(rf"/loss@{key}\.(\w+)", group)
-        if found:
-            numbers = _numbers(own.get(found[1], {}))
-            terms[found[1]] = _content(losses / f"{name}.yaml") | {"weight": 1.0} | numbers
+        term = re.fullmatch(rf"/loss@{key}\.(\w+)", group)
+        if term:
+            numbers = _numbers(own.get(term[1], {}))
+            terms[term[1]] = _content(losses / f"{name}.yaml") | {"weight": 1.0} | numbers
     return terms
 
 
 def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: _default(value) for key, value in settings.items()}
-    return {key: value for key, value in found.items() if "${" not in str(value)}
+    numbers = {key: _default(value) for key, value in settings.items()}
+    return {key: value for key, value in numbers.items() if "${" not in str(value)}
 
 
 def _default(value: Any) -> Any:
-    """The DEFAULT of `${oc.select:KEY,DEFAULT}`, a number; anything else as it is."""
-    found = re.fullmatch(r"\$\{oc\.select:[\w.]+,([-+.\de]+)\}", str(value))
-    return float(found[1]) if found else value
+    """The DEFAULT of `${oc.select:KEY,DEFAULT}`, a number; any other value as it is."""
+    default = re.fullmatch(r"\$\{oc\.select:[\w.]+,([-+.\de]+)\}", str(value))
+    return float(default[1]) if default else value
 
 
 def _content(path: Path) -> dict[str, Any]:

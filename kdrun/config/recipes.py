@@ -9,13 +9,13 @@ from kdrun.errors import KdrunError
 
 AUTO = "auto"
 BY_FAMILY = {"wrn": "crd", "cifar_": "crd"}
-"""The recipe of the families whose name begins so; all others take `quick`."""
+"""The recipe by the beginning of a family's name; all other families take `quick`."""
 OTHERWISE = "quick"
 REQUIRED = ("epochs", "batch", "optimiser", "lr")
 
 Written = Mapping[str, Any]
 Read = Callable[[str], Mapping[str, Written]]
-"""Reads a recipe by name: `{teacher: {...}, student: {...}}`. Raises KdrunError for a name that is none."""
+"""Reads a recipe by name: `{teacher: {...}, student: {...}}`. Raises KdrunError for an unknown name."""
 
 
 def resolve(
@@ -25,15 +25,16 @@ def resolve(
     read: Read,
     assistants: Sequence[Written] = (),
 ) -> dict[str, Any]:
-    """All recipes as plain numbers, and `reasons`, why `auto` took what it took.
+    """All recipes as plain numbers, and `reasons`: why `auto` took which recipe.
 
-    recipe, models: by role (`teacher`, `student`). What is written there beats what `auto` took. assistants:
-    models that are trained by the student's recipe.
+    recipe, models: by role (`teacher`, `student`). A number that is written there replaces that of `auto`.
+    assistants: models that are trained by the student's recipe.
     """
-    found = {role: _resolved(role, recipe[role], dataset, model, read) for role, model in models.items()}
+    resolved = {role: _resolved(role, recipe[role], dataset, model, read) for role, model in models.items()}
     others = [_resolved("student", recipe["student"], dataset, model, read)[0] for model in assistants]
-    reasons = {role: reason for role, (_, reason) in found.items() if reason}
-    return {role: numbers for role, (numbers, _) in found.items()} | {"assistant": others, "reasons": reasons}
+    reasons = {role: reason for role, (_, reason) in resolved.items() if reason}
+    recipes = {role: numbers for role, (numbers, _) in resolved.items()}
+    return recipes | {"assistant": others, "reasons": reasons}
 
 
 def _resolved(
@@ -43,19 +44,19 @@ def _resolved(
     if written.get("name") == AUTO:
         name, reason = _picked(dataset, str(model["family"]))
         written = {**_numbers(read(name)[role]), **written, "name": name}
-    found = {key: _for_model(value, model, f"recipe.{role}.{key}") for key, value in written.items()}
+    numbers = {key: _for_model(value, model, f"recipe.{role}.{key}") for key, value in written.items()}
     for key in REQUIRED:
-        if found.get(key) is None:
+        if numbers.get(key) is None:
             raise KdrunError(f"recipe.{role}.{key}", None, f"recipe {written.get('name')} does not say it")
-    return found, reason
+    return numbers, reason
 
 
 def _picked(dataset: Written, family: str) -> tuple[str, str]:
     own = dataset.get("recipe")
     if own is not None:
         return str(own), "by data set"
-    found = [name for start, name in BY_FAMILY.items() if family.startswith(start)]
-    return (found[0] if found else OTHERWISE), "by model family"
+    names = [name for start, name in BY_FAMILY.items() if family.startswith(start)]
+    return (names[0] if names else OTHERWISE), "by model family"
 
 
 def _numbers(written: Written) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _numbers(written: Written) -> dict[str, Any]:
 
 
 def _for_model(value: Any, model: Written, key: str) -> Any:
-    """A number, or of a mapping that of the model's name, else of its family, else `default`."""
+    """A number; from a mapping, the one for the model's name, or else for its family, or else `default`."""
     if not isinstance(value, Mapping):
         return value
     for choice in (model["name"], model["family"], "default"):

@@ -204,7 +204,7 @@ def _ours(path: Path, handles: list[int]) -> bool:
     """Locks a file, if it is there, and keeps it open in `handles`; False where that is refused."""
     try:
         handles.append(open_own(path, os.O_RDONLY))
-        return _taken(handles[-1], fcntl.LOCK_EX)
+        return try_lock(handles[-1], fcntl.LOCK_EX)
     except FileNotFoundError:
         return True
     except (OSError, KdrunError):  # a lock that cannot be read may be held
@@ -232,7 +232,7 @@ def _lock(path: Path, how: int, waiting: Callable[[str], None] = lambda holder: 
         except FileNotFoundError:  # the folder was removed just now
             continue
         try:
-            if not _taken(handle, how):
+            if not try_lock(handle, how):
                 waiting(os.pread(handle, 200, 0).decode(errors="replace") or "another process")
                 fcntl.flock(handle, how)
             if _is_at(handle, path):
@@ -247,11 +247,15 @@ def _open_lock(path: Path) -> int:
     """To be written, or if it is another user's to be read."""
     try:
         return open_own(path, os.O_RDWR | os.O_CREAT)
-    except PermissionError:
-        return open_own(path, os.O_RDONLY)
+    except PermissionError as refused:
+        try:
+            return open_own(path, os.O_RDONLY)
+        except FileNotFoundError:  # it cannot be made, so waiting for it would never end
+            raise refused from None
 
 
-def _taken(handle: int, how: int) -> bool:
+def try_lock(handle: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Locks an open file until it is closed, unless another process has locked it."""
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -270,7 +274,7 @@ def _is_at(handle: int, path: Path) -> bool:
 def _let_go(folder: Path, handle: int) -> None:
     """The last that holds a folder leaves no trace of it."""
     try:
-        if _taken(handle, fcntl.LOCK_EX) and _is_at(handle, folder / HELD):
+        if try_lock(handle, fcntl.LOCK_EX) and _is_at(handle, folder / HELD):
             with suppress(OSError):
                 (folder / HELD).unlink()
                 folder.rmdir()  # only if it is empty

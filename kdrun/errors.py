@@ -12,7 +12,7 @@ class KdrunError(Exception):
 
     key, value: the configuration key (or file) and what was given; value None is not shown.
     problem: what is wrong, without a full stop. choices: what it could have been; the nearest are shown.
-    more: where all choices can be seen, such as `kdrun list models`.
+    more: a command that shows all choices, such as `kdrun list models`.
     All are kept in `args`, so that the exception survives pickling between processes.
     while_running: whether a training had begun, which decides the exit status (1, else 2).
     """

@@ -4,7 +4,7 @@ everywhere."""
 from __future__ import annotations
 
 ABSENT = "-"
-"""Stands in a table where a figure was not measured or has no meaning."""
+"""Stands in a table for a figure that was not measured or has no meaning."""
 
 
 def percent(value: float, digits: int = 1) -> str:

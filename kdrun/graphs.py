@@ -1,4 +1,4 @@
-"""Graphs: work on a device that is recorded once and from then on repeated with one launch.
+"""Graphs: work on a device that is recorded once and then repeated with one launch.
 
 What is recorded reads and writes the same memory each time, and nothing that Python does is repeated: numbers
 that change must lie in tensors that are written in place, and nothing may be read on the host.
@@ -34,13 +34,13 @@ class Graphs(Protocol):
         """See `Lanes`. What is made in no lane may be read in all, and must be kept until the end."""
 
     def rehearse(self, act: Callable[[], None]) -> None:
-        """Does it a few times where it will be recorded: libraries choose and allocate then.
+        """Does it a few times on the stream that will record it: libraries choose and allocate then.
 
-        Raises RuntimeError where it waits for the device, as no graph can.
+        Raises RuntimeError if it waits for the device, which no graph can do.
         """
 
     def record(self, act: Callable[[], None]) -> Callable[[], None]:
-        """What does it again, each time it is called. Whether recording itself does it is left open.
+        """A function that does it again each time. Recording itself may or may not do it.
 
         Raises RuntimeError for what cannot be recorded.
         """

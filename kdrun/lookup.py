@@ -35,7 +35,7 @@ class Room(Generic[Thing]):
     """A package whose modules each hold one thing that is found by the module's name.
 
     noun: what errors call the thing. things: those that a module holds. needs: what a module must hold, in
-    words. more: where all names can be seen.
+    words. more: a command that shows all names.
     """
 
     package: str
@@ -140,7 +140,7 @@ def kinds(parameter: inspect.Parameter) -> list[str]:
 
 
 def is_class(thing: object) -> bool:
-    """Whether something is a class. `list[int]` says so of itself on Python 3.10, and is none."""
+    """Whether something is a class. `list[int]` claims to be one on Python 3.10."""
     return issubclass(type(thing), type)
 
 

@@ -1,10 +1,8 @@
-"""Where and how a run computes: device, precision, threads. All follow from the machine and the work, never
-from timing.
-"""
+"""How a run computes: device, precision, threads. They follow from machine and work, not from timing."""
 
 from __future__ import annotations
 
-import math
+import ctypes
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -14,9 +12,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from kdrun.allocator import keep_memory
 from kdrun.errors import KdrunError
 from kdrun.graphs import CudaGraphs, Graphs
+from kdrun.resources import cores
 
 ONE_THREAD_MACS = 200e6
 """A step with fewer multiply-accumulates than this runs best on one thread: starting a second costs more than
@@ -25,9 +23,16 @@ it does.
 
 BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of `mallopt`, as glibc's malloc.h numbers them."""
+
+UNTRIMMED = 2**31 - 1
+MAPPED_ABOVE = (2**30, 2**25)
+"""Bytes from which a block is a mapping of its own; glibc before 2.35 takes no more than the second."""
+
 
 class Machine(NamedTuple):
-    """device: what computes. precision: `fp32`, `tf32` or `bf16`. threads: a number, or None where each
+    """device: what computes. precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each
     training decides.
     """
 
@@ -42,13 +47,13 @@ class Machine(NamedTuple):
         return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep)
 
     def graphs(self, wanted: str) -> Graphs | None:
-        """Where work is recorded as graphs: on a GPU, unless `runtime.graph` is off."""
+        """Records work as graphs on a GPU, unless `runtime.graph` is off."""
         return CudaGraphs(self.device) if self.device.type == "cuda" and wanted == "auto" else None
 
 
 def machine(device: str, precision: str, threads: int | str) -> Machine:
-    """Resolves `auto`, and sets the allocator where a CPU computes. Raises KdrunError for what this machine
-    does not have.
+    """Resolves `auto`, and sets the allocator if a CPU computes. Raises KdrunError for a missing device or
+    precision.
     """
     chosen = _device(device)
     numbers = _precision(precision, chosen)
@@ -59,9 +64,23 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
     return Machine(chosen, numbers, None if threads == "auto" else int(threads))
 
 
+def keep_memory() -> bool:
+    """Makes malloc reuse large blocks within the process; says whether it does. Only glibc needs it.
+
+    By itself, glibc maps every block above 32 MB (at first above 128 kB) anew and gives it back when it is
+    freed, and the system zeroes each of its pages again: in large batches, half of a forward on a CPU. The
+    price is that the process keeps the most memory it ever had.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    untrimmed = bool(mallopt(M_TRIM_THRESHOLD, UNTRIMMED))
+    return any(mallopt(M_MMAP_THRESHOLD, size) for size in MAPPED_ABOVE) and untrimmed
+
+
 def _set_numerics(precision: str) -> None:
-    """fp32 is exact; otherwise what is not cast to bf16 may be multiplied in TF32. cuDNN takes kernels that
-    give the same bits each time, and none by trying which is fastest.
+    """fp32 is exact; otherwise products that are not cast to bf16 may be in TF32. cuDNN takes kernels that
+    give the same bits each time, and none that it chose by timing.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
@@ -122,19 +141,8 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    if quota.exists():
-        limit, period = quota.read_text().split()[:2]
-        if limit != "max":
-            allowed = min(allowed, math.ceil(int(limit) / int(period)))
-    return max(1, allowed)
-
-
 def crowded(threads: int) -> str:
-    """A warning where other programs keep the cores busy that several threads wait for, or nothing."""
+    """A warning if other programs keep the cores busy that several threads wait for; otherwise empty."""
     if threads == 1 or not hasattr(os, "getloadavg"):
         return ""
     load, have = os.getloadavg()[0], cores()
@@ -144,7 +152,7 @@ def crowded(threads: int) -> str:
 
 
 def environment(place: Machine, threads: int) -> dict[str, Any]:
-    """What is recorded of the machine and the versions."""
+    """The machine and the versions, for records."""
     name = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else place.device.type
     return {
         "python": platform.python_version(),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdrun.data.picture import as_pixels, centre, covering, in_channels, opened, square
 from kdrun.errors import KdrunError
 from kdrun.fields import wrong_fields
 from kdrun.lookup import is_listed
@@ -50,8 +51,8 @@ class Prediction(NamedTuple):
 class Preprocess:
     """From a picture to what the model sees: (C, H, W) float32, normalised as the training images were.
 
-    shape: (C, H, W). resize_to: what the shorter side becomes before the centre is cut out, of pictures of
-    another size. mean, std: of each channel, for pixels from 0 to 1.
+    shape: (C, H, W). resize_to: the length to which the shorter side is resized before the centre is cut out.
+    mean, std: of each channel, for pixels from 0 to 1.
     """
 
     shape: tuple[int, int, int]
@@ -64,17 +65,21 @@ class Preprocess:
         return self.looked_at(picture)[0]
 
     def looked_at(self, picture: Picture) -> tuple[Tensor, str]:
-        """The tensor, and what had to be changed in the picture, empty where nothing had."""
-        opened = _opened(picture)
+        """The tensor, and how the picture was changed; empty if it was not."""
         channels, height, width = self.shape
-        before = f"{opened.width}x{opened.height} {_kind(opened.mode)}"
-        changed = _in_channels(opened, channels)
-        if changed.size != (width, height):
-            changed = _cut(changed, (width, height), self.resize_to)
-        after = f"{width}x{height} {_kind(changed.mode)}"
-        pixels = torch.from_numpy(np.array(changed, np.float32).reshape(height, width, channels))
+        if channels not in (1, 3):
+            problem = f"the model sees images of {channels} channels, no pictures"
+            raise KdrunError("preprocess", None, problem)
+        upright = _opened(picture)
+        changed = in_channels(upright, channels)
+        if height == width:  # as `kdrun.data` makes the images that were evaluated
+            pixels = centre(as_pixels(square(changed, self.resize_to)), width)
+        else:
+            pixels = as_pixels(covering(changed, (width, height)))
         mean, std = torch.tensor(self.mean).view(-1, 1, 1), torch.tensor(self.std).view(-1, 1, 1)
-        tensor = pixels.permute(2, 0, 1).div(255).sub(mean).div(std).contiguous()
+        tensor = torch.from_numpy(pixels.astype(np.float32)).div(255).sub(mean).div(std)
+        before = f"{upright.width}x{upright.height} {_kind(upright.mode)}"
+        after = f"{width}x{height} {_kind(changed.mode)}"
         return tensor, "" if before == after else f"{before} made {after}"
 
 
@@ -165,7 +170,7 @@ def _built(
 
 
 def _teacher(file: Path) -> tuple[Mapping[str, Any], Path, str | None]:
-    """The node, the weights and their checksum of a run's teacher. Raises KdrunError where they are not
+    """The node, the weights and their checksum of a run's teacher. Raises KdrunError if they are not
     there.
     """
     folder = file.parent
@@ -193,60 +198,32 @@ def _digest(mark: Path, name: str) -> str | None:
 
 
 def _teacher_folder(run: Path, report: Report) -> Path | None:
-    """Where the run's teacher lies: named in the report, or found by the student's record."""
+    """The folder of the run's teacher, from the report or from the student's record; None if it is gone."""
     root, name = run.resolve().parent.parent / "models", report.get("folders", {}).get("teacher")
     mark = read_mark(run / "student.json")
     if name is None and mark is not None and isinstance(mark["key"].get("teacher"), dict):
         wanted = f"-{mark['key']['teacher'].get('key')}"
         name = next((path.name for path in root.glob("teacher-*") if path.name.endswith(wanted)), None)
-    found = root / Path(name).name if name else None
-    return found if found is not None and (found / "last.safetensors").is_file() else None
+    folder = root / Path(name).name if name else None
+    return folder if folder is not None and (folder / "last.safetensors").is_file() else None
 
 
 def _opened(picture: Picture) -> Any:
     """The picture, read and turned upright. Raises KdrunError."""
-    from PIL import Image, ImageOps
-
-    if not isinstance(picture, (str, Path)):
-        return ImageOps.exif_transpose(picture)
+    path = Path(picture).expanduser() if isinstance(picture, (str, Path)) else None
     try:
-        with Image.open(Path(picture).expanduser()) as opened:
-            return ImageOps.exif_transpose(opened)
-    # Pillow raises anything from OSError to SyntaxError for files that are none
+        return opened(path or picture)
+    except ValueError as error:
+        name = path or f"a picture of mode {picture.mode}"
+        raise KdrunError(str(name), None, f"cannot be read as a picture: {error}") from error
+    # Pillow raises anything from OSError to SyntaxError for files that are no pictures
     except Exception as error:
-        path = Path(picture).expanduser()
+        if path is None:
+            raise
         problem = "is a folder; name the pictures in it" if path.is_dir() else "cannot be read as a picture"
         raise KdrunError(str(picture), None, problem if path.exists() else "no such file") from error
 
 
-def _in_channels(picture: Any, channels: int) -> Any:
-    from PIL import Image
-
-    if channels not in (1, 3):
-        raise KdrunError("preprocess", None, f"the model sees images of {channels} channels, no pictures")
-    if picture.mode.startswith("I"):  # Pillow would cut off what 16 bits have above 8
-        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
-    if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    mode = "RGB" if channels == 3 else "L"
-    return picture if picture.mode == mode else picture.convert(mode)
-
-
-def _cut(picture: Any, size: tuple[int, int], resize_to: int) -> Any:
-    """Resized so that the shorter side is `resize_to`, or covers what is needed; then the centre."""
-    from PIL import Image
-
-    width, height = picture.size
-    scale = max(resize_to / min(width, height), size[0] / width, size[1] / height)
-    if size[0] != size[1]:
-        scale = max(size[0] / width, size[1] / height)
-    resized = max(size[0], int(width * scale)), max(size[1], int(height * scale))
-    if picture.size != resized:
-        picture = picture.resize(resized, Image.Resampling.BILINEAR)
-    left, top = round((resized[0] - size[0]) / 2), round((resized[1] - size[1]) / 2)
-    return picture.crop((left, top, left + size[0], top + size[1]))
-
-
 def _kind(mode: str) -> str:
-    """What people call Pillow's modes."""
+    """The common name of a Pillow mode."""
     return {"L": "grey", "1": "black and white", "P": "palette"}.get(mode, mode)

@@ -238,6 +238,24 @@ def test_a_folder_that_cannot_be_written_is_held_by_nobody_and_used(tmp_path: Pa
         assert (tmp_path / "one" / ".held").exists()
 
 
+def test_a_folder_of_another_user_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file can be made in it: the user who runs the tests may be one who can, so it is refused here."""
+    calls = []
+
+    def refuse(path: Path, flags: int) -> int:
+        calls.append(path)
+        assert len(calls) < 9, "it tries for ever"
+        if flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr("kdrun.artefacts.open_own", refuse)
+    with pytest.raises(PermissionError), locked(tmp_path):
+        pass
+    with held([tmp_path]):
+        pass
+
+
 TORCHS = "[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"
 SAFETENSORS = "Error while serializing: I/O error: No space left on device (os error 28)"
 

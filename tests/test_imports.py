@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
     (
-        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices"),
-        *("figures", "fields", "records", "allocator", "graphs", "lookup", "machine", ""),
+        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices", "figures", "fields"),
+        *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "resources", ""),
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
@@ -45,7 +46,7 @@ APART = {"losses", "models", "data", "evaluation"}
 
 TORCHLESS = {
     *("config", "report", "artefacts", "figures", "sources", "cli", "commands"),
-    *("errors", "lookup", "schedule", "names", "choices", "fields", "records"),
+    *("errors", "lookup", "nested", "resources", "schedule", "names", "choices", "fields", "records"),
 }
 
 
@@ -95,6 +96,48 @@ def test_imports_point_downwards(module: str) -> None:
             continue
         assert floor(there) < floor(here) or floor(here) == 0, f"{module} imports {name}"
         assert not (here in APART and there == "config"), f"{module} imports {name}"
+
+
+def files_imported(tree: ast.AST) -> set[str]:
+    """The modules of kdrun that are imported, wherever that stands; kdrun itself, the version, left out."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inside & MODULES.keys()) or {str(node.module)}
+    return found & MODULES.keys() - {"kdrun"}
+
+
+def circles(imports: Mapping[str, set[str]]) -> list[str]:
+    """`a -> b -> a`: for each import that lies on a circle, the shortest circle through it, each one once."""
+    found = {}
+    edges = [(here, there) for here, several in imports.items() for there in several]
+    for here, there in edges:
+        paths, seen = deque([[here, there]]), {there}
+        while paths and paths[0][-1] != here:
+            path = paths.popleft()
+            new = [name for name in sorted(imports.get(path[-1], ())) if name == here or name not in seen]
+            seen |= set(new)
+            paths.extend([*path, name] for name in new)
+        if paths:
+            circle = paths[0][:-1]
+            first = circle.index(min(circle))
+            turned = circle[first:] + circle[:first]
+            found[" -> ".join([*turned, turned[0]])] = True
+    return sorted(found)
+
+
+def test_circles_are_found() -> None:
+    imports = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"b"}, "e": {"a"}, "f": {"f"}, "g": set[str]()}
+    assert circles(imports) == ["a -> b -> c -> a", "b -> d -> b", "f -> f"]
+
+
+def test_files_do_not_import_each_other_in_circles() -> None:
+    """Neither at the top, nor in a function, nor for types alone."""
+    found = circles({module: files_imported(tree) for module, tree in MODULES.items()})
+    assert not found, "\n".join(found)
 
 
 def top_level(tree: ast.Module) -> Iterator[str]:

@@ -15,11 +15,17 @@ import pytest
 from kdrun import lookup
 from kdrun.data.load import SOURCES
 from kdrun.errors import KdrunError
+from kdrun.evaluation.evaluators import EVALUATORS
 from kdrun.losses.base import Loss
 from kdrun.losses.lookup import LOSSES
 from kdrun.models.family import FAMILIES
 
-ROOMS: dict[str, lookup.Room[Any]] = {"losses": LOSSES, "models": FAMILIES, "data": SOURCES}
+ROOMS: dict[str, lookup.Room[Any]] = {
+    "losses": LOSSES,
+    "models": FAMILIES,
+    "data": SOURCES,
+    "evaluation": EVALUATORS,
+}
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def test_a_module_of_the_users_that_does_not_exist_is_one_line(
 
 @pytest.mark.parametrize("room", ROOMS.values(), ids=ROOMS)
 def test_a_module_that_holds_something_else_says_what_it_needs(mine: Path, room: lookup.Room[Any]) -> None:
-    (mine / "empty.py").write_text("build = read = 5\n")
+    (mine / "empty.py").write_text("build = read = figures = 5\n")
     with pytest.raises(KdrunError) as caught:
         lookup.find(room, "looked_up.empty", "key")
     assert str(caught.value) == f"key=looked_up.empty: the module must have {room.needs}; it has none"

@@ -1,16 +1,28 @@
-"""Device, precision and threads: what `auto` means, and one line for what the machine does not have."""
+"""Device, precision, threads, memory: what `auto` means, and one line for what a machine does not have."""
 
 from __future__ import annotations
 
-import os
+import ctypes
+import platform
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from kdrun import machine as module
 from kdrun.errors import KdrunError
-from kdrun.machine import ONE_THREAD_MACS, cores, environment, machine, threads_for
+from kdrun.machine import (
+    M_MMAP_THRESHOLD,
+    M_TRIM_THRESHOLD,
+    ONE_THREAD_MACS,
+    environment,
+    keep_memory,
+    machine,
+    threads_for,
+)
 
 
 def test_auto_on_a_cpu_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,16 +86,6 @@ def test_small_steps_use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads_for(ONE_THREAD_MACS) == 16
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
-def test_cores_are_those_that_the_process_may_use() -> None:
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {next(iter(before))})
-        assert cores() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def test_autocast_is_off_in_fp32_and_casts_in_bf16() -> None:
     a = torch.ones(2, 2)
     with module.Machine(torch.device("cpu"), "fp32", None).autocast()():
@@ -95,3 +97,52 @@ def test_autocast_is_off_in_fp32_and_casts_in_bf16() -> None:
 def test_what_is_recorded() -> None:
     found = environment(module.Machine(torch.device("cpu"), "fp32", None), 2)
     assert found["torch"] == torch.__version__ and found["threads"] == 2 and found["device"] == "cpu"
+
+
+FAULTS = """
+import resource
+from kdrun.machine import keep_memory
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        b"x" * 2**26
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+mapped = faults(5)
+kept = keep_memory()
+faults(1)
+print(kept, mapped, faults(5))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_the_pages_of_a_freed_block_are_used_again() -> None:
+    child = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+    kept, mapped, after = child.stdout.split()
+    assert kept == "True"
+    assert int(after) * 10 < int(mapped)
+
+
+def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("no library is to be opened"))
+    assert not keep_memory()
+
+
+@pytest.mark.parametrize(("most", "taken"), [(2**30, 2**30), (2**25, 2**25), (2**20, None)])
+def test_the_largest_limit_that_is_taken_holds(
+    monkeypatch: pytest.MonkeyPatch, most: int, taken: int | None
+) -> None:
+    limits: dict[int, int] = {}
+
+    def mallopt(parameter: int, value: int) -> int:
+        if parameter == M_MMAP_THRESHOLD and value > most:
+            return 0
+        limits[parameter] = value
+        return 1
+
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.31"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    assert keep_memory() is (taken is not None)
+    assert limits.get(M_MMAP_THRESHOLD) == taken and limits[M_TRIM_THRESHOLD] == 2**31 - 1

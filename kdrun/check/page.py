@@ -14,7 +14,8 @@ from torch import nn
 from kdrun.check.measure import AtStart, FirstStep, first_step
 from kdrun.config.schema import Run
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet, Part, centre
+from kdrun.data.images import ImageSet, Part
+from kdrun.data.picture import centre
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing, standing

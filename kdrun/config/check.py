@@ -324,7 +324,7 @@ def _pace(run: Run) -> None:
 
 
 def _evaluation(evaluation: Evaluation, packages: Collection[str]) -> None:
-    """Ranges, and where evaluators come from; that they exist is checked where they are imported."""
+    """Ranges, and the packages of evaluators. Whether they exist is checked when they are imported."""
     for name in evaluation.figures:
         _named(name, "evaluation.figures", packages)
     for key in ("figures", "batches"):

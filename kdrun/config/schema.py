@@ -86,14 +86,14 @@ class PhaseOne:
 
 @dataclass
 class Runtime:
-    """What changes the speed, and at most the last bits.
+    """Settings that change the speed, and at most the last bits.
 
-    table: auto keeps a teacher's answers on disk where its views are finite and they would fit in `table_gb`
-    gigabytes, in `table_dtype` (fp32 or fp16); off always asks it live. ahead_gb: on a GPU, what a teacher's
-    answers to coming batches may take. graph: whether the step on a GPU is one CUDA graph. compile: whether
-    the models are compiled before. jobs: how many trainings of a sweep run at once. together: whether those
-    that see the same images share them. workers: processes that decode images. cache_gb: what decoded images
-    of a set that is read as it is trained on may take in memory.
+    table: auto keeps a teacher's answers on disk if its views are finite and they fit in `table_gb`
+    gigabytes, in `table_dtype` (fp32 or fp16); off runs the teacher in every step. ahead_gb: on a GPU, the
+    memory for a teacher's answers to coming batches. graph: whether the step on a GPU is one CUDA graph.
+    compile: whether the models are compiled before. jobs: how many trainings of a sweep run at once.
+    together: whether trainings with the same images share them. workers: processes that decode images.
+    cache_gb: the memory for decoded images of a set that does not fit in memory.
     """
 
     table: str = "auto"
@@ -134,11 +134,11 @@ class Evaluation:
 class Run:
     """A run. Each field is a key of `conf/config.yaml`, which says what it means.
 
-    temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None where no term uses it.
+    temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None if no term uses it.
     transfer: which images the student is taught on: all, or only the labelled ones. assistant: models between
     teacher and student, each taught by the one before. generations: how many students one after the other,
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
-    higher, and that of the others lower; None where there is one momentum. peer: whether a model of the
+    higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
     """
 

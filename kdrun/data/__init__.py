@@ -1,1 +1,1 @@
-"""Data sets as tensors: where they come from, their parts and labels, and the views that augment."""
+"""Data sets as tensors: what they are read from, their parts and labels, and the views that augment."""

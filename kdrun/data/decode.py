@@ -6,23 +6,25 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kdrun.data.picture import Pixels, as_pixels, centre, in_channels, opened, square
 from kdrun.errors import KdrunError
+from kdrun.resources import cores
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 BLOCK = 2**26
-"""Bytes of decoded images that are held before they are handed on."""
-
-Pixels = NDArray[np.uint8]
+"""Bytes of decoded images in a block."""
 
 
 class Picture(NamedTuple):
-    """A file as it was listed: its size in bytes, its time of change in nanoseconds."""
+    """A listed file: its size in bytes, its time of change in nanoseconds."""
 
     path: str
     size: int
@@ -50,41 +52,23 @@ class Square(NamedTuple):
         return self.channels * self.side * self.side
 
 
-def square(path: str, wanted: Square) -> Pixels:
-    """The centre square of a picture file, (C, side, side) uint8.
-
-    The shorter side is resized to `side`, bilinearly, with antialiasing: equal to torchvision's Resize and
-    CenterCrop of a Pillow image. Pictures are turned upright as their camera noted. Grey and palette pictures
-    become RGB, or all become grey. Raises whatever Pillow raises for a file that it cannot read.
-    """
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        picture = _in_channels(ImageOps.exif_transpose(opened), wanted.channels)
-    side, (width, height) = wanted.side, picture.size
-    short = min(width, height)
-    width, height = int(side * width / short), int(side * height / short)
-    if picture.size != (width, height):
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    pixels = np.asarray(picture.crop((left, top, left + side, top + side)), np.uint8)
-    return np.ascontiguousarray(pixels.reshape(side, side, -1).transpose(2, 0, 1))
+def decoded(path: str, wanted: Square) -> Pixels:
+    """The centre square of a picture file, (C, side, side) uint8. Raises as `kdrun.data.picture.opened`."""
+    return as_pixels(square(in_channels(opened(path), wanted.channels), wanted.side))
 
 
 def middle(read: Callable[[Any], Pixels], side: int, item: Any) -> Pixels:
     """The centre square (C, side, side) of what is read of an item."""
-    pixels = read(item)
-    top, left = (round((length - side) / 2) for length in pixels.shape[1:])
-    return pixels[:, top : top + side, left : left + side]
+    return centre(read(item), side)
 
 
 def picture(wanted: Square, listed: Picture) -> Pixels:
-    """The centre square of a listed picture. Raises KdrunError where it cannot be read."""
+    """The centre square of a listed picture. Raises KdrunError if it cannot be read."""
     try:
-        return square(listed.path, wanted)
-    # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+        return decoded(listed.path, wanted)
+    # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is no picture.
     except Exception as error:
-        raise unreadable([f"{listed.path} ({reason(error)})"]) from error
+        raise unreadable([f"{listed.path} ({reason(error, listed.path)})"]) from error
 
 
 def shorter_side(path: str) -> int:
@@ -99,7 +83,7 @@ def shorter_side(path: str) -> int:
 def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
     """The images of all files in blocks: their positions among the files, and (B, C, side, side).
 
-    Decoded by a pool of threads: Pillow works without Python's lock. Says on stderr how far it is. Files that
+    A pool of threads decodes, since Pillow works without Python's lock. Progress goes to stderr. Files that
     cannot be read are left out of the blocks, and raise one KdrunError at the end.
     """
     bad: dict[str, str] = {}
@@ -107,10 +91,10 @@ def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pi
 
     def read(path: str) -> Pixels | None:
         try:
-            return square(path, wanted)
-        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+            return decoded(path, wanted)
+        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is no picture.
         except Exception as error:
-            bad[path] = reason(error)
+            bad[path] = reason(error, path)
             return None
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -126,38 +110,48 @@ def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pi
         raise unreadable([f"{path} ({bad[path]})" for path in files if path in bad])
 
 
-def unreadable(files: Sequence[str], what: str = "cannot be read as images") -> KdrunError:
+class Unreadable(KdrunError):
+    """Files that are no pictures, each with the reason."""
+
+    files: tuple[str, ...] = ()
+
+
+def unreadable(files: Sequence[str]) -> Unreadable:
     """The error that names the first three of some files and says how many there are."""
     shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    return KdrunError("dataset.path", None, f"{count} {what}: {shown}. Remove or replace what is named")
+    problem = f"{count} cannot be read as images: {shown}. Remove or replace what is named"
+    error = Unreadable("dataset.path", None, problem)
+    error.files = tuple(files)
+    return error
 
 
-def _in_channels(picture: Any, channels: int) -> Any:
-    """The picture as RGB or grey. Pillow would cut off what 16 bits have above 8."""
-    from PIL import Image
+def of_all(read: Callable[[Part], Result], parts: Iterable[Part]) -> list[Result]:
+    """What is read of each part. Raises one error for the files of all parts that cannot be read."""
+    results, bad = list[Result](), list[str]()
+    for part in parts:
+        try:
+            results.append(read(part))
+        except Unreadable as error:
+            bad += error.files
+    if bad:
+        raise unreadable(bad)
+    return results
 
-    if picture.mode.startswith("I"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
-    if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    mode = "RGB" if channels == 3 else "L"
-    return picture if picture.mode == mode else picture.convert(mode)
 
-
-def reason(error: Exception) -> str:
+def reason(error: Exception, path: str) -> str:
+    """Why a file is no picture, in a few words."""
     from PIL import UnidentifiedImageError
 
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if os.path.isfile(path) and os.path.getsize(path) == 0:
+        return "empty"
     return "no image" if isinstance(error, UnidentifiedImageError) else str(error).partition("\n")[0][:60]
 
 
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def say(text: str, last: bool) -> None:
-    """One line on stderr: rewritten while it grows on a terminal, else written once at the end."""
+    """One line on stderr: rewritten in place on a terminal, otherwise written once at the end."""
     terminal = sys.stderr.isatty()
     if terminal or last:
         print(f"\r{text}" if terminal else text, end="\n" if last else "", file=sys.stderr, flush=True)

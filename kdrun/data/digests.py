@@ -1,7 +1,7 @@
-"""What is in files, in 16 bytes each: read once, and then known by path, size and time of change.
+"""Digests of files, 16 bytes each: a file is read once, and then known by its path, size and time of change.
 
-So a set of pictures has the same fingerprint wherever and whenever it was copied, whether its pixels are held
-in memory or not, and a start does not read it all again. Files that are no pictures are named at once.
+So a copy of a set of pictures has the same fingerprint, also if its pixels are not in memory, and a second
+start does not read all files again. Files that are no pictures are named at once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.artefacts import open_own
-from kdrun.data.decode import Picture, cores, reason, say, unreadable
-from kdrun.data.fetch import alone
+from kdrun.artefacts import locked, open_own
+from kdrun.data.decode import Picture, reason, say, unreadable
+from kdrun.data.picture import in_bytes
 from kdrun.errors import KdrunError
+from kdrun.resources import cores
 
 BLOCK = 4096
-"""So many files are read before it is written down what is in them."""
+"""Files that are read before their digests are written."""
 
 TAIL = 1024
 """Bytes at the end of a JPEG in which its end is marked, unless something is missing."""
@@ -36,39 +37,38 @@ Records = NDArray[np.void]
 
 
 def place(data_dir: Path, root: Path) -> Path:
-    """The folder in which it is kept what the files of a folder hold."""
+    """The folder that keeps the digests of the files in a folder."""
     mark = hashlib.sha256(f"{root.resolve()}".encode(errors="surrogateescape")).hexdigest()[:8]
     return data_dir / "decoded" / f"{root.resolve().name}-contents-{mark}"
 
 
 def digests(pictures: Sequence[Picture], folder: Path | None) -> bytes:
-    """16 bytes for each picture, of what is in its file. folder: where they are kept, None for nowhere.
+    """The digests of the pictures' files, 16 bytes each. folder: keeps them; None: they are not kept.
 
-    Raises KdrunError for files that are seen to be no pictures, all of them, and where the folder cannot be
-    written.
+    Raises KdrunError that names all files that are no pictures, and for a folder that cannot be written.
     """
     keys = np.array([picture.key for picture in pictures], np.uint64)
     if folder is None:
-        return _found(keys, np.concatenate([np.empty(0, RECORD), *_read(pictures, keys)]))
+        return _of_keys(keys, np.concatenate([np.empty(0, RECORD), *_read(pictures, keys)]))
     with writable(folder):
         file = folder / "contents"
         known = _known(file)
         absent = np.flatnonzero(~np.isin(keys, known["key"]))
         if len(absent):
             with os.fdopen(open_own(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as records:
-                records.truncate(known.nbytes)  # half a record of one who was stopped
+                records.truncate(known.nbytes)  # half a record, if a process was stopped
                 for block in _read([pictures[row] for row in absent.tolist()], keys[absent]):
                     records.write(block.tobytes())
                     records.flush()
-        return _found(keys, _known(file))
+        return _of_keys(keys, _known(file))
 
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """The folder is there, and nobody else writes into it. Raises KdrunError where it cannot be written."""
+    """Makes the folder and locks it. Raises KdrunError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone(folder):
+        with locked(folder):
             yield
     except OSError as error:
         problem = f"decoded images cannot be kept there ({error.strerror}); dataset.cache=false does without"
@@ -83,35 +83,35 @@ def _known(file: Path) -> Records:
     return np.frombuffer(content[: len(content) // RECORD.itemsize * RECORD.itemsize], RECORD)
 
 
-def _found(keys: NDArray[np.uint64], records: Records) -> bytes:
+def _of_keys(keys: NDArray[np.uint64], records: Records) -> bytes:
     """The digests of the keys, in their order."""
     order = np.argsort(records["key"], kind="stable")
     return records["digest"][order[np.searchsorted(records["key"], keys, sorter=order)]].tobytes()
 
 
 def _read(pictures: Sequence[Picture], keys: NDArray[np.uint64]) -> Iterator[Records]:
-    """The records of the pictures, in blocks. Says on stderr how far it is, where that takes long."""
+    """The records of the pictures, in blocks. If there are several, progress goes to stderr."""
     bad: dict[str, str] = {}
     started = time.monotonic()
 
     def read(picture: Picture) -> bytes:
         try:
             return _digest(Path(picture.path).read_bytes())
-        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is none.
+        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is no picture.
         except Exception as error:
-            bad[picture.path] = reason(error)
+            bad[picture.path] = reason(error, picture.path)
             return b""
 
     with ThreadPoolExecutor(cores()) as pool:
         for first in range(0, len(pictures), BLOCK):
-            found = list(pool.map(read, pictures[first : first + BLOCK]))
-            good = [place for place, digest in enumerate(found) if digest]
+            digests = list(pool.map(read, pictures[first : first + BLOCK]))
+            good = [place for place, digest in enumerate(digests) if digest]
             block = np.empty(len(good), RECORD)
             block["key"] = keys[first : first + BLOCK][good]
-            block["digest"] = np.array([found[place] for place in good], "V16")
+            block["digest"] = np.array([digests[place] for place in good], "V16")
             yield block
             if len(pictures) > BLOCK:
-                done, seconds = first + len(found), time.monotonic() - started
+                done, seconds = first + len(digests), time.monotonic() - started
                 text = f"looked into {done:,} of {len(pictures):,} files in {seconds:.0f} s"
                 say(text, last=done == len(pictures))
     if bad:
@@ -121,23 +121,25 @@ def _read(pictures: Sequence[Picture], keys: NDArray[np.uint64]) -> Iterator[Rec
 
 
 def _digest(content: bytes) -> bytes:
-    """Raises what Pillow raises for content that is seen to be no whole picture."""
+    """Raises what Pillow raises for content that is no whole picture."""
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as picture:
+        deep = picture.mode in ("I", "F")
         whole = b"\xff\xd9" in content[-TAIL:] if picture.format == "JPEG" else _verified(picture)
-    if not whole:
+    if deep or not whole:
         with Image.open(io.BytesIO(content)) as picture:
+            in_bytes(picture, picture.format)
             picture.load()
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return hashlib.blake2b(content, digest_size=16, person=b"deep" if deep else b"").digest()
 
 
 def _verified(picture: Any) -> bool:
-    """Whether the checksums of a PNG are right; other kinds have none."""
+    """Whether the checksums of a PNG are right; other formats have none."""
     if picture.format != "PNG":
         return False
     try:
         picture.verify()
-    except Exception:  # a wrong one may be of a part that nobody needs
+    except Exception:  # it may belong to a part that nobody needs
         return False
     return True

@@ -1,4 +1,4 @@
-"""The 1,797 digits of 8x8 pixels that kdrun carries with it (licence and origin: `files/DIGITS.md`)."""
+"""The 1,797 digits of 8x8 pixels that come with kdrun (licence and origin: `files/DIGITS.md`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
 def read(data_dir: Path) -> Raw:
     """All digits as one part without a test part, pixels 0..16; `data_dir` is not needed.
 
-    Raises KdrunError where the file is missing or not the one that was shipped.
+    Raises KdrunError if the file is missing or is not the shipped one.
     """
     with np.load(io.BytesIO(shipped(FILE)), allow_pickle=False) as arrays:
         images = torch.from_numpy(arrays["images"]).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Made-up images that can be learnt, for trying things out: a pattern of each class under noise."""
+"""Made-up images for trying things out, which can be learnt: a pattern for each class, with noise."""
 
 from __future__ import annotations
 

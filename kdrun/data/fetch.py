@@ -1,17 +1,15 @@
-"""Files of published data sets: found under `data_dir`, or downloaded there once, or one clear error."""
+"""Files of published data sets: found below `data_dir`, or downloaded there once, or one clear error."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import logging
-import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kdrun.artefacts import open_own
+from kdrun.artefacts import locked
 from kdrun.errors import KdrunError
 
 SECONDS = 10.0
@@ -21,61 +19,50 @@ SECONDS = 10.0
 def ensure(
     name: str, files: Sequence[Sequence[Path]], data_dir: Path, download: Callable[[], object]
 ) -> list[Path]:
-    """The files of data set `name`: of each group of alternatives the first that is there.
+    """The files of data set `name`: the first of each group of alternatives that exists.
 
-    download: called once where one is missing; what it prints is swallowed, and what counts is whether the
-    files are there afterwards. Raises KdrunError where they are not.
+    download: called once if a file is missing. Its output is discarded. Raises KdrunError if a file is still
+    missing afterwards.
     """
     reason = "" if present(files) else fetched(name, files, data_dir, download)
-    found = present(files)
-    if found is None:
+    paths = present(files)
+    if paths is None:
         missing = next(group[0] for group in files if not any(path.is_file() for path in group))
         what = missing if missing.parent.is_dir() else missing.parent
         problem = f"{what} is not there and could not be downloaded ({reason}). Put it there or set data_dir="
         raise KdrunError("dataset", name, problem)
-    return found
+    return paths
 
 
 def present(files: Sequence[Sequence[Path]]) -> list[Path] | None:
-    """Of each group the first file that exists, or None where a group has none."""
-    found = [next((path for path in group if path.is_file()), None) for group in files]
-    return None if None in found else [path for path in found if path]
+    """The first file of each group that exists, or None if a group has none."""
+    first = [next((path for path in group if path.is_file()), None) for group in files]
+    return None if None in first else [path for path in first if path]
 
 
 def fetched(
     name: str, files: Sequence[Sequence[Path]], data_dir: Path, download: Callable[[], object]
 ) -> str:
-    """Download without output and with a time limit on silence; the reason in short where it fails."""
+    """Downloads without output, with a time limit on silence. Returns a short reason if that fails."""
     logging.getLogger(__name__).info("downloading %s into %s", name, data_dir)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SECONDS)
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with (
-            alone(data_dir),
+            locked(data_dir),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
             if present(files) is None:
                 download()
-    # Whatever goes wrong between here and a server is the same to the user: the files are not there.
+    # Whatever goes wrong on the way to a server means the same to the user: the files are not there.
     except Exception as error:
         last = [type(error).__name__, *str(getattr(error, "reason", error)).strip().splitlines()][-1]
         return last.strip()[:80]
     finally:
         socket.setdefaulttimeout(before)
     return "nothing arrived"
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One download into a folder at a time: the jobs of a sweep that start together wait for the first."""
-    lock = open_own(folder / ".download.lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
 
 
 def damaged(name: str, path: Path, problem: str) -> KdrunError:

@@ -1,8 +1,9 @@
 """Pictures in class folders: any folder with one folder for each class, or with `train/` and `val/` of these.
 
-A folder `val/` (or `valid/`, `validation/`) or `test/` beside `train/` is the test part, as with ImageNet;
-where both are there, `val/` is the validation part. One folder without parts is split. Pictures become
-squares of one size: once, where all that a run takes fits into memory, else whenever they are taken.
+A folder `val/` (or `valid/`, `validation/`) or `test/` beside `train/` is the test part, as with ImageNet. If
+both are there, `val/` is the validation part. A folder `test/` without class folders is left out: its classes
+are not known. What has no part of its own is split off. Pictures become squares of one size: once, if all
+that a run takes fits into memory, or else whenever they are taken.
 """
 
 from __future__ import annotations
@@ -23,27 +24,30 @@ from kdrun.data import digests
 from kdrun.data.decode import Picture, Square, picture, shorter_side, unreadable
 from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
-from kdrun.data.pixel_cache import VERSION, images, place
+from kdrun.data.pixel_cache import images, place
 from kdrun.errors import KdrunError
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
 TEST = ("test", "testing")
 SHARES = (0.1, 0.2)
-"""Of one folder without parts, what validates and what tests where the configuration leaves it null."""
+"""The fractions of one folder without parts that validate and test if the configuration leaves them null."""
 
 LARGEST = 224
-"""The side that `size: null` takes at most: what most networks for photographs are made for."""
+"""The largest side that `size: null` gives: most networks for photographs are made for it."""
+
+PIXELS = 1
+"""Part of a set's fingerprint. Raised if decoding gives most pictures other pixels than before."""
 
 LOOKED_AT = 200
-"""How many pictures are looked at to find out how large they are."""
+"""How many pictures are opened to find out how large they are."""
 
 IGNORED = ("thumbs.db", "desktop.ini")
-"""Files that systems leave in folders of pictures; those whose name begins with a dot too."""
+"""Files that systems leave in folders. Files whose name begins with a dot are ignored too."""
 
 
 class Folders(NamedTuple):
-    """Folders of class folders; None where there is no such part."""
+    """Folders of class folders; None if there is no such part."""
 
     train: Path
     validation: Path | None = None
@@ -69,10 +73,10 @@ def read(
 ) -> Raw:
     """The pictures below `path`; classes are the names of the class folders, sorted.
 
-    size: side of the squares that a model sees; None: what pictures have, at most 224. resize_to: what the
-    shorter side is resized to before the centre is cut out; None: size * 256 / 224, but not more than
-    pictures have. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a
-    file that says the classes of the pictures in `val/`, where they do not lie in class folders.
+    size: side of the squares that a model sees; None: that of the pictures, at most 224. resize_to: length to
+    which the shorter side is resized before the centre is cut out; None: size * 256 / 224, but at most that
+    of the pictures. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a
+    file with the classes of the pictures in `val/`, if they do not lie in class folders.
     Raises KdrunError for a folder without pictures in class folders, for files that are no images, and for
     numbers out of range.
     """
@@ -81,23 +85,21 @@ def read(
     root = Path(path).expanduser()
     folders = parts(root)
     classes = class_names(folders.train)
-    train = pictures_of(folders.train, classes)
-    validation, test = (
-        None if folder is None else held_out_of(folder, classes, val_classes) for folder in folders[1:]
-    )
+    train, *held_out = listed(folders, classes, val_classes)
+    assert train is not None
     seen, stored = sizes(train.pictures, size, resize_to)
     if channels not in (1, 3):
         raise KdrunError("dataset.channels", channels, "must be 3 (colour) or 1 (grey)")
     wanted = Square(stored, channels)
     made = partial(unread, wanted=wanted, root=root, data_dir=data_dir if cache else None)
-    own = [None if part is None else made(part) for part in (validation, test)]
-    return Raw(made(train), own[1], classes, own[0], seen, SHARES)
+    validation, test = (None if part is None else made(part) for part in held_out)
+    return Raw(made(train), test, classes, validation, seen, SHARES)
 
 
 def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> Part:
-    """The part, to be decoded when it is known which pictures a run takes, and whether they fit in memory.
+    """The part, to be decoded once it is known which pictures a run takes and whether they fit in memory.
 
-    data_dir: where it is kept what was decoded, None for nowhere.
+    data_dir: keeps what was decoded; None: it is not kept.
     """
     known = None if data_dir is None else digests.place(data_dir, root)
     kept = None if data_dir is None else place(data_dir, root, wanted)
@@ -106,24 +108,24 @@ def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> P
         return images(pictures, wanted, side or wanted.side, kept)
 
     def digest(pictures: Sequence[Picture]) -> bytes:
-        return f"{VERSION} {wanted.side}".encode() + digests.digests(pictures, known)
+        return f"{PIXELS} {wanted.side}".encode() + digests.digests(pictures, known)
 
     way = Way(partial(picture, wanted), together, digest)
     return Part(Unread(part.pictures, wanted.shape, way), torch.tensor(part.labels, dtype=torch.int64))
 
 
 def parts(root: Path) -> Folders:
-    """Which folders train, validate and test. Raises KdrunError where there are no class folders."""
+    """The folders that train, validate and test. Raises KdrunError for a path that is no folder."""
     if not root.is_dir():
         raise KdrunError("dataset.path", root, "no such folder")
     inside = {folder.name.lower(): folder for folder in folders_in(root)}
     train, validation, test = (
         next((inside[name] for name in names if name in inside), None) for names in (TRAIN, VALIDATION, TEST)
     )
-    if train is not None and test is not None and validation is not None and not folders_in(test):
-        test = None  # as ImageNet's: pictures whose classes are not known
     if train is None or (test is None and validation is None and len(inside) > 1):
         return Folders(root)  # three folders bus, car, train are classes
+    if test is not None and folders_in(train) and not folders_in(test):
+        test = None  # as ImageNet's and Kaggle's: pictures whose classes are not known
     if test is None:
         validation, test = None, validation
     return Folders(train, validation, test)
@@ -131,7 +133,7 @@ def parts(root: Path) -> Folders:
 
 def class_names(folder: Path) -> tuple[str, ...]:
     """The names of the class folders, sorted. Raises KdrunError for fewer than two."""
-    names = tuple(sorted(found.name for found in folders_in(folder)))
+    names = tuple(sorted(inside.name for inside in folders_in(folder)))
     if len(names) < 2:
         problem = f"only one class folder ({names[0]}); at least two are needed" if names else NO_CLASSES
         raise KdrunError("dataset.path", folder, problem)
@@ -139,7 +141,7 @@ def class_names(folder: Path) -> tuple[str, ...]:
 
 
 NO_CLASSES = "no class folders in it; a folder for each class is needed, named after it, with its pictures"
-OR_A_FILE = "dataset.val_classes=FILE does where a file says the class of each picture"
+OR_A_FILE = "if a file says the class of each picture: dataset.val_classes=FILE"
 
 
 def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -> Listed:
@@ -154,11 +156,11 @@ def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -
 
 
 def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
-    """The pictures in a folder, whose classes stand in a file: a line for each, its name and its class.
+    """The pictures in a folder whose classes stand in a file: a line for each, its name and its class.
 
     These are the first two words of the line, between spaces, tabs or commas, as in Kaggle's
     LOC_val_solution.csv for ImageNet and in Tiny ImageNet's val_annotations.txt. Raises KdrunError for a file
-    that is none, pictures that it does not name, and classes that are not trained on.
+    that cannot be read, pictures that it does not name, and classes that are not trained on.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -166,45 +168,67 @@ def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
         problem = "no such file, or it cannot be read as text"
         raise KdrunError("dataset.val_classes", file, problem) from error
     words = [re.split(r"[,\s]+", line.strip()) for line in lines if line.strip()]
-    said = {Path(line[0]).stem: line[1] for line in words if len(line) > 1}
-    pictures = [found for found in files_in(folder) if not file.samefile(found.path)]
+    class_of = {Path(line[0]).stem: line[1] for line in words if len(line) > 1}
+    pictures = [picture for picture in files_in(folder) if not file.samefile(picture.path)]
     if not pictures:
         raise KdrunError("dataset.path", folder, "no pictures in it")
-    names = [Path(found.path).stem for found in pictures]
-    if unknown := [found.path for found, name in zip(pictures, names, strict=True) if name not in said]:
+    names = [Path(picture.path).stem for picture in pictures]
+    if unknown := [
+        picture.path for picture, name in zip(pictures, names, strict=True) if name not in class_of
+    ]:
         raise KdrunError("dataset.val_classes", file, f"has no line with the class of {_first(unknown)}")
     numbers = {name: number for number, name in enumerate(classes)}
-    if foreign := sorted({said[name] for name in names} - set(numbers)):
+    if foreign := sorted({class_of[name] for name in names} - set(numbers)):
         problem = f"names classes that the training part does not have: {_first(foreign)}"
         raise KdrunError("dataset.val_classes", file, problem, classes)
-    return Listed(pictures, [numbers[said[name]] for name in names])
+    return Listed(pictures, [numbers[class_of[name]] for name in names])
+
+
+def listed(folders: Folders, classes: Sequence[str], val_classes: str | None) -> list[Listed | None]:
+    """The pictures of each part. Raises one KdrunError for what is wrong with any of them."""
+    parts, errors = list[Listed | None](), list[KdrunError]()
+    for folder in folders:
+        try:
+            if folder is None:
+                parts.append(None)
+            elif folder == folders.train:
+                parts.append(pictures_of(folder, classes))
+            else:
+                parts.append(held_out_of(folder, classes, val_classes))
+        except KdrunError as error:
+            errors.append(error)
+    if len(errors) > 1:
+        problems = "; ".join(f"{Path(error.args[1]).name}: {error.args[2]}" for error in errors)
+        raise KdrunError("dataset.path", folders.train.parent, problems)
+    if errors:
+        raise errors[0]
+    everything = [picture for part in parts if part is not None for picture in part.pictures]
+    if any(picture.size == 0 for picture in everything):
+        digests.digests(everything, None)  # names these, and all others that are no pictures
+    return parts
 
 
 def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
     """The files of the class folders, by class, then by path.
 
-    Raises KdrunError for a folder that is no class, for class folders without files and for empty files.
+    Raises KdrunError for folders that are no class and for class folders without files.
     """
-    found = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
-    if not found:
+    files = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
+    if not files:
         raise KdrunError("dataset.path", folder, NO_CLASSES)
-    foreign = [name for name in found if name not in classes]
-    if foreign:
-        problem = f"class folders that the training part does not have: {_first(foreign)}"
-        raise KdrunError("dataset.path", folder, problem, classes)
-    vacant = [name for name, files in found.items() if not files]
-    if vacant:
-        raise KdrunError("dataset.path", folder, f"class folders without pictures: {_first(vacant)}")
-    empty = [f"{file.path} (empty)" for files in found.values() for file in files if file.size == 0]
-    if empty:
-        raise unreadable(empty)
+    foreign = [name for name in files if name not in classes]
+    vacant = [name for name, inside in files.items() if not inside]
+    problems = {"that the training part does not have": foreign, "without pictures": vacant}
+    if foreign or vacant:
+        named = [f"class folders {what}: {_first(names)}" for what, names in problems.items() if names]
+        raise KdrunError("dataset.path", folder, "; ".join(named), classes if foreign else ())
     numbers = {name: number for number, name in enumerate(classes)}
-    labels = [numbers[name] for name, files in found.items() for _ in files]
-    return Listed([file for files in found.values() for file in files], labels)
+    labels = [numbers[name] for name, inside in files.items() for _ in inside]
+    return Listed([file for inside in files.values() for file in inside], labels)
 
 
 def sizes(pictures: Sequence[Picture], size: int | None, resize_to: int | None) -> tuple[int, int]:
-    """The sides of the squares that a model sees and of those that are kept, from which they are cut."""
+    """The side of the squares that a model sees, and of the kept squares from which they are cut."""
     usual = usual_side(pictures) if size is None or resize_to is None else 0
     seen = min(usual, LARGEST) if size is None else size
     if seen < 1:
@@ -217,20 +241,20 @@ def sizes(pictures: Sequence[Picture], size: int | None, resize_to: int | None) 
 
 
 def usual_side(pictures: Sequence[Picture]) -> int:
-    """The median of the shorter sides of some pictures, in pixels. Raises KdrunError where none is one."""
+    """The median of the shorter sides of some pictures, in pixels. Raises KdrunError if none can be read."""
     step = max(1, len(pictures) // LOOKED_AT)
-    found = []
-    for listed in pictures[::step]:
+    sides = []
+    for file in pictures[::step]:
         with suppress(Exception):  # what is no image is named later
-            found.append(shorter_side(listed.path))
-    if not found:
-        raise unreadable([f"{listed.path} (no image)" for listed in pictures[::step]])
-    return median_low(found)
+            sides.append(shorter_side(file.path))
+    if not sides:
+        raise unreadable([f"{file.path} (no image)" for file in pictures[::step]])
+    return median_low(sides)
 
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, hidden ones left out."""
-    return [found for found in folder.iterdir() if found.is_dir() and not found.name.startswith(".")]
+    return [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
 
 
 def files_in(folder: Path) -> Iterator[Picture]:
@@ -246,7 +270,7 @@ def files_in(folder: Path) -> Iterator[Picture]:
             facts = entry.stat()
             yield Picture(entry.path, facts.st_size, facts.st_mtime_ns)
         else:
-            yield Picture(entry.path, 0, 0)  # a link to nowhere: named like an empty file
+            yield Picture(entry.path, 0, 0)  # a link to nowhere
 
 
 def _first(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a data set is: images and labels in parts, in memory or read when they are asked for."""
+"""What a data set is: images and labels in parts, in memory or read when they are needed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kdrun.data.lazy import Unread
 class Part(NamedTuple):
     """Images and labels of one part (training, validation or test).
 
-    images: (N, C, H, W) uint8 on the CPU, or images that are measured and indexed like these and read when
-    that is done. labels: (N,) int64, -1 where the class is unknown or hidden.
+    images: (N, C, H, W) uint8 on the CPU, or images with the same shape and indexing that are read when they
+    are indexed. labels: (N,) int64, -1 if the class is unknown or hidden.
     """
 
     images: Tensor | Unread
@@ -24,9 +24,9 @@ class Raw(NamedTuple):
     """What a source reads, before it is split.
 
     train: all images that may be trained on, in the order of the source. test: the source's own test part,
-    or None where it has none; validation likewise. classes: the name of each class, in the order of the
-    labels. seen: the side of the centre square that a model sees, None for the whole image. shares: which
-    fractions to hold out for validation and test where neither the source nor the configuration says it.
+    or None if it has none; validation likewise. classes: the name of each class, in the order of the labels.
+    seen: the side of the centre square that a model sees, None for the whole image. shares: the fractions to
+    hold out for validation and test if neither the source nor the configuration gives them.
     """
 
     train: Part
@@ -38,12 +38,14 @@ class Raw(NamedTuple):
 
 
 class ImageSet(NamedTuple):
-    """A data set as a run uses it: split, with the labels hidden that the run may not know.
+    """A data set as a run uses it: split, and without the labels that the run may not know.
 
-    validation may hold no images. The images of train may be larger than those of the other parts, which are
-    as a model sees them: then its views are cut out of them. mean, std: of each channel, (C,); an image
+    validation may hold no images. Images of the other parts are as a model sees them; those of train may be
+    larger, and views are then cut out of them. mean, std: of each channel, (C,); an image
     becomes `(pixels / white - mean) / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of
-    all parts, or over what the pixels are read from; never other for images that are read later.
+    all parts, or over what the pixels are read from; the same for images that are read later. resized_to: the
+    length to which the shorter side of a picture was resized before the centre was cut out, None if pictures
+    were taken as they are.
     """
 
     name: str
@@ -55,15 +57,10 @@ class ImageSet(NamedTuple):
     std: tuple[float, ...]
     white: float
     fingerprint: str
+    resized_to: int | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images that a model sees."""
         channels, height, width = self.test.images.shape[1:]
         return channels, height, width
-
-
-def centre(images: Tensor, side: int) -> Tensor:
-    """The centre squares of images (N, C, H, W): (N, C, side, side)."""
-    top, left = (round((length - side) / 2) for length in images.shape[2:])
-    return images[:, :, top : top + side, left : left + side]

@@ -1,4 +1,4 @@
-"""Images that are not in memory: read when they are asked for, ahead of that by processes of their own."""
+"""Images that are not in memory: read when they are needed, and ahead of that by other processes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from kdrun.data.workers import Pixels, Read, Wait, Workers
 
 
 class Reading(NamedTuple):
-    """What reading may take. workers: processes, 0 for none. cache: bytes of images that stay in memory.
-    room: bytes that images which are all in memory may have on the device, None for any number.
+    """The limits of reading. workers: processes, 0 for none. cache: bytes of images that stay in memory.
+    room: bytes that images may take on the device if all are in memory, None for no limit.
     """
 
     workers: int = 0
@@ -29,15 +29,15 @@ class Reading(NamedTuple):
 
 
 INLINE = Reading()
-"""By the process that asks for them, each time anew."""
+"""In this process, each time anew."""
 
 
 class Way(NamedTuple):
-    """How a source's images are read, given what stands for them.
+    """How a source's images are read from their items, which are paths or positions.
 
-    one: pixels (C, H, W) of an image; pickled, so that other processes can do it. together: of some images
-    the centre squares of a side (None: the whole), (N, C, side, side), in memory. digest: bytes that differ
-    where the contents of some images do.
+    one: the pixels (C, H, W) of one image; it is pickled, so that other processes can call it. together: the
+    centre squares of some images, (N, C, side, side), in memory; side None: whole images. digest: bytes that
+    differ if the contents of some images differ.
     """
 
     one: Read
@@ -46,7 +46,7 @@ class Way(NamedTuple):
 
 
 class Kept:
-    """The images that were read first, in memory: as many as there is room for."""
+    """The images that were read first and stay in memory, as many as fit."""
 
     def __init__(self, count: int, shape: Sequence[int], room: int) -> None:
         """room: in bytes."""
@@ -62,15 +62,15 @@ class Kept:
                 return
             place, self.used = self.used, self.used + 1
         self.pixels[place] = pixels
-        self.place[row] = place  # last, since others copy what has a place
+        self.place[row] = place  # last: other threads copy what has a place
 
 
 @dataclass(frozen=True, eq=False)
 class Unread:
-    """Images that are measured and indexed like a tensor (N, C, H, W), and read when that is done.
+    """Images with the shape and the indexing of a tensor (N, C, H, W), which are read when they are indexed.
 
-    items: what stands for each, in the source's words. whole: (C, H, W) as they are read. side: of the centre
-    squares that are taken, None for the whole image.
+    items: a path or a position for each, as the source has them. whole: (C, H, W) as they are read. side: of
+    the centre squares that are taken, None for whole images.
     """
 
     items: Sequence[Any]
@@ -90,7 +90,7 @@ class Unread:
 
     @property
     def memory(self) -> int:
-        """Bytes that all of them take."""
+        """Bytes of all images."""
         return math.prod(self.shape)
 
     def __len__(self) -> int:
@@ -102,29 +102,29 @@ class Unread:
             return loader.ask(rows.tolist()).wait()
 
     def taken(self, rows: Tensor, side: int | None) -> Unread:
-        """Some of them, cut to their centre squares."""
+        """Some images, cut to their centre squares."""
         return replace(self, items=[self.items[row] for row in rows.tolist()], side=side)
 
     def read_by(self, reading: Reading) -> Unread:
-        """The same, to be read in that way."""
+        """The same images with other limits of reading."""
         return replace(self, reading=reading)
 
     def together(self) -> Tensor:
-        """All in memory. Raises KdrunError for images that cannot be read."""
+        """All images in memory. Raises KdrunError for images that cannot be read."""
         return self.way.together(self.items, self.side)
 
     def digest(self) -> bytes:
-        """Bytes that differ where the pixels do. Raises KdrunError for files that are seen to be none."""
+        """Bytes that differ if the pixels differ. Raises KdrunError for files that are no pictures."""
         return f"{self.shape}".encode() + self.way.digest(self.items)
 
     @property
     def one(self) -> Read:
-        """From an item to its pixels, as they are taken."""
+        """From an item to its pixels, cut to the centre square."""
         return self.way.one if self.side is None else partial(middle, self.way.one, self.side)
 
 
 class Asked(NamedTuple):
-    """Images on their way into memory. pixels: (B, C, H, W) uint8, filled when all is done."""
+    """Images that are being read. pixels: (B, C, H, W) uint8, complete when all of `doing` is done."""
 
     pixels: Tensor
     doing: list[Wait]
@@ -137,9 +137,9 @@ class Asked(NamedTuple):
 
 
 class Loader:
-    """Reads rows of unread images, those that are kept from memory. To be closed.
+    """Reads rows of unread images, or copies them if they stay in memory. Close it after use.
 
-    pinned: whether a GPU fetches them from there.
+    pinned: whether the memory is pinned, for a GPU.
     """
 
     def __init__(self, images: Unread, pinned: bool = False) -> None:
@@ -147,19 +147,19 @@ class Loader:
         self.workers = Workers(images.one, images.shape[1:], images.reading.workers)
 
     def ask(self, rows: Sequence[int]) -> Asked:
-        """Begins to read rows, in any order, repeated or not."""
+        """Begins to read rows, in any order, also repeated ones."""
         images = self.images
         pixels = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, pin_memory=self.pinned)
-        found, places = pixels.numpy(), images.kept.place[rows]
+        filled, places = pixels.numpy(), images.kept.place[rows]
         absent = np.flatnonzero(places < 0).tolist()
 
         def give(position: int, image: Pixels) -> None:
-            found[absent[position]] = image
+            filled[absent[position]] = image
             images.kept.keep(rows[absent[position]], image)
 
         def copy() -> None:
             for position in np.flatnonzero(places >= 0).tolist():
-                found[position] = images.kept.pixels[places[position]]
+                filled[position] = images.kept.pixels[places[position]]
 
         doing = self.workers.fill([images.items[rows[position]] for position in absent], give)
         return Asked(pixels, [*doing, self.workers.begin(copy)])

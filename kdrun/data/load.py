@@ -14,6 +14,7 @@ from torch import Tensor
 
 import kdrun.lookup as lookup
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
+from kdrun.data.decode import of_all
 from kdrun.data.images import ImageSet, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread
 from kdrun.data.select import at_hand, choose
@@ -48,6 +49,7 @@ def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) 
         mean=mean,
         std=std,
         white=float(dataset["white"]),
+        resized_to=None if raw.seen is None else raw.train.images.shape[2],
         fingerprint=fingerprint(zip([part.images for part in chosen], known, strict=True), len(raw.classes)),
     )
 
@@ -84,18 +86,20 @@ SOURCES = lookup.Room("kdrun.data", "source of images", _reads, "a function read
 
 
 def checked(raw: Raw, source: str) -> Raw:
-    """The same, where it is what a source must give. Raises KdrunError: the source may be a user's module."""
+    """Returns `raw`. Raises KdrunError if it is not what a source must give: the source may be a user's."""
     parts = [part for part in (raw.train, raw.validation, raw.test) if part is not None]
     for images, labels in parts:
         wrong = isinstance(images, Tensor) and (images.dtype != torch.uint8 or images.dim() != 4)
         if wrong or labels.dtype != torch.int64:
             problem = "images must be (N, C, H, W) uint8 and labels (N,) int64"
+        elif images.shape[3] in (3, 4) and min(images.shape[1:3]) > 4:
+            problem = f"images must be (N, C, H, W); those of shape {tuple(images.shape)} have channels last"
         elif (
             labels.shape != (len(images),)
             or len(images) == 0
             or images.shape[1:] != parts[0].images.shape[1:]
         ):
-            problem = "images and labels must be of one number, and images of one shape"
+            problem = "there must be one label for each image, and images must have one shape"
         elif labels.min() < UNLABELLED or labels.max() >= len(raw.classes):
             problem = f"labels must be -1 (unlabelled) or 0 to {len(raw.classes) - 1}"
         else:
@@ -126,7 +130,7 @@ def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
 
 
 def hidden(labels: Tensor, dataset: Mapping[str, Any], parts: Split, images: int) -> Tensor:
-    """The labels of the training part, -1 where the run may not know them."""
+    """The labels of the training part, -1 for those that the run may not know."""
     setting = dataset["labelled"]
     if isinstance(setting, str):
         shown = labelled_by_file(Path(setting), parts, images)
@@ -140,14 +144,17 @@ def hidden(labels: Tensor, dataset: Mapping[str, Any], parts: Split, images: int
 def fingerprint(parts: Iterable[tuple[Tensor | Unread, Tensor]], classes: int) -> str:
     """SHA-256 over shapes, pixels (or what they are read from) and labels of the parts, in hexadecimal."""
     digest = hashlib.sha256(f"{classes} classes".encode())
-    for images, labels in parts:
-        if isinstance(images, Unread):
-            digest.update(images.digest())
-        else:
-            digest.update(f"{tuple(images.shape)}".encode())
-            digest.update(images.contiguous().numpy().data)
+    for content, labels in of_all(lambda part: (_content(part[0]), part[1]), parts):
+        for piece in content:
+            digest.update(piece)
         digest.update(labels.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def _content(images: Tensor | Unread) -> tuple[bytes | memoryview, ...]:
+    if isinstance(images, Unread):
+        return (images.digest(),)
+    return f"{tuple(images.shape)}".encode(), images.contiguous().numpy().data
 
 
 def per_channel(dataset: Mapping[str, Any], key: str, channels: int) -> tuple[float, ...]:

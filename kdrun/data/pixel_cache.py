@@ -1,7 +1,7 @@
 """Decoded images on disk, so that a second run starts at once: a file of records and a file of their keys.
 
-A record's key comes from its file's path, size and time of change. So images that were added or changed are
-decoded anew and all others are found, whatever the split.
+A record's key comes from its file's path, size and time of change. So only images that were added or changed
+are decoded, whatever the split.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdrun.data.decode import Picture, Pixels, Square, blocks
+from kdrun.data.decode import Picture, Square, blocks
 from kdrun.data.digests import writable
-from kdrun.data.images import centre
+from kdrun.data.picture import Pixels, centre
 
-VERSION = 1
-"""Of what decoding does; other pixels for the same file need another number."""
+VERSION = 2
+"""Raised if decoding gives a file other pixels than before."""
 
 ROWS = 256
 """How many records are read at once."""
@@ -30,7 +30,7 @@ Keys = NDArray[np.uint64]
 
 
 def place(data_dir: Path, root: Path, wanted: Square) -> Path:
-    """The folder in which the decoded images of a folder are kept."""
+    """The folder that keeps the decoded images of a folder."""
     settings = f"{VERSION} {root.resolve()} {wanted.side} {wanted.channels}".encode(errors="surrogateescape")
     name = f"{root.resolve().name}-{wanted.side}-{hashlib.sha256(settings).hexdigest()[:8]}"
     return data_dir / "decoded" / name
@@ -39,29 +39,29 @@ def place(data_dir: Path, root: Path, wanted: Square) -> Path:
 def images(pictures: Sequence[Picture], wanted: Square, side: int, folder: Path | None) -> Tensor:
     """The centre squares of the pictures, (N, C, side, side) uint8.
 
-    folder: where decoded images are kept, None for nowhere. Raises KdrunError for files that are no images,
-    and where the folder cannot be written.
+    folder: keeps the decoded images; None: they are not kept. Raises KdrunError for files that are no images,
+    and for a folder that cannot be written.
     """
-    found = torch.empty(len(pictures), wanted.channels, side, side, dtype=torch.uint8)
+    squares = torch.empty(len(pictures), wanted.channels, side, side, dtype=torch.uint8)
     if folder is None:
         for rows, block in blocks([picture.path for picture in pictures], wanted):
-            found[rows] = centre(torch.from_numpy(block), side)
-        return found
+            squares[rows] = centre(torch.from_numpy(block), side)
+        return squares
     with writable(folder):
         _complete(folder, pictures, wanted)
-        _copy(folder, pictures, wanted, found)
-    return found
+        _copy(folder, pictures, wanted, squares)
+    return squares
 
 
 def _complete(folder: Path, pictures: Sequence[Picture], wanted: Square) -> None:
-    """Decodes what is not there yet, and appends it: a record first, then its key."""
+    """Decodes pictures that have no record yet, and appends each: the record first, then its key."""
     known = _keys(folder, wanted).tolist()
     there = set(known)
     absent = [picture for picture in pictures if picture.key not in there]
     if not absent:
         return
     with (folder / "images").open("ab") as records, (folder / "keys").open("ab") as keys:
-        # Who was stopped while writing may have left half a record: it is written over.
+        # A process that was stopped may have left half a record.
         records.truncate(len(known) * wanted.bytes)
         keys.truncate(len(known) * 8)
         for rows, block in blocks([picture.path for picture in absent], wanted):
@@ -71,18 +71,18 @@ def _complete(folder: Path, pictures: Sequence[Picture], wanted: Square) -> None
             keys.write(np.array([absent[row].key for row in rows], np.uint64).tobytes())
 
 
-def _copy(folder: Path, pictures: Sequence[Picture], wanted: Square, found: Tensor) -> None:
-    """Reads the records of the pictures into `found`, cut to its size."""
-    where = {key: at for at, key in enumerate(_keys(folder, wanted).tolist())}
-    places = np.array([where[picture.key] for picture in pictures], np.int64)
+def _copy(folder: Path, pictures: Sequence[Picture], wanted: Square, squares: Tensor) -> None:
+    """Reads the records of the pictures into `squares`, cut to its size."""
+    place_of = {key: at for at, key in enumerate(_keys(folder, wanted).tolist())}
+    places = np.array([place_of[picture.key] for picture in pictures], np.int64)
     records: Pixels = np.memmap(folder / "images", np.uint8, "r").reshape(-1, *wanted.shape)
     for first in range(0, len(places), ROWS):
         block = torch.from_numpy(records[places[first : first + ROWS]])
-        found[first : first + ROWS] = centre(block, found.shape[2])
+        squares[first : first + ROWS] = centre(block, squares.shape[2])
 
 
 def _keys(folder: Path, wanted: Square) -> Keys:
-    """The keys of the records that are wholly there."""
+    """The keys of the complete records."""
     try:
         size = (folder / "images").stat().st_size
         keys: Keys = np.fromfile(folder / "keys", np.uint64)

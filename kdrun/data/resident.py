@@ -1,4 +1,4 @@
-"""Images that stay on a device and come out as normalised batches."""
+"""Images that stay on a device, and batches of them, normalised."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Normal:
 
 
 class Resident:
-    """The images of one part on a device. Called with rows on that device, any number of them at once."""
+    """The images of one part on a device. Called with any number of rows on that device."""
 
     capturable = True
 
@@ -58,10 +58,10 @@ class Resident:
         return self.store.numel() * self.store.element_size()
 
     def prepare(self, rows: Rows, batch: int, first: int) -> None:
-        """Nothing: all images are there."""
+        """Does nothing: all images are there."""
 
     def close(self) -> None:
-        """Nothing is held that outlives this."""
+        """Does nothing: there are no processes to end."""
 
     def __len__(self) -> int:
         return len(self.store)

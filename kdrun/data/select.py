@@ -1,4 +1,4 @@
-"""Which images a run takes, before they are read: so that only these are read, and held only if they fit."""
+"""Which images a run takes. It is known before they are read, so that no others are read."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from kdrun.data.free_memory import available
-from kdrun.data.images import Part, Raw, centre
+from kdrun.data.decode import of_all
+from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Reading, Unread
+from kdrun.data.picture import centre
 from kdrun.data.split import Split
+from kdrun.resources import free_memory
 
 FREE_SHARE = 0.5
-"""Of the free memory, what kept images may take at most."""
+"""The largest share of the free memory for images that stay there."""
 
 
 def choose(raw: Raw, parts: Split, larger: bool) -> tuple[Part, Part, Part]:
-    """What trains, validates and tests. larger: whether training images stay larger than a model sees."""
+    """The parts that train, validate and test. larger: training images stay larger than a model sees them."""
     held_out = ((raw.validation, parts.validation), (raw.test, parts.test))
     validation, test = (
         taken(raw.train, rows, raw.seen)
@@ -29,7 +31,7 @@ def choose(raw: Raw, parts: Split, larger: bool) -> tuple[Part, Part, Part]:
 
 
 def taken(part: Part, rows: Tensor, side: int | None) -> Part:
-    """Some of a part, cut to their centre squares where a side is given."""
+    """Some images of a part, cut to their centre squares if a side is given."""
     images, labels = part.images, part.labels[rows]
     if isinstance(images, Unread):
         return Part(images.taken(rows, side), labels)
@@ -37,15 +39,15 @@ def taken(part: Part, rows: Tensor, side: int | None) -> Part:
 
 
 def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
-    """The same, all read into memory where they fit there, else to be read as `reading` says.
+    """The parts with their images in memory if they fit there, else with images that `reading` limits.
 
-    They must fit twice, since a run arranges them anew for its device, and into the device's share.
-    Raises KdrunError for images that cannot be read.
+    They must fit twice, since a run copies them for its device, and into the device's share. Raises
+    KdrunError for images that cannot be read.
     """
-    needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), available()
+    needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), free_memory()
     fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)
     if fits:
-        return [Part(_in_memory(part.images), part.labels) for part in parts]
+        return of_all(lambda part: Part(_in_memory(part.images), part.labels), parts)
     left = reading.cache if free is None else min(reading.cache, int(FREE_SHARE * free))
     return list(_streamed(parts, reading, left))
 
@@ -55,7 +57,7 @@ def _in_memory(images: Tensor | Unread) -> Tensor:
 
 
 def _streamed(parts: Iterable[Part], reading: Reading, left: int) -> Iterable[Part]:
-    """The first part's images are kept first, since each epoch takes them all."""
+    """The first part has the cache first, since each epoch takes all of its images."""
     for part in parts:
         images = part.images
         if isinstance(images, Unread):

@@ -19,7 +19,7 @@ from kdrun.types import UNLABELLED
 
 Indices = NDArray[np.int64]
 Strata = dict[int, Indices]
-"""Of each class the images that are still to be given out, in their drawn order."""
+"""The images of each class that are left, in their drawn order."""
 
 
 class Split(NamedTuple):
@@ -31,12 +31,12 @@ class Split(NamedTuple):
 
 
 def split(labels: Tensor, train: int | None, validation: int, test: int, seed: int) -> Split:
-    """Draw the parts stratified by class: exact totals, each class in proportion (largest remainder).
+    """Draws the parts stratified by class: exact totals, each class in proportion (largest remainder).
 
-    labels: (N,) int64; images with label -1 are only ever given to the training part. train: how many to
-    keep, None for all that are left. The test part depends on the seed and its own size alone, the validation
-    part on these and its size: a smaller training part neither moves them nor holds other images than a
-    larger. Raises KdrunError where there are too few images, or only one class.
+    labels: (N,) int64; images with label -1 can only be in the training part. train: how many to keep, None
+    for all that are left. The test part depends on the seed and its own size alone, the validation part on
+    these and its size. A smaller training part moves neither of them, and its images are among those of a
+    larger one. Raises KdrunError if there are too few images, or only one class.
     """
     if (np.unique(labels) >= 0).sum() < 2:
         raise KdrunError("dataset", None, "all images are of one class; there is nothing to learn")
@@ -75,9 +75,9 @@ def take(strata: Strata, count: int, key: str) -> tuple[Indices, Strata]:
 
 
 def shared_out(sizes: list[int], count: int) -> list[int]:
-    """Share `count` among classes of these sizes in proportion, by largest remainder; ties go to the first.
+    """Shares `count` among classes of these sizes in proportion, by largest remainder; ties go to the first.
 
-    Whole numbers throughout: a rounding error must not move an image.
+    Only whole numbers, since a rounding error must not move an image.
     """
     total = sum(sizes)
     if total == 0:
@@ -93,8 +93,8 @@ def labelled(labels: Tensor, setting: int | float | None, seed: int, label_seed:
     """Which training images carry their label: (N,) bool.
 
     labels: (N,) int64 of the training part. setting: None for all, an int for that many of each class, a
-    float for that fraction, stratified. The draw depends on the split's seed and `label_seed`; where settings
-    count per class, a smaller one's images are among a larger one's.
+    float for that fraction, stratified. The draw depends on the split's seed and `label_seed`. For counts per
+    class, the images of a smaller count are among those of a larger one.
     Raises KdrunError for more images of a class than there are.
     """
     known = labels != UNLABELLED
@@ -119,16 +119,16 @@ def labelled_by_file(file: Path, parts: Split, images: int) -> Tensor:
     each must be in the training part. Raises KdrunError for anything else in the file.
     """
     rows = numbers(file)
-    where = {int(row): at for at, row in enumerate(parts.train.tolist())}
+    place_of = {int(row): at for at, row in enumerate(parts.train.tolist())}
     for line, row in enumerate(rows, 1):
-        if row not in where:
+        if row not in place_of:
             why = "it is held out" if 0 <= row < images else f"there are images 0 to {images - 1}"
             problem = f"index {row} (number {line}) is not in the training part: {why}"
             raise KdrunError("dataset.labelled", file, problem)
     if len(set(rows)) != len(rows):
         twice = next(row for row in rows if rows.count(row) > 1)
         raise KdrunError("dataset.labelled", file, f"index {twice} stands there more than once")
-    return mask(len(parts.train), np.array([where[row] for row in rows], np.int64))
+    return mask(len(parts.train), np.array([place_of[row] for row in rows], np.int64))
 
 
 def numbers(file: Path) -> list[int]:
@@ -138,14 +138,14 @@ def numbers(file: Path) -> list[int]:
     except (OSError, UnicodeDecodeError) as error:
         raise KdrunError("dataset.labelled", file, "cannot be read as text") from error
     try:
-        found = [int(line) for line in lines if line.strip()]
+        rows = [int(line) for line in lines if line.strip()]
     except ValueError as error:
         raise KdrunError(
             "dataset.labelled", file, f"one whole number per line is expected ({error})"
         ) from error
-    if not found:
+    if not rows:
         raise KdrunError("dataset.labelled", file, "the file is empty")
-    return found
+    return rows
 
 
 def mask(length: int, rows: Indices) -> Tensor:

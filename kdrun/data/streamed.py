@@ -1,4 +1,4 @@
-"""Images that are read while they are trained on, ahead of the steps that want them."""
+"""Images that are read during training, ahead of the steps that need them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from kdrun.data.workers import CHUNK
 from kdrun.types import Rows
 
 AHEAD = 2
-"""Batches that are read ahead, beside those that keep every process busy."""
+"""Batches that are read ahead, besides those that keep every process busy."""
 
 
 class Streamed:
-    """The images of one part, read when they are wanted. Called with any rows as `Resident` is, with the same
-    bits; those that were announced are there by then.
+    """The images of one part, read when they are needed. Called with any rows, as `Resident` is, it gives the
+    same bits. Rows that were announced are read ahead.
 
-    Views are drawn in an epoch's plan and applied on the device, so what comes out depends neither on the
-    number of processes nor on what was asked for before.
+    Views are drawn in an epoch's plan and applied on the device, so images depend neither on the number of
+    processes nor on earlier calls.
     """
 
     capturable = False
@@ -51,13 +51,13 @@ class Streamed:
 
     @property
     def memory(self) -> int:
-        """Bytes that the images take on the device: none for long."""
+        """Bytes that the images take on the device: 0, as they are dropped after each batch."""
         return 0
 
     def prepare(self, rows: Rows, batch: int, first: int) -> None:
         """Announces the rows of an epoch in their order, in batches, from batch `first` on.
 
-        Epochs that are announced before a batch is taken go side by side, a batch of each in turn.
+        Several epochs that are announced before the first batch is taken are read a batch of each in turn.
         """
         if self.flow is not None or not self.announced:
             self._forget()
@@ -96,31 +96,31 @@ class Streamed:
             yield self._seen(self._arrived(asked.popleft()), rows.view)
 
     def share(self, epochs: bool = False) -> float:
-        """Which part of the time from an epoch's first batch to its last went by in waiting for images.
+        """The share of the time from an epoch's first batch to its last in which training waited for images.
 
-        epochs: of all so far, else of the last. On a GPU only such waiting counts that left it without work.
+        epochs: of all epochs so far, otherwise of the last. On a GPU, waiting counts if it left the GPU idle.
         """
         waited, passed = self._spent() if epochs else (self.waited, self.ended - self.began)
         return waited / max(passed, 1e-9)
 
     def close(self) -> None:
-        """Ends the processes; they are started anew where more images are wanted."""
+        """Ends the processes. They start again if more images are needed."""
         if self.loader is not None:
             self.loader.close()
         self.loader = None
         self._forget()
 
     def _forget(self) -> None:
-        """What was announced and is not wanted any more."""
+        """Drops what was announced and is not needed any more."""
         self.plans, self.flow = [], None
         self.announced.clear()
 
     def _spent(self) -> tuple[float, float]:
-        """Seconds that were waited, and that passed, in all epochs so far."""
+        """Seconds of waiting, and seconds in all, of all epochs so far."""
         return self.earlier[0] + self.waited, self.earlier[1] + self.ended - self.began
 
     def _is_next(self, rows: Rows) -> bool:
-        """Whether these are the rows announced next: the same memory, which costs no look at a device."""
+        """Whether these are the next announced rows: the same memory, which needs no read from a device."""
         if not self.announced:
             return False
         index = self.announced[0].index
@@ -132,7 +132,7 @@ class Streamed:
         return self.loader
 
     def _arrived(self, asked: Asked) -> Tensor:
-        """The pixels on the device, when they are there."""
+        """The pixels on the device; waits for them."""
         started = time.monotonic()
         pixels = asked.wait()
         if self.device.type != "cuda" or torch.cuda.current_stream(self.device).query():
@@ -140,6 +140,6 @@ class Streamed:
         return pixels.to(self.device, non_blocking=True)
 
     def _seen(self, pixels: Tensor, view: Tensor) -> Tensor:
-        """What a model sees of pixels in their views."""
+        """Pixels in their views, normalised."""
         index = torch.arange(len(pixels), device=self.device)
         return self.normal(self.views.gather(self.views.store(pixels), index, view))

@@ -1,9 +1,9 @@
-"""A `torch.utils.data.Dataset` class of the user's: read into memory once, or one by one where it is large.
+"""A `torch.utils.data.Dataset` class of the user's: read into memory once, or item by item if it is large.
 
-Whatever has a length and gives (image, label) by position will do: images are Pillow pictures, NumPy arrays
-(H, W) or (H, W, C), or tensors (C, H, W), as uint8 or as float between 0 and 1. Augmentation is kdrun's
-(`dataset.views`); a class that gives another image each time is refused. One by one needs all labels
-beforehand: in a list or array called `targets`, as torchvision's classes have it.
+Any class with a length that gives (image, label) by position will do. Images are Pillow pictures, NumPy
+arrays (H, W) or (H, W, C), or tensors (C, H, W), as uint8 or as float from 0 to 1. kdrun augments
+(`dataset.views`), so a class that gives another image each time is refused. Reading item by item needs all
+labels in a list or array called `targets`, as torchvision's classes have it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 
 from torch import Tensor
 
-from kdrun.data.free_memory import available
 from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
 from kdrun.data.user_dataset import Items, Wanted
 from kdrun.errors import KdrunError
+from kdrun.resources import free_memory
 
 SHARES = (0.1, 0.2)
-"""Of the training images, what validates and what tests where there is no class for it and no number."""
+"""The fractions of the training images that validate and test if there is no class and no number for it."""
 
 LARGE = 2**31
-"""Bytes: a larger set is not read as a whole to know it, where that can be avoided."""
+"""Bytes: a larger set is not read as a whole if it has `targets`."""
 
 
 def read(
@@ -42,9 +42,9 @@ def read(
 ) -> Raw:
     """The images of up to three data sets, each `module:Class` called with its arguments.
 
-    classes: names; None: the training set's `classes`, else the numbers that its labels have. size: resize
-    the shorter side to this and cut out the centre; None: images are of one size already. channels: 3 or 1;
-    None: as the first image. `data_dir` is not needed. Raises KdrunError for whatever the user can mend.
+    classes: names; None: the training set's `classes`, or else the numbers of its labels. size: resize the
+    shorter side to this and cut out the centre; None: images have one size already. channels: 3 or 1; None:
+    as the first image. `data_dir` is not needed. Raises KdrunError.
     """
     if train_class is None:
         raise KdrunError("dataset.train_class", None, "which class? dataset.train_class=mine.data:Pictures")
@@ -81,8 +81,8 @@ def names(source: Any, given: Sequence[str] | None, labels: Tensor) -> tuple[str
 
 
 def _refuse_too_large(items: Items, memory: int) -> None:
-    free = available()
-    if free is not None and 2 * memory > free:  # a run arranges them anew for its device
+    free = free_memory()
+    if free is not None and 2 * memory > free:  # a run copies them for its device
         help = "dataset.size=N helps"
         if memory > LARGE:
             help += ", and so do all labels in an attribute `targets`: then images are read one by one"

@@ -126,13 +126,13 @@ def _download_svhn(data_dir: Path) -> None:
 
 
 def _published(
-    variant: str, sums: dict[Path, str], source: Callable[..., Any], *where: str, **part: Any
+    variant: str, sums: dict[Path, str], source: Callable[..., Any], *folder: str, **part: Any
 ) -> Any:
     """torchvision's data set of one part. sums: the MD5 of each file. Raises KdrunError for other files."""
     from torchvision.datasets.utils import check_integrity
 
     try:
-        return source(*where, **part)
+        return source(*folder, **part)
     except RuntimeError as error:
         wrong = next((path for path, md5 in sums.items() if not check_integrity(str(path), md5)), None)
         if wrong is None:

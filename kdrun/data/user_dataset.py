@@ -1,4 +1,4 @@
-"""The items of a user's data set: pixels and a label, whatever they are given as."""
+"""The items of a user's data set: pixels and a label, in whatever form the user gives them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import kdrun.lookup as lookup
+from kdrun.data.picture import Pixels, bytes_of, in_bytes, in_channels, square
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
 
 LOOKED_AT = 256
-"""How many images of a set that is not read as a whole tell whether it is the same."""
+"""How many images are hashed of a set that is not read as a whole."""
 
-Pixels = NDArray[np.uint8]
+COLOURS = (1, 3, 4)
+"""Channels of grey pictures, of coloured ones, and of those with transparency."""
+
+Shape = tuple[int, ...]
 
 
 class Wanted(NamedTuple):
-    """What images become. size: side of the centre square, None: as they are. channels: None: likewise."""
+    """What images become. size: side of the centre square; channels: 1 or 3; None: as they are."""
 
     size: int | None
     channels: int | None
 
 
 class Items:
-    """A data set `module:Class(**args)`, by position; another process makes it anew.
+    """A data set `module:Class(**args)` by position. Pickled, it is made anew in the other process.
 
-    role: train, validation or test. Raises KdrunError where it is none, is empty, or gives another image each
-    time.
+    role: train, validation or test. Raises KdrunError if it is no data set, is empty, or gives another image
+    each time.
     """
 
     def __init__(self, role: str, path: str, args: Mapping[str, Any] | None, wanted: Wanted) -> None:
@@ -75,30 +79,30 @@ class Items:
         return image, label
 
     def _item(self, position: int) -> tuple[Pixels, int]:
-        """An image (H, W, C) and its label, -1 where that is None or below 0."""
-        found = self.source[position]
-        if not isinstance(found, (tuple, list)) or len(found) < 2:
+        """An image (H, W, C) and its label, -1 for None and for numbers below 0."""
+        item = self.source[position]
+        if not isinstance(item, (tuple, list)) or len(item) < 2:
             raise KdrunError(self.key, self.name, f"item {position} is not (image, label)")
         try:
-            image = fitted(pixels(found[0]), self.wanted)
+            image = fitted(pixels(item[0], self.wanted.channels), self.wanted)
         except ValueError as error:
             raise KdrunError(self.key, self.name, f"image {position}: {error}") from error
         try:
-            return image, _number(found[1])
+            return image, _number(item[1])
         except (TypeError, ValueError) as error:
-            problem = f"label {position} is no whole number: {found[1]!r}"
+            problem = f"label {position} is no whole number: {item[1]!r}"
             raise KdrunError(self.key, self.name, problem) from error
 
     def targets(self) -> Tensor | None:
-        """All labels (N,) int64, where the data set says them without its images: None where it does not.
+        """All labels (N,) int64 from the data set's `targets`, None if it has none.
 
-        Raises KdrunError where they are not those of the items.
+        Raises KdrunError if they are not those of the items.
         """
-        said = getattr(self.source, "targets", None)
-        if said is None or len(said) != len(self):
+        targets = getattr(self.source, "targets", None)
+        if targets is None or len(targets) != len(self):
             return None
         try:
-            labels = torch.tensor([_number(label) for label in said])
+            labels = torch.tensor([_number(label) for label in targets])
         except (TypeError, ValueError):
             return None
         for position in (0, len(self) // 2, len(self) - 1):
@@ -117,14 +121,14 @@ class Items:
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
 
     def together(self, positions: Sequence[int], side: int | None) -> Tensor:
-        """The images at some positions, (N, C, H, W) uint8. side: None, they are as they are."""
-        found = np.empty((len(positions), *self.shape), np.uint8)
+        """The images at some positions, (N, C, H, W) uint8. side: None, as they have their size already."""
+        images = np.empty((len(positions), *self.shape), np.uint8)
         for place, position in enumerate(positions):
-            found[place] = self(position)
-        return torch.from_numpy(found)
+            images[place] = self(position)
+        return torch.from_numpy(images)
 
     def digest(self, positions: Sequence[int]) -> bytes:
-        """Bytes that differ where some of the images do."""
+        """Bytes that differ if some of the images differ."""
         digest = hashlib.blake2b()
         for position in positions[:: max(1, len(positions) // LOOKED_AT)]:
             digest.update(self(position).tobytes())
@@ -132,12 +136,12 @@ class Items:
 
 
 def _number(label: Any) -> int:
-    """-1 where it is None or below 0."""
+    """A whole number, -1 for None and for numbers below 0."""
     return UNLABELLED if label is None else max(int(label), UNLABELLED)
 
 
 def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
-    """The data set `module:Class(**args)`. Raises KdrunError where it is none."""
+    """The data set `module:Class(**args)`. Raises KdrunError if it is no data set."""
     key, (module, colon, thing) = f"dataset.{name}_class", path.partition(":")
     if not colon or not module or not thing.isidentifier():
         raise KdrunError(key, path, "is written module:Class, such as mine.data:Pictures")
@@ -155,15 +159,20 @@ def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
     return source
 
 
-def pixels(image: Any) -> Pixels:
-    """An image as (H, W, C) uint8. Raises ValueError for what is none."""
+def pixels(image: Any, channels: int | None = None) -> Pixels:
+    """An image as (H, W, C) uint8. channels: that it is to have, if that is known.
+
+    Raises ValueError for what is no image.
+    """
     if isinstance(image, Tensor):
         array = image.detach().cpu().numpy()
+        _refuse_turned(array.shape, array.shape[::-1], "a tensor has its channels first", channels)
         array = array.transpose(1, 2, 0) if array.ndim == 3 else array
     elif isinstance(image, np.ndarray):
         array = image
+        _refuse_turned(array.shape, array.shape, "an array has its channels last", channels)
     elif hasattr(image, "convert"):  # a Pillow picture
-        array = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+        array = np.asarray(in_channels(in_bytes(image, getattr(image, "format", None)), None))
     else:
         raise ValueError(f"a {type(image).__name__} is no Pillow picture, array or tensor")
     array = array[:, :, None] if array.ndim == 2 else array
@@ -172,43 +181,38 @@ def pixels(image: Any) -> Pixels:
     return _as_bytes(array)
 
 
+def _refuse_turned(shape: Shape, channels_last: Shape, rule: str, channels: int | None) -> None:
+    """Raises ValueError for a shape that looks as if the channels were at its other end.
+
+    channels_last: the shape with its channels last. channels: a number that was given is taken for true.
+    """
+    if len(shape) == 3 and channels_last[2] not in (*COLOURS, channels) and channels_last[0] in COLOURS:
+        problem = f"has shape {tuple(shape)}, which is {channels_last[2]} channels: {rule}"
+        raise ValueError(f"{problem} (dataset.channels={channels_last[2]} if it is meant)")
+
+
 def _as_bytes(array: NDArray[Any]) -> Pixels:
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"is of type {array.dtype}; uint8, or float from 0 to 1, is needed")
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 1):
-        problem = "floats must be from 0 to 1, not normalised (dataset.mean and dataset.std do that)"
-        raise ValueError(f"has values from {low:g} to {high:g}: {problem}")
-    scaled: Pixels = (array * 255).round().astype(np.uint8)
-    return scaled
+    try:
+        return bytes_of(array)
+    except ValueError as error:
+        raise ValueError(f"has {error}; dataset.mean and dataset.std normalise") from None
 
 
 def fitted(image: Pixels, wanted: Wanted) -> Pixels:
-    """The image with the channels and of the size that are wanted. Raises ValueError where that cannot be."""
+    """The image with the channels and of the size that are wanted. Raises ValueError if that cannot be."""
     channels = wanted.channels or image.shape[2]
     if channels == image.shape[2] and wanted.size is None:
         return image
-    if channels not in (1, 3) or image.shape[2] not in (1, 3, 4):
+    if channels not in (1, 3) or image.shape[2] not in COLOURS:
         raise ValueError(f"has {image.shape[2]} channels, {channels} are wanted")
     from PIL import Image
 
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    picture = picture.convert("RGB" if channels == 3 else "L")
+    picture = in_channels(Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image), channels)
     if wanted.size is not None:
-        picture = _square(picture, wanted.size)
+        picture = square(picture, wanted.size)
     array = np.asarray(picture)
     return array[:, :, None] if array.ndim == 2 else array
-
-
-def _square(picture: Any, side: int) -> Any:
-    """The shorter side resized, bilinearly, with antialiasing; then the centre."""
-    from PIL import Image
-
-    width, height = picture.size
-    short = min(width, height)
-    width, height = int(side * width / short), int(side * height / short)
-    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    return picture.crop((left, top, left + side, top + side))

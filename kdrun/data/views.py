@@ -27,7 +27,7 @@ Shape = tuple[int, int, int]
 class Views(ABC):
     """An augmentation: abstract here or final below.
 
-    count: how many views a finite set has, each as likely as the others; None where draws are continuous.
+    count: how many views a finite set has, each as likely as the others; None if draws are continuous.
     """
 
     count: int | None
@@ -67,7 +67,7 @@ class CropFlip(Views):
     """A crop of the image with a border of zeros, mirrored or not: torchvision's RandomCrop and flip.
 
     The code of a view is `(dy * (2 padding + 1) + dx) * 2 + mirrored` (without flip: not doubled, no
-    mirrored), where the crop begins at row dy and column dx. Each pixel is stored as one number of 1, 2, 4 or
+    mirrored); the crop begins at row dy and column dx. Each pixel is stored as one number of 1, 2, 4 or
     8 bytes, so that one lookup moves all its channels.
     """
 
@@ -106,7 +106,7 @@ class CropFlip(Views):
         return pixels[..., :channels].permute(0, 3, 1, 2)
 
     def places(self, device: torch.device) -> Places:
-        """Where the pixels of each view lie; made once for a device."""
+        """The positions of the pixels of each view; made once for a device."""
         return crop_places(self.shape[1], self.shape[2], self.padding, self.flip, device)
 
 
@@ -115,7 +115,7 @@ PIXELS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Places(NamedTuple):
-    """Where the pixels of view v lie in a padded image read row by row: at `rows[v, y] + columns[v, x]`.
+    """Positions of the pixels of view v in a padded image read row by row: `rows[v, y] + columns[v, x]`.
 
     rows: (V, H) int64. columns: (V, W) int64.
     """
@@ -237,7 +237,7 @@ class ResizedCrop(Views):
         fits = (size <= 1).all(-1)
         first = fits.int().argmax(1)
         chosen = size[torch.arange(len(size)), first]
-        # Where no box fitted: the largest of the last one's shape.
+        # If no box fitted: the largest of the last one's shape.
         return torch.where(fits.any(1, keepdim=True), chosen, chosen / chosen.amax(1, keepdim=True))
 
     def store(self, images: Tensor) -> Tensor:
@@ -277,14 +277,14 @@ def none(shape: Shape) -> Views:
 
 NAMES = {"none": none, "crop_flip": CropFlip, "affine": Affine, "resized_crop": ResizedCrop}
 LARGER = ("resized_crop",)
-"""Views that are cut out of larger images, where the source has these."""
+"""Views that are cut out of larger images if the source has them."""
 
 
 def make_views(spec: Mapping[str, Any], image_shape: Shape) -> Views:
     """The views of `dataset.views`: `name`, and arguments, of which those of the named views are used.
 
-    A key that only other views have is passed over, so that `dataset.views.name=none` alone switches them
-    off. Raises KdrunError for an unknown name or key, and for values out of range.
+    A key that only other views have is ignored, so that `dataset.views.name=none` alone switches
+    augmentation off. Raises KdrunError for an unknown name or key, and for values out of range.
     """
     name = spec.get("name")
     if name not in NAMES:

@@ -1,8 +1,8 @@
-"""Processes that read images beside the one that trains, whose Python lock they would only wait for.
+"""Processes that read images beside the one that trains; threads would wait for its Python lock.
 
-A process is asked over its standard input, and writes pixels into memory that both see and that has no name.
-So whichever way the process that trains ends, that input ends too, its workers with it, and nothing is left.
-They import neither torch nor the program that was started, unless what reads the images does.
+A worker gets items over its standard input, and writes pixels into shared memory that has no name. When the
+process that trains ends, in whatever way, that input ends, so the workers end too and nothing is left behind.
+They import neither torch nor the main program, unless the function that reads the images does.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from kdrun.errors import KdrunError
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, ...]
 Read = Callable[[Any], Pixels]
-"""From what stands for an image to its pixels (C, H, W)."""
+"""From an item, a path or a position, to the image's pixels (C, H, W)."""
 
 Wait = Callable[[], object]
-"""Returns when something is done, and raises what it raised."""
+"""Waits until something is done, and raises what that raised."""
 
 CHUNK = 8
-"""So many images a process is asked for at once."""
+"""Images in one request to a process."""
 
 POSSIBLE = os.name == "posix"
-"""Elsewhere a process is not given open files."""
+"""Other systems do not pass open files to a process."""
 
 PROGRAM = """
 import pickle, sys
@@ -51,7 +51,7 @@ serve()
 
 
 class Workers:
-    """So many processes that read images; with none, they are read by whoever waits for them.
+    """Processes that read images. With none, images are read when they are waited for.
 
     read: pickled, so it must be found by its name. shape: of each image, (C, H, W).
     """
@@ -65,8 +65,8 @@ class Workers:
         self.threads = ThreadPoolExecutor(count) if count else None
 
     def fill(self, items: Sequence[Any], give: Callable[[int, Pixels], None]) -> list[Wait]:
-        """Begins to read items. give: called with each one's position and pixels, in a thread of this
-        process; the pixels are written over later.
+        """Begins to read items. give: called with the position and the pixels of each item, in a thread of
+        this process; the pixels are overwritten later.
         """
         chunks = range(0, len(items), CHUNK)
         return [
@@ -74,7 +74,7 @@ class Workers:
         ]
 
     def begin(self, act: Callable[[], object]) -> Wait:
-        """Has it done in a thread, where there are workers, else when it is waited for."""
+        """Does it in a thread if there are workers, otherwise when it is waited for."""
         return self.threads.submit(act).result if self.threads else act
 
     def _read(self, items: Sequence[Any], first: int, give: Callable[[int, Pixels], None]) -> None:
@@ -90,7 +90,7 @@ class Workers:
             self.idle.put(worker)
 
     def close(self) -> None:
-        """Ends them at once, whatever they do; what is still waited for raises."""
+        """Ends the processes at once. What is still waited for raises."""
         for worker in self.all:
             worker.process.kill()
         if self.threads:
@@ -116,8 +116,8 @@ class Worker:
             self._send(sys.path, (file.fileno(), shape, pickle.dumps(read)))
 
     def __call__(self, items: Sequence[Any]) -> Pixels:
-        """Raises what reading raised, and KdrunError where the process has ended."""
-        with suppress(OSError):  # if it has ended, it says no more
+        """Raises what reading raised, and KdrunError if the process has ended."""
+        with suppress(OSError):  # if it has ended, reading its answer fails
             self._send(list(items))
         self._answer(items)
         return self.pixels[: len(items)]
@@ -146,22 +146,22 @@ class Worker:
 
 
 def serve() -> None:
-    """What a worker does until its standard input ends."""
-    asked, told = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a user's class prints is no answer
+    """The loop of a worker, until its standard input ends."""
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # so that prints of a user's class are no answers
     try:
-        file, shape, read = pickle.load(asked)
+        file, shape, read = pickle.load(requests)
         pixels, load = _pixels(file, shape), functools.lru_cache(pickle.loads)
         while True:
-            items = pickle.load(asked)
-            told.write(pickle.dumps(_attempt(lambda: load(read), items, pixels)))
-            told.flush()
+            items = pickle.load(requests)
+            answers.write(pickle.dumps(_attempt(lambda: load(read), items, pixels)))
+            answers.flush()
     except (EOFError, BrokenPipeError):
-        os._exit(0)  # who asked has ended; there is nothing to be flushed
+        os._exit(0)  # the process that trains has ended
 
 
 def _attempt(load: Callable[[], Read], items: Sequence[Any], pixels: Pixels) -> Exception | None:
-    """Reads the items' pixels. What went wrong, as an exception that another process can be told."""
+    """Reads the items' pixels. Returns what went wrong as an exception that can be pickled."""
     try:
         read = load()
         for position, item in enumerate(items):
@@ -174,7 +174,7 @@ def _attempt(load: Callable[[], Read], items: Sequence[Any], pixels: Pixels) -> 
 
 
 def _nameless(size: int) -> IO[bytes]:
-    """A file of a size, which is nowhere in the file system."""
+    """A file of this size that has no name in the file system."""
     if hasattr(os, "memfd_create"):
         file: IO[bytes] = os.fdopen(os.memfd_create("kdrun"), "r+b")
     else:
@@ -184,6 +184,6 @@ def _nameless(size: int) -> IO[bytes]:
 
 
 def _pixels(file: int, shape: Shape) -> Pixels:
-    """What the file holds, CHUNK images of a shape."""
+    """The file as memory: CHUNK images of this shape."""
     memory = mmap.mmap(file, CHUNK * math.prod(shape))
     return np.frombuffer(memory, np.uint8).reshape(CHUNK, *shape)

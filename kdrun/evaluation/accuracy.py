@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from kdrun.evaluation.eval_mode import evaluating
+from kdrun.eval_mode import evaluating
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
 

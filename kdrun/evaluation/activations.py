@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdrun.evaluation.eval_mode import evaluating
+from kdrun.eval_mode import evaluating
 
 IMAGES = 2
 """The probe's batch; two, since some models drop a dimension of length one."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdrun.evaluation.eval_mode import evaluating
+from kdrun.eval_mode import evaluating
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdrun.eval_mode import evaluating
 from kdrun.evaluation.accuracy import correct, halved, joined
-from kdrun.evaluation.eval_mode import evaluating
 from kdrun.graphs import Graphs
 from kdrun.types import UNLABELLED
 

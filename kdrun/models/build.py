@@ -19,10 +19,10 @@ from kdrun.models.survey import survey
 
 
 class Built(NamedTuple):
-    """A model that takes images of the data set as they are and says logits (N, classes).
+    """A model from images of the data set, as they are, to logits (N, classes).
 
-    notes: what the screen must say (stem, enlarging, replaced head). image_size: the side of the images
-    that the network itself sees. head_is_new: pretrained weights do not cover all of it, so that it must be
+    notes: for the screen (stem, enlarging, replaced head). image_size: the side of the images
+    that the network itself sees. head_is_new: pretrained weights do not cover the whole model, so it must be
     trained.
     """
 
@@ -79,11 +79,11 @@ def _fitted(
     if resize not in RESIZES:
         raise KdrunError("dataset.resize", resize, "no such choice", RESIZES)
     channels, native = image_shape[0], (image_shape[1], image_shape[2])
-    found = _search(make, "image_size" in family.parameters, channels, native)
-    if isinstance(found, Exception):
-        reason = str(found).partition("\n")[0]
+    first = _search(make, "image_size" in family.parameters, channels, native)
+    if isinstance(first, Exception):
+        reason = str(first).partition("\n")[0]
         raise KdrunError(f"{role}.name", name, f"takes images of no size that was tried ({reason})")
-    draft, size = found
+    draft, size = first
     if size == native:
         return _Fitted(draft, size)
     if resize == "none":
@@ -115,9 +115,9 @@ def _search(
 def _given(
     node: Mapping[str, Any], role: str, family: Family, classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
-    """What a run gives to `build`. Raises KdrunError for a choice that the family does not offer."""
+    """The arguments that a run gives to `build`. Raises KdrunError for a choice that the family lacks."""
     stem, pretrained = str(node.get("stem") or "auto"), bool(node.get("pretrained"))
-    told = node.get("normalisation")
+    normalised = node.get("normalisation")
     if stem not in STEMS:
         raise KdrunError(f"{role}.stem", stem, "no such stem", STEMS)
     if stem != "auto" and "stem" not in family.parameters:
@@ -132,12 +132,12 @@ def _given(
         "name": str(node["name"]),
         "stem": stem,
         "pretrained": pretrained,
-        "normalisation": Normalisation(*map(tuple, told)) if told else None,
+        "normalisation": Normalisation(*map(tuple, normalised)) if normalised else None,
     }
 
 
 def _keep_inputs(model: nn.Module) -> None:
-    """Activations that write into their input would spoil what a tap keeps."""
+    """Lets no activation write into its input, which a tap may keep."""
     for module in model.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False  # type: ignore[assignment]
@@ -153,7 +153,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _keys_below(role: str, family: Family) -> Iterator[None]:
-    """A family's errors name its own parameters: `depth` becomes `student.args.depth`."""
+    """Puts the keys of a family's errors below the role: `depth` becomes `student.args.depth`."""
     try:
         yield
     except KdrunError as error:

@@ -39,7 +39,7 @@ def build(*, classes: int, channels: int, width: float, expansion: int) -> nn.Mo
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise 3x3, project; a shortcut where the shape stays."""
+    """Expand, depthwise 3x3, project; a shortcut if the shape stays."""
 
     def __init__(self, channels: int, out: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Post-activation ResNets for 32x32 images: resnet8 ... resnet110, resnet8x4, resnet32x4.
 
-He et al. 2016, section 4.2, with projection shortcuts (option B) where the size changes, as in the zoo of
+He et al. 2016, section 4.2, with projection shortcuts (option B) if the size changes, as in the zoo of
 Tian et al. 2020; the paper pads with zeros there (option A) and so has fewer parameters.
 """
 

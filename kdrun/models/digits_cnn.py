@@ -23,7 +23,7 @@ def build(
 ) -> nn.Module:
     """3x3 convolutions (padding 1, ReLU) of these widths and strides, flattened, a dense layer, the head.
 
-    dense: width of the dense layer, 0 for none. Raises KdrunError where the lists differ in length.
+    dense: width of the dense layer, 0 for none. Raises KdrunError if the lists differ in length.
     """
     if len(widths) != len(strides) or not widths:
         raise KdrunError("strides", strides, f"one for each of the {len(widths)} widths is needed")

@@ -1,4 +1,4 @@
-"""What a family hands over where there is more to say than the model itself."""
+"""What a family returns if there is more to say than the model itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A forward that changes nothing: the shapes a model makes of images of some size, without computing."""
+"""A forward that changes nothing, for the shapes that a model gives for images of some size."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdrun.eval_mode import evaluating
 from kdrun.models.resize import Resize
 
 SMALL = 3e10
-"""Up to so many parameters times pixels a forward is really done; that bounds its multiplications by far.
+"""Parameters times pixels up to which a forward is really computed. It has far fewer multiplications.
 
-Torch's meta device, where tensors have no values, makes large ones free, but its first use imports the
-compiler: a second and a half.
+A larger one costs nothing on torch's meta device, where tensors have no values. But the first use of that
+device imports the compiler, which takes a second and a half.
 """
 
 IMAGES = 2
-"""How many images a dry forward is given; two, so that a lost batch dimension shows."""
+"""Images of a dry forward: two, so that a lost batch dimension shows."""
 
 
 def dry_forward(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
     """The model's output for two black images (C, H, W), in evaluation mode, for its shapes alone.
 
-    A large model runs on torch's meta device, unless it cannot (it looks at values). Weights, statistics,
+    A large model runs on torch's meta device, unless it reads values and so cannot. Weights, statistics,
     modes and random states stay as they are. Raises what the forward raises.
     """
     with evaluating(model), _same_random_state(model), _no_empty_maps(model), torch.no_grad():
         if _work(model, image_shape) > SMALL:
-            # Whatever goes wrong there, the real forward decides: it fails too, or the device was to blame.
+            # If this fails, the real forward decides: it fails too, or the meta device was to blame.
             with suppress(Exception):
                 return _on_meta(model, image_shape)
         return model(_images(model, image_shape, _device(model)))
@@ -65,18 +66,6 @@ def _images(model: nn.Module, image_shape: tuple[int, int, int], device: torch.d
 
 def _device(model: nn.Module) -> torch.device:
     return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; afterwards each module as it was."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import kdrun.lookup as lookup
 from kdrun.models.draft import Draft
 
 GIVEN = ("classes", "channels", "image_size", "native_size", "name", "stem", "pretrained", "normalisation")
-"""What `build` may ask for and is given by the run; all other parameters are keys of `args`.
+"""Parameters of `build` that the run gives; all others are keys of `args`.
 
 image_size is (H, W) as the network sees images, native_size as the data set has them; normalisation is what
 the data set's images were normalised with, None if unknown.
@@ -33,9 +33,9 @@ class Family(NamedTuple):
         return {name: parameter for name, parameter in self.parameters.items() if name not in GIVEN}
 
     def call(self, args: Mapping[str, Any], given: Mapping[str, Any]) -> Draft:
-        """Builds with `args` and with what of `given` the family asks for."""
-        asked = {name: value for name, value in given.items() if name in self.parameters}
-        made = self.build(**args, **asked)
+        """Builds with `args` and with those of `given` that are parameters."""
+        wanted = {name: value for name, value in given.items() if name in self.parameters}
+        made = self.build(**args, **wanted)
         return made if isinstance(made, Draft) else Draft(made)
 
 

@@ -1,4 +1,4 @@
-"""What models need not do that are only asked and not trained: batch norm after a convolution, casts."""
+"""Work that a frozen model can do without: batch norm after a convolution, repeated casts."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def folded(
 ) -> nn.Module:
     """A copy in evaluation mode in which each `BatchNorm2d` that directly follows a `Conv2d` is part of it.
 
-    Which follows which is seen in one forward of noise (C, H, W). Logits and the layers in `needs` of the
-    copy are then compared with the model's: where they are not the same up to rounding (a layer lies between
-    convolution and norm), a plain copy is returned, and it is said. Paths of modules stay as they are: an
-    identity stands where the norm was. The model itself and the global random state are left alone.
+    One forward of noise (C, H, W) shows which norm follows which convolution. Then the logits and the layers
+    in `needs` of the copy are compared with the model's. If they differ by more than rounding (a layer lies
+    between convolution and norm), a plain copy is returned, and `say` is called with a note. Module paths
+    stay the same: an identity takes the place of the norm. The model and the global random state are not
+    changed.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(_like(plain))
@@ -40,7 +41,7 @@ def folded(
         _absorb(conv, norm)
         parent, _, name = path.rpartition(".")
         setattr(small.get_submodule(parent), name, nn.Identity())
-    changed = _changed(_said(plain, noise, needs), _said(small, noise, needs))
+    changed = _changed(_outputs(plain, noise, needs), _outputs(small, noise, needs))
     if changed:
         say(f"teacher  its norms stay apart from its convolutions: {', '.join(changed)} would change")
     return plain if changed or not pairs else small
@@ -49,8 +50,8 @@ def folded(
 def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The same model, its convolutions' weights in the precision in which autocast computes with them.
 
-    Autocast keeps what it has converted only of weights that are trained; a frozen model's it would convert
-    in every forward. To be asked under autocast, and to the same bits.
+    Autocast keeps converted weights only if they are trained; those of a frozen model it would convert in
+    every forward. Called under autocast, the model gives the same bits.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -58,19 +59,19 @@ def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return model
 
 
-def _said(model: nn.Module, images: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
-    """By layer name, all that the model says."""
+def _outputs(model: nn.Module, images: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
+    """The model's outputs by layer name."""
     tapped = Tapped(model, needs)
     with torch.no_grad():
         outputs: Outputs = tapped(images)
     tapped.close()
     stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
-    said = {"logits": outputs.logits, "embedding": outputs.embedding} | stages | dict(outputs.layers)
-    return {name: tensor for name, tensor in said.items() if tensor is not None}
+    tensors = {"logits": outputs.logits, "embedding": outputs.embedding} | stages | dict(outputs.layers)
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
-    """Layers that are not the same up to rounding."""
+    """Layers that differ by more than rounding."""
     far = {name: (after[name] - tensor).abs().max() for name, tensor in before.items()}
     return [name for name, distance in far.items() if not distance <= TOLERANCE * before[name].abs().max()]
 

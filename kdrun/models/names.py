@@ -46,13 +46,13 @@ def timm_names() -> tuple[str, ...]:
 def torchvision_names() -> tuple[str, ...]:
     """All names that `torchvision.models.list_models(module=torchvision.models)` gives, sorted.
 
-    Empty where torchvision is not installed.
+    Empty if torchvision is not installed.
     """
     folder = _models_of("torchvision")
     if folder is None:
         return ()
-    found = {name for path in sorted(folder.glob("*.py")) for name in registered(path.read_text("utf-8"))}
-    return tuple(sorted(found))
+    names = {name for path in sorted(folder.glob("*.py")) for name in registered(path.read_text("utf-8"))}
+    return tuple(sorted(names))
 
 
 def _models_of(package: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""What pretrained weights are called where they come from."""
+"""The names of pretrained weights in the libraries that have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images for pretrained weights: the data set's normalisation is undone and that of the weights is done."""
+"""Images for pretrained weights: normalised as the weights need it, not as the data set is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 SCALE, SHIFT = "input_scale", "input_shift"
-"""Under these names the two factors stand in a state dict, so that weights are not used without them."""
+"""The names of both factors in a state dict, so that weights are not used without them."""
 
 
 class Normalisation(NamedTuple):
@@ -19,7 +19,7 @@ class Normalisation(NamedTuple):
     std: tuple[float, ...]
 
     def for_channels(self, channels: int) -> Normalisation:
-        """The same for so many channels: grey takes the average."""
+        """The same for another number of channels, each with the average."""
         if len(self.mean) == channels:
             return self
         return Normalisation(*((sum(values) / len(values),) * channels for values in self))
@@ -36,9 +36,9 @@ class Renormalise:
 
 
 def renormalise(model: nn.Module, given: Normalisation | None, wanted: Normalisation) -> tuple[str, ...]:
-    """Makes the model take images normalised as `given` and see them as `wanted`, in place; says so.
+    """Makes the model take images normalised as `given` and see them as `wanted`, in place. Returns notes.
 
-    Nothing is done where the two are equal, or `given` is not known.
+    Does nothing if both are equal or `given` is not known.
     """
     if given is None:
         return ()
@@ -59,7 +59,7 @@ def attach(model: nn.Module, scale: Tensor, shift: Tensor) -> None:
 
 
 def attach_from(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """What weights of a model that was renormalised bring along, unless the model has it already."""
+    """Attaches the factors in weights of a renormalised model, unless the model has them already."""
     if SCALE in weights and SHIFT in weights and not hasattr(model, SCALE):
         device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
         attach(model, weights[SCALE].to(device), weights[SHIFT].to(device))

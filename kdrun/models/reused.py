@@ -1,4 +1,4 @@
-"""A student that is read by the teacher's classifier: its last map goes through a projector to it.
+"""A student with the teacher's classifier, which reads the student's last map through a projector.
 
 Chen, Mei, Zhang, Wang, Feng, Chen, "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022,
 https://arxiv.org/abs/2203.14001
@@ -75,7 +75,7 @@ class Reused(nn.Module):
 def reused(student: nn.Module, image_shape: Size, teacher: Size, classes: int, seed: int) -> Reused:
     """The student on a projector and a classifier for maps like the teacher's, (C, H, W).
 
-    Raises KdrunError where the student's last stage gives no maps.
+    Raises KdrunError if the student's last stage gives no maps.
     """
     shapes = probe(student, image_shape)
     size = shapes.layer(LAST) if shapes.stages else ()
@@ -91,9 +91,9 @@ def reused(student: nn.Module, image_shape: Size, teacher: Size, classes: int, s
 
 
 def reusing(student: Built, teacher: nn.Module, image_shape: Size, classes: int, seed: int) -> Built:
-    """The student on the teacher's classifier, whose weights it is still to be given.
+    """The student on a classifier like the teacher's, still without its weights.
 
-    Raises KdrunError where that classifier is not one linear layer on the mean of the teacher's last map.
+    Raises KdrunError if that classifier is not one linear layer on the mean of the teacher's last map.
     """
     layers = probe(teacher, image_shape, [POOLED]).layers
     if POOLED not in layers:

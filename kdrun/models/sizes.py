@@ -19,8 +19,8 @@ Size = tuple[int, int]
 def candidates(native: Size, own: Callable[[], Any]) -> Iterator[Size]:
     """The sizes to try: the native one, larger squares in order, then smaller ones from the largest.
 
-    own: gives the size that the model names itself, as vision transformers do, or None; asked after the
-    first.
+    own: gives the size that the model itself names, as vision transformers do, or None; called after the
+    first size.
     """
     yield native
     named = own()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 SMALL = 64
-"""Images of up to so many pixels a side get the stem for small images, where a model has one."""
+"""The largest side of images that get the stem for small images, if a model has one."""
 
 CIFAR_NOTE = "stem for small images (3x3, stride 1, no pooling)"
 

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from kdrun.models.dry import dry_forward
 
 ATTRIBUTE = "kdrun_anatomy"
-"""Where a model keeps what was found out about it."""
+"""The attribute in which a model keeps its anatomy."""
 
 LARGE = 224
-"""The side of images whose maps have another size at every stage."""
+"""The side of images that are large enough for maps of another size at every stage."""
 
 TOKEN_STAGES = 4
-"""How many blocks of a transformer stand for its stages, evenly spread, the last one among them."""
+"""How many blocks of a transformer are its stages: evenly spread, with the last one."""
 
 BESIDE = 16
-"""At most so many tokens are no patches: of the class, of distillation, registers."""
+"""The most tokens that are no patches: those of the class, of distillation, registers."""
 
 PASSING = (
     nn.Identity,
@@ -39,7 +39,7 @@ GLOBAL = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 class Call(NamedTuple):
-    """A module's last call in a forward. versions: of the input as it entered, of the output as it left."""
+    """A module's last call in a forward. versions: of its input before the call, of its output after it."""
 
     path: str
     module: nn.Module
@@ -54,13 +54,13 @@ class Call(NamedTuple):
 
 
 class Anatomy(NamedTuple):
-    """Where a model's layers are, as module paths (`path`, or `path:in` for what the module reads; see
+    """A model's layers as module paths (`path`, or `path:in` for a module's input; see
     `kdrun.models.taps.Tap`).
 
     stages: `stage:0` (the stem), `stage:1`, ... pre: the same before the activation, or empty. head: the
-    classifier, whose input is the embedding; empty where there is none. pooled: the map whose mean that may
-    be, or empty. overwritten: places whose tensor is changed later in the forward, so that who keeps it needs
-    a copy; None while nobody has looked.
+    classifier, whose input is the embedding; empty if there is none. pooled: the map whose mean the embedding
+    may be, or empty. overwritten: paths whose tensor is changed later in the forward, so that a tap must copy
+    it; None before a survey.
     """
 
     stages: tuple[str, ...] = ()
@@ -71,10 +71,10 @@ class Anatomy(NamedTuple):
 
 
 def anatomy(model: nn.Module) -> Anatomy:
-    """What is known of the model: by a survey, or stated by its family in `stages`, `pre` and `head`."""
-    found = vars(model).get(ATTRIBUTE)
-    if isinstance(found, Anatomy):
-        return found
+    """The model's anatomy, from a survey, or as its family states it in `stages`, `pre` and `head`."""
+    surveyed = vars(model).get(ATTRIBUTE)
+    if isinstance(surveyed, Anatomy):
+        return surveyed
     # A module may have children of these names (timm's `stages`, Swin's `head`); those are not in `vars`.
     stages, pre, head = (vars(model).get(name) for name in ("stages", "pre", "head"))
     return Anatomy(
@@ -85,33 +85,33 @@ def anatomy(model: nn.Module) -> Anatomy:
 
 
 def survey(model: nn.Module, image_shape: tuple[int, int, int]) -> Anatomy:
-    """Completes what a model states of itself by one dry forward of images (C, H, W), and remembers it."""
+    """Completes what a model states by one dry forward of images (C, H, W), and keeps it in the model."""
     known = anatomy(model)
     if known.overwritten is not None:
         return known
     calls = list(record(model, image_shape))
     stages = known.stages or find_stages(model, _at_large(model, image_shape) or calls)
     head = known.head or find_head(calls)
-    found = Anatomy(
+    whole = Anatomy(
         tuple(as_map(stage, calls, image_shape) for stage in stages),
         known.pre,
         head,
         find_pooled(calls, head),
         frozenset(find_overwritten(calls)),
     )
-    setattr(model, ATTRIBUTE, found)
-    return found
+    setattr(model, ATTRIBUTE, whole)
+    return whole
 
 
 def _at_large(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Call]:
-    """The calls for images so large that stages differ in size; none if the model takes no such images."""
+    """The calls for images so large that stages differ in size; empty if the model takes no such images."""
     with suppress(Exception):
         return list(record(model, (image_shape[0], LARGE, LARGE)))
     return []
 
 
 def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call]:
-    """The calls of one dry forward, in the order in which they end; of a module called twice, the last."""
+    """The calls of one dry forward, in the order in which they end; of several of one module, the last."""
     calls: dict[str, Call] = {}
     given: dict[str, tuple[Tensor | None, int]] = {}
     handles = []
@@ -135,7 +135,7 @@ def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call
 
 
 def find_overwritten(calls: list[Call]) -> Iterator[str]:
-    """Taps whose tensor has changed since: `path` for a module's output, `path:in` for its input."""
+    """Taps whose tensor was changed after the call: `path` for a module's output, `path:in` for its input."""
     for call in calls:
         if _version(call.output) != call.versions[1]:
             yield call.path
@@ -144,25 +144,25 @@ def find_overwritten(calls: list[Call]) -> Iterator[str]:
 
 
 def find_head(calls: list[Call]) -> str:
-    """The last linear layer or convolution that is called, or an empty string."""
+    """The last linear layer or convolution that is called; empty if there is none."""
     return next(
         (c.path for c in reversed(calls) if c.path and isinstance(c.module, (nn.Linear, nn.Conv2d))), ""
     )
 
 
 def find_pooled(calls: list[Call], head: str) -> str:
-    """The last map before the head with as many channels as that reads numbers, or an empty string."""
+    """The last map before the head with as many channels as the head has inputs; empty if there is none."""
     paths = [call.path for call in calls]
     if head not in paths or (read := calls[paths.index(head)].input) is None:
         return ""
     maps = (call for call in reversed(calls[: paths.index(head)]) if len(call.size) == 3)
     passing = (*PASSING, *GLOBAL)
-    found = (c.path for c in maps if c.size[0] == read.shape[1] and not isinstance(c.module, passing))
-    return next(found, "")
+    fitting = (c.path for c in maps if c.size[0] == read.shape[1] and not isinstance(c.module, passing))
+    return next(fitting, "")
 
 
 def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
-    """The stem, then the last block at each resolution; or, of a transformer, evenly spread blocks."""
+    """The stem, then the last block at each resolution; for a transformer, evenly spread blocks."""
     blocks = set(block_paths(model))
     row = [call for call in calls if call.path in blocks]
     head = find_head(calls)
@@ -176,15 +176,15 @@ def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
 
 
 def token_stages(stem: list[Call], tokens: list[Call]) -> tuple[str, ...]:
-    """The stem, which makes patches of an image, then evenly spread blocks of those that give tokens."""
+    """The stem, which makes patches of an image, then evenly spread blocks that give tokens."""
     first = [call.path for call in stem]
     return (*first, *spread([call.path for call in tokens if _is_compound(call) and call.path not in first]))
 
 
 def map_stages(maps: list[Call]) -> tuple[str, ...]:
-    """Of blocks with maps (C, H, W), in order: the stem, then the last block at each resolution.
+    """The stem, then the last block at each resolution, of blocks with maps (C, H, W).
 
-    A block of several layers counts before a single layer of the same resolution: an activation between
+    A block of several layers is preferred to a single layer of the same resolution: an activation between
     blocks and the widening convolution before a head are no stages.
     """
     if not maps:
@@ -212,16 +212,16 @@ def stem_length(maps: list[Call]) -> int:
 
 
 def spread(paths: list[str]) -> list[str]:
-    """At most four of the paths, evenly spread, the last among them."""
+    """At most four of the paths, evenly spread, with the last one."""
     count = min(TOKEN_STAGES, len(paths))
     return [paths[(position + 1) * len(paths) // count - 1] for position in range(count)]
 
 
 def as_map(stage: str, calls: list[Call], image_shape: tuple[int, int, int]) -> str:
-    """The place of a stage; where it gives tokens (T, D), with their grid, as in `blocks.3:14x14`.
+    """The path of a stage. If it gives tokens (T, D), with their grid, as in `blocks.3:14x14`.
 
-    The grid is that of the finest map in the network with no more positions than there are tokens; where none
-    comes near, one shaped like the images (C, H, W). Tokens that make up no grid stay tokens.
+    The grid is that of the finest map in the network that has no more positions than there are tokens. If
+    none is close, the grid has the proportions of the images (C, H, W). Tokens that fill no grid stay tokens.
     """
     size = next((call.size for call in calls if call.path == stage), ())
     if len(size) != 2:
@@ -239,7 +239,7 @@ def _area(grid: tuple[int, ...]) -> int:
 
 
 def _like(image_shape: tuple[int, int, int], most: int) -> tuple[int, int]:
-    """The largest grid of at most so many positions that has the images' proportions."""
+    """The largest grid of at most `most` positions that has the images' proportions."""
     _, height, width = image_shape
     part = gcd(height, width)
     times = isqrt(most * part**2 // (height * width))
@@ -247,10 +247,10 @@ def _like(image_shape: tuple[int, int, int], most: int) -> tuple[int, int]:
 
 
 def block_paths(model: nn.Module) -> Iterator[str]:
-    """The modules that a forward strings together: layers, and blocks that are not looked into.
+    """The modules that a forward calls one after the other: layers, and blocks as a whole.
 
-    Looked into are the model itself, plain sequences, and a module that is the only one of its kind and holds
-    most of the parameters: a backbone, an encoder.
+    The model itself and plain sequences are opened, and so is a module that is the only one of its class and
+    holds most of the parameters: a backbone, an encoder.
     """
     kinds = Counter(type(module) for module in model.modules())
     most = _size(model) / 2

@@ -1,10 +1,10 @@
-"""Taps: what a model says inside, by layer name, beside its logits.
+"""Taps: a model's inner layers by name, besides its logits.
 
-Names: `logits`; `embedding`, what the head reads; `embedding@map`, the map whose mean that is; `stage:0` (the
-stem) ... `stage:-1`; `stages`, all of them; with `@pre`, before the activation, where the family has it; or a
-module path, and `PATH:in` for what that module reads. Stages are feature maps (N, C, H, W), those of a
-transformer too: its patches, without the tokens that go before them. Its module paths give the tokens as they
-are.
+Names: `logits`; `embedding`, the input of the head; `embedding@map`, the map whose mean that is; `stage:0`
+(the stem) ... `stage:-1`; `stages`, all of them; with `@pre`, before the activation, if the family has it; or
+a module path, and `PATH:in` for that module's input. Stages are feature maps (N, C, H, W), also those of a
+transformer: its patches, without the tokens before them. Module paths of a transformer give the tokens as
+they are.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.dry import dry_forward, evaluating
+from kdrun.eval_mode import evaluating
+from kdrun.models.dry import dry_forward
 from kdrun.models.survey import anatomy, survey
 from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes
 
 
 class Tap(NamedTuple):
-    """A place in a model. inward: what the module reads, not what it gives. nhwc: channels lie last there.
-
-    grid: the last tokens there are a map of (H, W) patches.
+    """A tensor in a model. inward: the module's input, not its output. nhwc: its channels lie last. grid: its
+    last tokens are a map of (H, W) patches.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Tap(NamedTuple):
         return cls(path, suffix == "in", suffix == "nhwc", grid)
 
     def laid_out(self, tensor: Tensor) -> Tensor:
-        """What lies there, channels first."""
+        """The tensor with its channels first."""
         if self.grid is not None:
             patches = tensor[:, -self.grid[0] * self.grid[1] :]
             return patches.transpose(1, 2).reshape(len(patches), -1, *self.grid)
@@ -52,17 +52,17 @@ class Tap(NamedTuple):
 
 
 class Tapped(nn.Module):
-    """A model that is asked for layers: images (N, C, H, W) to Outputs with what `needs` names.
+    """A model that also gives layers: images (N, C, H, W) to Outputs with the layers in `needs`.
 
-    needs: layer names, see above. The model is used, not copied; `close` takes the taps off it again. A model
-    that was not made by `kdrun.models.build` and states no stages must have been probed before its stages are
-    asked for. key: what a KdrunError about an unknown layer, raised here, calls it.
+    needs: layer names, see above. The model is used, not copied; `close` removes the taps from it. A model
+    that was not made by `kdrun.models.build` and states no stages must be probed before its stages are
+    needed. key: of a KdrunError about an unknown layer.
     """
 
     def __init__(self, model: nn.Module, needs: Collection[str], key: str = "layer") -> None:
         super().__init__()
         self.model = model
-        self._taps = {name: tap for asked in needs for name, tap in _resolved(model, asked, key)}
+        self._taps = {name: tap for layer in needs for name, tap in _resolved(model, layer, key)}
         self._stages = len(anatomy(model).stages)
         self._head = CLASSIFIER in needs
         self._open = _Open()
@@ -74,7 +74,7 @@ class Tapped(nn.Module):
         ]
 
     def forward(self, images: Tensor) -> Outputs:
-        """Raises KdrunError where a module that was asked for is not called, or its tensor is overwritten."""
+        """Raises KdrunError if a module in `needs` is not called, or its tensor is overwritten."""
         head = classifier(self.model) if self._head else None
         if not self._taps:
             return Outputs(logits=self.model(images), classifier=head)
@@ -84,36 +84,36 @@ class Tapped(nn.Module):
             logits = self.model(images)
         finally:
             self._open.kept = None
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for name, tap in self._taps.items():
             if tap not in kept:
                 raise KdrunError(
                     self._key, name, "the model does not call this module, or it gives no tensor"
                 )
-            found[name], version = kept[tap]
-            if _version(found[name]) != version:
+            tensors[name], version = kept[tap]
+            if _version(tensors[name]) != version:
                 problem = "a later layer overwrites this tensor in place; a layer before or after it may do"
                 raise KdrunError(self._key, name, problem)
-        return self._outputs(logits, found, head)
+        return self._outputs(logits, tensors, head)
 
     def close(self) -> None:
-        """Takes the taps off the model."""
+        """Removes the taps from the model."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
-    def _outputs(self, logits: Tensor, found: dict[str, Tensor], head: Classifier | None) -> Outputs:
-        embedding = found.pop("embedding", None)
+    def _outputs(self, logits: Tensor, tensors: dict[str, Tensor], head: Classifier | None) -> Outputs:
+        embedding = tensors.pop("embedding", None)
         stages: list[Tensor | None] = [None] * self._stages
         layers: dict[str, Tensor] = {}
-        for name, tensor in found.items():
+        for name, tensor in tensors.items():
             if name.startswith("stage:") and "@" not in name:
                 stages[int(name.removeprefix("stage:"))] = tensor
             else:
                 layers[name] = tensor
-        asked = any(stage is not None for stage in stages)
+        any_stage = any(stage is not None for stage in stages)
         vector = None if embedding is None else _as_vector(embedding)
-        return Outputs(logits, vector, tuple(stages) if asked else (), layers, head)
+        return Outputs(logits, vector, tuple(stages) if any_stage else (), layers, head)
 
 
 def probe(
@@ -121,10 +121,10 @@ def probe(
 ) -> Shapes:
     """The shapes of a model's layers for one image (C, H, W): the standard ones, and `layers`.
 
-    One forward of black images in evaluation mode, on torch's meta device where the model allows it: weights,
-    batch norm statistics and random states stay as they are. A model that states no stages gets them stated.
-    POOLED is told where it was asked for and, by a forward of noise, is what it should be. Raises KdrunError
-    for another layer that the model does not have, calling it `key`.
+    Takes one dry forward: weights, batch norm statistics and random states stay as they are. A model that
+    states no stages has them afterwards. POOLED is given if it is in `layers` and a forward of noise shows
+    that its mean is the embedding. Raises KdrunError under `key` for another layer that the model does not
+    have.
     """
     count = len(survey(model, image_shape).stages)
     if POOLED in layers and not reads_mean(model, image_shape):
@@ -134,8 +134,8 @@ def probe(
         outputs: Outputs = dry_forward(tapped, image_shape)
     finally:
         tapped.close()
-    asked = (name for name in layers if name != "stages")
-    names = dict.fromkeys([*_standard_names(model), *asked])
+    single = (name for name in layers if name != "stages")
+    names = dict.fromkeys([*_standard_names(model), *single])
     shapes = Shapes({}, count)
     sizes = {shapes.canonical(name): tuple(outputs.layer(name).shape[1:]) for name in names}
     head = classifier(model)
@@ -144,14 +144,14 @@ def probe(
 
 
 def classifier(model: nn.Module) -> Classifier | None:
-    """The weights of the model's head, where that is a linear layer."""
+    """The weights of the model's head, None if that is no linear layer."""
     path = anatomy(model).head
     head = model.get_submodule(path) if path else None
     return Classifier(head.weight, head.bias) if isinstance(head, nn.Linear) else None
 
 
 def reads_mean(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
-    """Whether the head is a linear layer that reads the mean of a map: tried on noise."""
+    """Whether the head is a linear layer whose input is the mean of a map, as a forward of noise shows."""
     if classifier(model) is None or not survey(model, image_shape).pooled:
         return False
     tapped = Tapped(model, [POOLED, "embedding"])
@@ -159,27 +159,27 @@ def reads_mean(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
     noise = noise.to(next(model.parameters()))
     try:
         with evaluating(tapped), torch.no_grad():
-            said: Outputs = tapped(noise)
+            outputs: Outputs = tapped(noise)
     finally:
         tapped.close()
-    mean, read = said.layer(POOLED).mean((2, 3)), said.layer("embedding")
+    mean, read = outputs.layer(POOLED).mean((2, 3)), outputs.layer("embedding")
     return mean.shape == read.shape and torch.allclose(mean, read, rtol=1e-3, atol=1e-4)
 
 
 def layer_names(model: nn.Module) -> list[str]:
-    """All names that the model answers to, the standard ones first."""
+    """All layer names of the model, the standard ones first."""
     return ["stages", *_standard_names(model), *(path for path, _ in model.named_modules() if path)]
 
 
 class _Open:
-    """Where hooks put tensors while a forward runs; None in between, so that nothing is kept alive."""
+    """Holds the tensors of hooks during a forward. Afterwards it is None, so that nothing stays alive."""
 
     def __init__(self) -> None:
         self.kept: dict[Tap, tuple[Tensor, int]] | None = None
 
 
 class _Keep:
-    """A forward (pre-)hook that keeps one tensor; no closure, so that it is copied with a model."""
+    """A forward (pre-)hook that keeps one tensor. It is no closure, so that it is copied with a model."""
 
     def __init__(self, tap: Tap, place: _Open, copies: bool) -> None:
         self.tap, self.place, self.copies = tap, place, copies
@@ -238,12 +238,12 @@ def _standard_names(model: nn.Module) -> list[str]:
 
 
 def _as_vector(embedding: Tensor) -> Tensor:
-    """(N, D): what a linear head reads, flattened; what a convolutional one does, averaged over positions."""
+    """(N, D): the input of a linear head, flattened; that of a convolutional one, averaged over positions."""
     return embedding.mean((2, 3)) if embedding.dim() == 4 else embedding.flatten(1)
 
 
 def _side_by_side(args: tuple[Any, ...]) -> Tensor | None:
-    """What a module reads: one tensor, or several of one batch joined along their channels."""
+    """A module's input: one tensor, or several of one batch joined along their channels."""
     tensors = [value for value in args if isinstance(value, Tensor)]
     if len(tensors) < 2:
         return tensors[0] if tensors else None
@@ -256,5 +256,5 @@ def _first_tensor(output: Any) -> Tensor | None:
 
 
 def _version(tensor: Tensor) -> int:
-    """How often torch has written into the tensor; inference tensors and compiled graphs do not count it."""
+    """How often torch wrote into the tensor in place; 0 for inference tensors and in compiled graphs."""
     return 0 if torch.compiler.is_compiling() or tensor.is_inference() else tensor._version

@@ -22,7 +22,7 @@ STEMS = {
     "MobileNetV3": Stem("conv_stem"),
     "RegNet": Stem("stem.conv"),
 }
-"""Stems that can be replaced where they are one convolution, by timm's class names."""
+"""Stems that can be replaced if they are one convolution, by timm's class names."""
 
 STATED = {
     "ResNet": ("act1", ""),
@@ -31,7 +31,7 @@ STATED = {
     "SwinTransformer": ("patch_embed", ":nhwc"),
     "SwinTransformerV2": ("patch_embed", ":nhwc"),
 }
-"""Models whose stages are those of timm's `feature_info`, after a stem; where channels lie last."""
+"""Models whose stages are those of timm's `feature_info`, after a stem; `:nhwc` if channels lie last."""
 
 
 def build(
@@ -48,8 +48,8 @@ def build(
 
     stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
     one. normalisation: what images were normalised with, undone for pretrained weights that want another.
-    Raises KdrunError for unknown names and tags, for `cifar` where there is no such stem, and where weights
-    are missing.
+    Raises KdrunError for unknown names and tags, for `cifar` if there is no such stem, and if weights are
+    missing.
     """
     known(name)
     model = _pretrained(name, classes, channels) if pretrained else _made(name, classes, channels)
@@ -73,7 +73,7 @@ def build(
 
 
 def known(name: str) -> None:
-    """Raises KdrunError for a name that timm does not have, or where timm is not there."""
+    """Raises KdrunError for a name that timm does not have, or if timm is not installed."""
     if not timm_names():
         raise KdrunError("name", name, "timm is not installed: pip install 'kdrun[timm]'")
     architecture, _, tag = name.removeprefix(TIMM).partition(".")
@@ -98,10 +98,10 @@ def _made(name: str, classes: int, channels: int, **more: Any) -> nn.Module:
 
 
 def _pretrained(name: str, classes: int, channels: int) -> nn.Module:
-    """With its weights, downloaded once. Raises KdrunError where that fails."""
+    """With its weights, downloaded once. Raises KdrunError if that fails."""
     try:
         return _made(name, classes, channels, pretrained=True)
-    # Each library on the way has its own errors; to the user they are one: the weights are not there.
+    # Each library on the way has its own errors, which mean the same to the user: there are no weights.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         problem = f"no weights for {name} ({reason})"
@@ -109,7 +109,7 @@ def _pretrained(name: str, classes: int, channels: int) -> nn.Module:
 
 
 def _state_stages(model: nn.Module) -> None:
-    """Names the stages as timm does where a survey of outputs would find others."""
+    """Names the stages as timm does if a survey of outputs would find others."""
     first, suffix = STATED.get(type(model).__name__, ("", ""))
     if first:
         info: list[dict[str, Any]] = model.feature_info  # type: ignore[assignment]

@@ -1,6 +1,6 @@
 """Torchvision's classifiers by their names, without a file each: `family: torchvision`, `args: {}`.
 
-Small images get a stem for them where the model has one, other channel counts a first convolution of their
+Small images get a stem for them if the model has one, other channel counts a first convolution of their
 own, pretrained weights a head for the classes of the data set. Auxiliary heads are off, residual branches
 start at zero.
 """
@@ -37,7 +37,7 @@ def build(
 
     stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
     one. normalisation: what images were normalised with, undone for pretrained weights that want another.
-    Raises KdrunError for unknown names, for `cifar` where there is no such stem, and where weights are
+    Raises KdrunError for unknown names, for `cifar` if there is no such stem, and if weights are
     missing.
     """
     if name not in torchvision_names():
@@ -71,7 +71,7 @@ def _blank(name: str, classes: int) -> nn.Module:
 
 
 def _pretrained(name: str) -> nn.Module:
-    """With torchvision's default weights; downloaded once. Raises KdrunError where that fails."""
+    """With torchvision's default weights; downloaded once. Raises KdrunError if that fails."""
     from torchvision import models
 
     weights = models.get_model_weights(name).DEFAULT
@@ -104,7 +104,7 @@ def _drop_auxiliary(model: nn.Module) -> None:
 
 
 def _fit_head(model: nn.Module, classes: int) -> Change:
-    """A new head where the weights are for another number of classes."""
+    """A new head if the weights are for another number of classes."""
     if classes == IMAGENET_CLASSES:
         return Change()
     path, old = [(p, m) for p, m in model.named_modules() if _is_head(m)][-1]
@@ -124,7 +124,7 @@ def _is_head(module: nn.Module) -> bool:
 
 
 def _state_stages(model: nn.Module) -> None:
-    """Names the stages where a survey of outputs would not find them as the literature counts them."""
+    """Names the stages if a survey of outputs would not find them as the literature counts them."""
     kind = type(model).__name__
     if kind == "ResNet":
         names = ("layer1", "layer2", "layer3", "layer4")

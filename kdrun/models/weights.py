@@ -128,7 +128,7 @@ def _digest(path: str, inode: int, changed: int, size: int) -> tuple[str, str | 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> None:
     """Puts all weights into the model, and the normalisation of images that they bring along, if any.
 
-    Raises KdrunError where names or shapes are not the model's, or weights are no finite real numbers.
+    Raises KdrunError if names or shapes are not the model's, or weights are no finite real numbers.
     """
     under = under_prefix(model, tensors, key, value)
     attach_from(model, under)

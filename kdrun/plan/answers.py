@@ -18,7 +18,7 @@ import torch
 from kdrun.artefacts import fingerprint
 from kdrun.data.lazy import Unread
 from kdrun.errors import KdrunError
-from kdrun.figures import plural
+from kdrun.figures import file_size, plural
 from kdrun.models.taps import probe
 from kdrun.plan.build import layer_paths
 from kdrun.plan.ground import Ground
@@ -70,7 +70,7 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
         how = "ahead" if _pays_ahead(training, needs) else "live"
         when = {"live": "in every step", "ahead": "ahead of the steps"}[how]
         return Answers(how, f"teacher runs {when}: {obstacle}")
-    full = f"{plural(views or 0, 'view')}, up to {_bytes(size)}"
+    full = f"{plural(views or 0, 'view')}, up to {file_size(size)}"
     rounded = "" if runtime.table_dtype == "fp32" else f" ({runtime.table_dtype})"
     return Answers("tabled", f"teacher's answers are cached: {full}{rounded}", size)
 
@@ -134,12 +134,12 @@ def _table_key(training: Training) -> str:
 def _no_room(training: Training, size: int, folder: Path) -> str:
     """Why there is no room for a table of that size; empty if there is. An existing table counts as room."""
     if size > 1e9 * training.ground.run.runtime.table_gb:
-        return f"{_bytes(size)} are above runtime.table_gb"
+        return f"{file_size(size)} are above runtime.table_gb"
     there = sum(path.stat().st_size for path in folder.glob("*.*"))
     while not folder.exists():
         folder = folder.parent
     room = FREE_SHARE * shutil.disk_usage(folder).free + there
-    return "" if size <= room else f"the disk has no room for {_bytes(size)}"
+    return "" if size <= room else f"the disk has no room for {file_size(size)}"
 
 
 def _pays_ahead(training: Training, needs: frozenset[str]) -> bool:
@@ -150,7 +150,3 @@ def _pays_ahead(training: Training, needs: frozenset[str]) -> bool:
     rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs)
     chunk = at_once(ground.machine.device, math.prod(ground.data.image_shape))
     return min(rows, chunk) >= 2 * training.recipe.batch
-
-
-def _bytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(size / 1e6, 1):.0f} MB"

@@ -16,8 +16,9 @@ from kdrun.data.load import headline, load
 from kdrun.data.views import Views, make_views
 from kdrun.data.workers import POSSIBLE
 from kdrun.errors import KdrunError
-from kdrun.machine import Machine, cores, machine
+from kdrun.machine import Machine, machine
 from kdrun.plan.build import Models
+from kdrun.resources import cores
 
 MOST_WORKERS = 32
 """`runtime.workers=auto` starts no more on a GPU: no training takes more images than they decode."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kdrun import __version__
 from kdrun.data.lazy import Unread
 from kdrun.evaluation.cost import params
-from kdrun.figures import file_size
+from kdrun.figures import file_size, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
@@ -28,7 +28,7 @@ StatusOf = Callable[[Training], Status]
 def header(plan: Plan) -> str:
     """Data set, models with sizes, method, equation, recipes, and what was changed to fit small images."""
     run = plan.run
-    teacher, *_, student = (f"{t.model.name} ({size(params(t.built.model))})" for t in plan.chain)
+    teacher, *_, student = (f"{t.model.name} ({short(params(t.built.model))})" for t in plan.chain)
     chain = [f"{training.name} {training.model.name}" for training in plan.chain]
     who = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
     lines = [
@@ -64,14 +64,6 @@ def steps(plan: Plan, status: StatusOf) -> list[str]:
         f"{'plan' if not i else '':7}{a:{max(wide, 9)}}  {b:8} {c}  {d}".rstrip()
         for i, (a, b, c, d) in enumerate(rows)
     ]
-
-
-def size(count: float) -> str:
-    """`994`, `122 k`, `25.6 M`."""
-    if count < 1000:
-        return f"{count:.0f}"
-    scaled, unit = (count / 1e3, "k") if count < 999.5e3 else (count / 1e6, "M")
-    return f"{scaled:.1f} {unit}" if scaled < 100 and unit == "M" else f"{scaled:.0f} {unit}"
 
 
 def latency_threads(plan: Plan) -> int:

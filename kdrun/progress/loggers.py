@@ -10,9 +10,11 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from kdrun.nested import leaves
 
 PROJECT = "kdrun"
 
@@ -147,15 +149,6 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
     stage = row["stage"]
     numbers = {key: value for key, value in row.items() if key not in ("stage", "epoch", "epochs")}
     return {f"{stage}/{key.replace('.', '/')}": float(value) for key, value in leaves(numbers)}
-
-
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All values of nested mappings by their keys, `recipe.student.epochs`."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _has_account() -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_json
+from kdrun.nested import leaves
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.progress.journal import named_rows
-from kdrun.progress.loggers import LOGGERS, About, Logger, leaves, scalars
+from kdrun.progress.loggers import LOGGERS, About, Logger, scalars
 from kdrun.records import METRICS, Damaged, read_fields, read_rows
 from kdrun.report import table
 from kdrun.report.read import read

@@ -13,6 +13,8 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from kdrun.figures import duration
+
 
 class Screen(ABC):
     """Says things, and shows one stage at a time between `begin` and `end`."""
@@ -50,13 +52,6 @@ def numbers(row: Mapping[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def clock(seconds: float) -> str:
-    """`0:05`, `12:31` or `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def _short(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
 
@@ -65,9 +60,9 @@ class _Time(ProgressColumn):
     """Time taken, then time left."""
 
     def render(self, task: Task) -> Text:
-        text = clock(task.elapsed or 0)
+        text = duration(task.elapsed or 0)
         if not task.finished and task.time_remaining is not None:
-            text += f" eta {clock(task.time_remaining)}"
+            text += f" eta {duration(task.time_remaining)}"
         return Text(text, style="dim")
 
 
@@ -146,7 +141,7 @@ def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
     done, left = row["epoch"] - resumed_at, row["epochs"] - row["epoch"]
     speed = row["images"] * done / max(seconds, 1e-9)
     rate = f"{speed / 1000:.1f} k" if speed >= 1000 else f"{speed:.0f}"
-    ahead = clock(seconds / max(done, 1) * left)
+    ahead = duration(seconds / max(done, 1) * left)
     epoch = f"{row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"
     return (
         f"{time.strftime('%H:%M:%S')} {row['stage']:8} {epoch}  {numbers(row)}  {rate} images/s  eta {ahead}"

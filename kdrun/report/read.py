@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
+from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
 from kdrun.report.schema import Report, problems
 
@@ -16,7 +16,7 @@ def read(path: Path) -> Report:
     """The report of a run: its folder or the file itself. Raises KdrunError for one that is missing,
     truncated, foreign or of another schema."""
     file = path / NAME if path.is_dir() else path
-    report = read_json(file)
+    report = content_of(file)
     found = problems(report)
     if found:
         raise KdrunError(str(file), None, f"no report of this version of kdrun: {'; '.join(found)}")
@@ -31,10 +31,10 @@ def run_folder(outputs: Path, run: str) -> Path:
     return next((place for place in places if (place / NAME).is_file()), places[1])
 
 
-def read_json(file: Path) -> Any:
-    """The content of a JSON file. Raises KdrunError where it is missing or no JSON."""
+def content_of(file: Path) -> Any:
+    """The content of a JSON file. Raises KdrunError if it is missing or no JSON."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except OSError as error:
         raise KdrunError(str(file), None, f"cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from rich.table import Table
 
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
+from kdrun.nested import leaves
 from kdrun.report.markdown import pipe_table
 from kdrun.report.placing import MODEL
-from kdrun.report.read import NAME, read, read_json, run_folder
+from kdrun.report.read import NAME, content_of, read, run_folder
 from kdrun.report.schema import Model, Report, parts, roles, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.table import plain
@@ -89,7 +90,7 @@ def differing(reports: Sequence[Report]) -> tuple[str, ...]:
     """Keys of the configuration that tell the runs apart and that no column shows: at most DIFFERENCES,
     the shortest first; of keys that change together (alpha, and the weights that follow from it) only the
     first."""
-    flat = [dict(_leaves(report.get("config", {}))) for report in reports]
+    flat = [dict(leaves(report.get("config", {}))) for report in reports]
     every = dict.fromkeys(key for values in flat for key in values if key.split(".")[0] not in UNTOLD)
     keys = sorted(every, key=lambda key: key.count("."))
     known = [record(Path(), report) for report in reports]
@@ -109,7 +110,7 @@ def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:
     comparison, distillation = report.get("comparison", {}), report.get("distillation", {})
     names = {role: report["models"].get(role, Model()).get("name") for role in ("teacher", "student")}
     scores = {f"{role}_top1": top1(report, role, "test") for role in ("teacher", "student", "control")}
-    values = dict(_leaves(report.get("config", {})))
+    values = dict(leaves(report.get("config", {})))
     low, high = comparison.get("gain_interval", (None, None))
     found = {
         "label": report["label"],
@@ -152,24 +153,12 @@ def _below(folder: Path, name: str) -> list[Path]:
 def _of_sweep(folder: Path) -> list[Path]:
     """The runs that a sweep's results name."""
     runs: list[Path] = []
-    settings = read_json(folder / "results.json")
+    settings = content_of(folder / "results.json")
     for setting in settings if isinstance(settings, list) else ():
         for run in setting.get("runs", ()):
             place = run_folder(folder.parent.parent, run.get("folder", ""))
             runs += [place] if (place / NAME).is_file() else []
     return runs
-
-
-def _leaves(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
-        elif isinstance(value, list) and all(isinstance(item, Mapping) and "name" in item for item in value):
-            yield f"{above}{key}", [item["name"] for item in value]
-            for position, item in enumerate(value):
-                yield from _leaves(item, f"{above}{key}.{position}.")
-        else:
-            yield f"{above}{key}", value
 
 
 def _pattern(values: Sequence[Any]) -> tuple[int, ...]:

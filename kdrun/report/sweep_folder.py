@@ -14,7 +14,7 @@ from typing import Any
 from kdrun.artefacts import write_json
 from kdrun.config.sweep import Job, folder_name
 from kdrun.errors import KdrunError
-from kdrun.report.read import read, read_json, run_folder
+from kdrun.report.read import content_of, read, run_folder
 
 
 def new_folder(outputs: Path, jobs: Sequence[Job], command: str) -> Path:
@@ -62,7 +62,7 @@ def collected(folder: Path) -> list[dict[str, Any]]:
 
 def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any] | None]:
     """The name of a job and its row; None for a run that was trained and not evaluated."""
-    record = read_json(path)
+    record = content_of(path)
     try:
         swept, run = dict(record["swept"]), record["run"]
         name = record.get("name") or Job(tuple(record["overrides"]), swept).name

@@ -18,11 +18,11 @@ from rich.console import Console
 
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
-from kdrun.machine import cores
 from kdrun.plan.plan import make_plan
 from kdrun.plan.training import Training
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
+from kdrun.resources import cores
 from kdrun.stages.groups import Group, seconds, spread
 from kdrun.stages.saved import finished
 

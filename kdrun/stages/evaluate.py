@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
-from kdrun.data.free_memory import available
 from kdrun.evaluation import accuracy, compare, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
@@ -21,6 +20,7 @@ from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import Comparison, Report, Speedup, build
+from kdrun.resources import free_memory
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
@@ -147,7 +147,7 @@ def _latency(plan: Plan, subject: Subject) -> latency.Measured:
             samples=run.samples,
             seconds=run.seconds,
             modes=("eager", "graph", *compiled) if device == "cuda" else ("eager",),
-            room=available() if device == "cpu" else None,
+            room=free_memory() if device == "cpu" else None,
         )
         notes += measured.notes
         for name, own in measured.rows.items():

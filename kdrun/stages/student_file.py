@@ -34,5 +34,4 @@ def save_student(student: Saved) -> None:
 
 def _resized_to(ground: Ground) -> int:
     """The length to which the shorter side of a picture is resized before the centre is cut out."""
-    seen, stored = min(ground.data.image_shape[1:]), min(ground.data.train.images.shape[2:])
-    return max(seen, stored, ground.run.dataset.get("resize_to") or 0)
+    return ground.data.resized_to or min(ground.data.image_shape[1:])

@@ -96,9 +96,10 @@ def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, 
 
 
 def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
-    """A report's fingerprint: the models, what was measured of them, and the kind of device."""
+    """A report's fingerprint: the models, the names of the classes, what was measured, the kind of device."""
     key: dict[str, Any] = {
         "models": {training.name: training.fingerprint for training in plan.trainings},
+        "classes": list(plan.ground.data.classes),
         "headline": plan.ground.headline,
         "evaluation": dict(evaluation),
         "device": plan.ground.machine.device.type,

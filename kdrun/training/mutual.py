@@ -14,7 +14,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from kdrun.evaluation.eval_mode import evaluating
+from kdrun.eval_mode import evaluating
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import Teacher
 from kdrun.types import Batch, Outputs, Rows

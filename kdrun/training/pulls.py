@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.evaluation.eval_mode import evaluating
+from kdrun.eval_mode import evaluating
 from kdrun.losses.mix import Mix, Term
 from kdrun.training.seeds import global_seed
 from kdrun.training.step import Learner

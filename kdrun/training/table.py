@@ -9,7 +9,6 @@ opened the table.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.artefacts import LOCK, empty, read_json, write_json
+from kdrun.artefacts import LOCK, empty, read_json, try_lock, write_json
 
 FORMAT = 2
 NUMBERS: dict[str, tuple[str, np.dtype[Any]]] = {
@@ -63,7 +62,7 @@ class Table:
         self._synced = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        self.writable = _try_lock(self._lock)
+        self.writable = try_lock(self._lock)
         if self._is_mine():
             self._open()
         elif self.writable:
@@ -186,11 +185,3 @@ def _append(file: int, array: NDArray[Any]) -> None:
     content = memoryview(array.tobytes())
     while content:
         content = content[os.write(file, content) :]
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

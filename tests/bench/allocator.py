@@ -1,4 +1,4 @@
-"""What it gives, and takes, that a process keeps the memory it frees (`kdrun.allocator`)."""
+"""What it gives, and takes, that a process keeps the memory it frees (`kdrun.machine.keep_memory`)."""
 
 from __future__ import annotations
 

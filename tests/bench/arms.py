@@ -15,7 +15,7 @@ from tests.bench.scene import Scene
 class Kind(NamedTuple):
     """note: what the arm is. made: the class in `rivals` or `ours`, and its arguments beside the scene.
 
-    kept: whether its process keeps memory (`kdrun.allocator`). runs: trainings that it does at once.
+    kept: whether its process keeps memory (`machine.keep_memory`). runs: trainings that it does at once.
     """
 
     note: str

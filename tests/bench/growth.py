@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kdrun.allocator import keep_memory
+from kdrun.machine import keep_memory
 from tests.bench import record
 from tests.bench.ratios import Spread, slope
 from tests.bench.rounds import Spent

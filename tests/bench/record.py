@@ -15,7 +15,8 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 def conditions(device: str, threads: int) -> dict[str, Any]:
     """The machine, the versions, and how busy it is now."""
-    from kdrun.machine import cores, environment, machine
+    from kdrun.machine import environment, machine
+    from kdrun.resources import cores
 
     info = Path("/proc/cpuinfo")
     words = set(info.read_text().split()) if info.exists() else set()

@@ -148,3 +148,19 @@ def test_a_foreign_package_is_named_and_not_imported(here: Here) -> None:
         kdrun.load(here.root / "moved.safetensors")
     with pytest.raises(KdrunError, match="is not in this folder or in this Python"):
         kdrun.load(here.root / "moved.safetensors", packages=["foreign"])
+
+
+def test_a_renamed_class_folder_keeps_nothing_of_its_old_name(here: Here) -> None:
+    for number in range(24):
+        path = here.root / "pictures" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.RandomState(number).randint(0, 256, (12, 12, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    overrides = ("dataset=imagefolder", "dataset.path=pictures", "dataset.size=8", "control=false")
+    run = here.run(*overrides)
+    trained = (run / "last.safetensors").stat().st_mtime_ns
+    (here.root / "pictures" / "dog").rename(here.root / "pictures" / "wolf")  # still the second of two
+    assert here.run(*overrides) == run and (run / "last.safetensors").stat().st_mtime_ns == trained
+    assert kdrun.load(run).classes == ("cat", "wolf")
+    for file in run.iterdir():
+        assert b"dog" not in file.read_bytes(), file

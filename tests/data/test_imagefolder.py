@@ -12,9 +12,10 @@ import torch
 import yaml
 from PIL import Image
 
-from kdrun.data import decode, free_memory, pixel_cache
+from kdrun.data import decode, pixel_cache
 from kdrun.data.images import ImageSet
 from kdrun.data.load import load
+from kdrun.data.picture import Pixels
 from kdrun.errors import KdrunError
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset" / "imagefolder.yaml"
@@ -76,6 +77,18 @@ def test_train_and_val_as_imagenet_has_them(tmp_path: Path) -> None:
         read(root, test=2)
 
 
+@pytest.mark.parametrize("name", ["test", "Testing"])
+def test_a_test_folder_without_labels_is_left_out(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "kaggle"
+    folder(root / "train", {"a": 10, "b": 10})
+    for number in range(5):
+        write(root / name / f"{number}.png")
+    assert lengths(read(root)) == [14, 2, 4] and read(root).classes == ("a", "b")
+    assert lengths(read(root, test=0.5)) == [8, 2, 10]
+    folder(root / "val", {"a": 1, "b": 2}, first=50)
+    assert lengths(read(root)) == [18, 2, 3]
+
+
 @pytest.mark.parametrize("name", ["valid", "Validation", "val"])
 def test_three_parts(tmp_path: Path, name: str) -> None:
     root = tmp_path / "three"
@@ -127,9 +140,8 @@ def test_decoding_equals_torchvision(tmp_path: Path, size: tuple[int, int], name
 
     path = write(tmp_path / name, *size)
     expected = tv.center_crop(tv.resize(Image.open(path), 16), [16, 16])
-    assert (
-        decode.square(path, decode.Square(16, 3)).transpose(1, 2, 0).tolist() == np.asarray(expected).tolist()
-    )
+    pixels = decode.decoded(path, decode.Square(16, 3))
+    assert pixels.transpose(1, 2, 0).tolist() == np.asarray(expected).tolist()
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "I;16", "RGB"])
@@ -140,7 +152,7 @@ def test_every_mode_becomes_colour_or_grey(tmp_path: Path, mode: str, channels: 
         Image.fromarray(np.full((10, 12), 40_000, np.uint16)).save(path)
     else:
         path = write(tmp_path / "x.png", mode=mode, **({"transparency": b"\x00" * 9} if mode == "P" else {}))
-    found = decode.square(path, decode.Square(10, channels))
+    found = decode.decoded(path, decode.Square(10, channels))
     assert found.shape == (channels, 10, 10) and found.dtype == np.uint8
     if mode == "I;16":
         assert np.unique(found).tolist() == [40_000 // 256]
@@ -159,7 +171,7 @@ def test_a_picture_is_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # the camera was turned
     path = write(tmp_path / "x.png", 10, 10, exif=exif)
     upright = np.rot90(np.asarray(Image.open(path)), 3)
-    assert decode.square(path, decode.Square(10, 3)).transpose(1, 2, 0).tolist() == upright.tolist()
+    assert decode.decoded(path, decode.Square(10, 3)).transpose(1, 2, 0).tolist() == upright.tolist()
 
 
 def spoil(root: Path, kind: str) -> None:
@@ -201,7 +213,7 @@ def spoil(root: Path, kind: str) -> None:
             r"\S+/b/cut\.png \(.*\), \S+/b/notes\.txt \(no image\) and 1 more\. Remove",
         ),
         ("empty", r"dataset\.path: 1 file cannot be read as images: \S+/b/empty\.jpg \(empty\)"),
-        ("link", r"dataset\.path: 1 file cannot be read as images: \S+/a/gone\.png \(empty\)"),
+        ("link", r"dataset\.path: 1 file cannot be read as images: \S+/a/gone\.png \(no such file\)"),
         ("vacant", r"dataset\.path=\S+: class folders without pictures: c$"),
         ("one", r"dataset\.path=\S+: only one class folder \(a\); at least two are needed"),
         ("flat", r"dataset\.path=\S+: no class folders in it"),
@@ -209,7 +221,7 @@ def spoil(root: Path, kind: str) -> None:
             "foreign",
             r"dataset\.path=\S+/val: class folders that the training part does not have: z\. Choices: x, y",
         ),
-        ("flat val", r"dataset\.path=\S+/val: no class folders in it.*; dataset\.val_classes=FILE does"),
+        ("flat val", r"dataset\.path=\S+/val: no class folders in it.*; .*: dataset\.val_classes=FILE"),
     ],
 )
 def test_what_is_wrong_is_one_line_with_names(tmp_path: Path, kind: str, problem: str) -> None:
@@ -218,6 +230,49 @@ def test_what_is_wrong_is_one_line_with_names(tmp_path: Path, kind: str, problem
     with pytest.raises(KdrunError, match=problem) as raised:
         read(root, test=1, validation=0)
     assert "\n" not in str(raised.value)
+
+
+def broken_parts(root: Path) -> list[Path]:
+    """train/, val/ and test/ with a broken picture in each."""
+    spoilt = []
+    for number, part in enumerate(("train", "val", "test")):
+        folder(root / part, {"a": 8, "b": 8}, first=number * 300)
+        spoilt.append(root / part / "a" / "003.png")
+        spoilt[-1].write_bytes(spoilt[-1].read_bytes()[:150])
+    return spoilt
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("memory", [10**9, 1000])
+@pytest.mark.parametrize("empty", [True, False])
+def test_broken_files_of_all_parts_are_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: bool, memory: int, empty: bool
+) -> None:
+    files = broken_parts(tmp_path / "pets")
+    if empty:
+        files[1].write_bytes(b"")
+    monkeypatch.setattr("kdrun.data.select.free_memory", lambda: memory)
+    with pytest.raises(KdrunError) as raised:
+        read(tmp_path / "pets", cache=cache)
+    line = str(raised.value)
+    assert line.startswith("dataset.path: 3 files cannot be read as images: ") and "\n" not in line
+    assert all(f"{path} (" in line for path in files) and (f"{files[1]} (empty)" in line) is empty
+
+
+def test_wrong_folders_of_all_parts_are_named_at_once(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    for part in ("train", "val", "test"):
+        folder(root / part, {"a": 3, "b": 3})
+    (root / "train" / "c").mkdir()
+    (root / "val" / "d").mkdir()
+    (root / "test" / "b").rename(root / "test" / "e")
+    with pytest.raises(KdrunError) as raised:
+        read(root)
+    foreign = "class folders that the training part does not have"
+    assert str(raised.value) == (
+        f"dataset.path={root}: train: class folders without pictures: c; "
+        f"val: {foreign}: d; class folders without pictures: d; test: {foreign}: e"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,9 +296,9 @@ def test_wrong_settings(tmp_path: Path, changes: dict[str, Any], problem: str) -
 
 def test_what_does_not_fit_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path / "pets", {"a": 20, "b": 20})
-    monkeypatch.setattr("kdrun.data.select.available", lambda: 2 * 20 * 300)
+    monkeypatch.setattr("kdrun.data.select.free_memory", lambda: 2 * 20 * 300)
     assert isinstance(read(root, train=8).train.images, torch.Tensor)
-    monkeypatch.setattr(decode, "square", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(decode, "decoded", lambda *_: pytest.fail("decoded"))
     found = read(root)
     assert found.train.images.shape == (28, 3, 10, 10) and found.image_shape == (3, 10, 10)
     assert lengths(found) == [28, 4, 8]
@@ -279,21 +334,16 @@ def test_a_file_says_the_classes_of_a_flat_folder(tmp_path: Path) -> None:
         files[name].unlink(missing_ok=True)
 
 
-def test_free_memory_is_known_here() -> None:
-    found = free_memory.available()
-    assert found is None or 2**20 < found < 2**50
-
-
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files that are decoded from now on."""
     files: list[str] = []
-    real = decode.square
+    real = decode.decoded
 
-    def square(path: str, wanted: decode.Square) -> decode.Pixels:
+    def square(path: str, wanted: decode.Square) -> Pixels:
         files.append(path)
         return real(path, wanted)
 
-    monkeypatch.setattr(decode, "square", square)
+    monkeypatch.setattr(decode, "decoded", square)
     return files
 
 
@@ -329,7 +379,7 @@ def test_the_good_files_of_a_broken_folder_are_kept(tmp_path: Path, monkeypatch:
     (root / "a" / "0005.png").unlink()
     known = len(files)
     found = read(root, test=1, validation=0)
-    assert len(files) == known + 1  # the test picture
+    assert len(files) == known  # the good ones of all parts were decoded
     assert found.fingerprint == read(root, test=1, validation=0, cache=False).fingerprint
 
 

@@ -229,6 +229,7 @@ def read(data_dir, shade=0, **rest):
     labels = torch.arange(2).repeat(10)
     images = torch.full((20, 1, 4, 4), shade, dtype=torch.uint8)
     changes = {"float": lambda: images.float(), "short": lambda: images[:5]}
+    changes["last"] = lambda: torch.zeros(20, 6, 6, 3, dtype=torch.uint8)
     images = changes[rest["fault"]]() if rest.get("fault") in changes else images
     labels = labels + 1 if rest.get("fault") == "label" else labels
     return Raw(Part(images, labels), None, ("dark", "light"))
@@ -258,7 +259,8 @@ def test_a_source_of_the_users_own(own):
     ("fault", "problem"),
     [
         ("float", "uint8"),
-        ("short", "of one number"),
+        ("short", "one label for each image"),
+        ("last", r"images must be \(N, C, H, W\); those of shape \(20, 6, 6, 3\) have channels last"),
         ("label", r"labels must be -1 \(unlabelled\) or 0 to 1"),
     ],
 )

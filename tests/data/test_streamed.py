@@ -50,7 +50,7 @@ def loaded(root: Path, reading: Reading | None = None, memory: int = 10**9, **ch
     """The set, in memory, or read as it says."""
     node = yaml.safe_load(CONF.read_text()) | {"path": str(root), "size": 14, "resize_to": 16, "cache": False}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(select, "available", lambda: memory if reading is None else 20_000)
+        patch.setattr(select, "free_memory", lambda: memory if reading is None else 20_000)
         return load(node | changes, root.parent / "data", reading or Reading())
 
 
@@ -175,7 +175,7 @@ def test_it_is_chosen_by_size_and_does_not_change_who_is_who(root: Path, whole: 
         (2 * needed, needed - 1, Unread),
     ):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(select, "available", lambda memory=memory: memory)
+            patch.setattr(select, "free_memory", lambda memory=memory: memory)
             node = yaml.safe_load(CONF.read_text()) | {"path": str(root), "size": 14, "resize_to": 16}
             data = load(node, root.parent / "data", Reading(cache=10**9, room=room))
         assert isinstance(data.train.images, expected) and isinstance(data.test.images, expected)

@@ -44,6 +44,16 @@ class Items(Dataset[Any]):
             "normalised": lambda: torch.from_numpy(array).permute(2, 0, 1) / 255 - 0.5,
             "list": lambda: array.tolist(),
             "integers": lambda: array.astype(np.int32),
+            "float picture": lambda: Image.fromarray((array[:, :, 0] / 255).astype(np.float32)),
+            "integer picture": lambda: Image.fromarray(array[:, :, 0].astype(np.int32)),
+            "deep picture": lambda: Image.fromarray(array[:, :, 0].astype(np.uint16) * 256),
+            "too deep": lambda: Image.fromarray(array[:, :, 0].astype(np.int32) * 256),
+            "channels first": lambda: array.transpose(2, 0, 1),
+            "grey channel first": lambda: array[None, :, :, 0],
+            "floats channels first": lambda: array.transpose(2, 0, 1) / 255,
+            "tensor channels last": lambda: torch.from_numpy(array),
+            "many": lambda: np.concatenate([array] * 4, 2)[:3],
+            "many tensor": lambda: torch.from_numpy(np.concatenate([array] * 4, 2)[:3]).permute(2, 0, 1),
         }[self.kind]()
         return image, position % 3
 
@@ -91,6 +101,18 @@ def test_pictures_arrays_and_tensors_are_the_same_bytes(kind: str) -> None:
     assert raw.test is None and raw.validation is None
 
 
+@pytest.mark.parametrize("kind", ["float picture", "integer picture", "deep picture"])
+def test_pictures_of_more_than_8_bits_are_scaled(kind: str) -> None:
+    raw = items(train_args={"kind": kind})
+    assert torch.equal(raw.train.images, torch.from_numpy(PIXELS[:, None, :, :, 0]))
+
+
+def test_unusual_numbers_of_channels_are_taken_if_they_are_given() -> None:
+    assert items(train_args={"kind": "many"}, channels=12).train.images.shape == (12, 12, 3, 8)
+    assert items(train_args={"kind": "many tensor"}, channels=12).train.images.shape == (12, 12, 3, 8)
+    assert items(train_args={"kind": "channels first"}, channels=8).train.images.shape == (12, 8, 3, 8)
+
+
 def test_grey_names_and_missing_labels() -> None:
     assert items(train_args={"kind": "grey"}).train.images.shape == (12, 1, 8, 8)
     raw = items("Names")
@@ -115,6 +137,7 @@ def test_parts_of_their_own() -> None:
     assert torch.equal(raw.test.images[:, 0], raw.test.images[:, 2])
 
 
+TURNED = "dataset.train_class=Items: image 0: has shape"
 MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "none": (
         lambda: read(Path()),
@@ -148,11 +171,32 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "normalised": (
         lambda: items(train_args={"kind": "normalised"}),
-        "dataset.train_class=Items: image 0: has values from -0.5 to 0.496078: floats must be from 0 to 1",
+        "dataset.train_class=Items: image 0: has floats from -0.5 to 0.496078, 0 to 1 are needed",
     ),
     "list": (
         lambda: items(train_args={"kind": "list"}),
         "dataset.train_class=Items: image 0: a list is no Pillow picture, array or tensor",
+    ),
+    "too deep": (
+        lambda: items(train_args={"kind": "too deep"}),
+        "dataset.train_class=Items: image 0: 32-bit integers from ",
+    ),
+    "channels first": (
+        lambda: items(train_args={"kind": "channels first"}),
+        f"{TURNED} (3, 8, 8), which is 8 channels: an array has its channels last "
+        "(dataset.channels=8 if it is meant)",
+    ),
+    "grey channel first": (
+        lambda: items(train_args={"kind": "grey channel first"}),
+        f"{TURNED} (1, 8, 8), which is 8 channels: an array has its channels last",
+    ),
+    "floats channels first": (
+        lambda: items(train_args={"kind": "floats channels first"}),
+        f"{TURNED} (3, 8, 8), which is 8 channels: an array has its channels last",
+    ),
+    "tensor channels last": (
+        lambda: items(train_args={"kind": "tensor channels last"}),
+        f"{TURNED} (8, 8, 3), which is 8 channels: a tensor has its channels first",
     ),
     "integers": (
         lambda: items(train_args={"kind": "integers"}),

@@ -59,7 +59,7 @@ def test_each_command_runs(
         "+loss.near": "+ 2 cosine(logits)",
         "dataset=shapes": "shapes",
         "dataset=torch_dataset": "torch_dataset",
-        "teacher=wide": "wide (10 k) -> wide (238)",
+        "teacher=wide": "wide (9.90 k) -> wide (238)",
         "evaluation.figures": "entropy test",
     }
     for word, text in expected.items():

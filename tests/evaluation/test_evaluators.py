@@ -10,8 +10,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from kdrun.config.choices import EVALUATORS
 from kdrun.config.files import shipped
-from kdrun.config.schema import EVALUATORS, Evaluation
+from kdrun.config.schema import Evaluation
 from kdrun.errors import KdrunError
 from kdrun.evaluation.evaluators import evaluated, evaluator
 from tests.evaluation.subjects import one_hot, subject
@@ -43,7 +44,7 @@ def test_the_usual_evaluators_are_there_and_yield_what_a_report_holds() -> None:
                      "compression"}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["acuracy", "eval_mode", "no.such.module"])
+@pytest.mark.parametrize("name", ["acuracy", "validation", "no.such.module"])
 def test_names_that_are_none_are_refused(name: str) -> None:
     with pytest.raises(KdrunError) as error:
         evaluator(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -59,9 +60,9 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
     ("gpu", "needs", "runtime", "kind", "reason"),
     [
         (False, [], {}, "none", "no term reads the teacher"),
-        (False, ["logits"], {}, "tabled", f"{KEPT} 1 MB"),
-        (True, ["logits", "embedding", CLASSIFIER], {}, "tabled", f"{KEPT} 7 MB"),
-        (False, ["logits"], {"table_dtype": "fp16"}, "tabled", f"{KEPT} 1 MB (fp16)"),
+        (False, ["logits"], {}, "tabled", f"{KEPT} 1.09 MB"),
+        (True, ["logits", "embedding", CLASSIFIER], {}, "tabled", f"{KEPT} 6.89 MB"),
+        (False, ["logits"], {"table_dtype": "fp16"}, "tabled", f"{KEPT} 635 kB (fp16)"),
         (False, ["stage:-1"], {}, "live", f"{ASKED} in every step: feature maps are not cached"),
         (True, ["stage:-1"], {}, "ahead", f"{ASKED} ahead of the steps: feature maps are not cached"),
         (
@@ -78,7 +79,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
             ["logits"],
             {"table_gb": 1e-4},
             "live",
-            f"{ASKED} in every step: 1 MB are above runtime.table_gb",
+            f"{ASKED} in every step: 1.09 MB are above runtime.table_gb",
         ),
     ],
 )
@@ -95,12 +96,13 @@ def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPat
     assert answers_plan(affine, LOGITS).reason == "teacher runs in every step: random augmentation, no cache"
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 1000}))
     assert (
-        answers_plan(student(), LOGITS).reason == "teacher runs in every step: the disk has no room for 1 MB"
+        answers_plan(student(), LOGITS).reason
+        == "teacher runs in every step: the disk has no room for 1.09 MB"
     )
 
 
 def test_answers_that_were_to_be_rounded_and_cannot_be_kept_are_refused() -> None:
-    with pytest.raises(KdrunError, match=r"^runtime.table_dtype=fp16: needs a table, and 1 MB are above"):
+    with pytest.raises(KdrunError, match=r"^runtime.table_dtype=fp16: needs a table, and 635 kB are above"):
         answers_plan(student(table_dtype="fp16", table_gb=1e-4), LOGITS)
 
 
@@ -137,7 +139,7 @@ def test_the_second_run_asks_for_a_check_only(capsys: pytest.CaptureFixture[str]
     short = "recipe.teacher.epochs=1 recipe.student.epochs=2 evaluation.plots=false evaluation.latency=false"
     for seed in (0, 1):
         assert main(f"{DATA} {short} control=false seed={seed}".split()) == 0
-    assert "teacher's answers are cached: 1 view, up to 1 MB" in capsys.readouterr().out
+    assert re.search(r"teacher's answers are cached: 1 view, up to [\d.]+ kB", capsys.readouterr().out)
     paths = sorted(Path("outputs").glob("runs/*/report.json"), key=lambda path: path.stat().st_mtime_ns)
     used = [json.loads(path.read_text())["distillation"]["teacher"] for path in paths]
     assert [one["plan"] for one in used] == ["tabled", "tabled"]

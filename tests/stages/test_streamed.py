@@ -47,7 +47,7 @@ def test_a_run_is_the_same_and_says_that_it_reads(
 ) -> None:
     assert main([*RUN, "outputs_dir=memory"]) == 0
     before = capsys.readouterr().out
-    monkeypatch.setattr(select, "available", lambda: 10_000)
+    monkeypatch.setattr(select, "free_memory", lambda: 10_000)
     assert main([*RUN, "outputs_dir=read"]) == 0
     out = capsys.readouterr().out
     assert LINE in out and LINE not in before

@@ -1,0 +1,53 @@
+"""What this process may use of its machine: cores and memory, by system and container. Without torch."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+"""The control group of a container, seen from inside."""
+
+QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+"""Files with the processor time that a group may take and the period that it is for: version 2, version 1."""
+
+
+def cores() -> int:
+    """Cores that this process may use: by its affinity, and by the quota of its control group."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for files in QUOTAS:
+        with suppress(OSError, ValueError):  # "max" and -1 are no limit
+            limit, period, *_ = " ".join((CGROUP / file).read_text() for file in files).split()
+            if int(limit) > 0:
+                allowed = min(allowed, math.ceil(int(limit) / int(period)))
+    return max(1, allowed)
+
+
+def free_memory() -> int | None:
+    """Bytes that this process may still take, by the machine and by its control group; None if unknown."""
+    known = [free for free in (_of_the_machine(), _of_the_group()) if free is not None]
+    return min(known, default=None)
+
+
+def _of_the_machine() -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    with suppress(OSError, ValueError, AttributeError):  # no Linux: all that the machine has
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _of_the_group() -> int | None:
+    with suppress(OSError, ValueError):  # "max" is no number: no limit
+        most = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        cached = [
+            int(line.split()[1])
+            for line in (CGROUP / "memory.stat").read_text().splitlines()
+            if line.startswith("inactive_file ")
+        ]
+        return most - used + sum(cached)
+    return None

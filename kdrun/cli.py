@@ -13,7 +13,7 @@ from kdrun import __version__
 from kdrun.artefacts import STARTED, full_disk
 from kdrun.errors import KdrunError
 
-COMMANDS = ("run", "check", "list", "report", "predict", "outputs")
+COMMANDS = ("run", "table", "check", "list", "report", "predict", "outputs")
 
 SHOWN = 5
 """How many mistakes of a sweep are named."""

@@ -66,6 +66,19 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def roughly(seconds: float) -> str:
+    """`8 s`, `12 min`, `1 h 50 min`, `3 days`: as exact as an estimate is."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(round(minutes, -1 if minutes > 100 else 0), 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours / 24:.0f} days"
+
+
 def as_typed(value: object) -> str:
     """A value of a key as it is typed: `2` for 2 and 2.0, `true`, `null`, `[1,a]`, `{from:0,to:1}`."""
     if isinstance(value, list):

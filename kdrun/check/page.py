@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from kdrun.check.measure import AtStart, FirstStep, first_step
+from kdrun.check.duration import first_steps, seconds_left
+from kdrun.check.measure import AtStart, FirstStep
 from kdrun.config.schema import Run
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part
@@ -20,17 +21,16 @@ from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing, standing
 from kdrun.evaluation.cost import macs, params
-from kdrun.figures import count, file_size, percent, plural, short, three_digits
+from kdrun.figures import count, file_size, percent, plural, roughly, short, three_digits
 from kdrun.models.taps import probe
 from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.ground import Ground
 from kdrun.plan.plan import Plan, make_plan
-from kdrun.plan.training import Training
 from kdrun.plan.words import header, steps
 from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
-from kdrun.stages.saved import Saved, initial_model, load_model
+from kdrun.stages.saved import Saved, load_model
 
 LABEL = 10
 """Columns of the words at the left."""
@@ -94,7 +94,7 @@ def _measured(plan: Plan) -> Measured:
             on_training = _standing(ground, network, _some_training_images(ground.data))
     knows = all(store.saved(each, run.fresh) is not None for each in student.teachers)
     answers = answers_plan(student) if "student" in run.stages else None
-    return Measured(plan, teacher, knows, on_validation, on_training, _first_steps(plan), answers)
+    return Measured(plan, teacher, knows, on_validation, on_training, first_steps(plan), answers)
 
 
 def _standing(ground: Ground, network: nn.Module, part: Part) -> Standing | None:
@@ -115,26 +115,6 @@ def _some_training_images(data: ImageSet) -> Part:
     rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
     images = part.images[rows]
     return Part(centre(images, side) if images.shape[2] != side else images, part.labels[rows])
-
-
-def _first_steps(plan: Plan) -> dict[str, FirstStep]:
-    """The first step of each training that is to be done; the student's also if it is done."""
-    to_do = [training for training in plan.concerned if training.kind == "student" or _left(training)]
-    return {training.name: first_step(training, _asked(training)) for training in to_do}
-
-
-def _asked(training: Training) -> nn.Module | None:
-    """The teacher that a training reads: trained, or as its own training begins."""
-    for teacher in training.teachers:
-        weights = store.saved(teacher, teacher.ground.run.fresh)
-        return initial_model(teacher) if weights is None else load_model(weights, teacher.ground.headline)
-    return None
-
-
-def _left(training: Training) -> int:
-    """Epochs of a training that are still to be done."""
-    done = store.status(training)
-    return 0 if done.kind == "loaded" else training.epochs - done.epochs
 
 
 def _models(plan: Plan) -> Iterator[str]:
@@ -222,27 +202,15 @@ def _time(measured: Measured) -> Iterator[str]:
     if "evaluate" in measured.plan.run.stages and is_current(measured.plan):
         yield f"{'time':{LABEL}}none: the run was finished earlier, and its report is there"
         return
-    seconds = sum(_seconds(measured, training) for training in measured.plan.concerned)
+    seconds = sum(
+        seconds_left(training, measured.steps[training.name], measured.answers)
+        for training in measured.plan.concerned
+        if training.name in measured.steps
+    )
     seconds += _evaluation(measured.plan)
     took = ", ".join(f"{role} {three_digits(1000 * s.seconds)} ms" for role, s in measured.steps.items())
     place = measured.plan.ground.machine.device
     yield f"{'time':{LABEL}}about {roughly(seconds)} on this machine's {place} (one step: {took})"
-
-
-def _seconds(measured: Measured, training: Training) -> float:
-    """What is left of a training takes; with a table the teacher is asked about each view once."""
-    ground, left = training.ground, _left(training)
-    step = measured.steps.get(training.name)
-    if step is None or not left:
-        return 0.0
-    rows = training.row_set()
-    asking = left * rows.steps * step.asking
-    if step.asking and measured.answers is not None and measured.answers.kind == "tabled":
-        views = ground.views.count or 1
-        distinct = views * (1 - (1 - 1 / views) ** left)  # of each image, in so many draws
-        asking = distinct * rows.steps * step.asking
-    validating = left * len(ground.data.validation.labels) / rows.batch * step.seconds / 3
-    return left * rows.steps * (step.seconds - step.asking) + asking + validating
 
 
 def _evaluation(plan: Plan) -> float:
@@ -251,19 +219,6 @@ def _evaluation(plan: Plan) -> float:
         return 0.0
     devices = 1 + (plan.ground.machine.device.type != "cpu")
     return devices * len(settings.batches) * settings.seconds
-
-
-def roughly(seconds: float) -> str:
-    """`8 s`, `12 min`, `1 h 50 min`, `3 days`: as exact as an estimate is."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(round(minutes, -1 if minutes > 100 else 0), 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours / 24:.0f} days"
 
 
 def _notes(measured: Measured) -> Iterator[str]:

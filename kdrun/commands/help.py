@@ -25,6 +25,7 @@ Commands
   [run]       train, distil, evaluate: any keys as key=value, in any order
   check       dry run: models, terms, memory, time; nothing is trained or kept
   list        what there is to choose from: kdrun list models --format json
+  table       a published table beside ours: kdrun table crd1 --list
   report      the table of finished runs: kdrun report outputs/runs --format md
   predict     classify pictures: kdrun predict RUN cat.png --teacher
   outputs     what is kept, and used by whom; --prune removes what is not

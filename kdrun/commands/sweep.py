@@ -22,6 +22,7 @@ from kdrun.report.read import NAME
 from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
 
 if TYPE_CHECKING:  # these import torch
+    from kdrun.plan.ground import Grounds
     from kdrun.plan.plan import Plan
     from kdrun.stages.make import Made
 
@@ -62,12 +63,17 @@ def sweep(typed: Typed) -> int:
     return int(any(each["state"] == "failed" for each in ended))
 
 
-def planned(loaded: Sequence[Loaded | KdrunError]) -> tuple[list[Loaded], list[Plan]]:
-    """Plans all jobs, which reads each data set once. Raises Refused if one of them cannot run."""
+def planned(
+    loaded: Sequence[Loaded | KdrunError], grounds: Grounds | None = None
+) -> tuple[list[Loaded], list[Plan]]:
+    """Plans all jobs, which reads each data set once. Raises Refused if one of them cannot run.
+
+    grounds: of jobs that were planned before.
+    """
     from kdrun.plan.ground import Grounds
     from kdrun.plan.plan import make_plan
 
-    wrong, grounds = Counter[str](), Grounds()
+    wrong, grounds = Counter[str](), Grounds() if grounds is None else grounds
     runs, plans = [], []
     for each in loaded:
         try:

@@ -26,15 +26,16 @@ APART = ("fresh", "device", "threads", "outputs_dir", "data_dir")
 
 
 class Job(NamedTuple):
-    """One combination. swept: the swept keys with this job's values."""
+    """One combination. swept: the swept keys with this job's values. file: its name, if it is given one."""
 
     overrides: tuple[str, ...]
     swept: dict[str, Any]
+    file: str = ""
 
     @property
     def name(self) -> str:
         """The job's file in the sweep's folder: the same for `temperature=2` and `temperature=2.0`."""
-        return _hash(sorted(map(plain, self._telling(self.swept))))
+        return self.file or short_hash(sorted(map(plain, self._telling(self.swept))))
 
     @property
     def fixed(self) -> list[str]:
@@ -141,7 +142,7 @@ def folder_name(job: Job) -> str:
     """`temperature-alpha-a01f3c`: the swept keys and a hash of the fixed ones, so that it can be extended."""
     short = "-".join(key.rpartition(".")[2] for key in job.swept) or "job"
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in short)
-    return f"{safe[:80]}-{_hash([job.fixed, sorted(job.swept)])}"
+    return f"{safe[:80]}-{short_hash([job.fixed, sorted(job.swept)])}"
 
 
 @cache
@@ -160,5 +161,6 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
 
 
-def _hash(content: Any) -> str:
+def short_hash(content: Any) -> str:
+    """Six hexadecimal digits of plain values."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:6]

@@ -138,7 +138,8 @@ class Table:
     def places(self, pairs: Sequence[str] = (), methods: Sequence[str] = ()) -> list[Place]:
         """The cells that kdrun can run, in the table's order: all, or of these pairs and methods.
 
-        Raises KdrunError for a name that the table does not have, and for one asked for that kdrun lacks.
+        Raises KdrunError for a name that the table does not have, for a baseline, which comes with the other
+        methods, and for a pair or method that was asked for and that kdrun lacks.
         """
         for group, names in (("pair", pairs), ("method", methods)):
             self._refuse(group, names)
@@ -152,13 +153,10 @@ class Table:
     def cell(self, pair: str, method: str, seed: int, typed: Sequence[str] = ()) -> list[str]:
         """The overrides of the run that fills a cell. typed: the user's own, which win.
 
-        Raises KdrunError for names that the table does not have or kdrun lacks, for a baseline, which comes
-        with the other methods, and for typed keys that the cell itself sets.
+        Raises KdrunError for names that `places` refuses, and for typed keys that the cell itself sets.
         """
         self._refuse("pair", [pair])
         self._refuse("method", [method])
-        if method in BASELINES:
-            raise KdrunError("method", method, "is measured with every other method; choose one of these")
         for override in typed:
             if key_of(override) in OF_THE_CELL:
                 raise KdrunError(
@@ -182,6 +180,9 @@ class Table:
         for name in names:
             if name not in known:
                 raise KdrunError(group, name, f"table {self.name} has no such {group}", known)
+            if name in BASELINES:
+                others = [other for other in known if other not in BASELINES]
+                raise KdrunError(group, name, "comes with every other method; choose one of these", others)
             if known[name].lacks:
                 raise KdrunError(group, name, f"kdrun lacks {known[name].lacks}")
 

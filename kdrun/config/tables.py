@@ -27,6 +27,9 @@ from kdrun.errors import KdrunError
 CELL = re.compile(r"(-?\d+(?:\.\d+)?)(?: \+- (\d+(?:\.\d+)?))?")
 """`75.51` or `75.51 +- 0.22`."""
 
+WORK = re.compile(r"^# work (\d\.\de\+?\d+) ", re.MULTILINE)
+"""The line `# work 1.2e17 multiply-accumulates ...` of a file's head."""
+
 REQUIRED = (
     "title",
     "paper",
@@ -64,6 +67,12 @@ def read(name: str, own: Path | None = None) -> Table:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise KdrunError(str(paths[name]), None, f"not valid YAML ({' '.join(str(error).split())})") from None
     return parsed(content, name, str(paths[name]))
+
+
+def work_of(path: Path) -> float | None:
+    """Multiply-accumulates of all trainings of a table, as the head of its file says; None if it does not."""
+    line = WORK.search(path.read_text(encoding="utf-8", errors="replace"))
+    return float(line[1]) if line else None
 
 
 def parsed(content: Any, name: str, file: str) -> Table:

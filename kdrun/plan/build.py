@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -32,6 +33,9 @@ class Models:
     resize: str
     planned: dict[str, Built] = field(default_factory=dict)
     counted: dict[int, float] = field(default_factory=dict)
+    probed: WeakKeyDictionary[nn.Module, dict[frozenset[str], Shapes]] = field(
+        default_factory=WeakKeyDictionary
+    )
 
     def plan(self, model: Model, section: str, seed: int, teacher: Built | None = None) -> Built:
         """A model to read shapes and costs from; its weights are those of some seed."""
@@ -69,23 +73,29 @@ class Models:
             self.counted[id(built.model)] = macs(built.model, self.data.image_shape)
         return self.counted[id(built.model)]
 
+    def shapes(self, model: nn.Module, needs: frozenset[str]) -> Shapes:
+        """The shapes of a model's layers, with those among `needs` that not every model has."""
+        shapes, layers = self.probed.setdefault(model, {}), frozenset(layer_paths(needs)) | (needs & {POOLED})
+        if layers not in shapes:
+            shapes[layers] = probe(model, self.data.image_shape, sorted(layers))
+        return shapes[layers]
 
-def build_mix(mix: Mix, student: nn.Module, teacher: nn.Module, data: ImageSet, seed: int) -> Mix:
+
+def build_mix(mix: Mix, student: nn.Module, teacher: nn.Module, models: Models, seed: int) -> Mix:
     """Gives a mix its adapters, from the models' shapes and under a seed of their own. Returns the same mix.
 
     Raises KdrunError if the mix reads what the models do not have.
     """
-    shape = data.image_shape
     _check_paths(mix, "student", mix.needs.student, student)
     _check_paths(mix, "teacher", mix.needs.teacher, teacher)
     with (
         global_seed(derived(seed, "adapters"), "adapters"),
-        naming_alternatives(mix, student, teacher, shape),
+        naming_alternatives(mix, student, teacher, models.data.image_shape),
     ):
         mix.build(
-            _shapes(student, shape, mix.needs.student),
-            _shapes(teacher, shape, mix.needs.teacher),
-            images=len(data.train.labels),
+            models.shapes(student, mix.needs.student),
+            models.shapes(teacher, mix.needs.teacher),
+            images=len(models.data.train.labels),
         )
     return mix
 
@@ -103,7 +113,3 @@ def _check_paths(mix: Mix, role: str, needs: frozenset[str], model: nn.Module) -
         for name in layer_paths(getattr(term.loss.needs, role)):
             if name not in names:
                 raise KdrunError(f"{mix.key}.{term.name}", name, f"the {role} has no such layer", names)
-
-
-def _shapes(model: nn.Module, shape: tuple[int, int, int], needs: frozenset[str]) -> Shapes:
-    return probe(model, shape, [*layer_paths(needs), *(needs & {POOLED})])

@@ -175,7 +175,9 @@ def _control(student: Training) -> Training:
 def _alone(place: Ground, link: Link, kind: str, label: str, phases: tuple[Phase, ...]) -> Training:
     """One that learns from the labels alone."""
     built = place.models.plan(link.model, section(link.name), link.seed)
-    mixes = tuple(build_mix(phase.mix(), built.model, built.model, place.data, link.seed) for phase in phases)
+    mixes = tuple(
+        build_mix(phase.mix(), built.model, built.model, place.models, link.seed) for phase in phases
+    )
     return Training(place, link.name, kind, label, link.model, link.recipe, link.seed, phases, built, mixes)
 
 
@@ -194,7 +196,7 @@ def _taught(
         with naming_alternatives(mixes[-1], plain.model, teacher.built.model, shape):
             built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
     for mix in mixes:
-        build_mix(mix, built.model, teacher.built.model, place.data, link.seed)
+        build_mix(mix, built.model, teacher.built.model, place.models, link.seed)
     asks = any(mix.needs.teacher for mix in mixes)
     return Training(
         ground=place,
@@ -223,8 +225,8 @@ def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tupl
     built = place.models.plan(link.model, section(link.name), link.seed)
     other = place.models.plan(run.teacher, "teacher", seed)
     for mix in mixes:
-        build_mix(mix, built.model, other.model, place.data, link.seed)
-    theirs = tuple(build_mix(phase.mix(), other.model, built.model, place.data, seed) for phase in phases)
+        build_mix(mix, built.model, other.model, place.models, link.seed)
+    theirs = tuple(build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases)
     recipe, label = replace(link.recipe, **updates), _label("peer", run.teacher.name, run.dataset["name"])
     peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other, theirs)
     label = _students_label(run, [run.teacher.name, link.model.name])

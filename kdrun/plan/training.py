@@ -216,7 +216,7 @@ class Training:
     def new_mix(self, phase: Phase, teacher: Training | None = None) -> Mix:
         """A new mix of a phase, with new adapters. teacher: of a peer, the student that it learns from."""
         other = (teacher or self.teacher or self).built
-        return build_mix(phase.mix(), self.built.model, other.model, self.ground.data, self.seed)
+        return build_mix(phase.mix(), self.built.model, other.model, self.ground.models, self.seed)
 
 
 def section(name: str) -> str:

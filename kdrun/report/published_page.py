@@ -96,7 +96,11 @@ def tex(shown: Page) -> str:
     rows = []
     for pair in shown.pairs:
         rows.append(Row(words.arrow(pair)))
-        rows += [Row(words.name(cell), _figures(shown, cell)) for cell in shown.cells if cell.pair == pair]
+        rows += [
+            Row(words.row_name(cell.pair, cell.method), _figures(shown, cell))
+            for cell in shown.cells
+            if cell.pair == pair
+        ]
     sentences = words.heading(shown)
     sentences += [f"{words.star(shown)}."] if words.starred(shown) else []
     if any(cell.mark for cell in shown.cells):

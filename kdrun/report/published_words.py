@@ -48,7 +48,10 @@ def columns(shown: Page) -> list[str]:
 def row(shown: Page, cell: Cell, full: bool = True) -> list[str]:
     """The texts of a line: its name, then one for each of `columns`. full: with published deviations and all
     keys that were reduced."""
-    texts = [name(cell), "" if cell.published is None else value_text(shown, cell.published, full)]
+    texts = [
+        row_name(cell.pair, cell.method),
+        "" if cell.published is None else value_text(shown, cell.published, full),
+    ]
     texts += [others_text(shown, cell)] if "others" in columns(shown) else []
     ours = cell.ours
     texts.append("" if ours is None else number(shown, ours.mean, ours.std, ours.n))
@@ -59,10 +62,10 @@ def row(shown: Page, cell: Cell, full: bool = True) -> list[str]:
     return [*texts, difference]
 
 
-def name(cell: Cell) -> str:
+def row_name(pair: str, method: str) -> str:
     """The method, or the baseline with its model."""
-    teacher, _, student = cell.pair.partition("-")
-    return {"teacher": f"teacher {teacher}", "student": f"student {student}"}.get(cell.method, cell.method)
+    teacher, _, student = pair.partition("-")
+    return {"teacher": f"teacher {teacher}", "student": f"student {student}"}.get(method, method)
 
 
 def arrow(pair: str) -> str:

@@ -20,13 +20,18 @@ from kdrun.report.read import content_of, read, run_folder
 def new_folder(outputs: Path, jobs: Sequence[Job], command: str) -> Path:
     """The folder of these jobs' sweep, with a record of this call. It may hold jobs of earlier calls."""
     folder = outputs / "sweeps" / folder_name(jobs[0])
+    record_call(folder, jobs, command)
+    write_json(folder / "sweep.json", {"swept": sorted(jobs[0].swept), "fixed": jobs[0].fixed})
+    return folder
+
+
+def record_call(folder: Path, jobs: Sequence[Job], command: str) -> None:
+    """Makes the folder if need be, and writes what this call is to do."""
     for name in ("jobs", "calls"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    write_json(folder / "sweep.json", {"swept": sorted(jobs[0].swept), "fixed": jobs[0].fixed})
     listed = [{"name": job.name, "swept": job.swept} for job in jobs]
     call = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
     write_json(folder / "calls" / call, {"command": command, "jobs": listed})
-    return folder
 
 
 def error_file(folder: Path, job: Job) -> Path:
@@ -66,7 +71,7 @@ def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any] | None]:
     try:
         swept, run = dict(record["swept"]), record["run"]
         name = record.get("name") or Job(tuple(record["overrides"]), swept).name
-        job = {"overrides": swept, "report": None, "error": record["error"], "folder": None}
+        job = {"name": name, "overrides": swept, "report": None, "error": record["error"], "folder": None}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise KdrunError(str(path), None, "is no record of a job") from error
     if record["error"] is None and not record.get("evaluated", True):

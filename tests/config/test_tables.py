@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from kdrun.config.compose import single
 from kdrun.config.files import entries, shipped
 from kdrun.config.load import Loaded, key_of
 from kdrun.config.table import BASELINES, Table, changed
-from kdrun.config.tables import OPTIONAL, REQUIRED, parsed, read, tables
+from kdrun.config.tables import OPTIONAL, REQUIRED, parsed, read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.models.names import library
 
@@ -180,7 +182,7 @@ def test_places() -> None:
         this.places((), ["cc"])
     with pytest.raises(KdrunError, match="pair=pyramid_200_240-wrn_28_4: kdrun lacks PyramidNet"):
         table("ofd").cell("pyramid_200_240-wrn_28_4", "ofd", 0)
-    with pytest.raises(KdrunError, match="is measured with every other method"):
+    with pytest.raises(KdrunError, match="comes with every other method"):
         this.cell("resnet56-resnet20", "teacher", 0)
 
 
@@ -241,3 +243,16 @@ def test_a_number_that_is_there_twice() -> None:
 def test_the_page_on_tables_names_every_key() -> None:
     page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
     assert all(f"`{key}`" in page for key in (*REQUIRED, *OPTIONAL))
+
+
+def test_the_work_in_a_head_is_what_the_script_counts() -> None:
+    path = Path(__file__).parents[2] / "scripts" / "table_work"
+    script = module_from_spec(spec_from_loader("table_work", SourceFileLoader("table_work", str(path))))  # type: ignore[arg-type]
+    SourceFileLoader("table_work", str(path)).exec_module(script)
+    for name in ("hinton_mnist", "keras_example", "pytorch_tutorial"):
+        path = shipped() / "table" / f"{name}.yaml"
+        assert work_of(path) == float(f"{script.work_of_all(name):.1e}")
+
+
+def test_every_head_says_how_much_work_a_table_is() -> None:
+    assert all(work_of(shipped() / "table" / f"{name}.yaml") for name in NAMES)

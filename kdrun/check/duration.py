@@ -1,0 +1,72 @@
+"""How long trainings take on this machine, from their first steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import nn
+
+from kdrun.check.measure import FirstStep, first_step
+from kdrun.plan.answers import Answers, answers_plan
+from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
+from kdrun.stages import saved as store
+from kdrun.stages.saved import initial_model, load_model
+
+
+def first_steps(plan: Plan) -> dict[str, FirstStep]:
+    """The first step of each training that is to be done; the student's also if it is done."""
+    to_do = [training for training in plan.concerned if training.kind == "student" or epochs_left(training)]
+    return {training.name: first_step(training, asked(training)) for training in to_do}
+
+
+def asked(training: Training) -> nn.Module | None:
+    """The teacher that a training reads: trained, or as its own training begins."""
+    for teacher in training.teachers:
+        weights = store.saved(teacher, teacher.ground.run.fresh)
+        return initial_model(teacher) if weights is None else load_model(weights, teacher.ground.headline)
+    return None
+
+
+def epochs_left(training: Training) -> int:
+    """Epochs of a training that are still to be done."""
+    done = store.status(training)
+    return 0 if done.kind == "loaded" else training.epochs - done.epochs
+
+
+def seconds_left(training: Training, step: FirstStep, answers: Answers | None = None) -> float:
+    """How long the rest of a training takes. answers: how it gets its teacher's; from a table, the teacher is
+    asked about each view once.
+    """
+    ground, left = training.ground, epochs_left(training)
+    if not left:
+        return 0.0
+    rows = training.row_set()
+    asking = left * rows.steps * step.asking
+    if step.asking and answers is not None and answers.kind == "tabled":
+        views = ground.views.count or 1
+        distinct = views * (1 - (1 - 1 / views) ** left)  # of each image, in so many draws
+        asking = distinct * rows.steps * step.asking
+    validating = left * len(ground.data.validation.labels) / rows.batch * step.seconds / 3
+    return left * rows.steps * (step.seconds - step.asking) + asking + validating
+
+
+def of_each(trainings: Iterable[Training]) -> dict[Path, float]:
+    """The seconds that are left of each training, by folder. Of those that differ in their seed alone, one is
+    measured.
+    """
+    steps: dict[tuple[str, str, str], tuple[FirstStep, Answers | None]] = {}
+    seconds: dict[Path, float] = {}
+    for training in trainings:
+        if training.folder in seconds:
+            continue
+        if not epochs_left(training):
+            seconds[training.folder] = 0.0
+            continue
+        kind = (training.label, repr(training.recipe), repr(training.phases))
+        if kind not in steps:
+            answers = answers_plan(training) if training.kind == "student" else None
+            steps[kind] = first_step(training, asked(training)), answers
+        seconds[training.folder] = seconds_left(training, *steps[kind])
+    return seconds

@@ -1,0 +1,53 @@
+"""How fast this machine trains: a step of resnet20 on 32x32 images, timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from kdrun.evaluation.cost import macs
+from kdrun.machine import Machine, machine, threads_for, torch_threads
+from kdrun.models.build import build
+
+SHAPE, BATCH, CLASSES = (3, 32, 32), 64, 10
+BACKWARD = 3
+"""A training step costs about this many forwards: one, and two for the gradients."""
+
+WARM_UP, SECONDS = 2, 1.0
+
+
+def training_speed() -> tuple[str, float]:
+    """The device that `device=auto` takes, and multiply-accumulates a second in training."""
+    place = machine("auto", "fp32", "auto")
+    node = {
+        "name": "resnet20",
+        "family": "cifar_resnet",
+        "args": {"depth": 20, "stem_width": 16, "widths": [16, 32, 64]},
+    }
+    model = build(node, CLASSES, SHAPE, "none", seed=0).model.to(place.device)
+    work = BACKWARD * macs(model, SHAPE) * BATCH
+    threads = place.threads or threads_for(work)
+    with torch_threads(threads), torch.random.fork_rng(enabled=True):
+        return place.device.type, work / median([*_steps(model, place)][WARM_UP:])
+
+
+def _steps(model: torch.nn.Module, place: Machine) -> Iterator[float]:
+    """The seconds of some steps: WARM_UP + 1 of them at least, and SECONDS in all."""
+    images = torch.randn(BATCH, *SHAPE, device=place.device)
+    labels = torch.zeros(BATCH, dtype=torch.long, device=place.device)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    spent, count = 0.0, 0
+    while count <= WARM_UP or spent < SECONDS:
+        began = time.perf_counter()
+        optimiser.zero_grad()
+        cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if place.device.type == "cuda":
+            torch.cuda.synchronize(place.device)
+        took = time.perf_counter() - began
+        spent, count = spent + took, count + 1
+        yield took

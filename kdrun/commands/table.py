@@ -1,0 +1,211 @@
+"""`kdrun table [ID] [pair=... method=... seed=...] [key=value ...]`: a published table beside ours."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kdrun.artefacts import held, locked
+from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
+from kdrun.commands.terminal import width
+from kdrun.config.arguments import FOLDER
+from kdrun.config.cells import Cells, asked
+from kdrun.config.compose import Composer, composing
+from kdrun.config.load import Loaded
+from kdrun.config.options import Options
+from kdrun.config.sweep import Job
+from kdrun.config.tables import read, tables, work_of
+from kdrun.errors import KdrunError
+from kdrun.figures import plural
+
+if TYPE_CHECKING:  # these import torch
+    from kdrun.plan.ground import Grounds
+    from kdrun.plan.plan import Plan
+    from kdrun.plan.training import Training
+    from kdrun.report.published_list import Line
+
+FORMATS = ("text", "md", "csv", "json", "tex")
+OPTIONS = Options(
+    values={"--format": FORMATS, FOLDER: ()}, switches=("--list",), aliases={"-cd": FOLDER, "-l": "--list"}
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Lists the tables, lists the cells of one, or runs them. 1 if a cell failed.
+
+    Raises KdrunError, or Refused if a cell cannot run, before any training.
+    """
+    words, options = OPTIONS.parse(arguments)
+    names = [word for word in words if "=" not in word and not word.startswith("~")]
+    own = Path(options[FOLDER]).expanduser() if FOLDER in options else None
+    if not names:
+        return _all_tables(words, own, options)
+    if len(names) > 1:
+        raise KdrunError(names[1], None, "one table at a time; cells are chosen by pair=, method=, seed=")
+    place = (FOLDER, options[FOLDER]) if own else ()
+    cells = asked(read(names[0], own), [word for word in words if word != names[0]], place)
+    if "--list" in options:
+        return show_cells(cells)
+    return fill(cells, options.get("--format", "text"), shlex.join(["kdrun", "table", *arguments]))
+
+
+def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, str]) -> int:
+    """What there is, and what it costs here."""
+    if words or "--list" in options:
+        names = [entry.name for entry in tables(own)]
+        raise KdrunError(words[0] if words else "--list", None, "the name of a table is missing", names)
+    from kdrun.check.speed import training_speed
+    from kdrun.report.published_list import Known, tables_text
+
+    device, speed = training_speed()
+    known = []
+    for entry in tables(own):
+        table = read(entry.name, own)
+        work = work_of(entry.path)
+        seconds = None if work is None else work / speed
+        known.append(Known(entry.name, entry.description, len(table.places()) * len(table.seeds), seconds))
+    print(tables_text(known, device, width()))
+    return 0
+
+
+def fill(cells: Cells, format: str, command: str) -> int:
+    """Runs the cells that are not done, pair by pair, and shows the table; 1 if a cell failed."""
+    from kdrun.plan.ground import Grounds
+    from kdrun.report.published_folder import folder_of
+    from kdrun.report.sweep_folder import record_call
+
+    pairs, grounds = _composed(cells), Grounds()
+    runs = _checked(pairs, grounds)
+    for note in dict.fromkeys(note for run in runs for note in run.notes):
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    jobs = [job for pair in pairs for job in pair.jobs]
+    folder = folder_of(cells, Path(runs[0].run.outputs_dir))
+    record_call(folder, jobs, command)
+    ended: list[Ended] = []
+    with held([folder]):
+        try:
+            for pair in pairs:
+                _run(cells, pair, planned(pair.loaded, grounds)[1], folder, ended)
+        finally:
+            _show_page(cells, folder, format, len(jobs) - len(ended))
+    return int(any(each["state"] == "failed" for each in ended))
+
+
+def show_cells(cells: Cells) -> int:
+    """The state of each training, and how long the rest takes; nothing is trained."""
+    from kdrun.plan.ground import Grounds
+    from kdrun.report.published_list import trainings_text
+
+    pairs, grounds = _composed(cells), Grounds()
+    _checked(pairs, grounds)
+    lines: list[Line] = []
+    place = ""
+    for pair in pairs:
+        plans = planned(pair.loaded, grounds)[1]
+        lines += _lines(cells, pair.jobs, plans)
+        place = plans[0].ground.machine.device.type
+    print(trainings_text(cells.table, lines, place, width()))
+    return 0
+
+
+class OfPair(NamedTuple):
+    """The cells of a pair, and for each the run that it is or what is wrong with it."""
+
+    jobs: list[Job]
+    loaded: list[Loaded | KdrunError]
+
+
+def _composed(cells: Cells) -> list[OfPair]:
+    """All cells, pair by pair."""
+    jobs = list(cells.jobs())
+    print(f"checking {plural(len(jobs), 'cell')}", file=sys.stderr, flush=True)
+    with composing(cells.typed):
+        composer = Composer()
+        pairs: dict[str, OfPair] = {}
+        for job in jobs:
+            pair = pairs.setdefault(job.swept["pair"], OfPair([], []))
+            pair.jobs.append(job)
+            pair.loaded.append(_run_of(composer, job))
+    return list(pairs.values())
+
+
+def _run_of(composer: Composer, job: Job) -> Loaded | KdrunError:
+    try:
+        return composer(job.overrides, {"seed": job.swept["seed"]})
+    except KdrunError as error:
+        return error
+
+
+def _checked(pairs: Sequence[OfPair], grounds: Grounds) -> list[Loaded]:
+    """Plans each cell with one of its seeds, and keeps no plan: all of a large table do not fit into memory.
+
+    Raises Refused if a cell cannot run.
+    """
+    wrong = [each for pair in pairs for each in pair.loaded if isinstance(each, KdrunError)]
+    if wrong:
+        planned(wrong)
+    runs = []
+    for pair in pairs:
+        first = pair.jobs[0].swept["seed"]
+        own = [run for job, run in zip(pair.jobs, pair.loaded, strict=True) if job.swept["seed"] == first]
+        runs += planned(own, grounds)[0]
+    return runs
+
+
+def _run(cells: Cells, pair: OfPair, plans: Sequence[Plan], folder: Path, ended: list[Ended]) -> None:
+    """Trains what the cells of a pair share, then finishes each as an ordinary run."""
+    earlier = finished_earlier(plans)
+    made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
+
+    def work(position: int) -> Path:
+        own = shlex.join(["kdrun", *cells.typed.place, *pair.jobs[position].overrides])
+        return carried_out(plans[position], own, made)
+
+    run_jobs(pair.jobs, work, [state is True for state in earlier], folder, ended)
+
+
+def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
+    from kdrun.report.published_folder import shown, write
+    from kdrun.report.published_page import render
+
+    with locked(folder):  # another call may end at the same time
+        names = write(cells, folder)
+        page = render(shown(cells, folder), format, width())
+    print(f"\n{page.rstrip()}\n", flush=True)
+    rest = f"{plural(not_run, 'cell')} not run; the same command continues\n" if not_run else ""
+    print(f"{rest}{folder}\n  {'  '.join(names)}", file=sys.stderr, flush=True)
+
+
+def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> Iterator[Line]:
+    """A line for each row of a pair: its teacher, its student without one, its methods."""
+    from kdrun.check.duration import of_each
+    from kdrun.report.published_list import Line
+    from kdrun.report.published_words import row_name
+    from kdrun.stages.saved import status
+
+    pair = str(jobs[0].swept["pair"])
+    print(f"measuring first steps of {pair}", file=sys.stderr, flush=True)
+    seconds = of_each(training for plan in plans for training in plan.trainings)
+    for row, trainings in _rows(cells, jobs, plans).items():
+        kinds = [status(training).kind for training in trainings]
+        done = kinds.count("cached") + kinds.count("loaded")
+        left = sum(seconds[training.folder] for training in trainings)
+        yield Line(pair, row_name(pair, row), done, kinds.count("resume"), len(kinds), left)
+
+
+def _rows(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> dict[str, list[Training]]:
+    """The trainings of a pair by the row of the table that they belong to, each once."""
+    rows: dict[str, list[Training]] = {row: [] for row in cells.table.methods}
+    seen = set[Path]()
+    for job, plan in zip(jobs, plans, strict=True):
+        method = str(job.swept["method"])
+        alone = "student" if cells.table.baseline(str(job.swept["pair"]), method) else method
+        for training in plan.trainings:
+            if training.folder not in seen:
+                row = {"teacher": "teacher", "control": alone}.get(training.kind, method)
+                rows[row].append(training)
+                seen.add(training.folder)
+    return {row: trainings for row, trainings in rows.items() if trainings}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdrun.config.table import BASELINES, Place, Table, Value
+from kdrun.figures import plural
 from kdrun.report.schema import Report, Scores, parts
 from kdrun.report.statistics import Mark, Spread, marks, spread
 
@@ -56,11 +57,14 @@ class Cell(NamedTuple):
 
 class Page(NamedTuple):
     """What is shown of a table: its cells pair by pair. reduced: overrides that make ours another experiment
-    than the published one; then there are no differences to speak of, and nothing is a reproduction."""
+    than the published one; then there are no differences to speak of, and nothing is a reproduction. made:
+    on what our runs were made, and when.
+    """
 
     table: Table
     cells: tuple[Cell, ...]
     reduced: tuple[str, ...]
+    made: tuple[str, ...] = ()
 
     @property
     def pairs(self) -> list[str]:
@@ -88,7 +92,29 @@ def page(
     cells = [
         cell for pair in pairs or table.pairs for cell in _cells(table, runs, pair, [*BASELINES, *shown])
     ]
-    return Page(table, tuple(cells), tuple(reduced))
+    here = [run.report for run in runs if run.pair in (pairs or table.pairs) and run.method in shown]
+    return Page(table, tuple(cells), tuple(reduced), tuple(made_on([each for each in here if each])))
+
+
+def made_on(reports: Sequence[Report]) -> Iterator[str]:
+    """`3 runs of 2026-01-02 to 2026-01-04: kdrun 0.2.0, torch 2.14.1, Intel Xeon, 2 threads, fp32`, for each
+    machine and version.
+    """
+    days: dict[str, list[str]] = {}
+    for report in reports:
+        place = report.get("environment", {})
+        on_cpu = place.get("device", "cpu") == "cpu"
+        parts = [
+            f"kdrun {report['kdrun']}",
+            f"torch {place.get('torch', '').partition('+')[0]}",
+            place.get("cpu", "") if on_cpu else place["device"],
+            plural(place["threads"], "thread") if on_cpu and "threads" in place else "",
+            place.get("precision", ""),
+        ]
+        days.setdefault(", ".join(filter(None, parts)), []).append(report["created"].partition("T")[0])
+    for about, dates in days.items():
+        when = min(dates) if min(dates) == max(dates) else f"{min(dates)} to {max(dates)}"
+        yield f"{plural(len(dates), 'run')} of {when}: {about}"
 
 
 def figure(table: Table, report: Report, role: str) -> float | None:

@@ -86,6 +86,7 @@ def json_text(shown: Page) -> str:
     table = shown.table
     about = {"table": table.name, "title": table.title, "paper": table.paper._asdict()}
     about |= {"convention": table.convention._asdict(), "reduced": list(shown.reduced)}
+    about["made"] = list(shown.made)
     whole = {**about, "differences": differences(shown), "notes": list(table.notes), "cells": records(shown)}
     return json.dumps(whole, indent=1) + "\n"
 

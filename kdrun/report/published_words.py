@@ -125,6 +125,8 @@ def below(shown: Page) -> Iterator[tuple[str, list[str]]]:
     yield "", [*_legend(shown), *_left_out(shown)]
     if lines := differences(shown):
         yield "Differences between the published protocol and ours", lines
+    if shown.made:
+        yield "Ours", list(shown.made)
     if shown.table.notes:
         yield "Before comparing", list(shown.table.notes)
     yield "Sources", list(_sources(shown))

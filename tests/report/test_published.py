@@ -133,6 +133,9 @@ Differences between the published protocol and ours
 - huge-small: The pair has another stem.
 - crd: The banks differ.
 
+Ours
+- 7 runs of 2026-01-02: kdrun 0.1.0, torch 2.6.0, 1 thread
+
 Before comparing
 - Only an example.
 

@@ -19,6 +19,8 @@ from kdrun.resources import cores
 ONE_THREAD_MACS = 200e6
 """Below these multiply-accumulates, a step is fastest on one thread: a second costs more than it saves."""
 
+CPU_INFO = Path("/proc/cpuinfo")
+
 BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -112,10 +114,9 @@ def _precision(name: str, device: torch.device) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
+    if not CPU_INFO.exists():
         return platform.machine() == "arm64"  # Apple's processors from the second generation on
-    lines = [row for row in info.read_text().splitlines() if row.startswith(("flags", "Features"))]
+    lines = [row for row in CPU_INFO.read_text().splitlines() if row.startswith(("flags", "Features"))]
     return bool(lines) and bool(BF16_FLAGS & set(lines[0].split()))
 
 
@@ -170,9 +171,8 @@ def _version(package: str) -> str:
 
 
 def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for row in info.read_text().splitlines():
+    if CPU_INFO.exists():
+        for row in CPU_INFO.read_text().splitlines():
             if row.startswith("model name"):
                 return row.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -14,11 +14,11 @@ __version__ = "0.1.0"
 
 
 def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -> Classifier:
-    """A finished run's student, ready for use: its `model` (in evaluation mode), `classes`, `preprocess`
-    (a Pillow picture or a path to a tensor) and `predict`.
+    """The student of a finished run: its `model` (in evaluation mode), `classes`, `preprocess` and `predict`.
 
-    run: its folder, or its `student.safetensors`. teacher: the run's teacher instead. packages: of your own,
-    if the model is from one: nothing is imported because a file says so. Raises KdrunError.
+    `preprocess` turns a Pillow picture or a path into a tensor. run: the run's folder, or its
+    `student.safetensors`. teacher: loads the run's teacher instead. packages: your own, if the model is from
+    one; others are not imported, even if a file names them. Raises KdrunError.
     """
     from kdrun.predictor import load as load_classifier
 

@@ -1,6 +1,4 @@
-"""Folders that are made once: fingerprints, writes that are whole or not there, locks that die with their
-holder.
-"""
+"""Folders of trainings: fingerprints, atomic writes, and locks that end with their process."""
 
 from __future__ import annotations
 
@@ -23,17 +21,17 @@ RECIPE_VERSION = 1
 """Part of every fingerprint. Raised when the same configuration gives other results than before."""
 
 LOCK, HELD = ".lock", ".held"
-"""Files that are locked: by the one process that writes a folder, and by all that need it to stay."""
+"""Files to lock: by the one process that writes a folder, and by all processes that use it."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where no more can be written: a full disk, a quota, a limit on the size of files."""
+"""Errors of the system if nothing more can be written: full disk, quota, limit on file sizes."""
 
 STARTED = "KDRUN_STARTED"
-"""In the environment: when the command began, in seconds since the epoch."""
+"""Environment variable: the start of the command, in seconds since 1970."""
 
 
 def fingerprint(content: Any) -> str:
-    """12 hex digits of the SHA-256 of plain values (dicts, lists, numbers, text); 2 and 2.0 are the same."""
+    """12 hex digits of the SHA-256 of plain values (dicts, lists, numbers, text). 2 and 2.0 give the same."""
     text = json.dumps(_normal(content), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -62,9 +60,8 @@ def file_hash(path: Path) -> str:
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary)` beside `path`, syncs, renames: `path` holds the old content or all of the new.
 
-    The file's mode is what the umask leaves of 0666, whatever the writer gives it. A failed write (a full
-    disk) leaves the old content and no temporary file. Raises OSError where the system refuses, also where a
-    library calls that something else.
+    The file's mode is 0666 minus the umask. A failed write (a full disk) leaves the old content and no
+    temporary file. Raises OSError if the system refuses, even if a library raises another error for it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -84,7 +81,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _new_file(path: Path) -> int:
-    """An empty file in place of what has that name (a link is not followed). Returns its mode."""
+    """Creates an empty file, in place of a file or link with that name. Returns its mode."""
     path.unlink(missing_ok=True)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
@@ -94,19 +91,17 @@ def _new_file(path: Path) -> int:
 
 
 def full_disk(error: BaseException) -> str:
-    """`the disk is full (...)` where an error means that no more can be written, also where a library calls
-    that something else; otherwise nothing.
-    """
+    """`the disk is full (...)` for an error of FULL, also inside an error of a library. Otherwise empty."""
     number = _full(error)
     return f"the disk is full ({os.strerror(number)})" if number else ""
 
 
 def _full(error: BaseException | None) -> int | None:
-    """Which of FULL an error, or one that led to it, stands for."""
+    """The number of FULL that an error, or one of its causes, is about."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return error.errno
-        for number in FULL:  # what is written in another language leaves a text only
+        for number in FULL:  # libraries in other languages give only a text
             if os.strerror(number) in str(error) or f"os error {number})" in str(error):
                 return number
         error = error.__cause__ or error.__context__
@@ -114,9 +109,9 @@ def _full(error: BaseException | None) -> int | None:
 
 
 def open_own(path: Path, flags: int) -> int:
-    """`os.open` for a file that kdrun alone writes, created with the mode that the umask gives.
+    """`os.open` for a file that only kdrun writes, created with mode 0666 minus the umask.
 
-    A link there may lead to a file of anyone's: it is not followed. Raises KdrunError for it, and OSError.
+    Raises KdrunError for a link, which could lead to a file of someone else, and OSError.
     """
     try:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -127,19 +122,19 @@ def open_own(path: Path, flags: int) -> int:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Adds to a log, at once and without following a link."""
+    """Appends to a file, but not through a link."""
     handle = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     with os.fdopen(handle, "a", encoding="utf-8") as file:
         file.write(text)
 
 
 def write_text(path: Path, text: str) -> None:
-    """The whole text, or what was there before."""
+    """Writes a text, or leaves the old content if that fails."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """The whole content as JSON, or what was there before."""
+    """Writes JSON, or leaves the old content if that fails."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
@@ -161,13 +156,13 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
-    """Holds the folder for this process alone; the kernel lets go when the process ends, however it ends.
+    """Locks the folder for this process. The kernel unlocks it when the process ends, however it ends.
 
-    waiting: called once with who holds it (`process 4711 on host`) if another process does.
+    waiting: called once with the holder (`process 4711 on host`) if another process has the lock.
     """
     handle = _lock(folder / LOCK, fcntl.LOCK_EX, waiting)
     try:
-        with suppress(OSError):  # a full disk: who holds it cannot be said, and nothing else is lost
+        with suppress(OSError):  # a full disk: only the holder's name is lost
             os.ftruncate(handle, 0)
             os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
         yield
@@ -177,10 +172,10 @@ def locked(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -
 
 @contextmanager
 def held(folders: Iterable[Path]) -> Iterator[None]:
-    """Keeps folders that a run works with or reads from being removed, from its beginning to its end.
+    """Keeps folders from being removed within the block.
 
-    Any number of processes may hold a folder; `remove` and `unheld` respect it. A folder that is not there is
-    made, and goes again if nothing was put into it. One that cannot be held (read-only) is passed over.
+    Any number of processes can hold a folder; `remove` and `unheld` respect it. A missing folder is created,
+    and removed after the block if it is empty. A folder that cannot be held (read-only) is skipped.
     """
     with ExitStack() as holding:
         for folder in sorted(set(folders)):
@@ -191,7 +186,7 @@ def held(folders: Iterable[Path]) -> Iterator[None]:
 
 @contextmanager
 def unheld(folder: Path, more: Iterable[Path] = ()) -> Iterator[bool]:
-    """Whether no process holds or locks a folder, nor one of `more`; none can within the block."""
+    """Whether no process holds or locks a folder or one of `more`. None can do so within the block."""
     handles: list[int] = []
     try:
         yield all(_ours(each / name, handles) for each in (folder, *more) for name in (HELD, LOCK))
@@ -201,19 +196,20 @@ def unheld(folder: Path, more: Iterable[Path] = ()) -> Iterator[bool]:
 
 
 def _ours(path: Path, handles: list[int]) -> bool:
-    """Locks a file, if it is there, and keeps it open in `handles`; False where that is refused."""
+    """Locks a file, if it exists, and keeps it open in `handles`. False if another process has it."""
     try:
         handles.append(open_own(path, os.O_RDONLY))
         return try_lock(handles[-1], fcntl.LOCK_EX)
     except FileNotFoundError:
         return True
-    except (OSError, KdrunError):  # a lock that cannot be read may be held
+    except (OSError, KdrunError):  # a lock that cannot be read could be held
         return False
 
 
 def remove(folder: Path, more: Iterable[Path] = ()) -> bool:
-    """Removes a folder; False where a process holds it, or one of `more`. Who begins meanwhile waits, and
-    finds it gone.
+    """Removes a folder. False if a process holds it or one of `more`.
+
+    A process that starts meanwhile waits for the lock, then makes the folder anew.
     """
     with suppress(OSError):
         os.close(open_own(folder / HELD, os.O_RDWR | os.O_CREAT))
@@ -224,7 +220,7 @@ def remove(folder: Path, more: Iterable[Path] = ()) -> bool:
 
 
 def _lock(path: Path, how: int, waiting: Callable[[str], None] = lambda holder: None) -> int:
-    """A locked file, made anew as often as another process removes it with its folder."""
+    """Opens and locks a file. Creates it again if another process removes it meanwhile."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -244,18 +240,18 @@ def _lock(path: Path, how: int, waiting: Callable[[str], None] = lambda holder: 
 
 
 def _open_lock(path: Path) -> int:
-    """To be written, or if it is another user's to be read."""
+    """Opens it for writing, or for reading if it belongs to another user."""
     try:
         return open_own(path, os.O_RDWR | os.O_CREAT)
     except PermissionError as refused:
         try:
             return open_own(path, os.O_RDONLY)
-        except FileNotFoundError:  # it cannot be made, so waiting for it would never end
+        except FileNotFoundError:  # it cannot be created, so `_lock` would try for ever
             raise refused from None
 
 
 def try_lock(handle: int, how: int = fcntl.LOCK_EX) -> bool:
-    """Locks an open file until it is closed, unless another process has locked it."""
+    """Locks an open file until it is closed. False if another process has locked it."""
     try:
         fcntl.flock(handle, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -272,7 +268,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 def _let_go(folder: Path, handle: int) -> None:
-    """The last that holds a folder leaves no trace of it."""
+    """Releases a folder. The last holder removes the lock file, and the folder if it is empty."""
     try:
         if try_lock(handle, fcntl.LOCK_EX) and _is_at(handle, folder / HELD):
             with suppress(OSError):
@@ -283,9 +279,7 @@ def _let_go(folder: Path, handle: int) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Removes everything in the folder but its locks, so that a holder keeps it. Raises KdrunError for a
-    link: what lies behind it may be anyone's.
-    """
+    """Removes everything in a folder except its locks. Raises KdrunError if the folder is a link."""
     if folder.is_symlink():
         raise KdrunError(str(folder), None, "is a link, and kdrun empties no folder through one; remove it")
     for path in folder.iterdir():
@@ -298,6 +292,6 @@ def empty(folder: Path) -> None:
 
 
 def sweep_parts(folder: Path) -> None:
-    """Removes what killed processes left half written; to be called by the holder of the lock."""
+    """Removes the half-written files of killed processes. Call it with the lock held."""
     for path in folder.glob(".*.part"):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The command line: finds the command, and turns what goes wrong into one line and an exit code."""
+"""The command line: finds the command, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kdrun.errors import KdrunError
 COMMANDS = ("run", "table", "check", "list", "report", "predict", "outputs")
 
 SHOWN = 5
-"""How many mistakes of a sweep are named."""
+"""The number of mistakes of a sweep that are shown."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: done. 1: failed while running. 2: a mistake found before that. 130: interrupted."""
+    """Returns 0: done, 1: failed while running, 2: a mistake found before that, 130: interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ[STARTED] = str(time.time())
     try:
@@ -52,7 +52,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    """The `main` of kdrun.commands.NAME, imported only when it is asked for."""
+    """The `main` of kdrun.commands.NAME, imported only if it is used."""
     if name not in COMMANDS:
         raise KdrunError(f"kdrun {name}", None, "no such command", COMMANDS, "kdrun --help")
     command: Callable[[Sequence[str]], int] = import_module(f"kdrun.commands.{name}").main
@@ -60,14 +60,14 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
 
 def _complete_after_command() -> None:
-    """Hides the command from Hydra's completion, which knows overrides only."""
+    """Hides the command from Hydra's completion, which knows only overrides."""
     if "COMP_LINE" in os.environ:
         pattern = rf"^(\s*\S+\s+)(?:{'|'.join(COMMANDS)})\s+"
         os.environ["COMP_LINE"] = re.sub(pattern, r"\1", os.environ["COMP_LINE"])
 
 
 def _failed(error: Exception) -> int:
-    """One line for what a user can mend; a traceback for bugs, or if KDRUN_TRACEBACK=1."""
+    """One line for an error that a user can mend; a traceback for bugs, or if KDRUN_TRACEBACK=1."""
     lines = getattr(error, "lines", None)  # of a refused sweep
     known = isinstance(error, (KdrunError, OSError)) or lines is not None
     if not known or _wants_traceback():

@@ -1,4 +1,4 @@
-"""The one exception that users see, as one line: which key, which value, what is wrong, what it could be."""
+"""The one exception that users see, in one line: key, value, problem, choices."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 
 class KdrunError(Exception):
-    """A mistake that the user can mend. Anything else that is raised is a bug of ours.
+    """A mistake that the user can mend. Any other exception is a bug.
 
-    key, value: the configuration key (or file) and what was given; value None is not shown.
-    problem: what is wrong, without a full stop. choices: what it could have been; the nearest are shown.
-    more: a command that shows all choices, such as `kdrun list models`.
-    All are kept in `args`, so that the exception survives pickling between processes.
-    while_running: whether a training had begun, which decides the exit status (1, else 2).
+    key: the configuration key or the file. value: the given value; None is not shown. problem: without a full
+    stop. choices: possible values, of which the nearest are shown. more: a command that shows all choices,
+    such as `kdrun list models`. All are in `args`, so that the exception can be pickled between processes.
+    while_running: whether a training had begun: exit status 1, else 2.
     """
 
     while_running: bool = False
@@ -47,16 +46,14 @@ class KdrunError(Exception):
 
 
 def _word(key: str, value: Any, choices: Iterable[str]) -> str:
-    """What is misspelt: the value, or else the key, whole or only its end as the choices are."""
+    """The misspelt word: the value, or else the key; only its last part if the choices have no dots."""
     if value is not None:
         return str(value)
     return key if any("." in choice for choice in choices) else key.rpartition(".")[2]
 
 
 def nearest(word: str, choices: Iterable[str], n: int = 5) -> list[str]:
-    """At most n of the choices, the most similar to the word first; all in their order when there are no more
-    than n.
-    """
+    """All choices in their order if they are at most n; otherwise the three most similar to the word."""
     options = list(dict.fromkeys(choices))
     if len(options) <= n:
         return options

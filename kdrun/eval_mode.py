@@ -1,4 +1,4 @@
-"""Evaluation mode for the length of a with-block, on a model that may be in the middle of its training."""
+"""Evaluation mode within a block, on a model that may be in training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in evaluation mode; afterwards every module's own `training` flag is as it was.
+    """Evaluation mode within the block. After it every module has its own `training` flag again.
 
-    `model.train()` would not do: it would also wake modules that were frozen on purpose, such as a teacher's
-    batch norm.
+    `model.train()` would also set modules that are frozen on purpose, such as a teacher's batch norm.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()

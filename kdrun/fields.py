@@ -1,4 +1,4 @@
-"""Whether plain values, as read from JSON, have the fields and types that a TypedDict states."""
+"""Checks plain values, as read from JSON, against the fields and types of a TypedDict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_typ
 
 
 def wrong_fields(value: Any, wanted: Any, path: str = "") -> Iterator[str]:
-    """What is not as wanted, a phrase for each: `models.student.params is text`. Further keys are allowed.
+    """A phrase for each difference: `models.student.params is text`. Further keys are allowed.
 
     wanted: a TypedDict, a plain type, `list[...]`, `dict[str, ...]`, a union, a Literal, or Any.
     """
@@ -33,14 +33,14 @@ def wrong_fields(value: Any, wanted: Any, path: str = "") -> Iterator[str]:
 
 @cache
 def _parts(wanted: Any) -> tuple[Any, Any]:
-    """A type and what it is made of: the required names and the fields of a TypedDict, else what is in []."""
+    """The kind of a type, and its parts: required names and fields of a TypedDict, else the types in []."""
     if is_typeddict(wanted):
         return TypedDict, (wanted.__required_keys__, tuple(get_type_hints(wanted).items()))
     return get_origin(wanted), get_args(wanted)
 
 
 def _fits(value: Any, wanted: Any, kind: Any, inner: tuple[Any, ...]) -> bool:
-    """Whether a value without fields is of a type."""
+    """Whether a value without fields has a type."""
     if kind is Literal:
         return value in inner
     if kind in (Union, UnionType):
@@ -59,7 +59,7 @@ def _below(path: str, name: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value in few characters."""
+    """A value in at most 30 characters."""
     if isinstance(value, (Mapping, list)):
         return "an object" if isinstance(value, Mapping) else "a list"
     text = repr(value)

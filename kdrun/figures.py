@@ -1,10 +1,9 @@
-"""Numbers as people read them. Everything that is shown goes through these, so one figure looks alike
-everywhere."""
+"""Numbers as text for people. All output uses these, so that a figure looks the same everywhere."""
 
 from __future__ import annotations
 
 ABSENT = "-"
-"""Stands in a table for a figure that was not measured or has no meaning."""
+"""In a table: a figure that was not measured or has no meaning."""
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -13,7 +12,7 @@ def percent(value: float, digits: int = 1) -> str:
 
 
 def signed(value: float, digits: int = 1) -> str:
-    """`+3.9`, `-0.2`, and `0.0` for what rounds to nothing."""
+    """`+3.9`, `-0.2`, and `0.0` if it rounds to zero."""
     text = _no_minus_zero(f"{value:.{digits}f}")
     return text if text.startswith("-") or not text.strip("0.") else f"+{text}"
 
@@ -24,7 +23,7 @@ def count(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """`994`, `3.78 k`, `969 k`, `1.08 G`: three digits that count."""
+    """`994`, `3.78 k`, `969 k`, `1.08 G`: three significant digits."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size * 0.9995:
             return three_digits(value / size) + unit
@@ -32,13 +31,13 @@ def short(value: float) -> str:
 
 
 def file_size(value: float) -> str:
-    """`488 kB`, in thousands."""
+    """`488 kB`; a kB is 1,000 bytes."""
     text = short(value)
     return f"{text}B" if " " in text else f"{text} B"
 
 
 def three_digits(value: float) -> str:
-    """`0.0246`, `1.23`, `-12.3`, `1,234`: three digits that count, none cut off before the point."""
+    """`0.0246`, `1.23`, `-12.3`, `1,234`: three significant digits, and all digits before the point."""
     if value < 0:
         return _no_minus_zero(f"-{three_digits(-value)}")
     for limit, digits in ((99.95, 0), (9.995, 1), (0.9995, 2), (0.09995, 3)):
@@ -48,7 +47,7 @@ def three_digits(value: float) -> str:
 
 
 def measured(value: float, unit: str = "") -> str:
-    """A figure that is known by its unit alone: a percentage, a whole number, or three digits that count."""
+    """A figure by its unit and type: a percentage, a whole number, or three significant digits."""
     if unit == "%":
         return percent(value)
     return count(value) if isinstance(value, int) else three_digits(value)
@@ -61,8 +60,8 @@ def times(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """`0:05`, `12:03`, `1:02:03`."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    total = round(seconds)
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
@@ -80,7 +79,7 @@ def roughly(seconds: float) -> str:
 
 
 def as_typed(value: object) -> str:
-    """A value of a key as it is typed: `2` for 2 and 2.0, `true`, `null`, `[1,a]`, `{from:0,to:1}`."""
+    """A value of a key as one types it: `2` for 2 and 2.0, `true`, `null`, `[1,a]`, `{from:0,to:1}`."""
     if isinstance(value, list):
         return f"[{','.join(map(as_typed, value))}]"
     if isinstance(value, dict):
@@ -93,7 +92,7 @@ def as_typed(value: object) -> str:
 
 
 def minute(time: str) -> str:
-    """`2026-01-02 03:04` of a time in ISO 8601."""
+    """A time in ISO 8601 as `2026-01-02 03:04`."""
     return time[:16].replace("T", " ")
 
 

@@ -1,7 +1,7 @@
-"""Graphs: work on a device that is recorded once and then repeated with one launch.
+"""CUDA graphs: work on a device that is recorded once and then replayed with one launch.
 
-What is recorded reads and writes the same memory each time, and nothing that Python does is repeated: numbers
-that change must lie in tensors that are written in place, and nothing may be read on the host.
+A graph reads and writes the same memory each time and repeats no Python. So numbers that change must be in
+tensors that are written in place, and the host must not read any value.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ from typing import Any, Protocol
 import torch
 
 Lane = Callable[[int], AbstractContextManager[Any]]
-"""By number: what is done in one lane may go on beside what is done in another."""
+"""A lane by its number. Work in different lanes can run at the same time."""
 
 Lanes = Callable[[], AbstractContextManager[Lane]]
-"""A block with lanes; at its end all of them are waited for (on the device, not on the host)."""
+"""A block with lanes. At its end the device, not the host, waits for all of them."""
 
 
 @contextmanager
 def one_lane() -> Iterator[Lane]:
-    """One thing after the other."""
+    """Lanes that do all work in order."""
     yield lambda number: nullcontext()
 
 
 class Graphs(Protocol):
-    """Records work; what it has recorded shares memory, so one graph must not read what another has made."""
+    """Records work. All graphs share memory, so one must not read the results of another."""
 
     def lanes(self) -> AbstractContextManager[Lane]:
-        """See `Lanes`. What is made in no lane may be read in all, and must be kept until the end."""
+        """See `Lanes`. All lanes can read a tensor from outside, which must live until the block ends."""
 
     def rehearse(self, act: Callable[[], None]) -> None:
-        """Does it a few times on the stream that will record it: libraries choose and allocate then.
+        """Runs the work a few times on the stream that will record it, so that libraries choose and allocate.
 
-        Raises RuntimeError if it waits for the device, which no graph can do.
+        Raises RuntimeError if the work waits for the device, which no graph can do.
         """
 
     def record(self, act: Callable[[], None]) -> Callable[[], None]:
-        """A function that does it again each time. Recording itself may or may not do it.
+        """Returns a function that repeats the work. Recording may run the work or not.
 
-        Raises RuntimeError for what cannot be recorded.
+        Raises RuntimeError if the work cannot be recorded.
         """
 
 
 class CudaGraphs:
-    """CUDA graphs of one device, recorded on a stream of their own."""
+    """CUDA graphs of one device, recorded on their own stream."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -57,19 +57,19 @@ class CudaGraphs:
 
     @contextmanager
     def lanes(self) -> Iterator[Lane]:
-        whole, used = torch.cuda.current_stream(self.device), set[torch.cuda.Stream]()
+        current, used = torch.cuda.current_stream(self.device), set[torch.cuda.Stream]()
 
         def lane(number: int) -> AbstractContextManager[Any]:
             if number not in self.beside:
                 self.beside[number] = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
             stream = self.beside[number]
-            stream.wait_stream(whole)
+            stream.wait_stream(current)
             used.add(stream)
             return torch.cuda.stream(stream)
 
         yield lane
         for stream in used:
-            whole.wait_stream(stream)
+            current.wait_stream(stream)
 
     def rehearse(self, act: Callable[[], None]) -> None:
         current = torch.cuda.current_stream(self.device)
@@ -82,9 +82,9 @@ class CudaGraphs:
         current.wait_stream(self.stream)
 
     def record(self, act: Callable[[], None]) -> Callable[[], None]:
-        gc.collect()  # what is freed in the midst of a recording may break it
+        gc.collect()  # a tensor that is freed during a recording can break it
         graph = torch.cuda.CUDAGraph()
-        # Only what this thread does counts: loggers may have threads of their own.
+        # Only this thread is checked, since loggers can have their own threads.
         with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
             act()
         return graph.replay
@@ -92,10 +92,10 @@ class CudaGraphs:
 
 @contextmanager
 def _waiting_is_an_error() -> Iterator[None]:
-    """So that it is found before a recording, which does not always recover from it."""
+    """Finds waiting before a recording, which does not always recover from it."""
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that it may not notice all
+        warnings.simplefilter("ignore")  # torch warns that it does not notice all of it
         torch.cuda.set_sync_debug_mode("error")
     try:
         yield

@@ -1,6 +1,6 @@
-"""Losses, models and sources of images by name, and their arguments checked against signatures.
+"""Finds losses, models, sources and evaluators by name, and checks arguments against signatures.
 
-A plain name is a module of kdrun (`dkd` is `kdrun.losses.dkd`), a dotted name a module of the user's.
+A plain name is a module of kdrun (`dkd` is `kdrun.losses.dkd`), a dotted name a module of the user.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PLAIN: Mapping[str, tuple[type, str, str]] = {
     "bool": (bool, "true or false", "true or false"),
     "str": (str, "text", "text"),
 }
-"""Types that are checked, by annotation: what an error calls one value, and a list of them."""
+"""Types that are checked, by annotation: the type, its name in errors, and its plural."""
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -32,10 +32,10 @@ Parameters = Mapping[str, inspect.Parameter]
 
 @dataclass(frozen=True)
 class Room(Generic[Thing]):
-    """A package whose modules each hold one thing that is found by the module's name.
+    """A package whose modules each hold one thing, which has the module's name.
 
-    noun: what errors call the thing. things: those that a module holds. needs: what a module must hold, in
-    words. more: a command that shows all names.
+    noun: the name of the thing in errors. things: returns those that a module holds. needs: a phrase for the
+    thing that a module must have. more: a command that shows all names.
     """
 
     package: str
@@ -45,7 +45,7 @@ class Room(Generic[Thing]):
     more: str = ""
 
     def names(self) -> list[str]:
-        """The modules of the package that hold one thing. Imports all of them, so it is for errors only."""
+        """The modules of the package that hold one thing. For errors only, since it imports all of them."""
         package = importlib.import_module(self.package)
         modules = (entry.name for entry in pkgutil.iter_modules(package.__path__))
         return [
@@ -56,7 +56,7 @@ class Room(Generic[Thing]):
 
 
 def find(room: Room[Thing], name: str, key: str) -> Thing:
-    """The thing that `name` stands for. Raises KdrunError under `key`."""
+    """The thing with this name. Raises KdrunError under `key`."""
     own = "." in name
     path = name if own else f"{room.package}.{name}"
     module = imported(path)
@@ -71,7 +71,7 @@ def find(room: Room[Thing], name: str, key: str) -> Thing:
 
 
 def imported(path: str) -> ModuleType | None:
-    """The module with this dotted path, or None if there is none. An import that fails inside it raises."""
+    """The module with this dotted path, None if there is none. An error inside the module is raised."""
     if not all(part.isidentifier() for part in path.split(".")):
         return None
     try:
@@ -88,24 +88,24 @@ def is_listed(path: str, packages: Iterable[str]) -> bool:
 
 
 def refuse_unlisted(path: str, key: str, value: str, packages: Iterable[str]) -> None:
-    """Raises KdrunError if a module of the user's lies in none of the packages that the user listed."""
+    """Raises KdrunError if a module of the user is in none of the listed packages."""
     if not is_listed(path, packages):
         problem = f"code of your own must lie in a package that you list: packages=[{path.partition('.')[0]}]"
         raise KdrunError(key, value, problem)
 
 
 def parameters(call: Callable[..., Any], besides: Collection[str] = ()) -> Parameters:
-    """The parameters of a function or class by name, without *args. besides: names that are left out.
+    """The parameters of a function or class by name, without *args. besides: names to leave out.
 
-    One of which Python does not know the parameters takes any.
+    If Python does not know its signature, any name is a parameter.
     """
     try:
-        every = inspect.signature(call).parameters.items()
+        signature = inspect.signature(call)
     except ValueError:
         return {"rest": inspect.Parameter("rest", inspect.Parameter.VAR_KEYWORD)}
     return {
         name: parameter
-        for name, parameter in every
+        for name, parameter in signature.parameters.items()
         if name not in besides and parameter.kind is not parameter.VAR_POSITIONAL
     }
 
@@ -115,8 +115,8 @@ def check_arguments(
 ) -> None:
     """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type.
 
-    owner: whose parameters `known` are, for the error. others: keys that may stand beside them. Only numbers,
-    text, true and false, and lists of these are checked. A parameter **rest takes any other name.
+    owner: the function with the parameters `known`, for errors. others: further keys that are allowed. Only
+    numbers, text, booleans and lists of these are checked. A parameter **rest accepts any name.
     """
     named = {name: parameter for name, parameter in known.items() if parameter.kind not in VARIADIC}
     for name, value in arguments.items():
@@ -130,9 +130,9 @@ def check_arguments(
 
 
 def kinds(parameter: inspect.Parameter) -> list[str]:
-    """The types that a parameter is annotated with, as text: `int | None` gives `int` and `None`.
+    """The types of a parameter's annotation, as text: `int | None` gives `int` and `None`.
 
-    Text, since an annotation may name what cannot be imported while the program runs.
+    Text, since an annotation can name a type that cannot be imported at run time.
     """
     annotation = parameter.annotation
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
@@ -156,7 +156,7 @@ def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:
 
 
 def _words(kind: str) -> str:
-    """What a type is called in errors; empty for one that is not checked."""
+    """The name of a type in errors; empty for a type that is not checked."""
     if kind in PLAIN:
         return PLAIN[kind][1]
     each = _each(kind)
@@ -164,7 +164,7 @@ def _words(kind: str) -> str:
 
 
 def _each(kind: str) -> str:
-    """The type of each item: `int` for `list[int]` and `Sequence[int]`, empty for what is no list."""
+    """The type of each item: `int` for `list[int]` and `Sequence[int]`, empty if it is not a list."""
     name, bracket, rest = kind.removeprefix("collections.abc.").removeprefix("typing.").partition("[")
     return rest.removesuffix("]") if bracket and name in ("list", "List", "Sequence") else ""
 

@@ -1,4 +1,4 @@
-"""How a run computes: device, precision, threads. They follow from machine and work, not from timing."""
+"""Device, precision and threads of a run. They depend on the machine and the work, not on timing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from kdrun.graphs import CudaGraphs, Graphs
 from kdrun.resources import cores
 
 ONE_THREAD_MACS = 200e6
-"""A step with fewer multiply-accumulates than this runs best on one thread: starting a second costs more than
-it does.
-"""
+"""Below these multiply-accumulates, a step is fastest on one thread: a second costs more than it saves."""
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
@@ -28,33 +28,29 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 UNTRIMMED = 2**31 - 1
 MAPPED_ABOVE = (2**30, 2**25)
-"""Bytes from which a block is a mapping of its own; glibc before 2.35 takes no more than the second."""
+"""Bytes from which malloc maps a block by itself. glibc before 2.35 accepts only the second."""
 
 
 class Machine(NamedTuple):
-    """device: what computes. precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each
-    training decides.
-    """
+    """precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each training decides."""
 
     device: torch.device
     precision: str
     threads: int | None
 
     def autocast(self) -> Callable[[], torch.autocast]:
-        """Makes the context in which models compute: bf16 with fp32 weights, or nothing."""
+        """Returns the context in which models run: bf16 with fp32 weights, or no change."""
         kind, enabled = self.device.type, self.precision == "bf16"
         keep = kind != "cuda"  # a graph must cast the weights anew each time
         return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep)
 
     def graphs(self, wanted: str) -> Graphs | None:
-        """Records work as graphs on a GPU, unless `runtime.graph` is off."""
+        """CUDA graphs on a GPU, unless `runtime.graph` is off. wanted: `auto` or `off`."""
         return CudaGraphs(self.device) if self.device.type == "cuda" and wanted == "auto" else None
 
 
 def machine(device: str, precision: str, threads: int | str) -> Machine:
-    """Resolves `auto`, and sets the allocator if a CPU computes. Raises KdrunError for a missing device or
-    precision.
-    """
+    """Resolves `auto`, sets the allocator on a CPU. Raises KdrunError for a missing device or precision."""
     chosen = _device(device)
     numbers = _precision(precision, chosen)
     if chosen.type == "cpu":
@@ -65,11 +61,11 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
 
 
 def keep_memory() -> bool:
-    """Makes malloc reuse large blocks within the process; says whether it does. Only glibc needs it.
+    """Makes malloc reuse large blocks. Returns whether it does. Only glibc needs it.
 
-    By itself, glibc maps every block above 32 MB (at first above 128 kB) anew and gives it back when it is
-    freed, and the system zeroes each of its pages again: in large batches, half of a forward on a CPU. The
-    price is that the process keeps the most memory it ever had.
+    By default, glibc maps every block above 32 MB (at first above 128 kB) anew and returns it to the system
+    when it is freed. Then the system zeroes its pages again, which takes half of the time of a forward of a
+    large batch on a CPU. After this call the process never returns memory to the system.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -79,22 +75,22 @@ def keep_memory() -> bool:
 
 
 def _set_numerics(precision: str) -> None:
-    """fp32 is exact; otherwise products that are not cast to bf16 may be in TF32. cuDNN takes kernels that
-    give the same bits each time, and none that it chose by timing.
+    """Except with fp32, products that are not cast to bf16 may use TF32. cuDNN uses deterministic kernels and
+    does not choose them by timing.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
 
 
 def _device(name: str) -> torch.device:
-    have = ["cpu"]
+    kinds = ["cpu"]
     if torch.backends.mps.is_available():
-        have.insert(0, "mps")
+        kinds.insert(0, "mps")
     if torch.cuda.is_available():
-        have.insert(0, "cuda")
-    kind = have[0] if name == "auto" else name.partition(":")[0]
-    if kind not in have:
-        raise KdrunError("device", name, "this machine has no such device", ["auto", *have])
+        kinds.insert(0, "cuda")
+    kind = kinds[0] if name == "auto" else name.partition(":")[0]
+    if kind not in kinds:
+        raise KdrunError("device", name, "this machine has no such device", ["auto", *kinds])
     chosen = torch.device(kind if name == "auto" else name)
     if chosen.index is not None and chosen.index >= torch.cuda.device_count():
         raise KdrunError("device", name, f"this machine has {torch.cuda.device_count()} CUDA devices")
@@ -118,21 +114,20 @@ def _precision(name: str, device: torch.device) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
+    if not CPU_INFO.exists():
         return platform.machine() == "arm64"  # Apple's processors from the second generation on
-    lines = [row for row in info.read_text().splitlines() if row.startswith(("flags", "Features"))]
+    lines = [row for row in CPU_INFO.read_text().splitlines() if row.startswith(("flags", "Features"))]
     return bool(lines) and bool(BF16_FLAGS & set(lines[0].split()))
 
 
 def threads_for(macs_per_step: float) -> int:
-    """One thread for steps of few multiply-accumulates, else all cores that this process may use."""
+    """One thread for small steps, otherwise all cores that this process may use."""
     return 1 if macs_per_step < ONE_THREAD_MACS else cores()
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch computes with that many threads within the block."""
+    """Sets torch's number of threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -142,13 +137,13 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def crowded(threads: int) -> str:
-    """A warning if other programs keep the cores busy that several threads wait for; otherwise empty."""
+    """A warning if other programs use the cores that several threads need; otherwise empty."""
     if threads == 1 or not hasattr(os, "getloadavg"):
         return ""
-    load, have = os.getloadavg()[0], cores()
-    if load <= have - threads + 1.5:
+    load, count = os.getloadavg()[0], cores()
+    if load <= count - threads + 1.5:
         return ""
-    return f"this machine is busy (load {load:.1f} on {have} cores): threads=1 may be several times faster"
+    return f"this machine is busy (load {load:.1f} on {count} cores): threads=1 may be several times faster"
 
 
 def environment(place: Machine, threads: int) -> dict[str, Any]:
@@ -176,9 +171,8 @@ def _version(package: str) -> str:
 
 
 def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for row in info.read_text().splitlines():
+    if CPU_INFO.exists():
+        for row in CPU_INFO.read_text().splitlines():
             if row.startswith("model name"):
                 return row.partition(":")[2].strip()
     return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Nested mappings, as configurations and reports are."""
+"""Nested mappings, such as configurations and reports."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """All values by their dotted keys, `recipe.student.epochs`.
+    """All values by their dotted keys, such as `recipe.student.epochs`.
 
-    A list of things with names is the list of these names, and each thing by its position: `assistant`,
-    `assistant.0.seed`.
+    A list of mappings with a `name` gives its names under its key, and each mapping below its position:
+    `assistant`, `assistant.0.seed`.
     """
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,5 +1,6 @@
-"""The small files that lie beside weights: marks, plans, rows of metrics. Each is read here
-alone, and its fields are checked, so that a damaged file is named.
+"""The small files beside weights: marks, plans, rows of metrics.
+
+They are read only here. Their fields are checked, so that an error names the damaged file.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from kdrun.errors import KdrunError
 from kdrun.fields import wrong_fields
 
 MARKS = ("model.json", "student.json")
-"""Names of marks: of a teacher or a control, and of a student."""
+"""File names of marks: for teachers and controls, and for students."""
 
 PLAN, METRICS = "plan.json", "metrics.jsonl"
 
 
 class Damaged(KdrunError):
-    """A file of kdrun's own that does not hold what kdrun wrote."""
+    """A file of kdrun with other content than kdrun writes."""
 
     def __init__(self, path: str, value: None = None, problem: str = "", *more: Any) -> None:
         super().__init__(path, value, problem, *more)
@@ -35,8 +36,8 @@ class _Mark(TypedDict):
 
 
 class Mark(_Mark, total=False):
-    """The mark of a finished training. weights, peers: names of its files. sha256: of each of them, absent in
-    marks of earlier versions. key: all that it depended on.
+    """The mark of a finished training. weights, peers: file names. sha256: of these files, absent in older
+    marks. key: all that the weights depend on.
     """
 
     name: str
@@ -51,7 +52,7 @@ class Mark(_Mark, total=False):
 
 
 class Named(TypedDict):
-    """A training as a plan names it. folder: relative to the folder of outputs."""
+    """A training in plan.json. folder: relative to the folder of outputs."""
 
     name: str
     kind: str
@@ -59,7 +60,7 @@ class Named(TypedDict):
 
 
 class Planned(TypedDict):
-    """plan.json: what was typed, and the trainings of a run."""
+    """plan.json: the command as it was typed, and the trainings of a run."""
 
     command: str
     trainings: list[Named]
@@ -83,7 +84,7 @@ class Row(_Row, total=False):
 
 
 def read_mark(path: Path) -> Mark | None:
-    """The mark of a training, None if there is none. Raises Damaged, and OSError where it may not be read."""
+    """The mark of a training, None if there is none. Raises Damaged, and OSError if it is not readable."""
     return cast("Mark | None", read_fields(path, Mark))
 
 
@@ -93,8 +94,8 @@ def read_planned(path: Path) -> Planned | None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, of an epoch that stands there twice the later one. What is no row, such as
-    the half line of a process that was killed, is left out.
+    """The rows of a metrics.jsonl. If an epoch is there twice, the later row counts. Lines that are not rows,
+    such as the half line of a killed process, are left out.
     """
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for line in (read_own(path) or "").split("\n"):
@@ -109,7 +110,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_own(path: Path) -> str | None:
-    """The text of a file that kdrun alone writes, None if there is none; a link is not followed.
+    """The text of a file that only kdrun writes, None if there is none.
 
     Raises KdrunError for a link, and OSError.
     """

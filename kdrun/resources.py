@@ -1,4 +1,4 @@
-"""What this process may use of its machine: cores and memory, by system and container. Without torch."""
+"""The cores and the memory that this process may use, by system and container. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
-"""The control group of a container, seen from inside."""
+"""The control group of a container, as seen from inside."""
 
 QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""Files with the processor time that a group may take and the period that it is for: version 2, version 1."""
+"""Files with a group's processor time and the period of it: version 2, version 1."""
 
 
 def cores() -> int:
-    """Cores that this process may use: by its affinity, and by the quota of its control group."""
+    """Cores that this process may use, by its affinity and the quota of its control group."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for files in QUOTAS:
         with suppress(OSError, ValueError):  # "max" and -1 are no limit
@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes that this process may still take, by the machine and by its control group; None if unknown."""
+    """Free bytes for this process, by the machine and its control group; None if unknown."""
     known = [free for free in (_of_the_machine(), _of_the_group()) if free is not None]
     return min(known, default=None)
 
@@ -35,13 +35,13 @@ def _of_the_machine() -> int | None:
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    with suppress(OSError, ValueError, AttributeError):  # no Linux: all that the machine has
+    with suppress(OSError, ValueError, AttributeError):  # not Linux: all memory of the machine
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
 def _of_the_group() -> int | None:
-    with suppress(OSError, ValueError):  # "max" is no number: no limit
+    with suppress(OSError, ValueError):  # "max": no limit
         most = int((CGROUP / "memory.max").read_text())
         used = int((CGROUP / "memory.current").read_text())
         cached = [

@@ -1,4 +1,4 @@
-"""A number that may change over the epochs: a pure function of progress, read from the configuration."""
+"""A number that can change over the epochs, as a pure function of progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEYS = ("from", "to", "epochs", "shape")
 
 
 class Schedule(NamedTuple):
-    """A number that goes from `start` to `end` within `epochs`, and stays there.
+    """A number that goes from `start` to `end` within `epochs` and then stays there.
 
     shape: linear; cosine (half a period, flat at both ends); step (`start` until `epochs` have passed, then
     `end`).
@@ -26,9 +26,9 @@ class Schedule(NamedTuple):
 
     @classmethod
     def parse(cls, value: Any, key: str) -> Schedule:
-        """A schedule from a plain number or from `{from, to, epochs, shape}` (shape may be left out: linear).
+        """A schedule from a plain number or from `{from, to, epochs, shape}`; the default shape is linear.
 
-        Raises KdrunError that names `key`, the full configuration key.
+        Raises KdrunError under `key`, the full configuration key.
         """
         if not isinstance(value, Mapping):
             number = _number(value, key, "a number, or {from, to, epochs, shape}, is needed")
@@ -60,12 +60,12 @@ class Schedule(NamedTuple):
 
     @property
     def constant(self) -> bool:
-        """Whether it is one number throughout."""
+        """Whether the number never changes."""
         return self.start == self.end
 
     @property
     def zero(self) -> bool:
-        """Whether it is 0 throughout."""
+        """Whether the number is always 0."""
         return self.start == 0.0 and self.end == 0.0
 
     def __str__(self) -> str:

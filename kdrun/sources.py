@@ -1,8 +1,8 @@
-"""The source code that a run takes from users' packages: which files, and the hash of each.
+"""The source files that a run uses from users' packages, with their hashes.
 
-Nothing is imported: modules are found as Python would find them, and what they import is read from their
-syntax. Followed are modules of the user's packages and modules that lie beside these packages. Files of data,
-and modules whose names are made while the program runs, are not seen.
+No module is imported: files are found as Python would find them, and imports are read from their syntax.
+Modules of the user's packages and modules beside these packages are followed. Data files, and modules whose
+names are made at run time, are not seen.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 INSTALLED = {"site-packages", "dist-packages"}
-"""Folders of installed packages: what lies side by side there is not one user's work."""
+"""Folders of installed packages: packages beside each other there are not the work of one user."""
 
 
 class Source(NamedTuple):
-    """One module. file: `mine/losses.py`. digest: 12 hex digits. imports: modules that it may import."""
+    """One module. file: `mine/losses.py`. digest: 12 hex digits. imports: modules that it can import."""
 
     file: str
     digest: str
@@ -28,32 +28,32 @@ class Source(NamedTuple):
 
 
 _seen: dict[str, Source] = {}
-"""Modules as they were when this process first looked. Python does not read a module twice, so what was
-changed since is not what runs here."""
+"""Modules as this process first read them. Python reads a module only once, so later changes do not run."""
 
 
 def sources(value: Any, packages: Iterable[str]) -> dict[str, str]:
-    """The files of the users' modules that `value` names, and of all that these import: path to digest.
+    """The files of the users' modules that `value` names, and of those that they import: path to digest.
 
-    value: plain values of a configuration; a text names a module as `mine.losses` or `mine.data:Pictures`.
+    value: plain values of a configuration. A text names a module as `mine.losses` or `mine.data:Pictures`.
     """
     known = tuple(packages)
     if not known:
         return {}
     roots = {_root(spec) for spec in map(_find, {name.partition(".")[0] for name in known}) if spec}
-    left = [name for name in map(_module, _texts(value)) if _inside(name, known)]
-    found: dict[str, Source] = {}
+    names = (text.partition(":")[0] for text in _texts(value))
+    left = [name for name in names if _inside(name, known)]
+    read: dict[str, Source] = {}
     while left:
         name = left.pop()
-        source = None if name in found else _source(name)
+        source = None if name in read else _source(name)
         if source is not None:
-            found[name] = source
+            read[name] = source
             left += [each for each in source.imports if _inside(each, known) or _beside(each, roots)]
-    return {source.file: source.digest for source in sorted(found.values())}
+    return {source.file: source.digest for source in sorted(read.values())}
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in nested values that may name a module of a user: with a dot or a colon."""
+    """Every text in nested values that can name a module of a user: it has a dot or a colon."""
     if isinstance(value, str) and ("." in value or ":" in value):
         yield value
     for inner in value.values() if isinstance(value, Mapping) else value if _is_list(value) else ():
@@ -64,16 +64,12 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, (list, tuple))
 
 
-def _module(text: str) -> str:
-    return text.partition(":")[0]
-
-
 def _inside(name: str, packages: Iterable[str]) -> bool:
     return any(f"{name}.".startswith(f"{package.partition('.')[0]}.") for package in packages)
 
 
 def _beside(name: str, roots: set[Path | None]) -> bool:
-    """Whether a module lies in the folder that holds a package of the user's."""
+    """Whether a module is in the folder that holds a package of the user."""
     top = name.partition(".")[0]
     if top in sys.builtin_module_names or top in sys.stdlib_module_names or top in ("torch", "kdrun"):
         return False
@@ -89,7 +85,7 @@ def _root(spec: ModuleSpec) -> Path | None:
 
 
 def _source(name: str) -> Source | None:
-    """A module as this process has it, None for a name that is no module with a file."""
+    """A module as this process runs it, None for a name that is not a module."""
     if name in _seen and name in sys.modules:
         return _seen[name]
     spec = _find(name)
@@ -99,7 +95,7 @@ def _source(name: str) -> Source | None:
     packaged = spec.submodule_search_locations is not None
     file = Path(spec.origin).name if spec.origin and spec.has_location else ""
     parts = name.split(".") if packaged else name.split(".")[:-1]
-    above = {name.rpartition(".")[0]} - {""}  # is run before the module itself
+    above = {name.rpartition(".")[0]} - {""}  # runs before the module itself
     imports = above | set(_imports(content, ".".join(parts), name if packaged else "")) - {name}
     digest = hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()[:12]
     _seen[name] = Source("/".join([*parts, file]), digest, tuple(sorted(imports)))
@@ -107,7 +103,7 @@ def _source(name: str) -> Source | None:
 
 
 def _find(name: str) -> ModuleSpec | None:
-    """Where Python would find a module, without importing the packages above it."""
+    """The spec of a module as Python would find it, without importing the packages above it."""
     path, spec, done = None, None, ""
     for part in name.split("."):
         if not part.isidentifier():
@@ -121,7 +117,7 @@ def _find(name: str) -> ModuleSpec | None:
 
 
 def _content(spec: ModuleSpec) -> bytes:
-    """The file of a module, or nothing for a folder without `__init__.py`."""
+    """The file of a module; empty for a folder without `__init__.py`."""
     if not spec.has_location or spec.origin is None:
         return b""
     data: bytes = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]  # reads zip files too
@@ -129,14 +125,14 @@ def _content(spec: ModuleSpec) -> bytes:
 
 
 def _imports(content: bytes, package: str, starred: str) -> Iterator[str]:
-    """Names that may be modules, from every import of a source, also within functions.
+    """Names that can be modules, from every import of a source, also within functions.
 
-    package: what relative imports start from. starred: the module itself if it is a package, whose
-    `__all__` may name modules.
+    package: the start of relative imports. starred: the module's own name if it is a package: then its
+    `__all__` can name modules.
     """
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError):  # a compiled module, or a mistake that the import itself will name
+    except (SyntaxError, ValueError):  # a compiled module, or a mistake that the import will name
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""What data, models, losses and the training step exchange: rows, batches, outputs and layer shapes."""
+"""The values that data, models, losses and steps exchange: rows, batches, outputs, shapes of layers."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import NamedTuple
 from torch import Tensor
 
 UNLABELLED = -1
-"""The label of an image whose class the run may not know."""
+"""The label of an image whose class is unknown to the run."""
 
 
 class Rows(NamedTuple):
-    """Which images a step sees, and how each is augmented.
+    """The images of a step, and the view of each.
 
     index: (N,) int64, positions in the training part.
     view: (N,) int64 codes of a finite set of views, or (N, P) float32 drawn parameters.
     """
 
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
     view: Tensor
 
-    def part(self, where: slice) -> Rows:
-        """Some of the rows that follow each other, without a copy."""
-        return Rows(self.index[where], self.view[where])
+    def part(self, span: slice) -> Rows:
+        """A span of the rows, without a copy."""
+        return Rows(self.index[span], self.view[span])
 
     def at(self, places: Tensor) -> Rows:
         """The rows at places (M,) int64, copied."""
@@ -31,9 +31,9 @@ class Rows(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a step trains on.
+    """The input of a step.
 
-    images: (N, C, H, W) float, normalised. labels: (N,) int64, UNLABELLED (-1) where unknown.
+    images: (N, C, H, W) float, normalised. labels: (N,) int64, UNLABELLED (-1) if unknown.
     """
 
     images: Tensor
@@ -42,8 +42,7 @@ class Batch(NamedTuple):
 
 
 CLASSIFIER = "@classifier"
-"""The name under which a mix asks for a model's own classifier, as it does for layers."""
-
+"""The name in a mix's `needs` for the weights of a model's classifier."""
 
 POOLED = "embedding@map"
 """The map (N, D, H, W) whose mean over positions is the embedding, in models that have one."""
@@ -60,12 +59,11 @@ class Classifier(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """The outputs of a model for N images; only what was asked for is filled.
+    """The outputs of a model for N images. Only the requested ones are filled.
 
-    logits: (N, K). embedding: (N, D), what the classifier head sees. stages: feature maps in order, the
-    stem's first.
-    layers: tensors by layer name, for names that are none of these (a module path, `stage:2@pre`).
-    classifier: the model's own weights, not one row for each image; the student's are those that it trains.
+    logits: (N, K). embedding: (N, D), the input of the classifier head. stages: feature maps in order, the
+    stem's first. layers: tensors by name for all other layers (a module path, `stage:2@pre`). classifier: the
+    weights of the model itself, not one row for each image; the student's are those in training.
     """
 
     logits: Tensor
@@ -75,10 +73,9 @@ class Outputs(NamedTuple):
     classifier: Classifier | None = None
 
     def layer(self, name: str) -> Tensor:
-        """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I may be negative), or another
-        name asked for.
+        """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I can be negative), or another.
 
-        Raises KeyError if the model was not asked for that layer.
+        Raises KeyError if the layer was not requested.
         """
         if name == "logits":
             return self.logits
@@ -93,11 +90,11 @@ class Outputs(NamedTuple):
 
 
 class Shapes(NamedTuple):
-    """Shapes of a model's layers for one image (no batch dimension), found by a probe.
+    """Shapes of a model's layers for one image, without the batch dimension.
 
     layers: by name: `logits`, `embedding`, every `stage:0` ... `stage:n-1`, those with `@pre` that the family
-    has, and every module path that was asked for. stages: how many stages there are, the stem counted.
-    classifier: (K, D) of the last layer's weight, None if the last layer is not a linear one.
+    has, and every requested module path. stages: their number, the stem included. classifier: (K, D) of the
+    last layer's weight, None if that is not a linear layer.
     """
 
     layers: Mapping[str, tuple[int, ...]]
@@ -105,11 +102,11 @@ class Shapes(NamedTuple):
     classifier: tuple[int, int] | None = None
 
     def names(self) -> tuple[str, ...]:
-        """All layer names, as a choice to offer in an error."""
+        """All layer names, as choices in an error."""
         return tuple(self.layers)
 
     def canonical(self, name: str) -> str:
-        """`stage:-1` as `stage:3` of a model with four stages; any other name as it is."""
+        """`stage:-1` becomes `stage:3` in a model with four stages; other names do not change."""
         if not name.startswith("stage:"):
             return name
         number, at, suffix = name.removeprefix("stage:").partition("@")

@@ -1,4 +1,4 @@
-"""How much memory a forward takes: the tensors that are alive at once at its peak."""
+"""The memory of a forward: the tensors that are alive at its peak."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kdrun.eval_mode import evaluating
 
 IMAGES = 2
-"""The probe's batch; two, since some models drop a dimension of length one."""
+"""The batch of the probe: two, since some models drop a dimension of length one."""
 
 
 def bytes_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Bytes of the tensors that are alive at the peak of a forward in evaluation mode, for one image (C, H,
-    W), its own included.
+    """Bytes for one image (C, H, W), its own included, at the peak of a forward in evaluation mode.
 
-    One forward of two black images on the model's device; weights, statistics and the random state stay as
-    they are. Buffers within an operation are not seen: a convolution may take as much again.
+    Measured in one forward of two black images on the model's device. Weights, statistics and the random
+    state do not change. Buffers within an operation are not counted: a convolution can need as much again.
     """
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     images = torch.zeros(IMAGES, *image_shape, device=device).contiguous(memory_format=torch.channels_last)
@@ -33,7 +32,7 @@ def bytes_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
 
 
 class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages of all tensors that operations have made and that are still referred to."""
+    """Adds up the storages of all tensors that are still referenced. peak: the largest sum, in bytes."""
 
     def __init__(self, first: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -42,7 +41,7 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Else torch wraps the method below in a call that imports the compiler.
+        # Otherwise torch wraps the method below in a call that imports the compiler.
         return False
 
     def __torch_dispatch__(

@@ -1,6 +1,4 @@
-"""How alike the answers of the student and of the model that taught it are, on the test images; no labels are
-needed.
-"""
+"""How far the student agrees with the model that taught it, on the test images. Labels are not needed."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
 
 
 def agreement(student: Tensor, teacher: Tensor) -> float:
-    """Percent of images that both put into the same class. Logits (N, K) each."""
+    """Percent of images to which both give the same class. Logits (N, K) each."""
     return 100.0 * (student.argmax(1) == teacher.argmax(1)).double().mean().item()
 
 

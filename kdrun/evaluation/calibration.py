@@ -1,7 +1,7 @@
-"""Whether a model's probabilities are what they claim: likelihood of the labels, calibration error, and the
-one temperature that would mend both.
+"""How well a model's probabilities fit: likelihood of the labels, calibration error, best temperature.
 
-Everywhere: logits (N, K) float, labels (N,) int64, all of them known. Sums are taken in float64.
+In all functions logits are (N, K) float, and labels (N,) int64 without unknown ones. Sums are taken in
+float64.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ BINS = 15
 """Confidence bins of the ECE, as in Guo et al. 2017."""
 
 TEMPERATURES = (0.05, 20.0)
-"""The range that `fit_temperature` searches: if no answer is wrong there is no finite optimum."""
+"""The range that `fit_temperature` searches: the optimum is not finite if every answer is right."""
 
 
 def figures(subject: Subject) -> Iterator[Figure]:
     """`nll` in nats and `ece` in percent of each model on each part. On test also `temperature`, fitted on
     validation, and `ece_calibrated`, the ECE of the logits divided by it.
     """
-    every = [answers.labelled for answers in subject.answers]
+    labelled = [answers.labelled for answers in subject.answers]
     fitted = {
         (answers.whose, answers.weights): fit_temperature(answers.logits, answers.labels)
-        for answers in every
+        for answers in labelled
         if answers.part == "validation" and len(answers.labels)
     }
-    for answers in every:
+    for answers in labelled:
         if not len(answers.labels):
             continue
         logits, labels = answers.logits, answers.labels
@@ -51,10 +51,10 @@ def nll(logits: Tensor, labels: Tensor) -> float:
 
 
 def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Expected calibration error in percent: Guo et al. 2017, eq. 3, with equal-width bins ((m - 1) / bins, m
-    / bins].
+    """Expected calibration error in percent: Guo et al. 2017, eq. 3.
 
-    The mean over images of |accuracy - mean confidence| of the bin that each falls into.
+    The mean over images of |accuracy - mean confidence| of the image's bin. Bin m of equal width holds the
+    confidences in ((m - 1) / bins, m / bins].
     """
     confidence = logits.double().softmax(1).amax(1)
     position = (confidence * bins).ceil().long().clamp(1, bins) - 1
@@ -64,10 +64,10 @@ def ece(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that makes the labels of a validation part most likely: Guo et al. 2017, section 4.2.
+    """The temperature with the least NLL on a validation part: Guo et al. 2017, section 4.2.
 
     The NLL is convex in 1 / temperature, so a golden-section search over log temperature within TEMPERATURES
-    finds the optimum to six digits, the same on every call. Raises ValueError without an image.
+    finds the optimum to six digits. Raises ValueError if there is no image.
     """
     if not len(labels):
         raise ValueError("no labelled image to fit a temperature on")
@@ -93,7 +93,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def _calibrated(answers: Answers, temperature: float) -> Iterator[Figure]:
-    """On validation itself the fitted temperature would say nothing."""
+    """Figures for test only: on validation, where the temperature was fitted, they would be too good."""
     yield answers.figure("temperature", temperature, "")
     calibrated = ece(answers.logits.double() / temperature, answers.labels)
     yield answers.figure("ece_calibrated", calibrated, "%")

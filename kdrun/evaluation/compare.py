@@ -1,7 +1,6 @@
-"""Student against control on the same test images: the gain, and how sure it is.
+"""Student against control on the same test images: the gain, and its interval.
 
-Student and control answer the same images. So they differ only in the discordant images: those that one of
-them has right and the other wrong.
+The gain depends on the discordant images alone: those that one of the two has right and the other wrong.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ Verdict = Literal["better", "worse", "no measurable difference"]
 
 
 class Pairs(NamedTuple):
-    """Two models on the same n labelled images: how many only the first has right, and how many only the
-    second."""
+    """Two models on n labelled images. first: images that only the first has right; second likewise."""
 
     n: int
     first: int
@@ -45,9 +43,9 @@ def gain(counts: Pairs) -> float:
 def gain_interval(counts: Pairs) -> tuple[float, float]:
     """The 95 % interval of `gain`, in points: Tango 1998, the score interval for paired proportions.
 
-    It holds all differences that the score test does not refuse; unlike the plain normal interval it keeps
-    its coverage where few images are discordant, and does not shrink to nothing where none is. It covers
-    which images happen to be in the test part, not what another seed would give.
+    It holds all differences that the score test does not reject. Unlike the plain normal interval it keeps
+    its coverage if few images are discordant, and its width is not zero if none is. It covers the choice of
+    test images, not the choice of the seed.
     """
     observed = gain(counts) / 100
 
@@ -66,24 +64,23 @@ def gain_interval(counts: Pairs) -> tuple[float, float]:
 
 
 def mcnemar_p(counts: Pairs) -> float:
-    """The two-sided mid-p of McNemar's exact test that both models are equally often right; 1 where the two
-    counts are equal.
+    """Two-sided mid-p of McNemar's exact test that both models are equally accurate; 1 for equal counts.
 
-    Given the discordant images, `first` is binomial with chance 1/2; the mid-p counts the observed outcome by
-    half. Fagerland, Lydersen and Laake 2013 find it close to its nominal level where the exact p is
-    needlessly timid.
+    Under the hypothesis, `first` is binomial with probability 1/2 among the discordant images. The mid-p
+    counts half of the observed outcome. Fagerland, Lydersen and Laake 2013 find it close to its nominal
+    level; the exact p is conservative.
     """
     discordant, fewer = counts.first + counts.second, min(counts.first, counts.second)
-    ways, below = 1, 0  # of `fewer` among the discordant, and of less than that
+    ways, below = 1, 0  # to choose `fewer` of the discordant images, and to choose fewer than that
     for i in range(fewer):
         below += ways
         ways = ways * (discordant - i) // (i + 1)
-    # Whole numbers up to the division: 0.5 ** discordant would underflow on large test parts.
+    # Integers up to the division: 0.5 ** discordant would underflow on large test parts.
     return (2 * below + ways) / (1 << discordant)
 
 
 def verdict(interval: tuple[float, float], p: float) -> Verdict:
-    """What may be claimed: a difference only where the interval leaves out zero and p is below 0.05."""
+    """A difference counts only if the interval leaves out zero and p is below 0.05."""
     low, high = interval
     if p >= LEVEL or low <= 0 <= high:
         return "no measurable difference"
@@ -92,7 +89,7 @@ def verdict(interval: tuple[float, float], p: float) -> Verdict:
 
 def against_control(student: Tensor, control: Tensor, labels: Tensor) -> dict[str, object]:
     """`gain_top1`, `gain_interval`, `mcnemar_p` and `verdict`, as in report.json's `comparison`: logits
-    (N, K) each, labels (N,), -1 left out. Nothing without a labelled image.
+    (N, K) each, labels (N,), -1 left out. Empty if no image has a label.
     """
     counts = pairs(student, control, labels)
     if not counts.n:
@@ -107,8 +104,10 @@ def against_control(student: Tensor, control: Tensor, labels: Tensor) -> dict[st
 
 
 def _score(counts: Pairs, difference: float) -> float:
-    """Tango's statistic for the hypothesis that the accuracies differ by `difference` (-1 to 1); falls as
-    that grows."""
+    """Tango's statistic for the hypothesis that the accuracies differ by `difference`, -1 to 1.
+
+    It falls as the difference grows.
+    """
     n, first, second = counts
     a = 2.0 * n
     b = -first - second + (2 * n - first + second) * difference

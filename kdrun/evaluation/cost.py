@@ -1,4 +1,4 @@
-"""What a model costs, counted, not timed: parameters, multiply-accumulates of one image, bytes on disk."""
+"""The cost of a model, counted and not timed: parameters, multiply-accumulates of an image, bytes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ def figures(subject: Subject) -> Iterator[Figure]:
 
 
 def cost(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """`params`, `macs` of one image of shape (C, H, W), and `bytes` of the state dict; a tensor used twice
-    counts once."""
+    """`params`, `macs` of one image (C, H, W), `bytes` of the state dict. A shared tensor counts once."""
     return {"params": params(model), "macs": macs(model, image_shape), "bytes": state_bytes(model)}
 
 
 def params(model: nn.Module) -> int:
-    """How many numbers are learned (frozen ones too)."""
+    """The number of parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -45,12 +44,11 @@ def state_bytes(model: nn.Module) -> int:
 
 
 def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of one image: convolutions, matrix products, attention and recurrent layers, by
-    torch's own formulas where it has them, halved (torch counts a multiply and an add each). Normalisation,
-    activations and pooling are not counted, as is customary.
+    """Multiply-accumulates of one image in convolutions, matrix products, attention and recurrent layers.
 
-    One forward of one black image on the model's own device, in evaluation mode; weights, statistics and the
-    random state stay as they are.
+    Half of torch's count, which counts a multiply and an add as two. Normalisation, activations and pooling
+    are left out, as is customary. Measured in one forward of a black image on the model's device, in
+    evaluation mode. Weights, statistics and the random state do not change.
     """
     tensors = [*model.parameters(), *model.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
@@ -64,8 +62,8 @@ def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
 class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the formula of every operation that has one.
 
-    `torch.utils.flop_counter.FlopCounterMode` gives the same sum, but tracks every module and costs a second
-    and a half: its first use imports torch's compiler.
+    `torch.utils.flop_counter.FlopCounterMode` gives the same sum, but its first use takes 1.5 s, since it
+    imports torch's compiler.
     """
 
     def __init__(self) -> None:
@@ -75,8 +73,8 @@ class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Else torch wraps the method below in a call that imports the compiler. Without effect where torch
-        # has no such name.
+        # Otherwise torch wraps the method below in a call that imports the compiler. A torch without this
+        # hook ignores it.
         return False
 
     def __torch_dispatch__(
@@ -90,7 +88,7 @@ class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:
-    """Torch's formulas, and ours for fused operations that it has none for: they would count as nothing."""
+    """Torch's formulas, and those for fused operations that torch would count as zero."""
     from torch.utils.flop_counter import flop_registry
 
     aten = torch.ops.aten
@@ -103,7 +101,7 @@ def _formulas() -> dict[Any, Callable[..., int]]:
 
 
 def _recurrent_flops(inputs: Tensor, *args: Any, **_: Any) -> int:
-    """Of recurrent layers: each weight matrix is multiplied once at every position of inputs (..., D).
+    """Recurrent layers: each weight matrix is multiplied once at every position of inputs (..., D).
 
     args: the weights first, as one list (cuDNN) or as four tensors (oneDNN).
     """
@@ -113,8 +111,10 @@ def _recurrent_flops(inputs: Tensor, *args: Any, **_: Any) -> int:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Attention in matrix products, which torch has formulas for on every device: its fused encoder layer and
-    the attention that it fuses on CPUs have none and would count as nothing."""
+    """Attention as matrix products, which torch can count on every device.
+
+    It has no formulas for its fused encoder layer and for fused attention on CPUs.
+    """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

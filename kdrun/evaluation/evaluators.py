@@ -1,4 +1,4 @@
-"""Evaluators by name: `accuracy` is the module `kdrun.evaluation.accuracy`, a dotted name a user's own.
+"""Evaluators by name: `accuracy` is the module `kdrun.evaluation.accuracy`; a dotted name is a user's module.
 
 An evaluator is a module with a function `figures(subject) -> Iterator[Figure]`.
 """
@@ -19,8 +19,8 @@ Evaluator = Callable[[Subject], Iterable[Figure]]
 
 
 def _evaluators(module: ModuleType) -> list[Evaluator]:
-    found = getattr(module, "figures", None)
-    return [found] if callable(found) else []
+    figures = getattr(module, "figures", None)
+    return [figures] if callable(figures) else []
 
 
 EVALUATORS = lookup.Room("kdrun.evaluation", "evaluator", _evaluators, "one function figures(subject)")
@@ -32,14 +32,14 @@ def evaluator(name: str, key: str = "evaluation.figures") -> Evaluator:
 
 
 class Evaluated(NamedTuple):
-    """The figures of all evaluators. failed: those of the user's that raised an error, with a note on it."""
+    """The figures of all evaluators. failed: a note for each evaluator of the user's that raised an error."""
 
     figures: list[Figure]
     failed: dict[str, str]
 
 
 def evaluated(names: Sequence[str], subject: Subject) -> Evaluated:
-    """Asks all evaluators. One of the user's that fails leaves its own figures out; one of kdrun's raises."""
+    """Runs all evaluators. If one of the user's fails, its figures are left out; one of kdrun's raises."""
     figures: dict[tuple[str, ...], Figure] = {}
     failed = {}
     for name in names:
@@ -66,7 +66,7 @@ def _checked(figures: Iterable[Figure], subject: Subject) -> Iterator[tuple[tupl
 
 
 def _reason(error: Exception) -> str:
-    """The error and where it was raised, in one line."""
+    """The error and its file and line, in one line."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"

@@ -1,4 +1,4 @@
-"""What an evaluator yields."""
+"""A figure: a number that an evaluator measures."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Figure(NamedTuple):
-    """A number that was measured.
+    """A measured number.
 
-    name: its key in report.json. unit: `%`, `nats`, `ms`; empty for a plain number. whose: the model it is
-    about: teacher, student, control. part, weights: the images (`validation`, `test`) and the weights
-    (`last`, `val_best`) it was measured with; both empty if it is about the model itself.
+    name: its key in report.json. unit: `%`, `nats`, `ms`; empty for a plain number. whose: teacher, student
+    or control. part: its images, `validation` or `test`. weights: `last` or `val_best`. Both are empty if the
+    figure does not depend on them.
     """
 
     name: str

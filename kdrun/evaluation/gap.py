@@ -10,7 +10,7 @@ from kdrun.evaluation.subject import Subject
 
 
 def figures(subject: Subject) -> Iterator[Figure]:
-    """`gap_closed`, a share: 1 is all of it. None with a peer, which is as good as its student makes it."""
+    """`gap_closed`, a share: 1 is all of it. Absent with a peer, since the student trains the peer too."""
     teacher, student, control = map(subject.on_test, ("teacher", "student", "control"))
     if teacher is None or student is None or control is None or subject.taught_by == "peer":
         return
@@ -26,8 +26,8 @@ def figures(subject: Subject) -> Iterator[Figure]:
 def gap_closed(teacher: float, student: float, control: float) -> float | None:
     """(student - control) / (teacher - control), from accuracies in percent.
 
-    None unless the teacher is more than a point above the control, since a ratio to next to nothing says
-    nothing, and for a student that is below its control: it closes nothing.
+    None if the teacher is at most a point above the control, since a ratio to so small a gap is noise. None
+    if the student is below its control, since it closes nothing.
     """
     if teacher - control <= 1 or student < control:
         return None

@@ -1,5 +1,7 @@
-"""How fast models answer, side by side: on the same threads and images, taking turns, so that whatever else
-the machine does slows all of them alike."""
+"""The latency of models, measured side by side.
+
+They run on the same threads and images and take turns, so that other load slows all of them equally.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +25,17 @@ from kdrun.machine import torch_threads
 Result = TypeVar("Result")
 
 Timed = Callable[[], float]
-"""Answers the batch once and returns the milliseconds it took."""
+"""Runs the batch once and returns the milliseconds."""
 
 WARM_UP_ROUNDS = 5
 WARM_UP_SHARE = 0.2
-"""Of the time allowed, what the warm-up may take at most (but always one round)."""
+"""The most of the allowed time that the warm-up takes; it always has one round."""
 
 FEWEST_ROUNDS = 3
-"""Measured even if the time is over: one forward of a very large model may take longer than all of it."""
+"""Rounds that are measured even if the time is over."""
 
 PATIENCE = 10.0
-"""Seconds beyond those allowed after which one round is enough, and larger batches are left out."""
-
-MODES = ("eager", "graph", "compiled")
+"""Seconds beyond the allowed time. After these, one round is enough and larger batches are left out."""
 
 MARGIN = 1.1
 """A ratio of medians closer to 1 than this is never called a speed-up."""
@@ -63,17 +63,16 @@ def measure(
     """For each model, one row per mode and batch size, as in report.json's `latency`:
     `{device, mode, threads, batch, p50_ms, p95_ms, images_per_s, n}`.
 
-    image_shape: (C, H, W). A sample is one forward of one batch that already lies on the device; the models
-    take turns, in reversed order every second round. For each batch size the rounds end after `samples`, or
-    when `seconds` are over for all models together (FEWEST_ROUNDS at least), so `n` says how many there were.
-    A batch size that takes far longer (PATIENCE) ends with one round, and larger ones are left out.
-    Percentiles are by nearest rank: with fewer than 20 samples p95 is the slowest one. images_per_s follows
-    from p50.
+    image_shape: (C, H, W). A sample is one forward of a batch that is already on the device. The models take
+    turns, in reversed order every second round. For each batch size the rounds end after `samples`, or when
+    `seconds` are over for all models together, but not before FEWEST_ROUNDS; `n` is their number. If a batch
+    size takes far longer (PATIENCE), it has one round and larger ones are left out. Percentiles are by
+    nearest rank: with fewer than 20 samples, p95 is the slowest one. images_per_s follows from p50.
 
-    Copies are measured, in inference mode, channels last, float32; the models stay as and where they are. On
-    a GPU the time is that between two events, the device idle before each sample. modes: eager, graph (a
-    replayed CUDA graph, on a GPU only), compiled (torch.compile, whose own time is not counted). A model that
-    fails at a batch size, or needs more than `room` bytes for it, is left out there.
+    Copies of the models are measured: in inference mode, channels last, float32. On a GPU the time is that
+    between two events, and the device is idle before each sample. modes: eager, graph (a replayed CUDA graph,
+    on a GPU only), compiled (torch.compile; the time to compile is not counted). A model that fails at a
+    batch size, or needs more than `room` bytes for it, is left out there.
     """
     if "graph" in modes and torch.device(device).type != "cuda":
         raise ValueError("the mode graph needs a cuda device")
@@ -101,12 +100,10 @@ def _in_mode(
     too_large: Callable[[int], dict[str, str]],
     seconds: float,
 ) -> Iterator[tuple[int, _Arms]]:
-    """The models that can be measured at each batch size; the last is one that takes far longer than
-    `seconds`.
-    """
+    """The models that can be measured at each batch size. After one that takes too long, no model can be."""
     place, broken = torch.device(device), dict[str, str]()
-    tried = {name: _attempt(broken, name, _copy, model, place, mode) for name, model in models.items()}
-    copies = {name: copy for name, copy in tried.items() if copy is not None}
+    copied = {name: _attempt(broken, name, _copy, model, place, mode) for name, model in models.items()}
+    copies = {name: copy for name, copy in copied.items() if copy is not None}
     for batch in batches:
         start = time.perf_counter()
         arms = _Arms(broken | too_large(batch))
@@ -124,13 +121,12 @@ def summary(times_ms: Sequence[float], batch: int) -> dict[str, float]:
 
 
 def speedup(latency: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Teacher's p50 over student's for every device, mode and batch that both were measured at:
-    `{device, mode, batch, ratio, significant}`; above 1 the student is faster.
+    """Teacher's p50 over student's: `{device, mode, batch, ratio, significant}` for all that both have.
 
-    latency: rows by model, as `measure` returns them. Significant means further from 1 (in either direction,
-    on a log scale) than MARGIN and than twice the difference between student and control: these have the same
-    architecture, so their difference is noise, and one draw of it says its size only roughly. Without a
-    control the student's own p95 / p50 takes that place.
+    Above 1 the student is faster. latency: rows by model, as `measure` returns them. significant: the ratio
+    is further from 1, on a log scale, than MARGIN and than twice the difference between student and control.
+    These have the same architecture, so their difference is noise; it is doubled since it is a single draw.
+    Without a control, the student's own p95 / p50 is the noise.
     """
     ratios = []
     for student in latency.get("student", ()):
@@ -145,7 +141,7 @@ def speedup(latency: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str
 
 
 def _noise(student: Mapping[str, Any], control: Mapping[str, Any] | None) -> float:
-    """The log ratio by which two measurements of one architecture may differ."""
+    """The log ratio by which two measurements of one architecture can differ."""
     if control is None:
         return math.log(student["p95_ms"] / student["p50_ms"])
     return 2 * abs(math.log(student["p50_ms"] / control["p50_ms"]))
@@ -164,7 +160,7 @@ def _copy(model: nn.Module, device: torch.device, mode: str) -> nn.Module:
 
 
 class _Arms:
-    """Models that take turns at one batch size. left_out: those that cannot, and why."""
+    """Models that take turns at one batch size. left_out: the other models, each with the reason."""
 
     def __init__(self, left_out: Mapping[str, str]) -> None:
         self.timed: dict[str, Timed] = {}
@@ -177,7 +173,7 @@ class _Arms:
         place: torch.device,
         mode: str,
     ) -> None:
-        """All models that are not left out, on the same images (N, C, H, W)."""
+        """Adds the models that are not left out, all with the same images (N, C, H, W)."""
         names = [name for name in models if name not in self.left_out]
         images = _attempt(self.left_out, names, _black, shape, place)
         for name in names if images is not None else ():
@@ -186,14 +182,14 @@ class _Arms:
                 self.timed[name] = timed
 
     def time(self, name: str) -> list[float]:
-        """Milliseconds of one forward; nothing from a model that fails, which then drops out."""
+        """Milliseconds of one forward. A model that fails gives none and drops out."""
         took = _attempt(self.left_out, name, self.timed[name])
         if took is None:
             del self.timed[name]
         return [] if took is None else [took]
 
     def notes(self, what: str) -> list[str]:
-        """One for each reason, with the models that were left out for it."""
+        """One note for each reason, with the models that were left out for it."""
         names: dict[str, list[str]] = {}
         for name, reason in self.left_out.items():
             names.setdefault(reason, []).append(name)
@@ -203,10 +199,10 @@ class _Arms:
 def _attempt(
     failed: dict[str, str], names: str | Sequence[str], call: Callable[..., Result], *arguments: Any
 ) -> Result | None:
-    """What a call returns; None if it fails, and then `failed` says why for these models."""
+    """The result of a call. If it fails: None, and `failed` holds the reason for these models."""
     try:
         return call(*arguments)
-    except Exception as error:  # whatever a model raises that cannot take this batch
+    except Exception as error:  # a model may raise anything for a batch that it cannot take
         text = str(error).strip().partition("\n")[0]
         reason = f"{type(error).__name__}: {text}"
     failed |= dict.fromkeys([names] if isinstance(names, str) else names, reason)
@@ -223,21 +219,21 @@ def _words(batch: int, device: str, mode: str) -> str:
 
 
 def _too_large(needs: Mapping[str, int], batch: int, room: int | None) -> dict[str, str]:
-    """Models for which a batch does not fit twice, and why: operations may need as much again as tensors.
+    """Models for which a batch does not fit twice, with the reason.
 
-    needs: bytes for an image. room: bytes that are free.
+    Twice, since operations can need as much again as tensors. needs: bytes for an image. room: free bytes.
     """
     if room is None:
         return {}
-    whole = {name: 2 * batch * need for name, need in needs.items()}
+    sizes = {name: 2 * batch * need for name, need in needs.items()}
     reason = "it would take about {}, and {} are free"
     return {
-        name: reason.format(file_size(size), file_size(room)) for name, size in whole.items() if size > room
+        name: reason.format(file_size(size), file_size(room)) for name, size in sizes.items() if size > room
     }
 
 
 def _take_turns(arms: _Arms, samples: int, seconds: float) -> dict[str, list[float]]:
-    """Times in ms by model, equally many for each, in rounds of one sample each."""
+    """Times in ms by model, the same number for each, in rounds of one sample each."""
     start = time.perf_counter()
     for _ in range(WARM_UP_ROUNDS):
         for name in list(arms.timed):
@@ -263,7 +259,7 @@ def _timed(model: nn.Module, images: Tensor, mode: str) -> Timed:
         model(images)
 
     if mode == "compiled":
-        answer()  # compiled here
+        answer()  # the first call compiles
     if not images.is_cuda:
         return _on_cpu(answer)
     if mode != "graph":

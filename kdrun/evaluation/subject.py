@@ -1,4 +1,4 @@
-"""What evaluators look at: the answers of all models, the models, and how they were trained."""
+"""The input of an evaluator: all models, their answers, and the records of their trainings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdrun.evaluation.figure import Figure
 
 
 class Answers(NamedTuple):
-    """What one model says about the images of one part.
+    """One model's answers to the images of one part.
 
     whose: teacher, student, control. weights: `last` or `val_best`. part: `validation` or `test`. logits:
     (N, K) float32 on the CPU. labels: (N,) int64, -1 for an unknown class.
@@ -26,22 +26,22 @@ class Answers(NamedTuple):
 
     @property
     def labelled(self) -> Answers:
-        """Those about images with a label."""
+        """The answers to images with a label."""
         known = self.labels >= 0
         return self._replace(logits=self.logits[known], labels=self.labels[known])
 
     def figure(self, name: str, value: float, unit: str) -> Figure:
-        """A figure that was measured on these answers."""
+        """A figure of these answers."""
         return Figure(name, value, unit, self.whose, self.part, self.weights)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One run, as its evaluators see it. Models go by their names in the report.
+    """One run, as its evaluators see it. Models have their names in the report.
 
-    answers: of each model, under all its weights, on all parts that hold images. networks: the models on the
-    device of the run, with the headline's weights. records: of the trainings that made them. headline: the
-    weights that are shown, `last` or `val_best`. taught_by: the model that the student learned from: teacher,
+    answers: of each model, with each of its weights, on each part that has images. networks: the models on
+    the device of the run, with the headline's weights. records: of their trainings. headline: the weights
+    that the report shows, `last` or `val_best`. taught_by: the model that the student learned from: teacher,
     one in between, or peer. settings: the keys of `evaluation`.
     """
 
@@ -55,8 +55,6 @@ class Subject:
     settings: Mapping[str, Any]
 
     def on_test(self, whose: str) -> Answers | None:
-        """The answers of a model about the test images under the headline, or under its only weights; None
-        if there is no such model.
-        """
+        """A model's answers to the test images, with the headline's or its only weights; None without any."""
         own = {each.weights: each for each in self.answers if (each.whose, each.part) == (whose, "test")}
         return own.get(self.headline) or own.get("last")

@@ -1,4 +1,4 @@
-"""What a model scores on the same images again and again, as after every epoch of its training."""
+"""The scores of a model on the same images, after every epoch of its training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kdrun.types import UNLABELLED
 
 
 class Validation:
-    """Called, it gives `top1` in percent and `nll` in nats, as `scores` does, of the model as it then is.
+    """A call returns the model's current `top1` in percent and `nll` in nats; empty if no image has a label.
 
-    Nothing is copied from the device but these two. Without a labelled image there is nothing to give.
+    Nothing else is copied from the device.
     """
 
     def __init__(
@@ -30,29 +30,29 @@ class Validation:
         graphs: Graphs | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """batches: makes those of a pass, (B, C, H, W) each. labels: (N,) int64 of all images, on the device.
-        precision: makes the context in which the model computes. graphs: where passes are recorded, from the
-        second on; None launches them piece by piece. say: is told where that cannot be done.
+        """batches: returns those of a pass, (B, C, H, W) each. labels: (N,) int64, on the device. precision:
+        returns the context in which the model runs. graphs: records a pass from the second on; None launches
+        each piece by piece. say: receives a line if a pass cannot be recorded.
         """
         self.model, self.batches, self.labels, self.precision = model, batches, labels, precision
         self.graphs, self.say = graphs, say
         self.known = int((labels != UNLABELLED).sum())
-        self.found, self.passes = torch.zeros(2), 0
-        self.act: Callable[[], None] = self._pass
+        self.scores, self.passes = torch.zeros(2), 0
+        self.launch: Callable[[], None] = self._pass
 
     def __call__(self) -> dict[str, float]:
         if not self.known:
             return {}
         if self.passes == 1 and self.graphs is not None:
             self._record(self.graphs)
-        self.act()
+        self.launch()
         self.passes += 1
-        return dict(zip(("top1", "nll"), self.found.tolist(), strict=True))
+        return dict(zip(("top1", "nll"), self.scores.tolist(), strict=True))
 
     def _record(self, graphs: Graphs) -> None:
         try:
             graphs.rehearse(self._pass)
-            self.act = graphs.record(self._pass)
+            self.launch = graphs.record(self._pass)
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
             self.say(f"graph   none, validation is launched piece by piece: {reason}")
@@ -63,5 +63,5 @@ class Validation:
             answers = (halved(self.model, images).float() for images in self.batches())
             logits = joined(answers, len(self.labels))
         right = correct(logits, self.labels.clamp(min=0)) & (self.labels != UNLABELLED)
-        surprise = F.cross_entropy(logits.double(), self.labels, ignore_index=UNLABELLED)
-        self.found = torch.stack((100.0 * (right.sum().double() / self.known), surprise))
+        nll = F.cross_entropy(logits.double(), self.labels, ignore_index=UNLABELLED)
+        self.scores = torch.stack((100.0 * (right.sum().double() / self.known), nll))

@@ -33,7 +33,7 @@ def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
 
 
 class AB(StageLoss):
-    """`ab` over the last `stages` stages (0: all but the stem), each half as much as the next."""
+    """`ab` over the last `stages` stages (0: all but the stem). Each counts half as much as the next."""
 
     before = "always"
 

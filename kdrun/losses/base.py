@@ -1,4 +1,4 @@
-"""What every loss is: `L = sum_i weight_i * loss_i(student, teacher, batch)` adds up modules of this kind."""
+"""The base class of losses, which `L = sum_i weight_i * loss_i(student, teacher, batch)` adds up."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from kdrun.losses.numeric import number
 from kdrun.types import Batch, Outputs, Shapes
 
 
@@ -22,19 +23,19 @@ class Needs(NamedTuple):
 
 
 class Loss(nn.Module, ABC):
-    """A loss: abstract here or final below. Constructor arguments are the keys of its YAML.
+    """A loss. The constructor's arguments are the keys of its YAML.
 
-    What `forward` returns: a loss that is a mean over images returns its value for each image, (N,), and the
-    mix takes the mean. A loss of the batch as a whole (it compares images with each other, or with statistics
-    of the batch or a memory bank) returns a scalar, (). So means over rows are taken in one place.
+    A loss that is a mean over images returns a value for each image, (N,), and the mix takes the mean. A loss
+    that compares images with each other, or with statistics of the batch or a memory bank, returns a scalar.
 
     uses_unlabelled: whether rows labelled -1 count. If not, the mix leaves them out of the mean over values
-    (N,), which are finite for these rows too; a loss of the batch leaves them out itself, and is 0 if no row
+    (N,), which must be finite for these rows too. A scalar loss leaves them out itself, and is 0 if no row
     counts.
     prepared: whether a term of the same name must have trained its adapters in an earlier phase.
-    reaches_student: whether it has a gradient on the student's weights, as all do that train more than an
-    adapter; a run stops if such a term has none. capturable: whether a step with it can be a CUDA graph: each
-    call does the same work on tensors that stay in place, and reads none on the host.
+    reaches_student: whether the student's weights get a gradient. False for a loss that trains its adapter
+    only. If it is True and there is no gradient, the run stops.
+    capturable: whether a CUDA graph can hold a step with this loss: every call does the same work on tensors
+    that stay in place, and copies nothing to the host.
     """
 
     uses_unlabelled: bool = True
@@ -42,16 +43,20 @@ class Loss(nn.Module, ABC):
     prepared: bool = False
     capturable: bool = True
 
+    def hold(self, key: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
+        """Keep a constructor's argument as a buffer, so that it can follow a schedule. Raises as `number`."""
+        self.register_buffer(key, number(key, value, above=above, least=least), persistent=False)
+
     @property
     @abstractmethod
     def needs(self) -> Needs:
         """Which layers of student and teacher the loss reads."""
 
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
-        """Make what depends on the models' shapes (regressors) or on the number of training images (memory
-        banks; 0: not known). Called once, before training, with random numbers from a seed of its own.
+        """Create the modules that depend on the models' shapes (regressors) or on the number of training
+        images (memory banks; 0: not known). Called once, before training, with a seed of its own.
 
-        Raises KdrunError when the pair of models does not fit, saying which layers there are.
+        Raises KdrunError if the pair of models does not fit, with the layers to choose from.
         """
 
     @abstractmethod
@@ -60,4 +65,4 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def formula(self) -> str:
-        """The loss as it stands in the equation on the screen, such as `4^2 KL(teacher || student, T=4)`."""
+        """The loss in the equation on the screen, such as `4^2 KL(teacher || student, T=4)`."""

@@ -4,7 +4,7 @@ Guo, Yan, Li, Lin, "Class Attention Transfer Based Knowledge Distillation", CVPR
 https://arxiv.org/abs/2304.12777
 
 Departures: the classifiers stay linear layers and keep their biases, which the maps leave out; the authors
-turn them into convolutions without. The choice of some classes' maps only is not offered.
+turn them into convolutions without biases. The maps of all classes count; the authors can select some.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def cat_kd(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tens
 
 
 class CatKD(Loss):
-    """`cat_kd` of the class maps of both models, made by their own classifiers from their last maps.
+    """`cat_kd` of the class maps, which each model's own classifier gives on its last map.
 
-    binarise: the teacher's maps first.
+    binarise: whether the teacher's maps are binarised first.
     """
 
     pair: Pair

@@ -3,9 +3,9 @@
 Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang, "Correlation Congruence for Knowledge Distillation", ICCV 2019,
 https://arxiv.org/abs/1904.01802
 
-Departure: this is the paper's kernel, as a Taylor sum, on embeddings of length 1. Another loss goes by this
-name: products of the differences of neighbouring rows, which depend on the order of the batch and which the
-weight 0.02 belongs to.
+Departure: this is the paper's kernel, as a Taylor sum, on embeddings of length 1. Another loss has the same
+name: products of the differences of neighbouring rows. It depends on the order of the batch, and the weight
+0.02 belongs to it.
 """
 
 from __future__ import annotations

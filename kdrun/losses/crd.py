@@ -4,8 +4,8 @@ images.
 Tian, Krishnan, Isola, "Contrastive Representation Distillation", ICLR 2020, https://arxiv.org/abs/1910.10699
 
 Departures: the classes of the banks' images are learned from the batches, so in the first epoch a negative
-can be of the image's own class; for an image without a label all other images are negatives. Scores come
-from one product with the whole bank, of which the drawn ones are kept: the same numbers with less memory. As
+can be of the image's own class. For an image without a label, all other images are negatives. The scores of
+the whole bank are computed in one product and the drawn ones are kept: the same numbers with less memory. As
 in the authors' code, scores are divided by a constant fixed in the first step.
 """
 
@@ -53,7 +53,7 @@ class CRD(Loss):
         number("negatives", negatives, least=1)
         number("dimension", dimension, least=1)
         number("momentum", momentum, least=0)
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
+        self.hold("temperature", temperature, above=0)
         self.negatives, self.dimension, self.momentum = negatives, dimension, momentum
         self.positive, self.images = positive, images
 
@@ -77,13 +77,13 @@ class CRD(Loss):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         if batch.rows is None:
             raise ValueError("the rows of the batch are needed (needs.indices)")
-        # Held in range without a copy to the host: with fewer rows than images, some images share one.
+        # In range, without a copy to the host. If there are fewer rows than images, some images share one.
         index = batch.rows.index % self.images
         ours, theirs = self.pair.read(student, teacher)
         return self.against_banks(ours, theirs, index, self.sampler(index, batch.labels))
 
     def against_banks(self, student: Tensor, teacher: Tensor, index: Tensor, drawn: Tensor) -> Tensor:
-        """The loss of embeddings (N, D), (N, D'); while training, banks and scales are brought up to date."""
+        """The loss of embeddings (N, D), (N, D'). In training mode it also updates banks and scales."""
         ours = F.normalize(self.student_head(student), dim=1)
         theirs = F.normalize(self.teacher_head(teacher), dim=1)
         first = contrast(ours, self.teacher_bank(), drawn, self.temperature, self.scales[0])

@@ -1,5 +1,4 @@
-"""Curriculum temperature: the temperature is learned against the student, ever more strongly, so that tasks
-get harder.
+"""Curriculum temperature: the temperature is learned so as to raise the student's loss, each epoch more.
 
 Li, Li, Yang, Zhao, Song, Luo, Li, Yang, "Curriculum Temperature for Knowledge Distillation", AAAI 2023,
 https://arxiv.org/abs/2211.16231
@@ -13,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.base import Loss, Needs
 from kdrun.losses.numeric import number, show
+from kdrun.losses.paired import LogitsLoss
 from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs
 
@@ -28,7 +27,7 @@ def learned_temperature(theta: Tensor, reversal: Tensor | float, lowest: float, 
     return lowest + span * torch.sigmoid(fixed + reversal * (theta - fixed))
 
 
-class CTKD(Loss):
+class CTKD(LogitsLoss):
     """`soft_targets` at the learned temperature."""
 
     reversal: Tensor
@@ -37,13 +36,9 @@ class CTKD(Loss):
         super().__init__()
         number("lowest", lowest, above=0)
         number("span", span, above=0)
-        self.register_buffer("reversal", number("reversal", reversal), persistent=False)
+        self.hold("reversal", reversal)
         self.lowest, self.span = float(lowest), float(span)
         self.theta = nn.Parameter(torch.ones(()))
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         temperature = learned_temperature(self.theta, self.reversal, self.lowest, self.span)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kdrun.losses.layers import Pair
-from kdrun.losses.numeric import number, show
+from kdrun.losses.numeric import show
 from kdrun.losses.paired import LayerLoss
 from kdrun.losses.regressors import Connector, resized
 from kdrun.losses.soft_targets import soft_targets
@@ -36,7 +36,7 @@ class CWD(LayerLoss):
         self, temperature: float = 4.0, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1"
     ) -> None:
         super().__init__(student_layer, teacher_layer)
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
+        self.hold("temperature", temperature, above=0)
         self.connector: nn.Module = nn.Identity()
 
     def adapt(self, pair: Pair) -> None:

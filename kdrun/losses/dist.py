@@ -14,8 +14,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-8
@@ -45,7 +45,7 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     return correlation
 
 
-class DIST(Loss):
+class DIST(LogitsLoss):
     """`beta inter + gamma intra` of the logits; beta and gamma are the paper's."""
 
     beta: Tensor
@@ -54,13 +54,9 @@ class DIST(Loss):
 
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 4.0) -> None:
         super().__init__()
-        self.register_buffer("beta", number("beta", beta, least=0), persistent=False)
-        self.register_buffer("gamma", number("gamma", gamma, least=0), persistent=False)
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("beta", beta, least=0)
+        self.hold("gamma", gamma, least=0)
+        self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = relations(student.logits, teacher.logits, self.temperature)

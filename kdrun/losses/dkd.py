@@ -1,12 +1,10 @@
-"""Decoupled knowledge distillation: the target class and the other classes are matched with weights of their
-own.
+"""Decoupled knowledge distillation: the target class and the other classes are matched with separate weights.
 
 Zhao, Cui, Song, Qiu, Liang, "Decoupled Knowledge Distillation", CVPR 2022, https://arxiv.org/abs/2203.08679
 
 Departures: log-sum-exp in place of the logarithm of summed probabilities (which is infinite in float32 for
 confident logits); the target class is removed, not lowered by 1000. The warm-up of the paper is a schedule of
-the term's weight.
-Rows without a label do not count: without a label there is nothing to decouple.
+the term's weight. Rows without a label do not count.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs
 
 
@@ -30,10 +28,9 @@ class Decoupled(NamedTuple):
 
 
 def decoupled(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Decoupled:
-    """Both parts of each row; a row without a label has no meaning. student, teacher: logits (N, K); labels:
-    (N,) int64.
+    """Both parts of each row, meaningless for rows without a label. KD = TCKD + (1 - p_teacher(label)) NCKD.
 
-    KD = TCKD + (1 - p_teacher(label)) NCKD.
+    student, teacher: logits (N, K). labels: (N,) int64.
     """
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
     own_s, rest_s, q_s = split(widen(student) / temperature, is_target)
@@ -53,7 +50,7 @@ def split(scaled: Tensor, is_target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return own, without.logsumexp(dim=1) - total, F.log_softmax(without, dim=1)
 
 
-class DKD(Loss):
+class DKD(LogitsLoss):
     """`alpha TCKD + beta NCKD` of the logits; alpha and beta are the paper's."""
 
     uses_unlabelled = False
@@ -63,13 +60,9 @@ class DKD(Loss):
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
         super().__init__()
-        self.register_buffer("alpha", number("alpha", alpha, least=0), persistent=False)
-        self.register_buffer("beta", number("beta", beta, least=0), persistent=False)
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("alpha", alpha, least=0)
+        self.hold("beta", beta, least=0)
+        self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = decoupled(student.logits, teacher.logits, batch.labels, self.temperature)

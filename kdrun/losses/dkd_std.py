@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdrun.losses.base import Loss, Needs
 from kdrun.losses.dkd import decoupled
 from kdrun.losses.kd_std import standardise
-from kdrun.losses.numeric import number, show
+from kdrun.losses.numeric import show
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs
 
 
-class StandardisedDKD(Loss):
+class StandardisedDKD(LogitsLoss):
     """`alpha TCKD + beta NCKD` of the standardised logits. temperature: the base temperature."""
 
     uses_unlabelled = False
@@ -28,13 +28,9 @@ class StandardisedDKD(Loss):
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 2.0) -> None:
         super().__init__()
-        self.register_buffer("alpha", number("alpha", alpha, least=0), persistent=False)
-        self.register_buffer("beta", number("beta", beta, least=0), persistent=False)
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("alpha", alpha, least=0)
+        self.hold("beta", beta, least=0)
+        self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = standardise(student.logits), standardise(teacher.logits)

@@ -12,24 +12,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import number, show
+from kdrun.losses.numeric import show
+from kdrun.losses.paired import LogitsLoss
 from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs
 
 
-class DML(Loss):
+class DML(LogitsLoss):
     """`soft_targets` with the peer's; temperature: 1 in the paper."""
 
     temperature: Tensor
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return soft_targets(student.logits, teacher.logits, self.temperature)

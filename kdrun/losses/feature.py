@@ -4,8 +4,8 @@ Romero, Ballas, Ebrahimi Kahou, Chassang, Gatta, Bengio, "FitNets: Hints for Thi
 https://arxiv.org/abs/1412.6550
 
 Departures: mean over all elements in place of half the squared norm; batch norm and ReLU after the
-regressor's convolution; trained together with the other terms, not in a phase before them. So do the
-toolboxes whose weight 100 is in use.
+regressor's convolution; trained together with the other terms, not in a phase before them. The weight 100
+that is in use belongs to toolboxes that do the same.
 """
 
 from __future__ import annotations
@@ -35,10 +35,7 @@ def feature(student: Tensor, teacher: Tensor, distance: str = "mse") -> Tensor:
 
 
 class Feature(LayerLoss):
-    """`feature` of two layers, by name.
-
-    regressor: auto (only if the shapes differ) or always (as in FitNets).
-    """
+    """`feature` of two layers. regressor: auto (only if the shapes differ) or always (as in FitNets)."""
 
     def __init__(
         self,
@@ -58,11 +55,11 @@ class Feature(LayerLoss):
     def adapt(self, pair: Pair) -> None:
         if self.wanted == "auto" and pair.student == pair.teacher:
             return
-        made = regressor(pair.student, pair.teacher)
-        if made is None:
+        fitting = regressor(pair.student, pair.teacher)
+        if fitting is None:
             problem = f"no regressor leads from {pair.student} to {pair.teacher} of the teacher"
             raise KdrunError("student_layer", self.student_layer, problem)
-        self.regressor = made
+        self.regressor = fitting
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = self.pair.read(student, teacher)

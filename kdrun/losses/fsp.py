@@ -1,4 +1,4 @@
-"""Flow of solution procedure: how the channels of one stage go together with those of the next.
+"""Flow of solution procedure: how the channels of one stage correlate with those of the next.
 
 Yim, Joo, Bae, Kim, "A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer
 Learning", CVPR 2017

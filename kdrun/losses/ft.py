@@ -33,9 +33,9 @@ def ft(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Convolutions(nn.Module):
-    """Three 3x3 convolutions with leaky ReLU, (N, C, H, W) to (N, C', H, W), the second of which widens.
+    """Three 3x3 convolutions with leaky ReLU, (N, C, H, W) to (N, C', H, W). The second changes the width.
 
-    back: transposed convolutions, from factors to channels. norm: batch norm after each.
+    back: whether they are transposed, from factors to channels. norm: whether batch norm follows each.
     """
 
     def __init__(self, channels: int, out: int, *, back: bool = False, norm: bool = False) -> None:
@@ -57,10 +57,11 @@ class Convolutions(nn.Module):
 
 
 class FT(LayerLoss):
-    """`ft` of two feature maps, the student's translated and the teacher's paraphrased; or, as `part:
-    paraphrase`, what the paraphraser learns from: how well the teacher's map is made again from its factors.
+    """`ft` of two feature maps, the student's translated and the teacher's paraphrased.
 
-    ratio: factors per channel of the teacher. The paraphraser of a part is that of the other, by name.
+    part: `paraphrase` trains the paraphraser instead, to reconstruct the teacher's map from its factors. The
+    terms of both parts have the same name, so the second takes over the paraphraser of the first.
+    ratio: factors per channel of the teacher.
     """
 
     maps = True

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs
 
@@ -26,18 +26,14 @@ def standardise(logits: Tensor) -> Tensor:
     return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + EPSILON)
 
 
-class StandardisedSoftTargets(Loss):
+class StandardisedSoftTargets(LogitsLoss):
     """`soft_targets` of the standardised logits. temperature: the paper's base temperature."""
 
     temperature: Tensor
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return soft_targets(standardise(student.logits), standardise(teacher.logits), self.temperature)

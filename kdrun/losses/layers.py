@@ -1,4 +1,4 @@
-"""Which layers a loss reads, checked against what the two models have, with errors that name the choices."""
+"""The layers that a loss reads, checked against those of the two models."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def stage_pairs(
     stem: bool = False,
     key: str = "stages",
 ) -> tuple[Pair, ...]:
-    """The last stages of both models, paired from the last one and given in order: (C, H, W) maps all.
+    """The last stages of both models in pairs, from shallow to deep; all are maps (C, H, W).
 
-    stages: how many pairs, 0 for as many as both have, the stem not counted unless `stem`. least: how many
-    the loss needs. before: whether maps before the activation are taken: never, teacher (of the teacher, if
-    its family has them), always (of both; refused if a family has none). Raises KdrunError if there are too
-    few stages, or no maps.
+    stages: the number of pairs, 0 for as many as both models have. least: how many the loss needs. stem:
+    whether the stem counts as a stage. before: whether maps before the activation are taken: never, teacher
+    (the teacher's, if its family has them), always (both; an error if a family has none). Raises KdrunError
+    if there are too few stages, or if one is not a map.
     """
     first = 0 if stem else 1
     available = min(student.stages, teacher.stages) - first
@@ -111,7 +111,7 @@ def over_pairs(
 
 
 def needs_of(pairs: tuple[Pair, ...], *more: str, logits: bool = False) -> Needs:
-    """What a loss over stages reads: all stages until it is built, then its pairs. more: layers of both."""
+    """What a loss over stages reads: all stages until it is built, then its pairs. more: further layers."""
     student = {pair.student_layer for pair in pairs} or {"stages"}
     teacher = {pair.teacher_layer for pair in pairs} or {"stages"}
     if logits:

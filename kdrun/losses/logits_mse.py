@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from kdrun.losses.base import Loss, Needs
 from kdrun.losses.numeric import mse, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs
 
 
@@ -19,12 +19,8 @@ def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
     return mse(widen(student), widen(teacher.detach()))
 
 
-class LogitsMSE(Loss):
+class LogitsMSE(LogitsLoss):
     """`logits_mse` of the logits."""
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return logits_mse(student.logits, teacher.logits)

@@ -1,4 +1,4 @@
-"""From `{name: dkd, beta: 2}` to a loss: `dkd` is the module `kdrun.losses.dkd`, a dotted name a user's."""
+"""From `{name: dkd, beta: 2}` to a loss: `dkd` is the module `kdrun.losses.dkd`, `a.b` the user's module."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ LOSSES = lookup.Room("kdrun.losses", "loss", _losses, "one public Loss", "kdrun 
 
 
 def find(name: str, key: str) -> type[Loss]:
-    """The one public Loss of the module that `name` stands for. Raises KdrunError under `key`."""
+    """The one public Loss of the module `name`. Raises KdrunError under `key`."""
     return lookup.find(LOSSES, name, key)
 
 
 def arguments_of(cls: type[Loss]) -> lookup.Parameters:
-    """The constructor's arguments by name: the keys that its YAML may have, besides `name` and `weight`."""
+    """The constructor's arguments by name: the keys of its YAML besides `name` and `weight`."""
     return lookup.parameters(cls, besides=("args", "kwargs"))  # which are those of nn.Module itself
 
 
@@ -45,14 +45,10 @@ def construct(cls: type[Loss], arguments: Mapping[str, Any], key: str) -> Loss:
 
 
 def schedules(cls: type[Loss], arguments: Mapping[str, Any], key: str) -> dict[str, Schedule]:
-    """The arguments that are written as schedules, of those that are numbers. Raises KdrunError."""
+    """The numbers among the arguments that are written as schedules. Raises KdrunError."""
     numbers = {name for name, parameter in arguments_of(cls).items() if lookup.kinds(parameter) == ["float"]}
     return {
         name: Schedule.parse(value, f"{key}.{name}")
         for name, value in arguments.items()
         if isinstance(value, Mapping) and name in numbers
     }
-
-
-def below(key: str, error: KdrunError) -> KdrunError:
-    return error.below(key)

@@ -22,12 +22,12 @@ MASKS = ("channel", "position")
 
 
 def mgd(generated: Tensor, teacher: Tensor) -> Tensor:
-    """(N,): squared difference, sum over an image's elements; both (N, C, H, W)."""
+    """(N,): squared difference, summed over an image's elements. Both (N, C, H, W)."""
     return (generated - teacher.detach()).square().flatten(1).sum(1)
 
 
 class Generator(nn.Module):
-    """From a student's map and a mask of what is kept to a teacher's map (N, C', H, W) of the same size."""
+    """Generates a teacher's map (N, C', H, W) from a student's masked map (N, C, H, W)."""
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Generator(nn.Module):
 
 
 class MGD(LayerLoss):
-    """`mgd` of two feature maps. masked: the share left out; mask: whole channels or positions."""
+    """`mgd` of two feature maps. masked: the share that is left out. mask: of the channels or positions."""
 
     maps = True
     generator: Generator

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.lookup import below, construct, find, schedules
+from kdrun.losses.lookup import construct, find, schedules
 from kdrun.losses.numeric import labelled, mean_over
 from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
 
 
 class Term(NamedTuple):
-    """A named, weighted loss. others: schedules of its own numbers (0-dim buffers), as the temperature."""
+    """A named, weighted loss. others: schedules of the loss's own numbers (0-dim buffers), by name."""
 
     name: str
     loss: Loss
@@ -26,8 +26,8 @@ class Term(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """total: the weighted sum, a scalar to differentiate. parts: (n_terms,) unweighted losses, detached.
-    values: the same one by one, to differentiate.
+    """total: the weighted sum, a scalar to differentiate. values: the unweighted losses, scalars to
+    differentiate. parts: the same as one tensor (n_terms,), detached.
     """
 
     total: Tensor
@@ -38,9 +38,8 @@ class Mixture(NamedTuple):
 class Mix(nn.Module):
     """The weighted sum of terms. Its parameters are those of the losses' adapters.
 
-    key: of its terms in a configuration: `loss`, `phase_one.loss`.
-    weights: (n_terms,) float32, refilled in place by `advance`, so that schedules need no rebuild and no new
-    capture.
+    key: where the terms stand in the configuration: `loss`, `phase_one.loss`. weights: (n_terms,) float32.
+    `advance` refills them in place, so a schedule needs no new CUDA graph.
     """
 
     weights: Tensor
@@ -72,20 +71,18 @@ class Mix(nn.Module):
 
     @property
     def uses_unlabelled(self) -> bool:
-        """Whether some term has a use for rows without a label."""
+        """Whether a term uses rows without a label."""
         return any(term.loss.uses_unlabelled for term in self.terms)
 
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
-        """Let every loss make its adapters; once, before training.
-
-        images: how many training images there are, for losses that keep something per image (crd).
-        Raises KdrunError, under `loss.<term>` (or another `key`), when the pair of models does not fit.
+        """Let every loss create its adapters, once, before training. images: how many training images there
+        are. Raises KdrunError under `loss.<term>` (or another `key`) if the pair of models does not fit.
         """
         for term in self.terms:
             try:
                 term.loss.build(student, teacher, images)
             except KdrunError as error:
-                raise below(f"{self.key}.{term.name}", error) from None
+                raise error.below(f"{self.key}.{term.name}") from None
 
     @torch.no_grad()
     def take(self, earlier: Mix) -> None:
@@ -96,7 +93,7 @@ class Mix(nn.Module):
                 tensor.copy_(theirs[name])
 
     def advance(self, epoch: float) -> None:
-        """Set weights and scheduled numbers to those after `epoch` epochs; between steps, not within one."""
+        """Set weights and scheduled numbers to those after `epoch` epochs. Not to be called within a step."""
         now = [term.weight.at(epoch) for term in self.terms]
         self.weights.copy_(torch.tensor(now, dtype=self.weights.dtype))
         for term in self.terms:
@@ -111,15 +108,13 @@ class Mix(nn.Module):
             return Mixture((self.weights * parts).sum(), parts.detach(), values)
 
     def value(self, term: Term, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """The unweighted value of one of its terms, or of another: a scalar to differentiate.
-
-        The one place where a mean over images is taken: over all rows, or the labelled ones if the loss has
-        no use for the others.
+        """The unweighted value of a term, a scalar to differentiate. Means over images are taken here alone:
+        over all rows, or over the labelled ones if the loss does not use the others.
         """
         try:
             value: Tensor = term.loss(student, teacher, batch)
         except KdrunError as error:
-            raise below(f"{self.key}.{term.name}", error) from None
+            raise error.below(f"{self.key}.{term.name}") from None
         if value.dim() == 0:
             return value
         if value.shape != batch.labels.shape:
@@ -146,11 +141,11 @@ class Mix(nn.Module):
 
 
 def make_mix(loss: Mapping[str, Mapping[str, Any]], key: str = "loss") -> Mix:
-    """A mix from the plain `loss` node: `{hard: {name: cross_entropy, weight: 0.1}, soft: {name:
-    soft_targets, ...}}`. key: where the node is written.
+    """A mix from the node `{hard: {name: cross_entropy, weight: 0.1}, ...}`, which stands under `key`. Terms
+    whose weight is always 0 are left out.
 
-    Terms whose weight is 0 throughout are left out. Raises KdrunError with full keys: a term without a name,
-    an unknown name or argument, a value out of range, no term at all.
+    Raises KdrunError for a term without a name, an unknown name or argument, a value out of range, or if
+    there is no term.
     """
     terms = [_make_term(f"{key}.{name}", name, node) for name, node in loss.items()]
     kept = [term for term in terms if not term.weight.zero]
@@ -163,9 +158,7 @@ def make_mix(loss: Mapping[str, Mapping[str, Any]], key: str = "loss") -> Mix:
 def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
     if not isinstance(node, Mapping) or not node.get("name"):
         raise KdrunError(key, None, f"this term has no name of a loss; to leave a term out: ~{key}")
-    if not name.isidentifier() or hasattr(
-        nn.ModuleDict, name
-    ):  # torch keeps `type`, `train` and others for itself
+    if not name.isidentifier() or hasattr(nn.ModuleDict, name):  # torch reserves `type`, `train` and others
         raise KdrunError(key, None, "a term cannot have this name")
     arguments = {k: v for k, v in node.items() if k not in ("name", "weight")}
     cls = find(str(node["name"]), f"{key}.name")
@@ -174,9 +167,8 @@ def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
     loss = construct(cls, now, key)
     for scheduled in others:
         if scheduled not in dict(loss.named_buffers(recurse=False)):
-            raise KdrunError(
-                f"{key}.{scheduled}", None, f"{cls.__name__} takes no schedule for it, only a number"
-            )
+            problem = f"{cls.__name__} takes no schedule for it, only a number"
+            raise KdrunError(f"{key}.{scheduled}", None, problem)
     weight = Schedule.parse(node.get("weight", 1.0), f"{key}.weight")
     return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant})
 

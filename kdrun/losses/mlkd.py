@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.losses.base import Loss, Needs
 from kdrun.losses.numeric import number, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs
 
@@ -31,7 +31,7 @@ def levels(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return torch.stack([soft_targets(student, teacher, temperature).mean(), images, kinds])
 
 
-class MLKD(Loss):
+class MLKD(LogitsLoss):
     """The sum of `levels` over temperatures."""
 
     def __init__(self, temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0)) -> None:
@@ -41,10 +41,6 @@ class MLKD(Loss):
         for temperature in temperatures:
             number("temperatures", temperature, above=0)
         self.temperatures = tuple(float(temperature) for temperature in temperatures)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         each = [levels(student.logits, teacher.logits, temperature) for temperature in self.temperatures]

@@ -4,9 +4,8 @@ classes.
 Yang, Zeng, Yuan, Li, "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
 Normalized Loss and Customized Soft Labels", ICCV 2023, https://arxiv.org/abs/2303.13005
 
-Departures: rows without a label do not count; of mixed labels the authors take the larger one. The
-value is a cross-entropy, so it is not 0 if student equals teacher. The target class always has T = 1, as
-in the authors' code.
+Departure: rows without a label do not count. The value is a cross-entropy, so it is not 0 if student equals
+teacher. The target class always has T = 1, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from kdrun.losses.base import Loss, Needs
 from kdrun.losses.dkd import split
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs
 
 
@@ -30,8 +29,9 @@ class Normalised(NamedTuple):
 
 
 def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Normalised:
-    """Both parts of each row; a row without a label has no meaning. student, teacher: logits (N, K); labels:
-    (N,) int64.
+    """Both parts of each row, meaningless for rows without a label.
+
+    student, teacher: logits (N, K). labels: (N,) int64.
     """
     student, teacher = widen(student), widen(teacher.detach())
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
@@ -43,7 +43,7 @@ def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Te
     return Normalised(target, others * temperature**2)
 
 
-class NKD(Loss):
+class NKD(LogitsLoss):
     """`target + gamma others` of the logits; gamma is the paper's."""
 
     uses_unlabelled = False
@@ -52,12 +52,8 @@ class NKD(Loss):
 
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0) -> None:
         super().__init__()
-        self.register_buffer("gamma", number("gamma", gamma, least=0), persistent=False)
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("gamma", gamma, least=0)
+        self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = normalised(student.logits, teacher.logits, batch.labels, self.temperature)

@@ -1,4 +1,4 @@
-"""What losses do with numbers: at least float32, means over rows that count, arguments as tensors."""
+"""Numbers in losses: at least float32, means over the rows that count, arguments as tensors."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ def mean_over(values: Tensor, rows: Tensor) -> Tensor:
 
 
 def number(key: str, value: float, *, above: float | None = None, least: float | None = None) -> Tensor:
-    """A constructor's argument as a 0-dim float32 tensor, so that schedules and captured steps can change it
-    in place.
+    """A constructor's argument as a 0-dim float32 tensor, which schedules can change in place.
 
-    Raises KdrunError when it is not above `above` or is less than `least`.
+    Raises KdrunError if it is not above `above` or is less than `least`.
     """
     if above is not None and not value > above:
         raise KdrunError(key, value, f"must be above {above:g}")

@@ -19,12 +19,12 @@ from kdrun.losses.regressors import Connector, resized
 from kdrun.types import Batch, Outputs
 
 LONGEST = 1000
-"""Batches of the running mean: later ones count a thousandth each."""
+"""After this many batches, each further one counts a thousandth in the running mean."""
 
 
 def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
-    """(N,): squared difference to max(teacher, margin), but for elements where student <= that <= 0, summed
-    over an image.
+    """(N,): squared difference to m = max(teacher, margin), summed over an image without the elements at
+    which student <= m <= 0.
 
     student, teacher: (N, C, H, W). margin: (C,), below 0.
     """

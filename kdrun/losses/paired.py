@@ -1,4 +1,4 @@
-"""What losses of one layer and losses over stages have in common: which layers they read."""
+"""What losses of the logits, of one layer and over stages have in common: the layers that they read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,18 @@ from kdrun.losses.numeric import number
 from kdrun.types import Shapes
 
 
+class LogitsLoss(Loss, ABC):
+    """A loss of the student's logits and the teacher's."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(teacher=frozenset({"logits"}))
+
+
 class LayerLoss(Loss, ABC):
     """A loss of a layer of the student and one of the teacher: `pair`, once it is built.
 
-    maps: whether only feature maps (C, H, W) will do.
+    maps: whether both must be feature maps (C, H, W).
     """
 
     maps: bool = False
@@ -33,13 +41,14 @@ class LayerLoss(Loss, ABC):
         self.adapt(self.pair)
 
     def adapt(self, pair: Pair) -> None:
-        """Make what connects the two layers (a regressor), if anything does."""
+        """Create the regressor between the two layers, if the loss has one."""
 
 
 class StageLoss(Loss, ABC):
     """A loss over the last `stages` stages of both models (0: all there are): `pairs`, once it is built.
 
-    least, before, stem: as for `stage_pairs`. equal_channels: whether both maps of a pair must have as many.
+    least, before, stem: as for `stage_pairs`. equal_channels: whether the maps of a pair must have as many
+    channels as each other.
     """
 
     least: int = 1
@@ -59,7 +68,7 @@ class StageLoss(Loss, ABC):
 
     @property
     def counted(self) -> str:
-        """How many stages, as the equation shows it."""
+        """The number of stages as the equation shows it."""
         return f"{self.stages or 'all'} stages"
 
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
@@ -71,4 +80,4 @@ class StageLoss(Loss, ABC):
         self.adapt(self.pairs)
 
     def adapt(self, pairs: tuple[Pair, ...]) -> None:
-        """Make what connects the stages of each pair (connectors), if anything does."""
+        """Create the connectors between the stages of each pair, if the loss has any."""

@@ -1,4 +1,4 @@
-"""Regressors: they bring a student's layer to the shape of the teacher's (a word of Romero et al. 2015)."""
+"""Regressors (Romero et al. 2015): they bring a student's layer to the shape of the teacher's."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ Size = tuple[int, ...]
 class MapRegressor(nn.Module):
     """Convolution, batch norm and ReLU: (N, C, H, W) of the student to the teacher's (C', H', W').
 
-    The kernel follows from the sizes: 3x3 with stride 2 if the student's map is twice as large, transposed
-    4x4 if it is half as large, 1x1 otherwise, after adaptive average pooling if the sizes differ in another
-    way.
+    The sizes decide the kernel: 3x3 with stride 2 if the student's map is twice as large, transposed 4x4 if
+    it is half as large, otherwise 1x1, after adaptive average pooling if the sizes differ.
     """
 
     def __init__(self, student: Size, teacher: Size, relu: bool = True) -> None:
@@ -82,7 +81,7 @@ def regressor(student: Size, teacher: Size) -> nn.Module | None:
 
 
 def batch_norm(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    """Batch norm, by its running statistics if a channel has one value (a batch of one, a 1x1 map)."""
+    """Batch norm, with its running statistics if a channel has one value only (a batch of one, a 1x1 map)."""
     single = features.numel() == features.shape[1]
     if norm.training and single:
         return F.batch_norm(

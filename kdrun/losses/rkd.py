@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.numeric import number, show
+from kdrun.losses.numeric import show
 from kdrun.losses.paired import LayerLoss
 from kdrun.types import Batch, Outputs
 
@@ -70,8 +70,8 @@ class RKD(LayerLoss):
         teacher_layer: str = "embedding",
     ) -> None:
         super().__init__(student_layer, teacher_layer)
-        self.register_buffer("distance", number("distance", distance, least=0), persistent=False)
-        self.register_buffer("angle", number("angle", angle, least=0), persistent=False)
+        self.hold("distance", distance, least=0)
+        self.hold("angle", angle, least=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = relations(*self.pair.vectors(student, teacher))

@@ -1,4 +1,4 @@
-"""Draws of other images by their class, on the device and without a copy to the host."""
+"""Draws other images by their class, on the device and without a copy to the host."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ class Sampler(nn.Module):
 
 
 def negatives(classes: Tensor, index: Tensor, labels: Tensor, count: int) -> Tensor:
-    """(N, count) images of other classes, drawn with replacement; of all other images if there is no
-    label.
+    """(N, count) images of other classes, drawn with replacement; all other images if there is no label.
 
     classes: (M,) int64 of all images, -1 where unknown. index: (N,) images, labels: (N,) their classes.
     """
@@ -52,10 +51,9 @@ def positives(classes: Tensor, index: Tensor, labels: Tensor) -> Tensor:
 
 
 def _own_class(classes: Tensor, index: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All images ordered by class (M,), and where in that order each row's class starts (N,) and how many it
-    has (N,).
+    """All images ordered by class (M,), where in that order each row's class starts (N,), and its size (N,).
 
-    A row without a label, or whose class has no image or all images, is a class of its own.
+    A row without a label is a class of its own, as is a row whose class has no image or all images.
     """
     order = classes.argsort(stable=True)
     ordered = classes[order]

@@ -1,9 +1,9 @@
-"""The teacher's classifier for the student: the student's projected map learns to be what it reads.
+"""The student reuses the teacher's classifier: its projected map learns to match the classifier's input.
 
 Chen, Mei, Zhang, Wang, Feng, Chen, "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022,
 https://arxiv.org/abs/2203.14001
 
-The projector and the teacher's classifier are a part of the student, also when it is used: see
+The projector and the teacher's classifier are a part of the student, at inference too: see
 `kdrun.models.reused`. The control keeps its own classifier.
 """
 
@@ -20,7 +20,7 @@ from kdrun.types import POOLED, Batch, Outputs, Shapes
 
 
 def simkd(student: Tensor, teacher: Tensor) -> Tensor:
-    """(N,): mean squared difference of two maps (N, C, H, W), the teacher's averaged to the size."""
+    """(N,): mean squared difference of two maps (N, C, H, W), the teacher's resized to the student's."""
     return mse(student, resized(teacher.detach(), (student.shape[2], student.shape[3])))
 
 

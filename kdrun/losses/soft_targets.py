@@ -3,9 +3,9 @@
 Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NIPS workshop 2014,
 https://arxiv.org/abs/1503.02531
 
-Departures: the Kullback-Leibler divergence in place of the cross-entropy with soft targets, as everyone does:
-the same gradient, and 0 if student equals teacher. Times T^2, so that the gradient keeps its size when T
-changes. Classes may have temperatures of their own.
+Departures: the Kullback-Leibler divergence in place of the cross-entropy with soft targets, as is usual: the
+gradient is the same, and the value is 0 if student equals teacher. Times T^2, so that the gradient keeps its
+size if T changes. Each class may have its own temperature.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.losses.base import Loss, Needs
 from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs, Shapes
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor:
     """(N,): T^2 KL(teacher || student) of softmax(logits / T), summed over classes.
 
-    student, teacher: logits (N, K). temperature: a number, or (K,), one of each class; T^2 is then their mean
+    student, teacher: logits (N, K). temperature: one number, or (K,), one per class; T^2 is then their mean
     square. No gradient flows into the teacher.
     """
     log_student = F.log_softmax(widen(student) / temperature, dim=1)
@@ -34,21 +34,17 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: Tensor | float) 
     return divergence * (temperature.square().mean() if isinstance(temperature, Tensor) else temperature**2)
 
 
-class SoftTargets(Loss):
-    """`soft_targets` of the logits. per_class: factors (K,) of the temperature, none for one temperature."""
+class SoftTargets(LogitsLoss):
+    """`soft_targets` of the logits. per_class: factors (K,) of the temperature; empty for one temperature."""
 
     temperature: Tensor
     per_class: Tensor | None
 
     def __init__(self, temperature: float = 4.0, per_class: Sequence[float] = ()) -> None:
         super().__init__()
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
+        self.hold("temperature", temperature, above=0)
         factors = torch.tensor([number("per_class", factor, above=0) for factor in per_class])
         self.register_buffer("per_class", factors if per_class else None, persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
 
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
         if self.per_class is None:

@@ -3,7 +3,7 @@
 Miles, Mikolajczyk, "Understanding the Role of the Projector in Knowledge Distillation", AAAI 2024,
 https://arxiv.org/abs/2303.11098
 
-Departure: the projector has no bias, which the batch norm after it would take off again. As in the authors'
+Departure: the projector has no bias, because the standardisation after it would remove it. As in the authors'
 ImageNet code the sum runs over batch and channels, and the total is cross-entropy + 2 SRD + KL at T=1, as in
 the preset. A batch of one has no statistics and teaches nothing.
 """

@@ -1,10 +1,10 @@
-"""Softmax regression representation learning: features that the teacher's classifier reads as its own.
+"""Softmax regression representation learning: the teacher's classifier reads the student's features.
 
 Yang, Martinez, Bulat, Tzimiropoulos, "Knowledge Distillation via Softmax Regression Representation Learning",
 ICLR 2021, https://openreview.net/forum?id=ZzwDy_wiWv
 
 Departures: the teacher's features are its embedding, which is the mean of the last map if its classifier
-reads that. With `student_layer: embedding` the connector stands on the vector, as in later toolboxes.
+reads that. With `student_layer: embedding` the connector reads the vector, as in later toolboxes.
 """
 
 from __future__ import annotations

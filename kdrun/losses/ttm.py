@@ -1,11 +1,10 @@
-"""Transformed teacher matching: the teacher's probabilities are raised to a power, the student's are left
-alone.
+"""Transformed teacher matching: the teacher's probabilities are raised to a power, the student's are not.
 
 Zheng, Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR 2024,
 https://arxiv.org/abs/2402.11148
 
-Departure: softmax(gamma z) in place of powers of softmax(z), which underflow in float32: the same numbers. No
-T^2.
+Departure: softmax(gamma z) in place of powers of softmax(z): the same numbers, but powers underflow in
+float32. No T^2.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs
 
 
@@ -25,18 +24,14 @@ def transformed(student: Tensor, teacher: Tensor, gamma: Tensor | float) -> Tens
     return (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
 
 
-class TTM(Loss):
+class TTM(LogitsLoss):
     """`transformed` of the logits. gamma: the paper's, 1 / T of the teacher."""
 
     gamma: Tensor
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()
-        self.register_buffer("gamma", number("gamma", gamma, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("gamma", gamma, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return transformed(student.logits, teacher.logits, self.gamma)

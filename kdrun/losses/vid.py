@@ -49,7 +49,7 @@ class Predictor(nn.Module):
 
 
 class VID(StageLoss):
-    """`vid` summed over the last `stages` stages; 0: over all but the stem. variance: at the start."""
+    """`vid` summed over the last `stages` stages; 0: over all but the stem. variance: its first value."""
 
     def __init__(self, stages: int = 0, variance: float = 5.0) -> None:
         super().__init__(stages)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.types import UNLABELLED, Batch, Outputs
 
 EPSILON = 1e-7
@@ -40,7 +40,7 @@ def wsld(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor |
     return rows * temperature**2
 
 
-class WSLD(Loss):
+class WSLD(LogitsLoss):
     """`wsld` of the logits."""
 
     uses_unlabelled = False
@@ -48,11 +48,7 @@ class WSLD(Loss):
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
-        self.register_buffer("temperature", number("temperature", temperature, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return wsld(student.logits, teacher.logits, batch.labels, self.temperature)

@@ -12,8 +12,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.base import Loss, Needs
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import LogitsLoss
 from kdrun.losses.ttm import transformed
 from kdrun.types import Batch, Outputs
 
@@ -23,18 +23,14 @@ def power_sum(teacher: Tensor, gamma: Tensor | float) -> Tensor:
     return (gamma * F.log_softmax(widen(teacher.detach()), dim=1)).exp().sum(dim=1)
 
 
-class WTTM(Loss):
+class WTTM(LogitsLoss):
     """`transformed` of the logits times `power_sum`. gamma: the paper's."""
 
     gamma: Tensor
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()
-        self.register_buffer("gamma", number("gamma", gamma, above=0), persistent=False)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(teacher=frozenset({"logits"}))
+        self.hold("gamma", gamma, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         rows = transformed(student.logits, teacher.logits, self.gamma)

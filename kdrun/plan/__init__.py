@@ -1,1 +1,1 @@
-"""What a run will train, worked out and checked; it trains and writes nothing."""
+"""From a checked configuration to the trainings of a run. This room trains and writes nothing."""

@@ -1,7 +1,6 @@
-"""How a teacher answers while a student trains: live, ahead of the steps in bulk, or from a table of its
-answers.
+"""How a teacher answers while a student trains: live, ahead of the steps in bulk, or from a table.
 
-Chosen once, from what the student reads, the views, and the space that a table may take.
+This is chosen once, from the layers that the student reads, the views, and the space for a table.
 """
 
 from __future__ import annotations
@@ -37,9 +36,7 @@ MEMORY_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Answers:
-    """kind: none, peer, live, ahead or tabled. reason: why, for the screen. bytes: of the table when it is
-    full.
-    """
+    """kind: none, peer, live, ahead or tabled. reason: for the screen. bytes: of a full table."""
 
     kind: str
     reason: str
@@ -47,10 +44,9 @@ class Answers:
 
 
 def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Answers:
-    """How the teacher of a training answers. needs: the layers that are read; by default, those of all
-    phases.
+    """How the teacher of a training answers. needs: the layers to read; by default, those of all phases.
 
-    Raises KdrunError if answers are to be rounded, which changes results, and there is no room for them.
+    Raises KdrunError if the configuration rounds answers, which changes results, and a table does not fit.
     """
     needs = training.teacher_needs if needs is None else needs
     if not needs:
@@ -67,12 +63,12 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
             problem = f"needs a table, and {obstacle}"
             raise KdrunError("runtime.table_dtype", runtime.table_dtype, problem, ["fp32"])
     if obstacle:
-        how = "ahead" if _pays_ahead(training, needs) else "live"
-        when = {"live": "in every step", "ahead": "ahead of the steps"}[how]
-        return Answers(how, f"teacher runs {when}: {obstacle}")
-    full = f"{plural(views or 0, 'view')}, up to {file_size(size)}"
+        ahead = _pays_ahead(training, needs)
+        when = "ahead of the steps" if ahead else "in every step"
+        return Answers("ahead" if ahead else "live", f"teacher runs {when}: {obstacle}")
+    extent = f"{plural(views or 0, 'view')}, up to {file_size(size)}"
     rounded = "" if runtime.table_dtype == "fp32" else f" ({runtime.table_dtype})"
-    return Answers("tabled", f"teacher's answers are cached: {full}{rounded}", size)
+    return Answers("tabled", f"teacher's answers are cached: {extent}{rounded}", size)
 
 
 def widths(training: Training, needs: frozenset[str]) -> Mapping[str, int]:
@@ -82,7 +78,7 @@ def widths(training: Training, needs: frozenset[str]) -> Mapping[str, int]:
 
 
 def table_folder(training: Training, layers: Collection[str]) -> Path:
-    """Where the table of these layers is kept: beside the teacher's weights."""
+    """The folder of a table with these layers: beside the teacher's weights."""
     return _teacher(training).folder / "tables" / f"{'-'.join(layers)}-{_table_key(training)}"
 
 
@@ -132,18 +128,18 @@ def _table_key(training: Training) -> str:
 
 
 def _no_room(training: Training, size: int, folder: Path) -> str:
-    """Why there is no room for a table of that size; empty if there is. An existing table counts as room."""
+    """The reason if a table of this size does not fit, else empty. An existing table counts as free space."""
     if size > 1e9 * training.ground.run.runtime.table_gb:
         return f"{file_size(size)} are above runtime.table_gb"
-    there = sum(path.stat().st_size for path in folder.glob("*.*"))
+    existing = sum(path.stat().st_size for path in folder.glob("*.*"))
     while not folder.exists():
         folder = folder.parent
-    room = FREE_SHARE * shutil.disk_usage(folder).free + there
-    return "" if size <= room else f"the disk has no room for {file_size(size)}"
+    space = FREE_SHARE * shutil.disk_usage(folder).free + existing
+    return "" if size <= space else f"the disk has no room for {file_size(size)}"
 
 
 def _pays_ahead(training: Training, needs: frozenset[str]) -> bool:
-    """Whether asking in bulk is faster: on a GPU, which is idle in between, if no image is read twice."""
+    """Whether bulk is faster: on a GPU, which small batches leave idle, if no image has to be read twice."""
     ground = training.ground
     if ground.machine.device.type == "cpu" or isinstance(ground.data.train.images, Unread):
         return False

@@ -1,4 +1,4 @@
-"""Models and mixes of a plan: built from configuration, data set and seeds."""
+"""Models and mixes of a plan, built from configuration, data set and seeds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMED = ("logits", "embedding", POOLED, CLASSIFIER)
 
 @dataclass(frozen=True)
 class Models:
-    """The models of a data set. A plan builds and counts those that differ in their seed only once."""
+    """The models of a data set. Models that differ only in their seed are built and counted once."""
 
     data: ImageSet
     resize: str
@@ -38,7 +38,7 @@ class Models:
     )
 
     def plan(self, model: Model, section: str, seed: int, teacher: Built | None = None) -> Built:
-        """A model to read shapes and costs from; its weights are those of some seed."""
+        """A model to read shapes and costs from. Its weights can be those of another seed."""
         description = [vars(model) | {"seed": None}, section, id(teacher) if teacher else None]
         key = json.dumps(description, sort_keys=True, default=str)
         if key not in self.planned:
@@ -48,8 +48,8 @@ class Models:
     def build(self, model: Model, section: str, seed: int, teacher: Built | None = None) -> Built:
         """A new model with the initial weights of a seed.
 
-        section: the key of the configuration that describes it. teacher: the model whose classifier reads
-        this one's last map, if it has `reuse_classifier`. Raises KdrunError.
+        section: the key of the configuration that describes it. teacher: the model whose classifier this
+        one reuses, if it has `reuse_classifier`. Raises KdrunError.
         """
         description = {
             "name": model.name,
@@ -68,7 +68,7 @@ class Models:
         return reusing(built, teacher.model, self.data.image_shape, classes, projector)
 
     def macs(self, built: Built) -> float:
-        """Multiply-accumulates of a model that `plan` gave, for one image."""
+        """Multiply-accumulates of a model from `plan`, for one image."""
         if id(built.model) not in self.counted:
             self.counted[id(built.model)] = macs(built.model, self.data.image_shape)
         return self.counted[id(built.model)]
@@ -82,9 +82,9 @@ class Models:
 
 
 def build_mix(mix: Mix, student: nn.Module, teacher: nn.Module, models: Models, seed: int) -> Mix:
-    """Gives a mix its adapters, from the models' shapes and under a seed of their own. Returns the same mix.
+    """Gives a mix its adapters, by the models' shapes and with their own seed. Returns the same mix.
 
-    Raises KdrunError if the mix reads what the models do not have.
+    Raises KdrunError if the mix reads a layer that a model does not have.
     """
     _check_paths(mix, "student", mix.needs.student, student)
     _check_paths(mix, "teacher", mix.needs.teacher, teacher)
@@ -101,7 +101,7 @@ def build_mix(mix: Mix, student: nn.Module, teacher: nn.Module, models: Models, 
 
 
 def layer_paths(needs: frozenset[str]) -> list[str]:
-    """Those layers that are paths of modules; the others every model has."""
+    """The layers that are paths of modules. Every model has the others."""
     return sorted(name for name in needs if name not in NAMED and not name.startswith("stage"))
 
 

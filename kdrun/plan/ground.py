@@ -1,4 +1,4 @@
-"""What all trainings of a run stand on: the run, the machine, the data, the views."""
+"""What all trainings of a run share: the run, the machine, the data, the views."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kdrun.plan.build import Models
 from kdrun.resources import cores
 
 MOST_WORKERS = 32
-"""`runtime.workers=auto` starts no more on a GPU: no training takes more images than they decode."""
+"""The most that `runtime.workers=auto` starts for a GPU: they decode more images than a training needs."""
 
 DEVICE_SHARE = 0.5
 """The share of a GPU's memory that images may take if they stay there."""
@@ -40,13 +40,13 @@ class Ground:
 
 
 Grounds = dict[str, Ground]
-"""Grounds that were made for the jobs of a sweep, by what they depend on."""
+"""Grounds of the jobs of a sweep, by the values that they depend on."""
 
 
 def ground(run: Run, made: Grounds | None = None) -> Ground:
     """Reads the data set and resolves the device. Raises KdrunError.
 
-    made: the grounds of other jobs. A job with the same data set and machine takes theirs.
+    made: the grounds of other jobs. Jobs with the same data set and machine share one.
     """
     key = json.dumps(_depends_on(run), sort_keys=True, default=str)
     if made is not None and key in made:

@@ -1,4 +1,4 @@
-"""What the weights of a training depend on, as plain values: the parts of its key."""
+"""The parts of a training's key: all that its weights depend on, as plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdrun.plan.objective import Terms, epochs_of
 
 
 def model_key(model: Model) -> dict[str, Any]:
-    """A model's description. A checkpoint counts by its content."""
+    """A model's description. A checkpoint is in it by its content."""
     key: dict[str, Any] = {
         "name": model.name,
         "family": model.family,
@@ -32,7 +32,7 @@ def model_key(model: Model) -> dict[str, Any]:
 
 
 def recipe_key(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without its name; with the epoch at which it stops, if it stops early."""
+    """A recipe without its name, and with `stop_at` only if it stops early."""
     key = {name: value for name, value in vars(recipe).items() if name not in ("name", "stop_at")}
     return key | ({"stop_at": epochs_of(recipe)} if epochs_of(recipe) < recipe.epochs else {})
 

@@ -1,4 +1,4 @@
-"""What teacher, student and control minimise, and in which phases."""
+"""The losses of teacher, student and control, and their phases."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix, make_mix
 
 Terms = Mapping[str, Mapping[str, Any]]
-"""The terms of a loss by name, each as it is written: `{name: soft_targets, weight: 0.9, temperature: 4}`."""
+"""The terms of a loss by name, each as in the configuration: `{name: soft_targets, weight: 0.9}`."""
 
 
 class Phase(NamedTuple):
-    """The epochs of a training from `first` to before `until`, and the loss that they minimise.
+    """The epochs `first` ... `until - 1` of a training, and their loss.
 
-    key: where the terms are written in the configuration.
+    key: of the terms in the configuration.
     """
 
     loss: Terms
@@ -25,12 +25,12 @@ class Phase(NamedTuple):
     key: str = "loss"
 
     def mix(self) -> Mix:
-        """A new mix of its terms, without adapters yet."""
+        """A new mix of its terms, without adapters."""
         return make_mix(self.loss, self.key)
 
 
 def one_phase(loss: Terms, recipe: Recipe) -> tuple[Phase, ...]:
-    """One loss from the first epoch to the last."""
+    """A single phase from the first epoch to the last."""
     return (Phase(loss, 0, epochs_of(recipe)),)
 
 
@@ -50,7 +50,7 @@ def students_phases(run: Run, recipe: Recipe) -> tuple[Phase, ...]:
 
 
 def controls_phases(run: Run) -> tuple[Phase, ...]:
-    """A control learns from the labels, with the arguments of the student's own cross-entropy, if any."""
+    """A control learns from the labels, with the arguments of the student's cross-entropy if it has one."""
     own = next((t for t in run.loss.values() if t.get("name") == "cross_entropy"), {"name": "cross_entropy"})
     recipe = run.recipe.student
     return one_phase(smoothed({"hard": dict(own) | {"weight": 1.0}}, recipe), recipe)
@@ -65,7 +65,7 @@ def epochs_of(recipe: Recipe) -> int:
 
 
 def smoothed(loss: Terms, recipe: Recipe) -> Terms:
-    """The same terms, with the recipe's label smoothing in each cross-entropy that has none of its own."""
+    """The terms, with the recipe's label smoothing in each cross-entropy that does not set it."""
     terms = {name: dict(term) for name, term in loss.items()}
     for term in terms.values():
         if term.get("name") == "cross_entropy" and not term.get("label_smoothing"):
@@ -73,28 +73,30 @@ def smoothed(loss: Terms, recipe: Recipe) -> Terms:
     return terms
 
 
-def _change(epochs: float, of: int) -> int:
-    """Epochs of the first phase: at least one if any, and at least one less than there are."""
-    wanted = max(1, round(epochs * of)) if isinstance(epochs, float) else epochs
-    return min(wanted, of - 1)
+def _change(epochs: float, total: int) -> int:
+    """Epochs of the first phase: 0 without one, and less than `total`. epochs: a number, or a fraction."""
+    first = max(1, round(epochs * total)) if isinstance(epochs, float) else epochs
+    return min(first, total - 1)
 
 
 def equation(phases: Sequence[Phase], mixes: Sequence[Mix]) -> str:
     """The loss as the screen shows it: `50 FSP(3 stages) for 10 epochs, then CE`."""
     *earlier, last = (mix.equation() for mix in mixes)
-    stretches = [
+    phrases = [
         f"{text} for {phase.until - phase.first} epoch{'s' * (phase.until - phase.first != 1)}"
         for text, phase in zip(earlier, phases, strict=False)
     ]
-    return ", then ".join([*stretches, last])
+    return ", then ".join([*phrases, last])
 
 
 def refuse_one_momentum(run: Run) -> None:
-    """Raises KdrunError if two momenta are asked for and all terms are of one kind."""
+    """Raises KdrunError for two momenta if all terms read the teacher, or none does."""
     if run.momentum_delta is None:
         return
     for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
-        terms = {name: {**term, "weight": 1.0} for name, term in loss.items()}  # alpha=0 leaves none out
+        terms = {
+            name: {**term, "weight": 1.0} for name, term in loss.items()
+        }  # so that alpha=0 leaves no term out
         kinds = {bool(term.loss.needs.teacher) for term in make_mix(terms, key).terms} if terms else set()
         if len(kinds) == 2:
             return
@@ -103,7 +105,7 @@ def refuse_one_momentum(run: Run) -> None:
 
 
 def refuse_unprepared(mixes: Sequence[Mix]) -> None:
-    """Raises KdrunError for a term whose adapters no first phase trains."""
+    """Raises KdrunError for a term that needs a first phase to train its adapters, if there is none."""
     *earlier, last = mixes
     before = {(term.name, type(term.loss)) for mix in earlier for term in mix.terms}
     for term in last.terms:

@@ -1,6 +1,4 @@
-"""From a run to its trainings, in the order in which they are made. Everything is built and checked; nothing
-is trained or written.
-"""
+"""From a run to its trainings, in the order in which they are made. All of them are built and checked."""
 
 from __future__ import annotations
 
@@ -30,15 +28,15 @@ from kdrun.sources import sources
 from kdrun.training.seeds import derived
 
 UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
-"""The part of a recipe that says how weights are updated; the rest says how long, and in which batches."""
+"""The keys of a recipe for the update of weights; the others set epochs and batches."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A checked run.
 
-    trainings: in the order in which they are made: the teacher (unless it is a peer), those in between, the
-    student, the control.
+    trainings: in the order in which they are made: teacher (unless it is a peer), assistants or generations,
+    student, control.
     """
 
     ground: Ground
@@ -63,13 +61,13 @@ class Plan:
 
     @property
     def chain(self) -> tuple[Training, ...]:
-        """Teacher or peer, those in between, student: each but the first is taught by the one before."""
+        """Teacher or peer, assistants or generations, student. Each is taught by the one before it."""
         taught = (training for training in self.trainings if training.kind == "student")
         return (self.teacher, *taught)
 
     @property
     def folder(self) -> Path:
-        """The run's folder: the student's, or the teacher's if nothing else is asked for."""
+        """The run's folder: the student's, or the teacher's if the run has no other stage."""
         return self.teacher.folder if self.run.stages == ["teacher"] else self.student.folder
 
     @property
@@ -81,7 +79,7 @@ class Plan:
         return next(training for training in self.trainings if training.name == name)
 
     def makes(self, training: Training) -> bool:
-        """Whether the stages of the run include the making of a training."""
+        """Whether the run's stages make a training."""
         stage = "teacher" if training.kind == "teacher" else "student"
         return stage in self.run.stages and not training.loaded
 
@@ -91,21 +89,21 @@ class Plan:
         stages = self.run.stages
         if stages == ["evaluate"]:
             return ()
-        asked = bool(self.student.teachers) or "teacher" in stages
+        needs_teacher = bool(self.student.teachers) or "teacher" in stages
         if "student" not in stages:
-            return self.trainings[:1] if asked and self.trainings[0].kind == "teacher" else ()
-        return tuple(t for t in self.trainings if t.kind != "teacher" or asked)
+            return self.trainings[:1] if needs_teacher and self.trainings[0].kind == "teacher" else ()
+        return tuple(t for t in self.trainings if t.kind != "teacher" or needs_teacher)
 
     @property
     def rounds(self) -> tuple[tuple[Training, ...], ...]:
-        """What the run makes: each round needs only the rounds before. The control comes with the student."""
-        makes = [training for training in self.trainings if self.makes(training)]
-        ends = [t for t in makes if t.name in ("student", "control")]
-        return (*((t,) for t in makes if t not in ends), *([tuple(ends)] if ends else []))
+        """The trainings that the run makes; a round needs only earlier ones. The last has the control."""
+        made = [training for training in self.trainings if self.makes(training)]
+        last = tuple(t for t in made if t.name in ("student", "control"))
+        return (*((t,) for t in made if t not in last), *([last] if last else []))
 
 
 class Link(NamedTuple):
-    """One model of a chain, before it is built. seed: of its initial weights and of its epochs."""
+    """One model of a chain before it is built. seed: of its initial weights and its epochs."""
 
     name: str
     model: Model
@@ -116,9 +114,11 @@ class Link(NamedTuple):
 def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     """Builds and checks a run; trains and writes nothing. Raises KdrunError.
 
-    grounds: those of other jobs of a sweep, which share their data sets.
+    grounds: of other jobs of a sweep, for shared data sets.
     """
-    sources(asdict(run), run.packages)  # read before it is imported: what is read is what runs
+    sources(
+        asdict(run), run.packages
+    )  # read before the import, so that the digests are those of the code that runs
     phases = students_phases(run, run.recipe.student)
     mixes = tuple(phase.mix() for phase in phases)
     refuse_unprepared(mixes)
@@ -127,22 +127,21 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
         evaluator(name)
     place = ground(run, grounds)
     first, *between, last = links(run)
-    asks = any(mix.needs.teacher for mix in mixes)
+    reads_teacher = any(mix.needs.teacher for mix in mixes)
     if run.peer:
         return Plan(place, _with_control(_with_peer(place, last, phases, mixes)))
     teacher = _teacher(place, first)
     above: tuple[Training, ...] = (teacher,)
-    for link in between if asks else ():
+    for link in between if reads_teacher else ():
         taught = students_phases(run, link.recipe)
         above += (_taught(place, link, taught, tuple(phase.mix() for phase in taught), above),)
     return Plan(place, (*above, *_with_control(_taught(place, last, phases, mixes, above))))
 
 
 def links(run: Run) -> Iterator[Link]:
-    """The teacher; the assistants (Mirzadeh et al. 2020) and earlier generations (Furlanello et al. 2018) in
-    between; the student.
+    """Teacher, assistants (Mirzadeh et al. 2020), earlier generations (Furlanello et al. 2018), student.
 
-    A taught model of the same architecture as an earlier one begins with other weights.
+    Taught models of the same architecture begin with different weights.
     """
     yield Link("teacher", run.teacher, run.recipe.teacher, run.teacher.seed or 0)
     several = len(run.assistant) > 1
@@ -173,7 +172,7 @@ def _control(student: Training) -> Training:
 
 
 def _alone(place: Ground, link: Link, kind: str, label: str, phases: tuple[Phase, ...]) -> Training:
-    """One that learns from the labels alone."""
+    """A training that learns from the labels alone."""
     built = place.models.plan(link.model, section(link.name), link.seed)
     mixes = tuple(
         build_mix(phase.mix(), built.model, built.model, place.models, link.seed) for phase in phases
@@ -188,7 +187,7 @@ def _taught(
     mixes: tuple[Mix, ...],
     above: Sequence[Training],
 ) -> Training:
-    """One that learns from the last of those above it."""
+    """A training that learns from the last of those above it."""
     teacher, shape, reuses = above[-1], place.data.image_shape, link.model.reuse_classifier
     plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
     built = plain
@@ -197,7 +196,7 @@ def _taught(
             built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
     for mix in mixes:
         build_mix(mix, built.model, teacher.built.model, place.models, link.seed)
-    asks = any(mix.needs.teacher for mix in mixes)
+    reads_teacher = any(mix.needs.teacher for mix in mixes)
     return Training(
         ground=place,
         name=link.name,
@@ -209,15 +208,15 @@ def _taught(
         phases=phases,
         built=built,
         mixes=mixes,
-        teachers=(teacher,) if asks else (),
+        teachers=(teacher,) if reads_teacher else (),
         momentum_delta=place.run.momentum_delta,
     )
 
 
 def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tuple[Mix, ...]) -> Training:
-    """A student and a peer of the teacher's architecture: both learn in the same steps, from each other.
+    """A student and a peer of the teacher's architecture, which learn from each other in the same steps.
 
-    The peer begins with weights of its own; its optimiser and learning rate are the teacher's.
+    The peer has its own initial weights, and the teacher's optimiser and learning rate.
     """
     run = place.run
     updates = {name: getattr(run.recipe.teacher, name) for name in UPDATES}
@@ -226,9 +225,11 @@ def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tupl
     other = place.models.plan(run.teacher, "teacher", seed)
     for mix in mixes:
         build_mix(mix, built.model, other.model, place.models, link.seed)
-    theirs = tuple(build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases)
+    peers_mixes = tuple(
+        build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases
+    )
     recipe, label = replace(link.recipe, **updates), _label("peer", run.teacher.name, run.dataset["name"])
-    peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other, theirs)
+    peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other, peers_mixes)
     label = _students_label(run, [run.teacher.name, link.model.name])
     return Training(
         place,
@@ -250,7 +251,7 @@ def _with_control(student: Training) -> tuple[Training, ...]:
 
 
 def _students_label(run: Run, models: Sequence[str]) -> str:
-    """Data set, teacher, those who are taught, method; the same model several times is `3xresnet8`."""
+    """Data set, teacher, taught models, method. The same model three times in a row is `3xresnet8`."""
     teacher, *taught = models
     repeated = ((name, len(list(group))) for name, group in groupby(taught))
     names = [name if count == 1 else f"{count}x{name}" for name, count in repeated]
@@ -258,5 +259,5 @@ def _students_label(run: Run, models: Sequence[str]) -> str:
 
 
 def _label(*parts: str) -> str:
-    """The parts of a folder's name, without what a file system takes as something else."""
+    """The parts of a folder's name, without slashes and blanks."""
     return "-".join(parts).replace("/", "_").replace(" ", "_")

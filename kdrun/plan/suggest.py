@@ -1,4 +1,4 @@
-"""Where a method does not fit a pair of models: which shipped methods do."""
+"""The shipped methods that fit a pair of models, for the error of one that does not."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kdrun.models.taps import probe
 from kdrun.types import POOLED, Shapes
 
 MOST = 6
-"""Methods that are named at most."""
+"""The most methods that an error names."""
 
 
 @contextmanager
 def naming_alternatives(
     mix: Mix, student: nn.Module, teacher: nn.Module, image_shape: tuple[int, int, int]
 ) -> Iterator[None]:
-    """Adds the names of methods that fit to a KdrunError that says why a mix does not fit the models.
+    """Adds the methods that fit to a KdrunError that says why a mix does not fit two models.
 
-    An error with choices is about a word that was typed, and stays as it is.
+    An error with choices is about a typed word and does not change.
     """
     try:
         yield
@@ -39,22 +39,22 @@ def naming_alternatives(
 
 
 def alternatives(mix: Mix, student: Shapes, teacher: Shapes) -> list[str]:
-    """The shipped methods that fit two models, those that read the same kinds of layers first.
+    """The shipped methods that fit two models. Those that read the same kinds of layers come first.
 
-    Of several methods with the same losses the first is named. Methods that change the student or the teacher
-    are left out.
+    Only the first of several methods with the same losses is named. Methods that change the student or the
+    teacher are left out.
     """
-    read = _kinds(mix)
+    kinds_read = _kinds(mix)
     fitting: dict[frozenset[str], tuple[float, str]] = {}
     for preset in presets():
         if preset.changes_models:
             continue
         mixes = [make_mix(loss) for loss in preset.phases]
         losses = frozenset(term["name"] for loss in preset.phases for term in loss.values())
-        asks = any(other.needs.teacher for other in mixes) and losses not in fitting
-        if asks and all(_fits(other, student, teacher) for other in mixes):
+        reads_teacher = any(other.needs.teacher for other in mixes)
+        if reads_teacher and losses not in fitting and all(_fits(other, student, teacher) for other in mixes):
             kinds = frozenset().union(*map(_kinds, mixes))
-            fitting[losses] = (-len(read & kinds) / len(read | kinds), preset.name)
+            fitting[losses] = (-len(kinds_read & kinds) / len(kinds_read | kinds), preset.name)
     return [name for _, name in sorted(fitting.values())[:MOST]]
 
 
@@ -68,6 +68,6 @@ def _fits(mix: Mix, student: Shapes, teacher: Shapes) -> bool:
 
 
 def _kinds(mix: Mix) -> frozenset[str]:
-    """What a mix reads of the teacher: `logits`, `embedding`, `stage` for any map, and so on."""
+    """The kinds of layers that a mix reads of the teacher: `logits`, `embedding`, `stage` for any map."""
     maps = {name for name in mix.needs.teacher if name.startswith("stage") or name == POOLED}
     return (mix.needs.teacher - maps) | ({"stage"} if maps else set())

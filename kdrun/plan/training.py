@@ -1,4 +1,4 @@
-"""One model to be trained: who teaches it, what it minimises, on which rows, and where it is kept."""
+"""One model to be trained: its teachers, losses, rows and folder."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Training:
     """A model and all that its weights follow from.
 
     name: unique in the run: teacher, assistant1, generation2, student, control. kind: teacher, student (also
-    of those in between), control, or peer. label: the folder's name before the fingerprint. built: the model
-    as it is planned. mixes: of each phase, with adapters as they are planned. teachers: whom its terms read;
-    none if no term reads a teacher. peer: a model that is trained in the same steps, and is kept in the same
-    folder.
+    for assistants and generations), control, or peer. label: the folder's name before the fingerprint. built,
+    mixes: the model and the mix of each phase, for shapes and needs; `initial` and `new_mix` give those that
+    are trained. teachers: the models that its terms read; empty if no term reads a teacher. peer: a model
+    that is trained in the same steps and kept in the same folder.
     """
 
     ground: Ground
@@ -57,7 +57,7 @@ class Training:
 
     @property
     def teacher(self) -> Training | None:
-        """The one that its terms read: a peer, or its only teacher."""
+        """The model that its terms read: a peer, or its only teacher."""
         return self.peer or next(iter(self.teachers), None)
 
     @property
@@ -82,10 +82,10 @@ class Training:
 
     @cached_property
     def loaded(self) -> bool:
-        """Whether the model is taken as it is, from a checkpoint or from pretrained weights, and not trained.
+        """Whether the model is not trained, but loaded from a checkpoint or pretrained weights.
 
-        A pretrained teacher with a new head is trained; so is a student with a checkpoint, which begins
-        there.
+        A pretrained teacher with a new head is trained. So is a student with a checkpoint, from which it
+        starts.
         """
         if self.kind == "teacher":
             return bool(self.model.checkpoint) or (self.model.pretrained and not self.built.head_is_new)
@@ -94,20 +94,21 @@ class Training:
 
     @cached_property
     def rows(self) -> Tensor:
-        """(R,) int64: the training images that it sees in all phases."""
+        """(R,) int64, the training images that it sees in all phases."""
         if self.kind in ("student", "peer"):
             return max((self.rows_for(mix) for mix in self.mixes), key=len)
         return torch.nonzero(self.ground.data.train.labels >= 0).flatten()
 
     def rows_for(self, mix: Mix) -> Tensor:
-        """The training images that a phase sees: all, if its mix has a use for those without a label."""
+        """The training images of a phase: all, if its mix can use images without a label."""
         labels = self.ground.data.train.labels
         everything = mix.uses_unlabelled and self.ground.run.transfer == "all"
         return torch.arange(len(labels)) if everything else torch.nonzero(labels >= 0).flatten()
 
     def row_set(self, mix: Mix | None = None) -> RowSet:
-        """The rows of its epochs, or of the epochs of one phase. An epoch has the same number of steps in
-        every training of one recipe.
+        """The rows of its epochs, or of those of one phase.
+
+        All trainings with the same recipe have the same number of steps in an epoch.
         """
         rows = self.rows if mix is None else self.rows_for(mix)
         return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch)
@@ -150,7 +151,7 @@ class Training:
         }
 
     def _taught_key(self) -> dict[str, Any]:
-        """What a student's weights depend on besides; a setting that is not used is in no key."""
+        """The further part of a student's key. A setting that is not used is in no key."""
         key: dict[str, Any] = {"transfer": self.ground.run.transfer}
         for phase in self.phases[:-1]:
             key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)}
@@ -163,20 +164,18 @@ class Training:
         return key
 
     def _sources(self) -> dict[str, str]:
-        """The files of a user's packages that it uses, for its data set, model, recipe and losses: path to
-        digest.
-        """
+        """The user's files for its data set, model, recipe and losses: path to digest."""
         run = self.ground.run
         losses = [] if self.kind == "teacher" and self.loaded else [phase.loss for phase in self.phases]
-        used = [run.dataset, self.model.family, dict(self.model.args), vars(self.recipe), losses]
-        return sources(used, run.packages)
+        parts = [run.dataset, self.model.family, dict(self.model.args), vars(self.recipe), losses]
+        return sources(parts, run.packages)
 
     def _rounding(self) -> dict[str, Any]:
-        """The numbers of a table of the teacher's answers, if there is one and it rounds them."""
+        """The number format of the table of the teacher's answers, if a table rounds them."""
         runtime, views = self.ground.run.runtime, self.ground.views.count
-        asking = [mix.needs.teacher for mix in self.mixes if mix.needs.teacher]
-        kept = runtime.table != "off" and not all(why_no_table(needs, views) for needs in asking)
-        return {"answers": runtime.table_dtype} if kept and runtime.table_dtype != "fp32" else {}
+        phases = [mix.needs.teacher for mix in self.mixes if mix.needs.teacher]
+        tabled = runtime.table != "off" and not all(why_no_table(needs, views) for needs in phases)
+        return {"answers": runtime.table_dtype} if tabled and runtime.table_dtype != "fp32" else {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -185,18 +184,18 @@ class Training:
 
     @property
     def folder(self) -> Path:
-        """Where it is kept: students below `runs`, teachers and controls below `models`."""
+        """Its folder: in `runs` for students, in `models` for teachers and controls."""
         room = "runs" if self.kind == "student" else "models"
         return Path(self.ground.run.outputs_dir) / room / f"{self.label}-{self.fingerprint}"
 
     @property
     def mark(self) -> Path:
-        """The file that says that it is finished."""
+        """The file that marks it as finished."""
         return self.folder / ("student.json" if self.kind == "student" else "model.json")
 
     @cached_property
     def macs(self) -> float:
-        """Multiply-accumulates of a step: three passes of a model that learns, one of a teacher."""
+        """Multiply-accumulates of a step: three passes for a model that learns, one for a teacher."""
         passes = [(self, 3.0)]
         if self.teacher is not None:
             passes.insert(0, (self.teacher, 3.0 if self.peer else 1.0))
@@ -205,7 +204,7 @@ class Training:
 
     @property
     def threads(self) -> int:
-        """Threads that it uses: as asked for, or by its work."""
+        """Threads that it uses: those of the configuration, or by its work."""
         return self.ground.machine.threads or threads_for(self.macs)
 
     def initial(self) -> Built:

@@ -1,4 +1,4 @@
-"""A plan as the screen says it: models, equation, recipes, and a line or two for each training."""
+"""A plan on screen: models, equation, recipes, and one or two lines for each training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdrun.plan.training import Training
 
 
 class Status(NamedTuple):
-    """How far a training is. kind: loaded, cached, resume or train. epochs: that are done."""
+    """The progress of a training. kind: loaded, cached, resume or train. epochs: those that are done."""
 
     kind: str
     epochs: int = 0
@@ -26,13 +26,13 @@ StatusOf = Callable[[Training], Status]
 
 
 def header(plan: Plan) -> str:
-    """Data set, models with sizes, method, equation, recipes, and what was changed to fit small images."""
+    """Data set, models with sizes, method, equation, recipes, and changes of models for small images."""
     run = plan.run
     teacher, *_, student = (f"{t.model.name} ({short(params(t.built.model))})" for t in plan.chain)
     chain = [f"{training.name} {training.model.name}" for training in plan.chain]
-    who = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
+    pair = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
     lines = [
-        f"kdrun {__version__}   {run.dataset['name']}   {who}   {run.method}",
+        f"kdrun {__version__}   {run.dataset['name']}   {pair}   {run.method}",
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         f"loss   {plan.equation}",
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
@@ -47,7 +47,7 @@ def header(plan: Plan) -> str:
 
 
 def intent(plan: Plan, status: StatusOf) -> str:
-    """What will be done, then where it goes."""
+    """The steps of the run, then its folder."""
     machine = plan.ground.machine
     busy = crowded(latency_threads(plan)) if machine.device.type == "cpu" else ""
     note = [f"note   {busy}"] if busy else []
@@ -55,7 +55,7 @@ def intent(plan: Plan, status: StatusOf) -> str:
 
 
 def steps(plan: Plan, status: StatusOf) -> list[str]:
-    """What will be done: a line or two for each training, and one for the evaluation."""
+    """The steps of the run: one or two lines for each training, one for the evaluation."""
     rows = [row for training in plan.concerned for row in _rows(training, status(training))]
     if "evaluate" in plan.run.stages:
         rows.append(("evaluate", _evaluation(plan), "", ""))
@@ -67,7 +67,7 @@ def steps(plan: Plan, status: StatusOf) -> list[str]:
 
 
 def latency_threads(plan: Plan) -> int:
-    """One number of threads for all models, so that latencies compare: the most that a training uses."""
+    """The threads for the latency of all models: the most that a training uses."""
     return max(training.threads for training in plan.trainings)
 
 
@@ -92,15 +92,15 @@ def _momenta(delta: float | None) -> str:
 
 
 def _streaming(plan: Plan) -> list[str]:
-    """How images are read that do not fit into memory."""
+    """The line for images that do not fit into memory."""
     images = plan.ground.data.train.images
     if not isinstance(images, Unread):
         return []
     workers, kept = images.reading.workers, len(images.kept.pixels)
-    who = f"by {workers} process{'es' * (workers > 1)}" if workers else "by the process that trains"
+    reader = f"by {workers} process{'es' * (workers > 1)}" if workers else "by the process that trains"
     stay = f"; {kept:,} of {len(images):,} stay in memory" if kept else ""
     size = file_size(images.memory)
-    return [f"images {size} do not fit into memory: read as they are needed, {who}{stay}"]
+    return [f"images {size} do not fit into memory: read as they are needed, {reader}{stay}"]
 
 
 def _rows(training: Training, status: Status) -> list[tuple[str, str, str, str]]:
@@ -118,19 +118,19 @@ def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
     if status.kind == "resume":
         done = f"at epoch {status.epochs} of {training.epochs}"
         return (training.name, "resume", done, _images(training))
-    whole = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
-    return (training.name, "train", f"{f'{training.epochs}{whole} epochs':>10}", _images(training))
+    total = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
+    return (training.name, "train", f"{f'{training.epochs}{total} epochs':>10}", _images(training))
 
 
 def _images(training: Training) -> str:
-    every = training.ground.data.train.labels
-    labels = every[training.rows]
+    all_labels = training.ground.data.train.labels
+    labels = all_labels[training.rows]
     total, labelled = len(labels), int((labels >= 0).sum())
     if training.kind in ("teacher", "control"):
-        kind = " labelled" if labelled < len(every) else ""
+        kind = " labelled" if labelled < len(all_labels) else ""
         return f"{total:6,}{kind} images" + (", no teacher" if training.kind == "control" else "")
-    some = f", {labelled:,} labelled" if labelled < total else ""
-    return f"{total:6,} images{some}"
+    part = f", {labelled:,} labelled" if labelled < total else ""
+    return f"{total:6,} images{part}"
 
 
 def _evaluation(plan: Plan) -> str:

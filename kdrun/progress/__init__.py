@@ -1,1 +1,1 @@
-"""Who is told how a training goes: screen, journal, loggers."""
+"""Followers of a training: screen, journal, loggers."""

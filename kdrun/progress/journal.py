@@ -1,4 +1,4 @@
-"""The record of a training in its folder, which survives kills and is continued on resume."""
+"""The record of a training in its folder. It survives kills, and a resumed training continues it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from kdrun.records import METRICS, read_rows
 
 
 class Journal:
-    """A follower that writes `metrics.jsonl`, a line an epoch, and `log.txt`.
+    """A follower that writes `metrics.jsonl` and `log.txt`, a line per epoch in each.
 
-    The lines of metrics.jsonl do not name the training: a student may be an assistant in another run.
+    The lines of metrics.jsonl do not name the training: the student of one run can be another's assistant.
     kind: teacher, student or control.
     """
 
@@ -25,8 +25,9 @@ class Journal:
         self.began, self.resumed_at = time.monotonic(), 0
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Forgets epochs after the state that is continued. That may be of the last step of an epoch, which
-        is then told once more.
+        """Forgets epochs after the state that is continued.
+
+        A state of an epoch's last step makes the loop report that epoch again.
         """
         self.began, self.resumed_at = time.monotonic(), done // steps
         if self.metrics.exists():
@@ -45,21 +46,20 @@ class Journal:
 
 
 def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as they stand in metrics.jsonl."""
+    """Rows as lines of metrics.jsonl."""
     return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def own_rows(path: Path, kind: str) -> list[dict[str, Any]]:
-    """The epochs of the training that the folder is about, without a name.
+    """The epochs of the folder's own training, without a name.
 
-    After an evaluation the metrics.jsonl of a run holds the epochs of all of its models, each with its
-    `stage`.
+    After an evaluation, the metrics.jsonl of a run holds the epochs of all its models, each with its `stage`.
     """
     return [_unnamed(row) for row in read_rows(path) if row.get("stage", kind) == kind]
 
 
 def named_rows(path: Path, kind: str, name: str) -> list[dict[str, Any]]:
-    """The same, with the name that the training has in a run as `stage`."""
+    """The same, with the name of the training in a run as `stage`."""
     return [{"stage": name, **row} for row in own_rows(path, kind)]
 
 

@@ -1,7 +1,7 @@
-"""The numbers of a run in the tools that people watch them in: TensorBoard, Weights & Biases, MLflow.
+"""The numbers of a run in TensorBoard, Weights & Biases or MLflow.
 
-They get what `metrics.jsonl` holds, through their own writers, with the configuration and the final table.
-Each library is imported only where it is asked for. Without an account nothing leaves the machine.
+Each gets the numbers of `metrics.jsonl`, the configuration and the final table, through its own library,
+which is imported only if it is used. Without an account nothing leaves the machine.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PROJECT = "kdrun"
 WANDB_HOST = "api.wandb.ai"
 
 LONGEST = 500
-"""Characters of a parameter that every version of MLflow takes."""
+"""The most characters of a parameter that every version of MLflow accepts."""
 
 
 class About(NamedTuple):
-    """title: the name of the run's folder. outputs: where all runs lie, and what tools keep in folders of
-    their own. config: plain values.
+    """title: the name of the run's folder. outputs: the folder of all runs and of the tools' own folders.
+    config: plain values.
     """
 
     title: str
@@ -39,15 +39,15 @@ class Logger(ABC):
 
     @abstractmethod
     def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
-        """Numbers of an epoch, the first being 1; 0 for those of the whole run."""
+        """Numbers of an epoch, counted from 1; 0 for those of the whole run."""
 
     @abstractmethod
     def text(self, name: str, text: str) -> None:
-        """A text that is worth keeping beside the numbers."""
+        """A text to keep beside the numbers."""
 
     @abstractmethod
     def close(self, done: bool) -> None:
-        """The run ended; done: as it should."""
+        """Called when the run ended. done: whether it finished."""
 
 
 class TensorBoard(Logger):
@@ -67,17 +67,19 @@ class TensorBoard(Logger):
         self.writer.flush()
 
     def text(self, name: str, text: str) -> None:
-        fenced = "\n".join(f"    {line}" for line in text.splitlines())  # Markdown: as it stands
+        fenced = "\n".join(
+            f"    {line}" for line in text.splitlines()
+        )  # Markdown for text that stays as it is
         self.writer.add_text(name, fenced, 0)
 
     def close(self, done: bool) -> None:
         self.writer.close()
-        for old in self.old if done else ():  # of a run that broke off: all of it was written again
+        for old in self.old if done else ():  # of a run that was interrupted: all of it was written again
             old.unlink(missing_ok=True)
 
 
 class Wandb(Logger):
-    """A run of Weights & Biases, in `wandb/` of the outputs; offline unless it knows an account."""
+    """A run of Weights & Biases, in `wandb/` of the outputs; offline if no account is set up."""
 
     def __init__(self, about: About) -> None:
         import wandb
@@ -109,18 +111,18 @@ class Wandb(Logger):
 
 
 class Mlflow(Logger):
-    """A run of MLflow: in `mlflow/` of the outputs, or where MLFLOW_TRACKING_URI says."""
+    """A run of MLflow: in `mlflow/` of the outputs, or at MLFLOW_TRACKING_URI."""
 
     def __init__(self, about: About) -> None:
-        # MLflow has begun to prefer data bases to folders and asks to be told that a folder is meant.
+        # Newer versions of MLflow prefer a database and need this setting for a folder.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow import MlflowClient
 
         local = (about.outputs / "mlflow").resolve().as_uri()
         self.client: Any = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or local)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-        found = self.client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self.client.create_experiment(name)
+        existing = self.client.get_experiment_by_name(name)
+        experiment = existing.experiment_id if existing else self.client.create_experiment(name)
         self.run: str = self.client.create_run(experiment, run_name=about.title).info.run_id
         for key, value in leaves(about.config):
             self.client.log_param(self.run, key, str(value)[:LONGEST])
@@ -152,7 +154,7 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _has_account() -> bool:
-    """Whether Weights & Biases was told where to, or has a key."""
+    """Whether Weights & Biases has a mode or a key."""
     if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", WANDB_HOST).rpartition("/")[2]

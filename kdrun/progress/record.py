@@ -1,4 +1,4 @@
-"""A run in the tools that `logger=[...]` names: what they are given, and when."""
+"""A run in the tools of `logger=[...]`: which numbers they get, and when."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kdrun.report.read import read
 from kdrun.report.schema import Report, parts
 
 MARK = "logged.json"
-"""Names the tools that have been given the whole run; in its folder."""
+"""The file in a run's folder that names the tools that have the whole run."""
 
 
 class Recorder:
-    """Hands every epoch of a run to its loggers: each once, also those before a continuation.
+    """Hands every epoch of a run to its loggers once, also the epochs before a resume.
 
-    trainings: by name; epochs that another process trained are read from their folders.
+    trainings: by name. Epochs that another process trained are read from their folders.
     """
 
     def __init__(self, loggers: Iterable[Logger], trainings: Mapping[str, Training]) -> None:
@@ -38,13 +38,13 @@ class Recorder:
         return _Following(self, name)
 
     def earlier(self, name: str) -> None:
-        """Hands on the epochs of a training that are in its folder."""
+        """Hands on the epochs that are in the folder of a training."""
         training = self.trainings.get(name)
         if training is not None:
             self.give(named_rows(training.folder / METRICS, training.kind, name))
 
     def give(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Hands on those rows that have not been."""
+        """Hands on the rows that were not handed on before."""
         for row in rows:
             if (row["stage"], row["epoch"]) not in self.given:
                 self.given.add((row["stage"], row["epoch"]))
@@ -68,10 +68,10 @@ class _Following:
 
 @contextmanager
 def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
-    """The recorder of a run for the loggers of these names; None without any.
+    """The recorder of a run for the loggers of these names; None if there are none.
 
-    At the end, the loggers of an evaluated run also get its figures and its table. The folder remembers which
-    loggers have a whole run.
+    At the end, the loggers of an evaluated run also get its figures and its table. The folder keeps the names
+    of the loggers that have the whole run.
     """
     loggers = {name: LOGGERS[name](_about(plan)) for name in names}
     if not loggers:
@@ -91,17 +91,17 @@ def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
 
 
 def unrecorded(plan: Plan) -> list[str]:
-    """The loggers that the run asks for and that have not been given all of it, finished as it is."""
-    had = _logged(plan.folder)
-    return [name for name in plan.run.logger if name not in had]
+    """The loggers of a finished run that do not have all of it."""
+    complete = _logged(plan.folder)
+    return [name for name in plan.run.logger if name not in complete]
 
 
 def figures(report: Report) -> dict[str, float]:
     """The numbers of the final table, by name: `final/student/test/top1`, `final/comparison/gain_top1`."""
     values: dict[str, Any] = {"comparison": report.get("comparison", {})}
     for role, model in report["models"].items():
-        kept = ("params", "macs", "bytes", "train_seconds")
-        costs = {key: model[key] for key in kept if key in model}  # type: ignore[literal-required]
+        keys = ("params", "macs", "bytes", "train_seconds")
+        costs = {key: model[key] for key in keys if key in model}  # type: ignore[literal-required]
         values[role] = {**costs, **model.get("figures", {}), **parts(report, role)}
     return {
         f"final/{key.replace('.', '/')}": float(value)

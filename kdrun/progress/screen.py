@@ -1,6 +1,4 @@
-"""What a person sees while a model trains: a bar in a terminal, plain lines in a log; the same numbers in
-both.
-"""
+"""The progress of a training on screen: a bar in a terminal, plain lines in a log, with the same numbers."""
 
 from __future__ import annotations
 
@@ -17,23 +15,23 @@ from kdrun.figures import duration
 
 
 class Screen(ABC):
-    """Says things, and shows one stage at a time between `begin` and `end`."""
+    """Prints text, and shows the progress of one training at a time, from `begin` to `end`."""
 
     @abstractmethod
     def say(self, text: str = "") -> None:
-        """A line, or several."""
+        """Prints one line or several."""
 
     @abstractmethod
     def show(self, content: RenderableType) -> None:
-        """A table, or anything else that rich can draw."""
+        """Prints a table, or anything else that rich can draw."""
 
     @abstractmethod
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        """A training of so many epochs of so many steps starts, or goes on with `done` steps done."""
+        """A training starts or continues. steps: of an epoch. done: steps of the training so far."""
 
     @abstractmethod
     def steps(self, done: int) -> None:
-        """So many steps are done."""
+        """`done` steps of the training are done."""
 
     @abstractmethod
     def epoch(self, row: Mapping[str, Any]) -> None:
@@ -41,7 +39,7 @@ class Screen(ABC):
 
     @abstractmethod
     def end(self) -> None:
-        """The training ended, or broke off."""
+        """The training ended or was interrupted."""
 
 
 def numbers(row: Mapping[str, Any]) -> str:
@@ -57,7 +55,7 @@ def _short(value: float) -> str:
 
 
 class _Time(ProgressColumn):
-    """Time taken, then time left."""
+    """Elapsed time, then time left."""
 
     def render(self, task: Task) -> Text:
         text = duration(task.elapsed or 0)
@@ -67,7 +65,7 @@ class _Time(ProgressColumn):
 
 
 class Bars(Screen):
-    """One bar a stage, for terminals."""
+    """One bar per training, for terminals."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -111,7 +109,7 @@ class Bars(Screen):
 
 
 class Lines(Screen):
-    """One plain line an epoch, for logs: no control characters."""
+    """One plain line per epoch, for logs: no control characters."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -137,7 +135,7 @@ class Lines(Screen):
 
 
 def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
-    """An epoch as a line of a log: time of day, stage, epoch, terms, validation, speed, time left."""
+    """An epoch as a line of a log: time of day, training, epoch, terms, validation, speed, time left."""
     done, left = row["epoch"] - resumed_at, row["epochs"] - row["epoch"]
     speed = row["images"] * done / max(seconds, 1e-9)
     rate = f"{speed / 1000:.1f} k" if speed >= 1000 else f"{speed:.0f}"

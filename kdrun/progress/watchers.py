@@ -1,6 +1,4 @@
-"""Who follows a training: its journal, the screen, the loggers. The loop tells all of them through one
-`Watchers`.
-"""
+"""The followers of a training: its journal, the screen, the loggers. `Watchers` calls all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from kdrun.progress.screen import Screen
 
 
 class Follower(Protocol):
-    """What a follower is told: see `kdrun.training.fit.Watcher`. Rows have the training's name as `stage`."""
+    """As `kdrun.training.fit.Watcher`; rows also have the training's name as `stage`."""
 
     def begin(self, epochs: int, steps: int, done: int) -> None: ...
 
@@ -24,7 +22,7 @@ class Follower(Protocol):
 
 
 class Watchers:
-    """Followers of one training. images: of an epoch, for the speed."""
+    """The followers of one training. images: of an epoch, for the speed."""
 
     def __init__(self, name: str, images: int, followers: Sequence[Follower]) -> None:
         self.name, self.images, self.followers = name, images, tuple(followers)

@@ -1,4 +1,4 @@
-"""A live teacher that answers many coming batches in one call, for answers that no table can hold."""
+"""A live teacher that answers many coming batches in one call, if no table can hold its answers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ NONE = torch.iinfo(torch.int64).max
 
 
 class Ahead(Teacher):
-    """A live teacher that answers many batches at once; a step only looks its answers up.
+    """A live teacher that answers many batches at once; a step looks its answers up.
 
-    A row is found by a hash of image and view (of 64 bits, so that thousands of rows do not collide). Answers
-    are kept in tensors that stay in place, so that a captured step can read them. A row without an answer
-    gets NaN, which stops the training.
-    images: of the training part. chunk: images of one forward. rows: for how many answers there is memory.
+    The key is a hash of image and view, of 64 bits, so that thousands of rows do not collide. The tensors of
+    answers stay in place, so a CUDA graph can read them. A row without an answer gets NaN, which stops the
+    training.
+    images: of the training part. chunk: images of one forward. rows: the number of answers that memory holds.
     """
 
     kind, capturable = "ahead", True
@@ -56,7 +56,7 @@ class Ahead(Teacher):
         rows = [plan.between(step, self.until) for plan in self.plans]
         places = self._places(torch.cat([self._hash(part) for part in rows]))
         size = self.forward * self.plans[0].batch
-        for part in (cut for whole in rows for cut in _cut(whole, size)):
+        for part in (chunk for stream in rows for chunk in _chunks(stream, size)):
             self._ask(part, places[: len(part.index)])
             places = places[len(part.index) :]
 
@@ -72,7 +72,7 @@ class Ahead(Teacher):
         return self.live.models()
 
     def _places(self, hashes: Tensor) -> Tensor:
-        """The place of the answer to each row of these hashes: in the order of the hashes."""
+        """The place of the answer to each row: answers lie in the order of the hashes."""
         ordered, order = hashes.sort()
         self.hashes[: len(hashes)] = ordered
         self.hashes[len(hashes) :] = NONE
@@ -84,7 +84,7 @@ class Ahead(Teacher):
         outputs = self.live(Batch(self.images(rows), rows.index, rows))
         self.forwards += len(rows.index)
         if self.held is None:
-            self.held = each(outputs, lambda tensor: _room(tensor, len(self.hashes)))
+            self.held = each(outputs, lambda tensor: _space(tensor, len(self.hashes)))
         for held, tensor in zip(tensors(self.held), tensors(outputs), strict=True):
             held[places] = tensor
 
@@ -101,14 +101,14 @@ def _factors(views: Tensor) -> Tensor:
     return torch.randint(-(2**63), 2**63 - 1, (1 + words,), generator=draw) | 1
 
 
-def _room(like: Tensor, rows: int) -> Tensor:
-    """A tensor for that many rows of the same kind, laid out in memory in the same way; the last is NaN."""
+def _space(like: Tensor, rows: int) -> Tensor:
+    """An empty tensor of `rows` such rows, with the same layout in memory; the last row is NaN."""
     shape, dense = (rows, *like.shape[1:]), like.stride(0) == like[0].numel()
-    room = like.new_empty_strided(shape, like.stride()) if dense else like.new_empty(shape)
-    room[-1].fill_(torch.nan)
-    return room
+    space = like.new_empty_strided(shape, like.stride()) if dense else like.new_empty(shape)
+    space[-1].fill_(torch.nan)
+    return space
 
 
-def _cut(rows: Rows, size: int) -> list[Rows]:
+def _chunks(rows: Rows, size: int) -> list[Rows]:
     parts = (slice(first, first + size) for first in range(0, len(rows.index), size))
     return [rows.part(part) for part in parts]

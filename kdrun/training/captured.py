@@ -1,8 +1,8 @@
-"""A step as a graph: recorded once for each size of a batch, and from then on repeated with one launch.
+"""A step as a CUDA graph: recorded once for each batch size, then replayed with one launch.
 
-The graph itself finds the next rows, on the device: it has copies of the epoch's plans and a position that it
-moves. The host copies nothing to it and waits for nothing. Random numbers are those of a training without a
-graph, so that a state that is saved between two steps continues with the same bits either way.
+The graph finds the next rows on the device: it has copies of the epoch's plans, and a position that it moves.
+The host copies nothing to it and does not wait. Random numbers are those of a training without a graph, so a
+state that is saved between two steps continues with the same bits with or without one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from kdrun.types import Rows
 
 
 class Recordable(Protocol):
-    """A part of a step. capturable: whether it may be part of a graph."""
+    """A part of a step. capturable: whether a graph can hold it."""
 
     capturable: bool
 
 
 def captured(step: Stepping, images: Recordable, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
-    """The step as a graph; the step itself, with a line of why, if a part of it rules a graph out.
+    """The step as a graph. If a part of it rules a graph out: the step itself, after a line that says why.
 
     images: those that the step reads.
     """
@@ -42,23 +42,23 @@ def captured(step: Stepping, images: Recordable, graphs: Graphs, say: Callable[[
 
 
 def obstacle(step: Stepping, images: Recordable) -> str:
-    """Which part of a step rules a graph out, and why; empty if none does."""
+    """The part of a step that rules a graph out, and why; empty if none does."""
     for learner in step.learners:
         for term in learner.mix.terms:
             if not term.loss.capturable:
                 return f"loss.{term.name} waits for the device or is other work in each step"
     if not step.teacher.capturable:
-        return "the teacher cannot be asked by one"
+        return "a graph cannot hold this teacher"
     return "" if images.capturable else "the images are read as they are needed"
 
 
 class Captured:
-    """A step that is called as `Step` is, and does the same.
+    """A step as a graph, called like `Step`.
 
     Before the first step of each size, a step is rehearsed and recorded, which changes no state. If that
     fails, all steps are launched piece by piece, and a line says why.
     position: 0-dim int64 on the device, the number of the next step. plans: the epoch's rows, by stream.
-    per_step: rows of a step. asked: images that the teacher sees in a step of each size.
+    per_step: rows of a step. forwards: images that the teacher sees in a step of each size.
     """
 
     def __init__(self, step: Stepping, graphs: Graphs, say: Callable[[str], None]) -> None:
@@ -69,7 +69,7 @@ class Captured:
         self.plans: list[Rows] = []
         self.per_step = 0
         self.graph: dict[int, Callable[[], None]] = {}
-        self.asked: dict[int, int] = {}
+        self.forwards: dict[int, int] = {}
         self.failed = False
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
@@ -85,10 +85,10 @@ class Captured:
             self.step(rows)
             return
         self.graph[size]()
-        self.teacher.forwards += self.asked[size]
+        self.teacher.forwards += self.forwards[size]
 
     def record(self, size: int) -> None:
-        """Makes the graph of a step with that many rows. All that a step writes is what it was before."""
+        """Records the graph of a step with `size` rows. All state is restored after it."""
         try:
             with unchanged(self.step, self.position):
                 before = [learner.draws and learner.draws.state for learner in self.learners]
@@ -96,17 +96,17 @@ class Captured:
                 for learner, state in zip(self.learners, before, strict=True):
                     if learner.draws is not None and not _same(state, learner.draws.state):
                         raise RuntimeError("models that draw random numbers learn beside others")
-                    learner.optimiser.clear()  # so that the graph makes them where it writes them
+                    learner.optimiser.clear()  # so that the graph allocates the gradients itself
                 with _without_draws(self.learners):
-                    asked = self.teacher.forwards
+                    before_recording = self.teacher.forwards
                     self.graph[size] = self.graphs.record(partial(self._learn_and_move_on, size))
-                    self.asked[size] = self.teacher.forwards - asked
+                    self.forwards[size] = self.teacher.forwards - before_recording
         except RuntimeError as error:
             self.failed = True
             self.say(_eager(str(error).partition("\n")[0]))
 
     def _keep(self, plans: list[Rows], per_step: int) -> None:
-        """Copies an epoch's rows to where the graphs read them; graphs of another shape are dropped."""
+        """Copies an epoch's rows into the tensors that graphs read; drops graphs of other shapes."""
         if (per_step, _shapes(plans)) != (self.per_step, _shapes(self.plans)):
             self.plans = [Rows(torch.empty_like(rows.index), torch.empty_like(rows.view)) for rows in plans]
             self.per_step = per_step
@@ -116,7 +116,7 @@ class Captured:
             kept.view.copy_(rows.view)
 
     def _learn(self, size: int) -> None:
-        """A step whose rows are found on the device."""
+        """A step that finds its rows on the device."""
         places = self.position * self.per_step + torch.arange(size, device=self.position.device)
         self.step([rows.at(places) for rows in self.plans])
 
@@ -127,8 +127,8 @@ class Captured:
 
 @contextmanager
 def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
-    """After the block all that a step writes is what it was before, in place: weights, statistics of batch
-    norms, the state of optimisers and losses, sums, generators, counts.
+    """Restores, in place, all that a step writes: weights, statistics of batch norms, the state of optimisers
+    and losses, sums, generators, counts.
     """
     tensors = [*more, *(tensor for learner in step.learners for tensor in _written(learner))]
     kept = [tensor.detach().clone() for tensor in tensors]
@@ -147,7 +147,7 @@ def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
 
 
 def _written(learner: Learner) -> Iterator[Tensor]:
-    """The tensors that an update may write, some of them more than once."""
+    """The tensors that an update may write; some come more than once."""
     yield from (learner.broken, *_tensors(learner.state()))
     for module in (learner.model, learner.mix):
         yield from module.buffers()
@@ -163,7 +163,7 @@ def _tensors(state: Any) -> Iterator[Tensor]:
 
 @contextmanager
 def _without_draws(learners: Sequence[Learner]) -> Iterator[None]:
-    """Learners' own random numbers are set on the host, which a graph cannot do; these learners draw none."""
+    """Without the learners' own random numbers, which are set on the host: a graph cannot hold that."""
     before = [learner.draws for learner in learners]
     for learner in learners:
         learner.draws = None

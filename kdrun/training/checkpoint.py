@@ -1,4 +1,4 @@
-"""The state of a training: written whole, read without executing anything, enough to continue bit for bit."""
+"""The state of a training, enough to continue bit for bit. Reading it executes no code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMAT = 3
 
 
 class Position(NamedTuple):
-    """The next step of a training (of `epoch`), and the seconds that it has taken so far."""
+    """The next step of a training, within `epoch`, and the seconds that the training has taken so far."""
 
     epoch: int = 0
     step: int = 0
@@ -32,9 +32,7 @@ class Position(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The epoch (counted from 1) with the highest validation accuracy so far, the earliest of equals, and its
-    weights.
-    """
+    """The epoch (from 1) with the best validation accuracy so far, the first of equals, and its weights."""
 
     epoch: int
     top1: float
@@ -42,9 +40,7 @@ class Best(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """How often a state is written: at the end of an epoch after `seconds`, within an epoch after
-    `minutes`.
-    """
+    """How often a state is written: at an epoch's end after `seconds`, within an epoch after `minutes`."""
 
     seconds: float
     minutes: float
@@ -60,9 +56,8 @@ class _State(TypedDict):
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
-    """The state in a file, None where there is none. The file is left as it is.
-
-    Raises Damaged, KdrunError for a state of another version, and OSError where it may not be read.
+    """The state in a file, None if there is none. Raises Damaged, KdrunError for a state of another version,
+    and OSError if the file is not readable.
     """
     if not path.exists():
         return None
@@ -80,7 +75,7 @@ def read_state(path: Path) -> dict[str, Any] | None:
 
 
 def _wrong_tuples(state: dict[str, Any]) -> list[str]:
-    """What is not in the shape of Position and Best."""
+    """The keys whose values do not fit Position, Best or a number of threads."""
     position, best = state["position"], state["best"]
     wrong = [] if _numbers(position) else ["position"]
     good = best is None or (isinstance(best, (tuple, list)) and len(best) == 3 and isinstance(best[2], dict))
@@ -92,14 +87,14 @@ def _wrong_tuples(state: dict[str, Any]) -> list[str]:
 def _numbers(position: Any) -> bool:
     if not isinstance(position, (tuple, list)) or len(position) != 3:
         return False
-    whole = all(isinstance(number, int) and number >= 0 for number in position[:2])
-    return whole and isinstance(position[2], (int, float)) and math.isfinite(position[2])
+    counts = all(isinstance(number, int) and number >= 0 for number in position[:2])
+    return counts and isinstance(position[2], (int, float)) and math.isfinite(position[2])
 
 
 class Checkpoint:
-    """Saves and restores one training: its learner, and peers that learn along with it.
+    """Saves and restores one training: its learner, and peers that learn with it.
 
-    facts: plain values that are stored beside the state and handed back by `read_state` (threads, versions).
+    facts: plain values that are stored with the state, such as the number of threads.
     """
 
     def __init__(self, path: Path, learners: Sequence[Learner], pace: Pace, facts: dict[str, Any]) -> None:
@@ -108,7 +103,7 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def restore(self, state: dict[str, Any] | None) -> Position:
-        """Puts a state back into the learners and the generators; the beginning where there is none.
+        """Copies a state into the learners and generators, and returns its position; the start if it is None.
 
         Raises KdrunError for a state of other models.
         """
@@ -116,7 +111,7 @@ class Checkpoint:
             return Position()
         try:
             return self._restore(state)
-        # whatever does not fit: names, shapes, types
+        # names, shapes or types that do not fit
         except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise KdrunError(str(self.path), None, "is the state of another training; remove it") from error
 
@@ -132,7 +127,7 @@ class Checkpoint:
         return Position(*state["position"])
 
     def save(self, position: Position) -> None:
-        """Writes the whole state; the file holds the old one or the new one, never a part."""
+        """Writes the state. The file always holds the old state or the new one, never a part."""
         draws = self.learners[0].draws
         state = {
             "format": FORMAT,
@@ -146,20 +141,18 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def save_within(self, position: Position) -> None:
-        """Writes the state within an epoch if that is due and all sums are finite: a broken state is not
-        kept.
-        """
+        """Writes the state within an epoch if that is due and all sums are finite."""
         due = time.monotonic() - self.written >= 60 * self.pace.minutes
         if due and all(bool(torch.isfinite(learner.sums).all()) for learner in self.learners):
             self.save(position)
 
     def save_after_epoch(self, position: Position, last: bool) -> None:
-        """Writes the state at the end of an epoch if that is due; always at the end of the training."""
+        """Writes the state after an epoch if that is due, or if it is the last."""
         if last or time.monotonic() - self.written >= self.pace.seconds:
             self.save(position)
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """Through a file of Python's: torch's own does not say why it could not write."""
+    """Through a Python file, since errors of torch's own files do not name the cause."""
     with path.open("wb") as file:
         torch.save(state, file)

@@ -1,4 +1,4 @@
-"""Models that torch compiles in place (`runtime.compile`); they are used as before."""
+"""`runtime.compile`: models are compiled in place and used as before."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from kdrun.training.step import Stepping
 def compile_models(step: Stepping, **how: Any) -> None:
     """Compiles the models that learn, and the teacher if it sees the same batches.
 
-    Each is compiled when it is first called with a batch of a new size; a teacher that is asked in bulk, with
-    other sizes all the time, is left out. Imports torch's compiler.
-    how: for `torch.compile`.
+    Each is compiled on the first call with a new batch size. A teacher that answers in bulk is not compiled,
+    since its batch sizes change often. Imports torch's compiler. how: arguments of `torch.compile`.
     """
-    asked = step.teacher.models() if step.teacher.kind == "live" else ()
-    for model in (*(learner.tapped for learner in step.learners), *asked):
+    teachers = step.teacher.models() if step.teacher.kind == "live" else ()
+    for model in (*(learner.tapped for learner in step.learners), *teachers):
         if isinstance(model, nn.Module):
             model.compile(dynamic=False, **how)

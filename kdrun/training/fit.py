@@ -21,24 +21,24 @@ from kdrun.training.tripwires import Tripwires, power_of_two
 
 
 class Watcher(Protocol):
-    """Is told how a training goes."""
+    """Follows a training."""
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """It starts, or goes on after `done` steps. steps: of an epoch."""
+        """Called when it starts or continues. steps: of an epoch. done: steps of the training so far."""
 
     def steps(self, done: int) -> None:
-        """After a step. done: steps of the whole training."""
+        """Called after a step. done: steps of the training so far."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """After an epoch. row: its line of metrics.jsonl."""
+        """Called after an epoch. row: its line of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What trainings that run together have in common: how long, over which rows, at which rate.
+    """The part that trainings of one loop share: how long, over which rows, at which rate.
 
-    epochs: how many are run. length: over how many the learning rate is laid out. until: before which epoch
-    this part of the training ends.
+    epochs: how many there are. length: the epochs over which the learning rate is scheduled. until: this part
+    of the training ends before that epoch.
     """
 
     epochs: int
@@ -55,12 +55,12 @@ class Course:
 
 @dataclass(frozen=True)
 class Strand:
-    """One training of those that a loop runs together.
+    """One of the trainings that a loop runs together.
 
-    stage: what it is called: teacher, student, control. seed: of the order of its images and of their views.
-    learners: the one that is trained for, and peers that learn along with it. validate: returns scores of the
-    model on validation data (`top1` in percent, `nll` in nats), or nothing if there is none. diagnose:
-    returns what else belongs into an epoch's line of metrics.jsonl.
+    stage: its name: teacher, student, control. seed: of the order and views of its images. learners: the
+    model to be trained, and peers that learn with it. validate: returns the model's scores on validation data
+    (`top1` in percent, `nll` in nats), empty if there is none. diagnose: returns further entries of the
+    epoch's line of metrics.jsonl.
     """
 
     stage: str
@@ -76,8 +76,8 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
     """Trains the learners of all strands, which are those of the step, from `position` to the end of the
     course, or of this part of it. Returns the seconds that the training has taken so far.
 
-    Raises KdrunError for a loss that is not finite, and what `kdrun.training.tripwires` raises; the states
-    that were written before are kept.
+    Raises KdrunError for a loss that is not finite, and the errors of `kdrun.training.tripwires`. States that
+    were written before stay.
     """
     started, per_epoch, wires = time.monotonic() - position.seconds, course.row_set.steps, Tripwires(step)
     until = course.epochs if course.until is None else course.until
@@ -97,10 +97,8 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
         rate = course.rate((epoch + 1) * per_epoch - 1)
         about = {"epoch": epoch + 1, "epochs": course.epochs, "lr": rate}
         for strand in strands:
-            sums = [
-                learner.read_sums() for learner in strand.learners
-            ]  # of peers too, so that they begin anew
-            row = {"stage": strand.stage} | about | {"loss": sums[0][0], "terms": sums[0][1]}
+            (loss, terms), *_ = [learner.read_sums() for learner in strand.learners]  # which clears the sums
+            row = {"stage": strand.stage} | about | {"loss": loss, "terms": terms}
             row["validation"] = _validated(strand, epoch + 1)
             now = Position(epoch + 1, 0, time.monotonic() - started)
             strand.watcher.epoch(row | {"seconds": round(now.seconds, 3)} | strand.diagnose())
@@ -118,7 +116,7 @@ def _seeds(strands: Sequence[Strand]) -> list[int]:
 def _steps(
     course: Course, step: Stepping, seeds: Sequence[int], wires: Tripwires, epoch: int, first: int
 ) -> Iterator[int]:
-    """Does the steps of an epoch from step `first` on; after each, how many of them are done."""
+    """Does the steps of an epoch from step `first` on, and yields after each how many are done."""
     plans = [epoch_plan(seed, epoch, course.row_set, course.views, step.lr.device) for seed in seeds]
     step.prepare(plans, first)
     for learner in step.learners:
@@ -133,7 +131,7 @@ def _steps(
 
 
 def _check_finite(strand: Strand, done: int, course: Course) -> None:
-    """Raises KdrunError that names the training and its terms that are not finite by their own values."""
+    """Raises KdrunError that names the training and its first terms that were not finite."""
     for learner in strand.learners:
         broken = [f"{learner.mix.key}.{name}" if name else learner.mix.key for name in learner.not_finite()]
         if broken:

@@ -1,7 +1,7 @@
 """`diagnostics=gradients`: how hard every weighted term pulls at the student after an epoch.
 
-It is measured on a fixed batch, and touches nothing of the training: model and mix are in evaluation mode
-meanwhile, random numbers are put back, and `.grad` stays as it is.
+It is measured on a fixed batch, in evaluation mode. It does not change the training: random numbers are
+restored and `.grad` is not written.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from kdrun.training.teachers import Teacher, uncounted
 from kdrun.types import UNLABELLED, Batch, Rows
 
 ROWS = 64
-"""Images of the fixed batch, if there are as many."""
+"""The most images of the fixed batch."""
 
 LABELS = Term("labels", CrossEntropy(), Schedule(1.0, 1.0))
-"""What every term's direction is compared with: plain cross-entropy on the labelled images."""
+"""The term whose direction the others are compared with: plain cross-entropy on the labelled images."""
 
 
 def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: Drawing, seed: int) -> Batch:
-    """At most 64 of the rows that a run trains on, in drawn views: those with a label first.
+    """At most ROWS rows of the training, those with a label first, in drawn views.
 
     labels: (N,) int64 of the whole training part, on the device. rows: (R,) int64.
     """
@@ -43,8 +43,8 @@ class Gradients:
     """Called after an epoch; returns `{term: {norm, cosine}}`.
 
     norm: of the weighted term's gradient with respect to the student's parameters. cosine: of the angle
-    between it and the gradient of plain cross-entropy on the labelled images; absent if one of the two is 0.
-    teacher: answers for any images, not only for those of the step to come.
+    between it and the gradient of LABELS; absent if one of the two is 0.
+    teacher: one that answers for any images, not only for those of the next step.
     """
 
     def __init__(self, learner: Learner, batch: Batch, teacher: Teacher, seed: int) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Rates(Protocol):
-    """The part of a recipe that makes the learning rate."""
+    """The part of a recipe that sets the learning rate."""
 
     lr: float
     schedule: str
@@ -25,9 +25,8 @@ def learning_rate(recipe: Rates, step: int, steps: int, steps_per_epoch: int) ->
     """The learning rate of step 0 ... steps - 1.
 
     constant: lr. step: lr times gamma for each milestone (in epochs) that is reached. cosine: linear warm-up
-    over the first `warmup` (fraction of all steps), then half a cosine to 0. onecycle: half a cosine from lr
-    / div up to lr over the first `warmup`, then half a cosine down to lr / (div * final_div) (Smith & Topin
-    2018, with cosine annealing).
+    over the first `warmup` (fraction of all steps), then half a cosine to 0. onecycle (Smith & Topin 2018):
+    half a cosine from lr / div up to lr over the first `warmup`, then one down to lr / (div * final_div).
     """
     if recipe.schedule == "constant":
         return recipe.lr

@@ -21,7 +21,7 @@ from kdrun.types import Batch, Outputs, Rows
 
 
 class Mutual:
-    """A step whose learners teach each other in pairs; called as `Step` is.
+    """A `Step` whose learners teach each other in pairs.
 
     ratio: the learning rate of the second of a pair over that of the first.
     """
@@ -48,7 +48,7 @@ class Mutual:
 
 
 class Peer(Teacher):
-    """A learner as another one's teacher, asked beside the steps: in evaluation mode, and left as it was."""
+    """A learner as the teacher of the other, outside the steps: in evaluation mode, and left as it was."""
 
     kind = "peer"
 
@@ -62,7 +62,7 @@ class Peer(Teacher):
 
 
 def detached(outputs: Outputs) -> Outputs:
-    """The same, without a way back for gradients."""
+    """The same outputs, detached from the graph of gradients."""
 
     def cut(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.detach()

@@ -1,8 +1,7 @@
-"""SGD, Adam and AdamW: torch's own fused kernels, called directly, with the learning rate in a tensor; and
-DOT, which gives any of them two momenta.
+"""SGD, Adam and AdamW with torch's fused kernels, and DOT, which gives any of them two momenta.
 
-`torch.optim` runs the same kernels (tests hold the two equal); constructing one imports the compiler, which
-costs more than a small student's whole training.
+`torch.optim` runs the same kernels, and a test compares the two. But its constructors import the compiler,
+which takes longer than the training of a small student. The learning rate is a tensor.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Settings(Protocol):
-    """The part of a recipe that makes the optimiser."""
+    """The part of a recipe that sets the optimiser."""
 
     optimiser: str
     momentum: float
@@ -28,10 +27,10 @@ class Settings(Protocol):
 
 
 class Optimiser(ABC):
-    """Updates parameters from their gradients; those without a gradient are left alone.
+    """Updates parameters by their gradients. A parameter without a gradient stays as it is.
 
-    means: the momentum of each parameter, empty without momentum. In each step it is multiplied by
-    `momentum`, and `share` of the gradient is added.
+    means: the moving mean of each parameter's gradient, empty without momentum. Each step multiplies it by
+    `momentum` and adds `share` times the gradient.
     """
 
     means: list[Tensor]
@@ -52,10 +51,10 @@ class Optimiser(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold: lists of tensors, in the order of the parameters."""
+        """All that a checkpoint needs: lists of tensors, in the order of the parameters."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes over a state that `state` returned, in place."""
+        """Copies a state that `state` returned, in place."""
         for name, tensors in self.state().items():
             for here, there in zip(tensors, state[name], strict=True):
                 here.copy_(there)
@@ -94,7 +93,7 @@ class Sgd(Optimiser):
             dampening=0.0,
             nesterov=self.nesterov,
             maximize=False,
-            is_first_step=False,  # buffers start at zero, which is the same and can be captured
+            is_first_step=False,  # buffers start at zero, which gives the same and fits a CUDA graph
         )
 
     def state(self) -> dict[str, Any]:
@@ -142,16 +141,16 @@ class Adam(Optimiser):
 
 
 class Dot(Optimiser):
-    """Another optimiser with two momenta: that of the terms that read the teacher is `delta` higher, that of
-    the other terms `delta` lower.
+    """Another optimiser with two momenta: `delta` more for the terms that read the teacher, `delta` less for
+    the others.
 
-    Zhao et al., "DOT: A Distillation-Oriented Trainer", ICCV 2023: v_task = (m - delta) v_task + g_task and
+    Zhao et al., "DOT: A Distillation-Oriented Trainer", ICCV 2023: v_task = (m - delta) v_task + g_task,
     v_kd = (m + delta) v_kd + g_kd, and a step along their sum. As in the authors' code, weight decay is part
-    of g_task, and a parameter that only one of the two gradients reaches (as an adapter's) has momentum m.
-    Departure: Adam's first mean is made of two in the same way.
+    of g_task, and a parameter that only one of the gradients reaches has momentum m. Departure: Adam's first
+    moment is split in the same way.
 
-    The momentum of the inner optimiser is the sum of both. taught: v_kd alone. pulls: g_kd of the step to
-    come, None for a parameter that only one of the gradients reaches.
+    The inner optimiser's `means` are v_task + v_kd. taught: v_kd. pulls: g_kd of the next step, None for a
+    parameter that only one of the gradients reaches.
     """
 
     def __init__(self, inner: Optimiser, delta: float) -> None:
@@ -179,7 +178,7 @@ class Dot(Optimiser):
         pulls, means, taught = self._both()
         momentum, share = self.inner.momentum, self.inner.share
         if pulls:
-            # With v = v_task + v_kd, m times what is made of v here is (m - delta) v_task + (m + delta) v_kd.
+            # v_task + v_kd becomes ((m - delta) v_task + (m + delta) v_kd) / m; the step multiplies by m.
             torch._foreach_mul_(means, 1 - self.delta / momentum)
             torch._foreach_add_(means, taught, alpha=2 * self.delta / momentum)
             torch._foreach_mul_(taught, momentum + self.delta)

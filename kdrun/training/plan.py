@@ -1,6 +1,4 @@
-"""The plan of an epoch: which rows, in which order, in which views. A function of (seed, epoch, row set)
-alone.
-"""
+"""The plan of an epoch: which rows, in which order, in which views. It depends on seed, epoch and row set."""
 
 from __future__ import annotations
 
@@ -15,16 +13,16 @@ from kdrun.types import Rows
 
 
 class Drawing(Protocol):
-    """What a plan needs of views: `draw(generator, n)` gives n of them."""
+    """Views that a plan draws from: `draw(generator, n)` returns n of them."""
 
     def draw(self, generator: torch.Generator, n: int) -> Tensor: ...
 
 
 class RowSet(NamedTuple):
-    """What the epochs of a run are made of.
+    """The rows of every epoch.
 
-    rows: (R,) int64, the training images that the run may see. length: rows of an epoch, repeats counted.
-    batch: rows of a step.
+    rows: (R,) int64, the training images that the run may see. length: rows of an epoch, with repeats. batch:
+    rows of a step.
     """
 
     rows: Tensor
@@ -34,8 +32,8 @@ class RowSet(NamedTuple):
     @property
     def steps(self) -> int:
         """Steps of an epoch. A last batch of one image is left out: batch normalisation needs two."""
-        whole, rest = divmod(self.length, self.batch)
-        return whole + (rest > 1 or not whole)
+        full, rest = divmod(self.length, self.batch)
+        return full + (rest > 1 or not full)
 
 
 class EpochPlan(NamedTuple):
@@ -56,9 +54,7 @@ class EpochPlan(NamedTuple):
 
 
 def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: Drawing, device: torch.device) -> EpochPlan:
-    """Rows reshuffled, repeated as often as the epoch's length takes (each round in a new order), each in a
-    drawn view.
-    """
+    """Shuffled rows, each in a drawn view. An epoch longer than the row set repeats it in a new order."""
     order = generator(seed, "order", epoch)
     rounds = -(-row_set.length // len(row_set.rows))
     index = torch.cat(

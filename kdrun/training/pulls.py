@@ -1,7 +1,7 @@
 """How hard each term of a mix pulls at a model: the gradient of its value on one batch.
 
-`kdrun check` shows it for the first step, `diagnostics=gradients` after every epoch, and the tripwires stop a
-training in which a term does not pull at all.
+`kdrun check` shows it for the first step, `diagnostics=gradients` after every epoch. The tripwires stop a
+training if a term does not pull at all.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from kdrun.types import Batch, Outputs
 
 
 class Pull(NamedTuple):
-    """A term on a batch, unweighted. value: (). gradient: of the value, for each trained weight of the model;
-    None for a weight that it does not reach.
+    """An unweighted term on a batch. value: (). gradient: for each trained weight of the model, None if the
+    term does not reach it.
     """
 
     value: Tensor
@@ -44,25 +44,24 @@ class Pull(NamedTuple):
 def pulls(
     learner: Learner, batch: Batch, teacher: Outputs, terms: Sequence[Term] | None = None
 ) -> list[Pull]:
-    """Each term's pull on a batch, with model and mix in the mode that they are in.
+    """Each term's pull on a batch, in the current mode of model and mix.
 
-    teacher: the teacher's outputs. terms: those of the learner's mix if not given. Raises KdrunError for a
-    term that writes into the outputs, which other terms and the backward pass read.
+    teacher: the teacher's outputs. terms: None for those of the learner's mix. Raises KdrunError for a term
+    that writes into the outputs, which other terms and the backward pass read.
     """
     mix, weights = learner.mix, [weight for weight in learner.model.parameters() if weight.requires_grad]
     with learner.precision():
-        student = learner.tapped.forward(batch.images)  # a call may compile it once more, for this mode
+        student = learner.tapped.forward(batch.images)  # a call could compile it again, for this mode
     values = [_value(mix, term, student, teacher, batch) for term in terms or mix.terms]
     return [Pull(value.detach(), _gradient(value, weights)) for value in values]
 
 
 @contextmanager
 def undisturbed(learner: Learner, seed: int) -> Iterator[None]:
-    """Within the block, model and mix are in evaluation mode, and random numbers come from the seed;
-    afterwards all is as it was.
+    """Within the block, model and mix are in evaluation mode and random numbers come from the seed. Both are
+    restored after it.
 
-    In evaluation mode dropout is off, batch norm reads its running statistics, and memory banks stay as they
-    are.
+    In evaluation mode dropout is off, batch norm reads running statistics, and memory banks do not change.
     """
     with evaluating(learner.model), evaluating(learner.mix), global_seed(seed, "gradients"):
         yield
@@ -86,7 +85,7 @@ def _gradient(value: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor | None, 
 
 
 def _named(model: str, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
-    """The outputs that there are: `logits of the student`."""
+    """The outputs by name, such as `logits of the student`."""
     stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
     head = outputs.classifier and outputs.classifier.weight
     fixed = {"logits": outputs.logits, "embedding": outputs.embedding, "classifier": head}

@@ -1,4 +1,4 @@
-"""Random numbers by purpose: each use has a generator of its own, seeded by (seed, purpose)."""
+"""Random numbers by purpose: each use has its own generator, seeded by (seed, purpose)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def global_seed(seed: int, purpose: str) -> Iterator[None]:
 
 
 class Draws:
-    """The global generators as one of several trainings left them; within the block they continue from there.
+    """One training's own random numbers: within the block the global generators continue from its `state`.
 
-    state: of the CPU's and all CUDA devices' generators.
+    state: of the generators of the CPU and of all CUDA devices.
     """
 
     def __init__(self, seed: int, purpose: str) -> None:

@@ -1,10 +1,10 @@
 """Several learners of one architecture as one batched model: the same arithmetic, in one call for all.
 
-A small model's step is mostly calls, not arithmetic. Parameters, buffers and optimiser states of all learners
-are stacked along a new first dimension. Each learner's own tensors become views of the stacks, so that
-validation, checkpoints and a plain step work as before. Forward and backward pass are vectorised
-(torch.func.vmap) and traced once for each size of a batch. Sums are taken in another order, so a learner ends
-as it would alone, up to rounding.
+A small model's step takes most of its time in calls, not in arithmetic. Parameters, buffers and optimiser
+states of all learners are stacked along a new first dimension. Each learner's own tensors become views of the
+stacks, so validation, checkpoints and a plain step work as before. Forward and backward pass are vectorised
+(torch.func.vmap) and traced once for each batch size. Sums are taken in another order, so a learner ends as
+it would alone, up to rounding.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ VIEWS = ("alias", "detach", "view", "_unsafe_view", "permute", "expand", "squeez
 """Operations that do nothing if shape and strides stay the same."""
 
 
-class Whole(nn.Module):
-    """A learner's model and mix as one module: what it minimises on a batch, given the teacher's outputs."""
+class Objective(nn.Module):
+    """A learner's model and mix as one module: from a batch and the teacher's outputs to the loss."""
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class Whole(nn.Module):
 
 
 class Stacked:
-    """A step that updates all its learners at once; called as `Step` is.
+    """A step that updates all its learners at once, called like `Step`.
 
-    The learners differ in weights, seed, and the numbers of their mixes only. If a model or a mix cannot be
-    vectorised (one that draws random numbers, for example), `Step` does all the work; refused: why.
+    The learners differ only in weights, seed and the numbers of their mixes. If a model or a mix cannot be
+    vectorised (for example, one that draws random numbers), `Step` does all the work. refused: the reason.
     """
 
     refused = ""
@@ -54,10 +54,10 @@ class Stacked:
     def __init__(self, step: Step) -> None:
         self.step, self.learners, self.teacher, self.lr = step, step.learners, step.teacher, step.lr
         self.prepare, self.before, self.given = step.prepare, step.before, step.given
-        self.wholes = [Whole(learner) for learner in self.learners]
-        self.stack = _stacked(self.wholes)
+        self.objectives = [Objective(learner) for learner in self.learners]
+        self.stack = _stacked(self.objectives)
         first = self.learners[0]
-        named = list(self.wholes[0].named_parameters())
+        named = list(self.objectives[0].named_parameters())
         learned = first.optimiser.parameters
         self.learned = [next(name for name, own in named if own is parameter) for parameter in learned]
         self.optimiser = copy.deepcopy(first.optimiser)
@@ -90,7 +90,7 @@ class Stacked:
         tally(self.sums, self.broken, total, parts, batch.labels.shape[-1])
 
     def _batch(self, rows: Sequence[Rows]) -> tuple[Batch, list[Tensor]]:
-        """Batch and teacher's outputs, all with a first dimension for the learners (1 if they share rows)."""
+        """Batch and teacher's outputs, with a first dimension for the learners (1 if they share rows)."""
         every = Rows(torch.cat([own.index for own in rows]), torch.cat([own.view for own in rows]))
         flat = self.step.batch(every)
         outputs, self.spec = tree_flatten(self.teacher(flat))
@@ -105,7 +105,7 @@ class Stacked:
     def _work(
         self, batch: Batch, teacher: list[Tensor], shared: bool
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """Each learner's total (R,), its parts (R, terms), and gradients of all that is learned."""
+        """Each learner's total (R,), its parts (R, terms), and the gradients of the learned parameters."""
         given = [batch.images, batch.labels, *teacher]
         if shared:
             given = [tensor[0] for tensor in given]
@@ -119,13 +119,13 @@ class Stacked:
             return self.traced[size](learned, rest, given)
 
     def _vectorised(self, shared: bool) -> Work:
-        whole, names, spec, filled = self.wholes[0], self.learned, self.spec, self.filled
+        objective, names, spec, filled = self.objectives[0], self.learned, self.spec, self.filled
 
         def one(state: dict[str, Tensor], given: list[Tensor]) -> tuple[Tensor, Tensor]:
             images, labels, *leaves = given
             rest = iter(leaves)
             teacher = tree_unflatten([next(rest) if there else None for there in filled], spec)
-            both: tuple[Tensor, Tensor] = functional_call(whole, state, (images, labels, teacher))
+            both: tuple[Tensor, Tensor] = functional_call(objective, state, (images, labels, teacher))
             return both
 
         def work(
@@ -136,13 +136,13 @@ class Stacked:
             dims = (0, None if shared else 0)
             total, parts = vmap(one, in_dims=dims, randomness="error")(state, given)
             gradients = torch.autograd.grad(total.sum(), leaves, allow_unused=True)
-            # the fused kernels read gradients as parameters lie
+            # the fused kernels need gradients with the memory layout of the parameters
             return total.detach(), parts, [g if g is None else g.contiguous() for g in gradients]
 
         return work
 
     def _stack_states(self) -> Tensor:
-        """The optimisers' states, stacked; numbers (of steps) of all learners, (R, numbers)."""
+        """Stacks the optimisers' states. Returns the step counts of all learners, (R, counts)."""
         states, merged = [learner.optimiser.state() for learner in self.learners], self.optimiser.state()
         counts = []
         for key, tensors in merged.items():
@@ -166,9 +166,11 @@ class Stacked:
         return table
 
 
-def _stacked(wholes: Sequence[Whole]) -> dict[str, Tensor]:
-    """All parameters and buffers by name, (R, ...); the modules' own become views of them."""
-    states = [dict(whole.named_parameters()) | dict(whole.named_buffers()) for whole in wholes]
+def _stacked(objectives: Sequence[Objective]) -> dict[str, Tensor]:
+    """All parameters and buffers by name, (R, ...). The modules' own tensors become views of them."""
+    states = [
+        dict(objective.named_parameters()) | dict(objective.named_buffers()) for objective in objectives
+    ]
     stacks = {}
     for name in states[0]:
         own = [state[name] for state in states]
@@ -187,7 +189,7 @@ def _clip(gradients: Sequence[Tensor], most: float) -> None:
 
 
 def _simpler(traced: GraphModule) -> GraphModule:
-    """The same graph without the operations that do nothing."""
+    """The graph without operations that do nothing."""
     for node in traced.graph.nodes:
         name = getattr(node.target, "__name__", "").partition(".")[0]
         source = node.args[0] if node.args else None

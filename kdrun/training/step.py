@@ -1,5 +1,6 @@
-"""One step: images, the teacher's outputs, then forward, backward and update of each learner. Nothing is
-copied to the host.
+"""One step: images, the teacher's outputs, then forward, backward and update of each learner.
+
+Nothing is copied to the host.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kdrun.training.teachers import Teacher, uncounted
 from kdrun.types import Batch, Outputs, Rows
 
 Precision = Callable[[], torch.autocast]
-"""Makes the context in which models run."""
+"""Returns the context in which models run."""
 
 
 class Images(Protocol):
@@ -32,23 +33,23 @@ class Images(Protocol):
     capturable: bool
 
     def prepare(self, rows: Rows, batch: int, first: int) -> None:
-        """Called before an epoch with all its rows in order, the rows of a step, and the step to begin at."""
+        """Called before an epoch. rows: all, in order. batch: rows of a step. first: the next step."""
 
     def __call__(self, rows: Rows) -> Tensor:
-        """(B, C, H, W) float32 of any rows; the announced ones are ready in their order."""
+        """(B, C, H, W) float32 of any rows. Those of `prepare` may be ready in their order."""
 
     def close(self) -> None:
-        """Frees what it holds; called once, after training."""
+        """Frees memory and processes; called once, after training."""
 
 
 class Learner:
-    """What is trained: a model, the mix it minimises, its optimiser, and sums on the device.
+    """A model in training: the mix that it minimises, its optimiser, and sums on the device.
 
-    tapped: the same model as images (N, C, H, W) -> Outputs, with the layers that the mix reads; it runs in
-    `precision`. clip: the largest norm of all gradients together. draws: random numbers of its own if others
-    learn in the same steps, else the global ones. stream: which of a step's rows it learns from.
-    sums: (2 + terms,) float32 since `read_sums`: the total loss and each unweighted term, times rows, then
-    the rows. broken: (2 + terms,) float32, in how many steps of all each was not finite.
+    tapped: the model as images (N, C, H, W) -> Outputs, with the layers that the mix reads; it runs in
+    `precision`. clip: the largest norm of all gradients together. draws: its own random numbers if others
+    learn in the same steps; None for the global ones. stream: which rows of a step it learns from.
+    sums: (2 + terms,) float32 since `read_sums`: the total loss and each unweighted term, times rows; then
+    the number of rows. broken: (2 + terms,) float32, the number of steps in which each was not finite.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Learner:
         return outputs
 
     def update(self, student: Outputs, teacher: Outputs, batch: Batch, lr: Tensor) -> None:
-        """The part of `learn` after the student's forward pass."""
+        """`learn` after the student's forward pass."""
         mixture = self.mix(student, teacher, batch)
         self.optimiser.clear()
         self.gradients(mixture)
@@ -95,7 +96,7 @@ class Learner:
         tally(self.sums, self.broken, mixture.total.detach(), mixture.parts, len(batch.labels))
 
     def gradients(self, mixture: Mixture) -> None:
-        """Fills in `.grad`, which is empty before: in two parts if the optimiser keeps them apart."""
+        """Fills `.grad`, which is empty before; in two parts if the optimiser is DOT."""
         if isinstance(self.optimiser, Dot):
             own, taught = self.mix.halves(mixture)
             if own is not None and taught is not None:
@@ -115,9 +116,7 @@ class Learner:
         return means[0], dict(zip(self.mix.names, means[1:], strict=True))
 
     def not_finite(self) -> list[str]:
-        """The terms whose values were the first that are not finite; [""] if only their sum is not. Waits for
-        the device.
-        """
+        """The first terms that were not finite; [""] if only the sum is not. Waits for the device."""
         total, *terms, _ = self.broken.tolist()
         most = max(terms)  # after a broken update no term is finite: the first one has been so for longer
         if not most:
@@ -125,7 +124,7 @@ class Learner:
         return [name for name, steps in zip(self.mix.names, terms, strict=True) if steps == most]
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold of it."""
+        """All that a checkpoint needs."""
         return {
             "model": self.model.state_dict(),
             "mix": self.mix.state_dict(),
@@ -134,7 +133,7 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Takes over a state that `state` returned, in place."""
+        """Copies a state that `state` returned, in place."""
         self.model.load_state_dict(state["model"])
         self.mix.load_state_dict(state["mix"])
         self.optimiser.load(state["optimiser"])
@@ -145,14 +144,13 @@ def tally(sums: Tensor, broken: Tensor, total: Tensor, parts: Tensor, rows: int)
     """Adds a step to a learner's `sums` and `broken`, in place. total: (...,). parts: (..., terms)."""
     seen = torch.cat((total[..., None], parts, torch.ones_like(total)[..., None]), -1).float()
     sums.add_(seen, alpha=rows)
-    broken.add_(seen - seen != 0)  # NaN for what is not finite
+    broken.add_(seen - seen != 0)  # the difference is NaN if a value is not finite
 
 
 class Stepping(Protocol):
-    """A step as the loop knows it: `Step`, or one that does the same in another way.
+    """A step as the loop sees it: `Step`, or one that does the same in another way.
 
-    learners: all that it trains. lr: 0-dim tensor, set by the loop. Rows and plans are given by stream: each
-    learner reads those of its `stream`.
+    lr: 0-dim tensor, set by the loop. Rows and plans are given by stream: a learner reads those of its own.
     """
 
     learners: tuple[Learner, ...]
@@ -160,7 +158,7 @@ class Stepping(Protocol):
     lr: Tensor
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
-        """Called before an epoch with its plans, and the first step to come."""
+        """Called before an epoch with its plans and the number of the next step."""
 
     def before(self, number: int) -> None:
         """Called before each step of the epoch with its number."""
@@ -169,14 +167,14 @@ class Stepping(Protocol):
         """One update of each learner."""
 
     def given(self, learner: Learner, rows: Rows) -> tuple[Batch, Outputs]:
-        """What a learner learns from: a batch of any rows, and its teacher's outputs. Not part of a step."""
+        """A batch of any rows and the teacher's outputs for it. Not part of a step."""
 
 
 class Step:
-    """The plain step: makes each stream's batch, asks the teacher about it, and lets the learners learn.
+    """The plain step: makes each stream's batch, asks the teacher about it, and updates the learners.
 
-    images: of the training part. labels: (N,) int64 of all its rows, on the device. lr: 0-dim tensor, set by
-    the loop. lanes: lets several learners work at the same time.
+    images, labels: of the training part; labels (N,) int64 on the device. lanes: CUDA streams, on which
+    several learners work at the same time.
     """
 
     def __init__(

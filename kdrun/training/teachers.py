@@ -1,4 +1,4 @@
-"""Teachers: what gives the outputs that a student learns from. A step does not know which kind it calls."""
+"""Teachers give the outputs that a student learns from. A step does not know which kind it calls."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from kdrun.training.plan import EpochPlan
 from kdrun.types import Batch, Outputs
 
 FEWEST_ROWS = 16
-"""A smaller batch may take other paths in a convolution library and end in other last bits: it is filled."""
+"""A smaller batch is filled up to this size: a convolution library may compute it with other last bits."""
 
 
 class Teacher(ABC):
     """Gives Outputs for a batch; no gradient flows into them.
 
-    kind: live, tabled, ahead, none. forwards: images that a model really saw. saved: images whose answers
-    were looked up instead. capturable: whether a call may be part of a CUDA graph: it reads tensors that stay
-    in place, and waits for nothing.
+    kind: live, tabled, ahead, peer, none. forwards: images that a model saw. saved: images whose answers were
+    looked up instead. capturable: whether a call may be part of a CUDA graph: it reads tensors that stay in
+    place, and does not wait for the device.
     """
 
     kind: str
@@ -31,30 +31,30 @@ class Teacher(ABC):
     capturable: bool = False
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:  # noqa: B027
-        """Called before an epoch with the plan of each stream, and the step to begin at."""
+        """Called before an epoch with the plan of each stream and the number of the next step."""
 
     def before(self, step: int) -> None:  # noqa: B027
-        """Called before each step of the epoch with its number; never as part of a graph."""
+        """Called before each step of the epoch with its number; not part of a CUDA graph."""
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Outputs:
         """The teacher's outputs for each row of the batch."""
 
     def close(self) -> None:  # noqa: B027
-        """Frees what the teacher holds; called once, after training."""
+        """Frees memory; called once, after training."""
 
     def models(self) -> tuple[nn.Module, ...]:
-        """The networks that answer, which must stay as they are."""
+        """The networks that answer. They must not change."""
         return ()
 
     def record(self) -> dict[str, Any]:
-        """How many images it saw and how, for the record of the training."""
+        """The kind and the counts, for the record of the training."""
         return {"plan": self.kind, "forwards": self.forwards, "forwards_saved": self.saved}
 
 
 @contextmanager
 def uncounted(teacher: Teacher) -> Iterator[None]:
-    """Within the block the teacher's counts stand still."""
+    """After the block the teacher's counts are what they were."""
     forwards, saved = teacher.forwards, teacher.saved
     try:
         yield
@@ -63,7 +63,7 @@ def uncounted(teacher: Teacher) -> Iterator[None]:
 
 
 class NoTeacher(Teacher):
-    """For training a teacher or a control: the mix must not read it."""
+    """The teacher of a training without one. The mix must not read it."""
 
     kind, capturable = "none", True
 
@@ -72,10 +72,7 @@ class NoTeacher(Teacher):
 
 
 class Live(Teacher):
-    """A frozen model that sees every batch, in evaluation mode.
-
-    model: images (N, C, H, W) -> Outputs.
-    """
+    """A frozen model that sees every batch, in evaluation mode. model: images (N, C, H, W) -> Outputs."""
 
     kind, capturable = "live", True
 
@@ -104,8 +101,8 @@ class Live(Teacher):
 
 
 def at_once(device: torch.device, pixels: int) -> int:
-    """Images of one forward in bulk: on a CPU more do not fit into its cache, on a GPU fewer leave it idle.
-    pixels: values of one image.
+    """The best number of images in one forward: more do not fit into a CPU's cache, fewer leave a GPU idle.
+    pixels: the values of one image.
     """
     return 128 if device.type == "cpu" else max(128, min(1024, 2**22 // pixels))
 

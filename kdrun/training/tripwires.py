@@ -1,9 +1,7 @@
-"""Tripwires: what must hold in every training, checked while it runs. The first one that does not hold stops
-the run and is named.
+"""Tripwires: checks during every training. The first that fails stops the run, with its name.
 
-Each term must reach the student; no term may change what it is given; the teacher must stay as it is; no term
-may own a part of the teacher. (That taps fire, and that nothing overwrites them, is checked by
-`kdrun.models.taps`.)
+Each term must reach the student; the teacher must not change; no term may own a part of the teacher.
+`kdrun.training.pulls` checks that no term changes its inputs, `kdrun.models.taps` that taps fire.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from kdrun.types import UNLABELLED, Rows
 
 
 class Tripwires:
-    """All of them, for one training. Raises KdrunError at once if a term owns a part of the teacher."""
+    """All tripwires of a step. Raises KdrunError at once if a term owns a part of the teacher."""
 
     def __init__(self, step: Stepping) -> None:
         self.frozen = tuple(map(Frozen, step.teacher.models()))
@@ -30,37 +28,36 @@ class Tripwires:
                 refuse_shared(learner, model)
 
     def begin(self, epoch: int) -> None:
-        """Before an epoch, counted from 0."""
+        """Called before an epoch, counted from 0."""
         for reach in self.reaches:
             reach.begin(epoch)
 
     def look(self, done: int, rows: Sequence[Rows]) -> None:
-        """Before each step. done: steps since the epoch began. rows: of the step, by stream."""
+        """Called before each step. done: steps since the epoch began. rows: of the step, by stream."""
         for reach in self.reaches:
             reach.look(done, rows)
 
     def check(self, epoch: int) -> None:
-        """After an epoch. Raises KdrunError."""
+        """Called after an epoch. Raises KdrunError."""
         for reach in self.reaches:
             reach.check(epoch)
         for frozen in self.frozen:
             frozen.check(closely=False)
 
     def finish(self) -> None:
-        """After the last epoch. Raises KdrunError."""
+        """Called after the last epoch. Raises KdrunError."""
         for frozen in self.frozen:
             frozen.check(closely=True)
 
 
 class Reach:
-    """Whether each term sends a gradient into the model of a learner.
+    """Whether each term has a gradient on the model of a learner.
 
-    It takes the terms' gradients on an epoch's first batch, and on the batches after 1, 2, 4, 8 ... steps as
-    long as one is zero: in the first epoch, after 1, 2, 4, 8 ... epochs, and in every epoch as long as a term
-    has never had one. The training ends with the same bits with or without it.
-    silent: positions of the terms that have a weight, should reach the student, and have not in this epoch.
-    reached: positions of those that have in any epoch. judged: of those for which a batch of this epoch had
-    rows.
+    Gradients are taken on an epoch's first batch, and after 1, 2, 4, 8 ... steps as long as one is zero. This
+    is done in the first epoch, after 1, 2, 4, 8 ... epochs, and in every epoch as long as a term has never
+    had a gradient. It does not change the bits of the training.
+    silent: positions of the terms that should reach the student and have not in this epoch. reached: of those
+    that have in any epoch. judged: of those that had rows in a batch of this epoch.
     """
 
     def __init__(self, step: Stepping, learner: Learner) -> None:
@@ -78,13 +75,13 @@ class Reach:
         if not self.silent or not power_of_two(done):
             return
         own = rows[self.learner.stream]
-        copied = Rows(own.index.clone(), own.view)  # images that a step waits for are known by their memory
+        copied = Rows(own.index.clone(), own.view)  # `Images` know the rows of the next step by their memory
         batch, teacher = self.step.given(self.learner, copied)
         labelled = bool((batch.labels != UNLABELLED).any())
         terms = {at: self.learner.mix.terms[at] for at in sorted(self.silent)}
         with undisturbed(self.learner, 0):
-            taken = zip(terms, pulls(self.learner, batch, teacher, list(terms.values())), strict=True)
-            reached = {at for at, pull in taken if pull.norm() != 0}
+            by_term = zip(terms, pulls(self.learner, batch, teacher, list(terms.values())), strict=True)
+            reached = {at for at, pull in by_term if pull.norm() != 0}
         self.judged |= {at for at, term in terms.items() if labelled or term.loss.uses_unlabelled}
         self.silent -= reached
         self.reached |= reached
@@ -94,19 +91,19 @@ class Reach:
         for position in sorted(self.silent & self.judged):
             problem = (
                 f"its gradient on the student is exactly zero in epoch {epoch + 1}, on every batch that was "
-                "looked at, so it teaches nothing. Is what it reads dead, or not trained?"
+                "looked at, so it teaches nothing. Is a layer that it reads dead, or not trained?"
             )
             raise KdrunError(f"{mix.key}.{mix.names[position]}", None, problem)
 
 
 def power_of_two(number: int) -> bool:
-    """Whether it is 0, 1, 2, 4, 8 ..."""
+    """Whether a number is 0, 1, 2, 4, 8 ..."""
     return number & (number - 1) == 0
 
 
 class Frozen:
-    """A model that must not change. After an epoch the versions of its tensors are compared, at the end their
-    checksums.
+    """A model that must not change: after each epoch the versions of its tensors are compared, at the end
+    their checksums.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -114,8 +111,8 @@ class Frozen:
         self.versions, self.sums = self._versions(), frozen_state(model)
 
     def check(self, closely: bool) -> None:
-        """Raises KdrunError with the name of a tensor that is not what it was. closely: also looks for
-        changes that torch does not count.
+        """Raises KdrunError with the name of a tensor that changed. closely: compares checksums even if torch
+        has counted no change.
         """
         versions = self._versions()
         if not closely and versions == self.versions:
@@ -123,9 +120,7 @@ class Frozen:
         self.versions, sums = versions, frozen_state(self.model)
         names = [name for name, _ in _tensors(self.model)]
         if sums.shape != self.sums.shape:
-            raise KdrunError(
-                "teacher", None, "it has gained or lost a parameter while the student was trained"
-            )
+            raise KdrunError("teacher", None, "it gained or lost a parameter while the student was trained")
         changed = (sums != self.sums).any(1) & ~(sums.isnan() & self.sums.isnan()).all(1)
         for position in changed.nonzero().flatten().tolist():
             problem = f"{names[position]} changed while the student was trained"
@@ -136,9 +131,7 @@ class Frozen:
 
 
 def frozen_state(model: nn.Module) -> Tensor:
-    """Checksums of all parameters and buffers, (tensors, 2) float64: equal before and after a training that
-    changed nothing.
-    """
+    """Checksums of all parameters and buffers, (tensors, 2) float64."""
     sums = torch.zeros(0, 2, dtype=torch.float64)
     for _, tensor in _tensors(model):
         value = tensor.detach().to("cpu", torch.float64)
@@ -159,11 +152,11 @@ def refuse_shared(learner: Learner, teacher: nn.Module) -> None:
 
 
 def _place(tensor: Tensor) -> int:
-    """Where the tensor's memory begins: the same for views of it."""
+    """The address of the tensor's memory: views of one tensor have the same."""
     return tensor.untyped_storage().data_ptr()
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers under the names that the model's own weights have."""
+    """Parameters and buffers by their names in the model itself, without the taps around it."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         yield name.removeprefix("model."), tensor

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from kdrun.config.files import terms_of
 from kdrun.losses.lookup import arguments_of, find
 from kdrun.losses.mix import make_mix
 from kdrun.schedule import Schedule
@@ -220,10 +221,9 @@ def test_presets(name: str) -> None:
     for shared in ("temperature", "alpha"):
         assert (shared in preset) == (f"${{{shared}}}" in text), f"{shared} is set and used, or neither"
     mixes: dict[str, dict[str, Any]] = {}
-    for entry in preset["defaults"]:
-        ((group, loss),) = entry.items()
-        place, _, term = group.removeprefix("/loss@").rpartition(".")
-        mixes.setdefault(place, {})[term] = node(loss)
+    for key, term, loss in terms_of(CONF / "method" / f"{name}.yaml"):
+        mixes.setdefault(key, {})[term] = node(loss)
+    assert sum(map(len, mixes.values())) == len(preset["defaults"])
     assert set(mixes) == {"loss"} | ({"phase_one.loss"} if "phase_one" in preset else set())
     for place, terms in mixes.items():
         own = preset.get("phase_one", {}) if place == "phase_one.loss" else preset

@@ -240,7 +240,7 @@ def test_a_picture_that_breaks_later_is_named(root: Path, tmp_path: Path, readin
 
 def test_a_users_class_goes_to_other_processes_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from kdrun.data import torch_dataset
-    from tests.data import test_torch_dataset as its
+    from tests.data import items as its
 
     monkeypatch.setattr(torch_dataset, "LARGE", 0)
     name = f"{its.__name__}:Named"

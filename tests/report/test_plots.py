@@ -6,21 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from kdrun.report.plots import COLOURS, confusion, curves
-
-
-def pixels(path: Path) -> np.ndarray:
-    """(height, width, 3) uint8."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def coloured(image: np.ndarray, colour: str) -> int:
-    """How many pixels are about of that colour."""
-    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-    return int((np.abs(image.astype(int) - wanted).max(2) < 12).sum())
+from tests.report.pictures import coloured, pixels
 
 
 def rows(

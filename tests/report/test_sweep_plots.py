@@ -6,7 +6,7 @@ import pytest
 
 from kdrun.report.sweep_plots import heatmap, lines, numeric
 from tests.report.example import failed, grid, job
-from tests.report.test_plots import pixels
+from tests.report.pictures import pixels
 
 
 def test_axes_are_numbers_only() -> None:

@@ -18,7 +18,7 @@ from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.models.weights import read_weights
 from kdrun.plan.plan import Plan, make_plan
-from tests.stages.test_pipeline import SHORT
+from tests.stages.runs import SHORT
 
 CHAIN = ("assistant=cnn_digits_medium", "generations=2", "threads=1")
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,7 @@ import pytest
 import torch
 
 from kdrun.models.weights import read_weights
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.stages.runs import play
 
 ARGS = [
     "recipe.teacher.epochs=3",
@@ -83,20 +79,6 @@ OTHERS: dict[str, tuple[list[str], list[list[Any]]]] = {
     ),
 }
 """Methods whose trainings have more parts: what is typed, and when it is killed."""
-
-
-def play(folder: Path, plan: list[dict[str, Any]]) -> list[int]:
-    """The exit statuses of one process for each entry, one after the other."""
-    (folder / "plan.json").write_text(json.dumps(plan))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stages.killed", str(folder / "plan.json")],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("exit ")]
 
 
 Folders = tuple[Path, Path, list[int]]

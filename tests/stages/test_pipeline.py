@@ -16,13 +16,7 @@ from safetensors import safe_open
 from kdrun import artefacts
 from kdrun.cli import main
 from kdrun.models.weights import read_weights
-
-SHORT = (
-    "recipe.teacher.epochs=2",
-    "recipe.student.epochs=2",
-    "evaluation.latency=false",
-    "evaluation.plots=false",
-)
+from tests.stages.runs import SHORT
 
 Go = Callable[..., tuple[int, str, str]]
 

@@ -16,7 +16,7 @@ from kdrun.models.weights import read_weights
 from kdrun.plan.plan import make_plan
 from kdrun.plan.training import Training
 from kdrun.stages.groups import groups
-from tests.stages.test_kills import play
+from tests.stages.runs import play
 
 SWEEP = [
     "-m",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,8 +88,9 @@ def fill(cells: Cells, format: str, command: str) -> int:
     ended: list[Ended] = []
     with held([folder]):
         try:
-            for pair in pairs:
-                _run(cells, pair, planned(pair.loaded, grounds)[1], folder, ended)
+            with redirect_stdout(sys.stdout if format == "text" else sys.stderr):
+                for pair in pairs:
+                    _run(cells, pair, planned(pair.loaded, grounds)[1], folder, ended)
         finally:
             _show_page(cells, folder, format, len(jobs) - len(ended))
     return int(any(each["state"] == "failed" for each in ended))
@@ -174,7 +176,7 @@ def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
     with locked(folder):  # another call may end at the same time
         names = write(cells, folder)
         page = render(shown(cells, folder), format, width())
-    print(f"\n{page.rstrip()}\n", flush=True)
+    print(f"\n{page.rstrip()}\n" if format == "text" else page.rstrip(), flush=True)
     rest = f"{plural(not_run, 'cell')} not run; the same command continues\n" if not_run else ""
     print(f"{rest}{folder}\n  {'  '.join(names)}", file=sys.stderr, flush=True)
 

@@ -82,6 +82,8 @@ def test_a_table_from_nothing_to_its_page_and_again(table: Here) -> None:
     assert code == 0 and "finished earlier" in out and "A difference of dist." in out
     assert len(list(table.root.glob("outputs/models/teacher-*"))) == 1
     assert len(list(table.root.glob("outputs/models/control-*"))) == 1
+    code, out, _ = call(table, "--format", "json")
+    assert code == 0 and json.loads(out)["table"] == "two"
     code, out, err = call(table, "--list")
     assert "4 of 4 trainings are done; only evaluation may be left." in out
 

@@ -134,8 +134,11 @@ def append_text(path: Path, text: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The whole text, or what was there before."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """The whole text, or what was there before.
+
+    Letters of arguments that the locale cannot read are written as the bytes that were typed.
+    """
+    write_whole(path, lambda file: file.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -33,6 +33,9 @@ a report), earlier, seconds, ended.
 LEGEND = "student: top-1 on test in %; gain: points over the control (95 % interval)"
 """The figures in the line of a job."""
 
+TABLE = 60
+"""Columns that the table of a sweep takes at least."""
+
 
 def sweep(typed: Typed) -> int:
     """Runs a sweep; 1 if a job failed. Raises KdrunError or Refused before any job has run.
@@ -198,5 +201,5 @@ def results(folder: Path) -> None:
     with locked(folder):  # another call may end at the same time
         jobs = collected(folder)
         if jobs:
-            print(text(jobs, width()).rstrip("\n"))
+            print(text(jobs, max(TABLE, width())).rstrip("\n"))
             print("  ".join(write(folder, jobs)), flush=True)

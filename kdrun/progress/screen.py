@@ -19,6 +19,9 @@ from kdrun.figures import duration
 class Screen(ABC):
     """Says things, and shows one stage at a time between `begin` and `end`."""
 
+    columns = 80
+    """How wide it is."""
+
     @abstractmethod
     def say(self, text: str = "") -> None:
         """A line, or several."""
@@ -70,7 +73,7 @@ class Bars(Screen):
     """One bar a stage, for terminals."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        self.console, self.columns = console, console.width
         self.progress: Progress | None = None
         self.per_epoch = 1
 
@@ -114,7 +117,7 @@ class Lines(Screen):
     """One plain line an epoch, for logs: no control characters."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        self.console, self.columns = console, console.width
         self.resumed_at, self.began, self.images = 0, 0.0, 0
 
     def say(self, text: str = "") -> None:

@@ -74,7 +74,7 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     names = [name for name in possible if (folder / name).exists()]
     notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
     shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n{notes}")
-    shown.show(table.render(content))
+    shown.show(table.render(content, shown.columns))
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:

@@ -31,6 +31,7 @@ from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.saved import Saved, initial_model, load_model
+from kdrun.stages.teacher_notes import class_notes
 
 LABEL = 10
 """Columns of the words at the left."""
@@ -268,6 +269,8 @@ def roughly(seconds: float) -> str:
 
 def _notes(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
+    for line in class_notes(measured.plan):
+        yield f"{'note':{LABEL}}{line}"
     if measured.teacher is not None:
         for line in _about_teacher(measured):
             yield f"{'note':{LABEL}}{line}"

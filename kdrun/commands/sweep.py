@@ -109,6 +109,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     from kdrun.stages.changed import changed
     from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
+    from kdrun.stages.teacher_notes import class_notes
 
     if not plans:
         return Made()
@@ -116,6 +117,8 @@ def ahead(plans: Sequence[Plan]) -> Made:
     trainings = [training for plan in plans for training in plan.trainings]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
+    for note in dict.fromkeys(note for plan in plans for note in class_notes(plan)):
+        shown.say(f"note   {note}")
     return make(plans, Observers(shown))
 
 

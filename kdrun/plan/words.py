@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kdrun import __version__
@@ -46,12 +46,12 @@ def header(plan: Plan) -> str:
     return "\n".join([*lines, *dict.fromkeys(notes)])
 
 
-def intent(plan: Plan, status: StatusOf) -> str:
-    """What will be done, then where it goes."""
+def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = ()) -> str:
+    """What will be done, then where it goes, and what looks wrong."""
     machine = plan.ground.machine
     busy = crowded(latency_threads(plan)) if machine.device.type == "cpu" else ""
-    note = [f"note   {busy}"] if busy else []
-    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *note, ""])
+    said = [f"note   {note}" for note in (busy, *notes) if note]
+    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *said, ""])
 
 
 def steps(plan: Plan, status: StatusOf) -> list[str]:

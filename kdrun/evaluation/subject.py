@@ -58,5 +58,9 @@ class Subject:
         """The answers of a model about the test images under the headline, or under its only weights; None
         if there is no such model.
         """
-        own = {each.weights: each for each in self.answers if (each.whose, each.part) == (whose, "test")}
+        return self.on_part(whose, "test")
+
+    def on_part(self, whose: str, part: str) -> Answers | None:
+        """The same of the images of a part: test or validation."""
+        own = {each.weights: each for each in self.answers if (each.whose, each.part) == (whose, part)}
         return own.get(self.headline) or own.get("last")

@@ -10,7 +10,7 @@ from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.rows import rows
 from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles
-from kdrun.report.verdict import gain, verdict
+from kdrun.report.verdict import at_chance, gain, verdict
 
 PLOTS = ("curves.png", "confusion.png")
 
@@ -111,7 +111,7 @@ def _meaning(report: Report) -> Iterator[str]:
         yield "Without a control (`control=true`) nobody can tell whether the teacher helped."
     if report["headline"] == "val_best":
         yield "The weights are those of the epoch best on validation; the test part chose nothing."
-    if (share := gap_closed(report)) is not None:
+    if (share := gap_closed(report)) is not None and not at_chance(report):
         yield f"The student closes {percent(share, 0)} % of the gap between control and teacher on test."
     yield from _about_gradients(report)
     yield from _about_calibration(report)
@@ -133,9 +133,10 @@ def _about_the_gain(report: Report) -> Iterator[str]:
     )
     yield "A difference is claimed only where the interval leaves out 0 and p is below 0.05."
     if "unlabelled" in report.get("distillation", {}):
+        word = "gain" if comparison["gain_top1"] > 0 else "difference"
         yield (
             "Through the teacher's answers the student also learned from images without labels, which the "
-            "control cannot use. The gain is that of the teacher and these images together."
+            f"control cannot use. The {word} is that of the teacher and these images together."
         )
 
 

@@ -21,6 +21,7 @@ from kdrun.report.read import NAME, content_of, read, run_folder
 from kdrun.report.schema import Model, Report, parts, roles, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.table import plain
+from kdrun.report.verdict import at_chance
 
 FORMATS = ("text", "md", "csv", "json")
 DEPTH = 3
@@ -129,6 +130,7 @@ def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:
         "gain_high": high,
         "mcnemar_p": comparison.get("mcnemar_p"),
         "verdict": comparison.get("verdict"),
+        "at_chance": at_chance(report) or None,
     }
     found |= {name: value for name, value in _figures(report) if name not in found}
     return {key: value for key, value in found.items() if value is not None}
@@ -180,7 +182,7 @@ COLUMNS: tuple[Column, ...] = (
     ("control %", lambda run: _shown(run, "control_top1", percent)),
     ("gain", lambda run: _shown(run, "gain_top1", signed)),
     ("95 % interval", lambda run: _interval(run)),
-    ("verdict", lambda run: SHORT.get(run.get("verdict", ""), ABSENT)),
+    ("verdict", lambda run: _verdict(run)),
 )
 WORDS = ("data set", "method", "teacher", "student", "verdict")
 NARROW = ("parameters", "verdict")
@@ -266,6 +268,11 @@ def _csv(records: Sequence[Record]) -> str:
 
 def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
     return show(run[key]) if key in run else ABSENT
+
+
+def _verdict(run: Record) -> str:
+    word = SHORT.get(run.get("verdict", ""), ABSENT)
+    return word if "at_chance" not in run or word == SHORT["worse"] else "at chance"
 
 
 def _interval(run: Record) -> str:

@@ -14,7 +14,7 @@ from kdrun.figures import ABSENT
 from kdrun.report.caption import caption
 from kdrun.report.rows import rows
 from kdrun.report.schema import ROLES, Report, called, roles
-from kdrun.report.verdict import verdict
+from kdrun.report.verdict import at_chance, verdict
 
 COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yellow"}
 
@@ -25,7 +25,7 @@ NAMES = 13
 
 def render(report: Report, width: int = 80) -> RenderableType:
     """What `Console.print` shows at the end of a run, on `width` columns: caption, table, verdict."""
-    style = COLOURS.get(report.get("comparison", {}).get("verdict", ""), "")
+    style = COLOURS.get("worse" if at_chance(report) else report.get("comparison", {}).get("verdict", ""), "")
     about = Text("\n".join(caption(report)), style="dim")
     return Group(about, Text(), table(report, width), Text(), Text(verdict(report), style=style))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdrun.figures import count, minute, p_value, percent, plural, times
+from kdrun.figures import count, minute, p_value, percent, times
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
+from kdrun.report.origin import TRAININGS, origin, trainings
 from kdrun.report.rows import rows
 from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles
 from kdrun.report.verdict import at_chance, gain, verdict
@@ -48,15 +49,16 @@ def _what(report: Report) -> list[str]:
         found += ["```", report["command"], "```", ""]
     if "equation" in report:
         found += [f"Loss of the student: `{report['equation']}`", ""]
-    return found + pipe_table(("", ""), list(_facts(report)), left=2)
+    found += pipe_table(("", ""), list(_facts(report)), left=2)
+    trained = list(trainings(report))
+    return found + (["", *pipe_table(TRAININGS, trained, left=len(TRAININGS))] if trained else [])
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "data set", _dataset(report)
     for role in roles(report):
         model = report["models"][role]
-        done = [model.get("source", "")] + ([plural(model["epochs"], "epoch")] if "epochs" in model else [])
-        yield called(report, role), f"{model.get('name', '')} ({', '.join(part for part in done if part)})"
+        yield called(report, role), f"{model.get('name', '')} ({origin(model)})"
     distillation = report.get("distillation", {})
     if "method" in distillation:
         yield "method", distillation["method"]

@@ -104,6 +104,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     """Trains, several at once, what the jobs have left to train."""
     from rich.console import Console
 
+    from kdrun.plan.unfinished import unfinished
     from kdrun.progress.screen import screen
     from kdrun.progress.watchers import Observers
     from kdrun.stages.changed import changed
@@ -117,7 +118,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     trainings = [training for plan in plans for training in plan.trainings]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
-    for note in dict.fromkeys(note for plan in plans for note in class_notes(plan)):
+    for note in dict.fromkeys(n for plan in plans for n in (*unfinished(plan), *class_notes(plan))):
         shown.say(f"note   {note}")
     return make(plans, Observers(shown))
 

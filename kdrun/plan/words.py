@@ -13,6 +13,7 @@ from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
+from kdrun.plan.unfinished import unfinished
 
 
 class Status(NamedTuple):
@@ -26,7 +27,9 @@ StatusOf = Callable[[Training], Status]
 
 
 def header(plan: Plan) -> str:
-    """Data set, models with sizes, method, equation, recipes, and what was changed to fit small images."""
+    """Data set, models with sizes, method, equation, recipes, what was changed to fit small images, and which
+    schedules are too long.
+    """
     run = plan.run
     teacher, *_, student = (f"{t.model.name} ({short(params(t.built.model))})" for t in plan.chain)
     chain = [f"{training.name} {training.model.name}" for training in plan.chain]
@@ -43,7 +46,8 @@ def header(plan: Plan) -> str:
         for t in plan.chain
         for note in t.built.notes
     ]
-    return "\n".join([*lines, *dict.fromkeys(notes)])
+    cut = [f"note   {note}" for note in unfinished(plan)]
+    return "\n".join([*lines, *dict.fromkeys(notes), *cut])
 
 
 def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = ()) -> str:

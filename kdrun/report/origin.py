@@ -27,7 +27,7 @@ ARGUMENTS = {
 
 
 def origin(model: Model) -> str:
-    """`fine-tuned from ImageNet weights (IMAGENET1K_V1), 4 epochs`, `trained, 80 epochs`, `cache, 1 epoch`."""
+    """`fine-tuned from ImageNet weights (IMAGENET1K_V1), 4 epochs`, or `trained, 80 epochs`."""
     source, began = model.get("source", ""), model.get("began_from")
     done = source
     if began is not None:

@@ -129,8 +129,13 @@ def append_text(path: Path, text: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text, or leaves the old content if that fails."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Writes a text, or leaves the old content if that fails.
+
+    Letters of arguments that the locale cannot read are written as the bytes that were typed.
+    """
+    write_whole(
+        path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+    )
 
 
 def write_json(path: Path, content: Any) -> None:

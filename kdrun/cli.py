@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 from kdrun import __version__
 from kdrun.artefacts import STARTED, full_disk
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0: done, 1: failed while running, 2: a mistake found before that, 130: interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ[STARTED] = str(time.time())
+    show_all_letters()
     try:
         return _dispatch(arguments)
     except SystemExit as end:
@@ -34,6 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         return _failed(error)
+
+
+def show_all_letters() -> None:
+    """Lets a terminal, a file or a pipe show `?` for a letter that its encoding lacks; Python would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -8,29 +8,21 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
 from kdrun.check.duration import first_steps, seconds_left
 from kdrun.check.measure import AtStart, FirstStep
 from kdrun.config.schema import Run
-from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet, Part
-from kdrun.data.picture import centre
-from kdrun.evaluation.accuracy import logits_of
-from kdrun.evaluation.activations import bytes_per_image
-from kdrun.evaluation.class_order import Standing, standing
+from kdrun.evaluation.class_order import Standing
 from kdrun.evaluation.cost import macs, params
 from kdrun.figures import count, file_size, percent, plural, roughly, short, three_digits
 from kdrun.models.taps import probe
 from kdrun.plan.answers import Answers, answers_plan
-from kdrun.plan.ground import Ground
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
 from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.saved import Saved, load_model
+from kdrun.stages.teacher_notes import answer_notes, class_notes, some_images, standing_on
 
 LABEL = 10
 """Columns of the words at the left."""
@@ -89,32 +81,14 @@ def _measured(plan: Plan) -> Measured:
     on_validation = on_training = None
     if teacher is not None:
         network = load_model(teacher, ground.headline)
-        on_validation = _standing(ground, network, ground.data.validation)
+        on_validation = standing_on(ground, network, ground.data.validation)
         if plan.teacher.loaded:
-            on_training = _standing(ground, network, _some_training_images(ground.data))
+            most = max(TRAINING_IMAGES, len(ground.data.validation.labels))
+            images = some_images(ground.data.train, ground.data, most)
+            on_training = standing_on(ground, network, images)
     knows = all(store.saved(each, run.fresh) is not None for each in student.teachers)
     answers = answers_plan(student) if "student" in run.stages else None
     return Measured(plan, teacher, knows, on_validation, on_training, first_steps(plan), answers)
-
-
-def _standing(ground: Ground, network: nn.Module, part: Part) -> Standing | None:
-    if not len(part.labels):
-        return None
-    image_bytes = bytes_per_image(network, ground.data.image_shape)
-    batches = plain_batches(part, ground.data, ground.machine.device, image_bytes)
-    with ground.machine.autocast()():
-        logits = logits_of(network, batches())
-    return standing(logits, part.labels)
-
-
-def _some_training_images(data: ImageSet) -> Part:
-    """Labelled training images, as a model sees them in validation: at least as many as validate."""
-    part, side = data.train, data.image_shape[1]
-    rows = torch.nonzero(part.labels >= 0).flatten()
-    most = max(TRAINING_IMAGES, len(data.validation.labels))
-    rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
-    images = part.images[rows]
-    return Part(centre(images, side) if images.shape[2] != side else images, part.labels[rows])
 
 
 def _models(plan: Plan) -> Iterator[str]:
@@ -223,6 +197,8 @@ def _evaluation(plan: Plan) -> float:
 
 def _notes(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
+    for line in class_notes(measured.plan):
+        yield f"{'note':{LABEL}}{line}"
     if measured.teacher is not None:
         for line in _about_teacher(measured):
             yield f"{'note':{LABEL}}{line}"
@@ -236,22 +212,8 @@ def _notes(measured: Measured) -> Iterator[str]:
 
 
 def _about_teacher(measured: Measured) -> Iterator[str]:
-    standing = measured.on_validation or measured.on_training
-    if standing is None:
-        return
-    if standing.permuted:
-        moved = [(a, c) for a, c in enumerate(standing.exchanged) if a != c]
-        names = measured.plan.ground.data.classes
-        first = ", ".join(f"its {names[a]} is {names[c]}" for a, c in moved[:3])
-        yield (
-            f"the teacher's classes seem to be in another order: exchanged one to one it would have "
-            f"{percent(standing.relabelled)} % right ({first}{' ...' if len(moved) > 3 else ''})"
-        )
-    elif standing.guesses:
-        yield (
-            "the teacher only guesses: its head may be random, its images normalised otherwise, or it was "
-            "hardly trained"
-        )
+    stands = measured.on_validation or measured.on_training
+    yield from answer_notes("teacher", stands, measured.plan.ground.data.classes)
     if measured.on_training is not None:
         yield _seen(measured)
 

@@ -39,6 +39,9 @@ MEANING = {
     "adds": "parameters learned beside the student",
 }
 
+DESCRIPTION = 16
+"""Columns of a description, or it stands below its name."""
+
 OPTIONS = Options(values={"--format": ("text", "json"), "--config-dir": ()}, aliases={"-cd": "--config-dir"})
 
 
@@ -120,8 +123,11 @@ def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
         extra = f"  ({entry.extra})" if entry.extra not in ("", "-") else ""
         needs = f"; needs {', '.join(entry.needs)}" if entry.needs else ""
         before = f"  {entry.name:{names}}" + "".join(f"  {cost[key]:>{wide}}" for key, wide in shown.items())
-        text = f"{before}  {entry.description}{extra}{needs}"
         hanging = " " * (len(before) + 2)
+        if len(hanging) > columns - DESCRIPTION:
+            yield before.rstrip()
+            before, hanging = " " * 4, " " * 6
+        text = f"{before}  {entry.description}{extra}{needs}"
         yield textwrap.fill(text, columns, subsequent_indent=hanging, break_on_hyphens=False).rstrip()
 
 

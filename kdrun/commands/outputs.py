@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdrun.artefacts import remove
-from kdrun.commands.terminal import width
+from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.figures import file_size, plural
@@ -21,6 +21,9 @@ SHOWN = 10
 
 FIGURES = 34
 """Columns behind a name: its size, and who uses it."""
+
+SHORTEST = 24
+"""Columns of a name, or its figures go on a line of their own."""
 
 Going = Sequence[tuple[Kept, str]]
 """What is to be removed, and why."""
@@ -151,8 +154,9 @@ def _age(seconds: float) -> str:
 
 def _line(name: str, size: str, use: str, columns: int) -> str:
     room = columns - FIGURES - 2
-    shown = name if len(name) <= room else f"{name[: room // 2 - 2]}...{name[-(room - room // 2 - 1) :]}"
-    return f"  {shown:{room}} {size:>8}  {use}".rstrip()
+    if room < SHORTEST:
+        return f"  {shortened(name, columns - 2)}\n    {size:>8}  {use}".rstrip()
+    return f"  {shortened(name, room):{room}} {size:>8}  {use}".rstrip()
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     for row in rows:
         if "changed" in row:
             print(f"note: {row['file']}: {row['changed']}, as the training images are", file=sys.stderr)
-    print(as_text(rows))
+    print(as_text(rows, width()))
     return 0
 
 
@@ -60,18 +61,33 @@ def predicted(
     return rows
 
 
-def as_text(rows: Sequence[dict[str, Any]]) -> str:
-    """A line each: file, class and probability in percent, the teacher's too where it was asked."""
-    columns = [("", [row["file"] for row in rows]), ("student", [_answer(row) for row in rows])]
+def as_text(rows: Sequence[dict[str, Any]], columns: int) -> str:
+    """A line each: file, class and probability in percent, the teacher's too where it was asked.
+
+    If that is wider than the screen, each stands on a line of its own, with long names shortened.
+    """
+    parts = [("", [row["file"] for row in rows]), ("student", [_answer(row) for row in rows])]
     if "teacher" in rows[0]:
-        columns.append(("teacher", [_answer(row["teacher"]) for row in rows]))
-    if len(columns) == 2:
-        columns[1] = ("", columns[1][1])
-    widths = [max(map(len, (head, *cells))) for head, cells in columns]
-    lines = [[head for head, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
+        parts.append(("teacher", [_answer(row["teacher"]) for row in rows]))
+    if len(parts) == 2:
+        parts[1] = ("", parts[1][1])
+    widths = [max(map(len, (head, *cells))) for head, cells in parts]
+    if sum(widths) + 3 * (len(parts) - 1) > columns:
+        return "\n".join(line for row in rows for line in _below(row, columns))
+    lines = [[head for head, _ in parts], *zip(*(cells for _, cells in parts), strict=True)]
     text = ["   ".join(f"{c:{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join(line for line in text if line)
 
 
-def _answer(said: dict[str, Any]) -> str:
-    return f"{said['class'].translate(CONTROL)}  {100 * said['probability']:5.1f} %"
+def _below(row: dict[str, Any], columns: int) -> Iterator[str]:
+    """The file, and below it who says what."""
+    yield shortened(row["file"], columns)
+    for who in ("student", "teacher"):
+        if who == "student" or who in row:
+            head = f"  {who}  " if "teacher" in row else "  "
+            yield head + _answer(row if who == "student" else row[who], columns - len(head))
+
+
+def _answer(said: dict[str, Any], columns: int | None = None) -> str:
+    name, share = said["class"].translate(CONTROL), f"  {100 * said['probability']:5.1f} %"
+    return (name if columns is None else shortened(name, columns - len(share))) + share

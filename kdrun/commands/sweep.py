@@ -34,6 +34,9 @@ a report), earlier, seconds, ended.
 LEGEND = "student: top-1 on test in %; gain: points over the control (95 % interval)"
 """The figures in the line of a job."""
 
+TABLE = 60
+"""Columns that the table of a sweep takes at least."""
+
 
 def sweep(typed: Typed) -> int:
     """Runs a sweep; 1 if a job failed. Raises KdrunError or Refused before any job has run.
@@ -107,11 +110,13 @@ def ahead(plans: Sequence[Plan]) -> Made:
     """Trains, several at once, what the jobs have left to train."""
     from rich.console import Console
 
+    from kdrun.plan.unfinished import unfinished
     from kdrun.progress.screen import screen
     from kdrun.progress.watchers import Observers
     from kdrun.stages.changed import changed
     from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
+    from kdrun.stages.teacher_notes import class_notes
 
     if not plans:
         return Made()
@@ -119,6 +124,8 @@ def ahead(plans: Sequence[Plan]) -> Made:
     trainings = [training for plan in plans for training in plan.trainings]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
+    for note in dict.fromkeys(n for plan in plans for n in (*unfinished(plan), *class_notes(plan))):
+        shown.say(f"note   {note}")
     return make(plans, Observers(shown))
 
 
@@ -204,5 +211,5 @@ def results(folder: Path) -> None:
     with locked(folder):  # another call may end at the same time
         jobs = collected(folder)
         if jobs:
-            print(text(jobs, width()).rstrip("\n"))
+            print(text(jobs, max(TABLE, width())).rstrip("\n"))
             print("  ".join(write(folder, jobs)), flush=True)

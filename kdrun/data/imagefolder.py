@@ -93,7 +93,7 @@ def read(
     wanted = Square(stored, channels)
     made = partial(unread, wanted=wanted, root=root, data_dir=data_dir if cache else None)
     validation, test = (None if part is None else made(part) for part in held_out)
-    return Raw(made(train), test, classes, validation, seen, SHARES)
+    return Raw(made(train), test, tuple(map(as_read, classes)), validation, seen, SHARES)
 
 
 def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> Part:
@@ -206,6 +206,11 @@ def listed(folders: Folders, classes: Sequence[str], val_classes: str | None) ->
     if any(picture.size == 0 for picture in everything):
         digests.digests(everything, None)  # names these, and all others that are no pictures
     return parts
+
+
+def as_read(name: str) -> str:
+    """The name of a folder as people read it, also if the locale cannot read its letters."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:

@@ -56,5 +56,9 @@ class Subject:
 
     def on_test(self, whose: str) -> Answers | None:
         """A model's answers to the test images, with the headline's or its only weights; None without any."""
-        own = {each.weights: each for each in self.answers if (each.whose, each.part) == (whose, "test")}
+        return self.on_part(whose, "test")
+
+    def on_part(self, whose: str, part: str) -> Answers | None:
+        """The same for the images of a part: test or validation."""
+        own = {each.weights: each for each in self.answers if (each.whose, each.part) == (whose, part)}
         return own.get(self.headline) or own.get("last")

@@ -68,17 +68,6 @@ def read_about(file: Path) -> About:
     return cast(About, about)
 
 
-def stated_classes(file: Path) -> tuple[str, ...]:
-    """The names of the classes, in the order of the outputs, that a file of weights states; none if it does
-    not.
-    """
-    try:
-        classes = json.loads(_metadata(file).get("classes", "[]")) if file.suffix == ".safetensors" else []
-    except (OSError, SafetensorError, ValueError, RecursionError):
-        return ()
-    return () if any(wrong_fields(classes, list[str])) else tuple(classes)
-
-
 def _metadata(file: Path) -> Mapping[str, str]:
     with (
         file.open("rb"),

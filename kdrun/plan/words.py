@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from kdrun import __version__
@@ -13,6 +13,7 @@ from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
+from kdrun.plan.unfinished import unfinished
 
 
 class Status(NamedTuple):
@@ -26,7 +27,9 @@ StatusOf = Callable[[Training], Status]
 
 
 def header(plan: Plan) -> str:
-    """Data set, models with sizes, method, equation, recipes, and changes of models for small images."""
+    """Data set, models with sizes, method, equation, recipes, changes for small images, and schedules
+    that are too long.
+    """
     run = plan.run
     teacher, *_, student = (f"{t.model.name} ({short(params(t.built.model))})" for t in plan.chain)
     chain = [f"{training.name} {training.model.name}" for training in plan.chain]
@@ -43,15 +46,16 @@ def header(plan: Plan) -> str:
         for t in plan.chain
         for note in t.built.notes
     ]
-    return "\n".join([*lines, *dict.fromkeys(notes)])
+    cut = [f"note   {note}" for note in unfinished(plan)]
+    return "\n".join([*lines, *dict.fromkeys(notes), *cut])
 
 
-def intent(plan: Plan, status: StatusOf) -> str:
-    """The steps of the run, then its folder."""
+def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = ()) -> str:
+    """The steps of the run, then its folder, then what looks wrong."""
     machine = plan.ground.machine
     busy = crowded(latency_threads(plan)) if machine.device.type == "cpu" else ""
-    note = [f"note   {busy}"] if busy else []
-    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *note, ""])
+    lines = [f"note   {note}" for note in (busy, *notes) if note]
+    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *lines, ""])
 
 
 def steps(plan: Plan, status: StatusOf) -> list[str]:

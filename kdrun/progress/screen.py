@@ -17,6 +17,9 @@ from kdrun.figures import duration
 class Screen(ABC):
     """Prints text, and shows the progress of one training at a time, from `begin` to `end`."""
 
+    columns = 80
+    """How wide it is."""
+
     @abstractmethod
     def say(self, text: str = "") -> None:
         """Prints one line or several."""
@@ -68,7 +71,7 @@ class Bars(Screen):
     """One bar per training, for terminals."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        self.console, self.columns = console, console.width
         self.progress: Progress | None = None
         self.per_epoch = 1
 
@@ -112,7 +115,7 @@ class Lines(Screen):
     """One plain line per epoch, for logs: no control characters."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        self.console, self.columns = console, console.width
         self.resumed_at, self.began, self.images = 0, 0.0, 0
 
     def say(self, text: str = "") -> None:

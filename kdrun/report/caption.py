@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kdrun.figures import minute, percent, plural
 from kdrun.report.earlier import kept_from
+from kdrun.report.origin import began
 from kdrun.report.rows import timed_on
 from kdrun.report.schema import ROLES, Report, Scores, called, parts, roles
 
@@ -21,7 +22,7 @@ def caption(report: Report) -> list[str]:
     same = names.get("control", names["student"]) == names["student"]
     pair += ", control)" if "control" in names and same else ")"
     lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), timed_on(report)]
-    return [line for line in (*lines, _along_the_chain(report), *_earlier(report)) if line]
+    return [line for line in (*lines, _along_the_chain(report), *began(report), *_earlier(report)) if line]
 
 
 def _earlier(report: Report) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdrun.figures import count, minute, p_value, percent, plural, times
+from kdrun.figures import count, minute, p_value, percent, times
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
+from kdrun.report.origin import TRAININGS, origin, trainings
 from kdrun.report.rows import rows
 from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles
-from kdrun.report.verdict import gain, verdict
+from kdrun.report.verdict import at_chance, gain, verdict
 
 PLOTS = ("curves.png", "confusion.png")
 
@@ -48,15 +49,16 @@ def _what(report: Report) -> list[str]:
         found += ["```", report["command"], "```", ""]
     if "equation" in report:
         found += [f"Loss of the student: `{report['equation']}`", ""]
-    return found + pipe_table(("", ""), list(_facts(report)), left=2)
+    found += pipe_table(("", ""), list(_facts(report)), left=2)
+    trained = list(trainings(report))
+    return found + (["", *pipe_table(TRAININGS, trained, left=len(TRAININGS))] if trained else [])
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "data set", _dataset(report)
     for role in roles(report):
         model = report["models"][role]
-        done = [model.get("source", "")] + ([plural(model["epochs"], "epoch")] if "epochs" in model else [])
-        yield called(report, role), f"{model.get('name', '')} ({', '.join(part for part in done if part)})"
+        yield called(report, role), f"{model.get('name', '')} ({origin(model)})"
     distillation = report.get("distillation", {})
     if "method" in distillation:
         yield "method", distillation["method"]
@@ -111,7 +113,7 @@ def _meaning(report: Report) -> Iterator[str]:
         yield "Without a control (`control=true`) nobody can tell whether the teacher helped."
     if report["headline"] == "val_best":
         yield "The weights are those of the epoch best on validation; the test part chose nothing."
-    if (share := gap_closed(report)) is not None:
+    if (share := gap_closed(report)) is not None and not at_chance(report):
         yield f"The student closes {percent(share, 0)} % of the gap between control and teacher on test."
     yield from _about_gradients(report)
     yield from _about_calibration(report)
@@ -133,9 +135,10 @@ def _about_the_gain(report: Report) -> Iterator[str]:
     )
     yield "A difference is claimed only where the interval leaves out 0 and p is below 0.05."
     if "unlabelled" in report.get("distillation", {}):
+        word = "gain" if comparison["gain_top1"] > 0 else "difference"
         yield (
             "Through the teacher's answers the student also learned from images without labels, which the "
-            "control cannot use. The gain is that of the teacher and these images together."
+            f"control cannot use. The {word} is that of the teacher and these images together."
         )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
@@ -20,6 +21,7 @@ from kdrun.report.read import NAME, content_of, read, run_folder
 from kdrun.report.schema import Model, Report, parts, roles, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.table import plain
+from kdrun.report.verdict import at_chance
 
 FORMATS = ("text", "md", "csv", "json")
 DEPTH = 3
@@ -128,6 +130,7 @@ def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:
         "gain_high": high,
         "mcnemar_p": comparison.get("mcnemar_p"),
         "verdict": comparison.get("verdict"),
+        "at_chance": at_chance(report) or None,
     }
     found |= {name: value for name, value in _figures(report) if name not in found}
     return {key: value for key, value in found.items() if value is not None}
@@ -179,23 +182,49 @@ COLUMNS: tuple[Column, ...] = (
     ("control %", lambda run: _shown(run, "control_top1", percent)),
     ("gain", lambda run: _shown(run, "gain_top1", signed)),
     ("95 % interval", lambda run: _interval(run)),
-    ("verdict", lambda run: SHORT.get(run.get("verdict", ""), ABSENT)),
+    ("verdict", lambda run: _verdict(run)),
 )
 WORDS = ("data set", "method", "teacher", "student", "verdict")
 NARROW = ("parameters", "verdict")
 """Left out where the text would be wider than the terminal."""
 
+NARROWER = ("95 % interval", "seed", "teacher %", "control %")
+"""Left out besides, one after the other, in terminals that are too narrow for the figures."""
+
 
 def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
     """All columns, or without NARROW where that is too wide; what all runs share is said above instead of
     in a column."""
-    shared = [name for name, _ in COLUMNS[:WHO] if len(records) > 1 and _shared(records, name)]
-    columns = [column for column in _columns(differs) if column[0] not in shared]
+    columns = _columns(differs)
+    many = len(records) > 1 or _least(records, columns, NARROW) > width
+    shared = [name for name, _ in COLUMNS[:WHO] if many and _shared(records, name)]
+    columns = [column for column in columns if column[0] not in shared]
     table = _table(records, columns)
     if max(map(len, plain(table, 10_000).splitlines())) > width:
-        table = _table(records, [column for column in columns if column[0] not in NARROW])
+        left_out = _left_out(records, columns, width)
+        table = _table(records, [column for column in columns if column[0] not in left_out])
     said = [f"{name} {dict(COLUMNS)[name](records[0])}" for name in shared]
     return plain("; ".join(["top-1 on test", *said]), width) + "\n" + plain(table, width)
+
+
+def _left_out(records: Sequence[Record], columns: Sequence[Column], width: int) -> Sequence[str]:
+    """NARROW, and of NARROWER what it takes until each word and figure of the others fits in its column."""
+    for some in range(len(NARROWER)):
+        if _least(records, columns, (*NARROW, *NARROWER[:some])) <= width:
+            return (*NARROW, *NARROWER[:some])
+    return (*NARROW, *NARROWER)
+
+
+def _least(records: Sequence[Record], columns: Sequence[Column], without: Sequence[str]) -> int:
+    """The least width of the table without some columns."""
+    return sum(_longest(records, column) + 2 for column in columns if column[0] not in without) - 2
+
+
+def _longest(records: Sequence[Record], column: Column) -> int:
+    """The length of the longest figure or word of a column; names may be folded."""
+    name, cell = column
+    heading = max(map(len, re.split(r"[ .]", name)))
+    return heading if name in WORDS else max(heading, *(len(w) for r in records for w in cell(r).split()))
 
 
 def _columns(differs: Sequence[str]) -> list[Column]:
@@ -213,9 +242,10 @@ def _shared(records: Sequence[Record], name: str) -> bool:
 
 def _table(records: Sequence[Record], columns: Sequence[Column]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name, _ in columns:
-        heading = name.replace(".", ".\n")  # the names of keys are long; a line for each part
-        table.add_column(heading, justify="left" if name in WORDS else "right", overflow="fold")
+    for column in columns:
+        heading = column[0].replace(".", ".\n")  # the names of keys are long; a line for each part
+        justify: Literal["left", "right"] = "left" if column[0] in WORDS else "right"
+        table.add_column(heading, justify=justify, overflow="fold", min_width=_longest(records, column))
     for run in records:
         table.add_row(*(cell(run) for _, cell in columns))
     return table
@@ -238,6 +268,11 @@ def _csv(records: Sequence[Record]) -> str:
 
 def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
     return show(run[key]) if key in run else ABSENT
+
+
+def _verdict(run: Record) -> str:
+    word = SHORT.get(run.get("verdict", ""), ABSENT)
+    return word if "at_chance" not in run or word == SHORT["worse"] else "at chance"
 
 
 def _interval(run: Record) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import StringIO
 from itertools import compress
 
@@ -9,41 +10,66 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from kdrun.figures import ABSENT
 from kdrun.report.caption import caption
 from kdrun.report.rows import rows
 from kdrun.report.schema import ROLES, Report, called, roles
-from kdrun.report.verdict import verdict
+from kdrun.report.verdict import at_chance, verdict
 
 COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yellow"}
 
 
-def render(report: Report) -> RenderableType:
-    """What `Console.print` shows at the end of a run: caption, table, verdict."""
-    style = COLOURS.get(report.get("comparison", {}).get("verdict", ""), "")
+NAMES = 13
+"""Columns for the names of figures; if there are fewer, the name of each stands above it."""
+
+
+def render(report: Report, width: int = 80) -> RenderableType:
+    """What `Console.print` shows at the end of a run, on `width` columns: caption, table, verdict."""
+    style = COLOURS.get("worse" if at_chance(report) else report.get("comparison", {}).get("verdict", ""), "")
     about = Text("\n".join(caption(report)), style="dim")
-    return Group(about, Text(), table(report), Text(), Text(verdict(report), style=style))
+    return Group(about, Text(), table(report, width), Text(), Text(verdict(report), style=style))
 
 
-def table(report: Report) -> Table:
+def table(report: Report, width: int = 80) -> Table:
     """One row per figure, one column per role, numbers on the right; of those between teacher and student the
     last, who taught the student.
+
+    In a narrow terminal the name of each figure stands above it.
     """
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    found.add_column("", overflow="fold")
-    found.add_column("", style="dim")
     every = roles(report)
     between = [role for role in every if role not in ROLES]
     shown = [role not in between[:-1] for role in every]
-    for role in compress(every, shown):
-        found.add_column(called(report, role), justify="right", overflow="fold", min_width=10)
-    for row in rows(report):
-        found.add_row(row.label, row.unit, *compress(row.cells, shown))
+    names = [called(report, role) for role in compress(every, shown)]
+    lines = [(row.label, row.unit, list(compress(row.cells, shown))) for row in rows(report)]
+    units = max((len(unit) for _, unit, _ in lines), default=0)
+    if width - 12 * len(names) - units - 4 < NAMES:
+        return _narrow(names, lines, width)
+    found.add_column("", overflow="fold")
+    found.add_column("", style="dim")
+    for name in names:
+        found.add_column(name, justify="right", overflow="fold", min_width=10)
+    for label, unit, cells in lines:
+        found.add_row(label, unit, *cells)
+    return found
+
+
+def _narrow(names: Sequence[str], lines: Sequence[tuple[str, str, list[str]]], width: int) -> Table:
+    """One column, in which each figure of all roles stands below its name; what is too long is left out."""
+    room = width // len(names)
+    found = Table(box=None, pad_edge=False, padding=0, header_style="bold")
+    found.add_column("".join(f"{name[: room - 1]:>{room}}" for name in names), overflow="fold")
+    for label, unit, cells in lines:
+        short = [cell.removesuffix(" (cached)") for cell in cells]
+        figures = [cell if len(cell) < room else ABSENT for cell in short]
+        found.add_row(f"{label}, {unit}" if unit else label)
+        found.add_row("".join(f"{cell:>{room}}" for cell in figures))
     return found
 
 
 def text(report: Report, width: int = 80) -> str:
     """The same as plain text: no control characters, no trailing spaces, no line longer than width."""
-    return plain(render(report), width)
+    return plain(render(report, width), width)
 
 
 def plain(content: RenderableType, width: int) -> str:

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from kdrun.figures import percent, plural, signed, times
-from kdrun.report.schema import Report, Speedup, called, top1
+import math
+
+from kdrun.figures import count, percent, plural, signed, times
+from kdrun.report.schema import Report, Speedup, called, parts, top1
+
+SURE = 1.645
+"""Standard deviations by which one who guesses is better than chance once in twenty times."""
 
 
 def verdict(report: Report) -> str:
-    """One or two sentences: the gain over the control with its interval, then size and (if significant)
-    speed."""
-    return " ".join(part for part in (_gain(report), _cost(report)) if part)
+    """A few sentences: the gain over the control with its interval, or that it is at chance; then size
+    and (if significant) speed.
+    """
+    said = [_chance(report), _cost(report)]
+    if not said[0] or report.get("comparison", {}).get("verdict") == "worse":
+        said.insert(1, _gain(report))
+    return " ".join(part for part in said if part)
+
+
+def at_chance(report: Report) -> bool:
+    """Whether the student is not measurably better on test than one answer to everything."""
+    share, right = report["dataset"].get("most_frequent"), top1(report, "student", "test")
+    n = parts(report, "student").get("test", {}).get("n")
+    if share is None or right is None or not n:
+        return False
+    return right <= share + SURE * math.sqrt(share * (100 - share) / n)
+
+
+def _chance(report: Report) -> str:
+    right = top1(report, "student", "test")
+    if right is None or not at_chance(report):
+        return ""
+    dataset, n = report["dataset"], parts(report, "student").get("test", {}).get("n", 0)
+    classes = f" of {count(dataset['classes'])} classes" if "classes" in dataset else ""
+    share = percent(dataset["most_frequent"])
+    return (
+        f"The student is at chance ({percent(right)} %; always the most frequent{classes}: {share} %): it "
+        f"learned nothing that {plural(n, 'test image')} show."
+    )
 
 
 def gain(report: Report) -> str:
@@ -36,7 +67,7 @@ def _gain(report: Report) -> str:
         "worse": f"The distilled student loses to its control by {size} points",
         "no measurable difference": f"No measurable difference: the distilled student {_near(points, size)}",
     }[comparison["verdict"]]
-    return f"{claim} ({_how_sure(report)}){_unlabelled(report)}."
+    return f"{claim} ({_how_sure(report)}){_unlabelled(report, points)}."
 
 
 def _near(points: float, size: str) -> str:
@@ -63,9 +94,12 @@ def _digits(report: Report) -> int:
     return 2 if any(edge and not signed(edge).strip("0.") for edge in interval) else 1
 
 
-def _unlabelled(report: Report) -> str:
+def _unlabelled(report: Report, points: float) -> str:
     unlabelled = report.get("distillation", {}).get("unlabelled")
-    return f", with the help of {plural(unlabelled, 'unlabelled image')}" if unlabelled else ""
+    if not unlabelled:
+        return ""
+    how = "with the help of" if points > 0 else "although it also learned from"
+    return f", {how} {plural(unlabelled, 'unlabelled image')}"
 
 
 def _without_control(report: Report) -> str:

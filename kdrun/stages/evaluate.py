@@ -24,6 +24,7 @@ from kdrun.resources import free_memory
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
+from kdrun.stages.teacher_notes import class_notes, evaluated_notes
 
 CURVES, CONFUSION = markdown.PLOTS
 
@@ -74,7 +75,7 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     names = [name for name in possible if (folder / name).exists()]
     notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
     shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n{notes}")
-    shown.show(table.render(content))
+    shown.show(table.render(content, shown.columns))
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
@@ -84,7 +85,7 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
     comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
-    notes = [*failed.values(), *times.notes]
+    notes = [*class_notes(plan), *evaluated_notes(plan, subject), *failed.values(), *times.notes]
     return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
 
 

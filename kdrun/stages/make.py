@@ -16,6 +16,7 @@ from kdrun.progress.watchers import Observers
 from kdrun.stages.engines import Failures, here, processes, processes_for
 from kdrun.stages.groups import Group, groups
 from kdrun.stages.saved import finished, saved, started, state_file
+from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
 
@@ -35,9 +36,14 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     """
     failures: Failures = {}
     tried: list[Training] = []
+    said: set[str] = set()
     for trainings in _rounds(plans):
         ready = [training for training in _missing(trainings) if _is_ready(training)]
         parts, tried = groups(ready), tried + ready
+        for note in dict.fromkeys(teacher_notes(ready)):
+            if note not in said:
+                observers.screen.say(f"note   {note}")
+            said.add(note)
         count = processes_for(parts)
         if count > 1:
             failures |= processes(parts, make_group, count, observers.screen.say)

@@ -30,6 +30,7 @@ from kdrun.stages.evaluate import evaluate, is_current, show
 from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
+from kdrun.stages.teacher_notes import class_notes
 
 
 def execute(run: Run, command: str, console: Console | None = None) -> Path:
@@ -52,7 +53,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
             return plan.folder
     for line in (*changed(plan.trainings), *healed([plan])):
         shown.say(line)
-    shown.say(intent(plan, status))
+    shown.say(intent(plan, status, class_notes(plan)))
     _refuse_unwritable(plan)
     try:
         with (

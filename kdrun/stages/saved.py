@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from kdrun.artefacts import STARTED
+from kdrun.errors import KdrunError
+from kdrun.models.class_names import differences, moved, stated_classes
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
@@ -151,9 +153,28 @@ def load_checkpoint(model: nn.Module, training: Training) -> None:
 
 
 def check_checkpoint(training: Training) -> None:
-    """Raises KdrunError if the checkpoint that the configuration names does not fit the model."""
-    if training.model.checkpoint:
-        load_checkpoint(training.initial().model, training)
+    """Raises KdrunError if the checkpoint that the configuration names does not fit the model, or if it is
+    taken as it is and the data set's classes are other outputs of it.
+    """
+    if not training.model.checkpoint:
+        return
+    load_checkpoint(training.initial().model, training)
+    stated, here = checkpoint_classes(training), training.ground.data.classes
+    if training.loaded and moved(stated, here) and (problem := differences(stated, here)):
+        path = str(training.model.checkpoint)
+        raise KdrunError(f"{training.section}.checkpoint", path, f"of another data set: {problem}")
+
+
+def checkpoint_classes(training: Training) -> tuple[str, ...]:
+    """The names of the classes that the checkpoint of a training states; none if there are none."""
+    path = training.model.checkpoint
+    return stated_classes(Path(path).expanduser()) if path else ()
+
+
+def class_note(training: Training) -> str:
+    """What a model's checkpoint says of its classes, if they have other names than those of the data set."""
+    problem = differences(checkpoint_classes(training), training.ground.data.classes)
+    return f"{training.section}.checkpoint: {problem}" if problem else ""
 
 
 def on_device(model: nn.Module, training: Training) -> nn.Module:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kdrun.report.markdown import markdown
+from kdrun.report.runs import record
 from kdrun.report.schema import Report
+from kdrun.report.table import text
 from kdrun.report.verdict import gain, verdict
 from tests.report.example import example, without_control
 
@@ -95,3 +99,45 @@ def test_size_and_speed(compression: float, ratio: float, significant: bool, sen
 
 def test_gain_alone() -> None:
     assert gain(example()) == "+3.8 points (95 % interval +1.9 to +5.7)"
+
+
+def at(top1: float, n: int = 1000, most_frequent: float = 20.0, verdict: str = "better") -> Report:
+    """The example with a student that scores `top1`, and this share of the most frequent of 5 classes."""
+    found = example()
+    found["dataset"] |= {"classes": 5, "most_frequent": most_frequent}
+    found["models"]["student"]["last"]["test"] |= {"top1": top1, "n": n}
+    found["comparison"]["verdict"] = verdict  # type: ignore[typeddict-item]
+    return found
+
+
+@pytest.mark.parametrize(("top1", "n"), [(20.0, 1000), (12.0, 1000), (22.0, 1000), (40.0, 10)])
+def test_a_student_at_chance_is_said_and_no_gain_is_praised(top1: float, n: int) -> None:
+    found = at(top1, n)
+    assert verdict(found).startswith(
+        f"The student is at chance ({top1} %; always the most frequent of 5 classes: 20.0 %): it learned "
+        f"nothing that {n:,} test images show. It has 123 x fewer"
+    )
+    page = markdown(found)
+    assert "beats" not in page and "closes" not in page
+    assert record(Path(), found)["at_chance"] and "at chance" in text(found)
+
+
+@pytest.mark.parametrize(("top1", "n", "share"), [(23.0, 1000, 20.0), (60.0, 10, 20.0), (96.0, 1000, 94.0)])
+def test_a_student_above_chance_is_judged_by_its_gain(top1: float, n: int, share: float) -> None:
+    found = at(top1, n, share)
+    assert verdict(found).startswith("The distilled student beats") and "at_chance" not in record(
+        Path(), found
+    )
+
+
+def test_a_student_at_chance_that_loses_is_said_to_lose() -> None:
+    assert "loses to its control" in verdict(at(20.0, verdict="worse"))
+
+
+@pytest.mark.parametrize("points", [-3.8, 0.0])
+@pytest.mark.parametrize("word", ["worse", "no measurable difference"])
+def test_unlabelled_images_do_not_help_to_lose(points: float, word: str) -> None:
+    found = example()
+    found["comparison"] |= {"gain_top1": points, "verdict": word}  # type: ignore[typeddict-item]
+    assert ", although it also learned from 540 unlabelled images." in verdict(found)
+    assert "with the help" not in markdown(found) and "The difference is that of" in markdown(found)

@@ -1,0 +1,113 @@
+"""How the models of a report came about: the weights that they began from, and how they were trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kdrun.figures import ABSENT, as_typed, count, percent, plural
+from kdrun.report.schema import Model, Report, roles
+
+IMAGENET = re.compile(r"IMAGENET1K|in1k|in12k|in21k|in22k", re.IGNORECASE)
+"""In the names of weights that were trained on ImageNet or a part of it."""
+
+TRAININGS = ("", "recipe", "optimiser", "learning rate", "batch", "epochs", "augmentation")
+"""Headings of `trainings`."""
+
+OF_THE_TEACHER = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
+"""Settings that a peer has from the teacher's recipe; the others are the student's."""
+
+ARGUMENTS = {
+    "crop_flip": ("padding", "flip"),
+    "affine": ("degrees", "scale", "shear", "shift"),
+    "resized_crop": ("area", "flip"),
+}
+"""What is said of each view."""
+
+
+def origin(model: Model) -> str:
+    """`fine-tuned from ImageNet weights (IMAGENET1K_V1), 4 epochs`, or `trained, 80 epochs`."""
+    source, began = model.get("source", ""), model.get("began_from")
+    done = source
+    if began is not None:
+        loaded = source in ("checkpoint", "pretrained")
+        done = f"{weights(began)}, not trained here" if loaded else f"fine-tuned from {weights(began)}"
+    said = [done, plural(model["epochs"], "epoch") if "epochs" in model else ""]
+    return ", ".join([*filter(None, said), *(["cached"] if source == "cache" and began else [])])
+
+
+def weights(name: str) -> str:
+    """`ImageNet weights (IMAGENET1K_V1)` of the name of pretrained weights; `weights of t.pth` of a file."""
+    if "/" in name or re.search(r"\.(pth?|safetensors|bin|ckpt|tar)$", name):
+        return f"weights of {name}"
+    short = name.partition("_Weights.")[2] or name
+    return f"ImageNet weights ({short})" if IMAGENET.search(name) else f"{name} weights"
+
+
+def began(report: Report) -> list[str]:
+    """A line for those models that began from weights: `student, control: resnet18, fine-tuned from ...`."""
+    by_words: dict[str, list[str]] = {}
+    for role in roles(report):
+        model = report["models"][role]
+        if "began_from" in model:
+            by_words.setdefault(f"{model.get('name', '')}, {origin(model)}", []).append(role)
+    return [f"{', '.join(several)}: {words}" for words, several in by_words.items()]
+
+
+def trainings(report: Report) -> Iterator[Sequence[str]]:
+    """A line of TRAININGS for each model that was trained."""
+    config = report.get("config", {})
+    views = _augmentation(config.get("dataset", {}).get("views", {}))
+    for role in roles(report):
+        model = report["models"][role]
+        recipe = _recipe(role, model, config.get("recipe", {}))
+        if recipe and model.get("source") not in ("checkpoint", "pretrained"):
+            done, whole = model.get("epochs"), recipe.get("epochs")
+            epochs = as_typed(whole) if done in (None, whole) else f"{count(done)} of {as_typed(whole)}"
+            batch = as_typed(recipe.get("batch", ABSENT))
+            how = (str(recipe.get("name", ABSENT)), _optimiser(recipe), _rate(recipe), batch, epochs)
+            yield ("peer" if model.get("source") == "peer" else role, *how, views)
+
+
+def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe of a role; none if the report does not have it."""
+    student, teacher = recipes.get("student", {}), recipes.get("teacher", {})
+    if model.get("source") == "peer":
+        return {**student, **{key: teacher[key] for key in OF_THE_TEACHER if key in teacher}}
+    if role == "teacher":
+        return dict(teacher)
+    number = re.fullmatch(r"assistant(\d*)", role)
+    if number is None:
+        return dict(student)
+    several, position = recipes.get("assistant", []), int(number[1] or 1) - 1
+    return dict(several[position]) if position < len(several) else {}
+
+
+def _optimiser(recipe: Mapping[str, Any]) -> str:
+    said = [str(recipe.get("optimiser", ABSENT))]
+    if recipe.get("optimiser") == "sgd" and recipe.get("momentum"):
+        said.append(f"{'Nesterov ' * bool(recipe.get('nesterov'))}momentum {as_typed(recipe['momentum'])}")
+    for key, words in (("weight_decay", "weight decay"), ("clip", "clip"), ("label_smoothing", "smoothing")):
+        if recipe.get(key):
+            said.append(f"{words} {as_typed(recipe[key])}")
+    return ", ".join(said)
+
+
+def _rate(recipe: Mapping[str, Any]) -> str:
+    said, schedule = [as_typed(recipe.get("lr", ABSENT))], recipe.get("schedule", "constant")
+    if schedule == "step":
+        said.append(f"times {as_typed(recipe.get('gamma'))} after {as_typed(recipe.get('milestones', []))}")
+    else:
+        said.append(str(schedule))
+    if schedule in ("cosine", "onecycle") and recipe.get("warmup"):
+        said.append(f"warm-up {percent(100 * recipe['warmup'])} %")
+    return ", ".join(said)
+
+
+def _augmentation(views: Mapping[str, Any]) -> str:
+    """`crop_flip (padding 4, flip true)`, `none`."""
+    name = str(views.get("name", ABSENT))
+    known = [key for key in ARGUMENTS.get(name, ()) if key in views]
+    own = ", ".join(f"{key} {as_typed(views[key])}" for key in known)
+    return f"{name} ({own})" if own else name

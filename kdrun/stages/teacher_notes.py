@@ -1,0 +1,100 @@
+"""What looks wrong with models that a run takes as they are, said before a student learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+import torch
+from torch import nn
+
+from kdrun.data.batches import plain_batches
+from kdrun.data.images import ImageSet, Part
+from kdrun.data.picture import centre
+from kdrun.errors import KdrunError
+from kdrun.evaluation.accuracy import logits_of
+from kdrun.evaluation.activations import bytes_per_image
+from kdrun.evaluation.class_order import Standing, standing
+from kdrun.evaluation.subject import Subject
+from kdrun.figures import percent
+from kdrun.plan.ground import Ground
+from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
+from kdrun.stages.saved import Saved, class_note, load_model, saved
+
+LOOKED_AT = 2000
+"""A run tries a teacher on at most this many images before a student learns from it."""
+
+
+def class_notes(plan: Plan) -> Iterator[str]:
+    """Of each model whose file names other classes than the data set."""
+    trainings = (*plan.chain, *filter(None, [plan.student.peer]))
+    yield from dict.fromkeys(note for training in trainings if (note := class_note(training)))
+
+
+def teacher_notes(trainings: Iterable[Training]) -> Iterator[str]:
+    """What is wrong with the answers of the teachers of some trainings, as far as their weights are there."""
+    teachers = {teacher.folder: teacher for training in trainings for teacher in training.teachers}
+    for teacher in teachers.values():
+        with suppress(KdrunError):  # a training that reads it raises this
+            weights = saved(teacher)
+            if weights is not None:
+                yield from _at_a_glance(weights)
+
+
+def _at_a_glance(teacher: Saved) -> Iterator[str]:
+    """Of a teacher's answers to some images that it is not trained on here, or else to training images."""
+    ground = teacher.training.ground
+    part = next(part for part in (ground.data.validation, ground.data.train) if len(part.labels))
+    network = load_model(teacher, ground.headline)
+    stands = standing_on(ground, network, some_images(part, ground.data, LOOKED_AT))
+    yield from answer_notes(teacher.name, stands, ground.data.classes)
+
+
+def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
+    """What is wrong with the answers of the teacher, or of a student from a file, as they were evaluated."""
+    looked = [teacher.name for teacher in plan.student.teachers[:1]]
+    looked += ["student"] if plan.student.loaded else []
+    for name in looked:
+        answers = subject.on_part(name, "validation") or subject.on_test(name)
+        if answers is not None:
+            stands = standing(answers.logits, answers.labels)
+            yield from answer_notes(name, stands, subject.classes)
+
+
+def answer_notes(name: str, stands: Standing | None, classes: tuple[str, ...]) -> Iterator[str]:
+    """A note if the answers of a model are no better than chance, or if its classes are in another order."""
+    if stands is None:
+        return
+    if stands.permuted:
+        moved = [(a, c) for a, c in enumerate(stands.exchanged) if a != c]
+        first = ", ".join(f"its {classes[a]} is {classes[c]}" for a, c in moved[:3])
+        yield (
+            f"the {name}'s classes seem to be in another order: exchanged one to one it would have "
+            f"{percent(stands.relabelled)} % right ({first}{' ...' if len(moved) > 3 else ''})"
+        )
+    elif stands.guesses:
+        yield (
+            f"the {name} only guesses ({percent(stands.top1)} % right): its head may be random, its images "
+            "normalised otherwise, or it was hardly trained"
+        )
+
+
+def standing_on(ground: Ground, network: nn.Module, part: Part) -> Standing | None:
+    """How a model stands on the labelled images of a part; None if there are none."""
+    if not len(part.labels):
+        return None
+    image_bytes = bytes_per_image(network, ground.data.image_shape)
+    batches = plain_batches(part, ground.data, ground.machine.device, image_bytes)
+    with ground.machine.autocast()():
+        logits = logits_of(network, batches())
+    return standing(logits, part.labels)
+
+
+def some_images(part: Part, data: ImageSet, most: int) -> Part:
+    """At most this many labelled images of a part, as a model sees them in validation."""
+    side = data.image_shape[1]
+    rows = torch.nonzero(part.labels >= 0).flatten()
+    rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
+    images = part.images[rows]
+    return Part(centre(images, side) if images.shape[2] != side else images, part.labels[rows])

@@ -1,0 +1,105 @@
+"""A teacher that does not fit the data is said, or refused, before a student learns from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.commands.short import SHORT, Here
+
+ALONE = (*SHORT, "dataset=digits", "control=false")
+DIGITS = tuple("0123456789")
+
+
+def teacher(here: Here) -> dict[str, Tensor]:
+    """The weights of a trained teacher."""
+    assert here(*ALONE, "stages=[teacher]", "recipe.teacher.epochs=8")[0] == 0
+    return load_file(next(here.root.glob("outputs/models/teacher-*/last.safetensors")))
+
+
+def test_weights_that_kdrun_writes_name_their_classes(here: Here) -> None:
+    here.run()
+    for file in here.root.glob("outputs/*/*/*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            assert json.loads(opened.metadata()["classes"]) == list(DIGITS), file
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_classes_of_other_outputs_are_refused(here: Here, role: str) -> None:
+    weights = teacher(here)
+    file = Path("t.pth")
+    torch.save({"state_dict": weights, "class_names": ["1", "0", *DIGITS[2:]]}, file)
+    stages = [] if role == "teacher" else ["stages=[evaluate]", "student=cnn_digits"]
+    for command in ([], ["check"]):
+        code, out, err = here(*command, *ALONE, *stages, f"{role}.checkpoint=t.pth")
+        assert (code, out) == (2, "")
+        assert err == (
+            f"{role}.checkpoint=t.pth: of another data set: its classes are in another order: "
+            "class 0 is 1 there and 0 here, class 1 is 0 there and 1 here\n"
+        )
+
+
+def test_renamed_classes_are_said_by_check_run_sweep_and_report(here: Here) -> None:
+    torch.save({"state_dict": teacher(here), "class_names": ["zero", *DIGITS[1:]]}, "t.pth")
+    note = "its classes are other ones (it has zero, the data set 0): class 0 is zero there and 0 here"
+    for command in (["check"], [], ["-m", "seed=1,2"]):
+        code, out, _ = here(*command, *ALONE, "teacher.checkpoint=t.pth")
+        assert code == 0 and note in " ".join(out.split())
+    report = next(here.root.glob("outputs/runs/*/report.json"))
+    assert any(note in text for text in json.loads(report.read_text())["notes"])
+
+
+def exchanged(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    head = [name for name, tensor in weights.items() if tensor.shape[:1] == (10,)]
+    return weights | {name: weights[name].roll(3, 0) for name in head}
+
+
+def forgotten(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+
+
+NOTES = {exchanged: "teacher's classes seem to be in another order", forgotten: "teacher only guesses (1"}
+
+
+@pytest.mark.parametrize("change", NOTES, ids=["exchanged", "forgotten"])
+def test_a_run_says_what_check_says_of_answers(
+    here: Here, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> None:
+    torch.save(change(teacher(here)), "t.pth")
+    note = NOTES[change]
+    before = set(here.runs())
+    for command in (["check"], [], ["-m", "seed=1,2"]):
+        code, out, _ = here(*command, *ALONE, "teacher.checkpoint=t.pth")
+        assert code == 0 and " ".join(out.split()).count(note) >= 1
+        if not command:
+            assert out.index(f"note   the {note}") < out.index(" student  1/2 ")
+    runs = set(here.runs()) - before
+    assert len(runs) == 3
+    for run in runs:
+        notes = json.loads((run / "report.json").read_text())["notes"]
+        assert any(note in text for text in notes) and note in (run / "report.md").read_text()
+
+
+def test_a_teacher_that_was_hardly_trained_is_said_before_the_student_is(here: Here) -> None:
+    code, out, _ = here(*ALONE, "recipe.teacher.lr=1e-9", "recipe.teacher.epochs=1")
+    assert code == 0 and out.index("note   the teacher only guesses") < out.index(" student  1/2 ")
+
+
+def test_a_student_from_a_file_in_another_order_is_said(here: Here) -> None:
+    torch.save(exchanged(teacher(here)), "t.pth")
+    assert here(*ALONE, "stages=[evaluate]", "student=cnn_digits", "student.checkpoint=t.pth")[0] == 0
+    report = next(here.root.glob("outputs/runs/*/report.json"))
+    assert "the student's classes seem to be in another order" in json.loads(report.read_text())["notes"][0]
+
+
+def test_nothing_is_said_of_a_teacher_that_fits(here: Here) -> None:
+    torch.save(teacher(here), "t.pth")
+    out = here(*ALONE, "teacher.checkpoint=t.pth")[1]
+    assert "note" not in out

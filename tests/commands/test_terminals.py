@@ -1,0 +1,104 @@
+"""Terminals and pipes that cannot show a letter, or are narrow: no command fails, and figures stay whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from kdrun.report.runs import render
+from kdrun.report.table import text
+from tests.commands.short import SHORT, Here
+from tests.report.example import example
+
+ROOT = Path(__file__).parents[2]
+
+ASCII = {
+    "pipe": {"PYTHONIOENCODING": "ascii"},
+    "locale": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+}
+
+FOLDERS = (
+    *SHORT,
+    *("control=false", "dataset=imagefolder", "dataset.path=pics", "dataset.size=12", "threads=1"),
+    *("teacher=cnn_digits_small", "student=cnn_digits_small", "outputs_dir=größe"),
+)
+
+
+def pictures(root: Path) -> None:
+    for grey, name in ((60, "größe"), (180, "naïve")):
+        folder = root / "pics" / name
+        folder.mkdir(parents=True)
+        for n in range(12):
+            Image.new("RGB", (12, 12), (grey + n, grey, grey)).save(folder / f"{n}.png")
+
+
+def called(root: Path, environment: dict[str, str], *arguments: str) -> tuple[int, str]:
+    """Exit code and all output of a process of its own."""
+    values = os.environ | environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "kdrun", *arguments]
+    done = subprocess.run(
+        command, cwd=root, env=values, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    return done.returncode, done.stdout.decode("ascii")
+
+
+@pytest.mark.parametrize("environment", ASCII.values(), ids=ASCII)
+def test_every_command_prints_names_that_ascii_lacks(tmp_path: Path, environment: dict[str, str]) -> None:
+    pictures(tmp_path)
+    code, out = called(tmp_path, environment, *FOLDERS)
+    assert code == 0 and "into   gr?" in out
+    run = next(tmp_path.glob("größe/runs/*"))
+    for arguments in (
+        ("predict", str(run), "pics/größe/0.png", "pics/naïve/0.png"),
+        ("check", *FOLDERS),
+        ("report", "größe"),
+        ("outputs", "größe"),
+    ):
+        code, out = called(tmp_path, environment, *arguments)
+        assert (code, "Traceback" in out) == (0, False), out
+    code, out = called(tmp_path, environment, "predict", str(run), "pics/größe/ö.png")
+    assert code == 2 and len(out.splitlines()) == 1
+    assert b"gr\\\\u00f6\\\\u00dfe" in (run / "student.safetensors").read_bytes()
+
+
+def test_the_table_of_a_sweep_has_names_that_ascii_lacks(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    code, out = called(tmp_path, ASCII["locale"], "-m", *FOLDERS, "seed=0,1")
+    assert code == 0 and "results.csv" in out
+
+
+def test_the_table_of_a_run_keeps_all_figures_in_a_narrow_terminal() -> None:
+    narrow = text(example(), 40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    for role in (r"teacher +student +control", r"92\.4 +90\.6 +86\.8", r"121,994 +994 +994"):
+        assert re.search(role, narrow)
+    assert "agreement with teacher, %" in narrow
+
+
+def test_the_table_of_runs_leaves_out_columns_before_it_breaks_figures(here: Here) -> None:
+    run = here.run()
+    for width in (40, 50, 60, 70, 80):
+        lines = render([run], width=width).splitlines()
+        assert max(map(len, lines)) <= width
+        figures = next(line for line in reversed(lines) if re.search(r"\d\.\d", line)).split()
+        assert all(re.fullmatch(r"[+-]?\d+\.\d|0|to|[+-].*|\S*[a-z].*", word) for word in figures)
+        assert re.search(r"student %|stude", "\n".join(lines)) and "gain" in "\n".join(lines)
+
+
+def test_predictions_lists_and_outputs_fit_in_a_narrow_terminal(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = here.run()
+    monkeypatch.setenv("COLUMNS", "40")
+    path = here.root / f"{'long' * 12}.png"
+    Image.new("L", (8, 8)).save(path)
+    for arguments in (("predict", "--teacher", str(run), path.name), ("list", "methods"), ("outputs",)):
+        code, out, _ = here(*arguments)
+        assert code == 0 and max(map(len, out.splitlines())) <= 40, out
+    assert re.search(r"  student  \d +[\d.]+ %", here("predict", "--teacher", str(run), path.name)[1])

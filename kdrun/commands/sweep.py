@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdrun.artefacts import held, locked, write_text
-from kdrun.commands.terminal import width
+from kdrun.commands.terminal import TABLE, in_lines, width
 from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Job, Refused, composed_jobs
@@ -33,9 +33,6 @@ a report), earlier, seconds, ended.
 
 LEGEND = "student: top-1 on test in %; gain: points over the control (95 % interval)"
 """The figures in the line of a job."""
-
-TABLE = 60
-"""Columns that the table of a sweep takes at least."""
 
 
 def sweep(typed: Typed) -> int:
@@ -179,16 +176,18 @@ def perform(work: Callable[[], Path], errors: Path) -> Ended:
 
 
 def line(head: str, ended: Mapping[str, Any], columns: int) -> str:
-    """` 4 of 9  method=dkd seed=0  student 90.1  gain +1.2 (+0.1 to +2.3)  7f3a1c`, the figures in a line of
+    """` 4 of 9  method=dkd seed=0  student 90.1  gain +1.2 (+0.1 to +2.3)  7f3a1c`, the figures in lines of
     their own if that is wider than the screen.
     """
     from kdrun.report.sweep_table import outcome
 
     if ended["state"] == "failed":
         return f"{head.rstrip()}  failed: {ended['error']}"
-    figures = "  ".join([*outcome(Path(ended["run"])), *(["finished earlier"] if ended["earlier"] else [])])
-    one = f"{head}  {figures}"
-    return one if len(one) <= columns else f"{head.rstrip()}\n   {figures}"
+    figures = [*outcome(Path(ended["run"])), *(["finished earlier"] if ended["earlier"] else [])]
+    one = "  ".join([head, *figures])
+    if len(one) <= columns:
+        return one
+    return "\n".join([head.rstrip(), *(f"   {each}" for each in in_lines(figures, columns - 3))])
 
 
 def summarise(jobs: Sequence[Job], ended: Sequence[Ended], folder: Path) -> None:
@@ -211,5 +210,5 @@ def results(folder: Path) -> None:
     with locked(folder):  # another call may end at the same time
         jobs = collected(folder)
         if jobs:
-            print(text(jobs, max(TABLE, width())).rstrip("\n"))
+            print(text(jobs, width(TABLE)).rstrip("\n"))
             print("  ".join(write(folder, jobs)), flush=True)

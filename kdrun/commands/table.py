@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kdrun.artefacts import held, locked
 from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
-from kdrun.commands.terminal import width
+from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER
 from kdrun.config.cells import Cells, asked
 from kdrun.config.compose import Composer, composing
@@ -68,7 +68,7 @@ def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, st
         work = work_of(entry.path)
         seconds = None if work is None else work / speed
         known.append(Known(entry.name, entry.description, len(table.places()) * len(table.seeds), seconds))
-    print(tables_text(known, device, width()))
+    print(tables_text(known, device, width(TABLE)))
     return 0
 
 
@@ -109,7 +109,7 @@ def show_cells(cells: Cells) -> int:
         plans = planned(pair.loaded, grounds)[1]
         lines += _lines(cells, pair.jobs, plans)
         place = plans[0].ground.machine.device.type
-    print(trainings_text(cells.table, lines, place, width()))
+    print(trainings_text(cells.table, lines, place, width(TABLE)))
     return 0
 
 
@@ -175,7 +175,7 @@ def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
 
     with locked(folder):  # another call may end at the same time
         names = write(cells, folder)
-        page = render(shown(cells, folder), format, width())
+        page = render(shown(cells, folder), format, width(TABLE))
     print(f"\n{page.rstrip()}\n" if format == "text" else page.rstrip(), flush=True)
     rest = f"{plural(not_run, 'cell')} not run; the same command continues\n" if not_run else ""
     print(f"{rest}{folder}\n  {'  '.join(names)}", file=sys.stderr, flush=True)

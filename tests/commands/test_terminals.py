@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from kdrun.commands.sweep import line
 from kdrun.report.runs import render
 from kdrun.report.table import text
 from tests.commands.short import SHORT, Here
@@ -102,3 +103,15 @@ def test_predictions_lists_and_outputs_fit_in_a_narrow_terminal(
         code, out, _ = here(*arguments)
         assert code == 0 and max(map(len, out.splitlines())) <= 40, out
     assert re.search(r"  student  \d +[\d.]+ %", here("predict", "--teacher", str(run), path.name)[1])
+
+
+def test_the_line_of_a_job_breaks_between_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = ["student 90.1", "gain +1.2 (+0.1 to +2.3)", "7f3a1c"]
+    monkeypatch.setattr("kdrun.report.sweep_table.outcome", lambda run: figures)
+    ended = {"state": "finished", "run": "runs/a", "earlier": True}
+    assert line(" 1 of 2  seed=0", ended, 40).splitlines() == [
+        " 1 of 2  seed=0",
+        "   student 90.1",
+        "   gain +1.2 (+0.1 to +2.3)  7f3a1c",
+        "   finished earlier",
+    ]

@@ -85,7 +85,7 @@ class Outputs(NamedTuple):
             if -len(self.stages) <= position < len(self.stages):
                 tensor = self.stages[position]
         if tensor is None:
-            raise KeyError(f"the model was not asked for layer {name!r}")
+            raise KeyError(f"layer {name!r} was not requested")
         return tensor
 
 

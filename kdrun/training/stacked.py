@@ -91,8 +91,8 @@ class Stacked:
 
     def _batch(self, rows: Sequence[Rows]) -> tuple[Batch, list[Tensor]]:
         """Batch and teacher's outputs, with a first dimension for the learners (1 if they share rows)."""
-        every = Rows(torch.cat([own.index for own in rows]), torch.cat([own.view for own in rows]))
-        flat = self.step.batch(every)
+        all_rows = Rows(torch.cat([own.index for own in rows]), torch.cat([own.view for own in rows]))
+        flat = self.step.batch(all_rows)
         outputs, self.spec = tree_flatten(self.teacher(flat))
         self.filled = [leaf is not None for leaf in outputs]
         split = [

@@ -120,5 +120,5 @@ def each(outputs: Outputs, act: Callable[[Tensor], Tensor]) -> Outputs:
 
 def tensors(outputs: Outputs) -> Iterator[Tensor]:
     """The tensors that have a row for each image, in a fixed order."""
-    every = (outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values())
-    yield from (tensor for tensor in every if tensor is not None)
+    fields = (outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values())
+    yield from (tensor for tensor in fields if tensor is not None)

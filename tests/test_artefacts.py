@@ -85,14 +85,14 @@ def test_a_lock_waits_for_its_holder_names_it_and_dies_with_it(tmp_path: Path) -
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout and holder.stdout.readline() == "held\n"
-    told: list[str] = []
+    holders: list[str] = []
 
     def kill(who: str) -> None:
-        told.append(who)
+        holders.append(who)
         os.kill(holder.pid, signal.SIGKILL)
 
     with locked(tmp_path, waiting=kill):
-        assert told and f"process {holder.pid} on " in told[0]
+        assert holders and f"process {holder.pid} on " in holders[0]
     holder.communicate()
     with locked(tmp_path, waiting=lambda who: pytest.fail(f"still held by {who}")):
         pass

@@ -177,8 +177,8 @@ def test_rows_without_a_label(name: str) -> None:
     some = batch(6)
     some.labels[[1, 4, 5]] = -1
     sliced = Batch(some.images[kept], some.labels[kept])
-    whole = value(loss, student, teacher, some)
-    torch.testing.assert_close(whole, value(loss, taken(student, kept), taken(teacher, kept), sliced))
+    masked = value(loss, student, teacher, some)
+    torch.testing.assert_close(masked, value(loss, taken(student, kept), taken(teacher, kept), sliced))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -161,8 +161,8 @@ def leaves(outputs: Outputs) -> Outputs:
 
 
 def tensors(outputs: Outputs) -> list[Tensor]:
-    found = [outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values()]
-    return [tensor for tensor in found if tensor is not None]
+    fields = [outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values()]
+    return [tensor for tensor in fields if tensor is not None]
 
 
 def batch(outputs: Outputs) -> Batch:

@@ -126,5 +126,5 @@ def test_parts_are_joined_and_let_go(rows: int) -> None:
             yield part
             del part
 
-    whole = joined(parts(), rows)
-    assert whole[:, 0].tolist() == [0] * 4 + [1] + [2] * 3 + [3] * 2
+    logits = joined(parts(), rows)
+    assert logits[:, 0].tolist() == [0] * 4 + [1] + [2] * 3 + [3] * 2

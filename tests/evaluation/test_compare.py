@@ -119,8 +119,8 @@ def test_mcnemar_of_large_parts_does_not_underflow() -> None:
 
 
 def test_mcnemar_falls_as_the_difference_grows() -> None:
-    found = [mcnemar_p(Pairs(100, 20 + i, 20 - i)) for i in range(1, 20)]
-    assert all(later < earlier for earlier, later in pairwise(found))
+    values = [mcnemar_p(Pairs(100, 20 + i, 20 - i)) for i in range(1, 20)]
+    assert all(later < earlier for earlier, later in pairwise(values))
 
 
 def test_verdict_needs_interval_and_p() -> None:
@@ -151,6 +151,6 @@ def test_without_a_labelled_image_nothing_is_compared() -> None:
 
 def test_the_same_model_twice_is_no_measurable_difference() -> None:
     logits = torch.randn(100, 3, generator=torch.Generator().manual_seed(0))
-    found = against_control(logits, logits, torch.zeros(100, dtype=torch.int64))
-    assert (found["gain_top1"], found["mcnemar_p"]) == (0.0, 1.0)
-    assert found["verdict"] == "no measurable difference"
+    values = against_control(logits, logits, torch.zeros(100, dtype=torch.int64))
+    assert (values["gain_top1"], values["mcnemar_p"]) == (0.0, 1.0)
+    assert values["verdict"] == "no measurable difference"

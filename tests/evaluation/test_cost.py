@@ -28,11 +28,11 @@ def convolutional() -> nn.Sequential:
 
 
 def test_cost_by_hand() -> None:
-    found = cost(convolutional(), (3, 8, 8))
-    assert found["macs"] == 16 * 8 * 27 + 16 * 8 * 2 * 9 + 1280
-    assert found["params"] == 216 + 16 + (8 * 2 * 9 + 8) + 1290
+    counts = cost(convolutional(), (3, 8, 8))
+    assert counts["macs"] == 16 * 8 * 27 + 16 * 8 * 2 * 9 + 1280
+    assert counts["params"] == 216 + 16 + (8 * 2 * 9 + 8) + 1290
     # Beside the parameters: running mean and variance, and one int64 counter.
-    assert found["bytes"] == 4 * (found["params"] + 16) + 8
+    assert counts["bytes"] == 4 * (counts["params"] + 16) + 8
 
 
 class Tokens(nn.Module):
@@ -43,8 +43,8 @@ class Tokens(nn.Module):
         self.inner = inner
 
     def forward(self, images: Tensor) -> Tensor:
-        said = self.inner(images.flatten(1, 2))
-        out: Tensor = said if isinstance(said, Tensor) else said[0]
+        attended = self.inner(images.flatten(1, 2))
+        out: Tensor = attended if isinstance(attended, Tensor) else attended[0]
         return out
 
 

@@ -50,9 +50,9 @@ def expected(model: nn.Module, labels: Tensor) -> dict[str, float]:
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_scores_are_those_of_the_model_as_it_is_now(graph: bool) -> None:
-    model, said = Changing(), list[str]()
+    model, lines = Changing(), list[str]()
     validation = Validation(
-        model, lambda: IMAGES.split(4), LABELS, graphs=Recorded() if graph else None, say=said.append
+        model, lambda: IMAGES.split(4), LABELS, graphs=Recorded() if graph else None, say=lines.append
     )
     seen = []
     for _ in range(4):
@@ -61,15 +61,15 @@ def test_scores_are_those_of_the_model_as_it_is_now(graph: bool) -> None:
         assert seen[-1] == expected(model, LABELS)
         assert model.training
     assert len({scores["nll"] for scores in seen}) == 4
-    assert said == [] and replays(validation, model) is graph
+    assert lines == [] and replays(validation, model) is graph
 
 
 def test_a_pass_that_cannot_be_recorded_is_launched_piece_by_piece() -> None:
-    model, said = Changing(), list[str]()
+    model, lines = Changing(), list[str]()
     model.waits = True
-    validation = Validation(model, lambda: IMAGES.split(4), LABELS, graphs=Recorded(), say=said.append)
+    validation = Validation(model, lambda: IMAGES.split(4), LABELS, graphs=Recorded(), say=lines.append)
     assert [validation() for _ in range(3)] == [expected(model, LABELS)] * 3
-    assert said == [
+    assert lines == [
         "graph   none, validation is launched piece by piece: "
         "operation not permitted when stream is capturing: item"
     ]

@@ -86,9 +86,9 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_plan_and_why(
     gpu: bool, needs: list[str], runtime: dict[str, Any], kind: str, reason: str
 ) -> None:
-    found = answers_plan(student(gpu, **runtime), frozenset(needs))
-    assert (found.kind, found.reason) == (kind, reason)
-    assert (found.bytes > 0) == (kind == "tabled")
+    chosen = answers_plan(student(gpu, **runtime), frozenset(needs))
+    assert (chosen.kind, chosen.reason) == (kind, reason)
+    assert (chosen.bytes > 0) == (kind == "tabled")
 
 
 def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,8 +93,8 @@ def by_the_paper(steps: int, clip: float | None) -> list[Tensor]:
         g_task, g_taught = (
             torch.autograd.grad(loss, world.learned, retain_graph=True, allow_unused=True) for loss in both
         )
-        whole = [(0 if a is None else a) + b for a, b in zip(g_task, g_taught, strict=True)]
-        norm = torch.cat([g.flatten() for g in whole]).norm().item()
+        total = [(0 if a is None else a) + b for a, b in zip(g_task, g_taught, strict=True)]
+        norm = torch.cat([g.flatten() for g in total]).norm().item()
         scale = 1.0 if clip is None else min(1.0, clip / (norm + 1e-6))
         with torch.no_grad():
             for p, v, w, g, h in zip(world.learned, task, taught, g_task, g_taught, strict=True):
@@ -109,27 +109,27 @@ def by_the_paper(steps: int, clip: float | None) -> list[Tensor]:
 
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_is_the_papers_equations(clip: float | None) -> None:
-    found, expected = World(SGD, DELTA, clip).go(range(20)), by_the_paper(20, clip)
-    for ours, theirs in zip(found, expected, strict=True):
+    states, expected = World(SGD, DELTA, clip).go(range(20)), by_the_paper(20, clip)
+    for ours, theirs in zip(states, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-    assert (found[0] - World(SGD, None, clip).go(range(20))[0]).abs().max() > 1e-2
+    assert (states[0] - World(SGD, None, clip).go(range(20))[0]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("settings", CASES, ids=["sgd", "nesterov", "adam", "adamw"])
 def test_without_a_difference_it_is_the_plain_optimiser(settings: dict[str, Any]) -> None:
-    found, expected = World(settings, 0.0, 0.5).go(range(10)), World(settings, None, 0.5).go(range(10))
-    for ours, theirs in zip(found, expected, strict=True):
+    states, expected = World(settings, 0.0, 0.5).go(range(10)), World(settings, None, 0.5).go(range(10))
+    for ours, theirs in zip(states, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("settings", CASES[::3], ids=["sgd", "adamw"])
 def test_continues_bit_for_bit_from_its_state(settings: dict[str, Any]) -> None:
-    whole = World(settings, DELTA).go(range(6))
+    uninterrupted = World(settings, DELTA).go(range(6))
     first, second = World(settings, DELTA), World(settings, DELTA)
     first.go(range(3))
     second.learner.load(first.learner.state())
-    found = second.go(range(3, 6))
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, whole, strict=True))
+    states = second.go(range(3, 6))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(states, uninterrupted, strict=True))
 
 
 def test_a_step_as_a_graph_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tests.training.world import HARD, KD, RECIPE, Codes, Killed, World, images,
 @pytest.mark.parametrize("loss", [HARD, KD], ids=["hard", "kd"])
 @pytest.mark.parametrize("stop_at", [1, 4, 9, 17])
 def test_a_broken_off_training_ends_with_the_same_bits(tmp_path: Path, loss: Any, stop_at: int) -> None:
-    whole = World(tmp_path / "whole", loss).run()
+    uninterrupted = World(tmp_path / "whole", loss).run()
     first = World(tmp_path / "parts", loss)
     inner, count = first.step, 0
 
@@ -50,7 +50,7 @@ def test_a_broken_off_training_ends_with_the_same_bits(tmp_path: Path, loss: Any
     with pytest.raises(Killed):
         first.run()
     second = World(tmp_path / "parts", loss)
-    assert same(second.run(), whole)
+    assert same(second.run(), uninterrupted)
     rows = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
     assert [r["epoch"] for r in rows[1]] == [1, 2, 3, 4, 5, 6]
     assert [r["terms"] for r in rows[0]] == [r["terms"] for r in rows[1]]
@@ -60,7 +60,7 @@ def test_a_broken_off_training_ends_with_the_same_bits(tmp_path: Path, loss: Any
 def test_a_state_within_an_epoch_continues_with_the_same_bits(
     tmp_path: Path, stop_at: int, position: tuple[int, int]
 ) -> None:
-    whole = World(tmp_path / "whole", KD).run()
+    uninterrupted = World(tmp_path / "whole", KD).run()
     first = World(tmp_path / "parts", KD)
     first.checkpoint.pace = Pace(1e9, 0.0)  # after every step, not after epochs
 
@@ -74,7 +74,7 @@ def test_a_state_within_an_epoch_continues_with_the_same_bits(
         first.run()
     state = read_state(tmp_path / "parts" / "state.pt")
     assert state is not None and tuple(state["position"])[:2] == position
-    assert same(World(tmp_path / "parts", KD).run(), whole)
+    assert same(World(tmp_path / "parts", KD).run(), uninterrupted)
 
 
 @pytest.mark.parametrize("labelled", [20, 7])
@@ -177,8 +177,8 @@ def test_the_best_epoch_is_the_earliest_of_equals(tmp_path: Path) -> None:
 def test_a_damaged_state_is_one_line_and_is_left_as_it_is(tmp_path: Path) -> None:
     World(tmp_path).run()
     path = tmp_path / "state.pt"
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", b"not a state"):
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"not a state"):
         path.write_bytes(damaged)
         with pytest.raises(Damaged, match=r"state\.pt: is damaged$"):
             read_state(path)
@@ -199,15 +199,15 @@ def test_nothing_in_a_state_is_executed(tmp_path: Path) -> None:
 def test_one_bit_of_a_state_is_seen(tmp_path: Path) -> None:
     World(tmp_path).run()
     path = tmp_path / "state.pt"
-    whole = path.read_bytes()
+    content = path.read_bytes()
     state = read_state(path)
     assert state is not None
     weight = max(state["learners"][0]["model"].values(), key=Tensor.numel).numpy().tobytes()
-    for place in (whole.index(weight), whole.index(weight) + len(weight) - 1):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for place in (content.index(weight), content.index(weight) + len(weight) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         with pytest.raises(Damaged, match="is damaged"):
             read_state(path)
-    path.write_bytes(whole)
+    path.write_bytes(content)
     assert read_state(path) is not None
 
 

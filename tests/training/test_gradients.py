@@ -57,17 +57,17 @@ def test_norms_are_those_of_the_weighted_terms(tmp_path: Path) -> None:
 
 def test_a_term_of_weight_zero_has_a_direction_but_no_length(tmp_path: Path) -> None:
     world = World(tmp_path, {name: RISING[name] for name in ("hard", "soft")})
-    found = gradients(world)()
-    assert found["soft"]["norm"] == 0.0
-    assert "cosine" in found["soft"]
+    measured = gradients(world)()
+    assert measured["soft"]["norm"] == 0.0
+    assert "cosine" in measured["soft"]
     world.step.learners[0].mix.advance(1)
     assert gradients(world)()["soft"]["norm"] > 0
 
 
 def test_without_labels_there_is_no_cosine(tmp_path: Path) -> None:
-    found = gradients(World(tmp_path, KD), labelled=0)()
-    assert found["hard"] == {"norm": 0.0}
-    assert set(found["soft"]) == {"norm"}
+    measured = gradients(World(tmp_path, KD), labelled=0)()
+    assert measured["hard"] == {"norm": 0.0}
+    assert set(measured["soft"]) == {"norm"}
 
 
 def test_labelled_images_come_first() -> None:

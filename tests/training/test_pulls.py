@@ -32,8 +32,10 @@ def test_each_pull_is_the_gradient_of_its_term(tmp_path: Path) -> None:
         hard, soft = pulls(learner, batch, teacher)
         logits, weights = world.model(batch.images), list(world.model.parameters())
         values = cross_entropy(logits, batch.labels), soft_targets(logits, teacher.logits, 2.0)
-        whole = [torch.autograd.grad(value.mean(), weights, retain_graph=True) for value in values]
-    one, two = (torch.cat([part.flatten() for part in parts]).double() for parts in whole)
+        expected_gradients = [
+            torch.autograd.grad(value.mean(), weights, retain_graph=True) for value in values
+        ]
+    one, two = (torch.cat([part.flatten() for part in parts]).double() for parts in expected_gradients)
     assert (hard.value.item(), soft.value.item()) == tuple(value.mean().item() for value in values)
     assert hard.norm() == pytest.approx(one.norm().item(), rel=1e-6)
     assert hard.dot(soft) == pytest.approx(torch.dot(one, two).item(), rel=1e-5)
@@ -43,8 +45,8 @@ def test_a_weight_that_is_not_reached_has_no_gradient(tmp_path: Path) -> None:
     world = World(tmp_path, KD)
     (learner,) = world.step.learners
     learner.model.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
-    found = pulls(learner, *world.step.given(learner, ROWS))
-    assert all(pull.gradient[0] is None and pull.norm() > 0 for pull in found)  # the first by name
+    measured = pulls(learner, *world.step.given(learner, ROWS))
+    assert all(pull.gradient[0] is None and pull.norm() > 0 for pull in measured)  # the first by name
 
 
 def looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

@@ -162,6 +162,5 @@ def test_a_renamed_class_folder_keeps_nothing_of_its_old_name(here: Here) -> Non
     (here.root / "pictures" / "dog").rename(here.root / "pictures" / "wolf")  # still the second of two
     assert here.run(*overrides) == run and (run / "last.safetensors").stat().st_mtime_ns == trained
     assert kdrun.load(run).classes == ("cat", "wolf")
-    weights = {"last.safetensors", "val_best.safetensors"}  # these say under which names they were trained
     for file in run.iterdir():
-        assert file.name in weights or b"dog" not in file.read_bytes(), file
+        assert b"dog" not in file.read_bytes(), file

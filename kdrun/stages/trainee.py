@@ -135,8 +135,8 @@ def finish(
         weights["val_best"] = best.weights
     peers = {PEER: trainee.models[1].state_dict()} if trainee.models[1:] else {}
     files = (weights | peers).items()
-    about = {"classes": list(training.ground.data.classes)}
-    written = {name: save_weights(weights_file(training, name), tensors, about) for name, tensors in files}
+    # no class names: a renamed class keeps its trainings, whose files must not keep the old name
+    written = {name: save_weights(weights_file(training, name), tensors, {}) for name, tensors in files}
     record = {
         "role": training.kind,
         "name": training.model.name,

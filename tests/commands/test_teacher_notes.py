@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from kdrun.models.class_names import stated_classes
+from kdrun.models.weights import save_weights
 from tests.commands.short import SHORT, Here
 
 ALONE = (*SHORT, "dataset=digits", "control=false")
@@ -24,11 +25,15 @@ def teacher(here: Here) -> dict[str, Tensor]:
     return load_file(next(here.root.glob("outputs/models/teacher-*/last.safetensors")))
 
 
-def test_weights_that_kdrun_writes_name_their_classes(here: Here) -> None:
-    here.run()
-    for file in here.root.glob("outputs/*/*/*.safetensors"):
-        with safe_open(file, framework="pt") as opened:
-            assert json.loads(opened.metadata()["classes"]) == list(DIGITS), file
+def test_a_student_that_kdrun_wrote_is_a_teacher_for_its_own_classes_only(here: Here) -> None:
+    file = here.run() / "student.safetensors"
+    tensors = load_file(file)
+    assert stated_classes(file) == DIGITS
+    here.capsys.readouterr()
+    command = ("check", *ALONE, "teacher=cnn_digits_small", "teacher.checkpoint=t.safetensors")
+    for classes, code in ((DIGITS, 0), (DIGITS[::-1], 2)):
+        save_weights(Path("t.safetensors"), tensors, {"classes": list(classes)})
+        assert here(*command)[0] == code
 
 
 @pytest.mark.parametrize("role", ["teacher", "student"])

@@ -128,7 +128,7 @@ def notes(
             "* best student on validation, or at most one standard error below it "
             f"(noise of {noise_of(repeats, chosen.images)})"
         )
-        yield f"The setting chosen on validation ({_named(best)}) has {_on_test(best)}"
+        yield f"The setting chosen on validation ({named(best)}) has {_on_test(best)}"
         yield flattery(settings, chosen)
     elif len(settings) == 1 and part == "validation":
         yield f"The student has {_on_test(settings[0])}"
@@ -141,7 +141,7 @@ def notes(
     for setting, count in zip(settings, counts, strict=True):
         if 0 < count < max(counts):
             left_out = "" if chosen is None else ", so not compared"
-            yield f"Only {count} of {max(counts)} finished{left_out}: {_named(setting)}"
+            yield f"Only {count} of {max(counts)} finished{left_out}: {named(setting)}"
     yield from _failures(jobs)
 
 
@@ -150,7 +150,7 @@ def _sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
     if len(settings) > 1 and list(settings[0].values) == ["method"]:
         for setting, one in zip(settings, comparisons(settings), strict=True):
             if one is not None and one.gain.n > 1:
-                yield f"{_named(setting)} against the control on test: {one}"
+                yield f"{named(setting)} against the control on test: {one}"
         return
     best = settings[chosen.best] if chosen else settings[0] if len(settings) == 1 else None
     one = None if best is None else comparison(best)
@@ -181,7 +181,8 @@ def _failures(jobs: Sequence[Job]) -> Iterator[str]:
         yield f"Failed: {len(failed) - FAILURES_SHOWN} more"
 
 
-def _named(setting: Setting) -> str:
+def named(setting: Setting) -> str:
+    """`temperature 4, alpha 0.5`."""
     named = [f"{sweeps.key_name(key)} {sweeps.value_name(value)}" for key, value in setting.values.items()]
     return ", ".join(named) or "the only setting"
 

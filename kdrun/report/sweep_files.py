@@ -26,8 +26,8 @@ FIGURES: tuple[What, ...] = ("student", "control", "gain")
 
 
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Writes results.csv, .json, .md and .tex into the folder, and heatmap.png or lines.png if two or one swept
-    keys are numbers and some job has finished; the names of what was written."""
+    """Writes results.csv, .json, .md and .tex into the folder, and heatmap.png or lines.png if two or one
+    swept keys are numbers and some job has finished; the names of what was written."""
     plots = _plot(folder, jobs)
     texts = {
         "results.csv": csv_text(jobs),
@@ -58,6 +58,11 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[
     ]
     page += [line for plot in plots for line in ("", f"![{plot.rpartition('.')[0]}]({plot})")]
     return "\n".join(page) + "\n"
+
+
+def as_text(jobs: Sequence[Job], format: str) -> str:
+    """What the file of that format holds: md, csv, json or tex."""
+    return {"md": markdown, "csv": csv_text, "json": json_text, "tex": tex}[format](jobs)
 
 
 def commands(folder: Path) -> list[str]:

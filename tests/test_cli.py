@@ -122,7 +122,7 @@ MISTAKES = {
     "Interpolation key 'foo' not found",
     "seed=1 temperature": "temperature: an override is key=value, +key=value or ~key",
     "experiment=nosuch": "experiment=nosuch: no such experiment. ",
-    "sweep=nosuch": "sweep=nosuch: no such sweep. Choices: seeds, splits, temperature, temperature_alpha",
+    "sweep=nosuch": "sweep=nosuch: no such sweep. Nearest: ",
     "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: Hydra only composes here. To train several "
     "models at once: runtime.jobs=N",
     "hydra/sweeper=optuna": "hydra/sweeper=optuna: kdrun does not search, it runs all combinations: kdrun -m",

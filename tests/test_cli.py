@@ -122,7 +122,7 @@ MISTAKES = {
     "Interpolation key 'foo' not found",
     "seed=1 temperature": "temperature: an override is key=value, +key=value or ~key",
     "experiment=nosuch": "experiment=nosuch: no such experiment. ",
-    "sweep=nosuch": "sweep=nosuch: no such sweep. Choices: seeds, splits, temperature, temperature_alpha",
+    "sweep=nosuch": "sweep=nosuch: no such sweep. Nearest: ",
     "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: Hydra only composes here. To train several "
     "models at once: runtime.jobs=N",
     "hydra/sweeper=optuna": "hydra/sweeper=optuna: kdrun does not search, it runs all combinations: kdrun -m",
@@ -152,7 +152,7 @@ MISTAKES = {
     "predict nowhere": "kdrun predict: which pictures? kdrun predict RUN IMAGE..., RUN being",
     "dataset=torch_dataset dataset.train_class=mine.data:Pictures": "dataset.train_class=mine.data:Pictures: "
     "code of your own must lie in a package that you list: packages=[mine]",
-    "report": "kdrun report: which runs? Their folders, or one of them all: outputs/runs",
+    "report": "outputs/runs: no such folder",
     "report nowhere": "nowhere: no such folder",
     "-m seed=0,1 +foo=1": "foo=1: no such key. Nearest: control, loss, fresh   (2 of 2 jobs)\n"
     "nothing was trained",

@@ -88,6 +88,11 @@ def runs_in(folder: Path) -> list[Path]:
     return found
 
 
+def unfinished(folder: Path) -> list[Path]:
+    """Runs that were begun, as their plan.json says, and have no report."""
+    return [run for run in _below(folder, "plan.json") if not (run / NAME).is_file()]
+
+
 def differing(reports: Sequence[Report]) -> tuple[str, ...]:
     """Keys of the configuration that tell the runs apart and that no column shows: at most DIFFERENCES,
     the shortest first; of keys that change together (alpha, and the weights that follow from it) only the

@@ -139,7 +139,12 @@ def against_control(
     share no seed with the control are left out.
     """
     gains = {name: shared(values, control) for name, values in methods.items()}
-    found = {name: compare(paired) for name, paired in gains.items() if paired}
+    return holm_corrected({name: compare(paired) for name, paired in gains.items() if paired})
+
+
+def holm_corrected(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """The same comparisons with p and verdict by Holm's correction over all that were tested."""
+    found = dict(comparisons)
     tested = {name: one.p for name, one in found.items() if one.p is not None}
     for name, p in zip(tested, holm(list(tested.values())), strict=True):
         one = found[name]

@@ -1,4 +1,4 @@
-"""A sweep in files: results.csv, results.json, results.md and its plots."""
+"""A sweep in files: results.csv, results.json, results.md, results.tex and its plots."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_text
-from kdrun.report import sweeps
+from kdrun.errors import KdrunError
+from kdrun.figures import minute
+from kdrun.report import latex, sweeps
 from kdrun.report.markdown import pipe_table
+from kdrun.report.read import content_of
+from kdrun.report.schema import Model, Report
+from kdrun.report.statistics import Mark, marks
 from kdrun.report.sweep_plots import heatmap, lines, numeric
-from kdrun.report.sweep_table import cell, mark, notes, values
+from kdrun.report.sweep_table import cell, mark, named, notes, values
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 
 PARTS: tuple[Part, ...] = ("validation", "test")
@@ -21,21 +26,22 @@ FIGURES: tuple[What, ...] = ("student", "control", "gain")
 
 
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Writes results.csv, results.json, results.md into the folder, and heatmap.png or lines.png if two
-    or one swept keys are numbers and some job has finished; the names of what was written."""
+    """Writes results.csv, .json, .md and .tex into the folder, and heatmap.png or lines.png if two or one
+    swept keys are numbers and some job has finished; the names of what was written."""
     plots = _plot(folder, jobs)
     texts = {
         "results.csv": csv_text(jobs),
         "results.json": json_text(jobs),
-        "results.md": markdown(jobs, plots),
+        "results.md": markdown(jobs, plots, commands(folder)),
+        "results.tex": tex(jobs),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
     return [*texts, *plots]
 
 
-def markdown(jobs: Sequence[Job], plots: Sequence[str] = ()) -> str:
-    """results.md: all settings on both parts, marks and notes, the failed jobs, the plots that were made."""
+def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[str] = ()) -> str:
+    """results.md: what was run, all settings on both parts, marks and notes, the failed jobs, the plots."""
     settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
     columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
@@ -44,13 +50,50 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = ()) -> str:
     for i, setting in enumerate(settings):
         figures = [cell(setting, what, part) for what, part in columns]
         body.append([mark(chosen, i), *values(setting, keys), *figures, _finished(setting)])
-    page = ["# Sweep", "", f"Top-1 in %, gain in points, {sweeps.means(settings)}.", ""]
+    page = ["# Sweep", "", *(f"    {command}" for command in commands), *([""] if commands else [])]
+    page += [*_about(jobs), "", f"Top-1 in %, gain in points, {sweeps.means(settings)}.", ""]
     page += [*pipe_table(head, body), ""]
     page += [
         f"- {'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, settings, part, chosen)
     ]
     page += [line for plot in plots for line in ("", f"![{plot.rpartition('.')[0]}]({plot})")]
     return "\n".join(page) + "\n"
+
+
+def as_text(jobs: Sequence[Job], format: str) -> str:
+    """What the file of that format holds: md, csv, json or tex."""
+    return {"md": markdown, "csv": csv_text, "json": json_text, "tex": tex}[format](jobs)
+
+
+def commands(folder: Path) -> list[str]:
+    """The commands of a sweep's folder, each once, the first one first."""
+    found = []
+    for path in sorted((folder / "calls").glob("*.json")):
+        try:
+            call = content_of(path)
+        except KdrunError:
+            continue
+        found += [str(call["command"])] if isinstance(call, dict) and "command" in call else []
+    return list(dict.fromkeys(found))
+
+
+def tex(jobs: Sequence[Job]) -> str:
+    """results.tex: a line per setting, with mean and std on both parts, for a document with booktabs.
+
+    With several seeds the best student on each part is bold, and those that its seeds do not tell apart
+    from it are underlined.
+    """
+    settings = sweeps.settings(jobs)
+    columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
+    marked = {part: _marked(settings, part) for part in PARTS}
+    rows = [
+        latex.Row(named(setting), [_figure(setting, w, p, marked[p].get(str(i))) for w, p in columns])
+        for i, setting in enumerate(settings)
+    ]
+    about = " ".join(f"{line}." for line in _about(jobs))
+    caption = f"{about} Top-1 in %, gain in points, {sweeps.means(settings)}."
+    caption += " Bold: the highest mean; underlined: ties with it." if any(marked.values()) else ""
+    return latex.latex([f"{what}, {part}" for what, part in columns], rows, caption, digits=1)
 
 
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
@@ -82,6 +125,34 @@ def csv_text(jobs: Sequence[Job]) -> str:
 def json_text(jobs: Sequence[Job]) -> str:
     """`records` as JSON."""
     return json.dumps(records(jobs), indent=1, allow_nan=False) + "\n"
+
+
+def _about(jobs: Sequence[Job]) -> list[str]:
+    """`cnn_digits -> cnn_digits_small on digits_few, 2026-01-02 03:04`; several if the sweep has several."""
+    reports: list[Report] = [job["report"] for job in jobs if job["report"] is not None]
+    pairs = dict.fromkeys(map(_pair, reports))
+    dates = [report["created"] for report in reports if "created" in report]
+    when = f", {minute(max(dates))}" if dates else ""
+    return [f"{', '.join(pairs)}{when}"] if pairs else []
+
+
+def _pair(report: Report) -> str:
+    names = [report["models"].get(role, Model()).get("name") for role in ("teacher", "student")]
+    return f"{' -> '.join(name for name in names if name)} on {report['dataset'].get('name', 'data')}"
+
+
+def _marked(settings: Sequence[Setting], part: Part) -> dict[str, Mark]:
+    """By position: the best student among the settings with the most finished seeds, and its ties."""
+    accuracy = {str(i): sweeps.by_repeat(setting, "student", part) for i, setting in enumerate(settings)}
+    most = max(map(len, accuracy.values()), default=0)
+    return marks({name: values for name, values in accuracy.items() if values and len(values) == most})
+
+
+def _figure(setting: Setting, what: What, part: Part, mark: Mark | None) -> latex.Cell:
+    found = sweeps.spread(setting, what, part)
+    if found is None:
+        return None
+    return latex.Figure(found.mean, found.std, mark if what == "student" else None, gain=what == "gain")
 
 
 def _plot(folder: Path, jobs: Sequence[Job]) -> list[str]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from kdrun.figures import ABSENT, percent, plural, signed
+from kdrun.figures import ABSENT, percent, signed
 from kdrun.report import sweeps
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
-from kdrun.report.sweeps import Choice, Job, Part, Setting, Spread, What
+from kdrun.report.statistics import Spread, noise_of
+from kdrun.report.sweep_verdict import comparison, comparisons, flattery
+from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 from kdrun.report.table import plain
 
 FAILED = "failed"
@@ -120,35 +122,54 @@ def notes(
 ) -> Iterator[str]:
     """The lines below the table: marks, the choice on test, what the spread leaves out, failures."""
     if chosen is not None:
-        yield (
-            "* best student on validation, or at most one standard error below it (seeds, paired, and the "
-            f"{plural(chosen.images, 'validation image')} together)"
-        )
         best = settings[chosen.best]
-        yield f"Chosen on validation: {_named(best)}. On test: {_on_test(best)}"
+        repeats = len(sweeps.by_repeat(best, "student", "validation"))
+        yield (
+            "* best student on validation, or at most one standard error below it "
+            f"(noise of {noise_of(repeats, chosen.images)})"
+        )
+        yield f"The setting chosen on validation ({named(best)}) has {_on_test(best)}"
+        yield flattery(settings, chosen)
     elif len(settings) == 1 and part == "validation":
-        yield f"On test: {_on_test(settings[0])}"
+        yield f"The student has {_on_test(settings[0])}"
     elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
         yield "No setting is chosen: there is no validation part, and test figures must not choose."
+    yield from _sure(settings, chosen)
     if sweeps.one_teacher(settings):
         yield "The spread leaves out the teacher's: one teacher serves all seeds of a setting."
     counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]
     for setting, count in zip(settings, counts, strict=True):
         if 0 < count < max(counts):
             left_out = "" if chosen is None else ", so not compared"
-            yield f"Only {count} of {max(counts)} finished{left_out}: {_named(setting)}"
+            yield f"Only {count} of {max(counts)} finished{left_out}: {named(setting)}"
     yield from _failures(jobs)
 
 
+def _sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
+    """How sure the gains on test are: of each method, or else of the chosen or the only setting."""
+    if len(settings) > 1 and list(settings[0].values) == ["method"]:
+        for setting, one in zip(settings, comparisons(settings), strict=True):
+            if one is not None and one.gain.n > 1:
+                yield f"{named(setting)} against the control on test: {one}"
+        return
+    best = settings[chosen.best] if chosen else settings[0] if len(settings) == 1 else None
+    one = None if best is None else comparison(best)
+    if one is not None and one.gain.n > 1:
+        yield f"Against the control on test: {one}"
+    elif one is not None:
+        yield f"Against the control on test: no verdict over {one.varied}, there is one only."
+
+
 def _on_test(setting: Setting) -> str:
-    """`90.9 +- 0.4 %, +4.1 +- 0.8 points over the control (better in 3 of 3)`."""
+    """`90.9 +- 0.4 % on test, +4.1 +- 0.8 points over the control (better in 3 of 3)`."""
     gain, student = (sweeps.spread(setting, what, "test") for what in ("gain", "student"))
     if gain is None:
-        return "not measured" if student is None else f"{spread_text(student, 'student')} %"
+        return "no test figure" if student is None else f"{spread_text(student, 'student')} % on test"
     gains = [sweeps.figure(job["report"], "gain", "test") for job in setting.jobs]
     better = sum(value is not None and value > 0 for value in gains)
     often = f" (better in {better} of {gain.n})" if gain.n > 1 else ""
-    return f"{spread_text(student, 'student')} %, {spread_text(gain, 'gain')} points over the control{often}"
+    accuracy = f"{spread_text(student, 'student')} % on test"
+    return f"{accuracy}, {spread_text(gain, 'gain')} points over the control{often}"
 
 
 def _failures(jobs: Sequence[Job]) -> Iterator[str]:
@@ -160,7 +181,8 @@ def _failures(jobs: Sequence[Job]) -> Iterator[str]:
         yield f"Failed: {len(failed) - FAILURES_SHOWN} more"
 
 
-def _named(setting: Setting) -> str:
+def named(setting: Setting) -> str:
+    """`temperature 4, alpha 0.5`."""
     named = [f"{sweeps.key_name(key)} {sweeps.value_name(value)}" for key, value in setting.values.items()]
     return ", ".join(named) or "the only setting"
 

@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 from kdrun.figures import as_typed
 from kdrun.report.schema import Report, Scores, parts, top1
+from kdrun.report.statistics import Spread
+from kdrun.report.statistics import spread as spread_over
 
 REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "dataset.split")
 """Keys that make another sample of the same setting, not another setting."""
@@ -21,14 +23,6 @@ REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "datase
 Job = Mapping[str, Any]
 Part = Literal["validation", "test"]
 What = Literal["gain", "student", "control", "teacher"]
-
-
-class Spread(NamedTuple):
-    """Mean and sample standard deviation (None for a single value) of n values."""
-
-    mean: float
-    std: float | None
-    n: int
 
 
 class Setting(NamedTuple):
@@ -117,14 +111,8 @@ def figure(report: Report | None, what: What, part: Part) -> float | None:
 
 def spread(setting: Setting, what: What, part: Part) -> Spread | None:
     """The figure of a setting over its finished jobs; None if no job has it."""
-    return spread_of(
-        [value for job in setting.jobs if (value := figure(job["report"], what, part)) is not None]
-    )
-
-
-def spread_of(values: Sequence[float]) -> Spread | None:
-    """Mean and sample standard deviation of values; None of none."""
-    return Spread(fmean(values), stdev(values) if len(values) > 1 else None, len(values)) if values else None
+    values = [value for job in setting.jobs if (value := figure(job["report"], what, part)) is not None]
+    return spread_over(values) if values else None
 
 
 def shown_part(jobs: Sequence[Job]) -> Part:
@@ -147,10 +135,10 @@ def choice(settings: Sequence[Setting]) -> Choice | None:
     / images) of the best. Only settings with as many finished jobs as any other are compared. None without a
     validation part, or with fewer than two settings.
     """
-    accuracy = [_by_repeat(setting) for setting in settings]
+    accuracy = [by_repeat(setting, "student", "validation") for setting in settings]
     most = max(map(len, accuracy), default=0)
     complete = [i for i, values in enumerate(accuracy) if len(values) == most]
-    images = _validation_images(settings)
+    images = images_of(settings, "validation")
     if not most or len(settings) < 2 or not images:
         return None
     best = max(complete, key=lambda i: fmean(accuracy[i].values()))
@@ -163,12 +151,12 @@ def choice(settings: Sequence[Setting]) -> Choice | None:
 def shared_control(settings: Sequence[Setting], part: Part) -> Spread | None:
     """The control's accuracy over seeds if every setting has the same control for a seed; None if
     they differ."""
-    by_repeat: dict[tuple[str, ...], float] = {}
+    controls: dict[tuple[str, ...], float] = {}
     for job in (job for setting in settings for job in setting.jobs):
         value = figure(job["report"], "control", part)
-        if value is not None and by_repeat.setdefault(_repeat(job), value) != value:
+        if value is not None and controls.setdefault(_repeat(job), value) != value:
             return None
-    return spread_of(list(by_repeat.values()))
+    return spread_over(list(controls.values())) if controls else None
 
 
 def one_teacher(settings: Sequence[Setting]) -> bool:
@@ -200,8 +188,9 @@ def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: flo
     return fmean(differences) <= math.hypot(seeds, sampling)
 
 
-def _by_repeat(setting: Setting) -> dict[tuple[str, ...], float]:
-    values = {_repeat(job): figure(job["report"], "student", "validation") for job in setting.jobs}
+def by_repeat(setting: Setting, what: What, part: Part) -> dict[tuple[str, ...], float]:
+    """The figure of each finished job that has it, by the job's values of REPEATS."""
+    values = {_repeat(job): figure(job["report"], what, part) for job in setting.jobs}
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -218,8 +207,7 @@ def _teacher(report: Report) -> tuple[Any, ...]:
     return tuple(report["seeds"].get(key) for key in ("teacher", "label", "split"))
 
 
-def _validation_images(settings: Sequence[Setting]) -> int:
+def images_of(settings: Sequence[Setting], part: Part) -> int:
+    """How many images a part has; 0 if no student was measured on it."""
     reports = (job["report"] for setting in settings for job in setting.jobs if job["report"] is not None)
-    return max(
-        (parts(report, "student").get("validation", Scores()).get("n", 0) for report in reports), default=0
-    )
+    return max((parts(report, "student").get(part, Scores()).get("n", 0) for report in reports), default=0)

@@ -85,7 +85,7 @@ def _how_sure(report: Report) -> str:
         # Only here do interval and test disagree; without the p the sentence would contradict itself.
         if comparison.get("verdict") == "no measurable difference" and not low <= 0 <= high:
             said.append(f"yet p = {comparison.get('mcnemar_p', 1):.2f} with so few images told apart")
-    return ", ".join([*said, "one seed"])
+    return ", ".join([*said, "over the test images only: one seed" if said else "one seed"])
 
 
 def _digits(report: Report) -> int:

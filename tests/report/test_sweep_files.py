@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from kdrun.report.sweep_files import csv_text, markdown, records, write
+from kdrun.report.sweep_files import csv_text, markdown, records, tex, write
 from tests.report.example import failed, grid, job
 
 
 def test_the_files_of_a_grid(tmp_path: Path) -> None:
-    assert write(tmp_path, grid()) == ["results.csv", "results.json", "results.md", "heatmap.png"]
+    assert write(tmp_path, grid()) == [
+        "results.csv",
+        "results.json",
+        "results.md",
+        "results.tex",
+        "heatmap.png",
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        ["results.csv", "results.json", "results.md", "heatmap.png"]
+        ["results.csv", "results.json", "results.md", "results.tex", "heatmap.png"]
     )
 
 
@@ -23,7 +29,7 @@ def test_a_plot_that_no_longer_fits_is_removed(tmp_path: Path) -> None:
     write(tmp_path, grid())
     assert not (tmp_path / "lines.png").exists()
     assert write(tmp_path, [failed({"temperature": t}) for t in (1, 2)]) == [
-        "results.csv", "results.json", "results.md",
+        "results.csv", "results.json", "results.md", "results.tex",
     ]  # fmt: skip
 
 
@@ -76,3 +82,22 @@ def test_markdown_shows_both_parts_and_the_notes() -> None:
     assert "- `*` best student on validation" in page
     assert "one teacher serves all seeds" in page
     assert "![heatmap](heatmap.png)" in page
+
+
+def test_markdown_says_what_was_run_and_on_what(tmp_path: Path) -> None:
+    (tmp_path / "calls").mkdir()
+    (tmp_path / "calls" / "1.json").write_text(json.dumps({"command": "kdrun -m temperature=1,2"}))
+    (tmp_path / "calls" / "2.json").write_text("broken")
+    write(tmp_path, grid())
+    page = (tmp_path / "results.md").read_text()
+    assert "    kdrun -m temperature=1,2\n" in page
+    assert "cnn_digits -> cnn_digits_small on digits_few, 2026-01-02 03:04\n" in page
+
+
+def test_tex_has_a_line_for_each_setting_and_marks_the_best() -> None:
+    lines = tex(grid()).splitlines()
+    (best,) = (line for line in lines if line.startswith("temperature 2, alpha 0.9"))
+    assert "$+4.5_{\\pm 0.2}$" in best and "$\\mathbf{91.5}_{\\pm 1.2}$" in best
+    assert sum(line.startswith("temperature") for line in lines) == 6
+    (failed,) = (line for line in lines if line.startswith("temperature 4, alpha 0.9"))
+    assert failed.count("--") == 6

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from kdrun.report.statistics import Spread
 from kdrun.report.sweeps import (
-    Spread,
     choice,
     key_name,
     means,
@@ -16,7 +16,6 @@ from kdrun.report.sweeps import (
     shown_figure,
     shown_part,
     spread,
-    spread_of,
     swept,
     value_name,
 )
@@ -28,12 +27,6 @@ def seeds(temperature: float, gains: list[float], control: float = 87.0) -> list
         job({"temperature": temperature, "seed": seed}, gain, control, seed)
         for seed, gain in enumerate(gains)
     ]
-
-
-def test_spread_by_hand() -> None:
-    assert spread_of([1.0, 2.0, 6.0]) == Spread(3.0, math.sqrt(7.0), 3)
-    assert spread_of([4.0]) == Spread(4.0, None, 1)
-    assert spread_of([]) is None
 
 
 def test_numbers_are_one_value_however_written() -> None:

@@ -31,8 +31,9 @@ latency, batch 32       ms            0.804       0.295       0.300
 trained in                    0:05 (cached)        0:04        0:02
 
 The distilled student beats its control by 3.8 points (95 % interval +1.9 to
-+5.7, one seed), with the help of 540 unlabelled images. It has 123 x fewer
-parameters than the teacher and answers 2.7 x as fast at batch 1 on cpu.
++5.7, over the test images only: one seed), with the help of 540 unlabelled
+images. It has 123 x fewer parameters than the teacher and answers 2.7 x as fast
+at batch 1 on cpu.
 """
 
 AT_120_WITHOUT_CONTROL = """\

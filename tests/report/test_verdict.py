@@ -23,9 +23,9 @@ def report(**comparison: Any) -> Report:
 
 def test_the_default_run() -> None:
     assert verdict(example()) == (
-        "The distilled student beats its control by 3.8 points (95 % interval +1.9 to +5.7, one seed), with "
-        "the help of 540 unlabelled images. It has 123 x fewer parameters than the teacher and answers 2.7 x "
-        "as fast at batch 1 on cpu."
+        "The distilled student beats its control by 3.8 points (95 % interval +1.9 to +5.7, over the "
+        "test images only: one seed), with the help of 540 unlabelled images. It has 123 x fewer parameters "
+        "than the teacher and answers 2.7 x as fast at batch 1 on cpu."
     )
 
 
@@ -33,23 +33,27 @@ def test_the_default_run() -> None:
     ("points", "interval", "p", "word", "sentence"),
     [
         (2.1, (0.6, 3.6), 0.01, "better",
-         "The distilled student beats its control by 2.1 points (95 % interval +0.6 to +3.6, one seed)."),
+         "The distilled student beats its control by 2.1 points "
+         "(95 % interval +0.6 to +3.6, over the test images only: one seed)."),
         (-2.1, (-3.6, -0.6), 0.01, "worse",
-         "The distilled student loses to its control by 2.1 points (95 % interval -3.6 to -0.6, one seed)."),
+         "The distilled student loses to its control by 2.1 points "
+         "(95 % interval -3.6 to -0.6, over the test images only: one seed)."),
         (0.3, (-0.8, 1.4), 0.6, "no measurable difference",
          "No measurable difference: the distilled student is 0.3 points above its control "
-         "(95 % interval -0.8 to +1.4, one seed)."),
+         "(95 % interval -0.8 to +1.4, over the test images only: one seed)."),
         (-0.3, (-1.4, 0.8), 0.6, "no measurable difference",
          "No measurable difference: the distilled student is 0.3 points below its control "
-         "(95 % interval -1.4 to +0.8, one seed)."),
+         "(95 % interval -1.4 to +0.8, over the test images only: one seed)."),
         (0.0, (-0.4, 0.4), 1.0, "no measurable difference",
          "No measurable difference: the distilled student scores the same as its control "
-         "(95 % interval -0.4 to +0.4, one seed)."),
+         "(95 % interval -0.4 to +0.4, over the test images only: one seed)."),
         (0.51, (0.02, 1.0), 0.04, "better",
-         "The distilled student beats its control by 0.51 points (95 % interval +0.02 to +1.00, one seed)."),
+         "The distilled student beats its control by 0.51 points "
+         "(95 % interval +0.02 to +1.00, over the test images only: one seed)."),
         (0.4, (0.02, 1.1), 0.062, "no measurable difference",
          "No measurable difference: the distilled student is 0.40 points above its control "
-         "(95 % interval +0.02 to +1.10, yet p = 0.06 with so few images told apart, one seed)."),
+         "(95 % interval +0.02 to +1.10, yet p = 0.06 with so few images told apart, "
+         "over the test images only: one seed)."),
     ],
 )  # fmt: skip
 def test_what_is_claimed(

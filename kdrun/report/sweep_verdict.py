@@ -1,0 +1,63 @@
+"""What a sweep may be said to show on test, over its seeds or splits; formulas: docs/statistics.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from kdrun.figures import percent
+from kdrun.report import sweeps
+from kdrun.report.choosing import Winner, winner_of_means
+from kdrun.report.schema import Report
+from kdrun.report.statistics import Comparison, compare, holm_corrected, overlapping_splits
+from kdrun.report.sweeps import Choice, Setting
+
+SPLIT = sweeps.REPEATS.index("dataset.split")
+
+
+def comparison(setting: Setting) -> Comparison | None:
+    """A setting's students against their controls on test, paired by seed; None without a gain.
+
+    Several splits of one data set share images: then the gain of a split is the mean over its seeds, and the
+    interval is the corrected one.
+    """
+    gains = sweeps.by_repeat(setting, "gain", "test")
+    if not gains:
+        return None
+    by_split: dict[str, list[float]] = {}
+    for repeat, gain in gains.items():
+        by_split.setdefault(repeat[SPLIT], []).append(gain)
+    if len(by_split) == 1:
+        return compare(list(gains.values()))
+    train = _trained_on(setting)
+    return overlapping_splits(list(map(fmean, by_split.values())), train, sweeps.images_of([setting], "test"))
+
+
+def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
+    """Each setting against its control, with Holm's correction over all of them."""
+    each = {str(i): one for i, setting in enumerate(settings) if (one := comparison(setting)) is not None}
+    corrected = holm_corrected(each)
+    return [corrected.get(str(i)) for i in range(len(settings))]
+
+
+def flattered(settings: Sequence[Setting], chosen: Choice) -> Winner:
+    """How much validation flatters the chosen setting for being the best of those that were compared."""
+    accuracy = [sweeps.by_repeat(setting, "student", "validation") for setting in settings]
+    best = accuracy[chosen.best]
+    rows = [[values[repeat] for repeat in best] for values in accuracy if values.keys() == best.keys()]
+    return winner_of_means(rows, chosen.images)
+
+
+def flattery(settings: Sequence[Setting], chosen: Choice) -> str:
+    """`On validation it shows 91.5 %. The choice of the best makes that about 0.4 points too high (...)`."""
+    found = flattered(settings, chosen)
+    return (
+        f"On validation it shows {percent(found.shown)} %. The choice of the best makes that about "
+        f"{percent(found.bias)} points too high ({found.holds})."
+    )
+
+
+def _trained_on(setting: Setting) -> int:
+    """The images that a model learned from: the training part's."""
+    reports: list[Report] = [job["report"] for job in setting.jobs if job["report"] is not None]
+    return max(report["dataset"]["train"] for report in reports)

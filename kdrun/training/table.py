@@ -2,9 +2,9 @@
 
 A table is a folder of files that only grow: `table.json` (what it holds, written first), `NAME.f32` or
 `NAME.f16` (numbers, a row for each answer, in the order in which they were given) and `codes.i64` (which
-image and view each row is about, with the checksum of the row). A row's code is written after its numbers have reached the
-disk, so that a kill never leaves half a row. One process at a time writes; others read the rows that were
-there when they opened the table.
+image and view each row is about, with the checksum of the row). A row's code is written after its numbers
+have reached the disk, so that a kill never leaves half a row. One process at a time writes; others read the
+rows that were there when they opened the table.
 
 The lower half of an entry in `codes.i64` is the code, the upper half the CRC-32 of code and numbers. A row is
 checked when a process first asks for it; a damaged one counts as missing, and is written anew at the end.

@@ -105,7 +105,7 @@ def _renew(folder: Path, damaged: dict[int, Picture], wanted: Square) -> None:
 def _sums(keys: Sequence[int], images: Pixels) -> NDArray[np.uint32]:
     """(N,): the CRC-32 of each image with its key."""
     pairs = zip(keys, images, strict=True)
-    each = [zlib.crc32(np.ascontiguousarray(image), key & 0xFFFFFFFF) for key, image in pairs]
+    each = [zlib.crc32(np.ascontiguousarray(image).data, key & 0xFFFFFFFF) for key, image in pairs]
     return np.array(each, np.uint32)
 
 

@@ -1,13 +1,17 @@
-"""Decoded images on disk, so that a second run starts at once: a file of records and a file of their keys.
+"""Decoded images on disk, so that a second run starts at once: a file of records, of their checksums
+and of their keys.
 
 A record's key comes from its file's path, size and time of change. So only images that were added or changed
-are decoded, whatever the split.
+are decoded, whatever the split. Each record is compared with its CRC-32 when it is read; a damaged one is
+decoded anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,43 +53,85 @@ def images(pictures: Sequence[Picture], wanted: Square, side: int, folder: Path 
         return squares
     with writable(folder):
         _complete(folder, pictures, wanted)
-        _copy(folder, pictures, wanted, squares)
+        if damaged := _copy(folder, pictures, wanted, squares):
+            problem = f"is damaged (checksum of {len(damaged)} images); decoded anew"
+            print(f"{folder / 'images'}: {problem}", file=sys.stderr)
+            _renew(folder, damaged, wanted)
+            _copy(folder, pictures, wanted, squares)
     return squares
 
 
 def _complete(folder: Path, pictures: Sequence[Picture], wanted: Square) -> None:
-    """Decodes pictures that have no record yet, and appends each: the record first, then its key."""
+    """Decodes pictures that have no record yet, and appends each: the record first, then its
+    checksum and its key.
+    """
     known = _keys(folder, wanted).tolist()
     there = set(known)
     absent = [picture for picture in pictures if picture.key not in there]
     if not absent:
         return
-    with (folder / "images").open("ab") as records, (folder / "keys").open("ab") as keys:
+    with (
+        (folder / "images").open("ab") as records,
+        (folder / "sums").open("ab") as sums,
+        (folder / "keys").open("ab") as keys,
+    ):
         # A process that was stopped may have left half a record.
         records.truncate(len(known) * wanted.bytes)
+        sums.truncate(len(known) * 4)
         keys.truncate(len(known) * 8)
         for rows, block in blocks([picture.path for picture in absent], wanted):
             records.write(block.tobytes())
+            sums.write(_sums([absent[row].key for row in rows], block).tobytes())
             records.flush()
+            sums.flush()
             os.fsync(records.fileno())
+            os.fsync(sums.fileno())
             keys.write(np.array([absent[row].key for row in rows], np.uint64).tobytes())
 
 
-def _copy(folder: Path, pictures: Sequence[Picture], wanted: Square, squares: Tensor) -> None:
-    """Reads the records of the pictures into `squares`, cut to its size."""
+def _renew(folder: Path, damaged: dict[int, Picture], wanted: Square) -> None:
+    """Decodes pictures again, each to its place among the records."""
+    places = list(damaged)
+    with (folder / "images").open("r+b") as records, (folder / "sums").open("r+b") as sums:
+        for rows, block in blocks([picture.path for picture in damaged.values()], wanted):
+            at = [places[row] for row in rows]
+            for place, image in zip(at, block, strict=True):
+                records.seek(place * wanted.bytes)
+                records.write(image.tobytes())
+                sums.seek(place * 4)
+                sums.write(_sums([damaged[place].key], image[None]).tobytes())
+
+
+def _sums(keys: Sequence[int], images: Pixels) -> NDArray[np.uint32]:
+    """(N,): the CRC-32 of each image with its key."""
+    pairs = zip(keys, images, strict=True)
+    each = [zlib.crc32(np.ascontiguousarray(image).data, key & 0xFFFFFFFF) for key, image in pairs]
+    return np.array(each, np.uint32)
+
+
+def _copy(folder: Path, pictures: Sequence[Picture], wanted: Square, squares: Tensor) -> dict[int, Picture]:
+    """Reads the records of the pictures into `squares`, cut to its size. Returns those that are damaged, by
+    place.
+    """
     place_of = {key: at for at, key in enumerate(_keys(folder, wanted).tolist())}
     places = np.array([place_of[picture.key] for picture in pictures], np.int64)
     records: Pixels = np.memmap(folder / "images", np.uint8, "r").reshape(-1, *wanted.shape)
+    sums, damaged = np.fromfile(folder / "sums", np.uint32), dict[int, Picture]()
     for first in range(0, len(places), ROWS):
-        block = torch.from_numpy(records[places[first : first + ROWS]])
-        squares[first : first + ROWS] = centre(block, squares.shape[2])
+        at, part = places[first : first + ROWS], pictures[first : first + ROWS]
+        block = records[at]
+        wrong = _sums([picture.key for picture in part], block) != sums[at]
+        damaged |= {int(at[row]): part[row] for row in np.flatnonzero(wrong).tolist()}
+        squares[first : first + ROWS] = centre(torch.from_numpy(block), squares.shape[2])
+    return damaged
 
 
 def _keys(folder: Path, wanted: Square) -> Keys:
-    """The keys of the complete records."""
+    """The keys of the complete records. Records of earlier versions have no checksums, so they are none."""
     try:
-        size = (folder / "images").stat().st_size
+        count = (folder / "images").stat().st_size // wanted.bytes
+        count = min(count, (folder / "sums").stat().st_size // 4)
         keys: Keys = np.fromfile(folder / "keys", np.uint64)
     except FileNotFoundError:
         return np.empty(0, np.uint64)
-    return keys[: size // wanted.bytes]
+    return keys[:count]

@@ -2,9 +2,12 @@
 
 A table is a folder of files that only grow: `table.json` (what it holds, written first), `NAME.f32` or
 `NAME.f16` (numbers, a row for each answer, in the order in which they were given) and `codes.i64` (which
-image and view each row is about). A row's code is written after its numbers have reached the disk, so that a
-kill never leaves half a row. One process at a time writes; others read the rows that were there when they
-opened the table.
+image and view each row is about, with the checksum of the row). A row's code is written after its numbers
+have reached the disk, so that a kill never leaves half a row. One process at a time writes; others read the
+rows that were there when they opened the table.
+
+The lower half of an entry in `codes.i64` is the code, the upper half the CRC-32 of code and numbers. A row is
+checked when a process first asks for it; a damaged one counts as missing, and is written anew at the end.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +25,14 @@ from numpy.typing import NDArray
 
 from kdrun.artefacts import LOCK, empty, read_json, try_lock, write_json
 
-FORMAT = 2
+FORMAT = 3
 NUMBERS: dict[str, tuple[str, np.dtype[Any]]] = {
     "fp32": ("f32", np.dtype(np.float32)),
     "fp16": ("f16", np.dtype(np.float16)),
 }
 CODE = np.dtype(np.int64)
+HALF = 32
+"""Bits of an entry that hold the code; the others hold the checksum."""
 
 SECONDS = 10.0
 """How long new rows may wait for the disk: a kill loses them, but waiting for the disk takes time."""
@@ -40,14 +46,20 @@ class Table:
 
     codes: how many there are, images times views; a code is `image * views + view`. widths: numbers in a row
     of each layer. key: a fingerprint of all that the answers depend on. numbers: fp32 or fp16. count: rows
-    that are there.
+    that are there. say: told in one line what is damaged or of an earlier version.
     """
 
     def __init__(
-        self, folder: Path, codes: int, widths: Mapping[str, int], key: str, numbers: str = "fp32"
+        self,
+        folder: Path,
+        codes: int,
+        widths: Mapping[str, int],
+        key: str,
+        numbers: str = "fp32",
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.folder, self.widths, self.numbers, self.count = folder, dict(widths), numbers, 0
-        self.suffix, self.dtype = NUMBERS[numbers]
+        self.say, (self.suffix, self.dtype) = say, NUMBERS[numbers]
         self._header = {
             "format": FORMAT,
             "key": key,
@@ -56,6 +68,8 @@ class Table:
             "numbers": numbers,
         }
         self._places = np.full(codes, -1, dtype=np.int32)
+        self._checked = np.zeros(codes, dtype=np.bool_)
+        self._sums = np.zeros(codes, dtype=np.uint32)
         self._files: dict[str, int] = {}
         self._maps: Answers = {}
         self._waiting: list[NDArray[np.int64]] = []
@@ -66,6 +80,8 @@ class Table:
         if self._is_mine():
             self._open()
         elif self.writable:
+            if (folder / "table.json").exists():
+                say(f"cache   {folder / 'table.json'}: is damaged or of another version; made anew")
             self.clear()
 
     def __len__(self) -> int:
@@ -73,7 +89,8 @@ class Table:
         return len(self._places)
 
     def has(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(n,) bool: which of the codes have a row."""
+        """(n,) bool: which of the codes have a row. A damaged row is said, and counts as missing."""
+        self._check(codes[(self._places[codes] >= 0) & ~self._checked[codes]])
         there: NDArray[np.bool_] = self._places[codes] >= 0
         return there
 
@@ -86,16 +103,18 @@ class Table:
         """Adds rows; does nothing if another process may write, or the disk is full."""
         if not self.writable or not len(codes):
             return
+        rows = {name: answers[name].astype(self.dtype, copy=False) for name in self.widths}
         try:
             for name in self.widths:
-                _append(self._files[name], answers[name].astype(self.dtype, copy=False))
+                _append(self._files[name], rows[name])
         except OSError:  # what was begun is cut off when the table is opened again
             self.writable = False
             return
         self._places[codes] = np.arange(self.count, self.count + len(codes), dtype=np.int32)
         self.count += len(codes)
         self._maps.clear()
-        self._waiting.append(codes)
+        self._checked[codes] = True
+        self._waiting.append(codes | checksums(codes, rows).astype(np.int64) << HALF)
         if time.monotonic() - self._synced > SECONDS:
             self.sync()
 
@@ -115,7 +134,8 @@ class Table:
     def some(self, n: int, seed: int) -> NDArray[np.int64]:
         """At most n codes that are there, drawn at random: for checking."""
         there = np.flatnonzero(self._places >= 0)
-        return np.sort(np.random.default_rng(seed).permutation(there)[:n]).astype(np.int64)
+        drawn = np.sort(np.random.default_rng(seed).permutation(there)[:n]).astype(np.int64)
+        return drawn[self.has(drawn)]
 
     def clear(self) -> None:
         """Drops all rows; without the right to write it only stops using them."""
@@ -148,17 +168,30 @@ class Table:
         except FileNotFoundError:  # a writer has just begun, or someone removed it
             return
         count = min(os.fstat(self._files[name]).st_size // size for name, size in sizes.items())
-        codes = np.frombuffer(os.pread(self._files["codes"], count * CODE.itemsize, 0), dtype=CODE)
-        if len(codes) and not 0 <= codes.min() <= codes.max() < len(self._places):
-            codes = codes[:0]
-        self.count = len(codes)
-        self._places[codes] = np.arange(self.count, dtype=np.int32)
+        entries = np.frombuffer(os.pread(self._files["codes"], count * CODE.itemsize, 0), dtype=CODE)
+        self.count, codes = len(entries), entries & (2**HALF - 1)
+        known = np.flatnonzero(codes < len(self._places))
+        if len(known) < self.count:
+            self.say(_damaged(self._path("codes"), self.count - len(known)))
+        self._places[codes[known]] = known
+        self._sums[codes[known]] = entries[known] >> HALF & (2**HALF - 1)
         if self.writable:
             for name, size in sizes.items():
                 os.ftruncate(self._files[name], self.count * size)
 
+    def _check(self, codes: NDArray[np.int64]) -> None:
+        """Compares rows with their checksums, and forgets those that differ."""
+        if not len(codes):
+            return
+        self._checked[codes] = True
+        wrong = codes[checksums(codes, self.read(codes)) != self._sums[codes]]
+        if len(wrong):
+            self.say(_damaged(self._path(next(iter(self.widths))), len(np.unique(wrong))))
+            self._places[wrong] = -1
+
     def _forget(self) -> None:
         self._places.fill(-1)
+        self._checked.fill(False)
         self._maps.clear()
         self._waiting.clear()
         for file in self._files.values():
@@ -179,6 +212,17 @@ class Table:
 def table_bytes(codes: int, widths: Mapping[str, int], numbers: str = "fp32") -> int:
     """The size of a table that is full."""
     return codes * (CODE.itemsize + NUMBERS[numbers][1].itemsize * sum(widths.values()))
+
+
+def checksums(codes: NDArray[np.int64], answers: Answers) -> NDArray[np.uint32]:
+    """(n,): the CRC-32 of each code with its numbers."""
+    parts = [codes, *answers.values()]
+    whole = [np.ascontiguousarray(part).view(np.uint8).reshape(len(codes), -1) for part in parts]
+    return np.array([zlib.crc32(row) for row in np.concatenate(whole, axis=1)], dtype=np.uint32)
+
+
+def _damaged(path: Path, rows: int) -> str:
+    return f"cache   {path}: is damaged (checksum of {rows} rows); asked for anew"
 
 
 def _append(file: int, array: NDArray[Any]) -> None:

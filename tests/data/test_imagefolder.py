@@ -399,6 +399,38 @@ def test_a_writer_that_was_stopped_leaves_nothing_wrong(
     assert read(root).fingerprint == first.fingerprint
 
 
+@pytest.mark.parametrize("name", ["images", "sums", "keys"])
+def test_one_bit_of_what_is_kept_costs_one_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    root = folder(tmp_path / "pets", {"a": 10, "b": 10})
+    first = read(root)
+    (kept,) = (tmp_path / "data" / "decoded").glob("pets-10-*")
+    whole = bytearray((kept / name).read_bytes())
+    whole[len(whole) // 2] ^= 1
+    (kept / name).write_bytes(whole)
+    files = counted(monkeypatch)
+    capsys.readouterr()
+    again = read(root)
+    assert again.fingerprint == first.fingerprint and again.train.images.equal(first.train.images)
+    err = capsys.readouterr().err
+    assert len(files) == 1 and "decoded 1 of 1 images" in err
+    assert name == "keys" or err.startswith(f"{kept / 'images'}: is damaged (checksum of 1 images)")
+    assert read(root).fingerprint == first.fingerprint
+    assert len(files) == 1 and capsys.readouterr().err == ""
+
+
+def test_pictures_that_an_earlier_version_kept_are_decoded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path / "pets", {"a": 10, "b": 10})
+    first = read(root)
+    (kept,) = (tmp_path / "data" / "decoded").glob("pets-10-*")
+    (kept / "sums").unlink()
+    files = counted(monkeypatch)
+    assert read(root).fingerprint == first.fingerprint and len(files) == 20
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     root = folder(tmp_path / "pets", {"a": 10, "b": 10})
     (tmp_path / "file").write_text("")

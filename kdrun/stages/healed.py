@@ -63,7 +63,7 @@ def _damage(training: Training) -> Damaged | None:
 def _aside(state: Path) -> str:
     """Renames a state that cannot be read; what is to be said of it."""
     try:
-        read_state(state)
+        read_state(state, keep=True)
     except Damaged as error:
         state.replace(state.with_name(ASIDE))
         return f"{error}; kept as {ASIDE}, and the training begins anew"

@@ -90,7 +90,7 @@ def _is_ready(training: Training) -> bool:
 
 def _position(training: Training) -> tuple[int, int]:
     """Epoch and step at which a training goes on."""
-    state = read_state(state_file(training))
+    state = read_state(state_file(training), keep=True)
     return (state["position"][0], state["position"][1]) if state else (0, 0)
 
 

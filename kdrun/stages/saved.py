@@ -106,7 +106,7 @@ def status(training: Training) -> Status:
     if finished(training, fresh) is not None:
         return Status("cached", training.epochs)
     try:
-        state = None if fresh else read_state(state_file(training))
+        state = None if fresh else read_state(state_file(training), keep=True)
     except Damaged:  # `healed` says so
         state = None
     return Status("train") if state is None else Status("resume", state["position"][0])

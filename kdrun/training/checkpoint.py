@@ -55,12 +55,29 @@ class _State(TypedDict):
     facts: dict[str, Any]
 
 
-def read_state(path: Path) -> dict[str, Any] | None:
+KEPT: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
+"""States that were looked at before they are used, with the file's number, size and time."""
+
+
+def read_state(path: Path, keep: bool = False) -> dict[str, Any] | None:
     """The state in a file, None if there is none. Raises Damaged, KdrunError for a state of another version,
     and OSError if the file is not readable.
+
+    keep: the caller only looks at the state. The next call gives the same one without reading the file again.
     """
     if not path.exists():
         return None
+    about = path.stat()
+    stamp = about.st_ino, about.st_size, about.st_mtime_ns
+    seen, state = KEPT.pop(path, (None, None))
+    if state is None or seen != stamp:
+        state = _checked_state(path)
+    if keep:
+        KEPT[path] = stamp, state
+    return state
+
+
+def _checked_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = load_plain(path)
     except ValueError as error:

@@ -115,7 +115,7 @@ def test_nothing_is_executed(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "executed",))
 
     torch.save({"state_dict": Evil()}, tmp_path / "w.pt")
-    with pytest.raises(KdrunError, match=r"holds a getattr, with more in it than tensors"):
+    with pytest.raises(KdrunError, match=r"holds a (builtins\.)?getattr, with more in it than tensors"):
         read_weights(tmp_path / "w.pt")
     torch.save(nn.Linear(1, 1), tmp_path / "w.pt")
     with pytest.raises(

@@ -17,10 +17,11 @@ from kdrun.config.cells import Cells, asked
 from kdrun.config.compose import Composer, composing
 from kdrun.config.load import Loaded
 from kdrun.config.options import Options
-from kdrun.config.sweep import Job
+from kdrun.config.sweep import Job, composed_job
 from kdrun.config.tables import read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
+from kdrun.report.published_page import FORMATS
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.plan.ground import Grounds
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # these import torch
     from kdrun.plan.training import Training
     from kdrun.report.published_list import Line
 
-FORMATS = ("text", "md", "csv", "json", "tex")
 OPTIONS = Options(
     values={"--format": FORMATS, FOLDER: ()}, switches=("--list",), aliases={"-cd": FOLDER, "-l": "--list"}
 )
@@ -130,15 +130,8 @@ def _composed(cells: Cells) -> list[OfPair]:
         for job in jobs:
             pair = pairs.setdefault(job.swept["pair"], OfPair([], []))
             pair.jobs.append(job)
-            pair.loaded.append(_run_of(composer, job))
+            pair.loaded.append(composed_job(composer, job, {"seed": job.swept["seed"]}))
     return list(pairs.values())
-
-
-def _run_of(composer: Composer, job: Job) -> Loaded | KdrunError:
-    try:
-        return composer(job.overrides, {"seed": job.swept["seed"]})
-    except KdrunError as error:
-        return error
 
 
 def _checked(pairs: Sequence[OfPair], grounds: Grounds) -> list[Loaded]:
@@ -170,12 +163,13 @@ def _run(cells: Cells, pair: OfPair, plans: Sequence[Plan], folder: Path, ended:
 
 
 def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
-    from kdrun.report.published_folder import shown, write
+    from kdrun.report.published_folder import done, shown, write
     from kdrun.report.published_page import render
 
     with locked(folder):  # another call may end at the same time
-        names = write(cells, folder)
-        page = render(shown(cells, folder), format, width(TABLE))
+        runs = list(done(cells, folder))
+        names = write(cells, folder, runs)
+        page = render(shown(cells, runs), format, width(TABLE))
     print(f"\n{page.rstrip()}\n" if format == "text" else page.rstrip(), flush=True)
     rest = f"{plural(not_run, 'cell')} not run; the same command continues\n" if not_run else ""
     print(f"{rest}{folder}\n  {'  '.join(names)}", file=sys.stderr, flush=True)

@@ -30,6 +30,10 @@ class Model:
     reuse_classifier: bool = False
 
 
+UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
+"""The keys of a recipe for the update of weights; the others set epochs and batches."""
+
+
 @dataclass
 class Recipe:
     """How one model is trained.

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple
@@ -67,12 +67,13 @@ def composed_jobs(typed: Typed) -> tuple[list[Job], list[Loaded | KdrunError]]:
         made = jobs([*listed, *typed.overrides], typed.most, loader())
         print(f"checking {plural(len(made), 'job')}", flush=True)
         composer = Composer()
-        return made, [_composed(composer, job) for job in made]
+        return made, [composed_job(composer, job, job.swept) for job in made]
 
 
-def _composed(composer: Composer, job: Job) -> Loaded | KdrunError:
+def composed_job(composer: Composer, job: Job, swept: Mapping[str, Any]) -> Loaded | KdrunError:
+    """The run of a job, or what is wrong with it. swept: keys of which other jobs have other values."""
     try:
-        return composer(job.overrides, job.swept)
+        return composer(job.overrides, swept)
     except KdrunError as error:
         return error
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from kdrun.config.schema import Model, Recipe, Run
+from kdrun.config.schema import UPDATES, Model, Recipe, Run
 from kdrun.evaluation.evaluators import evaluator
 from kdrun.losses.mix import Mix
 from kdrun.plan.build import build_mix
@@ -26,9 +26,6 @@ from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import Training, section
 from kdrun.sources import sources
 from kdrun.training.seeds import derived
-
-UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
-"""The keys of a recipe for the update of weights; the others set epochs and batches."""
 
 
 @dataclass(frozen=True, eq=False)

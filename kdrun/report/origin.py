@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kdrun.config.schema import UPDATES
 from kdrun.figures import ABSENT, as_typed, count, percent, plural
 from kdrun.report.schema import Model, Report, roles
 
@@ -14,9 +15,6 @@ IMAGENET = re.compile(r"IMAGENET1K|in1k|in12k|in21k|in22k", re.IGNORECASE)
 
 TRAININGS = ("", "recipe", "optimiser", "learning rate", "batch", "epochs", "augmentation")
 """Headings of `trainings`."""
-
-OF_THE_TEACHER = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
-"""Settings that a peer has from the teacher's recipe; the others are the student's."""
 
 ARGUMENTS = {
     "crop_flip": ("padding", "flip"),
@@ -74,7 +72,7 @@ def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str,
     """The recipe of a role; none if the report does not have it."""
     student, teacher = recipes.get("student", {}), recipes.get("teacher", {})
     if model.get("source") == "peer":
-        return {**student, **{key: teacher[key] for key in OF_THE_TEACHER if key in teacher}}
+        return {**student, **{key: teacher[key] for key in UPDATES if key in teacher}}
     if role == "teacher":
         return dict(teacher)
     number = re.fullmatch(r"assistant(\d*)", role)

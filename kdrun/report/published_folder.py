@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdrun.artefacts import write_text
@@ -35,14 +35,14 @@ def done(cells: Cells, folder: Path) -> Iterator[Done]:
             yield Done(pair, method, seed, row["report"])
 
 
-def shown(cells: Cells, folder: Path) -> Page:
+def shown(cells: Cells, runs: Sequence[Done]) -> Page:
     """The page of the cells that were asked for, with all their runs."""
-    return page(cells.table, done(cells, folder), cells.pairs, cells.methods, cells.reduced)
+    return page(cells.table, runs, cells.pairs, cells.methods, cells.reduced)
 
 
-def write(cells: Cells, folder: Path) -> list[str]:
+def write(cells: Cells, folder: Path, runs: Sequence[Done]) -> list[str]:
     """Writes the page of the whole table, also of cells that were run by earlier calls. Returns the names."""
-    whole = page(cells.table, done(cells, folder), reduced=cells.reduced)
+    whole = page(cells.table, runs, reduced=cells.reduced)
     for format, name in FILES.items():
         write_text(folder / name, render(whole, format))
     return list(FILES.values())

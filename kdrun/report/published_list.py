@@ -54,7 +54,7 @@ def tables_text(known: Sequence[Known], place: str, width: int) -> str:
         grid.add_row(each.name, f"{each.cells}", cost, each.about)
     note = (
         f"A cell is a pair, a method and a seed. Time: of all trainings on this machine's {place}, at the "
-        "speed of a resnet20 step, so within a factor of 3. By its own steps: kdrun table NAME --list"
+        "speed of a resnet20 step, so roughly. By a table's own steps: kdrun table NAME --list"
     )
     return "\n".join([plain(grid, width).rstrip(), "", *_folded(note, width)])
 

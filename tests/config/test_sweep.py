@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kdrun.config.arguments import parse
+from kdrun.config.files import entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Job, composed_jobs, folder_name, jobs
 from kdrun.errors import KdrunError
@@ -141,3 +142,9 @@ def test_the_folder_is_named_by_what_is_swept_and_what_is_fixed() -> None:
     assert name("alpha=0.5", "recipe.student.lr=3", "temperature=8") == base
     assert name("temperature=1", "alpha=0.5", "fresh=true") == base
     assert name("temperature=1", "alpha=0.6") != base
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in entries(shipped(), "sweep")])
+def test_each_job_of_a_shipped_sweep_composes(name: str) -> None:
+    made, loaded = composed_jobs(parse([f"sweep={name}"]))
+    assert len(made) > 1 and [each for each in loaded if isinstance(each, KdrunError)] == []

@@ -29,6 +29,7 @@ from kdrun.config.choices import (
 )
 from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
 from kdrun.lookup import refuse_unlisted
 from kdrun.schedule import Schedule
 
@@ -105,6 +106,7 @@ def _class(name: Any, key: str, packages: Collection[str]) -> None:
 
 
 def _choices(run: Run) -> None:
+    _texts("stages", run.stages)
     if not run.stages or len(set(run.stages)) < len(run.stages) or not set(run.stages) <= set(STAGES):
         wrong = [stage for stage in run.stages if stage not in STAGES]
         problem = "no such stage" if wrong else "each stage at most once, and at least one"
@@ -144,6 +146,8 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
     for key in DATASET_KEYS:
         if key not in dataset or (key in ("name", "source") and not dataset[key]):
             raise KdrunError(f"dataset.{key}", None, "is missing: every data set must give it")
+    for key in ("name", "source"):
+        _texts(f"dataset.{key}", [dataset[key]])
     _one_of("dataset.headline", dataset["headline"], HEADLINES)
     _one_of("dataset.resize", dataset["resize"], RESIZES)
     for key in ("split", "label_seed"):
@@ -360,6 +364,13 @@ def _runtime(runtime: Runtime) -> None:
 def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise KdrunError(key, value, "no such choice", choices)
+
+
+def _texts(key: str, values: Collection[Any]) -> None:
+    """Names that are read from YAML can be anything."""
+    for value in values:
+        if not isinstance(value, str):
+            raise KdrunError(key, as_typed(value), "a name is needed")
 
 
 def _at_least(key: str, value: float, least: int) -> None:

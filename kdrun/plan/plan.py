@@ -22,6 +22,7 @@ from kdrun.plan.objective import (
     students_phases,
     teachers_phases,
 )
+from kdrun.plan.rehearsal import rehearse
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import Training, section
 from kdrun.sources import sources
@@ -193,6 +194,7 @@ def _taught(
             built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
     for mix in mixes:
         build_mix(mix, built.model, teacher.built.model, place.models, link.seed)
+    rehearse(place.run, phases, built.model, teacher.built.model, place.models)
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     return Training(
         ground=place,
@@ -222,6 +224,7 @@ def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tupl
     other = place.models.plan(run.teacher, "teacher", seed)
     for mix in mixes:
         build_mix(mix, built.model, other.model, place.models, link.seed)
+    rehearse(run, phases, built.model, other.model, place.models)
     peers_mixes = tuple(
         build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases
     )

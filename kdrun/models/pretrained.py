@@ -22,7 +22,7 @@ def weights_name(family: str, name: str, pretrained: bool | str) -> str:
 def torchvision_weights(name: str, pretrained: bool | str) -> Any:
     """A member of torchvision's enumeration of a model's weights.
 
-    pretrained: true (the present ones), or their name. Raises KdrunError for one that the model does not have.
+    pretrained: true (the present ones), or their name. Raises KdrunError for one that the model lacks.
     """
     from torchvision import models
 

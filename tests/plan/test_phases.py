@@ -111,7 +111,8 @@ def test_a_training_learns_at_the_rate_of_its_phase(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [2, 8])
 def test_the_projector_of_a_reused_classifier_has_a_width(factor: int) -> None:
     """2 is the default, and in no key."""
-    plan, plain = made(f"method=simkd student.projector_factor={factor}"), made("method=simkd")
+    pair = "method=simkd teacher=resnet14 student=resnet8"
+    plan, plain = made(f"{pair} student.projector_factor={factor}"), made(pair)
     model = plan.student.built.model
     assert model.projector[0].out_channels == model.teacher[0] // factor
     assert (plan.student.fingerprint == plain.student.fingerprint) is (factor == 2)

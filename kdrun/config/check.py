@@ -200,11 +200,19 @@ def _model(role: str, model: Model, packages: Collection[str]) -> None:
         _at_least(f"{role}.seed", model.seed, 0)
     if model.checkpoint is not None and not Path(model.checkpoint).expanduser().is_file():
         raise KdrunError(f"{role}.checkpoint", model.checkpoint, "no such file")
+    _pretrained(role, model)
+    _at_least(f"{role}.projector_factor", model.projector_factor, 1)
+
+
+def _pretrained(role: str, model: Model) -> None:
+    key, value = f"{role}.pretrained", as_typed(model.pretrained)
+    if not isinstance(model.pretrained, (bool, str)) or model.pretrained == "":
+        raise KdrunError(key, value, "must be true, false or the name of weights (IMAGENET1K_V1)")
     if model.pretrained and model.checkpoint is not None:
-        raise KdrunError(f"{role}.pretrained", "true", f"and {role}.checkpoint exclude each other")
+        raise KdrunError(key, value, f"and {role}.checkpoint exclude each other")
     if model.pretrained and model.family not in ("torchvision", "timm"):
         problem = f"there are no weights of {model.name}, only of torchvision's and timm's models"
-        raise KdrunError(f"{role}.pretrained", "true", problem)
+        raise KdrunError(key, value, problem)
 
 
 def _chain(run: Run) -> None:
@@ -269,6 +277,12 @@ def _phase_one(run: Run) -> None:
     if not fraction and not (_whole(epochs, 0) and epochs < most):
         problem = f"must be a whole number below recipe.student.epochs={most}, or a fraction of them below 1"
         raise KdrunError("phase_one.epochs", epochs, problem)
+    if run.phase_one.lr is not None:
+        _above_zero(run.phase_one.lr, "phase_one.lr")
+        if not epochs:
+            raise KdrunError(
+                "phase_one.lr", run.phase_one.lr, "there is no first phase: phase_one.epochs is 0"
+            )
     if epochs and not run.phase_one.loss:
         more = "+loss@phase_one.loss.TERM=LOSS (kdrun list losses)"
         raise KdrunError("phase_one.epochs", epochs, f"there is no term in phase_one.loss: {more}")

@@ -118,7 +118,7 @@ def _given(
     node: Mapping[str, Any], role: str, family: Family, classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """The arguments that a run gives to `build`. Raises KdrunError for a choice that the family lacks."""
-    stem, pretrained = str(node.get("stem") or "auto"), bool(node.get("pretrained"))
+    stem, pretrained = str(node.get("stem") or "auto"), node.get("pretrained") or False
     normalised = node.get("normalisation")
     if stem not in STEMS:
         raise KdrunError(f"{role}.stem", stem, "no such stem", STEMS)

@@ -145,8 +145,8 @@ def links(run: Run) -> Iterator[Link]:
     several = len(run.assistant) > 1
     names = [f"assistant{i}" if several else "assistant" for i, _ in enumerate(run.assistant, 1)]
     names += [*(f"generation{i}" for i in range(1, run.generations)), "student"]
-    reuses = run.student.reuse_classifier
-    between = [replace(model, reuse_classifier=reuses) for model in run.assistant]
+    reuses, factor = run.student.reuse_classifier, run.student.projector_factor
+    between = [replace(model, reuse_classifier=reuses, projector_factor=factor) for model in run.assistant]
     taught = [*between, *[run.student] * run.generations]
     recipes = [*run.recipe.assistant, *[run.recipe.student] * run.generations]
     architectures = [(model.family, model.args, model.stem, model.pretrained) for model in taught]

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+LONGEST = 200
+"""Letters of a value in an error, at most."""
+
 
 class KdrunError(Exception):
     """A mistake that the user can mend. Any other exception is a bug.
@@ -29,20 +32,28 @@ class KdrunError(Exception):
 
     def __str__(self) -> str:
         key, value, problem, choices, more = self.args
-        head = key if value is None else f"{key}={value}"
+        head = plain(str(key), 2 * LONGEST) + ("" if value is None else f"={plain(str(value))}")
         parts = [f"{head}: {problem}"]
         if choices:
-            near = nearest(_word(key, value, choices), choices)
+            near = nearest(_word(key, value, choices)[:LONGEST], choices)
             label = "Choices" if len(choices) <= len(near) else "Nearest"
             parts.append(f"{label}: {', '.join(near)}")
         if more:
             parts.append(f"All: {more}")
-        return ". ".join(" ".join(part.split()) for part in parts)
+        return ". ".join(plain(" ".join(part.split()), 5 * LONGEST) for part in parts)
 
     def below(self, key: str) -> KdrunError:
         """The same error with its key below another: `temperature` becomes `loss.soft.temperature`."""
         inner, *rest = self.args
         return KdrunError(f"{key}.{inner}", *rest)
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """Text for a terminal: control characters as Python writes them (`\\x1b`), a long one without its middle."""
+    letters = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    shown = "".join(letters)
+    half = longest // 2
+    return shown if len(shown) <= longest else f"{shown[:half]}...{shown[-half:]}"
 
 
 def _word(key: str, value: Any, choices: Iterable[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
+from kdrun.errors import KdrunError
 from kdrun.evaluation import accuracy, compare, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
@@ -21,8 +22,9 @@ from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import Comparison, Report, Speedup, build
 from kdrun.resources import free_memory
+from kdrun.stages.healed import damaged
 from kdrun.stages.saved import Saved, finished
-from kdrun.stages.student_file import save_student
+from kdrun.stages.student_file import FILE, is_whole, save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
 from kdrun.stages.teacher_notes import class_notes, evaluated_notes
 
@@ -36,7 +38,11 @@ def is_current(plan: Plan) -> bool:
         return False
     if any(finished(t) is None for t in plan.trainings if not t.loaded):
         return False
-    report = read(folder)
+    if not is_whole(folder) or damaged(plan.student) is not None:
+        return False
+    report = _earlier(folder)
+    if report is None:
+        return False
     same = [look for look in looks(report) if look.get("fingerprint") == looked_at(plan, look["evaluation"])]
     drawn = not evaluation.plots or (folder / CONFUSION).exists()
     whole = {training.name for training in plan.trainings} <= report["models"].keys()
@@ -51,7 +57,7 @@ def evaluate(plan: Plan, models: Mapping[str, Saved], command: str, shown: Scree
     folder = plan.student.folder
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
         sweep_parts(folder)
-        old = None if plan.run.fresh or not (folder / NAME).exists() else read(folder)
+        old = None if plan.run.fresh else _earlier(folder, shown.say)
         subject = subject_of(plan, models)
         new = _report(plan, models, subject, command)
         content = _with_speedup(with_earlier(new, old)) if old else _with_speedup(new)
@@ -67,11 +73,23 @@ def evaluate(plan: Plan, models: Mapping[str, Saved], command: str, shown: Scree
     show(plan, shown)
 
 
+def _earlier(folder: Path, say: Callable[[str], None] | None = None) -> Report | None:
+    """The report of an earlier evaluation; None without one, or if it is damaged, which is said."""
+    if not (folder / NAME).exists():
+        return None
+    try:
+        return read(folder)
+    except KdrunError as error:
+        if say is not None:
+            say(f"{error}; evaluated anew")
+        return None
+
+
 def show(plan: Plan, shown: Screen, note: str = "") -> None:
     """The paths, the table, the verdict: the last thing on the screen."""
     folder = plan.student.folder
     content = read(folder)
-    possible = ("report.md", NAME, CURVES, CONFUSION, "student.safetensors")
+    possible = ("report.md", NAME, CURVES, CONFUSION, FILE)
     names = [name for name in possible if (folder / name).exists()]
     notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
     shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n{notes}")

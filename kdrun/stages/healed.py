@@ -33,7 +33,7 @@ def healed(plans: Iterable[Plan]) -> list[str]:
 def _healed(training: Training, is_made: bool) -> Iterator[str]:
     if training.loaded:
         return
-    problem = _damage(training)
+    problem = damaged(training)
     if problem is not None:
         if not is_made:
             kind = "teacher" if training.kind == "teacher" else "student"
@@ -45,8 +45,10 @@ def _healed(training: Training, is_made: bool) -> Iterator[str]:
         yield aside
 
 
-def _damage(training: Training) -> Damaged | None:
-    """The mark, or a file of weights, that is not what was written."""
+def damaged(training: Training) -> Damaged | None:
+    """The mark, or a file of weights, that is not what was written; None for a model that is not trained."""
+    if training.loaded:
+        return None
     try:
         record = read_mark(training.mark)
     except Damaged as error:

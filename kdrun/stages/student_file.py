@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kdrun import __version__
+from kdrun.errors import KdrunError
+from kdrun.models.described import read_about
 from kdrun.models.reused import Reused
 from kdrun.models.weights import save_weights
 from kdrun.plan.ground import Ground
 from kdrun.stages.saved import Saved, load_model
+
+FILE = "student.safetensors"
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the file of a run's folder is there, as it was written."""
+    try:
+        read_about(folder / FILE)
+    except KdrunError:
+        return False
+    return True
 
 
 def save_student(student: Saved) -> None:
@@ -30,7 +45,7 @@ def save_student(student: Saved) -> None:
         "weights": ground.headline,
         "run": training.fingerprint,
     }
-    save_weights(training.folder / "student.safetensors", model.state_dict(), metadata)
+    save_weights(training.folder / FILE, model.state_dict(), metadata)
 
 
 def _resized_to(ground: Ground) -> int:

@@ -1,0 +1,43 @@
+"""`python -m tests.attack --minutes 30`: attacks until the time is over, and prints what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.attack.files import Store
+from tests.attack.values import attack
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.attack", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    until, counts, number = time.monotonic() + 60 * asked.minutes, Counter[str](), 0
+    with tempfile.TemporaryDirectory() as folder:
+        store, grounds = Store(Path(folder)), {}
+        while time.monotonic() < until:
+            draw = random.Random(f"{asked.seed} {number}")
+            number += 1
+            if number % 4:
+                end = attack(draw, grounds)
+                faults, what = end.faults(), " ".join(end.words)
+                counts["values"] += 1
+            else:
+                what, ends, left = store.attacked(draw)
+                faults = left + [f"{end.words[0]}: {fault}" for end in ends for fault in end.faults()]
+                counts["files"] += 1
+            for fault in faults:
+                counts["faults"] += 1
+                print(f"{asked.seed} {number - 1}  {what[:200]!r}\n    {fault[:300]}", flush=True)
+    print("  ".join(f"{name} {count}" for name, count in counts.items()))
+    return 1 if counts["faults"] else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

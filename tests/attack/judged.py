@@ -1,0 +1,74 @@
+"""What one command did, and whether that is how a command may end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from kdrun.cli import main
+
+MOST_LINES, MOST_LETTERS = 8, 500
+SECONDS = 60
+"""No attack may keep a command busy for longer."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """status: the exit status; None for an exception, whose traceback is in `err`."""
+
+    words: tuple[str, ...]
+    status: int | None
+    out: str
+    err: str
+
+    def faults(self) -> list[str]:
+        """What is wrong with the end. A failure is short, and shows no escape sequence."""
+        if self.status is None:
+            return [f"traceback: {self.err.strip().splitlines()[-1]}"]
+        lines = self.err.splitlines()
+        wrong = []
+        if self.status not in (0, 1, 2):
+            wrong.append(f"exit status {self.status}")
+        if self.status and not lines:
+            wrong.append("failed without a word")
+        if len(lines) > MOST_LINES or any(len(line) > MOST_LETTERS for line in lines):
+            wrong.append(f"{len(lines)} lines of up to {max(map(len, lines))} letters")
+        if "\x1b" in self.out + self.err:
+            wrong.append("an escape sequence reaches the terminal")
+        return wrong
+
+
+def command(words: Sequence[str]) -> Ended:
+    """Runs a command in this process."""
+    return _ended(words, lambda: main(list(words)))
+
+
+def _ended(words: Sequence[str], act: Callable[[], int]) -> Ended:
+    out, err = io.StringIO(), io.StringIO()
+    status: int | None = None
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _limited():
+            status = act()
+    except Exception:
+        err.write(traceback.format_exc())
+    return Ended(tuple(words), status, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Raises TimeoutError in the block after SECONDS."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"no answer within {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

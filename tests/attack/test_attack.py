@@ -1,0 +1,81 @@
+"""A short, seeded part of the attacks; `python -m tests.attack --minutes 30` goes on."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kdrun.errors import LONGEST, KdrunError
+from kdrun.plan.ground import Grounds
+from tests.attack.files import DAMAGES, Store
+from tests.attack.judged import Ended
+from tests.attack.values import attack, planned
+
+VALUES, FILES = 40, 6
+"""Attacks of each kind in the suite."""
+
+
+@pytest.fixture(scope="module")
+def grounds() -> Grounds:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("attacked"))
+
+
+@pytest.mark.parametrize("number", range(VALUES))
+def test_values(number: int, grounds: Grounds) -> None:
+    end = attack(random.Random(f"suite {number}"), grounds)
+    assert not end.faults(), (end.words, end.err)
+
+
+@pytest.mark.parametrize("number", range(FILES))
+def test_files(number: int, store: Store) -> None:
+    what, ends, left = store.attacked(random.Random(f"suite {number}"))
+    assert not left and not [fault for end in ends for fault in end.faults()], (what, left, ends)
+
+
+REPORT = "runs/*/report.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("runs/*/student.safetensors", "a part", ""),
+        ("runs/*/last.safetensors", "garbage instead", "trained anew"),
+        (REPORT, "a part", "evaluated anew"),
+    ],
+)
+def test_what_a_finished_run_mends(name: str, damage: str, said: str, store: Store) -> None:
+    what, ends, left = store.attacked(random.Random(0), name, damage)
+    assert not left and not [fault for end in ends[-1:] for fault in end.faults()], (what, left)
+    assert said in ends[-1].out + ends[-1].err
+
+
+def test_the_judge_sees_what_is_wrong() -> None:
+    """Otherwise no attack could fail."""
+    assert not Ended((), 2, "", "key=1: must be 2").faults()
+    assert Ended((), None, "", "Traceback\nValueError: no").faults() == ["traceback: ValueError: no"]
+    for end in (
+        Ended((), 3, "", "x"),
+        Ended((), 1, "", ""),
+        Ended((), 2, "", "x" * 999),
+        Ended((), 0, "\x1b", ""),
+    ):
+        assert len(end.faults()) == 1
+    assert set(DAMAGES) == {"a part", "one bit", "garbage instead", "another value"}
+
+
+@pytest.mark.parametrize("word", ["seed=\x1b[31mred", "seed=" + "9" * 5000, "s\x1beed=1", f"{'k' * 999}=1"])
+def test_errors_are_short_and_plain(word: str, grounds: Grounds) -> None:
+    end = planned([word], grounds)
+    assert end.status == 2 and not end.faults(), end.err
+
+
+def test_an_error_keeps_the_ends_of_a_long_value() -> None:
+    text = str(KdrunError("key", "a" * 500 + "z", "is wrong"))
+    assert text.startswith("key=aaa") and "...a" in text and text.endswith("z: is wrong")
+    assert len(text) < LONGEST + 30

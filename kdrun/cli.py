@@ -12,7 +12,7 @@ from io import TextIOWrapper
 
 from kdrun import __version__
 from kdrun.artefacts import STARTED, full_disk
-from kdrun.errors import KdrunError
+from kdrun.errors import LONGEST, KdrunError, plain
 from kdrun.resources import no_memory
 
 COMMANDS = ("run", "table", "check", "list", "report", "predict", "outputs")
@@ -92,7 +92,7 @@ def _failed(error: Exception) -> int:
         return _say(starved, 1)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{full_disk(error) or error.strerror or error}", 1)
+        return _say(f"{plain(where, 2 * LONGEST)}{full_disk(error) or error.strerror or error}", 1)
     return _say(str(error), 1 if getattr(error, "while_running", False) else 2)
 
 

@@ -49,7 +49,7 @@ class KdrunError(Exception):
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """Text for a terminal: control characters as Python writes them (`\\x1b`), a long one without its middle."""
+    """Text for a terminal: control characters as Python writes them, without the middle of a long one."""
     letters = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     shown = "".join(letters)
     half = longest // 2

@@ -59,20 +59,15 @@ def test_the_judge_sees_what_is_wrong() -> None:
     """Otherwise no attack could fail."""
     assert not Ended((), 2, "", "key=1: must be 2").faults()
     assert Ended((), None, "", "Traceback\nValueError: no").faults() == ["traceback: ValueError: no"]
-    for end in (
-        Ended((), 3, "", "x"),
-        Ended((), 1, "", ""),
-        Ended((), 2, "", "x" * 999),
-        Ended((), 0, "\x1b", ""),
-    ):
-        assert len(end.faults()) == 1
+    for status, out, err in ((3, "", "x"), (1, "", ""), (2, "", "x" * 999), (0, "\x1b", "")):
+        assert len(Ended((), status, out, err).faults()) == 1
     assert set(DAMAGES) == {"a part", "one bit", "garbage instead", "another value"}
 
 
 @pytest.mark.parametrize("word", ["seed=\x1b[31mred", "seed=" + "9" * 5000, "s\x1beed=1", f"{'k' * 999}=1"])
 def test_errors_are_short_and_plain(word: str, grounds: Grounds) -> None:
     end = planned([word], grounds)
-    assert end.status == 2 and not end.faults(), end.err
+    assert end.status in (1, 2) and not end.faults(), end.err
 
 
 def test_an_error_keeps_the_ends_of_a_long_value() -> None:

@@ -168,12 +168,13 @@ class Searching(NamedTuple):
         if not all(done):
             print(f"\ntrial {chosen + 1} is best on validation; its control and its test", flush=True)
         made = ahead([plan for plan, state in zip(plans, done, strict=True) if state is False])
-        jobs = []
+        jobs: list[dict[str, Any]] = []
         for each, plan, repeat in zip(loaded, plans, space.repeats, strict=True):
             command = shlex.join(["kdrun", *self.asked.typed.place, *each.overrides])
             run = carried_out(plan, command, made)
             own = {k: v for k, v in swept(space, setting, repeat).items() if k not in setting}
-            jobs.append({"overrides": own, "report": read(run), "folder": self._relative(run)})
+            about = {"overrides": own, "report": read(run), "folder": self._relative(run)}
+            jobs.append(about | {"command": command})
         return jobs
 
     def _show(self, history: History, jobs: list[dict[str, Any]], commands: tuple[str, ...]) -> None:
@@ -196,6 +197,7 @@ class Searching(NamedTuple):
             importance=importance(history.frozen),
             jobs=tuple(jobs),
             commands=commands,
+            chosen=jobs[0]["command"] if jobs else "",
         )
         names = write(self.folder, search)
         print(f"\n{text(search, width(TABLE)).rstrip()}\n\n{self.folder}\n  {'  '.join(names)}", flush=True)

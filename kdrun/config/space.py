@@ -1,4 +1,4 @@
-"""What a search may choose from, in Hydra's grammar: `key=interval(...)`, `range(...)`, `choice(...)`, `a,b`."""
+"""What a search may choose from, in Hydra's grammar: `interval(...)`, `range(...)`, `choice(...)`, `a,b`."""
 
 from __future__ import annotations
 
@@ -163,17 +163,19 @@ def space(typed: Typed, groups: ConfigLoader | None = None) -> Space:
         by_key[override.get_key_element()] = override
     repeated = {key: word for key, word in by_key.items() if key in REPEATS and word.is_sweep_override()}
     searched = {k: w for k, w in by_key.items() if w.is_sweep_override() and k not in repeated}
+    repeats = tuple(_repeats(repeated))
     keys = tuple(_key(key, override) for key, override in searched.items())
     if not keys:
         problem = f"no key is searched: at least one is a list a,b or an interval, {EXAMPLE}"
         raise KdrunError("kdrun tune", None, problem)
     fixed = [str(w.input_line) for k, w in by_key.items() if k not in searched and k not in repeated]
-    return Space(keys, tuple(_repeats(repeated)), tuple(fixed))
+    return Space(keys, repeats, tuple(fixed))
 
 
 def _parsed(word: str, groups: ConfigLoader | None) -> Override:
     try:
-        return OverridesParser.create(groups).parse_override(word)
+        (override,) = OverridesParser.create(groups).parse_overrides([word])
+        return override
     except HydraException:
         key, _, given = word.partition("=")
         if "interval" not in given:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_text
+from kdrun.errors import KdrunError
 from kdrun.report import sweeps
 from kdrun.report.markdown import pipe_table
+from kdrun.report.read import content_of, run_folder
+from kdrun.report.read import read as read_report
 from kdrun.report.search_plots import history, importance, slices
 from kdrun.report.search_table import BY, notes, row, title
-from kdrun.report.searches import Search
+from kdrun.report.searches import Search, Trial
 from kdrun.report.sweeps import key_name
 
 WHAT: tuple[sweeps.What, ...] = ("teacher", "student", "control", "gain")
@@ -91,6 +94,8 @@ def record(search: Search) -> dict[str, Any]:
         "validation_images": search.images,
         "importance": dict(search.importance),
         "importance_is": BY,
+        "logarithmic": sorted(search.logarithmic),
+        "default_first": search.default,
         "trials": trials,
     }
     if search.best is not None:
@@ -102,9 +107,47 @@ def record(search: Search) -> dict[str, Any]:
         content["chosen"] = {
             "trial": search.best + 1,
             "within_the_noise": sorted(i + 1 for i in within),
+            "command": search.chosen,
             "runs": tested,
         }
     return content
+
+
+def read(folder: Path) -> Search:
+    """The search that `write` left in a folder. Raises KdrunError if there is none."""
+    content = content_of(folder / "results.json")
+    try:
+        chosen = content.get("chosen", {"command": "", "runs": []})
+        jobs = [
+            {**run, "report": read_report(run_folder(folder.parent.parent, run["folder"]))}
+            for run in chosen["runs"]
+        ]
+        trials = [
+            Trial(**{name: each[name] for name in Trial._fields} | {"curve": dict(each["curve"])})
+            for each in content["trials"]
+        ]
+        keys, images = tuple(content["keys"]), content["validation_images"]
+        return Search(
+            keys,
+            frozenset(content["logarithmic"]),
+            tuple(trials),
+            images,
+            tuple(content["repeats"]),
+            content["default_first"],
+            content["importance"],
+            tuple(jobs),
+            tuple(content["commands"]),
+            chosen["command"],
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise KdrunError(str(folder / "results.json"), None, "is no record of a search") from error
+
+
+def as_text(search: Search, format: str) -> str:
+    """What the file of that format holds: md, csv or json."""
+    if format == "json":
+        return json.dumps(record(search), indent=1, allow_nan=False)
+    return csv_text(search) if format == "csv" else markdown(search, [])
 
 
 def _figures(report: Any) -> dict[str, float]:

@@ -106,6 +106,7 @@ def _slice(axes: Axes, search: Search, key: str) -> None:
         places = [value for value in values if value is not None]
         if key in search.logarithmic:
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
         names = [sweeps.value_name(search.trials[i].values[key]) for i in complete]
         order = list(dict.fromkeys(names))

@@ -93,8 +93,6 @@ def notes(search: Search) -> Iterator[str]:
             f"(noise of {noise_of(len(search.repeats), search.images)})"
         )
     yield from _tested(search)
-    if chosen is not None:
-        yield flattery(search.accuracy, chosen)
 
 
 def _counts(search: Search) -> Iterator[str]:
@@ -118,9 +116,13 @@ def _tested(search: Search) -> Iterator[str]:
         return
     setting = Setting({}, search.jobs)
     yield f"The setting chosen on validation ({named}) has {on_test(setting)}"
+    chosen = choice_among(search.accuracy, search.images)
+    if chosen is not None:
+        yield flattery(search.accuracy, chosen)
     yield from sure([setting], None)
     if any(key.startswith("recipe.student") for key in search.keys):
         yield "The control has the recipe that was chosen for the student; it was not tuned itself."
+    yield f"To run it again: {search.chosen}"
 
 
 def _ending(trial: Trial) -> str:

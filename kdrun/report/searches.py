@@ -42,10 +42,12 @@ class Trial(NamedTuple):
 class Search(NamedTuple):
     """A search as it is shown.
 
-    keys: the searched ones. trials: in the order in which they were tried. images: of the validation part.
+    keys: the searched ones; logarithmic: those by decades. trials: in the order in which they were tried.
+    images: of the validation part.
     repeats: the overrides of the runs whose mean a trial is. default: whether the first trial has the values
     without a search. importance: by key, shares that add up to 1; empty if there are too few trials. jobs:
     the runs of the chosen setting on test, as `report.sweeps` has jobs; empty if test was not read.
+    commands: of the search. chosen: the command of the chosen setting's first run.
     """
 
     keys: tuple[str, ...]
@@ -57,6 +59,7 @@ class Search(NamedTuple):
     importance: Mapping[str, float]
     jobs: tuple[Mapping[str, Any], ...] = ()
     commands: tuple[str, ...] = ()
+    chosen: str = ""
 
     @property
     def complete(self) -> list[int]:

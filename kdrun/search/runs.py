@@ -113,7 +113,7 @@ def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
     try:
         runs.trial({**start, key.name: value})
     except KdrunError as error:
-        if error.key not in (key.name, f"{key.name}={as_typed(value)}"):
+        if error.key != key.name:  # another key, or one that does not exist, which names it itself
             raise
         _, _, problem, choices, more = error.args
         raise KdrunError(key.key, key.given, f"at {as_typed(value)}: {problem}", choices, more) from error

@@ -72,6 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     from kdrun.search.history import refuse_without_optuna
 
     refuse_without_optuna()
+    from kdrun.plan.unfinished import unfinished
     from kdrun.search.runs import Runs, default_of, outside, refuse_impossible_values, validation_images
 
     print("checking the space", file=sys.stderr, flush=True)
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     default = default_of(plain.run, asked.space)
     plan = refuse_impossible_values(runs, default)
     images = validation_images(plan)
-    notes = [*plain.notes, *outside(plain.run, asked.space)]
+    notes = [*plain.notes, *outside(plain.run, asked.space), *unfinished(plan)]
     if asked.space.lengths_differ:
         notes.append("trials of different lengths are not pruned")
     for note in dict.fromkeys(notes):

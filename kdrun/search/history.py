@@ -72,7 +72,8 @@ class History:
         self.distributions = distributions(space)
         path = folder / JOURNAL
         _cut_half_line(path)
-        storage = JournalStorage(JournalFileBackend(str(path), _NoLock()))  # type: ignore[arg-type]
+        no_lock: Any = _NoLock()
+        storage = JournalStorage(JournalFileBackend(str(path), no_lock))
         self.study: Study = optuna.create_study(
             storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
         )

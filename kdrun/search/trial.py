@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+
 from kdrun.artefacts import held
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan
@@ -67,8 +69,8 @@ class Judge:
 def tried(proposal: Proposal, plans: Sequence[Plan], screen: Screen) -> Trial:
     """Tries a setting. plans: a run for each repeat, without control and evaluation.
 
-    A KdrunError of a training, such as a loss that is not finite, fails the trial. Raises KdrunError for
-    what is no fault of the setting, such as a folder that cannot be continued.
+    A KdrunError of a training, such as a loss that is not finite, and a full GPU fail the trial. Raises
+    KdrunError for what is no fault of the setting, such as a folder that cannot be continued.
     """
     began, accuracy, curves = time.monotonic(), list[float](), list[Mapping[int, float]]()
     state, problem = "complete", ""
@@ -81,6 +83,8 @@ def tried(proposal: Proposal, plans: Sequence[Plan], screen: Screen) -> Trial:
             state = "pruned"
         except KdrunError as error:
             state, problem = "failed", str(error)
+        except torch.OutOfMemoryError:
+            state, problem = "failed", "does not fit into the memory of the GPU"
         curves.append(judge.curve if problem else _seen(judge))
         if state != "complete":
             break

@@ -200,7 +200,10 @@ class Searching(NamedTuple):
             chosen=jobs[0]["command"] if jobs else "",
         )
         names = write(self.folder, search)
-        print(f"\n{text(search, width(TABLE)).rstrip()}\n\n{self.folder}\n  {'  '.join(names)}", flush=True)
+        print(f"\n{text(search, width(TABLE)).rstrip()}\n", flush=True)
+        for job in jobs:
+            print(f"{job['command']}\n  {Path(self.plan.run.outputs_dir) / job['folder']}")
+        print(f"{self.folder}\n  {'  '.join(names)}", flush=True)
 
     def _relative(self, run: Path) -> str:
         return os.path.relpath(run, self.plan.run.outputs_dir)

@@ -15,7 +15,7 @@ from kdrun.report.markdown import pipe_table
 from kdrun.report.read import content_of, run_folder
 from kdrun.report.read import read as read_report
 from kdrun.report.search_plots import history, importance, slices
-from kdrun.report.search_table import BY, notes, row, title
+from kdrun.report.search_table import BY, ENDED, notes, row, title
 from kdrun.report.searches import Search, Trial
 from kdrun.report.sweeps import key_name
 
@@ -54,12 +54,13 @@ def _drawn(folder: Path, search: Search) -> list[str]:
 def markdown(search: Search, pictures: list[str]) -> str:
     """results.md: commands, all trials with the best first, what they say, the pictures."""
     head = ["", "trial", *map(key_name, search.keys), "validation"]
-    head += [""] if any(trial.state != "complete" for trial in search.trials) else []
+    head += [ENDED] if any(trial.state != "complete" for trial in search.trials) else []
     page = ["# Search", "", *(f"    {command}" for command in search.commands), "", f"{title(search)}.", ""]
     page += [*pipe_table(head, [row(search, i) for i in search.ranked]), ""]
     page += [f"- {'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(search)]
     failed = [(i, trial.error) for i, trial in enumerate(search.trials, 1) if trial.error]
     page += [f"- Trial {i} failed: {error}" for i, error in failed]
+    page += ["", "The chosen run:", "", f"    {search.chosen}"] if search.chosen else []
     page += [line for name in pictures for line in ("", f"![{name.rpartition('.')[0]}]({name})")]
     return "\n".join(page) + "\n"
 

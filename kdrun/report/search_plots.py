@@ -105,8 +105,7 @@ def _slice(axes: Axes, search: Search, key: str) -> None:
     if all(value is not None for value in values):
         places = [value for value in values if value is not None]
         if key in search.logarithmic:
-            axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            _decades(axes, places)
     else:
         names = [sweeps.value_name(search.trials[i].values[key]) for i in complete]
         order = list(dict.fromkeys(names))
@@ -120,6 +119,17 @@ def _slice(axes: Axes, search: Search, key: str) -> None:
         at = complete.index(chosen)
         axes.plot(places[at], means[at], "o", markersize=12, markerfacecolor="none", markeredgecolor="black")
     _span(axes, min(means), max(means))
+
+
+def _decades(axes: Axes, places: Sequence[float]) -> None:
+    """A logarithmic axis with numbers as they are typed: at 1, 2 and 5 if it spans less than two decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    subs = (1.0,) if max(places) >= 100 * min(places) else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _points(search: Search, positions: Sequence[int]) -> tuple[list[int], list[float], list[float]]:

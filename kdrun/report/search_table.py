@@ -18,6 +18,9 @@ from kdrun.report.table import plain
 ROWS = 20
 """So many trials are on the screen; the files have all."""
 
+ENDED = "pruned at"
+"""The column of trials that were not trained to the end."""
+
 BY = "by PED-ANOVA"
 """How importance is measured."""
 
@@ -51,7 +54,7 @@ def text(search: Search, width: int = 80) -> str:
         table.add_column(key_name(key), overflow="fold", justify="right" if numbers else "left")
     table.add_column("validation", justify="right")
     if any(trial.state != "complete" for trial in search.trials):
-        table.add_column("")
+        table.add_column(ENDED)
     for i in search.ranked[:ROWS]:
         table.add_row(*row(search, i))
     left = len(search.trials) - ROWS
@@ -64,7 +67,7 @@ def row(search: Search, i: int) -> list[str]:
     trial, chosen = search.trials[i], search.choice
     mark = "*" if i == search.best or (chosen is not None and i in chosen.within) else ""
     cells = [mark, str(i + 1), *(value_name(trial.values[key]) for key in search.keys)]
-    ending = "" if trial.state == "complete" else _ending(trial)
+    ending = "failed" if trial.state == "failed" else _where(trial)
     shown = spread_text(trial.spread, "student") if trial.spread else ABSENT
     every = any(each.state != "complete" for each in search.trials)
     return [*cells, shown, *([ending] if every else [])]
@@ -122,7 +125,13 @@ def _tested(search: Search) -> Iterator[str]:
     yield from sure([setting], None)
     if any(key.startswith("recipe.student") for key in search.keys):
         yield "The control has the recipe that was chosen for the student; it was not tuned itself."
-    yield f"To run it again: {search.chosen}"
+
+
+def _where(trial: Trial) -> str:
+    """`epoch 12: 84.3` of a pruned trial; nothing of a complete one."""
+    if trial.state == "complete":
+        return ""
+    return f"epoch {trial.epochs}" + ("" if trial.last is None else f": {percent(trial.last)}")
 
 
 def _ending(trial: Trial) -> str:

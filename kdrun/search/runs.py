@@ -38,10 +38,17 @@ class Runs:
         with composing(self.typed):
             return self.composer(overrides, swept(self.space, setting, repeat))
 
+    def plan(self, setting: Setting, repeat: tuple[str, ...]) -> Plan:
+        """The plan of a repeat of a trial. Raises KdrunError."""
+        return make_plan(self.loaded(setting, repeat, TRIAL).run, self.grounds)
+
     def trial(self, setting: Setting) -> list[Plan]:
         """The plans of a trial, one for each repeat. Raises KdrunError."""
-        loaded = [self.loaded(setting, repeat, TRIAL) for repeat in self.space.repeats]
-        return [make_plan(each.run, self.grounds) for each in loaded]
+        return [self.plan(setting, repeat) for repeat in self.space.repeats]
+
+    def looked_at(self, setting: Setting) -> Plan:
+        """The plan of a trial's first repeat, to see whether it is possible. Raises KdrunError."""
+        return self.plan(setting, self.space.repeats[0])
 
     def plain(self) -> Loaded:
         """The run with the values that the searched keys have without a search. Raises KdrunError."""
@@ -106,12 +113,12 @@ def refuse_impossible_values(runs: Runs, default: Setting) -> Plan:
             except KdrunError:
                 _refuse_broken_numbers(runs, key, start, inside)
                 raise
-    return runs.trial(start)[0]
+    return runs.looked_at(start)
 
 
 def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
     try:
-        runs.trial({**start, key.name: value})
+        runs.looked_at({**start, key.name: value})
     except KdrunError as error:
         if error.key != key.name:  # another key, or one that does not exist, which names it itself
             raise
@@ -122,7 +129,7 @@ def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
 def _refuse_broken_numbers(runs: Runs, key: Key, start: Setting, inside: float) -> None:
     """Raises KdrunError if the same interval of whole numbers is possible."""
     try:
-        runs.trial({**start, key.name: round(inside)})
+        runs.looked_at({**start, key.name: round(inside)})
     except KdrunError:
         return
     raise KdrunError(key.key, key.given, f"whole numbers are needed: {key.key}='int({key.given})'")

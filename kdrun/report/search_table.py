@@ -123,6 +123,8 @@ def _tested(search: Search) -> Iterator[str]:
     if chosen is not None:
         yield flattery(search.accuracy, chosen)
     yield from sure([setting], None)
+    if len(search.repeats) == 1:
+        yield "One seed each: a lucky setting may be chosen. With seed=0,1,2 a trial is the mean of three."
     if any(key.startswith("recipe.student") for key in search.keys):
         yield "The control has the recipe that was chosen for the student; it was not tuned itself."
 

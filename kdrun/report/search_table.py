@@ -54,7 +54,7 @@ def text(search: Search, width: int = 80) -> str:
         table.add_column(key_name(key), overflow="fold", justify="right" if numbers else "left")
     table.add_column("validation", justify="right")
     if any(trial.state != "complete" for trial in search.trials):
-        table.add_column(ENDED)
+        table.add_column(ENDED if any(trial.state == "pruned" for trial in search.trials) else "")
     for i in search.ranked[:ROWS]:
         table.add_row(*row(search, i))
     left = len(search.trials) - ROWS

@@ -24,7 +24,7 @@ QUIET = (
     "evaluation.plots=false",
     "evaluation.figures=[accuracy]",
     "recipe.teacher.epochs=1",
-    "recipe.student.epochs=3",
+    "recipe.student.epochs=2",
 )
 
 
@@ -108,16 +108,15 @@ def test_what_falls_behind_is_stopped_and_can_be_continued(
 def test_a_setting_that_fails_is_a_trial_and_if_none_works_the_search_ends(here: Here) -> None:
     code, out, err = tune(here, "recipe.student.lr=1e20,1e21,1e22", trials=5)
     assert code == 1 and "note: recipe.student.lr=0.03 is the value without a search" in err
-    assert err.count("is not finite by step") == 4 and "kdrun tune: the first 3 trials failed: " in err
+    assert err.count("not finite by step") == 4 and "kdrun tune: the first 3 trials failed: " in err
     assert [trial["state"] for trial in found(here)["trials"]] == ["failed"] * 3
     assert "0 complete, 0 pruned, 3 failed" in out
 
 
 def test_a_killed_search_ends_as_one_that_was_not(here: Here) -> None:
-    words = ["tune", *QUIET, ALPHA, "recipe.student.epochs=2", "--name", "one", "--trials", "3"]
+    words = ["tune", *QUIET, ALPHA, "--name", "one", "--trials", "2"]
     cut, whole = [*words, "outputs_dir=cut"], [*words, "outputs_dir=whole"]
     plans: list[dict[str, Any]] = [
-        {"args": cut, "bomb": ["step", 35]},
         {"args": cut, "bomb": ["write", "student.json", 1]},
         {"args": cut, "bomb": ["step", 15]},
         {"args": cut, "bomb": None},
@@ -129,9 +128,9 @@ def test_a_killed_search_ends_as_one_that_was_not(here: Here) -> None:
         capture_output=True, text=True, env=environment(), check=True,
     )  # fmt: skip
     ends = [line for line in done.stdout.splitlines() if line.startswith("exit ")]
-    assert ends == ["exit -9"] * 3 + ["exit 0"] * 2, done.stderr
+    assert ends == ["exit -9"] * 2 + ["exit 0"] * 2, done.stderr
     assert told(found(here, outputs="cut")) == told(found(here, outputs="whole"))
-    assert len(list(here.root.glob("cut/runs/*"))) == 3
+    assert len(list(here.root.glob("cut/runs/*"))) == 2
 
 
 def environment() -> dict[str, str]:
@@ -159,7 +158,7 @@ def test_no_time_is_no_trial_and_the_same_command_continues(here: Here) -> None:
             "recipe.student.epochs=interval(10,40): whole numbers are needed: "
             "recipe.student.epochs='int(interval(10,40))'",
         ),
-        ("method=kd,nosuch", "method=nosuch: no such method. Nearest: "),
+        ("method=kd,nosuch", "method=kd,nosuch: at nosuch: no such method. Nearest: "),
         ("method=kd,at temperature=interval(1,4)", "temperature=2: no term of method at uses a temperature."),
         (
             "alpha=interval(0,1) dataset.validation=0",

@@ -137,7 +137,7 @@ MISTAKES = {
     "--multirn seed=1": "--multirn: no such flag. Nearest: --multirun, ",
     "--cfg jobs": "--cfg=jobs: no such choice. Choices: job, hydra, all",
     "--config-dir nowhere": "--config-dir=nowhere: no such folder",
-    "trian": "kdrun trian: no such command. Nearest: run, table, report. All: kdrun --help",
+    "trian": "kdrun trian: no such command. Nearest: run, tune, table. All: kdrun --help",
     "list modls": "kdrun list modls: no such list. Nearest: models",
     "list --format xml": "--format=xml: no such choice. Choices: text, json",
     "list --all": "--all: no such flag. Choices: --format, --config-dir, -cd. All: kdrun --help",

@@ -15,7 +15,7 @@ from kdrun.artefacts import STARTED, full_disk
 from kdrun.errors import LONGEST, KdrunError, plain
 from kdrun.resources import no_memory
 
-COMMANDS = ("run", "table", "check", "list", "report", "predict", "outputs")
+COMMANDS = ("run", "table", "tune", "check", "list", "report", "predict", "outputs")
 
 SHOWN = 5
 """The number of mistakes of a sweep that are shown."""
@@ -50,7 +50,7 @@ def _dispatch(arguments: list[str]) -> int:
     if any(word in ("--help", "-h") for word in arguments):
         from kdrun.commands.help import text
 
-        print(text())
+        print(text(arguments[0]).rstrip("\n"))
         return 0
     if "--version" in arguments:
         print(f"kdrun {__version__}")

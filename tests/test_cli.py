@@ -125,7 +125,7 @@ MISTAKES = {
     "sweep=nosuch": "sweep=nosuch: no such sweep. Nearest: ",
     "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: Hydra only composes here. To train several "
     "models at once: runtime.jobs=N",
-    "hydra/sweeper=optuna": "hydra/sweeper=optuna: kdrun does not search, it runs all combinations: kdrun -m",
+    "hydra/sweeper=optuna": "hydra/sweeper=optuna: kdrun -m key=a,b runs all combinations, kdrun tune",
     "hydra.run.dir=x": "hydra.run.dir=x: kdrun makes its own folders. To choose where: outputs_dir=DIR",
     "-m hydra.job.chdir=true seed=0,1": "hydra.job.chdir=true: kdrun stays where it is started. To choose "
     "where outputs go: outputs_dir=DIR",
@@ -137,7 +137,7 @@ MISTAKES = {
     "--multirn seed=1": "--multirn: no such flag. Nearest: --multirun, ",
     "--cfg jobs": "--cfg=jobs: no such choice. Choices: job, hydra, all",
     "--config-dir nowhere": "--config-dir=nowhere: no such folder",
-    "trian": "kdrun trian: no such command. Nearest: run, table, report. All: kdrun --help",
+    "trian": "kdrun trian: no such command. Nearest: run, tune, table. All: kdrun --help",
     "list modls": "kdrun list modls: no such list. Nearest: models",
     "list --format xml": "--format=xml: no such choice. Choices: text, json",
     "list --all": "--all: no such flag. Choices: --format, --config-dir, -cd. All: kdrun --help",

@@ -25,7 +25,7 @@ FLOORS = (
     ("plan",),
     ("progress",),
     ("stages",),
-    ("check",),
+    ("check", "search"),
     ("predictor",),
     ("commands",),
     ("cli",),
@@ -167,6 +167,9 @@ QUESTIONS = (
     (["check", "seed=abc"], 2),
     (["check", "-m", "seed=0,1"], 2),
     (["outputs", "nowhere"], 2),
+    (["tune", "--help"], 0),
+    (["tune"], 2),
+    (["tune", "temperature=interval(5,1)"], 2),
     (["outputs", "."], 2),
     (["predict"], 2),
 )

@@ -1,1 +1,1 @@
-"""What can be typed: run (the default, also a sweep), check, list, report, predict, outputs."""
+"""What can be typed: run (the default, also a sweep), table, tune, check, list, report, predict, outputs."""

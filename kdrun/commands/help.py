@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from importlib import import_module
 
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.models.names import torchvision_names
@@ -26,6 +27,7 @@ Commands
   check       dry run: models, terms, memory, time; nothing is trained or kept
   list        what there is to choose from: kdrun list models --format json
   table       a published table beside ours: kdrun table crd1 --list
+  tune        searches the best values of keys on validation: kdrun tune --help
   report      the table of finished runs: kdrun report outputs/runs --format md
   predict     classify pictures: kdrun predict RUN cat.png --teacher
   outputs     what is kept, and used by whom; --prune removes what is not
@@ -41,8 +43,15 @@ Choices
 """
 
 
-def text() -> str:
-    """The help, at most 80 columns wide."""
+OWN = ("tune",)
+"""Commands with a page of their own."""
+
+
+def text(command: str = "") -> str:
+    """The help, at most 80 columns wide: of a command that has a page of its own, or of all."""
+    if command in OWN:
+        page: str = import_module(f"kdrun.commands.{command}").HELP
+        return page
     folder = shipped()
     names = {group: [entry.name for entry in entries(folder, group)] for group in GROUPS}
     some = [name for name in ("cnn_digits", "resnet32x4", "wrn_40_2", "vgg8") if name in names["model"]]

@@ -1,4 +1,4 @@
-"""`kdrun report [DIR...]`: finished runs in a table or a cross table, or a sweep's end screen."""
+"""`kdrun report [DIR...]`: runs in a table or a cross table, or the end screen of a sweep or search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
-    from kdrun.report import pivot, runs, sweep_files, sweep_table
+    from kdrun.report import pivot, runs, search_files, search_table, sweep_files, sweep_table
     from kdrun.report.sweep_folder import collected
 
     format = options.get("--format", "text")
@@ -36,6 +36,13 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
         jobs = collected(folders[0])
         if jobs:
             return sweep_table.text(jobs, width()) if format == "text" else sweep_files.as_text(jobs, format)
+    if len(folders) == 1 and (folders[0] / "search.json").is_file() and not crossed:
+        if format == "tex":
+            raise KdrunError("--format", format, "a search has no such table", ["text", "md", "csv", "json"])
+        search = search_files.read(folders[0])
+        return (
+            search_table.text(search, width()) if format == "text" else search_files.as_text(search, format)
+        )
     unfinished = {path for folder in folders for path in runs.unfinished(folder)}
     if unfinished:
         print(f"unfinished runs left out: {len(unfinished)}", file=sys.stderr, flush=True)

@@ -20,6 +20,8 @@ HEADLINES = ("auto", "last", "val_best")
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 OPTIMISERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "dataset.split")
+"""Keys that make another sample of the same setting, not another setting."""
 RESIZES = ("auto", "none")
 """auto: images are enlarged inside a model if it takes no smaller ones."""
 SCHEDULES = ("constant", "step", "cosine", "onecycle")

@@ -146,6 +146,8 @@ def _composition(error: ConfigCompositionException, overrides: Sequence[str]) ->
     sweep = re.search(r"Ambiguous value for argument '([^']*)'|Sweep parameters '([^']*)'", message)
     if sweep:
         key, _, value = (sweep[1] or sweep[2]).partition("=")
+        if "interval(" in value:
+            return KdrunError(key, value, "an interval is searched: kdrun tune; a run has one value")
         return KdrunError(key, value, "several values: to run each, add -m; for a list, [brackets]")
     deleted = re.search(r"Could not delete from config. '([^']+)' does not exist", message)
     if deleted:

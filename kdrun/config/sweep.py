@@ -25,6 +25,9 @@ APART = ("fresh", "device", "threads", "outputs_dir", "data_dir")
 """Keys that change no result, and so neither the name of a sweep's folder nor that of a job."""
 
 
+INTERVAL = "holds no end of values: list some a,b,c or a range(...), or search in it: kdrun tune"
+
+
 class Job(NamedTuple):
     """One combination. swept: the swept keys with this job's values. file: its name, if it is given one."""
 
@@ -106,7 +109,7 @@ def _count(key: str, override: Override) -> int:
         return 1
     given = (override.input_line or "").partition("=")[2]
     if not override.is_discrete_sweep():
-        raise KdrunError(key, None, "only lists a,b,c, range(...), choice(...) and glob(...) can be swept")
+        raise KdrunError(key, given, INTERVAL)
     values = override.value()
     if isinstance(values, RangeSweep):
         number = _length(key, given, values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -112,10 +112,10 @@ class Bars(Screen):
 
 
 class Lines(Screen):
-    """One plain line per epoch, for logs: no control characters."""
+    """One plain line per epoch, for logs: no control characters. unsaid: trainings without such lines."""
 
-    def __init__(self, console: Console) -> None:
-        self.console, self.columns = console, console.width
+    def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
+        self.console, self.columns, self.unsaid = console, console.width, unsaid
         self.resumed_at, self.began, self.images = 0, 0.0, 0
 
     def say(self, text: str = "") -> None:
@@ -131,7 +131,8 @@ class Lines(Screen):
         pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self.say(line(row, time.monotonic() - self.began, self.resumed_at))
+        if row["stage"] not in self.unsaid:
+            self.say(line(row, time.monotonic() - self.began, self.resumed_at))
 
     def end(self) -> None:
         pass
@@ -149,6 +150,6 @@ def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
     )
 
 
-def screen(console: Console) -> Screen:
-    """Bars in a terminal, lines elsewhere."""
-    return Bars(console) if console.is_terminal else Lines(console)
+def screen(console: Console, unsaid: Collection[str] = ()) -> Screen:
+    """Bars in a terminal, lines elsewhere. unsaid: trainings of which a log has no lines."""
+    return Bars(console) if console.is_terminal else Lines(console, unsaid)

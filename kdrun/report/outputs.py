@@ -15,11 +15,11 @@ from kdrun.artefacts import HELD, LOCK, unheld
 from kdrun.errors import KdrunError
 from kdrun.records import MARKS, PLAN, Damaged, Mark, Planned, read_fields, read_own
 
-KINDS = ("teacher", "control", "run", "table", "sweep", "record")
+KINDS = ("teacher", "control", "run", "table", "sweep", "search", "record")
 RECORDS = ("tensorboard", "wandb", "mlflow")
 """Folders that loggers fill."""
 
-ROOMS = ("models", "runs", "sweeps")
+ROOMS = ("models", "runs", "sweeps", "searches")
 """Folders in which kdrun keeps a folder each."""
 
 SHARED = ("data", "views", "normalised", "resize", "model", "recipe", "seed", "precision")
@@ -45,7 +45,7 @@ class Kept(NamedTuple):
 
 class Outputs(NamedTuple):
     """kept: what is kdrun's, by kind, the largest first. foreign: how many folders lie between that are not.
-    damaged: what cannot be read, a line each. sweeping: whether a sweep is at work.
+    damaged: what cannot be read, a line each. sweeping: whether a sweep or a search is at work.
     """
 
     kept: list[Kept]
@@ -96,20 +96,21 @@ def kept(outputs: Path) -> Outputs:
     rows = [_kept(each, users) for each in ours]
     tables = [path for each in ours for path in folders(each.path / "tables")]
     rows += [_table(path) for path in tables if _reads(path / "table.json", _Table) or _locked_once(path)]
-    sweeps = [path for path in folders(outputs / "sweeps") if (path / "sweep.json").exists()]
-    rows += [Kept("sweep", path, size(path), _state(path, True)) for path in sweeps]
+    for kind, room in (("sweep", "sweeps"), ("search", "searches")):
+        ours_too = [path for path in folders(outputs / room) if (path / f"{kind}.json").exists()]
+        rows += [Kept(kind, path, size(path), _state(path, True)) for path in ours_too]
     rows += [
         Kept("record", outputs / name, size(outputs / name), "finished")
         for name in RECORDS
         if (outputs / name).is_dir()
     ]
     order = sorted(rows, key=lambda each: (KINDS.index(each.kind), -each.bytes, each.path))
-    sweeping = any(each.kind == "sweep" and each.state == "in use" for each in rows)
+    sweeping = any(each.kind in ("sweep", "search") and each.state == "in use" for each in rows)
     return Outputs(order, len(every) - len(ours), [line for each in ours for line in each.damaged], sweeping)
 
 
 def prunable(found: Outputs) -> list[tuple[Kept, str]]:
-    """What could go, and why. While a sweep is at work, models and tables stay: it may need them.
+    """What could go, and why. While a sweep or a search is at work, models and tables stay: it may need them.
 
     What can be continued stays: hours may be in it.
     """
@@ -126,7 +127,9 @@ def named(paths: Iterable[Path]) -> Outputs:
         if path.resolve().parent.name == "tables":
             root = root.parent.parent
         if path.resolve() not in (each.path.resolve() for each in roots.setdefault(root, kept(root)).kept):
-            raise KdrunError(str(path), None, "is no folder of a model, a run, a table or a sweep of kdrun")
+            raise KdrunError(
+                str(path), None, "is no folder of a model, a run, a table, a sweep or a search of kdrun"
+            )
         rows += [each for each in roots[root].kept if each.path.resolve() == path.resolve()]
     return Outputs(rows, 0, [], any(found.sweeping for found in roots.values()))
 

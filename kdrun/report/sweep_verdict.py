@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
+from kdrun.config.choices import REPEATS
 from kdrun.figures import percent
 from kdrun.report import sweeps
 from kdrun.report.choosing import Winner, winner_of_means
@@ -12,7 +14,7 @@ from kdrun.report.schema import Report
 from kdrun.report.statistics import Comparison, compare, holm_corrected, overlapping_splits
 from kdrun.report.sweeps import Choice, Setting
 
-SPLIT = sweeps.REPEATS.index("dataset.split")
+SPLIT = REPEATS.index("dataset.split")
 
 
 def comparison(setting: Setting) -> Comparison | None:
@@ -40,17 +42,22 @@ def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
     return [corrected.get(str(i)) for i in range(len(settings))]
 
 
-def flattered(settings: Sequence[Setting], chosen: Choice) -> Winner:
-    """How much validation flatters the chosen setting for being the best of those that were compared."""
-    accuracy = [sweeps.by_repeat(setting, "student", "validation") for setting in settings]
+def flattered(accuracy: Sequence[Mapping[Any, float]], chosen: Choice) -> Winner:
+    """How much validation flatters the chosen setting for being the best of those that were compared.
+
+    accuracy: on validation in %, by repeat, of each setting.
+    """
     best = accuracy[chosen.best]
     rows = [[values[repeat] for repeat in best] for values in accuracy if values.keys() == best.keys()]
     return winner_of_means(rows, chosen.images)
 
 
-def flattery(settings: Sequence[Setting], chosen: Choice) -> str:
-    """`On validation it shows 91.5 %. The choice of the best makes that about 0.4 points too high (...)`."""
-    found = flattered(settings, chosen)
+def flattery(accuracy: Sequence[Mapping[Any, float]], chosen: Choice) -> str:
+    """`On validation it shows 91.5 %. The choice of the best makes that about 0.4 points too high (...)`.
+
+    accuracy: as `flattered` has it.
+    """
+    found = flattered(accuracy, chosen)
     return (
         f"On validation it shows {percent(found.shown)} %. The choice of the best makes that about "
         f"{percent(found.bias)} points too high ({found.holds})."

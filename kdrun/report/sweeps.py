@@ -12,13 +12,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
+from kdrun.config.choices import REPEATS
 from kdrun.figures import as_typed
 from kdrun.report.schema import Report, Scores, parts, top1
 from kdrun.report.statistics import Spread
 from kdrun.report.statistics import spread as spread_over
-
-REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "dataset.split")
-"""Keys that make another sample of the same setting, not another setting."""
 
 Job = Mapping[str, Any]
 Part = Literal["validation", "test"]
@@ -136,10 +134,17 @@ def choice(settings: Sequence[Setting]) -> Choice | None:
     validation part, or with fewer than two settings.
     """
     accuracy = [by_repeat(setting, "student", "validation") for setting in settings]
+    return choice_among(accuracy, images_of(settings, "validation"))
+
+
+def choice_among(accuracy: Sequence[Mapping[Any, float]], images: int) -> Choice | None:
+    """The same from accuracies on validation in %, by repeat, of each setting; the first of equals is best.
+
+    images: of the validation part.
+    """
     most = max(map(len, accuracy), default=0)
     complete = [i for i, values in enumerate(accuracy) if len(values) == most]
-    images = images_of(settings, "validation")
-    if not most or len(settings) < 2 or not images:
+    if not most or len(accuracy) < 2 or not images:
         return None
     best = max(complete, key=lambda i: fmean(accuracy[i].values()))
     share = fmean(accuracy[best].values()) / 100

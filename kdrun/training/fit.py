@@ -20,6 +20,10 @@ from kdrun.training.step import Learner, Stepping
 from kdrun.training.tripwires import Tripwires, power_of_two
 
 
+class Stopped(Exception):
+    """Raised by a watcher that ends a training early. What was trained can be continued from its state."""
+
+
 class Watcher(Protocol):
     """Follows a training."""
 
@@ -30,7 +34,7 @@ class Watcher(Protocol):
         """Called after a step. done: steps of the training so far."""
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """Called after an epoch. row: its line of metrics.jsonl."""
+        """Called after an epoch. row: its line of metrics.jsonl. May raise Stopped."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
     """Trains the learners of all strands, which are those of the step, from `position` to the end of the
     course, or of this part of it. Returns the seconds that the training has taken so far.
 
-    Raises KdrunError for a loss that is not finite, and the errors of `kdrun.training.tripwires`. States that
-    were written before stay.
+    Raises KdrunError for a loss that is not finite, Stopped if a watcher does, and the errors of
+    `kdrun.training.tripwires`. States that were written before stay.
     """
     started, per_epoch, wires = time.monotonic() - position.seconds, course.row_set.steps, Tripwires(step)
     until = course.epochs if course.until is None else course.until
@@ -101,10 +105,19 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
             row = {"stage": strand.stage} | about | {"loss": loss, "terms": terms}
             row["validation"] = _validated(strand, epoch + 1)
             now = Position(epoch + 1, 0, time.monotonic() - started)
-            strand.watcher.epoch(row | {"seconds": round(now.seconds, 3)} | strand.diagnose())
+            _tell(strand, row | {"seconds": round(now.seconds, 3)} | strand.diagnose(), now)
             strand.checkpoint.save_after_epoch(now, last=epoch + 1 == until)
     wires.finish()
     return time.monotonic() - started if position.epoch < until else position.seconds
+
+
+def _tell(strand: Strand, row: dict[str, Any], now: Position) -> None:
+    """Hands an epoch's row to the watcher. If that stops the training, the state is written before."""
+    try:
+        strand.watcher.epoch(row)
+    except Stopped:
+        strand.checkpoint.save(now)
+        raise
 
 
 def _seeds(strands: Sequence[Strand]) -> list[int]:

@@ -147,7 +147,7 @@ def test_folders_of_other_tools_stay(here: Here) -> None:
     assert here("outputs", "--prune", "--yes")[:2] == (0, "nothing to remove\n")
     code, _, err = here("outputs", "outputs/models/bert", "--prune", "--yes")
     assert code == 2 and err == (
-        "outputs/models/bert: is no folder of a model, a run, a table or a sweep of kdrun\n"
+        "outputs/models/bert: is no folder of a model, a run, a table, a sweep or a search of kdrun\n"
     )
     assert all((here.root / "outputs" / name).read_text() == text for name, text in foreign.items())
 

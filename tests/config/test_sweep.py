@@ -46,7 +46,7 @@ def test_what_can_be_swept(line: list[str], values: Sequence[dict[str, Any]]) ->
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        ("seed=interval(0,1)", "seed: only lists"),
+        ("seed=interval(0,1)", "seed=interval(0,1): holds no end of values"),
         ("seed=range(1,1)", "seed=range(1,1): there is no number in it: from the first, up to"),
         ("seed=range(5,0)", "seed=range(5,0): there is no number in it"),
         ("seed=range(0,5,0)", "seed=range(0,5,0): needs finite numbers, and a step that is not 0"),

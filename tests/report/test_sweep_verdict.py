@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from kdrun.report.sweep_verdict import comparison, comparisons, flattered
-from kdrun.report.sweeps import choice, settings
+from kdrun.report.sweeps import Setting, by_repeat, choice, settings
 from tests.report.example import failed, grid, job
 
 T = 4.302652729911275
@@ -57,12 +58,17 @@ def test_one_seed_has_no_verdict_and_no_gain_no_comparison() -> None:
     assert comparison(settings([failed({"seed": 0})])[0]) is None
 
 
+def accuracy(every: Sequence[Setting]) -> list[dict[tuple[str, ...], float]]:
+    """On validation, by repeat."""
+    return [by_repeat(setting, "student", "validation") for setting in every]
+
+
 def test_the_choice_flatters_more_if_the_settings_are_alike() -> None:
     def bias(gains: list[float]) -> float:
         every = settings([job({"temperature": t}, gain) for t, gain in enumerate(gains)])
         chosen = choice(every)
         assert chosen is not None
-        return flattered(every, chosen).bias
+        return flattered(accuracy(every), chosen).bias
 
     assert bias([3.0, 3.0, 3.0, 3.0]) > 1.0 > 0.1 > bias([3.0, -20.0, -20.0, -20.0])
 
@@ -70,4 +76,4 @@ def test_the_choice_flatters_more_if_the_settings_are_alike() -> None:
 def test_only_complete_settings_are_compared() -> None:
     every = settings(grid())
     chosen = choice(every)
-    assert chosen is not None and flattered(every, chosen).shown == pytest.approx(91.5)
+    assert chosen is not None and flattered(accuracy(every), chosen).shown == pytest.approx(91.5)

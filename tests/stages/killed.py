@@ -11,6 +11,7 @@ Nth line of metrics. `answers N`: in the middle of the Nth write to a table of t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -34,6 +35,9 @@ import kdrun.training.checkpoint
 import kdrun.training.mutual
 import kdrun.training.step
 import kdrun.training.table
+
+with contextlib.suppress(ImportError):
+    import optuna  # noqa: F401
 
 
 def explode(how: signal.Signals = signal.SIGKILL) -> None:

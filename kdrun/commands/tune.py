@@ -1,0 +1,130 @@
+"""`kdrun tune key='interval(...)' ...`: searches the setting that does best on validation."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+
+from kdrun.commands.searching import Asked, Budget, Searching
+from kdrun.config.arguments import FOLDER, MANY, parse
+from kdrun.config.compose import composing, loader
+from kdrun.config.load import key_of
+from kdrun.config.options import Options
+from kdrun.config.space import space
+from kdrun.config.sweep import short_hash
+from kdrun.errors import KdrunError
+
+TRIALS = 20
+
+HELP = """\
+kdrun tune searches the values of keys that give the best student on validation
+images, with Optuna (pip install 'kdrun[tune]'). It reads test once, at the end.
+
+  kdrun tune temperature='interval(1,16)' alpha='interval(0,1)' --trials 30
+  kdrun tune method=kd,dkd recipe.student.lr='tag(log, interval(1e-4,1e-1))' \\
+      seed=0,1,2 dataset=cifar100 dataset.validation=5000 --hours 8
+
+What a key may be
+  interval(1,16)                 any number between, both included
+  int(interval(1,16))            a whole number
+  tag(log, interval(1e-4,1e-1))  by decades: for rates and the like
+  range(0,10,2)                  0, 2, 4, 6, 8
+  a,b  or  choice(a,b)           one of these; glob(*): of the files of a group
+  seed=0,1,2                     not searched: a trial is the mean over them;
+                                 also teacher.seed, student.seed, dataset.split,
+                                 dataset.label_seed
+
+Options
+  --trials N          how many in all, earlier calls included (default 20)
+  --minutes M         no trial begins after that; the best so far is tested
+  --hours H           likewise
+  --name NAME         the folder outputs/searches/NAME (default: by the keys)
+  --pruner none       train every trial to its end (default median: one stops if
+                      it is below the median of the others at its epoch)
+  --sampler-seed N    another course of the search (default 0)
+  --config-dir DIR    your own files
+
+The first trial has the values without a search, so what is chosen is never
+worse on validation. A search that was killed continues with the same command;
+--trials 50 extends it. Trials are ordinary trainings in outputs/runs.
+"""
+
+OPTIONS = Options(
+    values={
+        "--trials": (),
+        "--minutes": (),
+        "--hours": (),
+        "--name": (),
+        "--pruner": ("median", "none"),
+        "--sampler-seed": (),
+        FOLDER: (),
+    },
+    aliases={"-cd": FOLDER},
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Searches. 1 if no trial came to its end. Raises KdrunError before any training for what cannot be
+    searched.
+    """
+    asked = read(arguments)
+    from kdrun.search.history import refuse_without_optuna
+
+    refuse_without_optuna()
+    from kdrun.plan.unfinished import unfinished
+    from kdrun.search.runs import Runs, default_of, outside, refuse_impossible_values, validation_images
+
+    print("checking the space", file=sys.stderr, flush=True)
+    runs = Runs(asked.typed, asked.space)
+    plain = runs.plain()
+    default = default_of(plain.run, asked.space)
+    plan = refuse_impossible_values(runs, default)
+    images = validation_images(plan)
+    notes = [*plain.notes, *outside(plain.run, asked.space), *unfinished(plan)]
+    if asked.space.lengths_differ:
+        notes.append("trials of different lengths are not pruned")
+    for note in dict.fromkeys(notes):
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    return Searching(asked, runs, default, images, plan).all()
+
+
+def read(arguments: Sequence[str]) -> Asked:
+    """What was typed. Raises KdrunError."""
+    words, options = OPTIONS.parse(arguments)
+    place = (FOLDER, options[FOLDER]) if FOLDER in options else ()
+    typed = parse([MANY, *place, *words])
+    for word in typed.overrides:
+        if key_of(word) == "stages":
+            raise KdrunError(word, None, "kdrun tune sets the stages itself")
+    with composing(typed):
+        found = space(typed, loader())
+    minutes = 60 * _number(options, "--hours") + _number(options, "--minutes")
+    budget = Budget(int(_number(options, "--trials", TRIALS, True)), 60 * minutes or None)
+    seed = int(_number(options, "--sampler-seed", 0, True, least=0))
+    prunes = options.get("--pruner", "median") == "median" and not found.lengths_differ
+    described = {**found.described, "seed": seed, "prunes": prunes}
+    name = options.get("--name") or f"{found.short_name}-{short_hash(described)}"
+    if not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise KdrunError("--name", name, "letters, digits, - _ . only: it names a folder")
+    command = shlex.join(["kdrun", "tune", *arguments])
+    return Asked(typed, found, budget, name, seed, prunes, described, command)
+
+
+def _number(
+    options: Mapping[str, str], name: str, usual: float = 0, whole: bool = False, least: float = 1e-9
+) -> float:
+    """The number that an option gives. Raises KdrunError."""
+    text = options.get(name)
+    if text is None:
+        return usual
+    least = max(least, 1) if whole and least > 0 else least
+    try:
+        number = int(text) if whole else float(text)
+    except ValueError:
+        number = -1
+    if not least <= number < float("inf"):
+        what = f"a whole number from {least}" if whole else "a number above 0"
+        raise KdrunError(name, text, f"must be {what}")
+    return number

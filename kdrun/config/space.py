@@ -1,0 +1,276 @@
+"""What a search may choose from, in Hydra's grammar: `interval(...)`, `range(...)`, `choice(...)`, `a,b`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+
+from kdrun.config.arguments import Typed
+from kdrun.config.choices import REPEATS
+from kdrun.config.files import CHOSEN
+from kdrun.config.load import LISTED, key_of
+from kdrun.config.sweep import plain
+from kdrun.config.table import SAME
+from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
+
+EXAMPLE = "temperature='interval(1,16)'"
+FORMS = "an interval is interval(LOW,HIGH), of whole numbers int(interval(LOW,HIGH)), tag(log, ...) of either"
+OF_TRAINING = ("views", "headline", "labelled", "train", "mean", "std", "white", "resize", "temperature")
+"""Keys of a data set that leave the validation images what they are."""
+
+LENGTHS = ("recipe", "recipe.student.epochs", "recipe.student.stop_at")
+"""Keys by which students are trained for different numbers of epochs."""
+
+FINENESS = 3
+"""Of an interval are tried: numbers a thousandth of it apart; of a logarithmic one, three digits of each."""
+
+Value = float | int | str
+"""A number, or a choice as it is typed."""
+
+Setting = Mapping[str, Value]
+"""A value for each searched key."""
+
+
+class Interval(NamedTuple):
+    """Numbers from low to high, both included. log: whether each decade is tried as often as any other.
+    step: between whole numbers, or other numbers of a range; None: any number.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+    step: float | None = None
+
+    def rounded(self, number: float) -> float | int:
+        """A number of the interval, as short as it is tried."""
+        if self.whole:
+            return round(number)
+        digits = math.ceil(FINENESS - math.log10(self.high - self.low))
+        short = float(f"{number:.{FINENESS}g}") if self.log else round(number, max(0, digits))
+        return min(max(short, self.low), self.high)
+
+    def has(self, number: Any) -> bool:
+        """Whether a value is one of its numbers."""
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            return False
+        steps = 0.0 if self.step is None else (number - self.low) / self.step
+        return self.low <= number <= self.high and math.isclose(steps, round(steps), abs_tol=1e-9)
+
+    @property
+    def size(self) -> float:
+        """How many numbers it has."""
+        if self.step is None:
+            return math.inf
+        return round((self.high - self.low) / self.step) + 1
+
+
+class Choices(NamedTuple):
+    """Values as they are typed: `kd`, `0.5`, `[1,2]`."""
+
+    texts: tuple[str, ...]
+
+    @property
+    def size(self) -> float:
+        return len(self.texts)
+
+
+class Key(NamedTuple):
+    """A searched key, with the `+` before it if it was typed with one. given: its space, as it was typed."""
+
+    key: str
+    given: str
+    values: Interval | Choices
+
+    @property
+    def name(self) -> str:
+        return self.key.lstrip("+")
+
+    def ends(self) -> list[Value]:
+        """The values of which all must be possible: both ends of an interval, each choice."""
+        if isinstance(self.values, Choices):
+            return list(self.values.texts)
+        return [self.values.rounded(end) for end in (self.values.low, self.values.high)]
+
+    def like(self, value: Any) -> Value | None:
+        """A value of a configuration as one of this key's; None if it is none of them."""
+        if isinstance(self.values, Choices):
+            texts = {as_typed(_value(text)): text for text in self.values.texts}
+            return texts.get(as_typed(value))
+        if not self.values.has(value):
+            return None
+        return int(value) if self.values.whole else float(value)
+
+
+class Space(NamedTuple):
+    """keys: those that are searched. repeats: overrides of the runs whose mean a trial is, `seed=0`; one
+    empty one if nothing is repeated. fixed: the other overrides.
+    """
+
+    keys: tuple[Key, ...]
+    repeats: tuple[tuple[str, ...], ...]
+    fixed: tuple[str, ...]
+
+    def overrides(self, setting: Setting) -> tuple[str, ...]:
+        """What to type for a setting, besides what is fixed."""
+        return tuple(f"{key.key}={as_typed(setting[key.name])}" for key in self.keys)
+
+    @property
+    def size(self) -> float:
+        """How many settings there are."""
+        return math.prod(key.values.size for key in self.keys)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What makes it another search than others, as plain values."""
+        fixed = sorted(plain(word) for word in self.fixed if key_of(word).split(".")[0] not in SAME)
+        keys = {key.name: as_json(key.values) for key in self.keys}
+        return {"keys": keys, "fixed": fixed, "repeats": [list(map(plain, words)) for words in self.repeats]}
+
+    @property
+    def short_name(self) -> str:
+        """`temperature-alpha`, as the name of a folder."""
+        short = "-".join(key.name.rpartition(".")[2] for key in self.keys)
+        return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in short)[:80]
+
+    @property
+    def lengths_differ(self) -> bool:
+        """Whether settings are trained for different numbers of epochs."""
+        return any(key.name in LENGTHS for key in self.keys)
+
+
+def as_json(values: Interval | Choices) -> list[Any]:
+    """A space as plain values."""
+    return [list(part) if isinstance(part, tuple) else part for part in values]
+
+
+def space(typed: Typed, groups: ConfigLoader | None = None) -> Space:
+    """The space that was typed. groups: knows the files that `glob(...)` may match.
+
+    Raises KdrunError for a key that cannot be searched, and if there is none.
+    """
+    listed = [f"{key}={values}" for key, values in typed.params.items()]
+    by_key: dict[str, Override] = {}
+    for word in (*listed, *typed.overrides):
+        override = _parsed(word, groups)
+        by_key[override.get_key_element()] = override
+    repeated = {key: word for key, word in by_key.items() if key in REPEATS and word.is_sweep_override()}
+    searched = {k: w for k, w in by_key.items() if w.is_sweep_override() and k not in repeated}
+    repeats = tuple(_repeats(repeated))
+    keys = tuple(_key(key, override) for key, override in searched.items())
+    if not keys:
+        problem = f"no key is searched: at least one is a list a,b or an interval, {EXAMPLE}"
+        raise KdrunError("kdrun tune", None, problem)
+    fixed = [str(w.input_line) for k, w in by_key.items() if k not in searched and k not in repeated]
+    return Space(keys, repeats, tuple(fixed))
+
+
+def _parsed(word: str, groups: ConfigLoader | None) -> Override:
+    try:
+        (override,) = OverridesParser.create(groups).parse_overrides([word])
+        return override
+    except HydraException:
+        key, _, given = word.partition("=")
+        if "interval" not in given:
+            raise
+        raise KdrunError(key, given, f"cannot be read: {FORMS}") from None
+
+
+def _repeats(repeated: Mapping[str, Override]) -> Iterator[tuple[str, ...]]:
+    """All combinations of what is repeated."""
+    combinations: list[tuple[str, ...]] = [()]
+    for key, override in repeated.items():
+        if not override.is_discrete_sweep():
+            raise KdrunError(
+                key, _given(override), "is repeated within each trial, so a list is needed: 0,1,2"
+            )
+        texts = [f"{key}={text}" for text in dict.fromkeys(override.sweep_string_iterator())]
+        combinations = [(*before, text) for before in combinations for text in texts]
+    yield from combinations
+
+
+def _given(override: Override) -> str:
+    return (override.input_line or "").partition("=")[2]
+
+
+def _key(key: str, override: Override) -> Key:
+    given, name = _given(override), key.lstrip("+")
+    _refuse_senseless(name, given)
+    value = override.value()
+    tags = set(getattr(value, "tags", ()))
+    if tags - {"log"}:
+        raise KdrunError(key, given, f"no such tag as {sorted(tags - {'log'})[0]}", ["log"])
+    if isinstance(value, IntervalSweep):
+        return Key(key, given, _interval(key, given, value))
+    if isinstance(value, RangeSweep) and not value.shuffle:
+        return Key(key, given, _range(key, given, value))
+    if tags:
+        raise KdrunError(key, given, "choices have no order, so log has no meaning: it is for intervals")
+    texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not texts:
+        problem = "no name matches it" if isinstance(value, Glob) else "no value is in it"
+        raise KdrunError(key, given, problem)
+    if len(texts) == 1:
+        raise KdrunError(key, given, "one value leaves nothing to choose")
+    return Key(key, given, Choices(texts))
+
+
+def _refuse_senseless(name: str, given: str) -> None:
+    """Raises KdrunError for keys by whose values validation figures cannot be compared, or do not differ."""
+    first, *rest = name.split(".")
+    if first == "stages":
+        raise KdrunError(name, given, "kdrun tune sets the stages itself")
+    if first in SAME:
+        raise KdrunError(name, given, "changes no result, so there is nothing to choose")
+    if first in ("experiment", "sweep"):
+        raise KdrunError(name, given, "may change the images too; search the keys that differ")
+    if first == "dataset" and (not rest or rest[0] not in OF_TRAINING):
+        raise KdrunError(name, given, "changes the images, and with others no setting can be compared")
+    if name in CHOSEN and "interval" in given:
+        problem = f"names are needed, not an interval: {name}=NAME,NAME"
+        raise KdrunError(name, given, problem, more=f"kdrun list {LISTED[name]}")
+
+
+def _interval(key: str, given: str, sweep: IntervalSweep) -> Interval:
+    low, high = sweep.start, sweep.end
+    assert low is not None and high is not None
+    whole, log = isinstance(low, int) and isinstance(high, int), "log" in sweep.tags
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise KdrunError(key, given, "both ends must be finite numbers")
+    if not low < high:
+        raise KdrunError(key, given, "the first number must be below the second")
+    if log and low <= 0:
+        raise KdrunError(key, given, "a logarithmic interval begins above 0")
+    return Interval(low, high, log, whole, 1 if whole else None)
+
+
+def _range(key: str, given: str, sweep: RangeSweep) -> Interval:
+    """The numbers of `range(start, stop, step)`, without the stop itself."""
+    start, stop, step = sweep.start or 0, sweep.stop or 0, sweep.step
+    if "log" in sweep.tags:
+        raise KdrunError(key, given, f"a range has steps, so it cannot be logarithmic: {FORMS}")
+    if not all(map(math.isfinite, (start, stop, step))) or not step:
+        raise KdrunError(key, given, "needs finite numbers, and a step that is not 0")
+    count = math.ceil(round((stop - start) / step, 9))
+    if count < 2:
+        raise KdrunError(key, given, "fewer than two numbers are in it, which leaves nothing to choose")
+    low, high = sorted((start, start + (count - 1) * step))
+    return Interval(low, high, False, all(isinstance(n, int) for n in (start, stop, step)), abs(step))
+
+
+def _value(text: str) -> Any:
+    override = OverridesParser.create().parse_override(f"key={text}")
+    return override.value()
+
+
+def swept(space: Space, setting: Setting, repeat: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a setting and a repeat as the configuration has them, by key."""
+    own = {key.name: _value(as_typed(setting[key.name])) for key in space.keys}
+    return own | {key_of(word): _value(word.partition("=")[2]) for word in repeat}

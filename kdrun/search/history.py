@@ -1,0 +1,178 @@
+"""The trials of a search in a journal of Optuna's, each written at once when it has ended.
+
+A trial that was broken off left nothing here: the same history draws the same setting again, and its
+trainings continue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdrun.config.space import Choices, Key, Space
+from kdrun.errors import KdrunError
+from kdrun.report.searches import Trial
+
+if TYPE_CHECKING:  # imported only if a search begins
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+JOURNAL, STUDY = "journal.log", "kdrun"
+"""The file, and the name of the study in it."""
+
+
+def refuse_without_optuna() -> None:
+    """Raises KdrunError if Optuna is not installed."""
+    if importlib.util.find_spec("optuna") is None:
+        raise KdrunError(
+            "kdrun tune", None, "needs Optuna, which is not installed: pip install 'kdrun[tune]'"
+        )
+
+
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """The space as Optuna has it."""
+    return {key.name: _distribution(key) for key in space.keys}
+
+
+def _distribution(key: Key) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values = key.values
+    if isinstance(values, Choices):
+        return CategoricalDistribution(values.texts)
+    if values.whole:
+        step = 1 if values.log else int(values.step or 1)
+        return IntDistribution(int(values.low), int(values.high), log=values.log, step=step)
+    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+
+
+class _NoLock:
+    """Only one process has the folder, by a lock of kdrun's, which the kernel releases with its holder."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+class History:
+    """The finished trials of a search. The folder is locked by the caller."""
+
+    def __init__(self, folder: Path, space: Space) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.distributions = distributions(space)
+        path = folder / JOURNAL
+        _cut_half_line(path)
+        no_lock: Any = _NoLock()
+        storage = JournalStorage(JournalFileBackend(str(path), no_lock))
+        self.study: Study = optuna.create_study(
+            storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True
+        )
+
+    @property
+    def frozen(self) -> list[FrozenTrial]:
+        """The trials as Optuna has them."""
+        return list(self.study.get_trials(deepcopy=False))
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The trials in the order in which they ended."""
+        return [_trial(frozen) for frozen in self.frozen]
+
+    def add(self, trial: Trial) -> None:
+        """Keeps a trial, whole or not at all. A failed one counts for Optuna as one pruned at once: the worst
+        there is.
+        """
+        from optuna.trial import TrialState, create_trial
+
+        done = trial.spread
+        about = {
+            "state": trial.state,
+            "accuracy": list(trial.accuracy),
+            "epochs": trial.epochs,
+            "error": trial.error,
+            "runs": list(trial.runs),
+            "seconds": trial.seconds,
+        }
+        frozen = create_trial(
+            state=TrialState.COMPLETE if done else TrialState.PRUNED,
+            value=done.mean if done else None,
+            params=dict(trial.values),
+            distributions=self.distributions,
+            user_attrs=about,
+            intermediate_values={} if trial.state == "failed" else dict(trial.curve),
+        )
+        self.study.add_trial(frozen)
+
+
+def _cut_half_line(path: Path) -> None:
+    """Removes what a killed process had written of a line."""
+    with contextlib.suppress(FileNotFoundError):
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+
+def _trial(frozen: FrozenTrial) -> Trial:
+    about: dict[str, Any] = frozen.user_attrs
+    return Trial(
+        values=frozen.params,
+        state=about["state"],
+        accuracy=tuple(about["accuracy"]),
+        curve=frozen.intermediate_values,
+        epochs=about["epochs"],
+        error=about["error"],
+        runs=tuple(about["runs"]),
+        seconds=about["seconds"],
+    )
+
+
+def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """How much each key decides whether a trial is among the best: PED-ANOVA (Watanabe et al., IJCAI 2023).
+
+    Shares that add up to 1, the largest first; empty if there are fewer than LEAST complete trials, if all
+    of them are equally good, or if no key tells the best from the others.
+    """
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.trial import TrialState
+
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    keys = {name for trial in complete for name in trial.params}
+    if len(complete) < LEAST or len({trial.value for trial in complete}) < 2 or len(keys) < 2:
+        return {}
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(complete)
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(TOP_SHARE, TOP / len(complete)))
+    with _quiet():
+        shares = get_param_importances(study, evaluator=evaluator, normalize=False)
+    total = sum(shares.values())
+    return {key: share / total for key, share in shares.items()} if total > 0 else {}
+
+
+LEAST = 10
+"""Complete trials that an importance needs at least."""
+
+TOP, TOP_SHARE = 5, 0.1
+"""The best of the trials are this share of them, and at least so many, as PED-ANOVA needs."""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna warns of keys with few trials, and of trials that are all equally good."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

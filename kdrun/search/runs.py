@@ -1,0 +1,141 @@
+"""The runs of a search, composed and planned; every value of the space is checked before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from kdrun.config.arguments import Typed
+from kdrun.config.compose import Composer, composing
+from kdrun.config.load import Loaded
+from kdrun.config.schema import Run
+from kdrun.config.space import Interval, Key, Setting, Space, Value, swept
+from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
+from kdrun.nested import leaves
+from kdrun.plan.ground import Grounds
+from kdrun.plan.plan import Plan, make_plan
+from kdrun.types import UNLABELLED
+
+TRIAL = ("control=false", "stages=[teacher,student]")
+"""A trial is chosen by its student on validation, so it has no control and no evaluation."""
+
+INSIDE = 0.382
+"""Where in an interval a number is tried that is not whole."""
+
+
+class Runs:
+    """Composes and plans; what the runs of a search share is read once."""
+
+    def __init__(self, typed: Typed, space: Space) -> None:
+        self.typed, self.space = typed, space
+        self.composer, self.grounds = Composer(), Grounds()
+
+    def loaded(self, setting: Setting, repeat: tuple[str, ...], more: tuple[str, ...] = ()) -> Loaded:
+        """The run of a setting and a repeat. more: further overrides. Raises KdrunError."""
+        overrides = (*self.space.fixed, *self.space.overrides(setting), *repeat, *more)
+        with composing(self.typed):
+            return self.composer(overrides, swept(self.space, setting, repeat))
+
+    def plan(self, setting: Setting, repeat: tuple[str, ...]) -> Plan:
+        """The plan of a repeat of a trial. Raises KdrunError."""
+        return make_plan(self.loaded(setting, repeat, TRIAL).run, self.grounds)
+
+    def trial(self, setting: Setting) -> list[Plan]:
+        """The plans of a trial, one for each repeat. Raises KdrunError."""
+        return [self.plan(setting, repeat) for repeat in self.space.repeats]
+
+    def looked_at(self, setting: Setting) -> Plan:
+        """The plan of a trial's first repeat, to see whether it is possible. Raises KdrunError."""
+        return self.plan(setting, self.space.repeats[0])
+
+    def plain(self) -> Loaded:
+        """The run with the values that the searched keys have without a search. Raises KdrunError."""
+        with composing(self.typed):
+            return self.composer((*self.space.fixed, *self.space.repeats[0]), {})
+
+
+def value_of(run: Run, name: str) -> Any:
+    """The value of a key in a run, the name of a chosen file; None if it has none."""
+    chosen = {
+        "method": run.method,
+        "teacher": run.teacher.name,
+        "student": run.student.name,
+        "recipe": run.recipe.student.name,
+    }
+    return chosen[name] if name in chosen else dict(leaves(asdict(run))).get(name)
+
+
+def default_of(run: Run, space: Space) -> dict[str, Value]:
+    """The values without a search, of those keys whose space has it."""
+    values = {key.name: key.like(value_of(run, key.name)) for key in space.keys}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def outside(run: Run, space: Space) -> Iterator[str]:
+    """A note for each key whose value without a search is not in its space."""
+    default = default_of(run, space)
+    for key in space.keys:
+        if key.name not in default:
+            value = value_of(run, key.name)
+            what = (
+                f"{key.name} has no value" if value is None else f"{key.name}={as_typed(value)} is the value"
+            )
+            yield f"{what} without a search, and not in its space: the first trial draws one"
+
+
+def validation_images(plan: Plan) -> int:
+    """How many images a search chooses by. Raises KdrunError if there are none."""
+    labels = plan.ground.data.validation.labels
+    known = int((labels != UNLABELLED).sum())
+    if not known:
+        problem = (
+            "a search chooses on validation images, and there are none. To hold out training images: "
+            "dataset.validation=500, or a fraction, 0.1"
+        )
+        raise KdrunError("dataset.validation", plan.run.dataset.get("validation"), problem)
+    return known
+
+
+def refuse_impossible_values(runs: Runs, default: Setting) -> Plan:
+    """Plans the ends of every interval and every choice; returns the plan of the first trial, or of one like
+    it. Raises KdrunError.
+    """
+    start = {key.name: default.get(key.name, key.ends()[0]) for key in runs.space.keys}
+    for key in runs.space.keys:
+        for value in key.ends():
+            _refuse(runs, key, start, value)
+        inside = _inside(key.values) if isinstance(key.values, Interval) else None
+        if inside is not None:
+            try:
+                _refuse(runs, key, start, inside)
+            except KdrunError:
+                _refuse_broken_numbers(runs, key, start, inside)
+                raise
+    return runs.looked_at(start)
+
+
+def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
+    try:
+        runs.looked_at({**start, key.name: value})
+    except KdrunError as error:
+        if error.key != key.name:  # another key, or one that does not exist, which names it itself
+            raise
+        _, _, problem, choices, more = error.args
+        raise KdrunError(key.key, key.given, f"at {as_typed(value)}: {problem}", choices, more) from error
+
+
+def _refuse_broken_numbers(runs: Runs, key: Key, start: Setting, inside: float) -> None:
+    """Raises KdrunError if the same interval of whole numbers is possible."""
+    try:
+        runs.looked_at({**start, key.name: round(inside)})
+    except KdrunError:
+        return
+    raise KdrunError(key.key, key.given, f"whole numbers are needed: {key.key}='int({key.given})'")
+
+
+def _inside(values: Interval) -> float | None:
+    """A number that is not whole, if the interval has such numbers."""
+    number = values.rounded(values.low + INSIDE * (values.high - values.low)) if values.step is None else 0.0
+    return None if float(number).is_integer() else number

@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     paths = [Path(word.removeprefix("outputs_dir=")).expanduser() for word in words] or [Path("outputs")]
     single = any((paths[0] / room).is_dir() for room in ROOMS) or not _is_named(paths[0])
     if single and len(paths) > 1:
-        problem = "one folder of outputs at a time, or several folders in its models/, runs/ or sweeps/"
+        problem = "one folder of outputs at a time, or several folders in its models/, runs/, sweeps/"
+        problem += " or tables/"
         raise KdrunError("kdrun outputs", None, problem)
     found = kept(paths[0]) if single else named(paths)
     going = prunable(found) if single else [(each, _why(each)) for each in found.kept]

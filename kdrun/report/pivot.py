@@ -13,10 +13,11 @@ from rich.table import Table
 
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed, three_digits
+from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.markdown import pipe_table
 from kdrun.report.read import read
-from kdrun.report.runs import Record, record, runs_in
+from kdrun.report.runs import Record, all_runs, record
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Spread, spread
 from kdrun.report.sweeps import value_name
@@ -43,8 +44,7 @@ def render(
     rows, cols: `method`, `pair`, `dataset`, or any key. value: a word of NAMES, `latency`, or the name of any
     figure in `--format json`. Raises KdrunError if no run has one of them.
     """
-    runs = {run.resolve(): run for folder in folders for run in runs_in(folder)}
-    records = [_known(run, read(run), (rows, cols)) for run in runs.values()]
+    records = [_known(run, read(run), (rows, cols)) for run in all_runs(folders)]
     name = NAMES.get(value, value)
     figures = {key for run in records for key, one in run.items() if isinstance(one, (int, float))}
     for option, asked, known in (("--rows", rows, None), ("--cols", cols, None), ("--value", name, figures)):
@@ -66,13 +66,15 @@ def cells(records: Sequence[Record], rows: str, cols: str, name: str) -> Cells:
 
 def _known(folder: Path, report: Report, keys: Sequence[str]) -> Record:
     """A run's record with its pair and the median latency of the student at its smallest batch, in ms."""
-    own = record(folder, report)
-    found = {**record(folder, report, [key for key in keys if key not in own]), **own}
-    found["pair"] = f"{found.get('teacher', ABSENT)} -> {found.get('student', ABSENT)}"
+    known = record(folder, report)
+    known["pair"] = f"{known.get('teacher', ABSENT)} -> {known.get('student', ABSENT)}"
+    if further := [key for key in keys if key not in known]:
+        values = dict(leaves(report.get("config", {})))
+        known |= {key: values[key] for key in further if values.get(key) is not None}
     latencies = report["models"]["student"].get("latency", [])
     if latencies:
-        found["latency"] = min(latencies, key=lambda row: row["batch"])["p50_ms"]
-    return found
+        known["latency"] = min(latencies, key=lambda row: row["batch"])["p50_ms"]
+    return known
 
 
 def _drawn(table: Cells, rows: str, cols: str, value: str, format: str, width: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from kdrun.artefacts import HELD, LOCK, unheld
 from kdrun.errors import KdrunError
-from kdrun.records import MARKS, PLAN, Damaged, Mark, Planned, read_fields, read_own
+from kdrun.records import MARKS, NOTE, PLAN, Damaged, Mark, Planned, read_fields, read_own
 from kdrun.report.users import Marked, Users
 
 KINDS = ("teacher", "control", "run", "table", "sweep", "published table", "record")
@@ -187,7 +187,7 @@ def is_ours(folder: Marked) -> bool:
     path = folder.path
     if _locked_once(path) or any(_reads(each / "table.json", _Table) for each in folders(path / "tables")):
         return True
-    return bool(NAME.fullmatch(path.name)) and any((path / name).exists() for name in (LOCK, HELD))
+    return bool(NAME.fullmatch(path.name)) and any((path / name).exists() for name in (LOCK, HELD, NOTE))
 
 
 def is_published(path: Path) -> bool:

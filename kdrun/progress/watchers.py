@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kdrun.plan.training import Training
@@ -58,10 +59,13 @@ class OnScreen:
 
 
 class Observers(NamedTuple):
-    """The screen and the loggers of a command. recorder: None without loggers."""
+    """The screen and the loggers of a command. recorder: None without loggers. names: of trainings on the
+    screen, by their folders, if the names in their runs do not tell them apart.
+    """
 
     screen: Screen
     recorder: Recorder | None = None
+    names: Mapping[Path, str] = {}
 
     def of(self, training: Training, shown_as: str | None) -> Watchers:
         """The followers of a training. shown_as: its name on the screen; None if it is not shown."""

@@ -58,7 +58,16 @@ def _made(ready: Sequence[Training], observers: Observers, several: bool) -> Fai
         write_notes(every)
     if count > 1 or any(part.threads for part in every):
         return processes(every, make_group, count, observers.screen.say)
-    return here([part.group for part in every], make_group, observers, stop=not several)
+    named = observers._replace(names=_by_seed(ready))
+    return here([part.group for part in every], make_group, named, stop=not several)
+
+
+def _by_seed(trainings: Sequence[Training]) -> dict[Path, str]:
+    """`student seed 1`, if trainings of that name have several seeds."""
+    seeds: dict[str, set[int]] = {}
+    for training in trainings:
+        seeds.setdefault(training.name, set()).add(training.seed)
+    return {t.folder: f"{t.name} seed {t.seed}" for t in trainings if len(seeds[t.name]) > 1}
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:

@@ -157,6 +157,15 @@ def test_what_is_left_of_a_sweep_forms_the_groups_that_were_written_down(
     assert members(again) == [([1, 2], None), ([3], None)]
 
 
+def test_epoch_lines_say_the_seed_if_there_are_several(tmp_path: Path) -> None:
+    sink = StringIO()
+    shown = Observers(screen(Console(file=sink, width=120)))
+    make([plan(f"seed={seed} teacher.seed=0 control=false", tmp_path) for seed in (0, 1)], shown)
+    lines = [line for line in sink.getvalue().splitlines() if " 1/1 " in line]
+    stages = [line.split(" ", 1)[1].partition(" 1/1")[0].rstrip() for line in lines]
+    assert stages == ["teacher", "student seed 0", "student seed 1"]
+
+
 def test_the_folders_of_a_run_are_known_before_its_first_step(
     tmp_path: Path, observers: Observers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,4 +121,5 @@ def test_processes_train_what_is_left(
     assert main(["-m", "student=cnn_digits_small,lightnn", "seed=0", *sweep]) == 0
     out = capsys.readouterr().out
     assert "trained 2 of 2" in out
+    assert " teacher  1/2 " in out and " seed 0" not in out
     assert " 1 of 2  student=cnn_digits_small  " in out and " 2 of 2  student=lightnn " in out

@@ -97,28 +97,28 @@ def _drawn(table: Cells, rows: str, cols: str, value: str, format: str, width: i
 
 
 def _data(table: Cells, rows: str, cols: str, format: str) -> str:
-    found: list[dict[str, Any]] = [
+    rows_of_cells: list[dict[str, Any]] = [
         {rows: row, cols: column, "mean": one.mean, "std": one.std, "n": one.n}
         for (row, column), one in table.items()
     ]
     if format == "json":
-        return json.dumps(found, indent=1) + "\n"
+        return json.dumps(rows_of_cells, indent=1) + "\n"
     sink = StringIO()
     writer = csv.DictWriter(sink, [rows, cols, "mean", "std", "n"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(rows_of_cells)
     return sink.getvalue()
 
 
-def _figure(found: Spread | None, gain: bool) -> Figure | None:
-    return None if found is None else Figure(found.mean, found.std, gain=gain)
+def _figure(cell: Spread | None, gain: bool) -> Figure | None:
+    return None if cell is None else Figure(cell.mean, cell.std, gain=gain)
 
 
-def _shown(found: Spread | None, value: str) -> str:
+def _shown(cell: Spread | None, value: str) -> str:
     """`+1.2 +- 0.3 (3)`."""
-    if found is None:
+    if cell is None:
         return ABSENT
     show = signed if value.startswith("gain") else count if value in ("params", "parameters") else percent
     show = three_digits if value == "latency" else show
-    std = "" if found.std is None else f" +- {show(found.std).lstrip('+')}"
-    return f"{show(found.mean)}{std} ({found.n})"
+    std = "" if cell.std is None else f" +- {show(cell.std).lstrip('+')}"
+    return f"{show(cell.mean)}{std} ({cell.n})"

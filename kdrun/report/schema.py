@@ -239,9 +239,9 @@ def build(**fields: Any) -> Report:
     """
     config = {"config": fields.pop("config")} if "config" in fields else {}
     report = {"schema": SCHEMA} | _present(fields) | config
-    found = problems(report)
-    if found:
-        raise ValueError("; ".join(found))
+    wrong = problems(report)
+    if wrong:
+        raise ValueError("; ".join(wrong))
     return cast(Report, report)
 
 

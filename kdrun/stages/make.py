@@ -38,14 +38,14 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     """
     failures: Failures = {}
     tried: list[Training] = []
-    said: set[str] = set()
+    shown: set[str] = set()
     for trainings in _rounds(plans):
         ready = [training for training in _missing(trainings) if _is_ready(training)]
         tried += ready
         for note in dict.fromkeys(teacher_notes(ready)):
-            if note not in said:
+            if note not in shown:
                 observers.screen.say(f"note   {note}")
-            said.add(note)
+            shown.add(note)
         failures |= _made(ready, observers, several=len(plans) > 1)
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
 

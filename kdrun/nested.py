@@ -12,12 +12,14 @@ def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
     A list of mappings with a `name` gives its names under its key, and each mapping below its position:
     `assistant`, `assistant.0.seed`.
     """
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{above}{key}.")
-        elif isinstance(value, list) and all(isinstance(item, Mapping) and "name" in item for item in value):
-            yield f"{above}{key}", [item["name"] for item in value]
-            for position, item in enumerate(value):
-                yield from leaves(item, f"{above}{key}.{position}.")
+    left = [(f"{above}{key}", value) for key, value in reversed(dict(values).items())]
+    while left:
+        key, value = left.pop()
+        if isinstance(value, dict):
+            left += [(f"{key}.{name}", inner) for name, inner in reversed(value.items())]
+        elif isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value):
+            yield key, [item["name"] for item in value]
+            for position, item in reversed(list(enumerate(value))):
+                left += [(f"{key}.{position}.{name}", inner) for name, inner in reversed(item.items())]
         else:
-            yield f"{above}{key}", value
+            yield key, value

@@ -22,7 +22,7 @@ from kdrun.models.build import build
 from kdrun.models.described import About, Described, read_about
 from kdrun.models.reused import reused
 from kdrun.models.weights import PEER, load_into, read_weights
-from kdrun.records import read_mark
+from kdrun.records import PLAN, read_mark, read_planned
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import Report
 
@@ -205,14 +205,15 @@ def _digest(mark: Path, name: str) -> str | None:
 
 
 def _teacher_folder(run: Path, report: Report) -> Path | None:
-    """The folder of the run's teacher, from the report or from the student's record; None if it is gone."""
-    root, name = run.resolve().parent.parent / "models", report.get("folders", {}).get("teacher")
-    mark = read_mark(run / "student.json")
-    if name is None and mark is not None and isinstance(mark["key"].get("teacher"), dict):
-        wanted = f"-{mark['key']['teacher'].get('key')}"
-        name = next((path.name for path in root.glob("teacher-*") if path.name.endswith(wanted)), None)
-    folder = root / Path(name).name if name else None
-    return folder if folder is not None and (folder / "last.safetensors").is_file() else None
+    """The folder of the run's teacher, from its plan, or from its report if an earlier version wrote no plan;
+    None if it is gone.
+    """
+    plan = read_planned(run / PLAN)
+    trainings = plan["trainings"] if plan else []
+    folders = [each["folder"] for each in trainings if each["name"] == "teacher"]
+    folders += [report.get("folders", {}).get("teacher", "")] if plan is None else []
+    places = (run.resolve().parent.parent / "models" / Path(folder).name for folder in folders if folder)
+    return next((place for place in places if (place / "last.safetensors").is_file()), None)
 
 
 def _opened(picture: Picture) -> Any:

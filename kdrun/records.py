@@ -17,7 +17,7 @@ from kdrun.fields import wrong_fields
 MARKS = ("model.json", "student.json")
 """File names of marks: for teachers and controls, and for students."""
 
-PLAN, METRICS = "plan.json", "metrics.jsonl"
+PLAN, METRICS, NOTE = "plan.json", "metrics.jsonl", "group.json"
 
 
 class Damaged(KdrunError):
@@ -64,6 +64,17 @@ class Planned(TypedDict):
 
     command: str
     trainings: list[Named]
+
+
+class Note(TypedDict):
+    """group.json, while a training of a sweep is not finished: who trains in one loop with it.
+
+    members: the names of the folders, in the order of the loop. threads: of the process of its own in which
+    it trains; None if that is the one of the command.
+    """
+
+    members: list[str]
+    threads: int | None
 
 
 class _Row(TypedDict):

@@ -76,37 +76,37 @@ def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
     trainee = begin(training, training.phases[0])
     learner, read = trainee.learners[0], trainee.mix.needs.teacher
     live = Live(Tapped(teacher, read), place.autocast()) if teacher is not None and read else None
-    told: Teacher = live or NoTeacher()
+    asked: Teacher = live or NoTeacher()
     images = training_images(ground.data, ground.views, place.device)
     labels = ground.data.train.labels.to(place.device)
-    step = Step(trainee.learners, told, images, labels)
+    step = Step(trainee.learners, asked, images, labels)
     row_set = training.row_set(trainee.mix)
     rows = next(epoch_plan(training.seed, 0, row_set, ground.views, place.device).batches())
     rates = trainee.phase.rates(training.recipe)
     step.lr.fill_(learning_rate(rates, 0, training.recipe.epochs * row_set.steps, row_set.steps))
     batch = Batch(images(rows), step.labels[rows.index], rows)
     with _largest_call(teacher) as largest:
-        said = told(batch)
+        answers = asked(batch)
     for each in trainee.learners:
         each.begin(0)
     if peers := trainee.learners[1:]:
         with torch.no_grad():
-            said = peers[0].student(batch.images)
-    terms, activations = _terms(learner, said, batch)
+            answers = peers[0].student(batch.images)
+    terms, activations = _terms(learner, answers, batch)
     whole = stepping(step, [trainee])
     seconds = _seconds(lambda: whole([rows]), place.device)
     images.close()
     return FirstStep(
         terms,
         seconds,
-        _seconds(lambda: told(batch), place.device) if live else 0.0,
+        _seconds(lambda: asked(batch), place.device) if live else 0.0,
         sum(map(_held, trainee.learners)) + activations + _bytes([batch.images]),
         largest[0] + state_bytes(teacher) if teacher is not None else 0,
         images.memory,
     )
 
 
-def _terms(learner: Learner, said: Outputs, batch: Batch) -> tuple[tuple[AtStart, ...], int]:
+def _terms(learner: Learner, answers: Outputs, batch: Batch) -> tuple[tuple[AtStart, ...], int]:
     """What every term says and pulls, and the bytes that the forward keeps for the backward pass."""
     own = {parameter.untyped_storage().data_ptr() for parameter in learner.model.parameters()}
     saved: dict[int, int] = {}
@@ -116,10 +116,10 @@ def _terms(learner: Learner, said: Outputs, batch: Batch) -> tuple[tuple[AtStart
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        found = zip(learner.mix.terms, pulls(learner, batch, said), strict=True)
+        pairs = zip(learner.mix.terms, pulls(learner, batch, answers), strict=True)
     terms = tuple(
         AtStart(term.name, term.weight, pull.value.item(), pull.norm(), term.loss.reaches_student)
-        for term, pull in found
+        for term, pull in pairs
     )
     return terms, sum(size for place, size in saved.items() if place not in own)
 

@@ -235,15 +235,15 @@ def _seen(measured: Measured) -> str:
     return f"the teacher is loaded and has {pair}; {doubt}"
 
 
-def _about_terms(terms: tuple[AtStart, ...], role: str, told: bool) -> Iterator[str]:
-    """told: whether the teacher is trained; before that, how hard its terms pull says nothing."""
+def _about_terms(terms: tuple[AtStart, ...], role: str, is_trained: bool) -> Iterator[str]:
+    """is_trained: whether the teacher is trained; before that, how hard its terms pull says nothing."""
     for term in terms:
         others = sum(_pull(other) for other in terms if other is not term)
         if not math.isfinite(term.value) or not math.isfinite(term.gradient):
             yield f"loss.{term.name} is not finite at step 0"
         elif term.gradient == 0 and term.claims:
             yield f"loss.{term.name} sends no gradient to the {role} at step 0"
-        elif told and others > 0 and _pull(term) > LOUD * others:
+        elif is_trained and others > 0 and _pull(term) > LOUD * others:
             yield (
                 f"loss.{term.name} pulls the {role} {count(_pull(term) / others)} times as hard as all other "
                 f"terms together: are the weights as they are meant?"

@@ -37,20 +37,21 @@ def main(arguments: Sequence[str]) -> int:
     single = any((paths[0] / room).is_dir() for room in ROOMS) or not _is_named(paths[0])
     if single and len(paths) > 1:
         problem = (
-            "one folder of outputs at a time, or several folders in its models/, runs/, sweeps/ or searches/"
+            "one folder of outputs at a time, or several folders in its models/, runs/, sweeps/, searches/"
         )
+        problem += " or tables/"
         raise KdrunError("kdrun outputs", None, problem)
-    found = kept(paths[0]) if single else named(paths)
-    going = prunable(found) if single else [(each, _why(each)) for each in found.kept]
-    for line in found.damaged:
+    shown = kept(paths[0]) if single else named(paths)
+    going = prunable(shown) if single else [(each, _why(each)) for each in shown.kept]
+    for line in shown.damaged:
         print(line, file=sys.stderr)
     if "--prune" in options:
         return prune(going, sure="--yes" in options)
     if options.get("--format") == "json":
-        reasons = {each.path: reason for each, reason in prunable(found)}
-        print(json.dumps([_row(each, reasons.get(each.path)) for each in found.kept], indent=2))
+        reasons = {each.path: reason for each, reason in prunable(shown)}
+        print(json.dumps([_row(each, reasons.get(each.path)) for each in shown.kept], indent=2))
     else:
-        print("\n".join(as_text(paths[0] if single else None, found, width())))
+        print("\n".join(as_text(paths[0] if single else None, shown, width())))
     return 0
 
 
@@ -65,11 +66,11 @@ def _why(each: Kept) -> str:
     return "named" if each.state == "finished" else f"named, {_use(each)}"
 
 
-def as_text(outputs: Path | None, found: Outputs, columns: int) -> Iterator[str]:
+def as_text(outputs: Path | None, shown: Outputs, columns: int) -> Iterator[str]:
     """Each kind with its number and size, and the largest of it by name; then what could go."""
-    yield f"{outputs or 'named'}   {file_size(sum(each.bytes for each in found.kept))}"
+    yield f"{outputs or 'named'}   {file_size(sum(each.bytes for each in shown.kept))}"
     for kind in KINDS:
-        group = [each for each in found.kept if each.kind == kind]
+        group = [each for each in shown.kept if each.kind == kind]
         if not group:
             continue
         yield f"\n{plural(len(group), kind)}   {file_size(sum(each.bytes for each in group))}"
@@ -77,13 +78,13 @@ def as_text(outputs: Path | None, found: Outputs, columns: int) -> Iterator[str]
             yield _line(_name(each), file_size(each.bytes), _use(each), columns)
         if len(group) > SHOWN:
             yield f"  and {len(group) - SHOWN} more: --format json"
-    if found.foreign:
-        yield f"\n{plural(found.foreign, 'folder')} in models/ and runs/ of other tools: left alone"
-    yield from _could_go(found)
+    if shown.foreign:
+        yield f"\n{plural(shown.foreign, 'folder')} in models/ and runs/ of other tools: left alone"
+    yield from _could_go(shown)
 
 
-def _could_go(found: Outputs) -> Iterator[str]:
-    going, broken = prunable(found), [each for each in found.kept if each.state == "can be continued"]
+def _could_go(shown: Outputs) -> Iterator[str]:
+    going, broken = prunable(shown), [each for each in shown.kept if each.state == "can be continued"]
     if going:
         total = file_size(sum(each.bytes for each, _ in going))
         yield f"\n--prune would remove {plural(len(going), 'folder')}, {total}"

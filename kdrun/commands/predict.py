@@ -49,12 +49,12 @@ def predicted(
     if teacher:
         models["teacher"] = load(run, teacher=True, packages=packages)
     looked = [models["student"].preprocess.looked_at(file) for file in files]
-    said = {role: model.predict_tensors([image for image, _ in looked]) for role, model in models.items()}
+    answers = {role: model.predict_tensors([image for image, _ in looked]) for role, model in models.items()}
     rows = []
     for position, (file, (_, changed)) in enumerate(zip(files, looked, strict=True)):
         found = {
             role: {"class": row[position].label, "probability": row[position].probability}
-            for role, row in said.items()
+            for role, row in answers.items()
         }
         row: dict[str, Any] = {"file": file} | found.pop("student")
         rows.append(row | ({"changed": changed} if changed else {}) | found)
@@ -88,6 +88,6 @@ def _below(row: dict[str, Any], columns: int) -> Iterator[str]:
             yield head + _answer(row if who == "student" else row[who], columns - len(head))
 
 
-def _answer(said: dict[str, Any], columns: int | None = None) -> str:
-    name, share = said["class"].translate(CONTROL), f"  {100 * said['probability']:5.1f} %"
+def _answer(answer: dict[str, Any], columns: int | None = None) -> str:
+    name, share = answer["class"].translate(CONTROL), f"  {100 * answer['probability']:5.1f} %"
     return (name if columns is None else shortened(name, columns - len(share))) + share

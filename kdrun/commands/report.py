@@ -1,4 +1,5 @@
-"""`kdrun report [DIR...]`: runs in a table or a cross table, or the end screen of a sweep or search."""
+"""`kdrun report [DIR...]`: finished runs in a table or a cross table, the end screen of a sweep or search, or
+the page of a published table."""
 
 from __future__ import annotations
 
@@ -27,27 +28,48 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
-    from kdrun.report import pivot, runs, search_files, search_table, sweep_files, sweep_table
-    from kdrun.report.sweep_folder import collected
+    from kdrun.report.find_runs import find_runs
 
     format = options.get("--format", "text")
     crossed = any(name in options for name in PIVOT)
-    if len(folders) == 1 and (folders[0] / "jobs").is_dir() and not crossed:
-        jobs = collected(folders[0])
-        if jobs:
-            return sweep_table.text(jobs, width()) if format == "text" else sweep_files.as_text(jobs, format)
-    if len(folders) == 1 and (folders[0] / "search.json").is_file() and not crossed:
-        if format == "tex":
-            raise KdrunError("--format", format, "a search has no such table", ["text", "md", "csv", "json"])
-        search = search_files.read(folders[0])
-        return (
-            search_table.text(search, width()) if format == "text" else search_files.as_text(search, format)
-        )
-    unfinished = {path for folder in folders for path in runs.unfinished(folder)}
+    if len(folders) == 1 and not crossed and (page := _of_many(folders[0], format)):
+        return page
+    unfinished = {path for folder in folders for path in find_runs(folder).unfinished}
     if unfinished:
         print(f"unfinished runs left out: {len(unfinished)}", file=sys.stderr, flush=True)
     folders = [folder for folder in folders if folder not in unfinished] or folders
     if crossed:
+        from kdrun.report import pivot
+
         rows, cols, value = (options.get(name, usual) for name, usual in PIVOT.items())
         return pivot.render(folders, rows, cols, value, format, width())
+    from kdrun.report import runs
+
     return runs.render(folders, format, width())
+
+
+def _of_many(folder: Path, format: str) -> str:
+    """What the folder of a sweep, a search or a published table ends with; empty for another folder."""
+    if (folder / "search.json").is_file():
+        return _of_search(folder, format)
+    if not (folder / "jobs").is_dir():
+        return ""
+    from kdrun.commands.table import page_of
+    from kdrun.report import sweep_files, sweep_table
+    from kdrun.report.sweep_folder import collected
+
+    if not (folder / "sweep.json").exists() and (page := page_of(folder, format)):
+        return page
+    jobs = collected(folder)
+    if not jobs:
+        return ""
+    return sweep_table.text(jobs, width()) if format == "text" else sweep_files.as_text(jobs, format)
+
+
+def _of_search(folder: Path, format: str) -> str:
+    if format == "tex":
+        raise KdrunError("--format", format, "a search has no such table", ["text", "md", "csv", "json"])
+    from kdrun.report import search_files, search_table
+
+    search = search_files.read(folder)
+    return search_table.text(search, width()) if format == "text" else search_files.as_text(search, format)

@@ -13,7 +13,7 @@ from kdrun.artefacts import held, locked
 from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
 from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER
-from kdrun.config.cells import Cells, asked
+from kdrun.config.cells import CHOOSING, Cells, asked
 from kdrun.config.compose import Composer, composing
 from kdrun.config.load import Loaded
 from kdrun.config.options import Options
@@ -40,17 +40,49 @@ def main(arguments: Sequence[str]) -> int:
     Raises KdrunError, or Refused if a cell cannot run, before any training.
     """
     words, options = OPTIONS.parse(arguments)
-    names = [word for word in words if "=" not in word and not word.startswith("~")]
-    own = Path(options[FOLDER]).expanduser() if FOLDER in options else None
+    names = list(filter(_is_name, words))
     if not names:
-        return _all_tables(words, own, options)
+        return _all_tables(words, _own(options), options)
     if len(names) > 1:
         raise KdrunError(names[1], None, "one table at a time; cells are chosen by pair=, method=, seed=")
-    place = (FOLDER, options[FOLDER]) if own else ()
-    cells = asked(read(names[0], own), [word for word in words if word != names[0]], place)
+    cells = _cells(names[0], [word for word in words if word != names[0]], options)
     if "--list" in options:
         return show_cells(cells)
     return fill(cells, options.get("--format", "text"), shlex.join(["kdrun", "table", *arguments]))
+
+
+def page_of(folder: Path, format: str) -> str:
+    """The page of a published table's folder, with all cells that were run so far; empty for the folder of
+    something else. Raises KdrunError.
+    """
+    from kdrun.report.published_folder import done, shown
+    from kdrun.report.published_page import render
+    from kdrun.report.sweep_files import commands
+
+    called = [shlex.split(command) for command in commands(folder)]
+    typed = next((words[2:] for words in called if words[1:2] == ["table"]), None)
+    if typed is None:
+        return ""
+    words, options = OPTIONS.parse(typed)
+    name = next(word for word in words if _is_name(word))
+    own = [word for word in words if word != name and word.partition("=")[0] not in CHOOSING]
+    cells = _cells(name, own, options)
+    return render(shown(cells, list(done(cells, folder))), format, width(TABLE))
+
+
+def _is_name(word: str) -> bool:
+    """Whether a word of the command line names a table: the others are overrides."""
+    return "=" not in word and not word.startswith("~")
+
+
+def _own(options: Mapping[str, str]) -> Path | None:
+    return Path(options[FOLDER]).expanduser() if FOLDER in options else None
+
+
+def _cells(name: str, words: Sequence[str], options: Mapping[str, str]) -> Cells:
+    """The cells of a table that words of the command line choose."""
+    own = _own(options)
+    return asked(read(name, own), words, (FOLDER, options[FOLDER]) if own else ())
 
 
 def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, str]) -> int:

@@ -14,7 +14,11 @@ DATASET_HINTS = ("temperature", "methods")
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)
 EVALUATORS = ("accuracy", "calibration", "agreement", "gap", "cost")
-"""Figures of a report that says nothing else."""
+"""What evaluation.figures is if it is not given."""
+UNSAID = ("accuracy", "calibration", "agreement", "gap", "cost")
+"""The evaluators of reports that name none: those of versions before there was a choice. It never changes,
+since fingerprints of reports depend on it.
+"""
 HEADLINES = ("auto", "last", "val_best")
 """Weights that a report is about; auto decides by the data."""
 LOGGERS = ("tensorboard", "wandb", "mlflow")

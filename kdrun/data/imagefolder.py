@@ -24,7 +24,7 @@ from kdrun.data import digests
 from kdrun.data.decode import Picture, Square, picture, shorter_side, unreadable
 from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
-from kdrun.data.pixel_cache import images, place
+from kdrun.data.pixel_cache import images, place, remove_older
 from kdrun.errors import KdrunError
 
 TRAIN = ("train", "training")
@@ -105,6 +105,8 @@ def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> P
     kept = None if data_dir is None else place(data_dir, root, wanted)
 
     def together(pictures: Sequence[Picture], side: int | None) -> Tensor:
+        if data_dir is not None:
+            remove_older(data_dir, root, wanted)
         return images(pictures, wanted, side or wanted.side, kept)
 
     def digest(pictures: Sequence[Picture]) -> bytes:

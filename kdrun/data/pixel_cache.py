@@ -13,6 +13,7 @@ import os
 import sys
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdrun.artefacts import LOCK
 from kdrun.data.decode import Picture, Square, blocks
 from kdrun.data.digests import writable
 from kdrun.data.picture import Pixels, centre
@@ -33,11 +35,29 @@ ROWS = 256
 Keys = NDArray[np.uint64]
 
 
+FILES = ("images", "sums", "keys")
+
+
 def place(data_dir: Path, root: Path, wanted: Square) -> Path:
     """The folder that keeps the decoded images of a folder."""
-    settings = f"{VERSION} {root.resolve()} {wanted.side} {wanted.channels}".encode(errors="surrogateescape")
-    name = f"{root.resolve().name}-{wanted.side}-{hashlib.sha256(settings).hexdigest()[:8]}"
-    return data_dir / "decoded" / name
+    return data_dir / "decoded" / _name(VERSION, root, wanted)
+
+
+def remove_older(data_dir: Path, root: Path, wanted: Square) -> None:
+    """Removes what earlier versions kept of the same images: nobody reads it any more. What else lies there
+    stays.
+    """
+    for version in range(1, VERSION):
+        folder = data_dir / "decoded" / _name(version, root, wanted)
+        with suppress(OSError):
+            for name in (*FILES, LOCK):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _name(version: int, root: Path, wanted: Square) -> str:
+    settings = f"{version} {root.resolve()} {wanted.side} {wanted.channels}".encode(errors="surrogateescape")
+    return f"{root.resolve().name}-{wanted.side}-{hashlib.sha256(settings).hexdigest()[:8]}"
 
 
 def images(pictures: Sequence[Picture], wanted: Square, side: int, folder: Path | None) -> Tensor:

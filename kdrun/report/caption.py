@@ -34,9 +34,9 @@ def _earlier(report: Report) -> Iterator[str]:
 def _along_the_chain(report: Report) -> str:
     """`top-1 test: teacher 93.1, assistant1 92.0, assistant2 91.4, ...`, for which a table has no room."""
     chain = [role for role in roles(report) if role != "control"]
-    found = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
-    told = ", ".join(f"{role} {percent(value)}" for role, value in found if value is not None)
-    return f"top-1 test: {told}" if len(chain) > 3 and told else ""
+    scores = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
+    texts = ", ".join(f"{role} {percent(value)}" for role, value in scores if value is not None)
+    return f"top-1 test: {texts}" if len(chain) > 3 and texts else ""
 
 
 def headline(report: Report) -> str:

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from kdrun.config.choices import EVALUATORS
+from kdrun.config.choices import UNSAID
 from kdrun.report.placing import MODEL
 from kdrun.report.rows import place_of
 from kdrun.report.schema import Look, Report
@@ -69,7 +69,7 @@ def missing_roles(new: Report, old: Report) -> list[str]:
 def looks(report: Report) -> list[Look]:
     """The latest look, without `figures`, and the earlier ones of which figures are left."""
     settings = dict(report.get("config", {}).get("evaluation", {}))
-    if settings.get("figures") == list(EVALUATORS):
+    if settings.get("figures") == list(UNSAID):
         del settings["figures"]  # as it counts in fingerprints
     facts = {key: report[key] for key in ("fingerprint", "created", "kdrun", "environment") if key in report}
     return [cast(Look, facts | {"evaluation": settings}), *report.get("earlier", [])]
@@ -81,8 +81,8 @@ def covers(looks: list[Look], asked: Mapping[str, Any]) -> bool:
     asked: the keys of `evaluation`.
     """
     done = [look["evaluation"] for look in looks]
-    names = {name for settings in done for name in settings.get("figures", EVALUATORS)}
-    if not done or not names >= set(asked.get("figures", EVALUATORS)):
+    names = {name for settings in done for name in settings.get("figures", UNSAID)}
+    if not done or not names >= set(asked.get("figures", UNSAID)):
         return False
     return not asked["latency"] or any(_as_careful(settings, asked) for settings in done)
 

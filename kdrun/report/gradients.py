@@ -18,21 +18,21 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Gradients | None:
 
     norm and cosine of a term are medians over the epochs that have them.
     """
-    found = [row["gradients"] for row in rows if row.get("gradients")]
-    if not found:
+    measured = [row["gradients"] for row in rows if row.get("gradients")]
+    if not measured:
         return None
-    names = list(found[-1])
+    names = list(measured[-1])
     terms = {
         name: {
             key: median(values)
             for key in ("norm", "cosine")
-            if (values := [row[name][key] for row in found if key in row.get(name, {})])
+            if (values := [row[name][key] for row in measured if key in row.get(name, {})])
         }
         for name in names
     }
-    dominant = {name: sum(_dominates(name, row) for row in found) for name in names}
+    dominant = {name: sum(_dominates(name, row) for row in measured) for name in names}
     return Gradients(
-        epochs=len(found), terms=terms, dominant={name: count for name, count in dominant.items() if count}
+        epochs=len(measured), terms=terms, dominant={name: count for name, count in dominant.items() if count}
     )
 
 

@@ -44,14 +44,14 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _what(report: Report) -> list[str]:
-    found = []
+    lines = []
     if "command" in report:
-        found += ["```", report["command"], "```", ""]
+        lines += ["```", report["command"], "```", ""]
     if "equation" in report:
-        found += [f"Loss of the student: `{report['equation']}`", ""]
-    found += pipe_table(("", ""), list(_facts(report)), left=2)
+        lines += [f"Loss of the student: `{report['equation']}`", ""]
+    lines += pipe_table(("", ""), list(_facts(report)), left=2)
     trained = list(trainings(report))
-    return found + (["", *pipe_table(TRAININGS, trained, left=len(TRAININGS))] if trained else [])
+    return lines + (["", *pipe_table(TRAININGS, trained, left=len(TRAININGS))] if trained else [])
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -79,16 +79,16 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 def _dataset(report: Report) -> str:
     dataset = report["dataset"]
-    said = [dataset.get("name", "")]
+    parts = [dataset.get("name", "")]
     if "classes" in dataset:
-        said.append(f"{count(dataset['classes'])} classes")
+        parts.append(f"{count(dataset['classes'])} classes")
     if "train" in dataset:
         labelled = f" ({count(dataset['labelled'])} labelled)" if "labelled" in dataset else ""
-        said.append(f"train {count(dataset['train'])}{labelled}")
-    said += [f"{part} {count(dataset[part])}" for part in ("validation", "test") if part in dataset]
+        parts.append(f"train {count(dataset['train'])}{labelled}")
+    parts += [f"{part} {count(dataset[part])}" for part in ("validation", "test") if part in dataset]
     if "image_shape" in dataset:
-        said.append("images " + " x ".join(map(str, dataset["image_shape"])))
-    return ", ".join(said)
+        parts.append("images " + " x ".join(map(str, dataset["image_shape"])))
+    return ", ".join(parts)
 
 
 def _asked(teacher: Mapping[str, object]) -> Iterator[str]:
@@ -166,13 +166,13 @@ def _about_calibration(report: Report) -> Iterator[str]:
         yield "The second ECE is that of logits divided by one temperature, which was fitted on validation."
 
 
-def _about_speed(found: Sequence[Speedup]) -> Iterator[str]:
+def _about_speed(speeds: Sequence[Speedup]) -> Iterator[str]:
     yield (
         "Latencies are medians; the models took turns, on the same threads. A speed-up counts only where it "
         "is above 1.1 and above the square of the ratio between student and control: these are one "
         "architecture, so what tells them apart is noise."
     )
-    yield "Speed-up over the teacher: " + ", ".join(map(_speedup, found)) + "."
+    yield "Speed-up over the teacher: " + ", ".join(map(_speedup, speeds)) + "."
 
 
 def _about_earlier(report: Report, look: Look) -> str:
@@ -193,9 +193,11 @@ def _speedup(row: Speedup) -> str:
 
 
 def _environment(report: Report) -> list[str]:
-    found = report.get("environment", {})
+    machine = report.get("environment", {})
     return (
-        pipe_table(("", ""), [(name, str(value)) for name, value in found.items()], left=2) if found else []
+        pipe_table(("", ""), [(name, str(value)) for name, value in machine.items()], left=2)
+        if machine
+        else []
     )
 
 

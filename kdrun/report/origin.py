@@ -31,8 +31,8 @@ def origin(model: Model) -> str:
     if began is not None:
         loaded = source in ("checkpoint", "pretrained")
         done = f"{weights(began)}, not trained here" if loaded else f"fine-tuned from {weights(began)}"
-    said = [done, plural(model["epochs"], "epoch") if "epochs" in model else ""]
-    return ", ".join([*filter(None, said), *(["cached"] if source == "cache" and began else [])])
+    parts = [done, plural(model["epochs"], "epoch") if "epochs" in model else ""]
+    return ", ".join([*filter(None, parts), *(["cached"] if source == "cache" and began else [])])
 
 
 def weights(name: str) -> str:
@@ -83,13 +83,13 @@ def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str,
 
 
 def _optimiser(recipe: Mapping[str, Any]) -> str:
-    said = [str(recipe.get("optimiser", ABSENT))]
+    parts = [str(recipe.get("optimiser", ABSENT))]
     if recipe.get("optimiser") == "sgd" and recipe.get("momentum"):
-        said.append(f"{'Nesterov ' * bool(recipe.get('nesterov'))}momentum {as_typed(recipe['momentum'])}")
+        parts.append(f"{'Nesterov ' * bool(recipe.get('nesterov'))}momentum {as_typed(recipe['momentum'])}")
     for key, words in (("weight_decay", "weight decay"), ("clip", "clip"), ("label_smoothing", "smoothing")):
         if recipe.get(key):
-            said.append(f"{words} {as_typed(recipe[key])}")
-    return ", ".join(said)
+            parts.append(f"{words} {as_typed(recipe[key])}")
+    return ", ".join(parts)
 
 
 def _rate(recipe: Mapping[str, Any]) -> str:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from kdrun.artefacts import HELD, LOCK, unheld
 from kdrun.errors import KdrunError
-from kdrun.records import MARKS, PLAN, Damaged, Mark, Planned, read_fields, read_own
+from kdrun.records import MARKS, NOTE, PLAN, Damaged, Mark, Planned, read_fields, read_own
+from kdrun.report.users import Marked, Users
 
-KINDS = ("teacher", "control", "run", "table", "sweep", "search", "record")
+KINDS = ("teacher", "control", "run", "table", "sweep", "search", "published table", "record")
+"""table: of a teacher's answers. published table: its cells and its page. record: of a logger."""
+
 RECORDS = ("tensorboard", "wandb", "mlflow")
 """Folders that loggers fill."""
 
 ROOMS = ("models", "runs", "sweeps", "searches")
-"""Folders in which kdrun keeps a folder each."""
+"""Folders in which kdrun keeps a folder each. `tables` is one too, but models have a folder of that name."""
 
-SHARED = ("data", "views", "normalised", "resize", "model", "recipe", "seed", "precision")
-"""What of a student's key is its control's."""
+AT_WORK = ("sweep", "search", "published table")
+"""Kinds that need models and tables while they are in use."""
 
 NAME = re.compile(r".+-[0-9a-f]{12}")
 """Folders of models and runs end in a fingerprint."""
@@ -45,7 +47,8 @@ class Kept(NamedTuple):
 
 class Outputs(NamedTuple):
     """kept: what is kdrun's, by kind, the largest first. foreign: how many folders lie between that are not.
-    damaged: what cannot be read, a line each. sweeping: whether a sweep or a search is at work.
+    damaged: what cannot be read, a line each. sweeping: whether a sweep, a published table or a search is at
+    work.
     """
 
     kept: list[Kept]
@@ -69,69 +72,81 @@ class _Table(TypedDict):
     codes: int
 
 
-class _Found(NamedTuple):
-    """A folder of a model or a run, with what of its small files can be read."""
-
-    path: Path
-    mark: Mark | None
-    report: Mapping[str, Any] | None
-    plan: Planned | None
-    damaged: tuple[str, ...]
-
-    @property
-    def key(self) -> Mapping[str, Any]:
-        return self.mark["key"] if self.mark else {}
+class _Call(TypedDict):
+    command: str
+    jobs: list[Any]
 
 
 def kept(outputs: Path) -> Outputs:
     """All that a folder holds. Raises KdrunError for a folder that is none of kdrun's."""
     if not outputs.is_dir():
         raise KdrunError(str(outputs), None, "no such folder")
-    known = (*ROOMS, *RECORDS)
+    known = (*ROOMS, "tables", *RECORDS)
     if not any((outputs / name).is_dir() for name in known):
         raise KdrunError(str(outputs), None, f"holds nothing of kdrun (none of {', '.join(known)})")
-    every = [_found(path) for room in ("models", "runs") for path in folders(outputs / room)]
+    every = [_marked(path) for room in ("models", "runs") for path in folders(outputs / room)]
     ours = [each for each in every if is_ours(each)]
-    users = _Users(each for each in ours if each.path.parent.name == "runs")
-    rows = [_kept(each, users) for each in ours]
-    tables = [path for each in ours for path in folders(each.path / "tables")]
-    rows += [_table(path) for path in tables if _reads(path / "table.json", _Table) or _locked_once(path)]
-    for kind, room in (("sweep", "sweeps"), ("search", "searches")):
-        ours_too = [path for path in folders(outputs / room) if (path / f"{kind}.json").exists()]
-        rows += [Kept(kind, path, size(path), _state(path, True)) for path in ours_too]
-    rows += [
-        Kept("record", outputs / name, size(outputs / name), "finished")
-        for name in RECORDS
-        if (outputs / name).is_dir()
-    ]
+    rows = [*_models(ours), *_groups(outputs)]
     order = sorted(rows, key=lambda each: (KINDS.index(each.kind), -each.bytes, each.path))
-    sweeping = any(each.kind in ("sweep", "search") and each.state == "in use" for each in rows)
+    sweeping = any(each.kind in AT_WORK and each.state == "in use" for each in rows)
     return Outputs(order, len(every) - len(ours), [line for each in ours for line in each.damaged], sweeping)
 
 
-def prunable(found: Outputs) -> list[tuple[Kept, str]]:
-    """What could go, and why. While a sweep or a search is at work, models and tables stay: it may need them.
+def _models(ours: Sequence[Marked]) -> Iterator[Kept]:
+    """Models, runs, and the tables of teachers' answers in their folders."""
+    users = Users(each for each in ours if each.path.parent.name == "runs")
+    yield from (_kept(each, users) for each in ours)
+    for path in (path for each in ours for path in folders(each.path / "tables")):
+        if _reads(path / "table.json", _Table) or _locked_once(path):
+            yield Kept("table", path, size(path), _state(path, True))
+
+
+def _groups(outputs: Path) -> Iterator[Kept]:
+    """Sweeps, searches, published tables, and what loggers wrote."""
+    rooms = (("sweep", "sweeps"), ("search", "searches"))
+    every = ((kind, path) for kind, room in rooms for path in folders(outputs / room))
+    groups = [(kind, path) for kind, path in every if (path / f"{kind}.json").exists()]
+    tables = (path for path in folders(outputs / "tables") if is_published(path))
+    groups += [("published table", path) for path in tables]
+    yield from (Kept(kind, path, size(path), _state(path, True)) for kind, path in groups)
+    for path in (outputs / name for name in RECORDS):
+        if path.is_dir():
+            yield Kept("record", path, size(path), "finished")
+
+
+def prunable(outputs: Outputs) -> list[tuple[Kept, str]]:
+    """What could go, and why. While a sweep or a search is at work, models and tables stay.
 
     What can be continued stays: hours may be in it.
     """
-    reasons = ((each, _reason(each, found.sweeping)) for each in found.kept)
+    reasons = ((each, _reason(each, outputs.sweeping)) for each in outputs.kept)
     return [(each, reason) for each, reason in reasons if reason]
 
 
 def named(paths: Iterable[Path]) -> Outputs:
     """Those of the folders that are named, each one of kdrun's. Raises KdrunError for another."""
     roots: dict[Path, Outputs] = {}
-    rows = []
+    known: dict[Path, Kept] = {}
+    rows: dict[Path, Kept] = {}
     for path in paths:
-        root = path.resolve().parent.parent
-        if path.resolve().parent.name == "tables":
-            root = root.parent.parent
-        if path.resolve() not in (each.path.resolve() for each in roots.setdefault(root, kept(root)).kept):
-            raise KdrunError(
-                str(path), None, "is no folder of a model, a run, a table, a sweep or a search of kdrun"
-            )
-        rows += [each for each in roots[root].kept if each.path.resolve() == path.resolve()]
-    return Outputs(rows, 0, [], any(found.sweeping for found in roots.values()))
+        place = path.resolve()
+        root = _root(place)
+        if root not in roots:
+            with suppress(KdrunError):  # else the path itself is named below
+                roots[root] = kept(root)
+                known |= {each.path: each for each in roots[root].kept}
+        if place not in known:
+            problem = "is no folder of a model, a run, a sweep, a search or a table of kdrun"
+            raise KdrunError(str(path), None, problem)
+        rows[place] = known[place]
+    sweeping = any(outputs.sweeping for outputs in roots.values())
+    return Outputs(list(rows.values()), 0, [], sweeping)
+
+
+def _root(path: Path) -> Path:
+    """The folder of outputs that a folder is in."""
+    of_model = path.parent.name == "tables" and not is_published(path)
+    return path.parent.parent.parent.parent if of_model else path.parent.parent
 
 
 def holders(each: Kept) -> list[Path]:
@@ -166,19 +181,25 @@ def size(folder: Path, without: str = "") -> int:
     return total
 
 
-def is_ours(found: _Found) -> bool:
+def is_ours(folder: Marked) -> bool:
     """Whether a folder carries something that only kdrun leaves: other tools have folders `runs` and `models`
     too.
     """
-    if found.mark or found.report or found.plan:
+    if folder.ours:
         return True
-    path = found.path
+    path = folder.path
     if _locked_once(path) or any(_reads(each / "table.json", _Table) for each in folders(path / "tables")):
         return True
-    return bool(NAME.fullmatch(path.name)) and any((path / name).exists() for name in (LOCK, HELD))
+    return bool(NAME.fullmatch(path.name)) and any((path / name).exists() for name in (LOCK, HELD, NOTE))
 
 
-def _found(path: Path) -> _Found:
+def is_published(path: Path) -> bool:
+    """Whether it is the folder of a published table, which has a record of each call that filled it."""
+    return any(_reads(call, _Call) for call in sorted(path.glob("calls/*.json")))
+
+
+def _marked(path: Path) -> Marked:
+    """What the small files of a folder say. Reports are large, so none is kept."""
     damaged: list[str] = []
 
     def content(name: str, wanted: Any) -> Any:
@@ -190,11 +211,16 @@ def _found(path: Path) -> _Found:
             damaged.append(str(error))
         return None
 
-    marks = [content(name, Mark) for name in MARKS]
-    mark = next(filter(None, marks), None)
+    mark: Mark | None = next(filter(None, [content(name, Mark) for name in MARKS]), None)
     if path.parent.name != "runs":
-        return _Found(path, mark, None, None, tuple(damaged))
-    return _Found(path, mark, content("report.json", _Report), content(PLAN, Planned), tuple(damaged))
+        return Marked(path, bool(mark), bool(mark), frozenset(), None, tuple(damaged))
+    report, plan = content("report.json", _Report), content(PLAN, Planned)
+    uses = {each["folder"].rpartition("/")[2] for each in (plan["trainings"] if plan else ())}
+    uses |= set((report or {}).get("folders", {}).values())
+    teacher = mark["key"].get("teacher") if mark else None
+    key = str(teacher.get("key")) if isinstance(teacher, dict) else None
+    finished = bool(mark or report)
+    return Marked(path, finished or bool(plan), finished, frozenset(uses), key, tuple(damaged))
 
 
 def _locked_once(path: Path) -> bool:
@@ -212,21 +238,17 @@ def _reads(path: Path, wanted: Any) -> bool:
         return False
 
 
-def _kept(found: _Found, users: _Users) -> Kept:
-    path = found.path
+def _kept(folder: Marked, users: Users) -> Kept:
+    path = folder.path
     run = path.parent.name == "runs"
     kind = "run" if run else "control" if path.name.startswith("control-") else "teacher"
     loaded = not run and not (path / "log.txt").exists() and any(folders(path / "tables"))
-    state, age = _state(path, bool(found.mark or found.report) or loaded), None
+    state, age = _state(path, folder.finished or loaded), None
     if state == "unfinished":
         with suppress(FileNotFoundError):
             age = max(0.0, time.time() - (path / "state.pt").lstat().st_mtime)
             state = "can be continued"
-    return Kept(kind, path, size(path, without="tables"), state, users.of(found, kind), age)
-
-
-def _table(path: Path) -> Kept:
-    return Kept("table", path, size(path), _state(path, True))
+    return Kept(kind, path, size(path, without="tables"), state, users.of(path.name, kind), age)
 
 
 def _state(path: Path, done: bool) -> str:
@@ -242,40 +264,3 @@ def _reason(each: Kept, sweeping: bool) -> str:
     if each.kind == "table":
         return "can be made anew"
     return "used by no run" if each.kind in ("teacher", "control") and not each.users else ""
-
-
-class _Users:
-    """Which runs use a folder: they name it in their report or their plan, or their student was made with it
-    or beside it.
-    """
-
-    def __init__(self, runs: Iterable[_Found]) -> None:
-        self.by_folder: dict[str, dict[str, None]] = {}
-        self.by_teacher: dict[str, dict[str, None]] = {}
-        self.by_control: dict[str, dict[str, None]] = {}
-        for run in runs:
-            named = list((run.report or {}).get("folders", {}).values())
-            named += [
-                each["folder"].rpartition("/")[2] for each in (run.plan or {"trainings": []})["trainings"]
-            ]
-            for folder in named:
-                self.by_folder.setdefault(folder, {})[run.path.name] = None
-            teacher = run.key.get("teacher")
-            if isinstance(teacher, dict):
-                self.by_teacher.setdefault(str(teacher.get("key")), {})[run.path.name] = None
-            if run.key:
-                self.by_control.setdefault(_shared(run.key), {})[run.path.name] = None
-
-    def of(self, found: _Found, kind: str) -> tuple[str, ...]:
-        name = found.path.name
-        users = dict(self.by_folder.get(name, {}))
-        if kind != "control":
-            users |= self.by_teacher.get(name.rpartition("-")[2], {})
-        elif found.key:
-            users |= self.by_control.get(_shared(found.key), {})
-        return tuple(user for user in sorted(users) if user != name)
-
-
-def _shared(key: Mapping[str, Any]) -> str:
-    """What a student and its control have in common, as text."""
-    return json.dumps([key.get(name) for name in SHARED], sort_keys=True)

@@ -13,10 +13,11 @@ from rich.table import Table
 
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed, three_digits
+from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.markdown import pipe_table
 from kdrun.report.read import read
-from kdrun.report.runs import Record, record, runs_in
+from kdrun.report.runs import Record, all_runs, record
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Spread, spread
 from kdrun.report.sweeps import value_name
@@ -43,8 +44,7 @@ def render(
     rows, cols: `method`, `pair`, `dataset`, or any key. value: a word of NAMES, `latency`, or the name of any
     figure in `--format json`. Raises KdrunError if no run has one of them.
     """
-    runs = {run.resolve(): run for folder in folders for run in runs_in(folder)}
-    records = [_known(run, read(run), (rows, cols)) for run in runs.values()]
+    records = [_known(run, read(run), (rows, cols)) for run in all_runs(folders)]
     name = NAMES.get(value, value)
     figures = {key for run in records for key, one in run.items() if isinstance(one, (int, float))}
     for option, asked, known in (("--rows", rows, None), ("--cols", cols, None), ("--value", name, figures)):
@@ -66,13 +66,15 @@ def cells(records: Sequence[Record], rows: str, cols: str, name: str) -> Cells:
 
 def _known(folder: Path, report: Report, keys: Sequence[str]) -> Record:
     """A run's record with its pair and the median latency of the student at its smallest batch, in ms."""
-    own = record(folder, report)
-    found = {**record(folder, report, [key for key in keys if key not in own]), **own}
-    found["pair"] = f"{found.get('teacher', ABSENT)} -> {found.get('student', ABSENT)}"
+    known = record(folder, report)
+    known["pair"] = f"{known.get('teacher', ABSENT)} -> {known.get('student', ABSENT)}"
+    if further := [key for key in keys if key not in known]:
+        values = dict(leaves(report.get("config", {})))
+        known |= {key: values[key] for key in further if values.get(key) is not None}
     latencies = report["models"]["student"].get("latency", [])
     if latencies:
-        found["latency"] = min(latencies, key=lambda row: row["batch"])["p50_ms"]
-    return found
+        known["latency"] = min(latencies, key=lambda row: row["batch"])["p50_ms"]
+    return known
 
 
 def _drawn(table: Cells, rows: str, cols: str, value: str, format: str, width: int) -> str:
@@ -95,28 +97,28 @@ def _drawn(table: Cells, rows: str, cols: str, value: str, format: str, width: i
 
 
 def _data(table: Cells, rows: str, cols: str, format: str) -> str:
-    found: list[dict[str, Any]] = [
+    rows_of_cells: list[dict[str, Any]] = [
         {rows: row, cols: column, "mean": one.mean, "std": one.std, "n": one.n}
         for (row, column), one in table.items()
     ]
     if format == "json":
-        return json.dumps(found, indent=1) + "\n"
+        return json.dumps(rows_of_cells, indent=1) + "\n"
     sink = StringIO()
     writer = csv.DictWriter(sink, [rows, cols, "mean", "std", "n"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(rows_of_cells)
     return sink.getvalue()
 
 
-def _figure(found: Spread | None, gain: bool) -> Figure | None:
-    return None if found is None else Figure(found.mean, found.std, gain=gain)
+def _figure(cell: Spread | None, gain: bool) -> Figure | None:
+    return None if cell is None else Figure(cell.mean, cell.std, gain=gain)
 
 
-def _shown(found: Spread | None, value: str) -> str:
+def _shown(cell: Spread | None, value: str) -> str:
     """`+1.2 +- 0.3 (3)`."""
-    if found is None:
+    if cell is None:
         return ABSENT
     show = signed if value.startswith("gain") else count if value in ("params", "parameters") else percent
     show = three_digits if value == "latency" else show
-    std = "" if found.std is None else f" +- {show(found.std).lstrip('+')}"
-    return f"{show(found.mean)}{std} ({found.n})"
+    std = "" if cell.std is None else f" +- {show(cell.std).lstrip('+')}"
+    return f"{show(cell.mean)}{std} ({cell.n})"

@@ -132,7 +132,7 @@ def figure(table: Table, report: Report, role: str) -> float | None:
 def _cells(table: Table, runs: Sequence[Done], pair: str, methods: Sequence[str]) -> Iterator[Cell]:
     ours = {method: _values(table, runs, pair, method) for method in methods}
     sign = 1 if table.figure == "accuracy" else -1
-    found = marks(
+    marked = marks(
         {
             method: {seed: sign * value for seed, value in values.items()}
             for method, values in ours.items()
@@ -145,12 +145,12 @@ def _cells(table: Table, runs: Sequence[Done], pair: str, methods: Sequence[str]
         unchecked = place in table.unverified
         if published or others or values or unchecked:
             lacks = table.lacks(*place)
-            yield Cell(pair, method, published, others, values, found.get(method), lacks, unchecked)
+            yield Cell(pair, method, published, others, values, marked.get(method), lacks, unchecked)
 
 
 def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[int, float]:
     """Ours by seed. The student alone is the control of methods that train by the table's own recipe."""
-    found: dict[int, float] = {}
+    gains: dict[int, float] = {}
     for run in runs:
         if run.pair != pair or run.report is None:
             continue
@@ -162,8 +162,8 @@ def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[
         elif method == run.method:
             value = figure(table, run.report, "student")
         if value is not None:
-            found.setdefault(seed, value)
-    return found
+            gains.setdefault(seed, value)
+    return gains
 
 
 def differences(shown: Page) -> list[str]:

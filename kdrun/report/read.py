@@ -17,9 +17,9 @@ def read(path: Path) -> Report:
     truncated, foreign or of another schema."""
     file = path / NAME if path.is_dir() else path
     report = content_of(file)
-    found = problems(report)
-    if found:
-        raise KdrunError(str(file), None, f"no report of this version of kdrun: {'; '.join(found)}")
+    wrong = problems(report)
+    if wrong:
+        raise KdrunError(str(file), None, f"no report of this version of kdrun: {'; '.join(wrong)}")
     return cast(Report, report)
 
 

@@ -7,26 +7,25 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
-
-from rich.table import Table
+from typing import Any
 
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.nested import leaves
+from kdrun.report.find_runs import runs_in
+from kdrun.report.grid import SPACE, grid, natural_width
+from kdrun.report.grid import Column as GridColumn
 from kdrun.report.markdown import pipe_table
 from kdrun.report.placing import MODEL
-from kdrun.report.read import NAME, content_of, read, run_folder
+from kdrun.report.read import read
 from kdrun.report.schema import Model, Report, parts, roles, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.table import plain
 from kdrun.report.verdict import at_chance
 
 FORMATS = ("text", "md", "csv", "json")
-DEPTH = 3
-"""How far below a given folder runs are looked for: outputs/runs/<run>."""
-
 SHORT = {"better": "better", "worse": "worse", "no measurable difference": "no difference"}
 
 Record = dict[str, Any]
@@ -61,10 +60,14 @@ def render(folders: Sequence[Path], format: str = "text", width: int = 80) -> st
     """
     if format not in FORMATS:
         raise KdrunError("format", format, "no such format", FORMATS)
-    runs = {run.resolve(): run for folder in folders for run in runs_in(folder)}
-    reports = [read(run) for run in runs.values()]
-    differs = differing(reports)
-    records = [record(run, report, differs) for run, report in zip(runs.values(), reports, strict=True)]
+    records, configs = [], []
+    for run in all_runs(folders):
+        report = read(run)
+        records.append(record(run, report))
+        configs.append(report.get("config", {}))
+    values = differing(records, configs)
+    differs = list(values[0])
+    records = [_with(*both) for both in zip(records, values, strict=True)]
     if format == "json":
         return json.dumps(records, indent=1) + "\n"
     if format == "csv":
@@ -72,63 +75,55 @@ def render(folders: Sequence[Path], format: str = "text", width: int = 80) -> st
     return _text(records, differs, width) if format == "text" else _markdown(records, differs)
 
 
-def runs_in(folder: Path) -> list[Path]:
-    """The folders of the finished runs that a folder is, lists (a sweep's results.json) or holds, DEPTH below
-    it at most.
+def all_runs(folders: Sequence[Path]) -> list[Path]:
+    """The finished runs of some folders, each once. Raises KdrunError for a folder without one."""
+    runs: dict[tuple[int, int], Path] = {}
+    for run in (run for folder in folders for run in runs_in(folder)):
+        place = run.stat()
+        runs[place.st_dev, place.st_ino] = run
+    return list(runs.values())
 
-    Raises KdrunError where there is none.
+
+def differing(records: Sequence[Record], configs: Sequence[Record]) -> list[Record]:
+    """Of each run the values of those keys of its configuration that tell the runs apart and that no column
+    shows: at most DIFFERENCES, the shortest first; of keys that change together (alpha, and the weights that
+    follow from it) only the first.
     """
-    if (folder / NAME).is_file():
-        return [folder]
-    found = [run for sweep in _below(folder, "results.json") for run in _of_sweep(sweep)]
-    found += [run for run in _below(folder, NAME) if run not in found]
-    if not found:
-        problem = "no finished run in it" if folder.is_dir() else "no such folder"
-        raise KdrunError(str(folder), None, f"{problem} (a finished run has a {NAME})")
-    return found
+    every = [key for key in dict.fromkeys(chain(*configs)) if key not in UNTOLD]
+    parts = [key for key in every if any(own.get(key) != configs[0].get(key) for own in configs)]
+    values = [dict(leaves({key: own[key] for key in parts if key in own})) for own in configs]
+    patterns = {_pattern([run.get(name) for run in records]) for name in SHOWN}
+    telling: list[str] = []
+    for key in sorted(dict.fromkeys(chain(*values)), key=lambda key: key.count(".")):
+        pattern = _pattern([own.get(key) for own in values])
+        if max(pattern) > 0 and pattern not in patterns:
+            patterns.add(pattern)
+            telling.append(key)
+    return [{key: own.get(key) for key in telling[:DIFFERENCES]} for own in values]
 
 
-def unfinished(folder: Path) -> list[Path]:
-    """Runs that were begun, as their plan.json says, and have no report."""
-    return [run for run in _below(folder, "plan.json") if not (run / NAME).is_file()]
+def _with(record: Record, values: Record) -> Record:
+    """The record with values of the configuration between what the run is and how well it did."""
+    names = list(record)
+    first = {name: record[name] for name in names[: names.index("headline") + 1]}
+    return first | {key: value for key, value in values.items() if value is not None} | record
 
 
-def differing(reports: Sequence[Report]) -> tuple[str, ...]:
-    """Keys of the configuration that tell the runs apart and that no column shows: at most DIFFERENCES,
-    the shortest first; of keys that change together (alpha, and the weights that follow from it) only the
-    first."""
-    flat = [dict(leaves(report.get("config", {}))) for report in reports]
-    every = dict.fromkeys(key for values in flat for key in values if key.split(".")[0] not in UNTOLD)
-    keys = sorted(every, key=lambda key: key.count("."))
-    known = [record(Path(), report) for report in reports]
-    told = {_pattern([run.get(name) for run in known]) for name in SHOWN}
-    found: list[str] = []
-    for key in keys:
-        pattern = _pattern([values.get(key) for values in flat])
-        if max(pattern, default=0) > 0 and pattern not in told:
-            told.add(pattern)
-            found.append(key)
-    return tuple(found[:DIFFERENCES])
-
-
-def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:
-    """What a run comes to, by name, with the values of the configuration's keys `differs`; what was not
-    measured is absent."""
-    comparison, distillation = report.get("comparison", {}), report.get("distillation", {})
+def record(folder: Path, report: Report) -> Record:
+    """What a run comes to, by name; what was not measured is absent."""
+    comparison = report.get("comparison", {})
     names = {role: report["models"].get(role, Model()).get("name") for role in ("teacher", "student")}
     scores = {f"{role}_top1": top1(report, role, "test") for role in ("teacher", "student", "control")}
-    values = dict(leaves(report.get("config", {})))
     low, high = comparison.get("gain_interval", (None, None))
-    found = {
+    known = {
         "label": report["label"],
         "folder": str(folder),
         "dataset": report["dataset"].get("name"),
-        "method": distillation.get("method"),
+        "method": report.get("distillation", {}).get("method"),
         "seed": report["seeds"].get("run"),
         **names,
         "params": report["models"]["student"].get("params"),
         "headline": report["headline"],
-        **{key: values.get(key) for key in differs},
         **scores,
         "gain_top1": comparison.get("gain_top1"),
         "gain_low": low,
@@ -137,8 +132,8 @@ def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:
         "verdict": comparison.get("verdict"),
         "at_chance": at_chance(report) or None,
     }
-    found |= {name: value for name, value in _figures(report) if name not in found}
-    return {key: value for key, value in found.items() if value is not None}
+    known |= {name: value for name, value in _figures(report) if name not in known}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _figures(report: Report) -> Iterator[tuple[str, float]]:
@@ -151,22 +146,6 @@ def _figures(report: Report) -> Iterator[tuple[str, float]]:
         scores = parts(report, role).get("test", {})
         for name, value in {**scores, **kept, **model.get("figures", {})}.items():
             yield f"{role}_{name}", value
-
-
-def _below(folder: Path, name: str) -> list[Path]:
-    """Folders that hold a file of that name: this one, or those at most DEPTH below, in order."""
-    return sorted(path.parent for depth in range(DEPTH + 1) for path in folder.glob("*/" * depth + name))
-
-
-def _of_sweep(folder: Path) -> list[Path]:
-    """The runs that a sweep's results name."""
-    runs: list[Path] = []
-    settings = content_of(folder / "results.json")
-    for setting in settings if isinstance(settings, list) else ():
-        for run in setting.get("runs", ()):
-            place = run_folder(folder.parent.parent, run.get("folder", ""))
-            runs += [place] if (place / NAME).is_file() else []
-    return runs
 
 
 def _pattern(values: Sequence[Any]) -> tuple[int, ...]:
@@ -189,6 +168,7 @@ COLUMNS: tuple[Column, ...] = (
     ("95 % interval", lambda run: _interval(run)),
     ("verdict", lambda run: _verdict(run)),
 )
+HEADINGS = tuple(name for name, _ in COLUMNS[:WHO])
 WORDS = ("data set", "method", "teacher", "student", "verdict")
 NARROW = ("parameters", "verdict")
 """Left out where the text would be wider than the terminal."""
@@ -200,36 +180,43 @@ NARROWER = ("95 % interval", "seed", "teacher %", "control %")
 def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
     """All columns, or without NARROW where that is too wide; what all runs share is said above instead of
     in a column."""
-    columns = _columns(differs)
-    many = len(records) > 1 or _least(records, columns, NARROW) > width
-    shared = [name for name, _ in COLUMNS[:WHO] if many and _shared(records, name)]
-    columns = [column for column in columns if column[0] not in shared]
-    table = _table(records, columns)
-    if max(map(len, plain(table, 10_000).splitlines())) > width:
-        left_out = _left_out(records, columns, width)
-        table = _table(records, [column for column in columns if column[0] not in left_out])
-    said = [f"{name} {dict(COLUMNS)[name](records[0])}" for name in shared]
-    return plain("; ".join(["top-1 on test", *said]), width) + "\n" + plain(table, width)
+    columns = [_drawn(column, records) for column in _columns(differs)]
+    many = len(records) > 1 or _least(columns, NARROW) > width
+    who = [column for column in columns if _name(column) in HEADINGS]
+    shared = [column for column in who if many and len(set(column.texts)) == 1]
+    columns = [column for column in columns if column not in shared]
+    if natural_width(columns) > width:
+        left_out = _left_out(columns, width)
+        columns = [column for column in columns if _name(column) not in left_out]
+    common = [f"{column.heading} {column.texts[0]}" for column in shared]
+    return plain("; ".join(["top-1 on test", *common]), width) + "\n" + grid(columns, width)
 
 
-def _left_out(records: Sequence[Record], columns: Sequence[Column], width: int) -> Sequence[str]:
+def _drawn(column: Column, records: Sequence[Record]) -> GridColumn:
+    """The column with its texts. The names of keys are long, so each part has a line of the heading."""
+    name, cell = column
+    texts, heading = [cell(run) for run in records], name.replace(".", ".\n")
+    least = max(map(len, re.split(r"[ .]", name)))
+    if name not in WORDS:  # figures are not folded within
+        least = max(least, *(len(word) for text in set(texts) for word in text.split()))
+    return GridColumn(heading, texts, name not in WORDS, least)
+
+
+def _name(column: GridColumn) -> str:
+    return column.heading.replace("\n", "")
+
+
+def _left_out(columns: Sequence[GridColumn], width: int) -> Sequence[str]:
     """NARROW, and of NARROWER what it takes until each word and figure of the others fits in its column."""
     for some in range(len(NARROWER)):
-        if _least(records, columns, (*NARROW, *NARROWER[:some])) <= width:
+        if _least(columns, (*NARROW, *NARROWER[:some])) <= width:
             return (*NARROW, *NARROWER[:some])
     return (*NARROW, *NARROWER)
 
 
-def _least(records: Sequence[Record], columns: Sequence[Column], without: Sequence[str]) -> int:
+def _least(columns: Sequence[GridColumn], without: Sequence[str]) -> int:
     """The least width of the table without some columns."""
-    return sum(_longest(records, column) + 2 for column in columns if column[0] not in without) - 2
-
-
-def _longest(records: Sequence[Record], column: Column) -> int:
-    """The length of the longest figure or word of a column; names may be folded."""
-    name, cell = column
-    heading = max(map(len, re.split(r"[ .]", name)))
-    return heading if name in WORDS else max(heading, *(len(w) for r in records for w in cell(r).split()))
+    return sum(column.least + SPACE for column in columns if _name(column) not in without) - SPACE
 
 
 def _columns(differs: Sequence[str]) -> list[Column]:
@@ -239,21 +226,6 @@ def _columns(differs: Sequence[str]) -> list[Column]:
         for key in differs
     ]
     return [*COLUMNS[:WHO], *extra, *COLUMNS[WHO:]]
-
-
-def _shared(records: Sequence[Record], name: str) -> bool:
-    return len({dict(COLUMNS)[name](run) for run in records}) == 1
-
-
-def _table(records: Sequence[Record], columns: Sequence[Column]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        heading = column[0].replace(".", ".\n")  # the names of keys are long; a line for each part
-        justify: Literal["left", "right"] = "left" if column[0] in WORDS else "right"
-        table.add_column(heading, justify=justify, overflow="fold", min_width=_longest(records, column))
-    for run in records:
-        table.add_row(*(cell(run) for _, cell in columns))
-    return table
 
 
 def _markdown(records: Sequence[Record], differs: Sequence[str]) -> str:

@@ -239,10 +239,15 @@ def build(**fields: Any) -> Report:
     """
     config = {"config": fields.pop("config")} if "config" in fields else {}
     report = {"schema": SCHEMA} | _present(fields) | config
-    found = problems(report)
-    if found:
-        raise ValueError("; ".join(found))
+    wrong = problems(report)
+    if wrong:
+        raise ValueError("; ".join(wrong))
     return cast(Report, report)
+
+
+PERCENTS = frozenset(("top1", "top5", "ece", "ece_calibrated", "agreement"))
+COUNTS = frozenset(("p50_ms", "p95_ms", "params", "n"))
+"""Names of figures from 0 to 100, and of those from 0."""
 
 
 def problems(report: object) -> list[str]:
@@ -308,15 +313,32 @@ def _is_object(report: Mapping[str, Any], key: str) -> bool:
 def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:
     """Figures outside of what they can be: a fraction that was taken for a percentage is the likeliest
     mistake."""
-    percents = ("top1", "top5", "ece", "ece_calibrated", "agreement")
-    for path, value in _numbers({key: value for key, value in report.items() if key != "config"}):
+    content = {key: value for key, value in report.items() if key != "config"}
+    if _is_possible("", content):
+        return
+    for path, value in _numbers(content):
         name = path.rpartition(".")[2]
-        if not math.isfinite(value):
-            yield f"{path} is {value}"
-        elif name in percents and not 0 <= value <= 100:
-            yield f"{path} is {value}, not a percentage"
-        elif name in ("p50_ms", "p95_ms", "params", "n") and value < 0:
-            yield f"{path} is {value}"
+        if problem := _problem(name, value):
+            yield f"{path} is {value}{problem}".rstrip()
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    """Whether all figures below a key can be. Quick: thousands of reports are read at once."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return not _problem(name, value)
+    if kind is dict:
+        return all(map(_is_possible, value, value.values()))
+    return kind is not list or all(_is_possible("", inner) for inner in value)
+
+
+def _problem(name: str, value: float) -> str:
+    """What is wrong with a figure, besides its value; empty if it can be."""
+    if not math.isfinite(value):
+        return " "
+    if name in PERCENTS:
+        return "" if 0 <= value <= 100 else ", not a percentage"
+    return " " if value < 0 and name in COUNTS else ""
 
 
 def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:

@@ -36,7 +36,7 @@ def table(report: Report, width: int = 80) -> Table:
 
     In a narrow terminal the name of each figure stands above it.
     """
-    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     every = roles(report)
     between = [role for role in every if role not in ROLES]
     shown = [role not in between[:-1] for role in every]
@@ -45,26 +45,26 @@ def table(report: Report, width: int = 80) -> Table:
     units = max((len(unit) for _, unit, _ in lines), default=0)
     if width - 12 * len(names) - units - 4 < NAMES:
         return _narrow(names, lines, width)
-    found.add_column("", overflow="fold")
-    found.add_column("", style="dim")
+    grid.add_column("", overflow="fold")
+    grid.add_column("", style="dim")
     for name in names:
-        found.add_column(name, justify="right", overflow="fold", min_width=10)
+        grid.add_column(name, justify="right", overflow="fold", min_width=10)
     for label, unit, cells in lines:
-        found.add_row(label, unit, *cells)
-    return found
+        grid.add_row(label, unit, *cells)
+    return grid
 
 
 def _narrow(names: Sequence[str], lines: Sequence[tuple[str, str, list[str]]], width: int) -> Table:
     """One column, in which each figure of all roles stands below its name; what is too long is left out."""
     room = width // len(names)
-    found = Table(box=None, pad_edge=False, padding=0, header_style="bold")
-    found.add_column("".join(f"{name[: room - 1]:>{room}}" for name in names), overflow="fold")
+    grid = Table(box=None, pad_edge=False, padding=0, header_style="bold")
+    grid.add_column("".join(f"{name[: room - 1]:>{room}}" for name in names), overflow="fold")
     for label, unit, cells in lines:
         short = [cell.removesuffix(" (cached)") for cell in cells]
         figures = [cell if len(cell) < room else ABSENT for cell in short]
-        found.add_row(f"{label}, {unit}" if unit else label)
-        found.add_row("".join(f"{cell:>{room}}" for cell in figures))
-    return found
+        grid.add_row(f"{label}, {unit}" if unit else label)
+        grid.add_row("".join(f"{cell:>{room}}" for cell in figures))
+    return grid
 
 
 def text(report: Report, width: int = 80) -> str:

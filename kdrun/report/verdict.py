@@ -78,14 +78,14 @@ def _near(points: float, size: str) -> str:
 
 def _how_sure(report: Report) -> str:
     comparison, digits = report.get("comparison", {}), _digits(report)
-    said = []
+    sentences = []
     if "gain_interval" in comparison:
         low, high = comparison["gain_interval"]
-        said.append(f"95 % interval {signed(low, digits)} to {signed(high, digits)}")
+        sentences.append(f"95 % interval {signed(low, digits)} to {signed(high, digits)}")
         # Only here do interval and test disagree; without the p the sentence would contradict itself.
         if comparison.get("verdict") == "no measurable difference" and not low <= 0 <= high:
-            said.append(f"yet p = {comparison.get('mcnemar_p', 1):.2f} with so few images told apart")
-    return ", ".join([*said, "over the test images only: one seed" if said else "one seed"])
+            sentences.append(f"yet p = {comparison.get('mcnemar_p', 1):.2f} with so few images told apart")
+    return ", ".join([*sentences, "over the test images only: one seed" if sentences else "one seed"])
 
 
 def _digits(report: Report) -> int:

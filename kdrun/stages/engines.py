@@ -23,7 +23,8 @@ from kdrun.plan.training import Training
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.resources import cores
-from kdrun.stages.groups import Group, seconds, spread
+from kdrun.stages.groups import Group, seconds
+from kdrun.stages.noted import Part
 from kdrun.stages.saved import finished
 
 WORTH_PROCESSES = 60.0
@@ -39,19 +40,18 @@ Work = Callable[[Group, Observers], None]
 """Trains a group."""
 
 
-def processes_for(parts: Sequence[Group]) -> int:
+def processes_for(trainings: Sequence[Training]) -> int:
     """How many processes train: as the runs ask for, else one per core if it is worth it and a CPU computes.
 
     Never more than there are trainings.
     """
-    trainings = [training for group in parts for training in group]
     if not trainings:
         return 1
     ground = trainings[0].ground
     wanted = ground.run.runtime.jobs
     if wanted != "auto":
         return min(int(wanted), len(trainings))
-    if ground.machine.device.type != "cpu" or sum(map(seconds, parts)) <= WORTH_PROCESSES:
+    if ground.machine.device.type != "cpu" or seconds(trainings) <= WORTH_PROCESSES:
         return 1
     return min(cores(), len(trainings))
 
@@ -77,18 +77,18 @@ def here(parts: Sequence[Group], work: Work, observers: Observers, stop: bool = 
     return failures
 
 
-def processes(parts: Sequence[Group], work: Work, count: int, say: Callable[[str], None]) -> Failures:
-    """Each group in a process of its own, `count` at once, each with its share of the cores.
+def processes(parts: Sequence[Part], work: Work, count: int, say: Callable[[str], None]) -> Failures:
+    """Each group in a process of its own, `count` at once, the largest first.
 
     work: a function of a module, which the processes import.
     """
-    left, running = spread(parts, count), dict[int, _Process]()
-    threads, total, failures = max(1, cores() // count), sum(map(len, parts)), Failures()
-    done = 0
+    left = sorted(parts, key=lambda part: seconds(part.group), reverse=True)
+    running = dict[int, _Process]()
+    total, failures, done = sum(len(part.group) for part in parts), Failures(), 0
     try:
         while left or running:
             while left and len(running) < count:
-                started = _started(left.pop(0), work, threads)
+                started = _started(left.pop(0), work)
                 running[started.process.sentinel] = started
             before = done
             for sentinel in wait(list(running)):
@@ -129,19 +129,19 @@ class _Process(NamedTuple):
         return {t.folder: error for t in self.group if finished(t) is None}
 
 
-def _started(group: Group, work: Work, threads: int) -> _Process:
+def _started(part: Part, work: Work) -> _Process:
     context = multiprocessing.get_context("spawn")
     result, send = context.Pipe(duplex=False)
-    wanted = [(_with_threads(training, threads), training.folder) for training in group]
+    wanted = [(_with_threads(training, part.threads), training.folder) for training in part.group]
     process = context.Process(target=_alone, args=(work, wanted, sys.path, send), daemon=True)
     process.start()
     send.close()
-    return _Process(process, group, result)
+    return _Process(process, part.group, result)
 
 
-def _with_threads(training: Training, threads: int) -> Run:
+def _with_threads(training: Training, threads: int | None) -> Run:
     run = training.ground.run
-    return run if run.threads != "auto" else replace(run, threads=threads)
+    return run if run.threads != "auto" or threads is None else replace(run, threads=threads)
 
 
 def _alone(work: Work, wanted: Sequence[tuple[Run, Path]], path: list[str], result: Connection) -> None:

@@ -11,6 +11,7 @@ from kdrun.errors import KdrunError
 from kdrun.evaluation import accuracy, compare, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
+from kdrun.machine import torch_threads
 from kdrun.plan.plan import Plan
 from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import as_lines
@@ -97,7 +98,8 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
-    figures, failed = evaluated(plan.run.evaluation.figures, subject)
+    with torch_threads(plan.student.threads):
+        figures, failed = evaluated(plan.run.evaluation.figures, subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
     times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
     for name, facts in fields["models"].items():

@@ -34,7 +34,7 @@ def groups(trainings: Sequence[Training]) -> list[Group]:
     return [part for kind, group in by_kind.items() for part in _parts(kind, group)]
 
 
-def seconds(group: Group) -> float:
+def seconds(group: Sequence[Training]) -> float:
     """About how long the trainings take on one core, one after the other."""
     steps = [training.epochs * training.row_set().steps for training in group]
     one = [STEP_SECONDS + training.macs / MACS_A_SECOND for training in group]

@@ -13,8 +13,10 @@ from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
+from kdrun.resources import cores
 from kdrun.stages.engines import Failures, here, processes, processes_for
-from kdrun.stages.groups import Group, groups
+from kdrun.stages.groups import Group
+from kdrun.stages.noted import forget, note_loop, parts, settle, write_notes
 from kdrun.stages.saved import finished, saved, started, state_file
 from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
@@ -36,20 +38,36 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     """
     failures: Failures = {}
     tried: list[Training] = []
-    said: set[str] = set()
+    shown: set[str] = set()
     for trainings in _rounds(plans):
         ready = [training for training in _missing(trainings) if _is_ready(training)]
-        parts, tried = groups(ready), tried + ready
+        tried += ready
         for note in dict.fromkeys(teacher_notes(ready)):
-            if note not in said:
+            if note not in shown:
                 observers.screen.say(f"note   {note}")
-            said.add(note)
-        count = processes_for(parts)
-        if count > 1:
-            failures |= processes(parts, make_group, count, observers.screen.say)
-        else:
-            failures |= here(parts, make_group, observers, stop=len(plans) == 1)
+            shown.add(note)
+        failures |= _made(ready, observers, several=len(plans) > 1)
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
+
+
+def _made(ready: Sequence[Training], observers: Observers, several: bool) -> Failures:
+    """Trains them, in groups and in processes. several: whether they are of several runs."""
+    count = processes_for(ready)
+    every = parts(ready, count, max(1, cores() // count))
+    if several:
+        write_notes(every)
+    if count > 1 or any(part.threads for part in every):
+        return processes(every, make_group, count, observers.screen.say)
+    named = observers._replace(names=_by_seed(ready))
+    return here([part.group for part in every], make_group, named, stop=not several)
+
+
+def _by_seed(trainings: Sequence[Training]) -> dict[Path, str]:
+    """`student seed 1`, if trainings of that name have several seeds."""
+    seeds: dict[str, set[int]] = {}
+    for training in trainings:
+        seeds.setdefault(training.name, set()).add(training.seed)
+    return {t.folder: f"{t.name} seed {t.seed}" for t in trainings if len(seeds[t.name]) > 1}
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:
@@ -57,11 +75,13 @@ def make_group(group: Sequence[Training], observers: Observers) -> None:
     with ExitStack() as locks:
         for training in sorted(group, key=lambda training: training.folder):
             locks.enter_context(_held(training, observers.screen))
+        settle(group, state_file(group[0]).name)
         at_one_step: dict[tuple[int, int], Group] = {}
         for training in _missing(group):
             _start_over(training)
             at_one_step.setdefault(_position(training), []).append(training)
         for trainings in at_one_step.values():
+            note_loop(trainings)
             train(trainings, observers)
 
 
@@ -80,6 +100,7 @@ def _missing(trainings: Sequence[Training]) -> list[Training]:
             missing.append(training)
         else:
             state_file(training).unlink(missing_ok=True)
+            forget(training.folder)
     return missing
 
 

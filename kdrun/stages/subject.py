@@ -13,14 +13,14 @@ import torch
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
-from kdrun.config.choices import EVALUATORS
+from kdrun.config.choices import UNSAID
 from kdrun.config.schema import Evaluation
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
-from kdrun.machine import environment
+from kdrun.machine import environment, torch_threads
 from kdrun.models.pretrained import weights_name
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
@@ -86,13 +86,13 @@ def config_of(plan: Plan) -> dict[str, Any]:
 
 
 def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, Any]:
-    """The keys of `evaluation`, as a fingerprint has them: `figures` only if they are not the usual ones.
+    """The keys of `evaluation`, as a fingerprint has them: `figures` only if they are not UNSAID.
 
     failed: evaluators that do not count, so that they are tried again.
     """
     keys = dataclasses.asdict(evaluation)
     names = [name for name in keys.pop("figures") if name not in failed]
-    return keys if names == list(EVALUATORS) else keys | {"figures": names}
+    return keys if names == list(UNSAID) else keys | {"figures": names}
 
 
 def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
@@ -122,7 +122,9 @@ def _answers(saved: Saved) -> Iterator[Answers]:
         for name, part in parts.items():
             if len(part.labels):
                 batches = plain_batches(part, ground.data, device, image_bytes)
-                yield Answers(saved.name, weights, name, logits_of(model, batches()), part.labels)
+                with torch_threads(saved.training.threads):
+                    logits = logits_of(model, batches())
+                yield Answers(saved.name, weights, name, logits, part.labels)
 
 
 def _model(saved: Saved) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _phase(
         learners = tuple(learner for trainee in trainees for learner in trainee.learners)
         graphs = ground.machine.graphs(ground.run.runtime.graph)
         step = Step(learners, teacher, images, labels, one_lane if graphs is None else graphs.lanes)
-        names = _shown_as(trainees)
+        names = _shown_as(trainees, observers)
         strands = [
             strand(trainee, facts, observers.of(trainee.training, name), step, live, screen.say)
             for trainee, name in zip(trainees, names, strict=True)
@@ -145,10 +145,11 @@ def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
     return step
 
 
-def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
+def _shown_as(trainees: Sequence[Trainee], observers: Observers) -> list[str | None]:
     """The first is on the screen, for all of them."""
     first = trainees[0].training
-    name = first.name if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
+    own = observers.names.get(first.folder, first.name)
+    name = own if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
     return [name, *[None] * (len(trainees) - 1)]
 
 

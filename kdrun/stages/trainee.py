@@ -20,6 +20,7 @@ from kdrun.models.weights import PEER, save_weights
 from kdrun.plan.objective import Phase
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Watchers
+from kdrun.stages.noted import forget
 from kdrun.stages.saved import initial_model, state_file, weights_file
 from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
@@ -156,6 +157,7 @@ def finish(
     }
     write_json(training.mark, record)
     state_file(training).unlink(missing_ok=True)
+    forget(training.folder)
 
 
 def _with_peer(training: Training) -> tuple[Training, ...]:

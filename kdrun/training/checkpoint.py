@@ -22,6 +22,9 @@ from kdrun.training.step import Learner
 
 FORMAT = 3
 
+NEXT = "state.next.pt"
+"""The name of a state until those of all trainings in its loop are written."""
+
 
 class Position(NamedTuple):
     """The next step of a training, within `epoch`, and the seconds that the training has taken so far."""
@@ -143,10 +146,10 @@ class Checkpoint:
             draws.state = state["generators"]
         return Position(*state["position"])
 
-    def save(self, position: Position) -> None:
-        """Writes the state. The file always holds the old state or the new one, never a part."""
+    def content(self, position: Position) -> dict[str, Any]:
+        """The state as it is now."""
         draws = self.learners[0].draws
-        state = {
+        return {
             "format": FORMAT,
             "position": tuple(position),
             "learners": [learner.state() for learner in self.learners],
@@ -154,19 +157,41 @@ class Checkpoint:
             "generators": generators() if draws is None else draws.state,
             "facts": self.facts,
         }
-        write_whole(self.path, partial(_save, state))
-        self.written = time.monotonic()
 
-    def save_within(self, position: Position) -> None:
-        """Writes the state within an epoch if that is due and all sums are finite."""
-        due = time.monotonic() - self.written >= 60 * self.pace.minutes
-        if due and all(bool(torch.isfinite(learner.sums).all()) for learner in self.learners):
-            self.save(position)
 
-    def save_after_epoch(self, position: Position, last: bool) -> None:
-        """Writes the state after an epoch if that is due, or if it is the last."""
-        if last or time.monotonic() - self.written >= self.pace.seconds:
-            self.save(position)
+def save(checkpoints: Sequence[Checkpoint], position: Position) -> None:
+    """Writes the states of trainings that share a loop. They always are of one step: if a kill comes between
+    two, all are the old ones or all can be the new ones.
+
+    A file always holds the old state or the new one, never a part.
+    """
+    first, *others = checkpoints
+    for each in checkpoints:
+        path = each.path.with_name(NEXT) if others else each.path
+        write_whole(path, partial(_save, each.content(position)))
+    for each in checkpoints if others else ():  # with the first one, the new ones count
+        put_in_place(each.path)
+    first.written = time.monotonic()
+
+
+def put_in_place(path: Path) -> None:
+    """Renames a state that was written as NEXT."""
+    path.with_name(NEXT).replace(path)
+
+
+def save_within(checkpoints: Sequence[Checkpoint], position: Position) -> None:
+    """Writes the states within an epoch if that is due and all sums are finite."""
+    first, learners = checkpoints[0], [learner for each in checkpoints for learner in each.learners]
+    due = time.monotonic() - first.written >= 60 * first.pace.minutes
+    if due and all(bool(torch.isfinite(learner.sums).all()) for learner in learners):
+        save(checkpoints, position)
+
+
+def save_after_epoch(checkpoints: Sequence[Checkpoint], position: Position, last: bool) -> None:
+    """Writes the states after an epoch if that is due, or if it is the last."""
+    first = checkpoints[0]
+    if last or time.monotonic() - first.written >= first.pace.seconds:
+        save(checkpoints, position)
 
 
 def _save(state: dict[str, Any], path: Path) -> None:

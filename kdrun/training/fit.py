@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 
 from kdrun.errors import KdrunError
-from kdrun.training.checkpoint import Best, Checkpoint, Position
+from kdrun.training.checkpoint import Best, Checkpoint, Position, save, save_after_epoch, save_within
 from kdrun.training.learning_rate import Rates, learning_rate
 from kdrun.training.plan import Drawing, RowSet, epoch_plan
 from kdrun.training.step import Learner, Stepping
@@ -85,6 +85,7 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
     """
     started, per_epoch, wires = time.monotonic() - position.seconds, course.row_set.steps, Tripwires(step)
     until = course.epochs if course.until is None else course.until
+    states = [strand.checkpoint for strand in strands]
     for strand in strands:
         strand.watcher.begin(course.epochs, per_epoch, position.epoch * per_epoch + position.step)
     for epoch in range(position.epoch, until):
@@ -96,7 +97,7 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
                 if power_of_two(done) or number == per_epoch:
                     _check_finite(strand, done, course)
                 strand.watcher.steps(done)
-                strand.checkpoint.save_within(now)
+            save_within(states, now)
         wires.check(epoch)
         rate = course.rate((epoch + 1) * per_epoch - 1)
         about = {"epoch": epoch + 1, "epochs": course.epochs, "lr": rate}
@@ -105,18 +106,18 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
             row = {"stage": strand.stage} | about | {"loss": loss, "terms": terms}
             row["validation"] = _validated(strand, epoch + 1)
             now = Position(epoch + 1, 0, time.monotonic() - started)
-            _tell(strand, row | {"seconds": round(now.seconds, 3)} | strand.diagnose(), now)
-            strand.checkpoint.save_after_epoch(now, last=epoch + 1 == until)
+            _tell(strand, row | {"seconds": round(now.seconds, 3)} | strand.diagnose(), states, now)
+        save_after_epoch(states, now, last=epoch + 1 == until)
     wires.finish()
     return time.monotonic() - started if position.epoch < until else position.seconds
 
 
-def _tell(strand: Strand, row: dict[str, Any], now: Position) -> None:
-    """Hands an epoch's row to the watcher. If that stops the training, the state is written before."""
+def _tell(strand: Strand, row: dict[str, Any], states: Sequence[Checkpoint], now: Position) -> None:
+    """Hands an epoch's row to the watcher. If that stops the training, the states are written before."""
     try:
         strand.watcher.epoch(row)
     except Stopped:
-        strand.checkpoint.save(now)
+        save(states, now)
         raise
 
 

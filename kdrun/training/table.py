@@ -34,6 +34,9 @@ CODE = np.dtype(np.int64)
 HALF = 32
 """Bits of an entry that hold the code; the others hold the checksum."""
 
+STRUCK_OUT = 2**HALF - 1
+"""The code of a row that counts no more."""
+
 SECONDS = 10.0
 """How long new rows may wait for the disk: a kill loses them, but waiting for the disk takes time."""
 
@@ -171,13 +174,23 @@ class Table:
         entries = np.frombuffer(os.pread(self._files["codes"], count * CODE.itemsize, 0), dtype=CODE)
         self.count, codes = len(entries), entries & (2**HALF - 1)
         known = np.flatnonzero(codes < len(self._places))
-        if len(known) < self.count:
-            self.say(_damaged(self._path("codes"), self.count - len(known)))
+        wrong = np.flatnonzero((codes >= len(self._places)) & (codes != STRUCK_OUT))
+        if len(wrong):
+            self.say(_damaged(self._path("codes"), len(wrong)))
+            self._strike_out(wrong)
         self._places[codes[known]] = known
         self._sums[codes[known]] = entries[known] >> HALF & (2**HALF - 1)
         if self.writable:
             for name, size in sizes.items():
                 os.ftruncate(self._files[name], self.count * size)
+
+    def _strike_out(self, places: NDArray[np.int64]) -> None:
+        """Marks rows whose codes are damaged, so that they are said once."""
+        if self.writable:
+            with self._path("codes").open("r+b") as file:  # the files that are open only append
+                for place in places.tolist():
+                    file.seek(place * CODE.itemsize)
+                    file.write(CODE.type(STRUCK_OUT).tobytes())
 
     def _check(self, codes: NDArray[np.int64]) -> None:
         """Compares rows with their checksums, and forgets those that differ."""

@@ -179,3 +179,26 @@ def test_the_planned_models_stay_as_they_are() -> None:
     first_step(plan.student, initial_model(plan.teacher))
     after = plan.student.built.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+CHECKS = {
+    "a finished run": [],
+    "a new run": ["temperature=3"],
+    "fresh": ["fresh=true"],
+    "a table of answers": ["dataset.views.name=none", "temperature=3"],
+    "loggers": ["logger=[tensorboard]", "temperature=3"],
+    "a chain": ["generations=2"],
+    "refused": ["recipe.student.lr=-1"],
+    "refused when planned": ["loss.soft.nothing=1"],
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_check_leaves_outputs_as_they_are(here: Here, name: str) -> None:
+    refused = name.startswith("refused")
+    assert here("check", *SHORT, *CHECKS[name])[0] == (2 if refused else 0)
+    assert not list(here.root.rglob("*"))
+    here.run()
+    before = here.files()
+    assert here("check", *SHORT, *CHECKS[name])[0] == (2 if refused else 0)
+    assert here.files() == before

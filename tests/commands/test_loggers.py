@@ -99,18 +99,18 @@ def test_a_run_that_breaks_off_and_goes_on_leaves_one_whole_record(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard")
-    from kdrun.training.checkpoint import Checkpoint
+    from kdrun.training import fit
 
-    save = Checkpoint.save_after_epoch
+    save = fit.save_after_epoch
 
-    def stop(self: Any, position: Any, last: bool) -> None:
-        save(self, position, last)
-        if "runs" in str(self.path) and position.epoch == 1:
+    def stop(checkpoints: Any, position: Any, last: bool) -> None:
+        save(checkpoints, position, last)
+        if "runs" in str(checkpoints[0].path) and position.epoch == 1:
             raise KeyboardInterrupt
 
     overrides = (*SHORT, "logger=[tensorboard]", "recipe.student.epochs=3", "checkpoint.seconds=0")
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save_after_epoch", stop)
+        patch.setattr(fit, "save_after_epoch", stop)
         assert here(*overrides)[0] == 130
     assert "student/loss" in events(here)[0] and "final/student/params" not in events(here)[0]
     assert here(*overrides)[0] == 0

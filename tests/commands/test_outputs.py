@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
-import shutil
 import subprocess
 import sys
 import time
@@ -147,7 +145,7 @@ def test_folders_of_other_tools_stay(here: Here) -> None:
     assert here("outputs", "--prune", "--yes")[:2] == (0, "nothing to remove\n")
     code, _, err = here("outputs", "outputs/models/bert", "--prune", "--yes")
     assert code == 2 and err == (
-        "outputs/models/bert: is no folder of a model, a run, a table, a sweep or a search of kdrun\n"
+        "outputs/models/bert: is no folder of a model, a run, a sweep, a search or a table of kdrun\n"
     )
     assert all((here.root / "outputs" / name).read_text() == text for name, text in foreign.items())
 
@@ -164,6 +162,55 @@ def test_what_can_be_continued_goes_only_if_it_is_named(here: Here) -> None:
     assert [(row["state"], row["age"]) for row in rows(here)] == [("can be continued", 3 * 86400)]
     assert here("outputs", "--prune", "--yes")[1] == "nothing to remove\n"
     assert here("outputs", str(broken), "--prune", "--yes")[0] == 0 and not broken.exists()
+
+
+def published(root: Path, command: str = "kdrun table two") -> Path:
+    """The folder of a published table that has run no cell."""
+    folder = root / "tables" / "two"
+    for name in ("calls", "jobs"):
+        (folder / name).mkdir(parents=True)
+    (folder / "calls" / "20260101-000000-1.json").write_text(json.dumps({"command": command, "jobs": []}))
+    return folder
+
+
+def test_published_tables_are_a_kind_of_their_own(here: Here) -> None:
+    here.run("dataset.views.name=none")
+    root = here.root / "outputs"
+    folder = published(root)
+    (root / "tables" / "mine").mkdir()
+    code, out, _ = here("outputs")
+    assert code == 0 and "\n1 table " in out and "\n1 published table " in out and "  two " in out
+    assert [row["kind"] for row in rows(here)].count("published table") == 1
+    made(root / "models" / "teacher-x-0123456789ab")
+    with held([folder]):
+        assert reasons(here) == set()  # its cells may need each model and table
+    assert reasons(here) == {("table", "can be made anew"), ("teacher", "used by no run")}
+    teachers_table = next(root.glob("models/*/tables/*"))
+    code, out, _ = here("outputs", str(folder), str(teachers_table), "--prune", "--yes")
+    assert code == 0 and not folder.exists() and not teachers_table.exists()
+    assert (root / "tables" / "mine").exists()
+    code, _, err = here("outputs", "outputs/tables/mine", "--prune", "--yes")
+    assert code == 2 and "outputs/tables/mine: is no folder of " in err
+
+
+def test_a_plan_says_what_a_run_uses(here: Here) -> None:
+    run = here.run()
+    (run / "report.json").unlink()
+    assert reasons(here) == set()
+    plan = json.loads((run / "plan.json").read_text())
+    plan["trainings"] = [each for each in plan["trainings"] if each["name"] != "control"]
+    (run / "plan.json").write_text(json.dumps(plan))
+    assert reasons(here) == {("control", "used by no run")}
+
+
+def test_what_a_run_without_a_plan_uses_stays(here: Here) -> None:
+    run = here.run()
+    for name in ("plan.json", "report.json"):
+        (run / name).unlink()
+    assert reasons(here) == set()
+    made(here.root / "outputs" / "models" / "teacher-x-0123456789ab")
+    made(here.root / "outputs" / "models" / "control-x-0123456789ab", "control")
+    assert reasons(here) == {("teacher", "used by no run")}  # the control could be the run's own
 
 
 def test_what_a_broken_run_needs_stays(here: Here) -> None:
@@ -203,24 +250,6 @@ def test_a_damaged_file_is_named_and_stops_nothing(here: Here, name: str, text: 
     (folder / name).unlink()
     (folder / name).symlink_to(run / "report.md")
     assert here("outputs")[2].endswith(f"{name}: is a link\n")
-
-
-def test_three_thousand_runs_take_seconds(here: Here) -> None:
-    run = here.run()
-    texts = {name: (run / name).read_text() for name in ("report.json", "student.json", "plan.json", ".lock")}
-    for number in range(3000):
-        folder = here.root / "many" / "runs" / f"digits-a-b-kd-{number:012x}"
-        folder.mkdir(parents=True)
-        for name, text in texts.items():
-            (folder / name).write_text(text)
-    shutil.copytree(here.root / "outputs" / "models", here.root / "many" / "models")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-m", "kdrun", "outputs", "many"], env=OWN, capture_output=True, text=True
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.returncode == 0 and "\n3,000 runs " in done.stdout and "used by 3,000 runs" in done.stdout
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
 
 
 BESIDE = """

@@ -79,6 +79,15 @@ def test_a_teacher_from_a_file_and_one_that_is_gone(here: Here) -> None:
     run = here.run("teacher.checkpoint=own.safetensors")
     picture(here.root / "a.png", 0)
     assert here("predict", str(run), "a.png", "--teacher")[0] == 0
+    other = next(path for path in here.runs() if path != run)
+    for file, name in ((other / "report.json", "folders"), (other / "plan.json", "trainings")):
+        content = json.loads(file.read_text())
+        del content[name]  # the plan says where the teacher is; an earlier version wrote none
+        file.write_text(json.dumps(content)) if name == "folders" else file.unlink()
+        if name == "folders":
+            assert here("predict", str(other), "a.png", "--teacher")[0] == 0
+    code, _, err = here("predict", str(other), "a.png", "--teacher")
+    assert code == 2 and "its teacher is not kept (any more)" in err
     for file in kept.glob("*.safetensors"):
         file.unlink()
     other = next(path for path in here.runs() if path != run)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kdrun.artefacts import file_hash
 from kdrun.training import checkpoint
 from kdrun.training.step import Step
 from tests.commands.short import SHORT, Here
@@ -37,3 +38,12 @@ def test_a_state_is_read_once(here: Here, monkeypatch: pytest.MonkeyPatch) -> No
     code, out, _ = here(*command)
     assert code == 0 and "resume   at epoch 1 of 2" in out
     assert reads[state.resolve().as_posix()] == 1 and not checkpoint.KEPT
+
+
+def test_equal_runs_have_equal_files_of_weights(here: Here) -> None:
+    run = here.run()
+    assert here(*SHORT, "outputs_dir=elsewhere/other", "evaluation.samples=3")[0] == 0
+    names = [path.relative_to(here.root / "outputs") for path in here.root.glob("outputs/*/*/*.safetensors")]
+    assert len(names) == 7 and run.relative_to(here.root / "outputs") / "student.safetensors" in names
+    for name in names:
+        assert file_hash(here.root / "outputs" / name) == file_hash(here.root / "elsewhere" / "other" / name)

@@ -82,8 +82,14 @@ def test_a_table_from_nothing_to_its_page_and_again(table: Here) -> None:
     assert code == 0 and "finished earlier" in out and "A difference of dist." in out
     assert len(list(table.root.glob("outputs/models/teacher-*"))) == 1
     assert len(list(table.root.glob("outputs/models/control-*"))) == 1
-    code, out, _ = call(table, "--format", "json")
-    assert code == 0 and json.loads(out)["table"] == "two"
+    page = out[out.index("Two cells (Nobody") :].rstrip("\n")
+    assert table("report", str(folder))[:2] == (0, f"{page}\n")
+    code, out, _ = call(table, "--format", "json", "method=kd")
+    assert code == 0 and json.loads(out)["table"] == "two" and len(json.loads(out)["cells"]) == 3
+    code, out, _ = table("report", str(folder), "--format", "json")
+    assert code == 0 and json.loads(out) == json.loads((folder / "table.json").read_text())
+    code, out, _ = table("report", str(folder), "--cols", "teacher", "--value", "student")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()[3:]] == ["dist", "kd"]
     code, out, err = call(table, "--list")
     assert "4 of 4 trainings are done; only evaluation may be left." in out
 

@@ -420,6 +420,27 @@ def test_one_bit_of_what_is_kept_costs_one_image(
     assert len(files) == 1 and capsys.readouterr().err == ""
 
 
+def test_what_an_earlier_version_kept_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path / "pets", {"cat": 10, "dog": 10})
+    other = folder(tmp_path / "cars", {"bus": 10, "van": 10})
+    monkeypatch.setattr(pixel_cache, "VERSION", pixel_cache.VERSION - 1)
+    before = pixels(read(root)), pixels(read(other))
+    decoded = tmp_path / "data" / "decoded"
+    earlier, foreign = set(decoded.glob("pets-10-*")), set(decoded.glob("cars-10-*"))
+    monkeypatch.undo()
+    assert pixels(read(root)) == before[0]
+    (kept,) = decoded.glob("pets-10-*")
+    assert {kept} != earlier and set(decoded.glob("cars-10-*")) == foreign
+    (next(iter(foreign)) / "notes.txt").write_text("mine")
+    assert pixels(read(other)) == before[1]
+    assert [path.name for path in next(iter(foreign)).iterdir()] == ["notes.txt"]
+
+
+def pixels(found: ImageSet) -> list[int]:
+    """Of all test images."""
+    return list(found.test.images.flatten().tolist())
+
+
 def test_pictures_that_an_earlier_version_kept_are_decoded_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

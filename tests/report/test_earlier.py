@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from kdrun.config.schema import Evaluation
 from kdrun.report.earlier import covers, kept_from, looks, with_earlier
 from kdrun.report.markdown import markdown
 from kdrun.report.schema import Report, build, problems
 from kdrun.report.table import text
+from kdrun.stages.subject import settings
 from tests.report.example import FIELDS, latency
 
 EVALUATION = {"latency": True, "batches": [1, 32], "samples": 200, "seconds": 1.0, "plots": True}
@@ -140,3 +142,16 @@ def test_what_earlier_looks_cover() -> None:
     assert not covers(looks(report(latency=False)), EVALUATION)
     assert not covers(looks(report(figures=["cost"])), EVALUATION)
     assert not covers([], asked | {"figures": []}), "a look at other models covers nothing"
+
+
+def test_a_report_that_names_no_evaluators_has_those_of_its_time() -> None:
+    """Its figures do not grow with the list of today."""
+    old = looks(report())
+    assert "figures" not in old[0]["evaluation"]
+    today = ["accuracy", "calibration", "agreement", "gap", "cost", "robustness"]
+    assert covers(old, EVALUATION | {"figures": today[:5]})
+    assert not covers(old, EVALUATION | {"figures": today})
+    assert covers(looks(report(figures=today)), EVALUATION | {"figures": today})
+    assert looks(report(figures=today[:5]))[0]["evaluation"] == EVALUATION  # as it counts in fingerprints
+    assert settings(Evaluation(figures=today))["figures"] == today
+    assert "figures" not in settings(Evaluation(figures=today[:5]))

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from kdrun.errors import KdrunError
+from kdrun.report.find_runs import runs_in
 from kdrun.report.read import read
-from kdrun.report.runs import differing, render, runs_in
+from kdrun.report.runs import differing, record, render
 from kdrun.report.sweep_files import write
 from tests.report.example import example, grid
 
@@ -33,6 +34,13 @@ def outputs(tmp_path: Path) -> Path:
     jobs[0]["folder"], jobs[1]["folder"] = "outputs/runs/b", "outputs/runs/gone"
     write(sweep, jobs)
     return tmp_path / "outputs"
+
+
+def differ(root: Path, names: str) -> tuple[str, ...]:
+    """The keys that tell runs apart."""
+    reports = [read(root / name) for name in names]
+    values = differing([record(root, report) for report in reports], [report["config"] for report in reports])
+    return tuple(values[0])
 
 
 def test_runs_are_found_in_runs_sweeps_and_their_parents(outputs: Path) -> None:
@@ -114,7 +122,7 @@ def test_formats_are_checked(outputs: Path) -> None:
 def test_assistants_are_told_apart_by_name_then_by_what_else_differs(tmp_path: Path) -> None:
     for folder, dense in (("a", 8), ("b", 16)):
         run(tmp_path / folder, assistant=[{"name": "mlp", "args": {"dense": dense}}])
-    assert differing([read(tmp_path / folder) for folder in "ab"]) == ("assistant.0.args.dense",)
+    assert differ(tmp_path, "ab") == ("assistant.0.args.dense",)
     run(tmp_path / "c", assistant=[])
-    assert differing([read(tmp_path / folder) for folder in "ac"])[0] == "assistant"
+    assert differ(tmp_path, "ac")[0] == "assistant"
     assert "[mlp]" in render([tmp_path])

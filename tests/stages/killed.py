@@ -6,7 +6,8 @@ how each ended.
 
 Bombs: `step N`: before the Nth step of any training. `write NAME N`: in the middle of the Nth write of a
 file called NAME, with half of it on disk. `wrote NAME N`: right after the Nth such write. `line N`: in the
-Nth line of metrics. `answers N`: in the middle of the Nth write to a table of the teacher's answers.
+Nth line of metrics. `placed N`: right after the Nth state of a group got its name. `answers N`: in the middle
+of the Nth write to a table of the teacher's answers.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def arm(kind: str, *more: Any) -> None:
     """Lays the bomb in this process."""
     arms = {
         "step": arm_step, "write": arm_write, "wrote": arm_wrote, "line": arm_line, "answers": arm_answers,
+        "placed": arm_placed,
     }  # fmt: skip
     arms.get(kind, lambda n: arm_step(n, signal.SIGINT))(*more)
 
@@ -120,6 +122,17 @@ def arm_line(n: int) -> None:
         append(path, text)
 
     kdrun.progress.journal.append_text = dying  # type: ignore[attr-defined]
+
+
+def arm_placed(n: int) -> None:
+    place, due = kdrun.training.checkpoint.put_in_place, countdown(n)
+
+    def dying(path: Path) -> None:
+        place(path)
+        if due():
+            explode()
+
+    kdrun.training.checkpoint.put_in_place = dying
 
 
 def arm_answers(n: int) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kdrun.cli import main
+from kdrun.stages import subject
 
 SHORT = ("recipe.teacher.epochs=1", "recipe.student.epochs=1", "threads=1", "evaluation.seconds=0.02")
 
@@ -122,6 +124,23 @@ def test_a_control_that_another_run_has_trained_is_added(go: Go) -> None:
     assert "finished earlier" not in go("outputs_dir=other")
     (path,) = Path("other").glob("runs/*/report.json")
     assert "control" in json.loads(path.read_text())["models"]
+
+
+def test_the_runs_threads_evaluate(go: Go, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, real = [], subject.logits_of
+
+    def counted(*arguments: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return real(*arguments)
+
+    monkeypatch.setattr(subject, "logits_of", counted)
+    before, figures = torch.get_num_threads(), report()["models"]["student"]["last"]
+    for threads in (2, 3):
+        seen.clear()
+        next(Path("outputs").glob("runs/*/report.json")).unlink()
+        go(f"threads={threads}", "evaluation.latency=false")
+        assert set(seen) == {threads} and torch.get_num_threads() == before
+        assert report()["models"]["student"]["last"]["test"]["top1"] == figures["test"]["top1"]
 
 
 TOY = """

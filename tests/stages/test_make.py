@@ -16,10 +16,12 @@ from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.training import Training
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
+from kdrun.stages import groups as grouping
 from kdrun.stages import make as module
 from kdrun.stages.engines import here, processes, processes_for
 from kdrun.stages.groups import seconds, spread
 from kdrun.stages.make import make
+from kdrun.stages.noted import Part, parts, write_notes
 from kdrun.stages.pipeline import carry_out
 from tests.config.composed import composed
 
@@ -105,9 +107,9 @@ def fails(group: list[Training], observers: Observers) -> None:
 def test_a_process_that_dies_or_fails_is_one_failed_training(tmp_path: Path) -> None:
     student = plan("seed=0", tmp_path).student
     said: list[str] = []
-    (error,) = processes([[student]], dies, 2, said.append).values()
+    (error,) = processes([Part([student])], dies, 2, said.append).values()
     assert "ended before it was done (exit 9)" in str(error) and said == ["trained 1 of 1"]
-    (error,) = processes([[student]], fails, 2, said.append).values()
+    (error,) = processes([Part([student])], fails, 2, said.append).values()
     assert str(error) == "loss.soft: not finite"
 
 
@@ -116,11 +118,11 @@ def test_there_are_no_more_processes_than_trainings_and_cores(
 ) -> None:
     monkeypatch.setattr("kdrun.stages.engines.cores", lambda: 16)
     short, long = plan("", tmp_path), plan("recipe.student.epochs=100000", tmp_path)
-    assert processes_for([]) == 1 and processes_for([[short.student]]) == 1
-    assert processes_for([[long.student]]) == 1
-    assert processes_for([[long.student], [long.student]]) == 2
+    assert processes_for([]) == 1 and processes_for([short.student]) == 1
+    assert processes_for([long.student]) == 1
+    assert processes_for([long.student, long.student]) == 2
     asked = plan("runtime.jobs=3", tmp_path).student
-    assert processes_for([[asked]] * 2) == 2 and processes_for([[asked]] * 8) == 3
+    assert processes_for([asked] * 2) == 2 and processes_for([asked] * 8) == 3
 
 
 def test_groups_are_cut_so_that_no_process_waits_for_another(tmp_path: Path) -> None:
@@ -128,6 +130,40 @@ def test_groups_are_cut_so_that_no_process_waits_for_another(tmp_path: Path) -> 
     parts = spread([students[:4], students[4:]], 2)
     assert sorted(map(len, parts)) == [1, 2, 2]
     assert seconds(parts[0]) >= seconds(parts[-1])
+
+
+def test_what_is_left_of_a_sweep_forms_the_groups_that_were_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouping, "STACKED", 2)
+    monkeypatch.setattr(grouping, "WORTH_STACKING", 0.0)
+    students = [plan(f"seed={seed}", tmp_path).student for seed in range(6)]
+
+    def members(which: list[Training], processes: int = 1) -> list[tuple[list[int], int | None]]:
+        return [([t.seed for t in part.group], part.threads) for part in parts(which, processes, 3)]
+
+    assert members(students) == [([0, 1], None), ([2, 3], None), ([4, 5], None)]
+    assert members(students[1:]) == [([1, 2], None), ([3, 4], None), ([5], None)]
+    write_notes(parts(students[:4], 1, 3))
+    assert members(students[1:]) == [([1], None), ([2, 3], None), ([4, 5], None)]
+    assert members(students[3:0:-1]) == [([2, 3], None), ([1], None)]
+    write_notes(parts(students, 2, 3))  # who is written down stays there
+    assert members(students[5:1:-1]) in (
+        [([5], 3), ([4], 3), ([2, 3], None)],
+        [([4], 3), ([5], 3), ([2, 3], None)],
+        [([4, 5], 3), ([2, 3], None)],
+    )
+    again = [plan(f"seed={seed} fresh=true", tmp_path).student for seed in range(1, 4)]
+    assert members(again) == [([1, 2], None), ([3], None)]
+
+
+def test_epoch_lines_say_the_seed_if_there_are_several(tmp_path: Path) -> None:
+    sink = StringIO()
+    shown = Observers(screen(Console(file=sink, width=120)))
+    make([plan(f"seed={seed} teacher.seed=0 control=false", tmp_path) for seed in (0, 1)], shown)
+    lines = [line for line in sink.getvalue().splitlines() if " 1/1 " in line]
+    stages = [line.split(" ", 1)[1].partition(" 1/1")[0].rstrip() for line in lines]
+    assert stages == ["teacher", "student seed 0", "student seed 1"]
 
 
 def test_the_folders_of_a_run_are_known_before_its_first_step(

@@ -72,7 +72,13 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], li
     """Outputs of a sweep whose trainings run together, of one where each is alone, of one that is killed."""
     root = tmp_path_factory.mktemp("sweeps")
     folders = {name: root / name for name in ("together", "alone", "killed")}
-    bombs: list[Any] = [["wrote", "state.pt", 5], ["write", "last.safetensors", 2], None]
+    bombs: list[Any] = [
+        ["wrote", "state.next.pt", 2],  # two of four students' states are written, and none counts
+        ["placed", 2],  # all are written, and two have their names
+        ["wrote", "student.json", 2],  # two are finished
+        ["write", "last.safetensors", 1],
+        None,
+    ]
     args = {name: [*SWEEP, f"outputs_dir={folder}"] for name, folder in folders.items()}
     plan = [{"args": args["together"], "bomb": None}]
     plan += [{"args": [*args["alone"], "runtime.together=false"], "bomb": None}]
@@ -82,7 +88,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], li
 
 def test_each_ends_as_it_would_alone_and_names_its_companions(swept: Any) -> None:
     folders, statuses = swept
-    assert statuses == [0, 0, -9, -9, 0]
+    assert statuses == [0, 0, -9, -9, -9, -9, 0]
     for name, companions in (("together", {3}), ("alone", {0})):
         marks = sorted(folders[name].glob("runs/*/student.json"))
         assert len(marks) == 4
@@ -92,6 +98,12 @@ def test_each_ends_as_it_would_alone_and_names_its_companions(swept: Any) -> Non
             weights = read_weights(folders[other] / mark.relative_to(folders["together"]))
             for layer, value in read_weights(mark).items():
                 assert torch.allclose(value, weights[layer], atol=2e-3), (other, mark, layer)
+                assert other == "alone" or torch.equal(value, weights[layer]), (mark, layer)
+
+
+def test_nothing_of_a_group_is_left(swept: Any) -> None:
+    for folder in swept[0].values():
+        assert not [*folder.rglob("group.json"), *folder.rglob("state*.pt")]
 
 
 def test_a_killed_sweep_has_every_epoch_once(swept: Any) -> None:
@@ -109,4 +121,5 @@ def test_processes_train_what_is_left(
     assert main(["-m", "student=cnn_digits_small,lightnn", "seed=0", *sweep]) == 0
     out = capsys.readouterr().out
     assert "trained 2 of 2" in out
+    assert " teacher  1/2 " in out and " seed 0" not in out
     assert " 1 of 2  student=cnn_digits_small  " in out and " 2 of 2  student=lightnn " in out

@@ -1,0 +1,92 @@
+"""Finds the runs in folders: finished ones by their reports, unfinished ones by their plans."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from kdrun.errors import KdrunError
+from kdrun.records import PLAN
+from kdrun.report.read import NAME, content_of, run_folder
+
+DEPTH = 3
+"""How far below a given folder runs are looked for: outputs/runs/<run>."""
+
+RESULTS = "results.json"
+"""Lists the runs of a sweep."""
+
+
+class Found(NamedTuple):
+    """finished: folders with a report, of sweeps and published tables first. unfinished: begun, as their plan
+    says, and without a report.
+    """
+
+    finished: list[Path]
+    unfinished: list[Path]
+
+
+def find_runs(folder: Path) -> Found:
+    """The runs that a folder is, lists or holds, DEPTH below it at most; each once for each of its names."""
+    finished: dict[Path, None] = {}
+    reports: list[Path] = []
+    unfinished = []
+    for place, names in _walked(folder, DEPTH):
+        if place == folder and NAME in names:
+            return Found([folder], [])
+        if RESULTS in names or {"jobs", "calls"} <= names:
+            finished |= dict.fromkeys(_listed(place, RESULTS in names))
+        if NAME in names:
+            reports.append(place)
+        elif PLAN in names:
+            unfinished.append(place)
+    return Found([*(finished | dict.fromkeys(reports))], unfinished)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders of the finished runs of `find_runs`. Raises KdrunError if there is none."""
+    finished = find_runs(folder).finished
+    if not finished:
+        problem = "no finished run in it" if folder.is_dir() else "no such folder"
+        raise KdrunError(str(folder), None, f"{problem} (a finished run has a {NAME})")
+    return finished
+
+
+def _walked(folder: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:
+    """This folder and those below it, in the order of their names, each with the names in it."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except OSError:
+        return
+    yield folder, {name for name, _ in inside}
+    for name, is_folder in inside if depth else ():
+        if is_folder:
+            yield from _walked(folder / name, depth - 1)
+
+
+def _listed(folder: Path, results: bool) -> Iterator[Path]:
+    """The finished runs that the results of a sweep or the jobs of a published table name."""
+    outputs = folder.parent.parent
+    for name in _names(folder / RESULTS) if results else _jobs(folder / "jobs"):
+        place = run_folder(outputs, name)
+        if (place / NAME).is_file():
+            yield place
+
+
+def _names(file: Path) -> Iterator[str]:
+    settings = content_of(file)
+    for setting in settings if isinstance(settings, list) else ():
+        yield from (run.get("folder", "") for run in setting.get("runs", ()))
+
+
+def _jobs(folder: Path) -> Iterator[str]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            job = content_of(path)
+        except KdrunError:
+            continue
+        run = job.get("run") if isinstance(job, dict) else None
+        if isinstance(run, str):
+            yield run

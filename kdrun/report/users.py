@@ -1,0 +1,48 @@
+"""Which runs use a folder of outputs: their plans and reports name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Marked(NamedTuple):
+    """A folder of a model or a run, as its small files say.
+
+    ours: whether one of them is of kdrun. finished: whether its training is. uses: the names of the folders
+    that a run's plan and report name. teacher: the key of the teacher in a student's mark. damaged: a line
+    for each file that cannot be read.
+    """
+
+    path: Path
+    ours: bool
+    finished: bool
+    uses: frozenset[str]
+    teacher: str | None
+    damaged: tuple[str, ...] = ()
+
+
+class Users:
+    """The runs that use each folder.
+
+    A run of a version that wrote no plan may not be evaluated yet. It uses the teacher that its student's
+    mark names, and any control could be its own.
+    """
+
+    def __init__(self, runs: Iterable[Marked]) -> None:
+        self.by_name: dict[str, dict[str, None]] = {}
+        self.by_teacher: dict[str, dict[str, None]] = {}
+        self.silent: dict[str, None] = {}
+        for run in runs:
+            for name in run.uses:
+                self.by_name.setdefault(name, {})[run.path.name] = None
+            if run.finished and not run.uses:
+                self.silent[run.path.name] = None
+                if run.teacher is not None:
+                    self.by_teacher.setdefault(run.teacher, {})[run.path.name] = None
+
+    def of(self, name: str, kind: str) -> tuple[str, ...]:
+        """The names of the runs that use a folder of this kind."""
+        older = self.silent if kind == "control" else self.by_teacher.get(name.rpartition("-")[2], {})
+        return tuple(sorted((self.by_name.get(name, {}) | older).keys() - {name}))

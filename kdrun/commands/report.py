@@ -22,8 +22,27 @@ def main(arguments: Sequence[str]) -> int:
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")
+    if len(folders) == 1:
+        _draw_missing(folders[0])
     print(_text(folders, options).rstrip("\n"))
     return 0
+
+
+def _draw_missing(folder: Path) -> None:
+    """Draws what a run lacks that was a job of a sweep, and says so; not if it was to have no pictures."""
+    from kdrun.report.pictures import draw_missing
+    from kdrun.report.read import NAME, read
+
+    if not (folder / NAME).is_file():
+        return
+    if read(folder).get("config", {}).get("evaluation", {}).get("plots") is not False:
+        try:
+            drawn = draw_missing(folder)
+        except OSError as error:
+            print(f"not drawn: {folder} cannot be written ({error.strerror})", file=sys.stderr)
+        else:
+            for name in drawn:
+                print(f"drawn: {folder / name}", file=sys.stderr, flush=True)
 
 
 def _text(folders: Sequence[Path], options: dict[str, str]) -> str:

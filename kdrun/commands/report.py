@@ -45,6 +45,10 @@ def _draw_missing(folder: Path) -> None:
                 print(f"drawn: {folder / name}", file=sys.stderr, flush=True)
 
 
+def _warn(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr, flush=True)
+
+
 def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
     from kdrun.report import pivot, runs, sweep_files, sweep_table
     from kdrun.report.sweep_folder import collected
@@ -61,5 +65,5 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
     folders = [folder for folder in folders if folder not in unfinished] or folders
     if crossed:
         rows, cols, value = (options.get(name, usual) for name, usual in PIVOT.items())
-        return pivot.render(folders, rows, cols, value, format, width())
+        return pivot.render(folders, rows, cols, value, format, width(), _warn)
     return runs.render(folders, format, width())

@@ -51,7 +51,8 @@ def right(answers: Answers, whose: str, part: str) -> NDArray[np.bool_] | None:
     named, labels = answers.get(f"{part}/{whose}"), answers.get(f"{part}/labels")
     if named is None or labels is None:
         return None
-    return (named == labels)[labels >= 0]
+    hits: NDArray[np.bool_] = named == labels
+    return hits[labels >= 0]
 
 
 def confusion(answers: Answers, whose: str) -> NDArray[np.int64] | None:

@@ -35,8 +35,8 @@ def write_names(
     frame, per_point = axes.get_window_extent(), axes.figure.dpi / 72
     inside = (frame.x0, frame.y0, frame.x1, frame.y1)
     taken = list(_drawn(axes))
-    at = [tuple(map(float, axes.transData.transform(point))) for point in points]
-    for (x, y), name in sorted(zip(at, names, strict=True), key=lambda pair: -pair[0][1]):
+    at = [axes.transData.transform(point).tolist() for point in points]
+    for (x, y), point, name in sorted(zip(at, points, names, strict=True), key=lambda each: -each[0][1]):
         wide, high = _size(axes, name)
         place = free_place((x, y), (wide, high), taken, inside)
         taken.append(place)
@@ -44,7 +44,7 @@ def write_names(
         beside = far < wide / 2 + 2 * NEAR
         axes.annotate(
             name,
-            axes.transData.inverted().transform((x, y)),
+            point,
             xytext=((place[0] - x) / per_point, (place[1] - y) / per_point),
             textcoords="offset points",
             fontsize=8,

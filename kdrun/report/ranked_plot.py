@@ -146,7 +146,7 @@ def _explain(axes: Axes, lines: Sequence[Line]) -> None:
             for verdict in there
         ]
         title = f"p < 0.05, Holm over {tested}" if tested > 1 else "p < 0.05"
-        axes.figure.legend(  # type: ignore[union-attr]
+        axes.figure.legend(
             handles=handles,
             title=title,
             loc="outside lower center",

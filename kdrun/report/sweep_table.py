@@ -170,7 +170,7 @@ def notes(
         repeats = len(sweeps.by_repeat(best, "student", "validation"))
         yield (
             "* best student on validation, or at most one standard error below it "
-            f"(noise of {noise_of(repeats, chosen.images)})"
+            f"(noise of {noise_of(repeats, chosen.images, noun=sweeps.repeat(settings))})"
         )
         yield f"The setting chosen on validation ({named(best)}) has {_on_test(best)}"
         yield flattery(settings, chosen)

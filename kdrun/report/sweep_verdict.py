@@ -7,7 +7,7 @@ from statistics import fmean
 
 from kdrun.figures import percent
 from kdrun.report import sweeps
-from kdrun.report.choosing import Winner, winner_of_means
+from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Comparison, compare, holm_corrected, overlapping_splits
 from kdrun.report.sweeps import Choice, Setting
@@ -41,11 +41,20 @@ def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
 
 
 def flattered(settings: Sequence[Setting], chosen: Choice) -> Winner:
-    """How much validation flatters the chosen setting for being the best of those that were compared."""
+    """How much validation flatters the chosen setting for being the best of those that were compared.
+
+    From the answers to each image, as far as all the runs have kept them; else from the accuracies.
+    """
     accuracy = [sweeps.by_repeat(setting, "student", "validation") for setting in settings]
-    best = accuracy[chosen.best]
-    rows = [[values[repeat] for repeat in best] for values in accuracy if values.keys() == best.keys()]
-    return winner_of_means(rows, chosen.images)
+    best, noun = accuracy[chosen.best], sweeps.repeat(settings)
+    compared = [i for i, values in enumerate(accuracy) if values.keys() == best.keys()]
+    answers = [[sweeps.right(settings[i], repeat) for repeat in best] for i in compared]
+    known = [row for rows in answers for row in rows if row is not None]
+    if len(known) == len(compared) * len(best) and len(set(map(len, known))) == 1:
+        return winner(answers, splits=[repeat[SPLIT] for repeat in best], noun=noun)
+    return winner_of_means(
+        [[accuracy[i][repeat] for repeat in best] for i in compared], chosen.images, noun=noun
+    )
 
 
 def flattery(settings: Sequence[Setting], chosen: Choice) -> str:

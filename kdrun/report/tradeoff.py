@@ -125,7 +125,7 @@ def smallest(settings: Sequence[Setting], part: Part, names: Sequence[str]) -> s
     best = min(good, key=lambda point: (point.size or 0.0, -point.accuracy.mean))
     shown = [f"{short(best.size or 0.0)} parameters{_share(settings[best.position], best)}"]
     shown += [f"{three_digits(best.latency)} ms"] if best.latency is not None else []
-    shown += [f"{_against(settings[best.position], p)} on {p}" for p in dict.fromkeys((part, "test"))]  # type: ignore[arg-type]
+    shown += [f"{_against(settings[best.position], p)} on {p}" for p in dict.fromkeys((part, "test"))]
     return (
         f"The smallest student within {WITHIN:g} point of the teacher on {part} is {names[best.position]} "
         f"({', '.join(shown)})"

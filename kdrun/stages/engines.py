@@ -69,6 +69,8 @@ def here(parts: Sequence[Group], work: Work, observers: Observers, stop: bool = 
             work(group, observers)
         except Exception as error:
             if len(group) > 1:
+                reason = " ".join((str(error) or type(error).__name__).split())
+                observers.screen.say(f"note   {len(group)} trainings are made one by one: {reason}")
                 left = [[training] for training in group] + left
             elif stop:
                 raise

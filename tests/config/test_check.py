@@ -23,8 +23,6 @@ COUNT = "must be a count per class from 1, a fraction above 0 and up to 1, a fil
 MISTAKES = {
     "headline=best": "no such choice. Choices: auto, last, val_best",
     "resize=always": "no such choice. Choices: auto, none",
-    "evaluation.plots=yes": "no such choice. Choices: auto, true, false",
-    "evaluation.plots=1": "no such choice. Choices: auto, true, false",
     "train=0": "must be a whole number from 1, or null (all that are left)",
     "train=0.5": "must be a whole number from 1, or null (all that are left)",
     "test=0": "must be a whole number from 1 or a fraction below 1",
@@ -64,6 +62,14 @@ def test_a_wrong_value_of_any_data_set_is_one_line(mistake: str) -> None:
     key = mistake.partition("=")[0]
     line = str(caught.value)
     assert line.startswith(f"dataset.{key}") and MISTAKES[mistake] in line and "\n" not in line
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "null", "'true'"])
+def test_plots_are_auto_or_a_boolean(value: str) -> None:
+    with pytest.raises(
+        KdrunError, match=r"^evaluation.plots=.*: no such choice. Choices: auto, true, false$"
+    ):
+        composed(f"dataset=digits evaluation.plots={value}")
 
 
 @pytest.mark.parametrize("key", choices.DATASET_KEYS)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from kdrun.report.sweep_verdict import comparison, comparisons, flattered
+from kdrun.report.sweep_table import text
+from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery
 from kdrun.report.sweeps import choice, settings
 from tests.report.example import failed, grid, job
 
@@ -71,3 +73,40 @@ def test_only_complete_settings_are_compared() -> None:
     every = settings(grid())
     chosen = choice(every)
     assert chosen is not None and flattered(every, chosen).shown == pytest.approx(91.5)
+
+
+def with_answers(kept: bool, repeat: str = "seed") -> list[dict]:  # type: ignore[type-arg]
+    """Two settings that are right on the same images but for a few, two repeats each."""
+    jobs = [job({"temperature": t, repeat: r}, 3.0 - t) for t in (1, 2) for r in (0, 1)]
+    for one in jobs:
+        one["right"] = np.arange(197) >= 18 + 2 * one["overrides"]["temperature"] if kept else None
+    return jobs
+
+
+def test_the_answers_to_each_image_tell_what_the_settings_share() -> None:
+    found = {}
+    for kept in (True, False):
+        every = settings(with_answers(kept))
+        chosen = choice(every)
+        assert chosen is not None
+        found[kept] = flattered(every, chosen)
+    assert found[True].bias < 0.1 < found[False].bias
+    assert found[False].holds.endswith("an upper bound") and not found[True].holds.endswith("bound")
+
+
+def test_one_run_without_answers_takes_the_upper_bound() -> None:
+    jobs = with_answers(True)
+    jobs[3]["right"] = None
+    every = settings(jobs)
+    chosen = choice(every)
+    assert chosen is not None and flattered(every, chosen).holds.endswith("an upper bound")
+
+
+def test_splits_are_not_called_seeds() -> None:
+    for kept in (True, False):
+        jobs = with_answers(kept, "dataset.split")
+        every = settings(jobs)
+        chosen = choice(every)
+        assert chosen is not None and "2 splits and 197 validation images" in flattery(every, chosen)
+        shown = text(jobs, 200)
+        assert "seed" not in shown.replace("one teacher serves all seeds", "").replace("seeds would show", "")

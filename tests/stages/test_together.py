@@ -42,7 +42,8 @@ def student(*overrides: str) -> Training:
     [
         (["seed=1"], ["temperature=4", "alpha=0.5"], True),
         (["seed=1"], ["alpha=0"], False),  # has no term that asks the teacher, and sees other rows
-        ([], ["student=mlp"], False),
+        ([], ["student=mlp"], True),  # one teacher, asked live, for both
+        (["seed=1"], ["student=mlp"], False),
         ([], ["recipe.student.lr=0.1"], False),
         (["seed=1", "runtime.together=false"], ["runtime.together=false"], False),
         (["method=crd", "seed=1"], ["method=crd"], False),  # keeps something for each image

@@ -11,14 +11,18 @@ from typing import NamedTuple
 from kdrun.artefacts import empty, locked, sweep_parts
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
+from kdrun.progress.overall import Overall, overall
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages.engines import Failures, here, processes, processes_for
-from kdrun.stages.groups import Group, groups
+from kdrun.stages.groups import Group, groups, seconds
 from kdrun.stages.saved import finished, saved, started, state_file
 from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
+
+EVALUATION = 0.5
+"""Seconds of a job's evaluation without latencies, of small models."""
 
 
 class Made(NamedTuple):
@@ -37,19 +41,45 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     failures: Failures = {}
     tried: list[Training] = []
     said: set[str] = set()
-    for trainings in _rounds(plans):
-        ready = [training for training in _missing(trainings) if _is_ready(training)]
-        parts, tried = groups(ready), tried + ready
-        for note in dict.fromkeys(teacher_notes(ready)):
-            if note not in said:
-                observers.screen.say(f"note   {note}")
-            said.add(note)
-        count = processes_for(parts)
-        if count > 1:
-            failures |= processes(parts, make_group, count, observers.screen.say)
-        else:
-            failures |= here(parts, make_group, observers, stop=len(plans) == 1)
+    one = len(plans) == 1
+    with ExitStack() as closing:
+        progress = None if one else _progress(plans, observers.screen, closing)
+        for trainings in _rounds(plans):
+            ready = [training for training in _missing(trainings) if _is_ready(training)]
+            parts, tried = groups(ready), tried + ready
+            for note in dict.fromkeys(teacher_notes(ready)):
+                if note not in said:
+                    observers.screen.say(f"note   {note}")
+                said.add(note)
+            count = processes_for(parts)
+            if count > 1:
+                progress = progress or _progress(plans, observers.screen, closing)
+                failures |= processes(parts, make_group, count, progress)
+            else:
+                failures |= here(parts, make_group, observers, one, None if one else progress)
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
+
+
+def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Overall:
+    """Who shows how far all trainings are that are left, until `closing`."""
+    every = [training for trainings in _rounds(plans) for training in trainings]
+    left = [training for training in every if finished(training, training.ground.run.fresh) is None]
+    after = sum(evaluation_seconds(plan) for plan in plans)
+    progress = overall(screen, {training.folder: seconds([training]) for training in left}, after)
+    closing.callback(progress.close)
+    return progress
+
+
+def evaluation_seconds(plan: Plan) -> float:
+    """About how long a job's evaluation takes: mostly its latencies, which take up to `evaluation.seconds`
+    for each model and batch size.
+    """
+    evaluation = plan.run.evaluation
+    if "evaluate" not in plan.run.stages:
+        return 0.0
+    devices = 1 if plan.ground.machine.device.type == "cpu" else 2
+    each = len(plan.trainings) * len(evaluation.batches) * devices * evaluation.seconds
+    return EVALUATION + (each if evaluation.latency else 0.0)
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:

@@ -111,7 +111,7 @@ def test_processes_train_what_is_left(
     sweep = [*SWEEP[3:-1], "runtime.jobs=2"]
     assert main(["-m", "student=cnn_digits_small,lightnn", "seed=0", *sweep]) == 0
     out = capsys.readouterr().out
-    assert "2 of 2 trained" in out
+    assert "3 of 3 trained" in out  # with the teacher
     assert " 1 of 2  student=cnn_digits_small  " in out and " 2 of 2  student=lightnn " in out
 
 

@@ -17,7 +17,8 @@ PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table. Raises KdrunError for a folder that is none, and if there is no finished run."""
-    words, options = Options(values={"--format": FORMATS, **dict.fromkeys(PIVOT, ())}).parse(arguments)
+    values = {"--format": FORMATS, "--sort": (), "--last": (), **dict.fromkeys(PIVOT, ())}
+    words, options = Options(values=values).parse(arguments)
     folders = [Path(word).expanduser() for word in words or ["outputs/runs"]]
     for folder in folders:
         if not folder.is_dir():
@@ -55,7 +56,11 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
 
     format = options.get("--format", "text")
     crossed = any(name in options for name in PIVOT)
-    if len(folders) == 1 and (folders[0] / "jobs").is_dir() and not crossed:
+    for name in ("--sort", "--last"):
+        if crossed and name in options:
+            raise KdrunError(name, options[name], "is for the list of runs; a cross table takes all of them")
+    listed = crossed or "--sort" in options or "--last" in options
+    if len(folders) == 1 and (folders[0] / "jobs").is_dir() and not listed:
         jobs = collected(folders[0])
         if jobs:
             return sweep_table.text(jobs, width()) if format == "text" else sweep_files.as_text(jobs, format)
@@ -66,4 +71,4 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
     if crossed:
         rows, cols, value = (options.get(name, usual) for name, usual in PIVOT.items())
         return pivot.render(folders, rows, cols, value, format, width(), _warn)
-    return runs.render(folders, format, width())
+    return runs.render(folders, format, width(), options.get("--sort", ""), options.get("--last", ""))

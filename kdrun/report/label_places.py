@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 Box = tuple[float, float, float, float]
 """left, bottom, right, top in pixels."""
 
-NEAR, FAR = 9.0, 90.0
+NEAR, FAR = 12.0, 90.0
 """Pixels between a point and its name: at first, and at most."""
 
-ROOM, THIN = 6.0, 1.5
+ROOM, THIN = 8.5, 1.5
 """Half the side of the square that a point takes, and that a spot of a line takes."""
+
+EDGE = 4.0
+"""Pixels between a name and the frame."""
 
 STEP = 6.0
 """Pixels from one spot of a line to the next."""
@@ -33,7 +36,7 @@ def write_names(
     All that is drawn in the axes stays free. The limits and the layout of the axes must be final.
     """
     frame, per_point = axes.get_window_extent(), axes.figure.dpi / 72
-    inside = (frame.x0, frame.y0, frame.x1, frame.y1)
+    inside = (frame.x0 + EDGE, frame.y0 + EDGE, frame.x1 - EDGE, frame.y1 - EDGE)
     taken = list(_drawn(axes))
     at = [axes.transData.transform(point).tolist() for point in points]
     for (x, y), point, name in sorted(zip(at, points, names, strict=True), key=lambda each: -each[0][1]):

@@ -58,23 +58,20 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
 
 def _panel(axes: Axes, cost: Cost, points: Sequence[Point], settings: Sequence[Setting]) -> None:
     known = [(x, point) for point in points if (x := point.cost(cost)) is not None]
-    teachers = {
-        (x, point.teacher.mean)
-        for point in points
-        if point.teacher and (x := tradeoff.mean_cost(settings[point.position], "teacher", cost)) is not None
-    }
+    teachers = tradeoff.teachers(settings, points, cost)
     for x, point in known:
         if point.control is not None:
             axes.plot([x, x], [point.accuracy.mean, point.control.mean], color="#cccccc", lw=1, zorder=1)
     _dots(axes, [(x, p.control.mean) for x, p in known if p.control], "control", "o", hollow=True)
-    _dots(axes, sorted(teachers), "teacher", "s")
+    _dots(axes, teachers, "teacher", "s")
     spread = [point.accuracy.std or 0.0 for _, point in known]
     xs, ys = [x for x, _ in known], [point.accuracy.mean for _, point in known]
     if any(spread):
         axes.errorbar(xs, ys, yerr=spread, fmt="none", ecolor=COLOURS["student"], elinewidth=1, alpha=0.6)
     on = tradeoff.front(points, cost)
     best = sorted((x, point.accuracy.mean) for x, point in known if point.position in on)
-    axes.plot(*zip(*best, strict=True), color=COLOURS["student"], lw=1.4, label="front", zorder=2)
+    (line,) = axes.plot(*zip(*best, strict=True), color=COLOURS["student"], lw=1.4, label="front", zorder=2)
+    line.set(marker="o", markersize=12, markerfacecolor="none")  # a front of one point is seen, too
     _dots(axes, list(zip(xs, ys, strict=True)), "student", "o")
     _scale(axes, [*xs, *(x for x, _ in teachers)])
     axes.margins(x=0.12, y=0.12)

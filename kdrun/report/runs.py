@@ -18,12 +18,14 @@ from kdrun.nested import leaves
 from kdrun.report.markdown import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import NAME, content_of, read, run_folder
+from kdrun.report.runs_order import by_key, latest
+from kdrun.report.runs_tex import tex
 from kdrun.report.schema import Model, Report, parts, roles, top1
-from kdrun.report.sweeps import key_name, value_name
+from kdrun.report.sweeps import REPEATS, key_name, value_name
 from kdrun.report.table import plain
 from kdrun.report.verdict import at_chance
 
-FORMATS = ("text", "md", "csv", "json")
+FORMATS = ("text", "md", "csv", "json", "tex")
 DEPTH = 3
 """How far below a given folder runs are looked for: outputs/runs/<run>."""
 
@@ -44,6 +46,7 @@ UNTOLD = (
     "runtime",
     "packages",
     "diagnostics",
+    "evaluation",
 )
 """Keys (with all below them) that do not change what a run is about."""
 
@@ -52,19 +55,31 @@ WHO = len(SHOWN)
 """So many of the columns say which run it is; the others, how well it did."""
 
 
-def render(folders: Sequence[Path], format: str = "text", width: int = 80) -> str:
+def render(
+    folders: Sequence[Path], format: str = "text", width: int = 80, sort: str = "", last: str = ""
+) -> str:
     """One line per finished run, in the order of the folders: each a run, a sweep, or a folder with runs in
     it.
 
-    format: text, md, csv or json; csv and json carry full figures, and leave out what was not measured.
-    Raises KdrunError for a folder without a finished run, naming it, and for another format.
+    format: text, md, csv, json or tex; csv and json carry full figures, and leave out what was not measured;
+    tex has means over repeats. sort: a figure or a word by which runs are sorted (`runs_order.by_key`). last:
+    how many of the latest runs are shown. Raises KdrunError for a folder without a finished run, naming it,
+    for another format, and for what cannot be sorted by or counted.
     """
     if format not in FORMATS:
         raise KdrunError("format", format, "no such format", FORMATS)
-    runs = {run.resolve(): run for folder in folders for run in runs_in(folder)}
-    reports = [read(run) for run in runs.values()]
+    runs = [
+        (run, read(run)) for run in {r.resolve(): r for folder in folders for r in runs_in(folder)}.values()
+    ]
+    runs = latest(runs, last) if last else runs
+    if sort:
+        runs = [runs[i] for i in by_key([record(*run) for run in runs], sort)]
+    reports = [report for _, report in runs]
+    if format == "tex":
+        keys = differing(reports, None)
+        return tex([record(*run, [*keys, *REPEATS[1:]]) for run in runs], keys)
     differs = differing(reports)
-    records = [record(run, report, differs) for run, report in zip(runs.values(), reports, strict=True)]
+    records = [record(*run, differs) for run in runs]
     if format == "json":
         return json.dumps(records, indent=1) + "\n"
     if format == "csv":
@@ -93,10 +108,12 @@ def unfinished(folder: Path) -> list[Path]:
     return [run for run in _below(folder, "plan.json") if not (run / NAME).is_file()]
 
 
-def differing(reports: Sequence[Report]) -> tuple[str, ...]:
-    """Keys of the configuration that tell the runs apart and that no column shows: at most DIFFERENCES,
-    the shortest first; of keys that change together (alpha, and the weights that follow from it) only the
-    first."""
+def differing(reports: Sequence[Report], most: int | None = DIFFERENCES) -> tuple[str, ...]:
+    """Keys of the configuration that tell the runs apart and that no column shows, the shortest first.
+
+    most: how many at most; None: all. Of keys that change together (alpha, and the weights that follow from
+    it) only the first.
+    """
     flat = [dict(leaves(report.get("config", {}))) for report in reports]
     every = dict.fromkeys(key for values in flat for key in values if key.split(".")[0] not in UNTOLD)
     keys = sorted(every, key=lambda key: key.count("."))
@@ -108,7 +125,7 @@ def differing(reports: Sequence[Report]) -> tuple[str, ...]:
         if max(pattern, default=0) > 0 and pattern not in told:
             told.add(pattern)
             found.append(key)
-    return tuple(found[:DIFFERENCES])
+    return tuple(found[:most])
 
 
 def record(folder: Path, report: Report, differs: Sequence[str] = ()) -> Record:

@@ -56,6 +56,19 @@ def points(settings: Sequence[Setting], part: Part) -> list[Point]:
     return found
 
 
+def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -> list[tuple[float, float]]:
+    """Cost and top-1 of each teacher that was measured, means over the settings that it serves."""
+    own: dict[tuple[str | None, float | None], list[tuple[float, float]]] = {}
+    for point in points:
+        setting = settings[point.position]
+        value = mean_cost(setting, "teacher", cost)
+        if point.teacher is not None and value is not None:
+            names = {report["models"]["teacher"].get("name") for report in _reports([setting])}
+            key = (min(map(str, names)), mean_cost(setting, "teacher", "size"))
+            own.setdefault(key, []).append((value, point.teacher.mean))
+    return [(fmean(x for x, _ in each), fmean(y for _, y in each)) for each in own.values()]
+
+
 def mean_cost(setting: Setting, role: str, cost: Cost) -> float | None:
     """Of a role over the finished jobs of a setting; None if it was not measured."""
     found = [_cost(report, role, cost) for report in _reports([setting])]

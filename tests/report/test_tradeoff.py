@@ -100,3 +100,12 @@ def test_without_latencies_there_is_no_such_column() -> None:
             del model["latency"]
     assert list(cost_columns(sweeps.settings(jobs), "validation")) == ["parameters", "front"]
     assert tradeoff.fronts(tradeoff.points(sweeps.settings(jobs), "test")) == {0: "size", 1: "size"}
+
+
+def test_a_teacher_is_one_point_although_each_job_measures_it() -> None:
+    jobs = students(("a", 100, 3.0, 80.0), ("b", 200, 1.0, 85.0))
+    for ms, one in zip((2.0, 4.0), jobs, strict=True):
+        one["report"]["models"]["teacher"]["latency"][0]["p50_ms"] = ms
+    settings = sweeps.settings(jobs)
+    found = tradeoff.teachers(settings, tradeoff.points(settings, "validation"), "latency")
+    assert found == [(3.0, 92.0)]

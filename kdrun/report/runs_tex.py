@@ -26,14 +26,19 @@ MARKED = " Bold: the highest mean; underlined: ties with it."
 def tex(records: Sequence[Record], differs: Sequence[str] = ()) -> str:
     """A heading for each data set and pair, below it a line for each method.
 
-    differs: further keys that tell runs apart; those that are no REPEATS have lines of their own. The best
-    student and its ties are marked where they have several seeds (`statistics.marks`).
+    differs: further keys that tell runs apart. Those that are no REPEATS, and differ among the runs of a
+    method and a pair, have lines of their own. The best student and its ties are marked where they have
+    several seeds (`statistics.marks`).
     """
     keys = [key for key in differs if key not in REPEATS]
-    places: dict[str, dict[str, list[Record]]] = {}
+    alike: dict[tuple[str, str], list[Record]] = {}
     for run in records:
-        of_place = places.setdefault(_place(run), {})
-        of_place.setdefault(_line(run, keys), []).append(run)
+        alike.setdefault((_place(run), str(run.get("method", ABSENT))), []).append(run)
+    places: dict[str, dict[str, list[Record]]] = {}
+    for (place, _), runs in alike.items():
+        own = [key for key in keys if len({value_name(run.get(key)) for run in runs}) > 1]
+        for run in runs:
+            places.setdefault(place, {}).setdefault(_line(run, own), []).append(run)
     rows, marked = [], False
     for place, lines in places.items():
         found = _marks(lines)

@@ -82,3 +82,14 @@ def test_the_latest(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
         render([runs], last="0")
     with pytest.raises(KdrunError, match=r"^--sort=gain: is for the list of runs"):
         main([str(runs), "--sort", "gain", "--rows", "method"])
+
+
+def test_what_follows_from_the_pair_is_no_setting(tmp_path: Path) -> None:
+    for i, name in enumerate(("mlp", "lightnn")):
+        a_run(tmp_path / name, "kd", 0, 88.0, student={"name": name, "args": {"width": i}})
+        path = tmp_path / name / "report.json"
+        report = json.loads(path.read_text())
+        report["models"]["student"]["name"] = name
+        path.write_text(json.dumps(report))
+    text = render([tmp_path], "tex")
+    assert text.count("\nkd & ") == 2 and "width" not in text

@@ -125,7 +125,7 @@ def processes(parts: Sequence[Group], work: Work, count: int, progress: Overall)
                 group = left.pop(0)
                 running[number] = _started(group, work, threads)
                 progress.start(number, called(group), seconds(group))
-            ready = wait([each for one in running.values() for each in (one.process.sentinel, one.result)])
+            ready = wait([each for one in running.values() for each in one.awaited])
             for number, one in list(running.items()):
                 for kind, *what in one.reports():
                     getattr(progress, kind)(number, *what)
@@ -145,6 +145,11 @@ class _Process:
         self.process, self.group, self.result = process, group, result
         self.errors: Failures | None = None
         self.closed = False
+
+    @property
+    def awaited(self) -> tuple[Connection | int, ...]:
+        """What is ready when it has reported something, or ended."""
+        return (self.process.sentinel,) if self.closed else (self.process.sentinel, self.result)
 
     def reports(self) -> Iterator[tuple[Any, ...]]:
         """What it has sent: names and arguments of methods of Overall."""

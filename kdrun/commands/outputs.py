@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         problem = (
             "one folder of outputs at a time, or several folders in its models/, runs/, sweeps/, searches/"
         )
-        problem += " or tables/"
+        problem += " searches/ or tables/"
         raise KdrunError("kdrun outputs", None, problem)
     shown = kept(paths[0]) if single else named(paths)
     going = prunable(shown) if single else [(each, _why(each)) for each in shown.kept]

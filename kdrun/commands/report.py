@@ -18,13 +18,37 @@ PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table. Raises KdrunError for a folder that is none, and if there is no finished run."""
-    words, options = Options(values={"--format": FORMATS, **dict.fromkeys(PIVOT, ())}).parse(arguments)
+    values = {"--format": FORMATS, "--sort": (), "--last": (), **dict.fromkeys(PIVOT, ())}
+    words, options = Options(values=values).parse(arguments)
     folders = [Path(word).expanduser() for word in words or ["outputs/runs"]]
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")
+    if len(folders) == 1:
+        _draw_missing(folders[0])
     print(_text(folders, options).rstrip("\n"))
     return 0
+
+
+def _draw_missing(folder: Path) -> None:
+    """Draws what a run lacks that was a job of a sweep, and says so; not if it was to have no pictures."""
+    from kdrun.report.pictures import draw_missing
+    from kdrun.report.read import NAME, read
+
+    if not (folder / NAME).is_file():
+        return
+    if read(folder).get("config", {}).get("evaluation", {}).get("plots") is not False:
+        try:
+            drawn = draw_missing(folder)
+        except OSError as error:
+            print(f"not drawn: {folder} cannot be written ({error.strerror})", file=sys.stderr)
+        else:
+            for name in drawn:
+                print(f"drawn: {folder / name}", file=sys.stderr, flush=True)
+
+
+def _warn(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr, flush=True)
 
 
 def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
@@ -32,7 +56,11 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
 
     format = options.get("--format", "text")
     crossed = any(name in options for name in PIVOT)
-    if len(folders) == 1 and not crossed and (page := _of_many(folders[0], format)):
+    for name in ("--sort", "--last"):
+        if crossed and name in options:
+            raise KdrunError(name, options[name], "is for the list of runs; a cross table takes all of them")
+    listed = crossed or "--sort" in options or "--last" in options
+    if len(folders) == 1 and not listed and (page := _of_many(folders[0], format)):
         return page
     unfinished = {path for folder in folders for path in find_runs(folder).unfinished}
     if unfinished:
@@ -42,10 +70,10 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
         from kdrun.report import pivot
 
         rows, cols, value = (options.get(name, usual) for name, usual in PIVOT.items())
-        return pivot.render(folders, rows, cols, value, format, width())
+        return pivot.render(folders, rows, cols, value, format, width(), _warn)
     from kdrun.report import runs
 
-    return runs.render(folders, format, width())
+    return runs.render(folders, format, width(), options.get("--sort", ""), options.get("--last", ""))
 
 
 def _of_many(folder: Path, format: str) -> str:

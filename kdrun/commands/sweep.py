@@ -90,14 +90,15 @@ def planned(
 
 def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
     """Whether each was finished before this call; None if it cannot go on, which its job then says."""
-    from kdrun.stages.evaluate import is_current
+    from kdrun.stages.evaluate import is_current, is_drawn
     from kdrun.stages.pipeline import refuse_unstartable
 
     states: list[bool | None] = []
     for plan in plans:
         try:
             refuse_unstartable(plan)
-            states.append("evaluate" in plan.run.stages and is_current(plan))
+            drawn = is_drawn(plan, job=True)
+            states.append("evaluate" in plan.run.stages and is_current(plan, drawn))
         except KdrunError:
             states.append(None)
     return states

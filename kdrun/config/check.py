@@ -352,6 +352,8 @@ def _evaluation(evaluation: Evaluation, packages: Collection[str]) -> None:
     if not all(1 <= batch <= MOST_IMAGES for batch in evaluation.batches):
         problem = f"must be batch sizes from 1 to {MOST_IMAGES}"
         raise KdrunError("evaluation.batches", _listed(evaluation.batches), problem)
+    if evaluation.plots not in ("auto", True, False) or type(evaluation.plots) is int:
+        raise KdrunError("evaluation.plots", evaluation.plots, "no such choice", ("auto", "true", "false"))
     if not 1 <= evaluation.samples <= MOST_SAMPLES:
         problem = f"must be a whole number from 1 to {MOST_SAMPLES}"
         raise KdrunError("evaluation.samples", evaluation.samples, problem)

@@ -127,14 +127,15 @@ class Checkpoint:
 @dataclass
 class Evaluation:
     """figures: the evaluators, by name. latency: whether it is measured; at which batch sizes; with how many
-    samples or seconds. plots: whether pictures are drawn."""
+    samples or seconds. plots: whether pictures are drawn; auto: of a single run, not of each job of a sweep
+    or a table."""
 
     figures: list[str] = field(default_factory=lambda: list(EVALUATORS))
     latency: bool = True
     batches: list[int] = field(default_factory=lambda: [1, 32])
     samples: int = 200
     seconds: float = 1.0
-    plots: bool = True
+    plots: Any = "auto"
 
 
 @dataclass

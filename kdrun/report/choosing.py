@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from kdrun.report.statistics import noise_of
 
 DRAWS = 2_000
+CHUNK = 100
+"""Draws at once, for memory: each is a weight for every image."""
 
 
 class Winner(NamedTuple):
@@ -27,28 +30,55 @@ class Winner(NamedTuple):
         return self.shown - self.bias
 
 
-def winner(correct: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Winner:
+def winner(
+    correct: ArrayLike,
+    draws: int = DRAWS,
+    seed: int = 0,
+    splits: Sequence[Hashable] | None = None,
+    noun: str = "seed",
+) -> Winner:
     """The best of k and its bias in points, from answers that are right or wrong.
 
     correct: (k, seeds, images) of 0 and 1, the same seeds and validation images for each. Seeds and images
     are drawn with replacement, the same for all k (what they share cancels out); in each draw the best is
     chosen anew, and the bias is the mean of what it shows in the draw above its mean here (Tibshirani and
     Tibshirani 2009, by the bootstrap of Efron 1979). The figure to report is on test images, which chose
-    nothing.
+    nothing. splits: of each seed, if they answer different images; those of one split share the draw. noun:
+    what a seed is called.
     """
     right = np.asarray(correct, dtype=np.float64)
     seeds, images = right.shape[1:]
     here = 100 * right.mean((1, 2))
+    splits = [0] * seeds if splits is None else list(splits)
+    groups = [[i for i, own in enumerate(splits) if own == split] for split in dict.fromkeys(splits)]
     source = np.random.default_rng(seed)
-    excess = []
-    for _ in range(draws):
-        by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds)) / seeds
-        by_image = source.multinomial(images, np.full(images, 1 / images)) / images
-        excess.append(_excess(100 * (right @ by_image) @ by_seed, here))
-    return _winner(here, excess, noise_of(seeds, images))
+    parts = [min(CHUNK, draws - first) for first in range(0, draws, CHUNK)]
+    drawn = np.concatenate([_drawn(right, groups, count, source) for count in parts])
+    best = drawn.argmax(1)
+    excess = drawn[np.arange(draws), best] - here[best]
+    return _winner(here, excess.tolist(), noise_of(seeds, images, noun=noun))
 
 
-def winner_of_means(accuracy: ArrayLike, images: int, draws: int = DRAWS, seed: int = 0) -> Winner:
+def _drawn(
+    right: NDArray[np.float64], groups: Sequence[Sequence[int]], count: int, source: np.random.Generator
+) -> NDArray[np.float64]:
+    """(count, k) means in percent of `right` (k, seeds, images) with seeds and images drawn anew.
+
+    groups: positions of the seeds that answer the same images.
+    """
+    k, seeds, images = right.shape
+    by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds
+    total = np.zeros((count, k))
+    for own in groups:
+        by_image = source.multinomial(images, np.full(images, 1 / images), size=count) / images
+        means = by_image @ right[:, own].reshape(k * len(own), images).T
+        total += np.einsum("cks,cs->ck", means.reshape(count, k, len(own)), by_seed[:, own])
+    return 100 * total
+
+
+def winner_of_means(
+    accuracy: ArrayLike, images: int, draws: int = DRAWS, seed: int = 0, noun: str = "seed"
+) -> Winner:
     """The same where only accuracies in percent are known: (k, seeds).
 
     Seeds are drawn with replacement; the noise of the images is normal with variance p (1 - p) / images and
@@ -65,7 +95,7 @@ def winner_of_means(accuracy: ArrayLike, images: int, draws: int = DRAWS, seed: 
     for _ in range(draws):
         by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds)) / seeds
         excess.append(_excess(values @ by_seed + sampling * source.standard_normal(k), here))
-    return _winner(here, excess, f"{noise_of(seeds, images)}; an upper bound")
+    return _winner(here, excess, f"{noise_of(seeds, images, noun=noun)}; an upper bound")
 
 
 def _excess(drawn: NDArray[np.float64], here: NDArray[np.float64]) -> float:

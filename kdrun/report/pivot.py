@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
+from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
-from kdrun.figures import ABSENT, count, percent, signed, three_digits
+from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three_digits
 from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.markdown import pipe_table
+from kdrun.report.ranks import Ranks, mean_ranks
 from kdrun.report.read import read
-from kdrun.report.runs import Record, all_runs, record
+from kdrun.report.runs import UNTOLD, Record, all_runs, record
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Spread, spread
 from kdrun.report.sweeps import value_name
 from kdrun.report.table import plain
+from kdrun.report.tradeoff import latency
 
 NAMES = {
     "gain": "gain_top1",
@@ -33,34 +37,101 @@ NAMES = {
 }
 """Words for figures, and their names in a record."""
 
-Cells = dict[tuple[str, str], Spread]
+SETS = ("dataset", "dataset.name", "pair", "dataset.split")
+"""Columns over which rows are ranked: each is another set of images, or another pair of models."""
+
+Place = tuple[str, str]
+"""The names of a row and a column."""
+
+Cells = dict[Place, Spread]
 
 
 def render(
-    folders: Sequence[Path], rows: str, cols: str, value: str, format: str = "text", width: int = 80
+    folders: Sequence[Path],
+    rows: str,
+    cols: str,
+    value: str,
+    format: str = "text",
+    width: int = 80,
+    warn: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """The mean of a figure over the runs of each cell, with std and n.
+    """The mean of a figure over the runs of each cell, with std and n; over data sets also mean ranks.
 
     rows, cols: `method`, `pair`, `dataset`, or any key. value: a word of NAMES, `latency`, or the name of any
-    figure in `--format json`. Raises KdrunError if no run has one of them.
+    figure in `--format json`. warn: is given a line if runs of one cell differ in more than their seeds.
+    Raises KdrunError if no run has one of them.
     """
-    records = [_known(run, read(run), (rows, cols)) for run in all_runs(folders)]
+    runs = all_runs(folders)
+    reports = [read(run) for run in runs]
+    records = [_known(run, report, (rows, cols)) for run, report in zip(runs, reports, strict=True)]
     name = NAMES.get(value, value)
     figures = {key for run in records for key, one in run.items() if isinstance(one, (int, float))}
     for option, asked, known in (("--rows", rows, None), ("--cols", cols, None), ("--value", name, figures)):
         if not any(asked in (run if known is None else known) for run in records):
             choices = sorted(figures if known else {key for run in records for key in run})
             raise KdrunError(option, value if known else asked, "no run has it", choices)
-    return _drawn(cells(records, rows, cols, name), rows, cols, value, format, width)
+    shown = [(one, report) for one, report in zip(records, reports, strict=True) if name in one]
+    places = [_place(one, rows, cols) for one, _ in shown]
+    mixed, keys = mixtures(places, [report for _, report in shown])
+    if mixed:
+        cell = (
+            f"the cell of {mixed[0][0]} and {mixed[0][1]}" if len(mixed) == 1 else plural(len(mixed), "cell")
+        )
+        warn(f"runs with different settings are in {cell}: they differ in {', '.join(keys)}")
+    table = cells(records, rows, cols, name)
+    return _drawn(table, ranks(table, cols, name), rows, cols, value, format, width)
+
+
+def mixtures(places: Sequence[Place], reports: Sequence[Report]) -> tuple[list[Place], list[str]]:
+    """The cells of a cross table whose runs differ in more than REPEATS, and in which keys; of keys that
+    change together (alpha, and the weights that follow from it) only the one that is typed.
+
+    places: the cell of each report.
+    """
+    flat = [dict(leaves(report.get("config", {}))) for report in reports]
+    every = dict.fromkeys(key for values in flat for key in values if not _is_aside(key))
+    patterns: dict[tuple[str, ...], str] = {}
+    for key in sorted(every, key=lambda key: key.count(".")):
+        patterns.setdefault(tuple(repr(values.get(key)) for values in flat), key)
+    found: dict[Place, None] = {}
+    keys = []
+    for pattern, key in patterns.items():
+        values: dict[Place, set[str]] = {}
+        for place, own in zip(places, pattern, strict=True):
+            values.setdefault(place, set()).add(own)
+        several = [place for place, own in values.items() if len(own) > 1]
+        found |= dict.fromkeys(several)
+        keys += [key] if several else []
+    return list(found), keys
+
+
+def ranks(table: Cells, cols: str, name: str) -> Ranks | None:
+    """The ranks of the rows over the columns, if these are data sets and more is better; else None."""
+    if cols not in SETS or not (name.startswith("gain") or name.endswith(("top1", "top5"))):
+        return None
+    scores: dict[str, dict[str, float]] = {}
+    for (row, column), one in table.items():
+        scores.setdefault(column, {})[row] = one.mean
+    try:
+        return mean_ranks(scores)
+    except ValueError:
+        return None
+
+
+def _is_aside(key: str) -> bool:
+    return key in REPEATS or key.split(".")[0] in (*UNTOLD, "evaluation", "experiment")
+
+
+def _place(run: Record, rows: str, cols: str) -> Place:
+    return value_name(run.get(rows, ABSENT)), value_name(run.get(cols, ABSENT))
 
 
 def cells(records: Sequence[Record], rows: str, cols: str, name: str) -> Cells:
     """The spread of a figure in each cell, by the names of its row and column, in order of appearance."""
-    values: dict[tuple[str, str], list[float]] = {}
+    values: dict[Place, list[float]] = {}
     for run in records:
         if name in run:
-            place = (value_name(run.get(rows, ABSENT)), value_name(run.get(cols, ABSENT)))
-            values.setdefault(place, []).append(run[name])
+            values.setdefault(_place(run, rows, cols), []).append(run[name])
     return {place: spread(each) for place, each in values.items()}
 
 
@@ -71,13 +142,15 @@ def _known(folder: Path, report: Report, keys: Sequence[str]) -> Record:
     if further := [key for key in keys if key not in known]:
         values = dict(leaves(report.get("config", {})))
         known |= {key: values[key] for key in further if values.get(key) is not None}
-    latencies = report["models"]["student"].get("latency", [])
-    if latencies:
-        known["latency"] = min(latencies, key=lambda row: row["batch"])["p50_ms"]
+    row = latency(report, "student")
+    if row is not None:
+        known["latency"] = row["p50_ms"]
     return known
 
 
-def _drawn(table: Cells, rows: str, cols: str, value: str, format: str, width: int) -> str:
+def _drawn(
+    table: Cells, ranked: Ranks | None, rows: str, cols: str, value: str, format: str, width: int
+) -> str:
     down, across = (list(dict.fromkeys(place[i] for place in table)) for i in (0, 1))
     if format in ("csv", "json"):
         return _data(table, rows, cols, format)
@@ -86,14 +159,33 @@ def _drawn(table: Cells, rows: str, cols: str, value: str, format: str, width: i
         body = [Row(r, [_figure(table.get((r, c)), gain) for c in across]) for r in down]
         return latex(across, body, f"{value}, mean +- std", corner=rows)
     texts = [[row, *(_shown(table.get((row, column)), value) for column in across)] for row in down]
+    head, below = [rows, *across], ""
+    if ranked is not None:
+        head.append("mean rank")
+        texts = [[*cells, _rank(ranked, cells[0])] for cells in texts]
+        below = _about(ranked, cols)
     if format == "md":
-        return "\n".join(pipe_table([rows, *across], texts, left=1)) + "\n"
+        return "\n".join([*pipe_table(head, texts, left=1), *(["", below] if below else [])]) + "\n"
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i, name in enumerate([rows, *across]):
+    for i, name in enumerate(head):
         drawn.add_column(name, justify="right" if i else "left", overflow="fold")
     for cells in texts:
         drawn.add_row(*cells)
-    return f"{value}: mean +- std (n) by {rows} and {cols}\n\n{plain(drawn, width)}"
+    title = f"{value}: mean +- std (n) by {rows} and {cols}"
+    return f"{title}\n\n{plain(drawn, width)}" + (plain(Text(f"\n{below}"), width) if below else "")
+
+
+def _rank(ranked: Ranks, row: str) -> str:
+    """`1.4 (1.0 to 2.0)`."""
+    one = ranked.methods.get(row)
+    return ABSENT if one is None else f"{percent(one.mean)} ({percent(one.low)} to {percent(one.high)})"
+
+
+def _about(ranked: Ranks, cols: str) -> str:
+    return (
+        f"mean rank: 1 is best; 95 % interval over {ranked.sets} columns ({cols}); rows that a column lacks "
+        f"are left out. All rows equally good: p {p_value(ranked.p)} (Friedman)."
+    )
 
 
 def _data(table: Cells, rows: str, cols: str, format: str) -> str:

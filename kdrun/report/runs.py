@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.nested import leaves
@@ -20,12 +21,14 @@ from kdrun.report.grid import Column as GridColumn
 from kdrun.report.markdown import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read
+from kdrun.report.runs_order import by_key, latest
+from kdrun.report.runs_tex import tex
 from kdrun.report.schema import Model, Report, parts, roles, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.table import plain
 from kdrun.report.verdict import at_chance
 
-FORMATS = ("text", "md", "csv", "json")
+FORMATS = ("text", "md", "csv", "json", "tex")
 SHORT = {"better": "better", "worse": "worse", "no measurable difference": "no difference"}
 
 Record = dict[str, Any]
@@ -43,6 +46,7 @@ UNTOLD = (
     "runtime",
     "packages",
     "diagnostics",
+    "evaluation",
 )
 """Keys (with all below them) that do not change what a run is about."""
 
@@ -51,23 +55,33 @@ WHO = len(SHOWN)
 """So many of the columns say which run it is; the others, how well it did."""
 
 
-def render(folders: Sequence[Path], format: str = "text", width: int = 80) -> str:
+def render(
+    folders: Sequence[Path], format: str = "text", width: int = 80, sort: str = "", last: str = ""
+) -> str:
     """One line per finished run, in the order of the folders: each a run, a sweep, or a folder with runs in
     it.
 
-    format: text, md, csv or json; csv and json carry full figures, and leave out what was not measured.
-    Raises KdrunError for a folder without a finished run, naming it, and for another format.
+    format: text, md, csv, json or tex; csv and json carry full figures, and leave out what was not measured;
+    tex has means over repeats. sort: a figure or a word by which runs are sorted (`runs_order.by_key`). last:
+    how many of the latest runs are shown. Raises KdrunError for a folder without a finished run, naming it,
+    for another format, and for what cannot be sorted by or counted.
     """
     if format not in FORMATS:
         raise KdrunError("format", format, "no such format", FORMATS)
-    records, configs = [], []
-    for run in all_runs(folders):
-        report = read(run)
-        records.append(record(run, report))
-        configs.append(report.get("config", {}))
-    values = differing(records, configs)
+    runs = [(run, read(run)) for run in all_runs(folders)]
+    runs = latest(runs, last) if last else runs
+    records = [record(*run) for run in runs]
+    if sort:
+        order = by_key(records, sort)
+        runs, records = [runs[i] for i in order], [records[i] for i in order]
+    configs = [report.get("config", {}) for _, report in runs]
+    values = differing(records, configs, None if format == "tex" else DIFFERENCES)
     differs = list(values[0])
+    if format == "tex":
+        values = [{**repeats(config), **own} for config, own in zip(configs, values, strict=True)]
     records = [_with(*both) for both in zip(records, values, strict=True)]
+    if format == "tex":
+        return tex(records, differs)
     if format == "json":
         return json.dumps(records, indent=1) + "\n"
     if format == "csv":
@@ -84,9 +98,11 @@ def all_runs(folders: Sequence[Path]) -> list[Path]:
     return list(runs.values())
 
 
-def differing(records: Sequence[Record], configs: Sequence[Record]) -> list[Record]:
+def differing(
+    records: Sequence[Record], configs: Sequence[Record], most: int | None = DIFFERENCES
+) -> list[Record]:
     """Of each run the values of those keys of its configuration that tell the runs apart and that no column
-    shows: at most DIFFERENCES, the shortest first; of keys that change together (alpha, and the weights that
+    shows: at most `most`, the shortest first; of keys that change together (alpha, and the weights that
     follow from it) only the first.
     """
     every = [key for key in dict.fromkeys(chain(*configs)) if key not in UNTOLD]
@@ -99,7 +115,7 @@ def differing(records: Sequence[Record], configs: Sequence[Record]) -> list[Reco
         if max(pattern) > 0 and pattern not in patterns:
             patterns.add(pattern)
             telling.append(key)
-    return [{key: own.get(key) for key in telling[:DIFFERENCES]} for own in values]
+    return [{key: own.get(key) for key in telling[:most]} for own in values]
 
 
 def _with(record: Record, values: Record) -> Record:
@@ -107,6 +123,12 @@ def _with(record: Record, values: Record) -> Record:
     names = list(record)
     first = {name: record[name] for name in names[: names.index("headline") + 1]}
     return first | {key: value for key, value in values.items() if value is not None} | record
+
+
+def repeats(config: Record) -> Record:
+    """The values of the keys that repeat a run, by key."""
+    values = dict(leaves(config))
+    return {key: values[key] for key in REPEATS[1:] if key in values}
 
 
 def record(folder: Path, report: Report) -> Record:

@@ -11,7 +11,7 @@ from kdrun.report import sweeps
 from kdrun.report.searches import Search, Trial, best
 from kdrun.report.statistics import noise_of
 from kdrun.report.sweep_table import bare_table, on_test, spread_text, sure
-from kdrun.report.sweep_verdict import flattery
+from kdrun.report.sweep_verdict import flattered_means, flattery
 from kdrun.report.sweeps import Setting, choice_among, key_name, value_name
 from kdrun.report.table import plain
 
@@ -121,7 +121,7 @@ def _tested(search: Search) -> Iterator[str]:
     yield f"The setting chosen on validation ({named}) has {on_test(setting)}"
     chosen = choice_among(search.accuracy, search.images)
     if chosen is not None:
-        yield flattery(search.accuracy, chosen)
+        yield flattery(flattered_means(search.accuracy, chosen))
     yield from sure([setting], None)
     if len(search.repeats) == 1:
         yield "One seed each: a lucky setting may be chosen. With seed=0,1,2 a trial is the mean of three."

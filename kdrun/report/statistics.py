@@ -171,10 +171,13 @@ def marks(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
     return {best: "best", **dict.fromkeys(ties, "tie")}
 
 
-def noise_of(repeats: int, images: int, part: str = "validation") -> str:
-    """What a word about noise holds: `3 seeds and 5,000 validation images`; of one seed, images only."""
+def noise_of(repeats: int, images: int, part: str = "validation", noun: str = "seed") -> str:
+    """What a word about noise holds: `3 seeds and 5,000 validation images`; of one seed, images only.
+
+    noun: what the repeats are called.
+    """
     shown = plural(images, f"{part} image")
-    return f"{plural(repeats, 'seed')} and {shown}" if repeats > 1 else f"{shown} only: one seed each"
+    return f"{plural(repeats, noun)} and {shown}" if repeats > 1 else f"{shown} only: one {noun} each"
 
 
 def _tested(gain: Spread, effective: float, test: str, varied: str) -> Comparison:

@@ -12,23 +12,24 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.figures import minute
-from kdrun.report import latex, sweeps
+from kdrun.report import latex, sweep_pictures, sweeps, tradeoff
 from kdrun.report.markdown import pipe_table
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report
 from kdrun.report.statistics import Mark, marks
-from kdrun.report.sweep_plots import heatmap, lines, numeric
-from kdrun.report.sweep_table import cell, mark, named, notes, values
+from kdrun.report.sweep_table import cell, cost_columns, mark, named, notes, values
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 
 PARTS: tuple[Part, ...] = ("validation", "test")
 FIGURES: tuple[What, ...] = ("student", "control", "gain")
+NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
+"""Of costs, in csv and json."""
 
 
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Writes results.csv, .json, .md and .tex into the folder, and heatmap.png or lines.png if two or one
-    swept keys are numbers and some job has finished; the names of what was written."""
-    plots = _plot(folder, jobs)
+    """Writes results.csv, .json, .md and .tex into the folder, and the pictures that suit what was swept;
+    the names of what was written."""
+    plots = sweep_pictures.draw(folder, jobs)
     texts = {
         "results.csv": csv_text(jobs),
         "results.json": json_text(jobs),
@@ -45,10 +46,11 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[
     settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
     columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
-    head = ["", *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), "n"]
+    costs = cost_columns(settings, part)
+    head = ["", *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), *costs, "n"]
     body = []
     for i, setting in enumerate(settings):
-        figures = [cell(setting, what, part) for what, part in columns]
+        figures = [cell(setting, *column) for column in columns] + [column[i] for column in costs.values()]
         body.append([mark(chosen, i), *values(setting, keys), *figures, _finished(setting)])
     page = ["# Sweep", "", *(f"    {command}" for command in commands), *([""] if commands else [])]
     page += [*_about(jobs), "", f"Top-1 in %, gain in points, {sweeps.means(settings)}.", ""]
@@ -98,11 +100,17 @@ def tex(jobs: Sequence[Job]) -> str:
 
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """results.json: a record per setting with mean, std and n by part and figure, its mark, and its runs, the
-    folders of which are relative to the outputs folder.
+    folders of which are relative to the outputs folder. Where models differ: latency_ms, params, front.
     """
     settings = sweeps.settings(jobs)
     chosen = sweeps.choice(settings)
-    return [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(settings)]
+    found = [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(settings)]
+    if tradeoff.models_differ(settings):
+        on = tradeoff.fronts(tradeoff.points(settings, sweeps.shown_part(jobs)))
+        for i, (record, setting) in enumerate(zip(found, settings, strict=True)):
+            costs = {NAMES[cost]: tradeoff.mean_cost(setting, "student", cost) for cost in tradeoff.COSTS}
+            record |= _without_none({**costs, "front": on.get(i)})
+    return found
 
 
 def csv_text(jobs: Sequence[Job]) -> str:
@@ -112,10 +120,13 @@ def csv_text(jobs: Sequence[Job]) -> str:
     names = [f"{part}_{what}_{figure}" for part, what in columns for figure in ("mean", "std", "n")]
     sink = StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow([*keys, "finished", "failed", "mark", *names])
-    for setting, record in zip(sweeps.settings(jobs), records(jobs), strict=True):
+    kept = records(jobs)
+    costs = [name for name in (*NAMES.values(), "front") if any(name in record for record in kept)]
+    writer.writerow([*keys, "finished", "failed", "mark", *names, *costs])
+    for setting, record in zip(sweeps.settings(jobs), kept, strict=True):
         figures = [record.get(part, {}).get(what, {}) for part, what in columns]
         cells = [figure.get(name, "") for figure in figures for name in ("mean", "std", "n")]
+        cells += [record.get(name, "") for name in costs]
         writer.writerow(
             [*values(setting, keys), record["finished"], record["failed"], record["mark"], *cells]
         )
@@ -153,18 +164,6 @@ def _figure(setting: Setting, what: What, part: Part, mark: Mark | None) -> late
     if found is None:
         return None
     return latex.Figure(found.mean, found.std, mark if what == "student" else None, gain=what == "gain")
-
-
-def _plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Makes the plot that the sweep has axes for, and removes one that an earlier, smaller sweep had left."""
-    for name in ("heatmap.png", "lines.png"):
-        (folder / name).unlink(missing_ok=True)
-    draw = {2: ("heatmap.png", heatmap), 1: ("lines.png", lines)}.get(len(numeric(jobs)))
-    if draw is None or all(job["report"] is None for job in jobs):
-        return []
-    name, plot = draw
-    plot(folder / name, jobs)
-    return [name]
 
 
 def _measured(settings: Sequence[Setting], what: What, part: Part) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from kdrun.artefacts import write_json
 from kdrun.config.sweep import Job, folder_name
 from kdrun.errors import KdrunError
+from kdrun.report import answers
 from kdrun.report.read import content_of, read, run_folder
 
 
@@ -81,6 +82,7 @@ def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any] | None]:
         job["folder"] = os.path.relpath(place, _outputs(folder))
         try:
             job["report"] = read(place)
+            job["right"] = answers.right(answers.read(place), "student", "validation")
         except KdrunError as error:
             job["error"] = str(error)
     return name, job

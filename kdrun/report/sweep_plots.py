@@ -1,7 +1,8 @@
-"""Pictures of a sweep: heatmap.png for two swept numbers, lines.png for one (seeds apart)."""
+"""Pictures of a sweep over numbers: heatmap.png for two of them, lines.png for one (seeds apart)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,12 @@ from kdrun.report.sweeps import Job, Part, Setting, What
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+TICK_ROOM = 0.055
+"""Of the width of the axis, from one number below it to the next."""
+
+NARROW = 10
+"""Columns of a heatmap above which cells show the mean alone."""
 
 MARKED = "framed: best student on validation (thick), or at most one standard error below it"
 """How a heatmap says which settings nobody can tell apart."""
@@ -37,24 +44,27 @@ def heatmap(path: Path, jobs: Sequence[Job]) -> None:
     settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     what = sweeps.shown_figure(jobs, part)
     rows, columns = (sweeps.values_of(settings, key) for key in keys)
-    figure = new_figure(max(1.25 * len(columns) + 2.2, 6.4), max(0.62 * len(rows) + 1.9, 3.4))
+    wide = 1.25 if len(columns) <= NARROW else 0.6
+    figure = new_figure(max(wide * len(columns) + 2.2, 6.4), max(0.62 * len(rows) + 1.9, 3.4))
     axes = figure.add_subplot()
     at = [(rows.index(_name(s, keys[0])), columns.index(_name(s, keys[1]))) for s in settings]
     _paint(axes, settings, at, (len(rows), len(columns)), what, part)
     if _frame(axes, settings, at):
         figure.supxlabel(MARKED, fontsize=8)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(columns)), [_rounded(name) for name in columns])
+    axes.set_yticks(range(len(rows)), [_rounded(name) for name in rows])
     axes.set_xlabel(keys[1])
     axes.set_ylabel(keys[0])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title("\n".join(title(settings, part, what)), fontsize=10, loc="left")
+    words = "\n".join(title(settings, part, what))
+    words = words if len(columns) <= NARROW else words.replace("mean +- std", "mean", 1)
+    axes.set_title(words, fontsize=10, loc="left")
     save(figure, path)
 
 
 def lines(path: Path, jobs: Sequence[Job]) -> None:
-    """Student, control and teacher over one swept number: means, with bars of one std; on validation if
+    """Student, control and teacher over one swept number: means, with a band of one std; on validation if
     there is such a part; the title says which. Raises ValueError for other sweeps."""
     keys = numeric(jobs)
     if len(keys) != 1:
@@ -69,11 +79,28 @@ def lines(path: Path, jobs: Sequence[Job]) -> None:
     if min(places) > 0 and max(places) >= 8 * min(places):
         axes.set_xscale("log")
         axes.minorticks_off()
-    axes.set_xticks(places, [f"{place:g}" for place in places])
+    ticks = _apart(places, axes.get_xscale() == "log")
+    axes.set_xticks(ticks, [f"{place:g}" for place in ticks])
     axes.set_ylabel("top-1, %")
     dress(axes, f"top-1 on {part}, {sweeps.means(settings)}", keys[0])
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save(figure, path)
+
+
+def _rounded(name: str) -> str:
+    """`0.08333` for 0.08333333333333333."""
+    return name if len(name) <= 7 else f"{float(name):.4g}"
+
+
+def _apart(places: Sequence[float], log: bool) -> list[float]:
+    """Those of the places, in order, that leave room for the number of the one before."""
+    at = [math.log(place) if log else place for place in sorted(places)]
+    least = TICK_ROOM * (at[-1] - at[0])
+    kept: list[int] = []
+    for i, place in enumerate(at):
+        if not kept or place - at[kept[-1]] >= least:
+            kept.append(i)
+    return [sorted(places)[i] for i in kept]
 
 
 def _paint(
@@ -97,9 +124,9 @@ def _paint(
         axes.imshow(means, cmap=fade(COLOURS["student"]), aspect="auto", alpha=0.6)
     axes.set_facecolor("#eeeeee")
     for (row, column), spread in zip(at, spreads, strict=True):
-        axes.text(
-            column, row, FAILED if spread is None else spread_text(spread, what), ha="center", va="center"
-        )
+        shown = spread if spread is None or shape[1] <= NARROW else spread._replace(std=None)
+        text = FAILED if shown is None else spread_text(shown, what)
+        axes.text(column, row, text, ha="center", va="center", fontsize=10 if shape[1] <= NARROW else 8)
 
 
 def _frame(axes: Axes, settings: Sequence[Setting], at: Sequence[tuple[int, int]]) -> bool:
@@ -125,17 +152,14 @@ def _curve(axes: Axes, role: What, places: Sequence[float], settings: Sequence[S
     ]
     if not points:
         return
-    axes.errorbar(
-        [x for x, _ in points],
-        [spread.mean for _, spread in points],
-        yerr=[spread.std or 0.0 for _, spread in points],
-        color=COLOURS[role],
-        label=role,
-        linewidth=1.6,
-        capsize=3,
-        marker="o",
-        markersize=4,
-    )
+    places, means = [x for x, _ in points], [spread.mean for _, spread in points]
+    stds = [spread.std or 0.0 for _, spread in points]
+    axes.plot(places, means, color=COLOURS[role], label=role, linewidth=1.6, marker="o", markersize=4)
+    if any(stds):
+        low, high = ([m + side * s for m, s in zip(means, stds, strict=True)] for side in (-1, 1))
+        axes.fill_between(places, low, high, color=COLOURS[role], alpha=0.14, linewidth=0)
+    if len(points) == 1:  # a band has no width there
+        axes.errorbar(places, means, yerr=stds, color=COLOURS[role], capsize=3)
 
 
 def _mark_chosen(axes: Axes, places: Sequence[float], settings: Sequence[Setting], part: Part) -> None:

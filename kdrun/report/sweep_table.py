@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from kdrun.figures import ABSENT, percent, signed
-from kdrun.report import sweeps
+from kdrun.figures import ABSENT, count, percent, signed, three_digits
+from kdrun.report import sweeps, tradeoff
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
 from kdrun.report.statistics import Spread, noise_of
-from kdrun.report.sweep_verdict import comparison, comparisons, flattery
+from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 from kdrun.report.table import plain
 
@@ -32,7 +32,10 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
     chosen = sweeps.choice(settings)
     keys = sweeps.swept(jobs)
     body = _list(settings, keys, part, what, chosen)
-    if len(keys) == 2:
+    if tradeoff.models_differ(settings):
+        lists = [_list(settings, keys, part, what, chosen, only) for only in (("gain", "control"), ("gain",))]
+        body = next((each for each in lists if _columns(each) <= width), lists[-1])
+    elif len(keys) == 2:
         grids = (_grid(settings, keys, part, what, chosen), _grid(settings, keys[::-1], part, what, chosen))
         body = next((grid for grid in grids if _columns(grid) <= width), body)
     below = "\n".join(notes(jobs, settings, part, chosen))
@@ -91,22 +94,63 @@ def _grid(
 
 
 def _list(
-    settings: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
+    settings: Sequence[Setting],
+    keys: Sequence[str],
+    part: Part,
+    what: What,
+    chosen: Choice | None,
+    beside: Collection[str] = ("gain", "control"),
 ) -> Table:
+    """A line for each setting. beside: the columns beside the student's, as far as there is a control."""
     columns: list[tuple[str, What, Part]] = [("student", "student", part)]
-    if what == "gain" and sweeps.shared_control(settings, part) is None:
+    if what == "gain" and "control" in beside and sweeps.shared_control(settings, part) is None:
         columns.append(("control", "control", part))
     columns += [("gain", "gain", part)] if what == "gain" else []
+    costs = cost_columns(settings, part)
     table = bare_table()
     table.add_column("")
     for key in keys:
         words = any(sweeps.number(setting.values[key]) is None for setting in settings)
         table.add_column(sweeps.key_name(key), overflow="fold", justify="left" if words else "right")
-    for name, _, _ in columns:
+    for name in (*(name for name, _, _ in columns), *costs):
         table.add_column(name, justify="right")
     for i, setting in enumerate(settings):
-        table.add_row(mark(chosen, i), *values(setting, keys), *(cell(setting, w, p) for _, w, p in columns))
+        figures = [cell(setting, w, p) for _, w, p in columns] + [column[i] for column in costs.values()]
+        table.add_row(mark(chosen, i), *values(setting, keys), *figures)
     return table
+
+
+def cost_columns(settings: Sequence[Setting], part: Part) -> dict[str, list[str]]:
+    """Where students are different models: of `ms`, `parameters` and `front` a cell for each setting.
+
+    Empty for one model. A figure that was not measured is ABSENT; without any latency there is no `ms`.
+    """
+    if not tradeoff.models_differ(settings):
+        return {}
+    points = {point.position: point for point in tradeoff.points(settings, part)}
+    on = tradeoff.fronts(list(points.values()))
+    columns: dict[str, list[str]] = {"ms": [], "parameters": [], "front": []}
+    for i in range(len(settings)):
+        latency, size = (points[i].latency, points[i].size) if i in points else (None, None)
+        columns["ms"].append(ABSENT if latency is None else three_digits(latency))
+        columns["parameters"].append(ABSENT if size is None else count(size))
+        columns["front"].append(on.get(i, ""))
+    if all(value == ABSENT for value in columns["ms"]):
+        del columns["ms"]
+    return columns
+
+
+def _cost_notes(settings: Sequence[Setting], part: Part) -> Iterator[str]:
+    """What the columns of `cost_columns` mean, and the smallest student that is as good as the teacher."""
+    if not tradeoff.models_differ(settings):
+        return
+    measured = tradeoff.measured_on(settings)
+    yield "front: no other student is as accurate, and faster (latency) or smaller (size), or both" + (
+        f"; ms: {measured}" if measured else ""
+    )
+    sentence = tradeoff.smallest(settings, part, short_names(settings))
+    if sentence:
+        yield f"{sentence}."
 
 
 def bare_table() -> Table:
@@ -127,10 +171,10 @@ def notes(
         repeats = len(sweeps.by_repeat(best, "student", "validation"))
         yield (
             "* best student on validation, or at most one standard error below it "
-            f"(noise of {noise_of(repeats, chosen.images)})"
+            f"(noise of {noise_of(repeats, chosen.images, noun=sweeps.repeat(settings))})"
         )
         yield f"The setting chosen on validation ({named(best)}) has {on_test(best)}"
-        yield flattery([sweeps.by_repeat(s, "student", "validation") for s in settings], chosen)
+        yield flattery(flattered(settings, chosen))
     elif len(settings) == 1 and part == "validation":
         yield f"The student has {on_test(settings[0])}"
     elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
@@ -138,11 +182,12 @@ def notes(
     yield from sure(settings, chosen)
     if sweeps.one_teacher(settings):
         yield "The spread leaves out the teacher's: one teacher serves all seeds of a setting."
+    yield from _cost_notes(settings, part)
     counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]
-    for setting, count in zip(settings, counts, strict=True):
-        if 0 < count < max(counts):
+    for setting, finished in zip(settings, counts, strict=True):
+        if 0 < finished < max(counts):
             left_out = "" if chosen is None else ", so not compared"
-            yield f"Only {count} of {max(counts)} finished{left_out}: {named(setting)}"
+            yield f"Only {finished} of {max(counts)} finished{left_out}: {named(setting)}"
     yield from _failures(jobs)
 
 
@@ -186,6 +231,12 @@ def named(setting: Setting) -> str:
     """`temperature 4, alpha 0.5`."""
     named = [f"{sweeps.key_name(key)} {sweeps.value_name(value)}" for key, value in setting.values.items()]
     return ", ".join(named) or "the only setting"
+
+
+def short_names(settings: Sequence[Setting]) -> list[str]:
+    """The settings by their names, without the key if there is one only: `resnet14`."""
+    names = [[sweeps.value_name(value) for value in setting.values.values()] for setting in settings]
+    return [own[0] if len(own) == 1 else named(setting) for own, setting in zip(names, settings, strict=True)]
 
 
 def values(setting: Setting, keys: Sequence[str]) -> list[str]:

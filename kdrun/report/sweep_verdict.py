@@ -9,7 +9,7 @@ from typing import Any
 from kdrun.config.choices import REPEATS
 from kdrun.figures import percent
 from kdrun.report import sweeps
-from kdrun.report.choosing import Winner, winner_of_means
+from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Comparison, compare, holm_corrected, overlapping_splits
 from kdrun.report.sweeps import Choice, Setting
@@ -42,25 +42,33 @@ def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
     return [corrected.get(str(i)) for i in range(len(settings))]
 
 
-def flattered(accuracy: Sequence[Mapping[Any, float]], chosen: Choice) -> Winner:
+def flattered(settings: Sequence[Setting], chosen: Choice) -> Winner:
     """How much validation flatters the chosen setting for being the best of those that were compared.
 
-    accuracy: on validation in %, by repeat, of each setting.
+    From the answers to each image, as far as all the runs have kept them; else from the accuracies.
     """
+    accuracy = [sweeps.by_repeat(setting, "student", "validation") for setting in settings]
+    best, noun = accuracy[chosen.best], sweeps.repeat(settings)
+    compared = [i for i, values in enumerate(accuracy) if values.keys() == best.keys()]
+    answers = [[sweeps.right(settings[i], repeat) for repeat in best] for i in compared]
+    known = [row for rows in answers for row in rows if row is not None]
+    if len(known) == len(compared) * len(best) and len(set(map(len, known))) == 1:
+        return winner(answers, splits=[repeat[SPLIT] for repeat in best], noun=noun)
+    return flattered_means(accuracy, chosen, noun)
+
+
+def flattered_means(accuracy: Sequence[Mapping[Any, float]], chosen: Choice, noun: str = "seed") -> Winner:
+    """The same from accuracies on validation in %, by repeat, of each setting: an upper bound."""
     best = accuracy[chosen.best]
     rows = [[values[repeat] for repeat in best] for values in accuracy if values.keys() == best.keys()]
-    return winner_of_means(rows, chosen.images)
+    return winner_of_means(rows, chosen.images, noun=noun)
 
 
-def flattery(accuracy: Sequence[Mapping[Any, float]], chosen: Choice) -> str:
-    """`On validation it shows 91.5 %. The choice of the best makes that about 0.4 points too high (...)`.
-
-    accuracy: as `flattered` has it.
-    """
-    found = flattered(accuracy, chosen)
+def flattery(best: Winner) -> str:
+    """`On validation it shows 91.5 %. The choice of the best makes that about 0.4 points too high (...)`."""
     return (
-        f"On validation it shows {percent(found.shown)} %. The choice of the best makes that about "
-        f"{percent(found.bias)} points too high ({found.holds})."
+        f"On validation it shows {percent(best.shown)} %. The choice of the best makes that about "
+        f"{percent(best.bias)} points too high ({best.holds})."
     )
 
 

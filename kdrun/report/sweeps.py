@@ -1,8 +1,8 @@
 """The jobs of a sweep, grouped into settings: means over seeds, and which setting is best.
 
 A job is `{"overrides": {key: value}, "report": report or None, "error": message or None, "folder": run
-folder}`. Jobs that differ only in REPEATS are one setting. The best setting is chosen on validation, never on
-test.
+folder, "right": whether the student is right, for each validation image, or None}`. Jobs that differ only in
+REPEATS are one setting. The best setting is chosen on validation, never on test.
 """
 
 from __future__ import annotations
@@ -172,16 +172,29 @@ def one_teacher(settings: Sequence[Setting]) -> bool:
 
 
 def means(settings: Sequence[Setting]) -> str:
-    """`mean +- std of 3 seeds`, `... of up to 3 seeds`, `... of 6 repeats (seed, dataset.split)`, or `one
+    """`mean +- std of 3 seeds`, `... of up to 3 splits`, `... of 6 repeats (seed, dataset.split)`, or `one
     seed`."""
-    jobs = [job for setting in settings for job in setting.jobs]
-    keys = [key for key in REPEATS if len({_name(job, key) for job in jobs}) > 1]
     counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]
     most = max(counts, default=0)
     if most <= 1:
         return "one seed"
-    noun = f"repeats ({', '.join(keys)})" if any(key.startswith("dataset") for key in keys) else "seeds"
-    return f"mean +- std of {'up to ' if min(counts) < most else ''}{most} {noun}"
+    noun = repeat(settings)
+    keys = f" ({', '.join(_repeated(settings))})" if noun == "repeat" else ""
+    return f"mean +- std of {'up to ' if min(counts) < most else ''}{most} {noun}s{keys}"
+
+
+def repeat(settings: Sequence[Setting]) -> str:
+    """What the jobs of a setting differ in: `seed`, `split`, or `repeat` for several or other REPEATS."""
+    keys = _repeated(settings)
+    if not any(key.startswith("dataset") for key in keys):
+        return "seed"
+    return "split" if keys == ["dataset.split"] else "repeat"
+
+
+def _repeated(settings: Sequence[Setting]) -> list[str]:
+    """Those of REPEATS that have several values."""
+    jobs = [job for setting in settings for job in setting.jobs]
+    return [key for key in REPEATS if len({_name(job, key) for job in jobs}) > 1]
 
 
 def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: float) -> bool:
@@ -197,6 +210,12 @@ def by_repeat(setting: Setting, what: What, part: Part) -> dict[tuple[str, ...],
     """The figure of each finished job that has it, by the job's values of REPEATS."""
     values = {_repeat(job): figure(job["report"], what, part) for job in setting.jobs}
     return {key: value for key, value in values.items() if value is not None}
+
+
+def right(setting: Setting, repeat: tuple[str, ...]) -> Any:
+    """(N,) whether the student is right on each validation image, by the job's values of REPEATS; None if
+    its run has not kept that."""
+    return next((job.get("right") for job in setting.jobs if job["report"] and _repeat(job) == repeat), None)
 
 
 def _repeat(job: Job) -> tuple[str, ...]:

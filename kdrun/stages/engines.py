@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import NamedTuple
-
-from rich.console import Console
+from typing import Any
 
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
 from kdrun.plan.training import Training
-from kdrun.progress.screen import screen
+from kdrun.progress.overall import Overall, Reported
 from kdrun.progress.watchers import Observers
 from kdrun.resources import cores
 from kdrun.stages.groups import Group, seconds
@@ -30,8 +31,8 @@ from kdrun.stages.saved import finished
 WORTH_PROCESSES = 60.0
 """Estimated seconds of training from which it is worth starting processes."""
 
-LINES = 10
-"""Lines that say how far the processes are."""
+PAUSE = 0.25
+"""Seconds between two reports of a process."""
 
 Failures = dict[Path, Exception]
 """Errors of trainings by folder."""
@@ -56,69 +57,119 @@ def processes_for(trainings: Sequence[Training]) -> int:
     return min(cores(), len(trainings))
 
 
-def here(parts: Sequence[Group], work: Work, observers: Observers, stop: bool = False) -> Failures:
+def here(
+    parts: Sequence[Group],
+    work: Work,
+    observers: Observers,
+    stop: bool = False,
+    progress: Overall | None = None,
+) -> Failures:
     """One group after the other, in this process. If a group of several fails, each is tried alone.
 
-    stop: whether the first error is raised.
+    stop: whether the first error is raised. progress: of several, who shows them instead of the screen.
     """
     failures: Failures = {}
     left = list(parts)
     while left:
         group = left.pop(0)
-        try:
-            work(group, observers)
-        except Exception as error:
-            if len(group) > 1:
-                left = [[training] for training in group] + left
-            elif stop:
-                raise
-            else:
-                failures[group[0].folder] = error
+        with _followed(progress, group, observers) as watching:
+            try:
+                work(group, watching)
+            except Exception as error:
+                if len(group) > 1:
+                    reason = " ".join((str(error) or type(error).__name__).split())
+                    observers.screen.say(f"note   {len(group)} trainings are made one by one: {reason}")
+                    left = [[training] for training in group] + left
+                elif stop:
+                    raise
+                else:
+                    failures[group[0].folder] = error
     return failures
 
 
-def processes(parts: Sequence[Part], work: Work, count: int, say: Callable[[str], None]) -> Failures:
+@contextmanager
+def _followed(progress: Overall | None, group: Group, observers: Observers) -> Iterator[Observers]:
+    """The observers of a group that is trained in this process."""
+    if progress is None:
+        yield observers
+        return
+
+    def tell(kind: str, *what: Any) -> None:
+        getattr(progress, kind)(0, *what)
+
+    progress.start(0, called(group), seconds(group))
+    yield observers._replace(screen=Reported(tell, observers.screen.say))
+    progress.end(0, [training.folder for training in group])
+
+
+def called(group: Group) -> str:
+    """A group in a row of the screen: `student resnet8, seed 1`, `3 students`."""
+    first = group[0]
+    return (
+        f"{first.name} {first.model.name}, seed {first.seed}"
+        if len(group) == 1
+        else f"{len(group)} {first.kind}s"
+    )
+
+
+def processes(parts: Sequence[Part], work: Work, count: int, progress: Overall) -> Failures:
     """Each group in a process of its own, `count` at once, the largest first.
 
     work: a function of a module, which the processes import.
     """
     left = sorted(parts, key=lambda part: seconds(part.group), reverse=True)
-    running = dict[int, _Process]()
-    total, failures, done = sum(len(part.group) for part in parts), Failures(), 0
+    running, failures = dict[int, _Process](), Failures()
     try:
         while left or running:
-            while left and len(running) < count:
-                started = _started(left.pop(0), work)
-                running[started.process.sentinel] = started
-            before = done
-            for sentinel in wait(list(running)):
-                ended = running.pop(sentinel)  # type: ignore[arg-type]
-                done += len(ended.group)
-                failures |= ended.failures()
-            if LINES * done // total > LINES * before // total:
-                say(f"trained {done} of {total}")
+            for number in (n for n in range(count) if n not in running and left):
+                part = left.pop(0)
+                running[number] = _started(part, work)
+                progress.start(number, called(part.group), seconds(part.group))
+            ready = wait([each for one in running.values() for each in one.awaited])
+            for number, one in list(running.items()):
+                for kind, *what in one.reports():
+                    getattr(progress, kind)(number, *what)
+                if one.process.sentinel in ready:
+                    failures |= running.pop(number).failures()
+                    progress.end(number, [training.folder for training in one.group])
     finally:
-        for each in running.values():
-            each.process.terminate()
+        for one in running.values():
+            one.process.terminate()
     return failures
 
 
-class _Process(NamedTuple):
-    """A process at work on a group. result: where it sends the errors."""
+class _Process:
+    """A process at work on a group. result: where it sends how far it is, and at last the errors."""
 
-    process: SpawnProcess
-    group: Group
-    result: Connection
+    def __init__(self, process: SpawnProcess, group: Group, result: Connection) -> None:
+        self.process, self.group, self.result = process, group, result
+        self.errors: Failures | None = None
+        self.closed = False
+
+    @property
+    def awaited(self) -> tuple[Connection | int, ...]:
+        """What is ready when it has reported something, or ended."""
+        return (self.process.sentinel,) if self.closed else (self.process.sentinel, self.result)
+
+    def reports(self) -> Iterator[tuple[Any, ...]]:
+        """What it has sent: names and arguments of methods of Overall."""
+        try:
+            while not self.closed and self.result.poll():
+                kind, *what = self.result.recv()
+                if kind == "failures":
+                    (self.errors,) = what
+                else:
+                    yield kind, *what
+        except (EOFError, OSError):
+            self.closed = True
 
     def failures(self) -> Failures:
         """The errors of a process that has ended; of one that was killed, for all that is not finished."""
         self.process.join()
-        try:
-            failures: Failures = self.result.recv() if self.result.poll() else self._killed()
-        except EOFError:
-            failures = self._killed()
+        for _ in self.reports():
+            pass
         self.result.close()
-        return failures
+        return self._killed() if self.errors is None else self.errors
 
     def _killed(self) -> Failures:
         code = self.process.exitcode
@@ -127,6 +178,25 @@ class _Process(NamedTuple):
         )
         error.while_running = True
         return {t.folder: error for t in self.group if finished(t) is None}
+
+
+class _Telling:
+    """Sends what a screen is told: the last steps and the last epoch at once, others every PAUSE seconds."""
+
+    def __init__(self, result: Connection) -> None:
+        self.result, self.last, self.steps = result, 0.0, 0
+        self.waiting: dict[str, tuple[Any, ...]] = {}
+
+    def __call__(self, kind: str, *what: Any) -> None:
+        if kind == "begin":
+            self.steps, self.last = what[0] * what[1], 0.0
+        self.waiting[kind] = what
+        ended = self.waiting.get("step") == (self.steps,) or self.last == math.inf
+        if kind == "begin" or ended or time.monotonic() - self.last >= PAUSE:
+            for name, about in self.waiting.items():
+                self.result.send((name, *about))
+            self.waiting.clear()
+            self.last = math.inf if ended else time.monotonic()
 
 
 def _started(part: Part, work: Work) -> _Process:
@@ -148,13 +218,13 @@ def _alone(work: Work, wanted: Sequence[tuple[Run, Path]], path: list[str], resu
     """In a process of its own: plans again, trains one group, and ends with its parent."""
     sys.path[:] = path
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    observers = Observers(screen(Console(quiet=True)))
+    observers = Observers(Reported(_Telling(result)))
     try:
         group = [_planned(run, folder) for run, folder in wanted]
         failures = here([group], work, observers)
     except Exception as error:
         failures = {folder: error for _, folder in wanted}
-    result.send({folder: _sendable(error) for folder, error in failures.items()})
+    result.send(("failures", {folder: _sendable(error) for folder, error in failures.items()}))
 
 
 def _planned(run: Run, folder: Path) -> Training:

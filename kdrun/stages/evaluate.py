@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
 from kdrun.errors import KdrunError
-from kdrun.evaluation import accuracy, compare, latency
+from kdrun.evaluation import compare, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
 from kdrun.machine import torch_threads
@@ -17,7 +19,7 @@ from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import as_lines
 from kdrun.progress.screen import Screen
 from kdrun.records import METRICS, read_rows
-from kdrun.report import markdown, plots, table
+from kdrun.report import answers, pictures, table
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
@@ -29,11 +31,17 @@ from kdrun.stages.student_file import FILE, is_whole, save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
 from kdrun.stages.teacher_notes import class_notes, evaluated_notes
 
-CURVES, CONFUSION = markdown.PLOTS
+
+def is_drawn(plan: Plan, job: bool) -> bool:
+    """Whether pictures are asked for. job: whether the run is one of a sweep's or a table's."""
+    return not job if plan.run.evaluation.plots == "auto" else bool(plan.run.evaluation.plots)
 
 
-def is_current(plan: Plan) -> bool:
-    """Whether the run's report is there, of these very models and with all that is asked for."""
+def is_current(plan: Plan, drawn: bool = False) -> bool:
+    """Whether the run's report is there, of these very models and with all that is asked for.
+
+    drawn: whether its pictures must be there, or what they are drawn from.
+    """
     folder, evaluation = plan.student.folder, plan.run.evaluation
     if plan.run.fresh or not (folder / NAME).exists():
         return False
@@ -45,15 +53,19 @@ def is_current(plan: Plan) -> bool:
     if report is None:
         return False
     same = [look for look in looks(report) if look.get("fingerprint") == looked_at(plan, look["evaluation"])]
-    drawn = not evaluation.plots or (folder / CONFUSION).exists()
+    if drawn and not pictures.drawable(folder):
+        return False
     whole = {training.name for training in plan.trainings} <= report["models"].keys()
-    return drawn and whole and covers(same, settings(evaluation))
+    return whole and covers(same, settings(evaluation))
 
 
-def evaluate(plan: Plan, models: Mapping[str, Saved], command: str, shown: Screen) -> None:
+def evaluate(
+    plan: Plan, models: Mapping[str, Saved], command: str, shown: Screen, drawn: bool = True
+) -> None:
     """Evaluates what is there (a teacher or a control may be missing), writes the report, shows it.
 
-    What an earlier evaluation of the same models measured besides stays in the report.
+    What an earlier evaluation of the same models measured besides stays in the report. drawn: whether there
+    are to be pictures.
     """
     folder = plan.student.folder
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
@@ -66,10 +78,11 @@ def evaluate(plan: Plan, models: Mapping[str, Saved], command: str, shown: Scree
         epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
         write_text(folder / METRICS, as_lines(epochs))
         write_text(folder / "config.yaml", _config_text(plan))
-        if plan.run.evaluation.plots:
-            _draw(folder, subject, epochs, whole=content["models"].keys() == models.keys())
-        drawn = [name for name in markdown.PLOTS if (folder / name).exists()]
-        write_text(folder / "report.md", markdown.markdown(content, drawn))
+        answers.write(folder, _answers(subject), content["models"].keys() - models.keys())
+        if drawn:
+            pictures.draw(folder, content, again=True)
+        else:
+            pictures.page(folder, content)
         write_json(folder / NAME, content)
     show(plan, shown)
 
@@ -90,7 +103,7 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     """The paths, the table, the verdict: the last thing on the screen."""
     folder = plan.student.folder
     content = read(folder)
-    possible = ("report.md", NAME, CURVES, CONFUSION, FILE)
+    possible = ("report.md", NAME, *pictures.NAMES, FILE)
     names = [name for name in possible if (folder / name).exists()]
     notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
     shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n{notes}")
@@ -136,20 +149,16 @@ def _epochs_kept(folder: Path, report: Report, models: Mapping[str, Saved]) -> l
     return [row for row in rows if row.get("stage") in report["models"].keys() - models.keys()]
 
 
-def _draw(folder: Path, subject: Subject, epochs: list[dict[str, Any]], whole: bool) -> None:
-    """Draws what there are figures for. whole: whether all models of the report were evaluated just now; if
-    not, a picture of all of them stays.
-    """
-    if epochs:  # else nothing was trained: all models come from files
-        plots.curves(folder / CURVES, epochs)
-    if whole or not (folder / CONFUSION).exists():
-        answers = {name: subject.on_test(name) for name in subject.networks}
-        matrices = {
-            name: accuracy.confusion_matrix(each.logits, each.labels).numpy()
-            for name, each in answers.items()
-            if each is not None
-        }
-        plots.confusion(folder / CONFUSION, matrices, subject.classes)
+def _answers(subject: Subject) -> answers.Answers:
+    """The class that each model names for each image under the headline; -1 where it names none."""
+    found: answers.Answers = {"classes": np.array(subject.classes)}
+    for whose in subject.networks:
+        for part in answers.PARTS:
+            own = subject.on_part(whose, part)
+            if own is not None:
+                named = own.logits.argmax(1).masked_fill(own.logits.isnan().any(1), -1)
+                found |= {f"{part}/labels": own.labels.numpy(), f"{part}/{whose}": named.numpy()}
+    return found
 
 
 def _latency(plan: Plan, subject: Subject) -> latency.Measured:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import mul
+from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import fingerprint
@@ -27,10 +28,15 @@ Group = list[Training]
 
 
 def groups(trainings: Sequence[Training]) -> list[Group]:
-    """Those that can be trained in one loop, and gain by it; most often each alone."""
+    """Those that can be trained in one loop, and gain by it; most often each alone.
+
+    Students of several architectures share the answers of a teacher that is asked live; those of one
+    architecture are one batched model, if they are small.
+    """
+    shared = _of_several_models(trainings)
     by_kind: dict[str, Group] = {}
     for training in trainings:
-        by_kind.setdefault(_kind(training), []).append(training)
+        by_kind.setdefault(shared.get(training.folder) or _kind(training), []).append(training)
     return [part for kind, group in by_kind.items() for part in _parts(kind, group)]
 
 
@@ -64,6 +70,11 @@ def stackable(training: Training) -> bool:
     return plain and steady and one and training.macs < STACKED_MACS
 
 
+def batched(group: Group) -> bool:
+    """Whether the trainings of a loop are to be one batched model."""
+    return stackable(group[0]) and len({_stack(training) for training in group}) == 1
+
+
 def _parts(kind: str, group: Group) -> list[Group]:
     most = SHARED if kind.startswith("live") else STACKED
     if kind.startswith("stacked") and seconds(group) < WORTH_STACKING:
@@ -71,21 +82,59 @@ def _parts(kind: str, group: Group) -> list[Group]:
     return [group[first : first + most] for first in range(0, len(group), most)]
 
 
+def _of_several_models(trainings: Sequence[Training]) -> dict[Path, str]:
+    """The kinds of students that share a live teacher with students of another architecture, by folder."""
+    students = [training for training in trainings if training.kind == "student" and _can_share(training)]
+    if len({_model(training) for training in students}) < 2:
+        return {}
+    kinds = {training.folder: kind for training in students if (kind := _live_kind(training))}
+    models: dict[str, set[str]] = {}
+    for training in students:
+        models.setdefault(kinds.get(training.folder, ""), set()).add(_model(training))
+    return {folder: kind for folder, kind in kinds.items() if len(models[kind]) > 1}
+
+
 def _kind(training: Training) -> str:
     """Equal for trainings of one group."""
-    ground = training.ground
-    if len(training.phases) > 1 or training.peer is not None or not ground.run.runtime.together:
+    if not _can_share(training):
         return "alone" + training.folder.name
-    own = {name: value for name, value in training.key.items() if name not in ("seed", "model", "loss")}
-    about = [own, training.kind, ground.headline, len(training.rows), ground.run.outputs_dir]
-    about += [str(ground.machine), sorted(training.teacher_needs)]
     if stackable(training):
-        terms = {name: _numberless(term) for name, term in training.loss.items()}
-        names = training.mixes[-1].names
-        return "stacked" + fingerprint([about, training.key["model"], terms, names])
-    if training.kind == "student" and answers_plan(training).kind in ("live", "ahead"):
-        return "live" + fingerprint([about, training.seed])
-    return "alone" + training.folder.name
+        return "stacked" + fingerprint([*_common(training), _stack(training)])
+    live = _live_kind(training) if training.kind == "student" else ""
+    return live or "alone" + training.folder.name
+
+
+def _live_kind(training: Training) -> str:
+    """Equal for students that ask a live teacher about the same batches; empty for those that do not."""
+    if answers_plan(training).kind not in ("live", "ahead"):
+        return ""
+    recipe = training.recipe  # its other numbers belong to each learner
+    return "live" + fingerprint(
+        [*_common(training), training.seed, recipe.epochs, training.epochs, recipe.batch]
+    )
+
+
+def _can_share(training: Training) -> bool:
+    together = training.ground.run.runtime.together
+    return together and len(training.phases) == 1 and training.peer is None
+
+
+def _common(training: Training) -> list[Any]:
+    """What is equal for all trainings of any group."""
+    ground, apart = training.ground, ("seed", "model", "loss", "recipe")
+    key = {name: value for name, value in training.key.items() if name not in apart}
+    about: list[Any] = [key, training.kind, ground.headline, len(training.rows), ground.run.outputs_dir]
+    return [*about, str(ground.machine), sorted(training.teacher_needs)]
+
+
+def _stack(training: Training) -> str:
+    """Equal for learners that differ only in weights, seed and the numbers of their mixes."""
+    terms = {name: _numberless(term) for name, term in training.loss.items()}
+    return fingerprint([_model(training), training.key["recipe"], terms, training.mixes[-1].names])
+
+
+def _model(training: Training) -> str:
+    return fingerprint(training.key["model"])
 
 
 def _numberless(term: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -11,16 +12,20 @@ from typing import NamedTuple
 from kdrun.artefacts import empty, locked, sweep_parts
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
+from kdrun.progress.overall import Overall, overall
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
 from kdrun.resources import cores
 from kdrun.stages.engines import Failures, here, processes, processes_for
-from kdrun.stages.groups import Group
+from kdrun.stages.groups import Group, seconds
 from kdrun.stages.noted import forget, note_loop, parts, settle, write_notes
 from kdrun.stages.saved import finished, saved, started, state_file
 from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
+
+EVALUATION = 0.5
+"""Seconds of a job's evaluation without latencies, of small models."""
 
 
 class Made(NamedTuple):
@@ -39,27 +44,35 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     failures: Failures = {}
     tried: list[Training] = []
     shown: set[str] = set()
-    for trainings in _rounds(plans):
-        ready = [training for training in _missing(trainings) if _is_ready(training)]
-        tried += ready
-        for note in dict.fromkeys(teacher_notes(ready)):
-            if note not in shown:
-                observers.screen.say(f"note   {note}")
-            shown.add(note)
-        failures |= _made(ready, observers, several=len(plans) > 1)
+    several = len(plans) > 1
+    with ExitStack() as closing:
+        progress = cache(lambda: _progress(plans, observers.screen, closing))
+        if several:
+            progress()
+        for trainings in _rounds(plans):
+            ready = [training for training in _missing(trainings) if _is_ready(training)]
+            tried += ready
+            for note in dict.fromkeys(teacher_notes(ready)):
+                if note not in shown:
+                    observers.screen.say(f"note   {note}")
+                shown.add(note)
+            failures |= _made(ready, observers, several, progress)
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
 
 
-def _made(ready: Sequence[Training], observers: Observers, several: bool) -> Failures:
+def _made(
+    ready: Sequence[Training], observers: Observers, several: bool, progress: Callable[[], Overall]
+) -> Failures:
     """Trains them, in groups and in processes. several: whether they are of several runs."""
     count = processes_for(ready)
     every = parts(ready, count, max(1, cores() // count))
     if several:
         write_notes(every)
     if count > 1 or any(part.threads for part in every):
-        return processes(every, make_group, count, observers.screen.say)
+        return processes(every, make_group, count, progress())
     named = observers._replace(names=_by_seed(ready))
-    return here([part.group for part in every], make_group, named, stop=not several)
+    groups = [part.group for part in every]
+    return here(groups, make_group, named, not several, progress() if several else None)
 
 
 def _by_seed(trainings: Sequence[Training]) -> dict[Path, str]:
@@ -68,6 +81,28 @@ def _by_seed(trainings: Sequence[Training]) -> dict[Path, str]:
     for training in trainings:
         seeds.setdefault(training.name, set()).add(training.seed)
     return {t.folder: f"{t.name} seed {t.seed}" for t in trainings if len(seeds[t.name]) > 1}
+
+
+def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Overall:
+    """Who shows how far all trainings are that are left, until `closing`."""
+    every = [training for trainings in _rounds(plans) for training in trainings]
+    left = [training for training in every if finished(training, training.ground.run.fresh) is None]
+    after = sum(evaluation_seconds(plan) for plan in plans)
+    progress = overall(screen, {training.folder: seconds([training]) for training in left}, after)
+    closing.callback(progress.close)
+    return progress
+
+
+def evaluation_seconds(plan: Plan) -> float:
+    """About how long a job's evaluation takes: mostly its latencies, which take up to `evaluation.seconds`
+    for each model and batch size.
+    """
+    evaluation = plan.run.evaluation
+    if "evaluate" not in plan.run.stages:
+        return 0.0
+    devices = 1 if plan.ground.machine.device.type == "cpu" else 2
+    each = len(plan.trainings) * len(evaluation.batches) * devices * evaluation.seconds
+    return EVALUATION + (each if evaluation.latency else 0.0)
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:

@@ -25,8 +25,9 @@ from kdrun.progress.record import recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
 from kdrun.records import PLAN, read_mark
+from kdrun.report.pictures import draw_missing
 from kdrun.stages.changed import changed
-from kdrun.stages.evaluate import evaluate, is_current, show
+from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
 from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
@@ -44,10 +45,15 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
 
 
 def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = None) -> Path:
-    """Does what a plan says and is not done yet. before: what was made for this and other runs together."""
+    """Does what a plan says and is not done yet. before: what was made for this and other runs together, as
+    for the jobs of a sweep.
+    """
     refuse_unstartable(plan)
     shown.say(header(plan))
-    if "evaluate" in plan.run.stages and is_current(plan):
+    drawn = is_drawn(plan, job=before is not None)
+    if "evaluate" in plan.run.stages and is_current(plan, drawn):
+        if drawn:
+            draw_missing(plan.folder)
         show(plan, shown, "finished earlier; fresh=true starts over")
         with recording(plan, unrecorded(plan)):
             return plan.folder
@@ -60,7 +66,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
             held(training.folder for training in plan.trainings),
             recording(plan, plan.run.logger) as recorder,
         ):
-            _do(plan, command, Observers(shown, recorder), before or Made())
+            _do(plan, command, Observers(shown, recorder), before or Made(), drawn)
     except Exception as error:
         _leave(plan.folder, error)
         if not isinstance(error, KdrunError) and (problem := artefacts.full_disk(error)):
@@ -71,7 +77,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     return plan.folder
 
 
-def _do(plan: Plan, command: str, observers: Observers, before: Made) -> None:
+def _do(plan: Plan, command: str, observers: Observers, before: Made, drawn: bool) -> None:
     (plan.folder / "error.txt").unlink(missing_ok=True)
     artefacts.write_json(plan.folder / PLAN, described(plan, command))
     for training in plan.trainings:
@@ -79,7 +85,7 @@ def _do(plan: Plan, command: str, observers: Observers, before: Made) -> None:
             raise before.failures[training.folder]
     made = make([plan], observers)
     if "evaluate" in plan.run.stages:
-        evaluate(plan, there(plan, made.trained), command, observers.screen)
+        evaluate(plan, there(plan, made.trained), command, observers.screen, drawn)
     else:
         observers.screen.say(f"\n{plan.folder}")
 

@@ -101,7 +101,7 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
         "models": {training.name: training.fingerprint for training in plan.trainings},
         "classes": list(plan.ground.data.classes),
         "headline": plan.ground.headline,
-        "evaluation": dict(evaluation),
+        "evaluation": {**evaluation, "plots": evaluation["plots"] is not False},  # auto was true before
         "device": plan.ground.machine.device.type,
     }
     if plan.run.diagnostics:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from kdrun.config.schema import Recipe
 from kdrun.data.batches import training_images, wait_note, wait_share
 from kdrun.graphs import Graphs, one_lane
 from kdrun.machine import environment, torch_threads
@@ -19,7 +20,7 @@ from kdrun.models.taps import classifier
 from kdrun.plan.ground import Ground
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
-from kdrun.stages.groups import stackable
+from kdrun.stages.groups import batched
 from kdrun.stages.saved import saved, state_file
 from kdrun.stages.teacher import answers_note, live_teacher, planned_teacher
 from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
@@ -47,7 +48,7 @@ class Trained(NamedTuple):
 def train(trainings: Sequence[Training], observers: Observers) -> None:
     """Trains them in one loop and writes what they learned.
 
-    All stand at the same step, and have machine, data, rows, schedule and teacher in common.
+    All stand at the same step, and have machine, data, rows, epochs and teacher in common.
     """
     first, states = trainings[0], [read_state(state_file(training)) for training in trainings]
     machine, state = first.ground.machine, states[0]
@@ -80,8 +81,10 @@ def _phases(
             trainees = [next_phase(*pair) for pair in zip(trainees, own, strict=True)]
         else:
             resumed = states[0] is not None
-            each = zip(trainings, own, streams, strict=True)
-            trainees = [begin(*one, resumed=resumed, alone=alone) for one in each]
+            trainees = [
+                begin(*one, resumed=resumed, alone=alone, rates=_own_rates(one[0], first))
+                for one in zip(trainings, own, streams, strict=True)
+            ]
         trained = _phase(trainees, states, at, facts, observers, asked)
         at, states, asked = Position(phase.until, 0, trained.seconds), [None] * len(trainings), trained.asked
     for trainee, best in zip(trainees, trained.best, strict=True):
@@ -138,11 +141,16 @@ def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
     first = trainees[0].training
     if first.peer is not None:
         return Mutual(step, first.peer.recipe.lr / first.recipe.lr)
-    if len(trainees) > 1 and stackable(first):
+    if len(trainees) > 1 and batched([trainee.training for trainee in trainees]):
         from kdrun.training.stacked import Stacked
 
         return Stacked(step)
     return step
+
+
+def _own_rates(training: Training, first: Training) -> Recipe | None:
+    """Its recipe if its learning rates may not be those of the loop, which are the first's."""
+    return None if training.recipe == first.recipe else training.recipe
 
 
 def _shown_as(trainees: Sequence[Trainee], observers: Observers) -> list[str | None]:

@@ -25,6 +25,7 @@ from kdrun.stages.saved import initial_model, state_file, weights_file
 from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
 from kdrun.training.gradients import Gradients, fixed_batch
+from kdrun.training.learning_rate import Rates
 from kdrun.training.mutual import Peer
 from kdrun.training.optimisers import optimiser
 from kdrun.training.seeds import Draws
@@ -40,7 +41,7 @@ class Trainee:
 
     models, taps, mixes, learners: its own first, then the peer's. begins: whether this is the very beginning
     of the training. draws: its own random numbers; None if they are the global ones. stream: which of a
-    step's rows it learns from.
+    step's rows it learns from. rates: its own learning rates if they are not those of its loop.
     """
 
     training: Training
@@ -52,6 +53,7 @@ class Trainee:
     begins: bool
     draws: Draws | None
     stream: int
+    rates: Rates | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -78,20 +80,28 @@ class Asked(NamedTuple):
 
 
 def begin(
-    training: Training, phase: Phase, stream: int = 0, *, resumed: bool = False, alone: bool = True
+    training: Training,
+    phase: Phase,
+    stream: int = 0,
+    *,
+    resumed: bool = False,
+    alone: bool = True,
+    rates: Rates | None = None,
 ) -> Trainee:
     """The trainee of the first phase in this process. resumed: whether a state is put into it afterwards.
 
     alone: whether no other training shares its loop, so that its random numbers can be the global ones.
+    rates: its own learning rates if they are not those of the loop.
     """
     draws = None if alone else Draws(training.seed, "dropout")
     models = tuple(initial_model(each, warm=not resumed) for each in _with_peer(training))
-    return _trainee(training, phase, models, not resumed, draws, stream)
+    return _trainee(training, phase, models, not resumed, draws, stream, rates)
 
 
 def next_phase(before: Trainee, phase: Phase) -> Trainee:
     """The same models in the next phase. Adapters of the same name and shape go on."""
-    trainee = _trainee(before.training, phase, before.models, False, before.draws, before.stream)
+    own = before.draws, before.stream, before.rates
+    trainee = _trainee(before.training, phase, before.models, False, *own)
     for mix, earlier in zip(trainee.mixes, before.mixes, strict=True):
         mix.take(earlier)
     return trainee
@@ -171,14 +181,16 @@ def _trainee(
     begins: bool,
     draws: Draws | None,
     stream: int,
+    rates: Rates | None,
 ) -> Trainee:
     both, device = _with_peer(training), training.ground.machine.device
     mixes = tuple(
         each.new_mix(phase, other).to(device) for each, other in zip(both, _others(both), strict=True)
     )
     taps = tuple(Tapped(*pair, "loss") for pair in zip(models, _read(mixes), strict=True))
-    learners = tuple(_learner(*each, draws, stream) for each in zip(both, models, taps, mixes, strict=True))
-    return Trainee(training, phase, models, mixes, taps, learners, begins, draws, stream)
+    each = zip(both, models, taps, mixes, strict=True)
+    learners = tuple(_learner(*one, draws, stream, rates) for one in each)
+    return Trainee(training, phase, models, mixes, taps, learners, begins, draws, stream, rates)
 
 
 def _others(both: Sequence[Training]) -> tuple[Training | None, ...]:
@@ -196,12 +208,18 @@ def _read(mixes: Sequence[Mix]) -> list[frozenset[str]]:
 
 
 def _learner(
-    training: Training, model: nn.Module, tapped: Tapped, mix: Mix, draws: Draws | None, stream: int
+    training: Training,
+    model: nn.Module,
+    tapped: Tapped,
+    mix: Mix,
+    draws: Draws | None,
+    stream: int,
+    rates: Rates | None,
 ) -> Learner:
     learned = [*model.parameters(), *mix.parameters()]
     chosen = optimiser(training.recipe, learned, training.momentum_delta)
     precision = training.ground.machine.autocast()
-    return Learner(model, tapped, precision, mix, chosen, training.recipe.clip, draws, stream)
+    return Learner(model, tapped, precision, mix, chosen, training.recipe.clip, draws, stream, rates)
 
 
 def _diagnosis(trainee: Trainee, step: Step, live: Live | None) -> Callable[[], dict[str, Any]]:

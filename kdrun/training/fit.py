@@ -52,9 +52,10 @@ class Course:
     rates: Rates
     until: int | None = None
 
-    def rate(self, done: int) -> float:
-        """The learning rate after `done` steps."""
-        return learning_rate(self.rates, done, self.length * self.row_set.steps, self.row_set.steps)
+    def rate(self, done: int, own: Rates | None = None) -> float:
+        """The learning rate after `done` steps. own: of a learner with rates of its own."""
+        steps = self.row_set.steps
+        return learning_rate(self.rates if own is None else own, done, self.length * steps, steps)
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Pos
                 strand.watcher.steps(done)
             save_within(states, now)
         wires.check(epoch)
-        rate = course.rate((epoch + 1) * per_epoch - 1)
-        about = {"epoch": epoch + 1, "epochs": course.epochs, "lr": rate}
         for strand in strands:
+            rate = course.rate((epoch + 1) * per_epoch - 1, strand.learners[0].rates)
+            about = {"epoch": epoch + 1, "epochs": course.epochs, "lr": rate}
             (loss, terms), *_ = [learner.read_sums() for learner in strand.learners]  # which clears the sums
             row = {"stage": strand.stage} | about | {"loss": loss, "terms": terms}
             row["validation"] = _validated(strand, epoch + 1)
@@ -137,11 +138,19 @@ def _steps(
         learner.begin(epoch)
     wires.begin(epoch)
     for number, rows in enumerate(zip(*(plan.batches(first) for plan in plans), strict=True), first):
-        step.lr.fill_(course.rate(epoch * course.row_set.steps + number))
+        _set_rates(course, step, epoch * course.row_set.steps + number)
         step.before(number)
         wires.look(number - first, rows)
         step(rows)
         yield number + 1
+
+
+def _set_rates(course: Course, step: Stepping, done: int) -> None:
+    """Sets the rate of the next step, and of each learner that has its own."""
+    step.lr.fill_(course.rate(done))
+    for learner in step.learners:
+        if learner.lr is not None:
+            learner.lr.fill_(course.rate(done, learner.rates))
 
 
 def _check_finite(strand: Strand, done: int, course: Course) -> None:
@@ -152,7 +161,7 @@ def _check_finite(strand: Strand, done: int, course: Course) -> None:
             whose = "" if learner is strand.learners[0] else "its peer's "
             what = f"{whose}{' and '.join(broken)} {'are' if broken[1:] else 'is'} not finite"
             kept = "; the last good state is kept" if strand.checkpoint.path.exists() else ""
-            rate = course.rate(done - 1)
+            rate = course.rate(done - 1, learner.rates)
             problem = f"{what} by step {done}, at a learning rate of {rate:.3g}{kept}. A lower one may help"
             raise KdrunError(strand.stage, None, problem)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdrun.graphs import Lanes, one_lane
 from kdrun.losses.mix import Mix, Mixture
+from kdrun.training.learning_rate import Rates
 from kdrun.training.optimisers import Dot, Optimiser
 from kdrun.training.plan import EpochPlan
 from kdrun.training.seeds import Draws
@@ -47,7 +48,8 @@ class Learner:
 
     tapped: the model as images (N, C, H, W) -> Outputs, with the layers that the mix reads; it runs in
     `precision`. clip: the largest norm of all gradients together. draws: its own random numbers if others
-    learn in the same steps; None for the global ones. stream: which rows of a step it learns from.
+    learn in the same steps; None for the global ones. stream: which rows of a step it learns from. rates: its
+    own learning rates if they are not those of the loop; lr: 0-dim tensor, its own rate, which the loop sets.
     sums: (2 + terms,) float32 since `read_sums`: the total loss and each unweighted term, times rows; then
     the number of rows. broken: (2 + terms,) float32, the number of steps in which each was not finite.
     """
@@ -62,10 +64,12 @@ class Learner:
         clip: float | None,
         draws: Draws | None = None,
         stream: int = 0,
+        rates: Rates | None = None,
     ) -> None:
         self.model, self.tapped, self.mix, self.optimiser, self.clip = model, tapped, mix, optimiser, clip
         self.precision, self.draws, self.stream = precision, draws, stream
         device = next(model.parameters()).device
+        self.rates, self.lr = rates, None if rates is None else torch.zeros((), device=device)
         self.sums, self.broken = torch.zeros(2, 2 + len(mix.names), device=device)
 
     def begin(self, epoch: int) -> None:
@@ -203,7 +207,7 @@ class Step:
         with self.lanes() as lane:
             for number, learner in enumerate(self.learners):
                 with lane(number):
-                    learner.learn(*given[learner.stream], self.lr)
+                    learner.learn(*given[learner.stream], self.lr if learner.lr is None else learner.lr)
 
     def given(self, learner: Learner, rows: Rows) -> tuple[Batch, Outputs]:
         batch = self.batch(rows)

@@ -64,6 +64,14 @@ def test_a_wrong_value_of_any_data_set_is_one_line(mistake: str) -> None:
     assert line.startswith(f"dataset.{key}") and MISTAKES[mistake] in line and "\n" not in line
 
 
+@pytest.mark.parametrize("value", ["yes", "1", "null"])
+def test_plots_are_auto_or_a_boolean(value: str) -> None:
+    with pytest.raises(
+        KdrunError, match=r"^evaluation.plots(=.*)?: no such choice. Choices: auto, true, false$"
+    ):
+        composed(f"dataset=digits evaluation.plots={value}")
+
+
 @pytest.mark.parametrize("key", choices.DATASET_KEYS)
 def test_a_key_that_every_data_set_has_is_missed(tmp_path: Path, key: str) -> None:
     from kdrun.config.files import shipped

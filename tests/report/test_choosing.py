@@ -45,3 +45,27 @@ def test_seeds_are_drawn_too() -> None:
 
 def test_the_same_draws_each_time() -> None:
     assert winner(EQUAL, draws=50) == winner(EQUAL, draws=50)
+
+
+def test_by_hand_of_two_images_and_one_seed() -> None:
+    """The first is right on image one, the second on image two. Drawn twice, one image (a half): the lucky
+    one shows 100, 50 above; both (a half): each shows 50. So the bias is 25."""
+    found = winner([[[1, 0]], [[0, 1]]], draws=20_000)
+    assert found.shown == 50 and found.bias == pytest.approx(25, abs=0.5)
+
+
+def test_by_hand_of_two_seeds_of_two_splits() -> None:
+    """Splits draw images of their own: the first is right on all of split a, the second on all of split b.
+    Which images are drawn does not matter; a split twice (a half) shows 100, else 50: the bias is 25."""
+    a, b = [1, 1, 1], [0, 0, 0]
+    found = winner([[a, b], [b, a]], draws=20_000, splits=["a", "b"], noun="split")
+    assert found.bias == pytest.approx(25, abs=0.5) and found.holds == "2 splits and 3 validation images"
+
+
+def test_splits_are_drawn_apart_and_seeds_of_one_split_together() -> None:
+    """Two of equal accuracy: over shared images luck adds up. Apart, it evens out in the half of the draws
+    that has both splits: the deviation is 1 / sqrt(2) there."""
+    half = np.array([1, 0] * 50)
+    correct = [[half, half], [1 - half, 1 - half]]
+    together, apart = (winner(correct, splits=splits).bias for splits in ([0, 0], [0, 1]))
+    assert together == pytest.approx(2 / (1 + 1 / math.sqrt(2)) * apart, rel=0.05)

@@ -51,3 +51,45 @@ def test_unfinished_runs_are_counted_in_one_line(runs: Path, capsys: pytest.Capt
     assert main([str(runs), str(runs / "begun"), "--value", "gain"]) == 0
     out, err = capsys.readouterr()
     assert err == "unfinished runs left out: 1\n" and "+4.0 (1)" in out
+
+
+def a_run(folder: Path, method: str, dataset: str, gain: float, **config: object) -> None:
+    report = example()
+    report["distillation"]["method"], report["dataset"]["name"] = method, dataset
+    report["comparison"]["gain_top1"] = gain
+    report["config"] = {
+        "method": method,
+        "seed": 0,
+        "alpha": 0.9,
+        "loss": {"soft": {"weight": 0.9}},
+        **config,
+    }
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def test_a_cell_that_mixes_settings_is_called_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_run(tmp_path / "0", "kd", "mnist", 1.0, seed=0)
+    a_run(tmp_path / "1", "kd", "mnist", 2.0, seed=1)
+    a_run(tmp_path / "2", "at", "mnist", 2.0, alpha=0.5, loss={"soft": {"weight": 0.5}}, outputs_dir="b")
+    assert main([str(tmp_path), "--rows", "method", "--cols", "dataset"]) == 0
+    assert capsys.readouterr().err == "", "seeds may differ, and cells from each other"
+    a_run(tmp_path / "3", "kd", "mnist", 2.0, alpha=0.1, loss={"soft": {"weight": 0.1}})
+    assert main([str(tmp_path), "--rows", "method", "--cols", "dataset"]) == 0
+    assert capsys.readouterr().err == (
+        "note: runs with different settings are in the cell of kd and mnist: they differ in alpha\n"
+    )
+    assert main([str(tmp_path), "--rows", "alpha", "--cols", "method"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("format", ["text", "md"])
+def test_over_data_sets_rows_are_ranked(tmp_path: Path, format: str) -> None:
+    for d, name in enumerate(("mnist", "cifar10", "svhn")):
+        for m, (method, gain) in enumerate((("kd", 2.0), ("at", 1.0), ("dkd", 3.0 if d else 0.0))):
+            a_run(tmp_path / f"{d}{m}", method, name, gain)
+    found = render([tmp_path], "method", "dataset", "gain", format)
+    assert "mean rank" in found and "1.7 (1.0 to 2.0)" in found and "2.7 (2.0 to 3.0)" in found
+    assert "over 3 columns (dataset)" in found and "(Friedman)" in found
+    assert "rank" not in render([tmp_path], "method", "dataset", "params", format)
+    assert "rank" not in render([tmp_path], "dataset", "method", "gain", format)

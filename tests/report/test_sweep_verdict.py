@@ -3,9 +3,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
-from kdrun.report.sweep_verdict import comparison, comparisons, flattered
+from kdrun.report.sweep_table import text
+from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattered_means, flattery
 from kdrun.report.sweeps import Setting, by_repeat, choice, settings
 from tests.report.example import failed, grid, job
 
@@ -68,7 +70,7 @@ def test_the_choice_flatters_more_if_the_settings_are_alike() -> None:
         every = settings([job({"temperature": t}, gain) for t, gain in enumerate(gains)])
         chosen = choice(every)
         assert chosen is not None
-        return flattered(accuracy(every), chosen).bias
+        return flattered_means(accuracy(every), chosen).bias
 
     assert bias([3.0, 3.0, 3.0, 3.0]) > 1.0 > 0.1 > bias([3.0, -20.0, -20.0, -20.0])
 
@@ -76,4 +78,43 @@ def test_the_choice_flatters_more_if_the_settings_are_alike() -> None:
 def test_only_complete_settings_are_compared() -> None:
     every = settings(grid())
     chosen = choice(every)
-    assert chosen is not None and flattered(accuracy(every), chosen).shown == pytest.approx(91.5)
+    assert chosen is not None and flattered(every, chosen).shown == pytest.approx(91.5)
+
+
+def with_answers(kept: bool, repeat: str = "seed") -> list[dict]:  # type: ignore[type-arg]
+    """Two settings that are right on the same images but for a few, two repeats each."""
+    jobs = [job({"temperature": t, repeat: r}, 3.0 - t) for t in (1, 2) for r in (0, 1)]
+    for one in jobs:
+        one["right"] = np.arange(197) >= 18 + 2 * one["overrides"]["temperature"] if kept else None
+    return jobs
+
+
+def test_the_answers_to_each_image_tell_what_the_settings_share() -> None:
+    found = {}
+    for kept in (True, False):
+        every = settings(with_answers(kept))
+        chosen = choice(every)
+        assert chosen is not None
+        found[kept] = flattered(every, chosen)
+    assert found[True].bias < 0.1 < found[False].bias
+    assert found[False].holds.endswith("an upper bound") and not found[True].holds.endswith("bound")
+
+
+def test_one_run_without_answers_takes_the_upper_bound() -> None:
+    jobs = with_answers(True)
+    jobs[3]["right"] = None
+    every = settings(jobs)
+    chosen = choice(every)
+    assert chosen is not None and flattered(every, chosen).holds.endswith("an upper bound")
+
+
+def test_splits_are_not_called_seeds() -> None:
+    for kept in (True, False):
+        jobs = with_answers(kept, "dataset.split")
+        every = settings(jobs)
+        chosen = choice(every)
+        assert chosen is not None and "2 splits and 197 validation images" in flattery(
+            flattered(every, chosen)
+        )
+        shown = text(jobs, 200)
+        assert "seed" not in shown.replace("one teacher serves all seeds", "").replace("seeds would show", "")

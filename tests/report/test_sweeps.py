@@ -150,3 +150,6 @@ def test_what_means_are_over() -> None:
     assert means(settings(grid())) == "mean +- std of up to 3 seeds"
     splits = [job({"dataset.split": split, "seed": seed}, 1.0) for split in (0, 1) for seed in (0, 1)]
     assert means(settings(splits)) == "mean +- std of 4 repeats (seed, dataset.split)"
+    assert (
+        means(settings([one for one in splits if one["overrides"]["seed"] == 0])) == "mean +- std of 2 splits"
+    )

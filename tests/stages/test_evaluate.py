@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from kdrun.cli import main
+from kdrun.report import answers
 from kdrun.stages import subject
 
 SHORT = ("recipe.teacher.epochs=1", "recipe.student.epochs=1", "threads=1", "evaluation.seconds=0.02")
@@ -111,10 +112,34 @@ def test_a_call_without_control_keeps_control_gain_and_pictures(go: Go) -> None:
 
 def test_a_picture_that_was_removed_is_drawn_again(go: Go) -> None:
     (picture,) = Path("outputs").glob("runs/*/confusion.png")
+    pixels, before = picture.read_bytes(), report()
     picture.unlink()
-    assert "finished earlier" in go("evaluation.plots=false")
+    assert "finished earlier" in go("evaluation.plots=false") and not picture.exists()
+    assert "finished earlier" in go(), "nothing is measured again"
+    assert (picture.read_bytes(), report()) == (pixels, before)
+    picture.unlink()
+    assert main(["report", str(picture.parent)]) == 0
+    assert picture.read_bytes() == pixels and "![confusion](confusion.png)" in page()
+
+
+def test_a_run_of_a_version_that_kept_no_answers_is_evaluated_to_be_drawn(go: Go) -> None:
+    (picture,) = Path("outputs").glob("runs/*/confusion.png")
+    pixels = picture.read_bytes()
+    picture.unlink()
+    (picture.parent / "answers.npz").unlink()
     assert "finished earlier" not in go()
-    assert picture.exists()
+    assert picture.read_bytes() == pixels
+
+
+def test_the_kept_answers_are_those_of_the_report(go: Go) -> None:
+    (path,) = Path("outputs").glob("runs/*/answers.npz")
+    for whose, model in report()["models"].items():
+        for part in answers.PARTS:
+            right = answers.right(answers.read(path.parent), whose, part)
+            assert right is not None and 100 * right.mean() == pytest.approx(model["last"][part]["top1"])
+    before = answers.read(path.parent)
+    go("control=false", "evaluation.figures=[accuracy,cost]", "fresh=false", "evaluation.batches=[2]")
+    assert answers.read(path.parent).keys() == before.keys(), "those of the control stay"
 
 
 def test_a_control_that_another_run_has_trained_is_added(go: Go) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.training import Training
+from kdrun.progress.overall import Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages import groups as grouping
@@ -107,9 +108,11 @@ def fails(group: list[Training], observers: Observers) -> None:
 def test_a_process_that_dies_or_fails_is_one_failed_training(tmp_path: Path) -> None:
     student = plan("seed=0", tmp_path).student
     said: list[str] = []
-    (error,) = processes([Part([student])], dies, 2, said.append).values()
-    assert "ended before it was done (exit 9)" in str(error) and said == ["trained 1 of 1"]
-    (error,) = processes([Part([student])], fails, 2, said.append).values()
+    progress = Logged(said.append, {student.folder: 1.0})
+    (error,) = processes([Part([student])], dies, 2, progress).values()
+    assert "ended before it was done (exit 9)" in str(error)
+    assert len(said) == 1 and "1 of 1 trained" in said[0]
+    (error,) = processes([Part([student])], fails, 2, progress).values()
     assert str(error) == "loss.soft: not finite"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kdrun.config.compose import single
 from kdrun.models.weights import read_weights
 from kdrun.plan.plan import make_plan
 from kdrun.plan.training import Training
+from kdrun.stages.engines import _Telling
 from kdrun.stages.groups import groups
 from tests.stages.runs import play
 
@@ -42,7 +44,8 @@ def student(*overrides: str) -> Training:
     [
         (["seed=1"], ["temperature=4", "alpha=0.5"], True),
         (["seed=1"], ["alpha=0"], False),  # has no term that asks the teacher, and sees other rows
-        ([], ["student=mlp"], False),
+        ([], ["student=mlp"], True),  # one teacher, asked live, for both
+        (["seed=1"], ["student=mlp"], False),
         ([], ["recipe.student.lr=0.1"], False),
         (["seed=1", "runtime.together=false"], ["runtime.together=false"], False),
         (["method=crd", "seed=1"], ["method=crd"], False),  # keeps something for each image
@@ -120,6 +123,22 @@ def test_processes_train_what_is_left(
     sweep = [*SWEEP[3:-1], "runtime.jobs=2"]
     assert main(["-m", "student=cnn_digits_small,lightnn", "seed=0", *sweep]) == 0
     out = capsys.readouterr().out
-    assert "trained 2 of 2" in out
-    assert " teacher  1/2 " in out and " seed 0" not in out
+    assert "3 of 3 trained" in out  # with the teacher
     assert " 1 of 2  student=cnn_digits_small  " in out and " 2 of 2  student=lightnn " in out
+
+
+def test_a_process_reports_its_end_and_not_every_step() -> None:
+    receive, send = Pipe(duplex=False)
+    tell = _Telling(send)
+    for training in range(2):
+        tell("begin", 10, 100, 0)
+        for epoch in range(1, 11):
+            for step in range(1, 101):
+                tell("step", 100 * (epoch - 1) + step)
+            tell("epoch", f"val {training}{epoch}")
+    sent = []
+    while receive.poll():
+        sent.append(receive.recv())
+    assert len(sent) < 40
+    assert [each for each in sent if each[0] == "begin"] == [("begin", 10, 100, 0)] * 2
+    assert sent[-2:] == [("step", 1000), ("epoch", "val 110")] and ("epoch", "val 010") in sent

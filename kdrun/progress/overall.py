@@ -1,0 +1,209 @@
+"""How far all trainings of a sweep are: a row for each process at work, and one line about all of them."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kdrun.figures import duration, roughly
+from kdrun.progress.screen import Bars, Screen, numbers
+
+EVERY = 60.0
+"""Seconds between two lines of a log."""
+
+LINES = 10
+"""Lines of a log, at least, if there are as many trainings."""
+
+SURE = 3.0
+"""Seconds of training from which the rest is estimated."""
+
+
+@dataclass
+class Row:
+    """A process at work. weight: of its trainings, in estimated seconds. begun: steps that were done before.
+    numbers: of its last epoch. at: when it began.
+    """
+
+    name: str
+    weight: float
+    steps: int = 0
+    done: int = 0
+    begun: int = 0
+    epochs: int = 0
+    per_epoch: int = 1
+    numbers: str = ""
+    at: float = 0.0
+
+    @property
+    def eta(self) -> str:
+        """`eta 0:40`, empty as long as nothing is done."""
+        new, left = self.done - self.begun, self.steps - self.done
+        return f"eta {duration((time.monotonic() - self.at) / new * left)}" if new else ""
+
+    @property
+    def share(self) -> float:
+        return self.done / self.steps if self.steps else 0.0
+
+    @property
+    def work(self) -> float:
+        """Estimated seconds that were worked off in this call."""
+        return self.weight * (self.done - self.begun) / self.steps if self.steps else 0.0
+
+
+class Overall(ABC):
+    """Told by each process, by its number: what it trains, and how far it is.
+
+    weights: of all trainings, in estimated seconds, by folder; what they really take follows from those that
+    are done. after: seconds of what comes after the trainings.
+    """
+
+    def __init__(self, weights: Mapping[Path, float], after: float = 0.0) -> None:
+        self.total, self.waiting, self.after = len(weights), dict(weights), after
+        self.rows: dict[int, Row] = {}
+        self.worked, self.began = 0.0, time.monotonic()
+
+    @property
+    def trained(self) -> int:
+        return self.total - len(self.waiting)
+
+    def start(self, number: int, name: str, weight: float) -> None:
+        """A process begins with trainings."""
+        self.rows[number] = Row(name, weight)
+        self.shown()
+
+    def begin(self, number: int, epochs: int, steps: int, done: int) -> None:
+        """steps: of an epoch. done: steps of the training so far."""
+        row = self.rows[number]
+        row.epochs, row.per_epoch, row.steps, row.at = epochs, steps, epochs * steps, time.monotonic()
+        row.done = row.begun = done
+        self.shown()
+
+    def step(self, number: int, done: int) -> None:
+        self.rows[number].done = done
+        self.shown()
+
+    def epoch(self, number: int, text: str) -> None:
+        """text: the numbers of the epoch."""
+        self.rows[number].numbers = text
+        self.shown()
+
+    def end(self, number: int, folders: Iterable[Path]) -> None:
+        """A process has ended with these trainings, done or failed."""
+        row = self.rows.pop(number)
+        self.worked += row.weight * (1 - row.begun / row.steps) if row.steps else 0.0
+        for folder in folders:
+            self.waiting.pop(folder, None)
+        self.shown()
+
+    def seconds_left(self) -> float | None:
+        """Until everything is done; None as long as too little is done to tell."""
+        passed = time.monotonic() - self.began
+        worked = self.worked + sum(row.work for row in self.rows.values())
+        if passed < SURE or worked <= 0:
+            return None
+        left = sum(self.waiting.values()) - sum(row.weight * row.share for row in self.rows.values())
+        return max(left, 0.0) * passed / worked + self.after
+
+    def line(self) -> str:
+        """`3 of 8 trained, about 40 min left`."""
+        left = self.seconds_left()
+        return f"{self.trained} of {self.total} trained" + (f", about {roughly(left)} left" if left else "")
+
+    @abstractmethod
+    def shown(self) -> None:
+        """Called after each change."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Called at the end, also if trainings were interrupted."""
+
+
+class LiveRows(Overall):
+    """In a terminal: the rows change in place, and are gone at the end."""
+
+    def __init__(self, console: Console, weights: Mapping[Path, float], after: float = 0.0) -> None:
+        super().__init__(weights, after)
+        self.live = Live(console=console, get_renderable=self.picture, refresh_per_second=4, transient=True)
+        self.live.start()
+
+    def picture(self) -> RenderableType:
+        """The rows, and the line below them."""
+        table = Table.grid(padding=(0, 1))
+        for row in list(self.rows.values()):
+            bar = ProgressBar(total=max(row.steps, 1), completed=row.done, width=16)
+            epochs = f"{row.done // row.per_epoch}/{row.epochs}" if row.epochs else ""
+            texts = [Text(text, no_wrap=True) for text in (row.name, epochs, row.eta, row.numbers)]
+            table.add_row(texts[0], bar, *texts[1:])
+        return Group(table, Text(self.line()))
+
+    def shown(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.live.stop()
+
+
+class Logged(Overall):
+    """In a log: a line a minute, and one after each tenth of the trainings."""
+
+    def __init__(self, say: Callable[[str], None], weights: Mapping[Path, float], after: float = 0.0) -> None:
+        super().__init__(weights, after)
+        self.say, self.last, self.told = say, time.monotonic(), 0
+
+    def shown(self) -> None:
+        tenths, now = LINES * self.trained // max(self.total, 1), time.monotonic()
+        if tenths > self.told or now - self.last >= EVERY:
+            at_work = "; ".join(map(_at, self.rows.values()))
+            self.say(f"{time.strftime('%H:%M:%S')} {self.line()}{f': {at_work}' if at_work else ''}")
+            self.told, self.last = tenths, now
+
+    def close(self) -> None:
+        pass
+
+
+class Reported(Screen):
+    """A process's screen: all that it shows is told to `tell(kind, *what)`, as Overall's methods have it."""
+
+    def __init__(self, tell: Callable[..., None], say: Callable[[str], None] | None = None) -> None:
+        self.tell, self.said = tell, say
+
+    def say(self, text: str = "") -> None:
+        if self.said is not None:
+            self.said(text)
+
+    def show(self, content: RenderableType) -> None:
+        pass
+
+    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
+        self.tell("begin", epochs, steps, done)
+
+    def steps(self, done: int) -> None:
+        self.tell("step", done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.tell("epoch", numbers(row))
+
+    def end(self) -> None:
+        pass
+
+
+def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -> Overall:
+    """Rows in a terminal, lines elsewhere."""
+    if isinstance(screen, Bars):
+        return LiveRows(screen.console, weights, after)
+    return Logged(screen.say, weights, after)
+
+
+def _at(row: Row) -> str:
+    """`student resnet8 12/80  val 90.1`."""
+    return f"{row.name} {row.done // row.per_epoch}/{row.epochs}  {row.numbers}".rstrip()

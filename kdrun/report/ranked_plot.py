@@ -1,0 +1,162 @@
+"""ranked.png: the settings of a sweep as a list, the best first, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from kdrun.figures import percent, plural, signed
+from kdrun.report import sweeps
+from kdrun.report.plots import COLOURS, dress, new_figure, save
+from kdrun.report.statistics import Verdict
+from kdrun.report.sweep_table import short_names
+from kdrun.report.sweep_verdict import comparisons
+from kdrun.report.sweeps import Job, Setting
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SHADES = {"BEATS": COLOURS["student"], "LOSES": COLOURS["control"]}
+UNDECIDED = "#8c8c8c"
+
+TIMES = 3.0
+"""The axis ends at so many times the largest mean: intervals over two seeds can be 50 times as wide."""
+
+LONGEST = 41
+"""Letters of a name; what is longer is cut in the middle."""
+
+
+class Line(NamedTuple):
+    """A line of the list. ends: of its interval, None without one. verdict: None if there is no test."""
+
+    name: str
+    mean: float
+    ends: tuple[float, float] | None
+    verdict: Verdict | None
+
+
+def ranked(path: Path, jobs: Sequence[Job]) -> None:
+    """Gains over the control on test with their 95 % intervals; without controls, the student's top-1.
+
+    Raises ValueError if no setting has a figure.
+    """
+    settings = sweeps.settings(jobs)
+    gains = any(sweeps.spread(setting, "gain", "test") is not None for setting in settings)
+    lines = sorted(gain_lines(settings) if gains else accuracy_lines(settings), key=lambda line: line.mean)
+    if not lines:
+        raise ValueError("no setting has a figure")
+    longest = max(len(_cut(line.name)) for line in lines)
+    figure = new_figure(5.6 + 0.085 * longest, max(0.27 * len(lines) + 1.35, 2.2))
+    axes = figure.add_subplot()
+    low, high = _ends(lines, gains)
+    for row, line in enumerate(lines):
+        _draw(axes, row, line, (low, high), gains)
+    axes.set_xlim(low, high)
+    axes.set_ylim(-0.7, len(lines) - 0.3)
+    axes.set_yticks(range(len(lines)), [_cut(line.name) for line in lines], fontsize=9)
+    dress(axes, "", "points" if gains else "%")
+    figure.suptitle(_title(settings, gains), x=0.01, ha="left", fontsize=11)
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    if gains:
+        axes.axvline(0, color="#555555", linewidth=1)
+        _explain(axes, lines)
+    save(figure, path)
+
+
+def gain_lines(settings: Sequence[Setting]) -> Iterator[Line]:
+    """Of each setting with a gain: over seeds, verdicts by Holm's correction over all of them; of one seed
+    the run's own, over the test images.
+    """
+    names = short_names(settings)
+    for name, setting, one in zip(names, settings, comparisons(settings), strict=True):
+        if one is not None and one.gain.n > 1:
+            yield Line(name, one.gain.mean, one.interval, one.verdict)
+        elif one is not None:
+            report = next(job["report"] for job in setting.jobs if job["report"] is not None)
+            ends = report.get("comparison", {}).get("gain_interval")
+            yield Line(name, one.gain.mean, (ends[0], ends[1]) if ends else None, None)
+
+
+def accuracy_lines(settings: Sequence[Setting]) -> Iterator[Line]:
+    """Of each setting: the student's top-1 on test, and one standard deviation to both sides."""
+    for name, setting in zip(short_names(settings), settings, strict=True):
+        one = sweeps.spread(setting, "student", "test")
+        if one is not None:
+            ends = None if one.std is None else (one.mean - one.std, one.mean + one.std)
+            yield Line(name, one.mean, ends, None)
+
+
+def _draw(axes: Axes, row: int, line: Line, frame: tuple[float, float], gain: bool) -> None:
+    colour = SHADES.get(line.verdict or "", UNDECIDED) if gain else COLOURS["student"]
+    if line.ends is not None:
+        axes.plot([max(line.ends[0], frame[0]), min(line.ends[1], frame[1])], [row, row], color=colour, lw=2)
+        for end, edge, marker in zip(line.ends, frame, "<>", strict=True):
+            if (end < edge) if marker == "<" else (end > edge):
+                axes.plot([edge], [row], marker=marker, color=colour, markersize=6, clip_on=False)
+    face = "white" if gain and line.verdict is None else colour
+    axes.plot([line.mean], [row], marker="o", color=colour, markerfacecolor=face, markersize=6)
+    shown = signed(line.mean) if gain else percent(line.mean)
+    if line.ends is not None and gain:
+        shown += f"  ({signed(line.ends[0])} to {signed(line.ends[1])})"
+    axes.annotate(
+        shown,
+        (1.02, row),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=8,
+        color="#333333",
+        annotation_clip=False,
+    )
+
+
+def _ends(lines: Sequence[Line], gains: bool) -> tuple[float, float]:
+    """Where the axis ends: at all intervals, but not far beyond the means."""
+    every = [value for line in lines for value in (line.mean, *(line.ends or ()))]
+    if gains:
+        bound = TIMES * max(max(abs(line.mean) for line in lines), 1.0)
+        low, high = max(min(every), -bound), min(max(every), bound)
+        low, high = min(low, 0.0), max(high, 0.0)
+    else:
+        low, high = min(every), max(every)
+    room = 0.05 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def _title(settings: Sequence[Setting], gains: bool) -> str:
+    if not gains:
+        return f"top-1 of the student on test, {sweeps.means(settings)}"
+    found = [one for one in comparisons(settings) if one is not None]
+    most = max(found, key=lambda one: one.gain.n)
+    over = plural(most.gain.n, most.varied.removesuffix("s")) if most.gain.n > 1 else "test images, one seed"
+    return f"gain over the control on test, 95 % interval over {over}"
+
+
+def _explain(axes: Axes, lines: Sequence[Line]) -> None:
+    """What the colours say."""
+    from matplotlib.lines import Line2D
+
+    words = {"BEATS": "beats the control", "TIES": "not told apart", "LOSES": "loses to it"}
+    there = [verdict for verdict in words if any(line.verdict == verdict for line in lines)]
+    tested = sum(line.verdict is not None for line in lines)
+    if there:
+        handles = [
+            Line2D([], [], color=SHADES.get(verdict, UNDECIDED), marker="o", label=words[verdict])
+            for verdict in there
+        ]
+        title = f"p < 0.05, Holm over {tested}" if tested > 1 else "p < 0.05"
+        axes.figure.legend(
+            handles=handles,
+            title=title,
+            loc="outside lower center",
+            ncols=3,
+            frameon=False,
+            fontsize=8,
+            title_fontsize=8,
+        )
+
+
+def _cut(name: str) -> str:
+    half = LONGEST // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"

@@ -1,0 +1,175 @@
+"""Accuracy against latency and size, where the students of a sweep are different models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+from kdrun.figures import percent, plural, short, three_digits
+from kdrun.report import sweeps
+from kdrun.report.schema import Latency, Model, Report
+from kdrun.report.statistics import Spread
+from kdrun.report.sweeps import Part, Setting
+
+Cost = Literal["latency", "size"]
+COSTS: tuple[Cost, ...] = ("latency", "size")
+
+WITHIN = 1.0
+"""Points below the teacher at which a student still counts as good as it."""
+
+
+class Point(NamedTuple):
+    """The student of a setting: means over its finished jobs.
+
+    position: of the setting. accuracy, control, teacher: top-1 in percent on one part. latency: ms for one
+    batch. size: number of parameters.
+    """
+
+    position: int
+    accuracy: Spread
+    control: Spread | None
+    teacher: Spread | None
+    latency: float | None
+    size: float | None
+
+    def cost(self, cost: Cost) -> float | None:
+        return self.latency if cost == "latency" else self.size
+
+
+def models_differ(settings: Sequence[Setting]) -> bool:
+    """Whether the settings have students of more than one size or name."""
+    students = [report["models"]["student"] for report in _reports(settings)]
+    return len({(student.get("name"), student.get("params")) for student in students}) > 1
+
+
+def points(settings: Sequence[Setting], part: Part) -> list[Point]:
+    """The settings whose student was measured on the part, in their order."""
+    found = []
+    for position, setting in enumerate(settings):
+        accuracy, control, teacher = (
+            sweeps.spread(setting, what, part) for what in ("student", "control", "teacher")
+        )
+        if accuracy is not None:
+            mean = [mean_cost(setting, "student", cost) for cost in COSTS]
+            found.append(Point(position, accuracy, control, teacher, *mean))
+    return found
+
+
+def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -> list[tuple[float, float]]:
+    """Cost and top-1 of each teacher that was measured, means over the settings that it serves."""
+    own: dict[tuple[str | None, float | None], list[tuple[float, float]]] = {}
+    for point in points:
+        setting = settings[point.position]
+        value = mean_cost(setting, "teacher", cost)
+        if point.teacher is not None and value is not None:
+            names = {report["models"]["teacher"].get("name") for report in _reports([setting])}
+            key = (min(map(str, names)), mean_cost(setting, "teacher", "size"))
+            own.setdefault(key, []).append((value, point.teacher.mean))
+    return [(fmean(x for x, _ in each), fmean(y for _, y in each)) for each in own.values()]
+
+
+def mean_cost(setting: Setting, role: str, cost: Cost) -> float | None:
+    """Of a role over the finished jobs of a setting; None if it was not measured."""
+    found = [_cost(report, role, cost) for report in _reports([setting])]
+    values = [value for value in found if value is not None]
+    return fmean(values) if values else None
+
+
+def latency(report: Report, role: str) -> Latency | None:
+    """The quickest way to answer the smallest batch on the device of the run, else on a CPU; None if it was
+    not measured.
+    """
+    rows = report["models"].get(role, Model()).get("latency", [])
+    device = report.get("environment", {}).get("device", "cpu").partition(":")[0]
+    own = [row for row in rows if row["device"] == device] or rows
+    return min(own, key=lambda row: (row["batch"], row["p50_ms"]), default=None)
+
+
+def measured_on(settings: Sequence[Setting]) -> str:
+    """How the latencies were measured: `batch 1 on cpu, 1 thread`; several if the jobs differ."""
+    rows = [row for report in _reports(settings) if (row := latency(report, "student")) is not None]
+    ways = dict.fromkeys(
+        f"batch {row['batch']} on {row['device']}, {_mode(row)}{plural(row['threads'], 'thread')}"
+        for row in rows
+    )
+    return " or ".join(ways)
+
+
+def front(points: Sequence[Point], cost: Cost) -> frozenset[int]:
+    """Positions of the students that no other beats: none is at least as accurate and costs no more, and is
+    better in one of the two.
+    """
+    known = [(p.position, p.accuracy.mean, c) for p in points if (c := p.cost(cost)) is not None]
+    return frozenset(
+        position
+        for position, accuracy, cost in known
+        if not any(a >= accuracy and c <= cost and (a > accuracy or c < cost) for _, a, c in known)
+    )
+
+
+def fronts(points: Sequence[Point]) -> dict[int, str]:
+    """On which fronts each is, by position: `both`, `latency`, `size`; those on none are left out."""
+    on = {cost: front(points, cost) for cost in COSTS if any(p.cost(cost) is not None for p in points)}
+    words: dict[int, str] = {}
+    for point in points:
+        names = [cost for cost, positions in on.items() if point.position in positions]
+        if names:
+            words[point.position] = "both" if len(names) > 1 else names[0]
+    return words
+
+
+def smallest(settings: Sequence[Setting], part: Part, names: Sequence[str]) -> str | None:
+    """One sentence: the smallest student within WITHIN points of its teacher, or that none is.
+
+    Chosen on the part; if that is validation, the figures on test follow. names: of the settings. None if no
+    teacher was measured.
+    """
+    known = [p for p in points(settings, part) if p.teacher is not None and p.size is not None]
+    if not known:
+        return None
+    good = [point for point in known if _behind(point) <= WITHIN]
+    if not good:
+        near = min(known, key=_behind)
+        return (
+            f"No student is within {WITHIN:g} point of the teacher on {part}: the nearest is "
+            f"{names[near.position]}, {percent(_behind(near))} points below"
+        )
+    best = min(good, key=lambda point: (point.size or 0.0, -point.accuracy.mean))
+    shown = [f"{short(best.size or 0.0)} parameters{_share(settings[best.position], best)}"]
+    shown += [f"{three_digits(best.latency)} ms"] if best.latency is not None else []
+    shown += [f"{_against(settings[best.position], p)} on {p}" for p in dict.fromkeys((part, "test"))]
+    return (
+        f"The smallest student within {WITHIN:g} point of the teacher on {part} is {names[best.position]} "
+        f"({', '.join(shown)})"
+    )
+
+
+def _behind(point: Point) -> float:
+    return (point.teacher.mean if point.teacher else 0.0) - point.accuracy.mean
+
+
+def _share(setting: Setting, point: Point) -> str:
+    whole = mean_cost(setting, "teacher", "size")
+    return f", {percent(100 * (point.size or 0.0) / whole)} % of the teacher's" if whole else ""
+
+
+def _against(setting: Setting, part: Part) -> str:
+    """`90.1 % against 90.8 %`."""
+    both = [sweeps.spread(setting, what, part) for what in ("student", "teacher")]
+    return " against ".join(f"{percent(one.mean)} %" if one else "no figure" for one in both)
+
+
+def _cost(report: Report, role: str, cost: Cost) -> float | None:
+    if cost == "size":
+        return report["models"].get(role, Model()).get("params")
+    row = latency(report, role)
+    return None if row is None else row["p50_ms"]
+
+
+def _mode(row: Latency) -> str:
+    return "" if row["mode"] == "eager" else f"{row['mode']}, "
+
+
+def _reports(settings: Collection[Setting]) -> list[Report]:
+    return [job["report"] for setting in settings for job in setting.jobs if job["report"] is not None]

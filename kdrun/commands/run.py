@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,11 +11,14 @@ from pathlib import Path
 from kdrun.config.arguments import parse
 from kdrun.config.compose import show, single
 from kdrun.config.schema import Run
+from kdrun.errors import KdrunError
 
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code. Raises KdrunError, and what `kdrun.commands.sweep` raises."""
     typed = parse(arguments)
+    if "-sc" in typed.options:
+        return completion(typed.words)
     if typed.shows:
         show(typed)
         return 0
@@ -26,6 +30,19 @@ def main(arguments: Sequence[str]) -> int:
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
     run(loaded.run, [*typed.place, *loaded.overrides])
+    return 0
+
+
+def completion(words: Sequence[str]) -> int:
+    """`-sc install=SHELL` prints what sets up completion, `-sc query=SHELL` what may follow COMP_LINE."""
+    from kdrun.commands.completion import candidates, install
+
+    what, _, shell = words[0].partition("=")
+    if what not in ("install", "query"):
+        raise KdrunError("-sc", words[0], "no such action", ["install=bash", "install=zsh", "install=fish"])
+    print(
+        install(shell) if what == "install" else "\n".join(candidates(os.environ.get("COMP_LINE", "kdrun ")))
+    )
     return 0
 
 

@@ -31,3 +31,25 @@ TABLE_DTYPES = ("fp32", "fp16")
 """How the answers of a teacher are kept."""
 TRANSFERS = ("all", "labelled")
 """The images that a student is taught on."""
+
+VIEWS = ("none", "crop_flip", "affine", "resized_crop")
+
+KEY_CHOICES = {
+    "stages": STAGES,
+    "transfer": TRANSFERS,
+    "device": DEVICES,
+    "precision": PRECISIONS,
+    "logger": LOGGERS,
+    "diagnostics": DIAGNOSTICS,
+    "dataset.headline": HEADLINES,
+    "dataset.resize": RESIZES,
+    "dataset.views.name": VIEWS,
+    "ROLE.stem": STEMS,
+    "recipe.ROLE.optimiser": OPTIMISERS,
+    "recipe.ROLE.schedule": SCHEDULES,
+    "runtime.table": SWITCHES,
+    "runtime.graph": SWITCHES,
+    "runtime.table_dtype": TABLE_DTYPES,
+    "evaluation.figures": EVALUATORS,
+}
+"""The words that a key takes. ROLE: teacher or student."""

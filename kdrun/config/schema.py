@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kdrun.config.choices import EVALUATORS, STAGES
@@ -135,6 +135,18 @@ class Evaluation:
 
 
 @dataclass
+class Remarks:
+    """What the header says of the configuration; it changes no result and is in no record.
+
+    spelled: the long keys that short ones stood for, `recipe.student.epochs=3`. pair: why the models are the
+    ones they are, by role.
+    """
+
+    spelled: list[str] = field(default_factory=list)
+    pair: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Run:
     """A run. Each field is a key of `conf/config.yaml`, which says what it means.
 
@@ -176,3 +188,11 @@ class Run:
     runtime: Runtime = field(default_factory=Runtime)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    remarks: Remarks = field(default_factory=Remarks)
+
+
+def recorded(run: Run) -> dict[str, Any]:
+    """The run as plain values, as files record it."""
+    values = asdict(run)
+    del values["remarks"]
+    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdrun import __version__
@@ -39,6 +39,7 @@ def header(plan: Plan) -> str:
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         f"loss   {plan.equation}",
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
+        *(f"       {both}" for both in pairs(run.remarks.spelled)),
         *_streaming(plan),
     ]
     notes = [
@@ -48,6 +49,14 @@ def header(plan: Plan) -> str:
     ]
     cut = [f"note   {note}" for note in unfinished(plan)]
     return "\n".join([*lines, *dict.fromkeys(notes), *cut])
+
+
+def pairs(spelled: Sequence[str]) -> Iterator[str]:
+    """The long keys that were typed short, a line for both recipes: `recipe.teacher.lr=0.1  recipe...`."""
+    by_key: dict[str, list[str]] = {}
+    for key in spelled:
+        by_key.setdefault(key.rpartition(".")[2], []).append(key)
+    yield from map("  ".join, by_key.values())
 
 
 def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = ()) -> str:

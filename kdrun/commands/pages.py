@@ -1,0 +1,148 @@
+"""The page of each command: `kdrun COMMAND --help`. A command is known by its entry here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Page(NamedTuple):
+    """use: what may follow the command. short: its line in `kdrun --help`; empty: it is not listed there.
+    text: what it does. examples: commands with a remark each. flags: with what they do.
+    """
+
+    use: str
+    short: str
+    text: str
+    examples: tuple[tuple[str, str], ...]
+    flags: tuple[tuple[str, str], ...] = ()
+
+
+OWN_FILES = ("--config-dir DIR", "your own files, in folders named dataset, model, method ...")
+
+PAGES = {
+    "run": Page(
+        "[KEY=VALUE ...]",
+        "train, distil, evaluate: any keys as key=value, in any order",
+        "Trains the teacher, distils the student, trains a control without a teacher, and evaluates all "
+        "three. The "
+        "word run may be left out. The same command again shows the result, or continues what was "
+        "interrupted. With "
+        "-m and several values a,b for a key it runs all combinations.",
+        (
+            ("kdrun dataset=cifar100 method=dkd epochs=30", "another data set, method, length"),
+            ("kdrun -m temperature=1,2,4 seed=0,1", "six runs, one table"),
+            ("kdrun quick=true method=crd", "does it run at all? two batches of everything"),
+        ),
+        (
+            ("-m, --multirun", "run all combinations of the values a,b,c and range(0,5)"),
+            ("--max-jobs N", "allow more than 1,000 combinations"),
+            OWN_FILES,
+            ("--cfg job", "show the configuration instead of running it"),
+            ("-sc install=SHELL", "print what sets up completion: bash, zsh or fish"),
+        ),
+    ),
+    "check": Page(
+        "[KEY=VALUE ...]",
+        "dry run: models, terms, memory, time; nothing is trained or kept",
+        "Makes the plan of a run, measures its first steps on temporary models, and says what it would "
+        "take in time, "
+        "memory and disk.",
+        (
+            ("kdrun check method=dkd", "before a run"),
+            ("kdrun check dataset=cifar100 epochs=30", "how long would it take here?"),
+        ),
+        (OWN_FILES,),
+    ),
+    "list": Page(
+        "[models|methods|losses|datasets|recipes|experiments|sweeps|keys] [WORD ...]",
+        "what there is to choose from: kdrun list models resnet",
+        "Lists the choices, each with its description. Words behind the list leave only what has them in "
+        "its name or "
+        "description.",
+        (
+            ("kdrun list models resnet", "models with resnet in their names"),
+            ("kdrun list methods --format json", "with what each needs and costs"),
+        ),
+        (("--format text|json", "json names all models of timm, too"), OWN_FILES),
+    ),
+    "explain": Page(
+        "KEY",
+        "what a key sets, its default and choices: kdrun explain lr",
+        "Says what a key sets, its default, its choices, and which files set it. A full key, its last "
+        "part, the "
+        "argument of a loss or of an augmentation, or what other tools call it.",
+        (
+            ("kdrun explain recipe.student.lr", "one key"),
+            ("kdrun explain beta", "the argument of every loss that has it"),
+        ),
+        (("--format text|json", "json: the same as data"),),
+    ),
+    "table": Page(
+        "[NAME] [pair=... method=... seed=...] [KEY=VALUE ...]",
+        "a published table beside ours: kdrun table crd1 --list",
+        "Runs the cells of a published table and shows it beside what was published. Without a name it "
+        "lists the "
+        "tables. Further keys are set in all cells, which makes it a reduced table.",
+        (
+            ("kdrun table crd1 --list", "its trainings, and how long they take here"),
+            (
+                "kdrun table crd1 pair=vgg13_cifar-vgg8 method=kd seed=0 epochs=24",
+                "one cell, a tenth of its epochs",
+            ),
+        ),
+        (("-l, --list", "list the cells, train nothing"), ("--format text|md|csv|json|tex", ""), OWN_FILES),
+    ),
+    "report": Page(
+        "[DIR ...]",
+        "the table of finished runs: kdrun report --format md",
+        "Shows the finished runs in these folders as a table, or a sweep's end screen again. Without a "
+        "folder: "
+        "outputs/runs.",
+        (
+            ("kdrun report --format csv > runs.csv", "all runs, for a spreadsheet"),
+            ("kdrun report outputs/sweeps/SWEEP", "how that sweep ended"),
+        ),
+        (
+            ("--format text|md|csv|json|tex", ""),
+            ("--rows, --cols, --value NAME", "a cross table; usually method, pair and gain"),
+        ),
+    ),
+    "predict": Page(
+        "RUN IMAGE ...",
+        "classify pictures: kdrun predict RUN cat.png --teacher",
+        "Classifies pictures with the student of a finished run. RUN is a folder in outputs/runs, or the "
+        "first digits "
+        "of its id.",
+        (
+            ("kdrun predict outputs/runs/RUN cat.png dog.jpg", "class and probability of each"),
+            (
+                "kdrun predict 1a34f cat.png --teacher --format json",
+                "by its id; the teacher's answer beside it",
+            ),
+        ),
+        (
+            ("--teacher", "also the teacher's answers"),
+            ("--format text|json", ""),
+            ("--packages NAMES", "your packages with the models, as packages=[...] in the run"),
+        ),
+    ),
+    "outputs": Page(
+        "[DIR] | rm RUN ...",
+        "what is kept, and used by whom; --prune removes what is not",
+        "Lists what is kept on disk, with sizes, and removes what no run uses, or what is named.",
+        (
+            ("kdrun outputs --prune", "remove what no finished run uses; asks first"),
+            ("kdrun outputs rm 1a34f", "remove one run, by its id"),
+        ),
+        (
+            ("--prune", "remove what could go"),
+            ("--yes", "do not ask"),
+            ("--format text|json", "json names all"),
+        ),
+    ),
+    "help": Page("[COMMAND]", "", "Shows this page, or that of a command.", (("kdrun help report", ""),)),
+    "version": Page("", "", "Shows the version.", (("kdrun version", ""),)),
+}
+
+OTHER_WORDS = {"train": "run", "distill": "run", "distil": "run", "ls": "list", "info": "explain"}
+"""Words for commands."""

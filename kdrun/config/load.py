@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from kdrun.config import recipes, shorts, words
+from kdrun.config import quick, recipes, shorts, words
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.keys import known
@@ -91,6 +91,8 @@ def load(
     roles = {role: plain[role] for role in ("teacher", "student")}
     plain["assistant"] = list(_assistants(plain["assistant"], model))
     plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"])
+    if plain["quick"] is True:
+        quick.shorten(plain)
     for group in ("method", "experiment"):
         plain[group] = plain[group] or choices.get(group)
     for key in (*SHARED, "loss", "phase_one"):

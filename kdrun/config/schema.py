@@ -156,6 +156,7 @@ class Run:
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
+    quick: whether this is a trial with two batches of everything, which is no result.
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -185,6 +186,7 @@ class Run:
     logger: list[str] = field(default_factory=list)
     diagnostics: list[str] = field(default_factory=list)
     fresh: bool = False
+    quick: bool = False
     runtime: Runtime = field(default_factory=Runtime)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     evaluation: Evaluation = field(default_factory=Evaluation)

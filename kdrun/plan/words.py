@@ -14,6 +14,7 @@ from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.plan.unfinished import unfinished
+from kdrun.report.caption import TRIAL
 
 
 class Status(NamedTuple):
@@ -36,6 +37,7 @@ def header(plan: Plan) -> str:
     pair = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
     lines = [
         f"kdrun {__version__}   {run.dataset['name']}   {pair}   {run.method}",
+        *([f"quick  {TRIAL}"] if run.quick else []),
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         f"loss   {plan.equation}",
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
@@ -131,8 +133,9 @@ def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
     if status.kind == "resume":
         done = f"at epoch {status.epochs} of {training.epochs}"
         return (training.name, "resume", done, _images(training))
+    plural = "s" * (training.recipe.epochs != 1)
     total = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
-    return (training.name, "train", f"{f'{training.epochs}{total} epochs':>10}", _images(training))
+    return (training.name, "train", f"{f'{training.epochs}{total} epoch{plural}':>10}", _images(training))
 
 
 def _images(training: Training) -> str:

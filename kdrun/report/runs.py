@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+from kdrun.config.quick import FOLDER as TRIALS
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.nested import leaves
@@ -74,14 +75,19 @@ def render(folders: Sequence[Path], format: str = "text", width: int = 80) -> st
 
 def runs_in(folder: Path) -> list[Path]:
     """The folders of the finished runs that a folder is, lists (a sweep's results.json) or holds, DEPTH below
-    it at most.
+    it at most, without trials.
 
     Raises KdrunError where there is none.
     """
     if (folder / NAME).is_file():
-        return [folder]
-    found = [run for sweep in _below(folder, "results.json") for run in _of_sweep(sweep)]
-    found += [run for run in _below(folder, NAME) if run not in found]
+        found = [folder]
+    else:
+        found = [run for sweep in _below(folder, "results.json") for run in _of_sweep(sweep)]
+        found += [run for run in _below(folder, NAME) if run not in found]
+    trials = [run for run in found if run.resolve().parent.parent.name == TRIALS]
+    found = [run for run in found if run not in trials]
+    if trials and not found:
+        raise KdrunError(str(folder), None, "holds only trials (quick=true), which are no results")
     if not found:
         problem = "no finished run in it" if folder.is_dir() else "no such folder"
         raise KdrunError(str(folder), None, f"{problem} (a finished run has a {NAME})")

@@ -94,7 +94,7 @@ def test_what_a_shell_took_apart_is_to_be_quoted(words: list[str], quoted: str) 
 
 
 def test_one_piece_of_a_mapping_is_to_be_quoted() -> None:
-    with pytest.raises(KdrunError, match="quote it: 'alpha={from: 0, to: 1, epochs: 20}'"):
+    with pytest.raises(KdrunError, match=r"quote it: 'alpha=\{from: 0, to: 1, epochs: 20\}'"):
         composed("alpha=shape:linear")
 
 

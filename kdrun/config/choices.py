@@ -8,8 +8,8 @@ DATASET_KEYS = (
 )
 """The keys that every data set has; all others are arguments of its source's `read`."""
 
-DATASET_HINTS = ("temperature", "methods")
-"""Keys that a data set may have for methods; they do not concern its images."""
+DATASET_HINTS = ("temperature", "methods", "pair")
+"""Keys that a data set may have for methods and models; they do not concern its images."""
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)

@@ -79,7 +79,7 @@ def _of_the_run() -> Iterator[Key]:
     config = shipped() / "config.yaml"
     chosen = re.compile(r"^  - (\w+): (\S+) +# (.*)$", re.MULTILINE)
     for name, default, comment in chosen.findall(config.read_text(encoding="utf-8")):
-        yield Key(name, default, comment)
+        yield Key(name, default, comment.partition("; of_")[0])
     for line in lines(config):
         if line.key in ROLES:
             continue

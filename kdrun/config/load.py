@@ -14,9 +14,10 @@ from kdrun.config import quick, recipes, shorts, words
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.keys import known
-from kdrun.config.plugins import Written
+from kdrun.config.pairs import OF
+from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
-from kdrun.config.schema import MISSING, Model, Run
+from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.errors import KdrunError
 from kdrun.schedule import unfolded
 
@@ -82,26 +83,42 @@ def load(
     notes = tuple(_drop_unused(config, written, typed))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
+    spelled = _resolve(plain, typed, choices, recipe, model)
+    run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
+    assert isinstance(run, Run)
+    by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF)]
+    run.remarks = Remarks(spelled, by_data_set)
+    check(run, shared_with_labels="${complement:${alpha}}" in written)
+    return Loaded(run, tuple(overrides), notes)
+
+
+def _resolve(
+    plain: dict[str, Any],
+    typed: Mapping[str, str],
+    choices: Mapping[str, Any],
+    recipe: recipes.Read,
+    model: Node,
+) -> list[str]:
+    """Replaces in a plain configuration what stands for something else: short keys, recipes, schedules.
+
+    Returns the long keys that short ones stood for.
+    """
     for hint in DATASET_HINTS:
         plain["dataset"].pop(hint, None)
     plain["dataset"] |= _as_text(plain["dataset"])
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
     spelled = shorts.into_recipes(plain, typed)
-    roles = {role: plain[role] for role in ("teacher", "student")}
+    roles = {role: plain[role] for role in ROLES}
     plain["assistant"] = list(_assistants(plain["assistant"], model))
     plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"])
-    if plain["quick"] is True:
-        quick.shorten(plain)
     for group in ("method", "experiment"):
         plain[group] = plain[group] or choices.get(group)
     for key in (*SHARED, "loss", "phase_one"):
         plain[key] = unfolded(plain[key])
-    run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
-    assert isinstance(run, Run)
-    run.remarks.spelled = spelled
-    check(run, shared_with_labels="${complement:${alpha}}" in written)
-    return Loaded(run, tuple(overrides), notes)
+    if plain["quick"] is True:
+        quick.shorten(plain)
+    return spelled
 
 
 @cache

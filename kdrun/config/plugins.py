@@ -17,6 +17,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from kdrun.config.files import entries, shipped
+from kdrun.config.pairs import OF, paired
 from kdrun.config.schema import Recipe, Run
 from kdrun.errors import KdrunError
 from kdrun.models.names import TIMM, library, timm_names, torchvision_names
@@ -79,6 +80,8 @@ class Models(ConfigSource):
             raise KdrunError(group, name, "timm has no such model", timm_names(), "kdrun list models")
         if not self.is_config(config_path):
             raise ConfigLoadError(f"no such model: {name}")
+        if group in ROLES and name.startswith(OF):
+            name = paired(name.removeprefix(OF), group, (shipped(), *filter(None, [SearchModels.own])))
         content: dict[str, Any] = {"name": name, "family": library(name), "args": {}}
         if group in ROLES:
             content = {"defaults": [{"/model@_here_": name}]}

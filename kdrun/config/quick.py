@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 FOLDER = "quick"
@@ -20,13 +21,27 @@ def shorten(plain: dict[str, Any]) -> None:
     """
     recipes = [plain["recipe"][role] for role in ("teacher", "student")] + plain["recipe"]["assistant"]
     for recipe in recipes:
-        recipe |= {"epochs": 1, "batch": min(int(recipe["batch"]), BATCH), "stop_at": None}
+        recipe |= {"epochs": 1, "stop_at": None}
+        if isinstance(recipe["batch"], int):  # else the check of the run names it
+            recipe["batch"] = min(recipe["batch"], BATCH)
     if plain["phase_one"]["epochs"]:
         plain["recipe"]["student"]["epochs"] = 2
         plain["phase_one"]["epochs"] = 1
+    for key in ("alpha", "temperature", "loss", "phase_one"):
+        plain[key] = _settled(plain[key])
     plain["evaluation"] |= LATENCY
     plain["dataset"]["name"] = f"{plain['dataset']['name']}{MARK}"
     plain["outputs_dir"] = f"{plain['outputs_dir'].rstrip('/')}/{FOLDER}"
+
+
+def _settled(value: Any) -> Any:
+    """The value with each schedule at its larger end: a term that begins with weight 0 is tried, too."""
+    if not isinstance(value, Mapping):
+        return value
+    ends = [value.get("from"), value.get("to")]
+    if all(isinstance(end, (int, float)) for end in ends):
+        return max(ends, key=abs)
+    return {key: _settled(inner) for key, inner in value.items()}
 
 
 def images(run_batch: int) -> int:

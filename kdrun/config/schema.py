@@ -138,12 +138,12 @@ class Evaluation:
 class Remarks:
     """What the header says of the configuration; it changes no result and is in no record.
 
-    spelled: the long keys that short ones stood for, `recipe.student.epochs=3`. pair: why the models are the
-    ones they are, by role.
+    spelled: the long keys that short ones stood for, `recipe.student.epochs=3`. by_data_set: the roles whose
+    models were not chosen, so that the data set's file says them.
     """
 
     spelled: list[str] = field(default_factory=list)
-    pair: dict[str, str] = field(default_factory=dict)
+    by_data_set: list[str] = field(default_factory=list)
 
 
 @dataclass

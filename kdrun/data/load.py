@@ -42,7 +42,7 @@ def load(
     known = hidden(chosen[0].labels, dataset, parts, len(labels))
     chosen = (chosen[0]._replace(labels=known), *chosen[1:])
     if most is not None:
-        chosen = tuple(few(part, most) for part in chosen)
+        chosen = few(chosen[0], most), few(chosen[1], most), few(chosen[2], most)
     train, validation, test = at_hand(chosen, reading)
     return ImageSet(
         name=str(dataset["name"]),

@@ -11,6 +11,7 @@ from kdrun.evaluation.cost import params
 from kdrun.figures import file_size, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
+from kdrun.plan.mismatched import mismatched
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.plan.unfinished import unfinished
@@ -40,6 +41,7 @@ def header(plan: Plan) -> str:
         *([f"quick  {TRIAL}"] if run.quick else []),
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         f"loss   {plan.equation}",
+        *_by_data_set(run.remarks.by_data_set),
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
         *(f"       {both}" for both in pairs(run.remarks.spelled)),
         *_streaming(plan),
@@ -49,8 +51,15 @@ def header(plan: Plan) -> str:
         for t in plan.chain
         for note in t.built.notes
     ]
-    cut = [f"note   {note}" for note in unfinished(plan)]
+    cut = [f"note   {note}" for note in (*mismatched(plan), *unfinished(plan))]
     return "\n".join([*lines, *dict.fromkeys(notes), *cut])
+
+
+def _by_data_set(roles: Sequence[str]) -> list[str]:
+    """The line that says which models were not chosen."""
+    if not roles:
+        return []
+    return [f"models {' and '.join(roles)} by data set"]
 
 
 def pairs(spelled: Sequence[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.report.naming import run_named
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
@@ -18,7 +19,7 @@ PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
 def main(arguments: Sequence[str]) -> int:
     """Prints the table. Raises KdrunError for a folder that is none, and if there is no finished run."""
     words, options = Options(values={"--format": FORMATS, **dict.fromkeys(PIVOT, ())}).parse(arguments)
-    folders = [Path(word).expanduser() for word in words or ["outputs/runs"]]
+    folders = [run_named(word) for word in words or ["outputs/runs"]]
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")

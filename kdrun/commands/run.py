@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         show(typed)
         return 0
     if typed.many:
+        _refuse_name(typed.overrides)
         from kdrun.commands.sweep import sweep
 
         return sweep(typed)
@@ -31,6 +32,13 @@ def main(arguments: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     run(loaded.run, [*typed.place, *loaded.overrides])
     return 0
+
+
+def _refuse_name(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "name" and value != "null":
+            raise KdrunError(key, value, "names one run; for the runs of a sweep: note= or tags=")
 
 
 def completion(words: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, KEY_CHOICES
 from kdrun.config.files import CHOSEN, entries, shipped, terms_of
+from kdrun.config.pairs import OF
 from kdrun.nested import leaves
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w/ ]+):(?P<value>[^#]*?)(?:\s*# (?P<comment>.*))?$")
@@ -79,7 +80,8 @@ def _of_the_run() -> Iterator[Key]:
     config = shipped() / "config.yaml"
     chosen = re.compile(r"^  - (\w+): (\S+) +# (.*)$", re.MULTILINE)
     for name, default, comment in chosen.findall(config.read_text(encoding="utf-8")):
-        yield Key(name, default, comment.partition("; of_")[0])
+        by_data_set = default.startswith(OF)
+        yield Key(name, "by data set" if by_data_set else default, comment.partition(f"; {OF}")[0])
     for line in lines(config):
         if line.key in ROLES:
             continue

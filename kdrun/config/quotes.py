@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from kdrun.config.files import CHOSEN
 
 TEXTS = re.compile(
-    r"outputs_dir|data_dir|(teacher|student)\.(name|checkpoint)|dataset\.(name|path|\w+_(path|dir|file))"
+    r"outputs_dir|data_dir|name|note|(teacher|student)\.(name|checkpoint)|dataset\.(name|path|\w+_(path|dir|file))"
 )
 """Keys whose values are names or paths."""
 
@@ -21,7 +21,7 @@ DATA = re.compile(r"dataset\.\w+")
 
 
 LISTS = re.compile(
-    r"stages|packages|logger|diagnostics|evaluation\.(figures|batches)|recipe\.\w+\.(betas|milestones)"
+    r"stages|packages|logger|diagnostics|tags|evaluation\.(figures|batches)|recipe\.\w+\.(betas|milestones)"
 )
 """Keys whose values are lists; one value stands for a list of it."""
 

@@ -157,6 +157,7 @@ class Run:
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
     quick: whether this is a trial with two batches of everything, which is no result.
+    name, note, tags: what the user calls the run, for finding it; in no fingerprint.
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -187,6 +188,9 @@ class Run:
     diagnostics: list[str] = field(default_factory=list)
     fresh: bool = False
     quick: bool = False
+    name: str | None = None
+    note: str | None = None
+    tags: list[str] = field(default_factory=list)
     runtime: Runtime = field(default_factory=Runtime)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     evaluation: Evaluation = field(default_factory=Evaluation)

@@ -25,6 +25,7 @@ from kdrun.progress.record import recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
 from kdrun.records import PLAN, read_mark
+from kdrun.report.naming import about
 from kdrun.stages.changed import changed
 from kdrun.stages.evaluate import evaluate, is_current, show
 from kdrun.stages.healed import healed
@@ -47,6 +48,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     """Does what a plan says and is not done yet. before: what was made for this and other runs together."""
     refuse_unstartable(plan)
     shown.say(header(plan))
+    about(plan.folder, plan.run.name, plan.run.note, plan.run.tags)
     if "evaluate" in plan.run.stages and is_current(plan):
         show(plan, shown, "finished earlier; fresh=true starts over")
         with recording(plan, unrecorded(plan)):

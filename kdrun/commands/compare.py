@@ -25,12 +25,10 @@ def main(arguments: Sequence[str]) -> int:
     from kdrun.report.comparison import compared
 
     found = compared(*map(run_named, words))
-    text = (
-        json.dumps(found, indent=2)
-        if options.get("--format") == "json"
-        else "\n".join(as_text(found, width()))
-    )
-    print(text)
+    if options.get("--format") == "json":
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(as_text(found, width())))
     return 0
 
 
@@ -68,15 +66,15 @@ def _verdict(found: Mapping[str, Any]) -> str:
     paired, (first, second) = found.get("paired"), found["runs"]
     if not paired:
         return (
-            "No paired test: both runs must have kept their answers to the same test images (evaluated by this "
-            "version, on the same data set and split)."
+            "No paired test: both runs must have kept their answers to the same test images, of the same "
+            "data set and split."
         )
     low, high = paired["interval"]
-    how = {"better": "is better than", "worse": "is worse than"}.get(
-        paired["verdict"], "does not measurably differ from"
-    )
+    usual = "does not measurably differ from"
+    how = {"better": "is better than", "worse": "is worse than"}.get(paired["verdict"], usual)
+    images, right = plural(paired["images"], "test image"), (paired["only_second"], paired["only_first"])
     return (
-        f"On the same {plural(paired['images'], 'test image')} the student of {second} {how} that of {first}: "
-        f"{signed(paired['gain'])} points (95 % interval {signed(low)} to {signed(high)}, p {p_value(paired['p'])}, over "
-        f"the test images only); {paired['only_second']} only it has right, {paired['only_first']} only the other."
+        f"On the same {images} the student of {second} {how} that of {first}: {signed(paired['gain'])} points "
+        f"(95 % interval {signed(low)} to {signed(high)}, p {p_value(paired['p'])}, over the test images "
+        f"only); {right[0]} only it has right, {right[1]} only the other."
     )

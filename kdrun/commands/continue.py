@@ -16,12 +16,11 @@ from kdrun.report.naming import run_named
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code of that command. Raises KdrunError if no command is known, and what the command raises."""
+    """The exit code of that command. Raises KdrunError if none is known, and what the command raises."""
     words, _ = Options(values={}).parse(arguments)
     if len(words) != 1:
-        raise KdrunError(
-            "kdrun continue", None, "which run? Its folder, the first digits of its id, or its name"
-        )
+        problem = "which run? Its folder, the first digits of its id, or its name"
+        raise KdrunError("kdrun continue", None, problem)
     command = command_of(run_named(words[0]))
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     _, *rest = command

@@ -200,8 +200,8 @@ def _line(name: str, size: str, use: str, columns: int) -> str:
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:
-    """`{kind, path, bytes, date, state, users, age, prune}`; users of models and runs, age (in seconds) of what
-    can be continued, prune if it could go; of runs also id, and name, note and tags if they have any.
+    """`{kind, path, bytes, date, state, users, age, prune}`; users of models and runs, age (in seconds) of
+    what can be continued, prune if it could go; of runs also id, and name, note and tags if they have any.
     """
     row: dict[str, object] = {"kind": each.kind, "path": str(each.path), "bytes": each.bytes}
     row["date"] = changed(each.path)

@@ -129,7 +129,8 @@ PAGES = {
     "compare": Page(
         "A B",
         "what differs between two runs, in keys and figures",
-        "Shows the keys and the figures that differ between two finished runs. If both kept their answers to the same "
+        "Shows the keys and the figures that differ between two finished runs. If both kept their "
+        "answers to the same "
         "test images, a paired test says whether one student is better.",
         (
             ("kdrun compare 1a34f 7290", "by their ids"),
@@ -140,7 +141,8 @@ PAGES = {
     "continue": Page(
         "RUN",
         "the command of a run again: kdrun continue 1a34f",
-        "Gives the command again by which a run, a sweep or a table was made. What was interrupted goes on, what is "
+        "Gives the command again by which a run, a sweep or a table was made. What was interrupted goes "
+        "on, what is "
         "finished is shown. Start it in the folder in which the command was given.",
         (
             ("kdrun continue 1a34f", "by the first digits of its id"),

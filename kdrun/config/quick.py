@@ -38,9 +38,9 @@ def _settled(value: Any) -> Any:
     """The value with each schedule at its larger end: a term that begins with weight 0 is tried, too."""
     if not isinstance(value, Mapping):
         return value
-    ends = [value.get("from"), value.get("to")]
-    if all(isinstance(end, (int, float)) for end in ends):
-        return max(ends, key=abs)
+    start, end = value.get("from"), value.get("to")
+    if isinstance(start, (int, float)) and isinstance(end, (int, float)):
+        return start if abs(start) > abs(end) else end
     return {key: _settled(inner) for key, inner in value.items()}
 
 

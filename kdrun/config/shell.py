@@ -27,7 +27,7 @@ def refuse_pieces(words: Sequence[str]) -> None:
             raise KdrunError(key, None, problem)
     for position, word in enumerate(words):
         key, equals, value = word.partition("=")
-        if equals and _is_open(value):
+        if equals and _is_open(value) and not _is_open(_whole(words[position:])):
             raise KdrunError(
                 key, value, f"the shell splits it at a blank; quote it: '{_whole(words[position:])}'"
             )

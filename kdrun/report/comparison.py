@@ -1,4 +1,4 @@
-"""Two runs beside each other: the keys and the figures that differ, and a paired test on the same test images."""
+"""Two runs beside each other: keys and figures that differ, and a paired test on the same test images."""
 
 from __future__ import annotations
 

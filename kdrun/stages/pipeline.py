@@ -47,8 +47,8 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
 def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = None) -> Path:
     """Does what a plan says and is not done yet. before: what was made for this and other runs together."""
     refuse_unstartable(plan)
-    shown.say(header(plan))
     about(plan.folder, plan.run.name, plan.run.note, plan.run.tags)
+    shown.say(header(plan))
     if "evaluate" in plan.run.stages and is_current(plan):
         show(plan, shown, "finished earlier; fresh=true starts over")
         with recording(plan, unrecorded(plan)):

@@ -90,7 +90,8 @@ MISTAKES = {
     "batch_size=32": "batch_size=32: no such key. Is it batch, recipe.teacher.batch or recipe.student.batch?",
     "gpu=0": "gpu=0: no such key. Is it device (auto | cpu | cuda | cuda:0 | mps)?",
     "resume=true": "resume=true: no such key, and not needed: the same command continues",
-    "--temperature 3": "--temperature: no such flag. Keys are written without dashes and with =: temperature=3",
+    "--temperature 3": "--temperature: no such flag. Keys are written without dashes and with =: "
+    "temperature=3",
     "temperature 3": "kdrun temperature: no such command. A key is written with =: kdrun temperature=3",
     "help modls": "kdrun help modls: no such command",
     "explain": "kdrun explain: which key?",

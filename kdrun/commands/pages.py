@@ -54,9 +54,11 @@ PAGES = {
         (OWN_FILES,),
     ),
     "list": Page(
-        "[models|methods|losses|datasets|recipes|experiments|sweeps|keys] [WORD ...]",
+        "[LIST] [WORD ...]",
         "what there is to choose from: kdrun list models resnet",
-        "Lists the choices, each with its description. Words behind the list leave only what has them in "
+        "Lists the choices, each with its description. LIST is models, methods, losses, datasets, "
+        "recipes, experiments, sweeps or keys; without one, all but the keys. Words behind the list "
+        "leave only what has them in "
         "its name or "
         "description.",
         (

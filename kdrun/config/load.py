@@ -14,6 +14,7 @@ from kdrun.config import quick, recipes, shorts, words
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.keys import known
+from kdrun.config.numbers import refuse_unusable
 from kdrun.config.pairs import OF
 from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
@@ -88,6 +89,7 @@ def load(
     assert isinstance(run, Run)
     by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF)]
     run.remarks = Remarks(spelled, by_data_set)
+    refuse_unusable(plain)
     check(run, shared_with_labels="${complement:${alpha}}" in written)
     return Loaded(run, tuple(overrides), notes)
 

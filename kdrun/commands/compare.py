@@ -76,6 +76,6 @@ def _verdict(found: Mapping[str, Any]) -> str:
     right = paired["only_second"], paired["only_first"]
     interval = f"95 % interval {signed(low)} to {signed(high)}, p {p_value(paired['p'])}"
     return (
-        f"On the same {images} the student of {second} {how} that of {first}: {signed(paired['gain'])} points "
-        f"({interval}, over the test images only); {right[0]} only it has right, {right[1]} only the other."
+        f"On the same {images} the student of {second} {how} that of {first}: {signed(paired['gain'])} "
+        f"points ({interval}, over the test images only); {right[0]} only it has right, {right[1]} only the other."
     )

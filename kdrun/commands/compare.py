@@ -75,7 +75,8 @@ def _verdict(found: Mapping[str, Any]) -> str:
     images = plural(paired["images"], "test image")
     right = paired["only_second"], paired["only_first"]
     interval = f"95 % interval {signed(low)} to {signed(high)}, p {p_value(paired['p'])}"
+    gain = signed(paired["gain"])
     return (
-        f"On the same {images} the student of {second} {how} that of {first}: {signed(paired['gain'])} "
-        f"points ({interval}, over the test images only); {right[0]} only it has right, {right[1]} only the other."
+        f"On the same {images} the student of {second} {how} that of {first}: {gain} points ({interval}, "
+        f"over the test images only); {right[0]} only it has right, {right[1]} only the other."
     )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kdrun.config.schema import Run, recorded
 from kdrun.nested import leaves
 from kdrun.report.naming import said_of, short_id
 from kdrun.report.read import read
@@ -19,7 +20,7 @@ from kdrun.report.schema import ROLES, Report, roles
 ANSWERS = "answers.npz"
 """The class that each model names for each image, which a run leaves beside its report."""
 
-UNTOLD = ("outputs_dir", "data_dir", "fresh", "name", "note", "tags", "remarks")
+UNTOLD = ("outputs_dir", "data_dir", "fresh", "name", "note", "tags")
 """Keys that say nothing about a run's results."""
 
 Compared = dict[str, Any]
@@ -52,15 +53,16 @@ def _called(run: Path) -> str:
 
 
 def keys(first: Report, second: Report) -> Iterator[Difference]:
-    """The keys of the configurations that differ."""
+    """The keys of the configurations that differ. A key that an earlier version did not have is at its
+    default.
+    """
+    usual = dict(leaves(recorded(Run())))
     one, two = (dict(leaves(report.get("config", {}))) for report in (first, second))
     for key in dict.fromkeys([*one, *two]):
-        if (
-            key.split(".")[0] not in UNTOLD
-            and not key.startswith("recipe.reasons")
-            and one.get(key) != two.get(key)
-        ):
-            yield Difference(key, *("" if key not in side else _text(side[key]) for side in (one, two)))
+        values = [side.get(key, usual.get(key)) for side in (one, two)]
+        told = key.split(".")[0] not in UNTOLD and not key.startswith("recipe.reasons")
+        if told and values[0] != values[1]:
+            yield Difference(key, *map(_text, values))
 
 
 def figures(first: Report, second: Report) -> Iterator[Difference]:
@@ -83,7 +85,7 @@ def _cells(report: Report) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def paired_test(first: Path, second: Path) -> Mapping[str, Any]:

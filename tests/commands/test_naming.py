@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from kdrun.cli import main
 from kdrun.errors import KdrunError
-from kdrun.report.comparison import paired_test
+from kdrun.report.comparison import keys, paired_test
 from kdrun.report.naming import about, run_named, said_of, short_id
 from tests.commands.short import Here
 
@@ -47,6 +48,12 @@ def test_a_run_has_a_name_of_its_own(outputs: Path) -> None:
     about(second, "best", None, [])
     (first / "about.json").write_text("{")
     assert said_of(first) == {}
+
+
+def test_a_key_of_a_later_version_is_at_its_default() -> None:
+    old: Any = {"config": {"seed": 0, "name": "a", "teacher": {"name": "x"}}}
+    new: Any = {"config": {"seed": 1, "name": "b", "teacher": {"name": "x", "stem": "auto", "seed": 3}}}
+    assert list(keys(old, new)) == [("seed", "0", "1"), ("teacher.seed", "null", "3")]
 
 
 def keep(run: Path, labels: list[int], student: list[int]) -> None:

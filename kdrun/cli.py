@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 
-from kdrun import __version__
 from kdrun.artefacts import STARTED, full_disk
+from kdrun.commands.pages import OTHER_WORDS, PAGES
 from kdrun.errors import LONGEST, KdrunError, plain
 from kdrun.resources import no_memory
-
-COMMANDS = ("run", "table", "tune", "check", "list", "report", "predict", "outputs")
 
 SHOWN = 5
 """The number of mistakes of a sweep that are shown."""
@@ -47,33 +45,31 @@ def show_all_letters() -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    first = arguments[0] if arguments and re.fullmatch(r"[^-+~=][^=]*", arguments[0]) else ""
+    command = OTHER_WORDS.get(first, first)
     if any(word in ("--help", "-h") for word in arguments):
-        from kdrun.commands.help import text
-
-        print(text(arguments[0]).rstrip("\n"))
-        return 0
+        return _command("help")([command] if command in PAGES and command != "help" else [])
     if "--version" in arguments:
-        print(f"kdrun {__version__}")
-        return 0
-    if arguments and re.fullmatch(r"[^-+~=][^=]*", arguments[0]):
-        return _command(arguments[0])(arguments[1:])
-    _complete_after_command()
-    return _command("run")(arguments)
+        return _command("version")([])
+    if not first:
+        return _command("run")(arguments)
+    if command not in PAGES:
+        raise _no_such_command(first, next(iter(arguments[1:]), ""))
+    return _command(command)(arguments[1:])
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
     """The `main` of kdrun.commands.NAME, imported only if it is used."""
-    if name not in COMMANDS:
-        raise KdrunError(f"kdrun {name}", None, "no such command", COMMANDS, "kdrun --help")
     command: Callable[[Sequence[str]], int] = import_module(f"kdrun.commands.{name}").main
     return command
 
 
-def _complete_after_command() -> None:
-    """Hides the command from Hydra's completion, which knows only overrides."""
-    if "COMP_LINE" in os.environ:
-        pattern = rf"^(\s*\S+\s+)(?:{'|'.join(COMMANDS)})\s+"
-        os.environ["COMP_LINE"] = re.sub(pattern, r"\1", os.environ["COMP_LINE"])
+def _no_such_command(word: str, value: str) -> KdrunError:
+    from kdrun.config.words import flag_hint
+
+    if keys := flag_hint(f"--{word}", value):
+        return KdrunError(f"kdrun {word}", None, f"no such command. A key is written with =: kdrun {keys}")
+    return KdrunError(f"kdrun {word}", None, "no such command", PAGES, "kdrun --help")
 
 
 def _failed(error: Exception) -> int:

@@ -101,9 +101,9 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def plural(number: float, noun: str) -> str:
-    """`1 seed`, `3 seeds`, `1,000 images`."""
-    return f"{count(number)} {noun}" if number == 1 else f"{count(number)} {noun}s"
+def plural(number: float, noun: str, many: str = "") -> str:
+    """`1 seed`, `3 seeds`, `1,000 images`. many: of a noun whose plural is no s more."""
+    return f"{count(number)} {noun if number == 1 else many or f'{noun}s'}"
 
 
 def _no_minus_zero(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,15 @@ from kdrun.errors import KdrunError
 
 SHAPES = ("linear", "cosine", "step")
 KEYS = ("from", "to", "epochs", "shape")
+
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+SHORT = re.compile(rf"({NUMBER})\.\.({NUMBER})@({NUMBER})(?::({'|'.join(SHAPES)}))?")
+"""`0.9..0@40`: from 0.9 to 0 in 40 epochs; `0.9..0@40:cosine`."""
+
+WRITTEN = "FROM..TO@EPOCHS, {from, to, epochs, shape}"
+PIECE = re.compile(rf"({'|'.join(KEYS)}):.*")
+"""What a shell makes of a mapping without quotes: `{from:0,to:1}` becomes two words."""
+QUOTED = "'KEY={from: 0, to: 1, epochs: 20}'"
 
 
 class Schedule(NamedTuple):
@@ -31,7 +41,12 @@ class Schedule(NamedTuple):
         Raises KdrunError under `key`, the full configuration key.
         """
         if not isinstance(value, Mapping):
-            number = _number(value, key, "a number, or {from, to, epochs, shape}, is needed")
+            problem = f"a number, or a schedule ({WRITTEN}), is needed"
+            if PIECE.fullmatch(str(value)):
+                problem += (
+                    f". This looks like a piece of a mapping that the shell took apart; quote it: {QUOTED}"
+                )
+            number = _number(value, key, problem.replace("KEY", key))
             return cls(number, number)
         for unknown in value:
             if unknown not in KEYS:
@@ -81,3 +96,14 @@ def _number(value: Any, key: str, problem: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise KdrunError(key, "null" if value is None else value, problem)
     return float(value)
+
+
+def unfolded(value: Any) -> Any:
+    """The value with each text `0.9..0@40`, also inside mappings, as `{from: 0.9, to: 0.0, epochs: 40.0}`."""
+    if isinstance(value, Mapping):
+        return {key: unfolded(inner) for key, inner in value.items()}
+    short = SHORT.fullmatch(value) if isinstance(value, str) else None
+    if short is None:
+        return value
+    *numbers, shape = short.groups()
+    return dict(zip(KEYS, [*map(float, numbers), shape or SHAPES[0]], strict=True))

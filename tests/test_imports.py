@@ -172,6 +172,11 @@ QUESTIONS = (
     (["tune", "temperature=interval(5,1)"], 2),
     (["outputs", "."], 2),
     (["predict"], 2),
+    (["predict", "--help"], 0),
+    (["explain", "lr"], 0),
+    (["list", "models", "resnet"], 0),
+    (["continue"], 2),
+    (["compare", "a"], 2),
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdrun.commands.terminal import width
@@ -23,6 +25,8 @@ GROUPS = {
     "experiments": "experiment",
     "sweeps": "sweep",
 }
+LISTS = (*GROUPS, "keys")
+
 USE = {
     "models": "teacher=NAME  student=NAME",
     "methods": "method=NAME",
@@ -39,6 +43,8 @@ MEANING = {
     "adds": "parameters learned beside the student",
 }
 
+LIBRARIES = ("torchvision", "timm")
+
 DESCRIPTION = 16
 """Columns of a description, or it stands below its name."""
 
@@ -48,17 +54,78 @@ OPTIONS = Options(values={"--format": ("text", "json"), "--config-dir": ()}, ali
 def main(arguments: Sequence[str]) -> int:
     """Prints the lists. Raises KdrunError for an unknown list."""
     words, options = OPTIONS.parse(arguments)
-    for word in words:
-        if word not in GROUPS:
-            raise KdrunError(f"kdrun list {word}", None, "no such list", GROUPS)
+    asked, having = _asked(words)
+    if asked == ["keys"]:
+        print(_keys(having, width()))
+        return 0
     own = options.get("--config-dir")
     folders = [shipped()]
     if own is not None:
         refuse_clashes(Path(own), torchvision_names())
         folders.append(Path(own))
-    listed = {word: list(_entries(GROUPS[word], folders)) for word in words or GROUPS}
-    print(as_json(listed) if options.get("--format") == "json" else as_text(listed, width()))
+    listed = {word: _having(_entries(GROUPS[word], folders), having) for word in asked or GROUPS}
+    if having and not any(listed.values()):
+        raise KdrunError(
+            f"kdrun list {' '.join(words)}", None, "nothing has these words in name or description"
+        )
+    listed = {word: group for word, group in listed.items() if group or not having}
+    print(as_json(listed) if options.get("--format") == "json" else as_text(listed, width(), bool(having)))
     return 0
+
+
+def _asked(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The lists that are asked for, `models` also for `model`, and the words that their entries must have."""
+    singular = {**{group: name for name, group in GROUPS.items()}, "key": "keys"}
+    named = [singular.get(word, word) for word in words]
+    asked = list(itertools.takewhile(LISTS.__contains__, named))
+    having = [word.lower() for word in words[len(asked) :]]
+    if having and (not asked or len(asked) > 1):
+        raise KdrunError(f"kdrun list {words[len(asked)]}", None, "no such list", LISTS)
+    if "keys" in asked and len(asked) > 1:
+        raise KdrunError("kdrun list keys", None, "one list at a time")
+    return asked, having
+
+
+def _having(group: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
+    """The entries with all words in their names, or else in their descriptions; resnet8 before resnet110."""
+
+    def place(entry: Entry) -> tuple[bool, list[tuple[int, str]]]:
+        return entry.path == Path(), natural(entry.name)
+
+    entries = sorted(group, key=place)
+    named = [entry for entry in entries if all(word in entry.name.lower() for word in words)]
+    texts = {entry: f"{entry.name} {entry.description} {entry.extra}".lower() for entry in entries}
+    return named or [entry for entry in entries if all(word in texts[entry] for word in words)]
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key for sorting in which numbers count as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _keys(words: Sequence[str], columns: int) -> str:
+    """All keys, with default and comment; those with all words in name or comment."""
+    from kdrun.config.keys import keys
+
+    found = [
+        k for k in keys() if all(word in f"{k.name} {k.comment} {' '.join(k.of)}".lower() for word in words)
+    ]
+    if not found:
+        raise KdrunError(
+            f"kdrun list keys {' '.join(words)}", None, "no key has these words in name or comment"
+        )
+    lines = [f"keys ({len(found)})   KEY=VALUE; kdrun explain KEY"]
+    for key in found:
+        default = f"={key.default}" if key.default else ""
+        of = f"  ({', '.join(key.of)})" if key.of else ""
+        lines.append(
+            textwrap.shorten(f"{key.name}{default}{of}", columns - 2, placeholder=" ...").join(("  ", ""))
+        )
+        if key.comment:
+            lines.append(
+                textwrap.fill(key.comment, columns, initial_indent="      ", subsequent_indent="      ")
+            )
+    return "\n".join(lines)
 
 
 def _entries(group: str, folders: Sequence[Path]) -> Iterator[Entry]:
@@ -84,7 +151,7 @@ def as_json(listed: dict[str, list[Entry]]) -> str:
     return json.dumps(rows, indent=2)
 
 
-def as_text(listed: dict[str, list[Entry]], columns: int) -> str:
+def as_text(listed: dict[str, list[Entry]], columns: int, filtered: bool = False) -> str:
     """A line each: name, costs, description, what follows the bar, needs; torchvision's models as a block."""
     blocks = []
     for word, group in listed.items():
@@ -94,10 +161,13 @@ def as_text(listed: dict[str, list[Entry]], columns: int) -> str:
         if bare:
             lines += ["", f"models of torchvision ({len(bare)}), all with pretrained weights"]
             lines += textwrap.wrap(", ".join(bare), columns - 2, initial_indent="  ", subsequent_indent="  ")
-        if word == "models":
+        if word == "models" and not filtered:
             names = [entry.name for entry in group if entry.extra == "timm" and entry.path == Path()]
             hint = f"({len(names):,}): timm/NAME or timm/NAME.TAG; --format json names all"
             lines += ["", f"models of timm {hint if names else ': pip install kdrun[timm]'}"]
+        elif names := [entry.name for entry in group if entry.extra == "timm" and entry.path == Path()]:
+            lines += ["", f"models of timm ({len(names):,})"]
+            lines += textwrap.wrap(", ".join(names), columns - 2, initial_indent="  ", subsequent_indent="  ")
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from kdrun.artefacts import remove
@@ -14,13 +15,17 @@ from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.figures import file_size, plural
+from kdrun.report.naming import run_named, said_of, short_id
 from kdrun.report.outputs import KINDS, ROOMS, Kept, Outputs, holders, kept, named, prunable
 
 SHOWN = 10
 """So many of a kind are named, the largest; JSON has all."""
 
-FIGURES = 34
-"""Columns behind a name: its size, and who uses it."""
+FIGURES = 45
+"""Columns behind a name: its size, its date, and who uses it."""
+
+DATED = ("report.json", "student.json", "model.json", "metrics.jsonl", "results.json", "table.json")
+"""Files whose newest date is that of their folder."""
 
 SHORTEST = 24
 """Columns of a name, or its figures go on a line of their own."""
@@ -33,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     """Prints what is there, or removes. Raises KdrunError for a folder that is none of kdrun's."""
     known = Options(values={"--format": ("text", "json")}, switches=("--prune", "--yes"))
     words, options = known.parse(arguments)
+    if words[:1] == ["rm"]:
+        return _remove_named(words[1:], sure="--yes" in options)
     paths = [Path(word.removeprefix("outputs_dir=")).expanduser() for word in words] or [Path("outputs")]
     single = any((paths[0] / room).is_dir() for room in ROOMS) or not _is_named(paths[0])
     if single and len(paths) > 1:
@@ -55,6 +62,22 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _remove_named(words: Sequence[str], sure: bool) -> int:
+    """Removes runs, or other folders of outputs, by path, id or name; asks first."""
+    if not words:
+        raise KdrunError(
+            "kdrun outputs rm", None, "which run? Its folder, the first digits of its id, or its name"
+        )
+    paths = [run_named(word) for word in words]
+    for path in paths:
+        if not path.is_dir() or not _is_named(path):
+            raise KdrunError(
+                str(path), None, "no folder in the models/, runs/, sweeps/ or tables/ of an outputs folder"
+            )
+    found = named(paths)
+    return prune([(each, _why(each)) for each in found.kept], sure)
+
+
 def _is_named(path: Path) -> bool:
     return path.resolve().parent.name in (*ROOMS, "tables")
 
@@ -75,7 +98,12 @@ def as_text(outputs: Path | None, shown: Outputs, columns: int) -> Iterator[str]
             continue
         yield f"\n{plural(len(group), kind)}   {file_size(sum(each.bytes for each in group))}"
         for each in group[:SHOWN]:
-            yield _line(_name(each), file_size(each.bytes), _use(each), columns)
+            yield _line(
+                _name(each),
+                file_size(each.bytes),
+                f"{changed(each.path)}  {_use(each)}{_called(each)}",
+                columns,
+            )
         if len(group) > SHOWN:
             yield f"  and {len(group) - SHOWN} more: --format json"
     if shown.foreign:
@@ -100,7 +128,7 @@ def prune(going: Going, sure: bool) -> int:
         print("nothing to remove")
         return 0
     for each, reason in going:
-        print(_line(_name(each), file_size(each.bytes), reason, width()))
+        print(_line(_name(each), file_size(each.bytes), f"{changed(each.path)}  {reason}", width()))
     total = file_size(sum(each.bytes for each, _ in going))
     if not sure and not _agreed(f"remove {plural(len(going), 'folder')}, {total}? [y/N] "):
         print("nothing was removed")
@@ -137,6 +165,18 @@ def _name(each: Kept) -> str:
     return each.path.name
 
 
+def _called(each: Kept) -> str:
+    name = said_of(each.path).get("name") if each.kind == "run" else None
+    return f" ({name})" if name else ""
+
+
+def changed(path: Path) -> str:
+    """The day on which a folder's files were last written: `2026-01-02`."""
+    files = (path / name for name in DATED)
+    times = [file.stat().st_mtime for file in files if file.exists()] or [path.stat().st_mtime]
+    return datetime.fromtimestamp(max(times)).strftime("%Y-%m-%d")
+
+
 def _use(each: Kept) -> str:
     if each.age is not None:
         return f"can be continued, {_age(each.age)}"
@@ -157,16 +197,19 @@ def _age(seconds: float) -> str:
 
 def _line(name: str, size: str, use: str, columns: int) -> str:
     room = columns - FIGURES - 2
-    if room < SHORTEST:
+    if room < min(SHORTEST, len(name)):
         return f"  {shortened(name, columns - 2)}\n    {size:>8}  {use}".rstrip()
     return f"  {shortened(name, room):{room}} {size:>8}  {use}".rstrip()
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:
-    """`{kind, path, bytes, state, users, age, prune}`; users of models and runs, age (in seconds) of what can
-    be continued, prune if it could go.
+    """`{kind, path, bytes, date, state, users, age, prune}`; users of models and runs, age (in seconds) of
+    what can be continued, prune if it could go; of runs also id, and name, note and tags if they have any.
     """
     row: dict[str, object] = {"kind": each.kind, "path": str(each.path), "bytes": each.bytes}
+    row["date"] = changed(each.path)
+    if each.kind == "run":
+        row |= {"id": short_id(each.path), **said_of(each.path)}
     row["state"] = each.state
     if each.kind in ("teacher", "control", "run"):
         row["users"] = list(each.users)

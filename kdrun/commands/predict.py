@@ -10,6 +10,7 @@ from typing import Any
 from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.report.naming import run_named
 
 USE = "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs"
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(words) < 2:
         problem = "which pictures?" if words else "which run, and which pictures?"
         raise KdrunError("kdrun predict", None, f"{problem} {USE}")
-    rows = predicted(words[0], words[1:], "--teacher" in options, packages)
+    rows = predicted(str(run_named(words[0])), words[1:], "--teacher" in options, packages)
     if options.get("--format") == "json":
         print(json.dumps(rows, indent=2))
         return 0

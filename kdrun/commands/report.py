@@ -10,6 +10,7 @@ from pathlib import Path
 from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.report.naming import run_named
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     """Prints the table. Raises KdrunError for a folder that is none, and if there is no finished run."""
     values = {"--format": FORMATS, "--sort": (), "--last": (), **dict.fromkeys(PIVOT, ())}
     words, options = Options(values=values).parse(arguments)
-    folders = [Path(word).expanduser() for word in words or ["outputs/runs"]]
+    folders = [run_named(word) for word in words or ["outputs/runs"]]
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,15 +11,19 @@ from pathlib import Path
 from kdrun.config.arguments import parse
 from kdrun.config.compose import show, single
 from kdrun.config.schema import Run
+from kdrun.errors import KdrunError
 
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code. Raises KdrunError, and what `kdrun.commands.sweep` raises."""
     typed = parse(arguments)
+    if "-sc" in typed.options:
+        return completion(typed.words)
     if typed.shows:
         show(typed)
         return 0
     if typed.many:
+        _refuse_name(typed.overrides)
         from kdrun.commands.sweep import sweep
 
         return sweep(typed)
@@ -26,6 +31,26 @@ def main(arguments: Sequence[str]) -> int:
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
     run(loaded.run, [*typed.place, *loaded.overrides])
+    return 0
+
+
+def _refuse_name(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "name" and value != "null":
+            raise KdrunError(key, value, "names one run; for the runs of a sweep: note= or tags=")
+
+
+def completion(words: Sequence[str]) -> int:
+    """`-sc install=SHELL` prints what sets up completion, `-sc query=SHELL` what may follow COMP_LINE."""
+    from kdrun.commands.completion import candidates, install
+
+    what, _, shell = words[0].partition("=")
+    if what not in ("install", "query"):
+        raise KdrunError("-sc", words[0], "no such action", ["install=bash", "install=zsh", "install=fish"])
+    print(
+        install(shell) if what == "install" else "\n".join(candidates(os.environ.get("COMP_LINE", "kdrun ")))
+    )
     return 0
 
 

@@ -18,39 +18,6 @@ from kdrun.errors import KdrunError
 
 TRIALS = 20
 
-HELP = """\
-kdrun tune searches the values of keys that give the best student on validation
-images, with Optuna (pip install 'kdrun[tune]'). It reads test once, at the end.
-
-  kdrun tune temperature='interval(1,16)' alpha='interval(0,1)' --trials 30
-  kdrun tune method=kd,dkd recipe.student.lr='tag(log, interval(1e-4,1e-1))' \\
-      seed=0,1,2 dataset=cifar100 dataset.validation=5000 --hours 8
-
-What a key may be
-  interval(1,16)                 any number between, both included
-  int(interval(1,16))            a whole number
-  tag(log, interval(1e-4,1e-1))  by decades: for rates and the like
-  range(0,10,2)                  0, 2, 4, 6, 8
-  a,b  or  choice(a,b)           one of these; glob(*): of the files of a group
-  seed=0,1,2                     not searched: a trial is the mean over them;
-                                 also teacher.seed, student.seed, dataset.split,
-                                 dataset.label_seed
-
-Options
-  --trials N          how many in all, earlier calls included (default 20)
-  --minutes M         no trial begins after that; the best so far is tested
-  --hours H           likewise
-  --name NAME         the folder outputs/searches/NAME (default: by the keys)
-  --pruner none       train every trial to its end (default median: one stops if
-                      it is below the median of the others at its epoch)
-  --sampler-seed N    another course of the search (default 0)
-  --config-dir DIR    your own files
-
-The first trial has the values without a search, so what is chosen is never
-worse on validation. A search that was killed continues with the same command;
---trials 50 extends it. Trials are ordinary trainings in outputs/runs.
-"""
-
 OPTIONS = Options(
     values={
         "--trials": (),

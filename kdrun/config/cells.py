@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from kdrun.config.arguments import Typed, parse
 from kdrun.config.quotes import parsed
+from kdrun.config.shorts import spelled_out
 from kdrun.config.sweep import Job, plain, short_hash
 from kdrun.config.table import Place, Table, changed
 from kdrun.errors import KdrunError
@@ -66,7 +67,7 @@ def asked(table: Table, words: Sequence[str], place: Sequence[str] = ()) -> Cell
             chosen[key][:] = _values(word)
         else:
             own.append(word)
-    typed = parse([*own, *place])
+    typed = parse([*spelled_out(own), *place])
     if typed.many:
         raise KdrunError("kdrun table", None, "a sweep is kdrun -m; a table has cells: pair=, method=, seed=")
     seeds = tuple(_seed(seed) for seed in chosen["seed"]) or table.seeds

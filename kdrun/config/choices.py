@@ -8,8 +8,8 @@ DATASET_KEYS = (
 )
 """The keys that every data set has; all others are arguments of its source's `read`."""
 
-DATASET_HINTS = ("temperature", "methods")
-"""Keys that a data set may have for methods; they do not concern its images."""
+DATASET_HINTS = ("temperature", "methods", "pair")
+"""Keys that a data set may have for methods and models; they do not concern its images."""
 
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)
@@ -37,3 +37,25 @@ TABLE_DTYPES = ("fp32", "fp16")
 """How the answers of a teacher are kept."""
 TRANSFERS = ("all", "labelled")
 """The images that a student is taught on."""
+
+VIEWS = ("none", "crop_flip", "affine", "resized_crop")
+
+KEY_CHOICES = {
+    "stages": STAGES,
+    "transfer": TRANSFERS,
+    "device": DEVICES,
+    "precision": PRECISIONS,
+    "logger": LOGGERS,
+    "diagnostics": DIAGNOSTICS,
+    "dataset.headline": HEADLINES,
+    "dataset.resize": RESIZES,
+    "dataset.views.name": VIEWS,
+    "ROLE.stem": STEMS,
+    "recipe.ROLE.optimiser": OPTIMISERS,
+    "recipe.ROLE.schedule": SCHEDULES,
+    "runtime.table": SWITCHES,
+    "runtime.graph": SWITCHES,
+    "runtime.table_dtype": TABLE_DTYPES,
+    "evaluation.figures": EVALUATORS,
+}
+"""The words that a key takes. ROLE: teacher or student."""

@@ -128,8 +128,18 @@ def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> Kdr
     if isinstance(error, InterpolationResolutionError):
         return KdrunError(key, value, f"refers to what is not there: {_flat(message)}")
     if "not in struct" in message or "not in '" in message or "not found" in message:
-        return no_such_key(key, value, _siblings(error, key))
+        return no_such_key(key, value, _siblings(error, key), _every(error))
     return KdrunError(key, value, _flat(message))
+
+
+def _every(error: OmegaConfBaseException) -> list[str]:
+    """All keys of the terms of the run that was composed so far."""
+    parent: Any = getattr(error, "parent_node", None)
+    try:
+        terms = parent._get_root().get("loss") or {}
+        return [f"loss.{term}.{key}" for term in terms for key in terms[term]]
+    except (AttributeError, TypeError, OmegaConfBaseException):
+        return []
 
 
 def _siblings(error: OmegaConfBaseException, key: str) -> list[str]:

@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from kdrun.config import recipes
+from kdrun.config import quick, recipes, shorts, words
 from kdrun.config.check import check
-from kdrun.config.choices import DATASET_HINTS
+from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
+from kdrun.config.keys import known
 from kdrun.config.numbers import refuse_unusable
-from kdrun.config.plugins import Written
+from kdrun.config.pairs import OF
+from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
-from kdrun.config.schema import MISSING, Model, Run
+from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.errors import KdrunError
+from kdrun.schedule import unfolded
 
 LISTED = {
     "dataset": "datasets",
@@ -41,6 +44,12 @@ SINGLE = ("dataset", "teacher", "student", "method", "recipe")
 SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
+
+FEW = 6
+"""So many keys are all named if none is like the one that was typed."""
+
+SHOWN = 5
+"""So many keys are named that may be meant."""
 
 Node = Callable[[str], Mapping[str, Any]]
 """Reads a model's file by name. Raises KdrunError for an unknown name."""
@@ -75,21 +84,43 @@ def load(
     notes = tuple(_drop_unused(config, written, typed))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
+    spelled = _resolve(plain, typed, choices, recipe, model)
+    run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
+    assert isinstance(run, Run)
+    by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF)]
+    run.remarks = Remarks(spelled, by_data_set)
+    refuse_unusable(plain)
+    check(run, shared_with_labels="${complement:${alpha}}" in written)
+    return Loaded(run, tuple(overrides), notes)
+
+
+def _resolve(
+    plain: dict[str, Any],
+    typed: Mapping[str, str],
+    choices: Mapping[str, Any],
+    recipe: recipes.Read,
+    model: Node,
+) -> list[str]:
+    """Replaces in a plain configuration what stands for something else: short keys, recipes, schedules.
+
+    Returns the long keys that short ones stood for.
+    """
     for hint in DATASET_HINTS:
         plain["dataset"].pop(hint, None)
     plain["dataset"] |= _as_text(plain["dataset"])
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
-    roles = {role: plain[role] for role in ("teacher", "student")}
+    spelled = shorts.into_recipes(plain, typed)
+    roles = {role: plain[role] for role in ROLES}
     plain["assistant"] = list(_assistants(plain["assistant"], model))
     plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"])
     for group in ("method", "experiment"):
         plain[group] = plain[group] or choices.get(group)
-    run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
-    assert isinstance(run, Run)
-    refuse_unusable(plain)
-    check(run, shared_with_labels="${complement:${alpha}}" in written)
-    return Loaded(run, tuple(overrides), notes)
+    for key in (*SHARED, "loss", "phase_one"):
+        plain[key] = unfolded(plain[key])
+    if plain["quick"] is True:
+        quick.shorten(plain)
+    return spelled
 
 
 @cache
@@ -123,9 +154,34 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def no_such_key(key: str, value: Any, choices: Sequence[str]) -> KdrunError:
-    """A key that does not exist, with those that are spelled most like it."""
-    return KdrunError(key if value is None else f"{key}={value}", None, "no such key", choices)
+def no_such_key(key: str, value: Any, choices: Sequence[str], every: Sequence[str] = ()) -> KdrunError:
+    """A key that does not exist, with those that may be meant, or else that are spelled most like it.
+
+    choices: the keys beside it. every: all keys of this run.
+    """
+    typed = key if value is None else f"{key}={value}"
+    if problem := words.advice(key):
+        return KdrunError(typed, None, f"no such key, and {problem}")
+    if keys := words.meant(key, every):
+        values = KEY_CHOICES.get(keys[0], ()) if len(keys) == 1 else ()
+        which = f" ({' | '.join(values)})" if values else ""
+        return KdrunError(typed, None, f"no such key. Is it {any_of(keys)}{which}?")
+    close = words.alike(key, choices) or words.alike(key, [*known(), *every])
+    if close or len(choices) <= FEW:
+        label = f". Nearest: {', '.join(close[:3])}" if close else ""
+        return KdrunError(typed, None, f"no such key{label}", () if close else choices)
+    return KdrunError(typed, None, "no such key", more="kdrun list keys")
+
+
+def any_of(names: Sequence[str]) -> str:
+    """`a, b or c`, at most SHOWN of them."""
+    *first, last = names[:SHOWN]
+    more = (
+        f" ({len(names) - SHOWN} more: kdrun explain {names[0].rpartition('.')[2]})"
+        if len(names) > SHOWN
+        else ""
+    )
+    return (f"{', '.join(first)} or {last}" if first else last) + more
 
 
 def refuse_impossible(overrides: Sequence[str]) -> None:

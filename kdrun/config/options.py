@@ -39,8 +39,15 @@ class Options(NamedTuple):
             elif name in self.values:
                 options[name] = self._chosen(name, value if equals else self._next(name, left))
             else:
-                raise KdrunError(typed, None, "no such flag", self._known(), "kdrun --help")
+                raise self._unknown(typed, value or next(iter(left), ""))
         return words, options
+
+    def _unknown(self, flag: str, value: str) -> KdrunError:
+        from kdrun.config.words import flag_hint
+
+        if keys := flag_hint(flag, value):
+            return KdrunError(flag, None, f"no such flag. Keys are written without dashes and with =: {keys}")
+        return KdrunError(flag, None, "no such flag", self._known(), "kdrun --help")
 
     def _next(self, name: str, left: list[str]) -> str:
         if not left or left[0].startswith("-"):

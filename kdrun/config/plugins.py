@@ -17,9 +17,11 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from kdrun.config.files import entries, shipped
+from kdrun.config.pairs import OF, paired
 from kdrun.config.schema import Recipe, Run
 from kdrun.errors import KdrunError
 from kdrun.models.names import TIMM, library, timm_names, torchvision_names
+from kdrun.schedule import unfolded
 
 ROLES = ("teacher", "student")
 
@@ -39,8 +41,13 @@ class WrittenRecipes:
 class Written(Run):
     """A run as YAML has it, with keys whose final values are chosen after composing.
 
-    diagnostics: one name, or several. assistant: one model's name, or several, or None.
+    diagnostics: one name, or several. assistant: one model's name, or several, or None. epochs, batch, lr: of
+    both recipes, None if each has its own.
     """
+
+    epochs: Any = None
+    batch: Any = None
+    lr: Any = None
 
     diagnostics: Any = field(default_factory=list)
     assistant: Any = None
@@ -73,6 +80,8 @@ class Models(ConfigSource):
             raise KdrunError(group, name, "timm has no such model", timm_names(), "kdrun list models")
         if not self.is_config(config_path):
             raise ConfigLoadError(f"no such model: {name}")
+        if group in ROLES and name.startswith(OF):
+            name = paired(name.removeprefix(OF), group, (shipped(), *filter(None, [SearchModels.own])))
         content: dict[str, Any] = {"name": name, "family": library(name), "args": {}}
         if group in ROLES:
             content = {"defaults": [{"/model@_here_": name}]}
@@ -105,7 +114,8 @@ class SearchModels(SearchPathPlugin):
 
 def complement(value: Any) -> Any:
     """1 - value; of a schedule, the schedule of that. Anything else is handed on, for the check to name."""
-    if isinstance(value, DictConfig):
+    value = unfolded(value)
+    if isinstance(value, (dict, DictConfig)):
         turned = {key: complement(value[key]) if key in ("from", "to") else value[key] for key in value}
         return OmegaConf.create(turned)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)

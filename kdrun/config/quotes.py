@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from kdrun.config.files import CHOSEN
 
 TEXTS = re.compile(
-    r"outputs_dir|data_dir|(teacher|student)\.(name|checkpoint)|dataset\.(name|path|\w+_(path|dir|file))"
+    r"outputs_dir|data_dir|name|note|(teacher|student)\.(name|checkpoint)|dataset\.(name|path|\w+_(path|dir|file))"
 )
 """Keys whose values are names or paths."""
 
@@ -20,12 +20,21 @@ DATA = re.compile(r"dataset\.\w+")
 """Keys that may also hold a path: numbers, lists and mappings stay what they are."""
 
 
+LISTS = re.compile(
+    r"stages|packages|logger|diagnostics|tags|evaluation\.(figures|batches)|recipe\.\w+\.(betas|milestones)"
+)
+"""Keys whose values are lists; one value stands for a list of it."""
+
+
 def readable(override: str, several: bool = False) -> str:
-    """The override, with quotes around a name or a path that Hydra would not read as it was typed.
+    """The override, with quotes around a name or a path that Hydra would not read as it was typed, and with
+    brackets around one value where a list is meant.
 
     several: whether commas separate the values of a sweep.
     """
     key, equals, value = override.partition("=")
+    if LISTS.fullmatch(key.lstrip("+")):
+        return f"{key}={_listed(value, several)}"
     name = key.lstrip("+").partition("@")[0]
     is_text = bool(TEXTS.fullmatch(name)) or name in (*CHOSEN, "loss")
     is_data = bool(DATA.fullmatch(name)) and not value.startswith(("[", "{"))
@@ -34,6 +43,16 @@ def readable(override: str, several: bool = False) -> str:
     numbers_too = is_text
     parts = value.split(",") if several and not _is_read(value, numbers_too) else [value]
     return f"{key}={','.join(part if _is_read(part, numbers_too) else quoted(part) for part in parts)}"
+
+
+def _listed(value: str, several: bool) -> str:
+    """`[a]` for `a`, and `[a],[b]` for `a,b` in a sweep; anything else as it is."""
+    override = parsed(f"key={value}")
+    read = override._value if override else None
+    if isinstance(read, ChoiceSweep) and several and not value.startswith("choice"):
+        return ",".join(_listed(part, False) for part in value.split(",")) if "[" not in value else value
+    is_one = isinstance(read, (str, int, float, QuotedString)) and value not in ("", "null")
+    return f"[{value}]" if is_one else value
 
 
 def quoted(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kdrun.config.choices import EVALUATORS, STAGES
@@ -139,6 +139,18 @@ class Evaluation:
 
 
 @dataclass
+class Remarks:
+    """What the header says of the configuration; it changes no result and is in no record.
+
+    spelled: the long keys that short ones stood for, `recipe.student.epochs=3`. by_data_set: the roles whose
+    models were not chosen, so that the data set's file says them.
+    """
+
+    spelled: list[str] = field(default_factory=list)
+    by_data_set: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Run:
     """A run. Each field is a key of `conf/config.yaml`, which says what it means.
 
@@ -148,6 +160,8 @@ class Run:
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
+    quick: whether this is a trial with two batches of everything, which is no result.
+    name, note, tags: what the user calls the run, for finding it; in no fingerprint.
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
@@ -177,6 +191,18 @@ class Run:
     logger: list[str] = field(default_factory=list)
     diagnostics: list[str] = field(default_factory=list)
     fresh: bool = False
+    quick: bool = False
+    name: str | None = None
+    note: str | None = None
+    tags: list[str] = field(default_factory=list)
     runtime: Runtime = field(default_factory=Runtime)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    remarks: Remarks = field(default_factory=Remarks)
+
+
+def recorded(run: Run) -> dict[str, Any]:
+    """The run as plain values, as files record it."""
+    values = asdict(run)
+    del values["remarks"]
+    return values

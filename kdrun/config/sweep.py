@@ -21,7 +21,7 @@ from kdrun.config.load import Loaded
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed, count, plural
 
-APART = ("fresh", "device", "threads", "outputs_dir", "data_dir")
+APART = ("fresh", "device", "threads", "outputs_dir", "data_dir", "name", "note", "tags")
 """Keys that change no result, and so neither the name of a sweep's folder nor that of a job."""
 
 

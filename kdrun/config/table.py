@@ -30,6 +30,9 @@ SAME = (
     "evaluation",
     "diagnostics",
     "fresh",
+    "name",
+    "note",
+    "tags",
     "control",
 )
 """Keys (with all below them) that leave a cell the experiment that it is."""

@@ -17,15 +17,17 @@ from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
 from kdrun.data.decode import of_all
 from kdrun.data.images import ImageSet, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread
-from kdrun.data.select import at_hand, choose
+from kdrun.data.select import at_hand, choose, few
 from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
 
 
-def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) -> ImageSet:
-    """Read, split and label a data set.
+def load(
+    dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE, most: int | None = None
+) -> ImageSet:
+    """Read, split and label a data set. most: the images of each part that are kept, for a trial.
 
     dataset: the plain `dataset` node; its keys are `DATASET_KEYS` and the arguments of its source's `read`.
     `kdrun.config.check` has checked what needs no data. data_dir: where published data sets lie or are
@@ -37,9 +39,11 @@ def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) 
     parts = split(labels, dataset["train"], held_out["validation"], held_out["test"], dataset["split"])
     mean, std = per_channel(dataset, "mean", channels), per_channel(dataset, "std", channels)
     chosen = choose(raw, parts, str(dataset["views"].get("name")) in LARGER)
+    known = hidden(chosen[0].labels, dataset, parts, len(labels))
+    chosen = (chosen[0]._replace(labels=known), *chosen[1:])
+    if most is not None:
+        chosen = few(chosen[0], most), few(chosen[1], most), few(chosen[2], most)
     train, validation, test = at_hand(chosen, reading)
-    train = train._replace(labels=hidden(train.labels, dataset, parts, len(labels)))
-    known = [part.labels for part in (train, validation, test)]
     return ImageSet(
         name=str(dataset["name"]),
         classes=raw.classes,
@@ -50,7 +54,7 @@ def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) 
         std=std,
         white=float(dataset["white"]),
         resized_to=None if raw.seen is None else raw.train.images.shape[2],
-        fingerprint=fingerprint(zip([part.images for part in chosen], known, strict=True), len(raw.classes)),
+        fingerprint=fingerprint(chosen, len(raw.classes)),
     )
 
 

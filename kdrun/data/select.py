@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,8 +12,9 @@ from kdrun.data.decode import of_all
 from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Reading, Unread
 from kdrun.data.picture import centre
-from kdrun.data.split import Split
+from kdrun.data.split import Split, drawn, take
 from kdrun.resources import free_memory
+from kdrun.types import UNLABELLED
 
 FREE_SHARE = 0.5
 """The largest share of the free memory for images that stay there."""
@@ -36,6 +38,17 @@ def taken(part: Part, rows: Tensor, side: int | None) -> Part:
     if isinstance(images, Unread):
         return Part(images.taken(rows, side), labels)
     return Part(images[rows] if side is None else centre(images[rows], side), labels)
+
+
+def few(part: Part, most: int) -> Part:
+    """At most so many images of a part, drawn by class; if some have no label, half of them are of these."""
+    strata = drawn(part.labels.numpy(), "few")
+    hidden = strata.pop(UNLABELLED, None)
+    unlabelled = [] if hidden is None else [hidden[: most // 2]]
+    left = most - sum(map(len, unlabelled))
+    known, _ = take(strata, min(left, sum(map(len, strata.values()))), "dataset.train")
+    rows = torch.from_numpy(np.sort(np.concatenate([known, *unlabelled])))
+    return taken(part, rows, part.images.side if isinstance(part.images, Unread) else None)
 
 
 def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:

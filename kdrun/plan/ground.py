@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from kdrun.config import quick
 from kdrun.config.schema import Run, Runtime
 from kdrun.data.images import ImageSet
 from kdrun.data.lazy import Reading
@@ -52,7 +53,8 @@ def ground(run: Run, made: Grounds | None = None) -> Ground:
     if made is not None and key in made:
         return replace(made[key], run=run)
     place = machine(run.device, run.precision, run.threads)
-    data = load(run.dataset, Path(run.data_dir), reading(run.runtime, place.device))
+    most = quick.images(run.recipe.student.batch) if run.quick else None
+    data = load(run.dataset, Path(run.data_dir), reading(run.runtime, place.device), most)
     views = make_views(run.dataset["views"], data.image_shape)
     chosen = headline(str(run.dataset["headline"]), data)
     new = Ground(run, place, data, views, chosen, Models(data, run.dataset["resize"]))
@@ -64,7 +66,8 @@ def ground(run: Run, made: Grounds | None = None) -> Ground:
 def _depends_on(run: Run) -> list[Any]:
     runtime = asdict(run.runtime)
     reads = [runtime["workers"], runtime["cache_gb"]]
-    return [run.dataset, run.data_dir, run.device, run.precision, run.threads, run.packages, reads]
+    few = run.recipe.student.batch if run.quick else None
+    return [run.dataset, run.data_dir, run.device, run.precision, run.threads, run.packages, reads, few]
 
 
 def reading(runtime: Runtime, device: torch.device) -> Reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdrun import __version__
@@ -11,9 +11,11 @@ from kdrun.evaluation.cost import params
 from kdrun.figures import file_size, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
+from kdrun.plan.mismatched import mismatched
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.plan.unfinished import unfinished
+from kdrun.report.caption import TRIAL
 
 
 class Status(NamedTuple):
@@ -36,9 +38,12 @@ def header(plan: Plan) -> str:
     pair = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
     lines = [
         f"kdrun {__version__}   {run.dataset['name']}   {pair}   {run.method}",
+        *([f"quick  {TRIAL}"] if run.quick else []),
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         f"loss   {plan.equation}",
+        *_by_data_set(run.remarks.by_data_set),
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
+        *(f"       {both}" for both in pairs(run.remarks.spelled)),
         *_streaming(plan),
     ]
     notes = [
@@ -46,8 +51,23 @@ def header(plan: Plan) -> str:
         for t in plan.chain
         for note in t.built.notes
     ]
-    cut = [f"note   {note}" for note in unfinished(plan)]
+    cut = [f"note   {note}" for note in (*mismatched(plan), *unfinished(plan))]
     return "\n".join([*lines, *dict.fromkeys(notes), *cut])
+
+
+def _by_data_set(roles: Sequence[str]) -> list[str]:
+    """The line that says which models were not chosen."""
+    if not roles:
+        return []
+    return [f"models {' and '.join(roles)} by data set"]
+
+
+def pairs(spelled: Sequence[str]) -> Iterator[str]:
+    """The long keys that were typed short, a line for both recipes: `recipe.teacher.lr=0.1  recipe...`."""
+    by_key: dict[str, list[str]] = {}
+    for key in spelled:
+        by_key.setdefault(key.rpartition(".")[2], []).append(key)
+    yield from map("  ".join, by_key.values())
 
 
 def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = ()) -> str:
@@ -122,8 +142,9 @@ def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
     if status.kind == "resume":
         done = f"at epoch {status.epochs} of {training.epochs}"
         return (training.name, "resume", done, _images(training))
+    plural = "s" * (training.recipe.epochs != 1)
     total = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
-    return (training.name, "train", f"{f'{training.epochs}{total} epochs':>10}", _images(training))
+    return (training.name, "train", f"{f'{training.epochs}{total} epoch{plural}':>10}", _images(training))
 
 
 def _images(training: Training) -> str:

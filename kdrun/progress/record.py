@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_json
+from kdrun.config.schema import recorded
 from kdrun.nested import leaves
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
@@ -119,7 +119,7 @@ def _finish(recorder: Recorder, folder: Path) -> None:
 
 
 def _about(plan: Plan) -> About:
-    return About(plan.folder.name, Path(plan.run.outputs_dir), asdict(plan.run))
+    return About(plan.folder.name, Path(plan.run.outputs_dir), recorded(plan.run))
 
 
 def _logged(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kdrun.plan.training import Training
+from kdrun.progress.diverging import Diverging
 from kdrun.progress.journal import Journal
 from kdrun.progress.record import Recorder
 from kdrun.progress.screen import Screen
@@ -73,7 +74,7 @@ class Observers(NamedTuple):
         """The followers of a training. shown_as: its name on the screen; None if it is not shown."""
         followers: list[Follower] = [Journal(training.folder, training.kind)]
         if shown_as is not None:
-            followers.append(OnScreen(self.screen, shown_as))
+            followers += [OnScreen(self.screen, shown_as), Diverging(self.screen, training)]
         if self.recorder is not None:
             followers.append(self.recorder.follow(training.name))
         if self.judge is not None and training.name == "student":

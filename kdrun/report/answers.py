@@ -7,6 +7,7 @@ classes that a model names under the report's headline, -1 if its logits are not
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def read(folder: Path) -> Answers:
     try:
         with np.load(folder / NAME, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return {}
 
 

@@ -10,6 +10,8 @@ from kdrun.report.origin import began
 from kdrun.report.rows import timed_on
 from kdrun.report.schema import ROLES, Report, Scores, called, parts, roles
 
+TRIAL = "a trial (quick=true): two batches of everything, so the figures are no result"
+
 
 def caption(report: Report) -> list[str]:
     """What the figures are about, a line each: which models on which data; which part and weights; which
@@ -22,7 +24,22 @@ def caption(report: Report) -> list[str]:
     same = names.get("control", names["student"]) == names["student"]
     pair += ", control)" if "control" in names and same else ")"
     lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), timed_on(report)]
-    return [line for line in (*lines, _along_the_chain(report), *began(report), *_earlier(report)) if line]
+    return [
+        line
+        for line in (
+            *([TRIAL] if is_trial(report) else []),
+            *lines,
+            _along_the_chain(report),
+            *began(report),
+            *_earlier(report),
+        )
+        if line
+    ]
+
+
+def is_trial(report: Report) -> bool:
+    """Whether the run was a trial with quick=true, which is no result."""
+    return bool(report.get("config", {}).get("quick"))
 
 
 def _earlier(report: Report) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from kdrun.config.quick import FOLDER as TRIALS
 from kdrun.errors import KdrunError
 from kdrun.records import PLAN
 from kdrun.report.read import NAME, content_of, run_folder
@@ -45,8 +46,11 @@ def find_runs(folder: Path) -> Found:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The folders of the finished runs of `find_runs`. Raises KdrunError if there is none."""
-    finished = find_runs(folder).finished
+    """The folders of the finished runs of `find_runs`, without trials. Raises KdrunError if there is none."""
+    every = find_runs(folder).finished
+    finished = [run for run in every if run.resolve().parent.parent.name != TRIALS]
+    if every and not finished:
+        raise KdrunError(str(folder), None, "holds only trials (quick=true), which are no results")
     if not finished:
         problem = "no finished run in it" if folder.is_dir() else "no such folder"
         raise KdrunError(str(folder), None, f"{problem} (a finished run has a {NAME})")

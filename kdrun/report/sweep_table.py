@@ -10,6 +10,7 @@ from rich.text import Text
 
 from kdrun.figures import ABSENT, count, percent, signed, three_digits
 from kdrun.report import sweeps, tradeoff
+from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
 from kdrun.report.statistics import Spread, noise_of
@@ -166,6 +167,8 @@ def notes(
     jobs: Sequence[Job], settings: Sequence[Setting], part: Part, chosen: Choice | None
 ) -> Iterator[str]:
     """The lines below the table: marks, the choice on test, what the spread leaves out, failures."""
+    if any(job["report"] is not None and is_trial(job["report"]) for job in jobs):
+        yield f"This is {TRIAL}."
     if chosen is not None:
         best = settings[chosen.best]
         repeats = len(sweeps.by_repeat(best, "student", "validation"))

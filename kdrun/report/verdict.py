@@ -15,6 +15,8 @@ def verdict(report: Report) -> str:
     """A few sentences: the gain over the control with its interval, or that it is at chance; then size
     and (if significant) speed.
     """
+    if report.get("config", {}).get("quick"):
+        return "A trial: everything ran. Two batches say nothing about the method."
     said = [_chance(report), _cost(report)]
     if not said[0] or report.get("comparison", {}).get("verdict") == "worse":
         said.insert(1, _gain(report))

@@ -25,6 +25,7 @@ from kdrun.progress.record import recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
 from kdrun.records import PLAN, read_mark
+from kdrun.report.naming import about
 from kdrun.report.pictures import draw_missing
 from kdrun.stages.changed import changed
 from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
@@ -49,6 +50,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     for the jobs of a sweep.
     """
     refuse_unstartable(plan)
+    about(plan.folder, plan.run.name, plan.run.note, plan.run.tags)
     shown.say(header(plan))
     drawn = is_drawn(plan, job=before is not None)
     if "evaluate" in plan.run.stages and is_current(plan, drawn):

@@ -14,7 +14,7 @@ import torch
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
 from kdrun.config.choices import UNSAID
-from kdrun.config.schema import Evaluation
+from kdrun.config.schema import Evaluation, recorded
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
 from kdrun.evaluation.accuracy import logits_of
@@ -82,7 +82,7 @@ def epochs_of(models: Models) -> list[dict[str, Any]]:
 
 def config_of(plan: Plan) -> dict[str, Any]:
     """The run's configuration as plain values."""
-    return dataclasses.asdict(plan.run)
+    return recorded(plan.run)
 
 
 def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, Any]:

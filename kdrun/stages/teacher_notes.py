@@ -34,7 +34,8 @@ def class_notes(plan: Plan) -> Iterator[str]:
 
 def teacher_notes(trainings: Iterable[Training]) -> Iterator[str]:
     """What is wrong with the answers of the teachers of some trainings, as far as their weights are there."""
-    teachers = {teacher.folder: teacher for training in trainings for teacher in training.teachers}
+    trained = [training for training in trainings if not training.ground.run.quick]  # who guesses in a trial
+    teachers = {teacher.folder: teacher for training in trained for teacher in training.teachers}
     for teacher in teachers.values():
         with suppress(KdrunError):  # a training that reads it raises this
             weights = saved(teacher)
@@ -53,7 +54,7 @@ def _at_a_glance(teacher: Saved) -> Iterator[str]:
 
 def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
     """What is wrong with the answers of the teacher, or of a student from a file, as they were evaluated."""
-    looked = [teacher.name for teacher in plan.student.teachers[:1]]
+    looked = [teacher.name for teacher in plan.student.teachers[:1] if not plan.run.quick]
     looked += ["student"] if plan.student.loaded else []
     for name in looked:
         answers = subject.on_part(name, "validation") or subject.on_test(name)

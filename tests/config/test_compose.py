@@ -16,7 +16,7 @@ from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
-from kdrun.config.plugins import Written, complement
+from kdrun.config.plugins import ROLES, Written, complement
 from kdrun.config.schema import Model, Recipe, Run
 from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError
@@ -172,9 +172,12 @@ def test_modules_of_ones_own_come_from_named_packages(
 def test_every_key_of_the_schema_stands_in_the_file_with_its_default() -> None:
     written = yaml.safe_load((shipped() / "config.yaml").read_text())
     groups = {"dataset", "teacher", "student", "method", "loss", "recipe", "experiment"}
-    assert set(written) - {"defaults", "hydra"} == {field.name for field in fields(Run)} - groups
+    keys = {field.name for field in fields(Written)} - groups - {"remarks"}
+    assert set(written) - {"defaults", "hydra", *ROLES} == keys
     run = Written()
-    for key in set(written) - {"defaults", "hydra"}:
+    model = {name: value for name, value in vars(Model()).items() if name not in ("name", "family")}
+    assert written["teacher"] == written["student"] == model
+    for key in set(written) - {"defaults", "hydra", *ROLES}:
         value = getattr(run, key)
         assert written[key] == (value if not hasattr(value, "__dict__") else vars(value)), key
 

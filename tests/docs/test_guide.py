@@ -25,7 +25,7 @@ SHORT = [
     "evaluation.latency=false",
     "evaluation.plots=false",
 ]
-SMALL = ("list", "report", "predict", "outputs", "check", "--cfg")
+SMALL = ("list", "report", "predict", "outputs", "check", "--cfg", "compare", "explain")
 PAGES = ("guide.md", "report.md", "tutorials.md")
 COMMANDS = [(page, *pair) for page in PAGES for block in blocks(page) for pair in commands(block)]
 RUN = [(page, command) for page, command, remark in COMMANDS if not re.search("needs|takes long", remark)]
@@ -84,7 +84,7 @@ def test_each_command_runs(
 @pytest.mark.parametrize(("page", "command"), MARKED, ids=[f"{page}: {command}" for page, command in MARKED])
 def test_what_is_not_run_here_is_a_configuration_all_the_same(page: str, command: str) -> None:
     typed = parse(words(command))
-    needed = {"logger=[tensorboard]": "tensorboard"}
+    needed = {"logger=tensorboard": "tensorboard"}
     if any(word in command and importlib.util.find_spec(name) is None for word, name in needed.items()):
         pytest.skip("a package is missing")
     if not typed.many:

@@ -1,0 +1,142 @@
+"""Completion of a command line: commands, flags, lists, runs and paths here; keys and choices by Hydra.
+
+`kdrun -sc install=SHELL` prints what the shell must read; it then calls `kdrun -sc query=SHELL` with the
+line so far in COMP_LINE.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdrun.commands.pages import PAGES
+from kdrun.errors import KdrunError
+
+SCRIPTS = {
+    "bash": """\
+_kdrun() {
+    local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}" word="${COMP_LINE:0:COMP_POINT}"
+    word="${word##* }"
+    COMPREPLY=($(COMP_LINE="$line" "$1" -sc query=bash 2>/dev/null))
+    # bash completes only what follows the last of COMP_WORDBREAKS, such as = and :
+    local part="${word%"${word##*[=:]}"}"
+    [[ $part && $COMP_WORDBREAKS == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"$part"}")
+}
+complete -o nospace -F _kdrun kdrun""",
+    "zsh": """\
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+_kdrun() {
+    local -a found
+    found=("${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT]}" "${words[1]}" -sc query=zsh 2>/dev/null)}")
+    found=("${(@)found:#}")
+    (( $#found )) && compadd -S '' -U -- "${found[@]}"
+}
+compdef _kdrun kdrun""",
+    "fish": """\
+function __kdrun_complete
+    set -lx COMP_LINE (commandline -cp)
+    kdrun -sc query=fish 2>/dev/null
+end
+complete -c kdrun -f -a '(__kdrun_complete)'""",
+}
+
+PATHS = re.compile(
+    r"(outputs_dir|data_dir|(teacher|student)\.checkpoint|dataset\.(path|\w+_file)|--config-dir)"
+)
+"""Keys whose value is a path."""
+
+OF_RUNS = ("predict", "continue", "compare")
+"""Commands that take runs."""
+
+
+def install(shell: str) -> str:
+    """What a shell must read: by `eval "$(...)"`, in fish by `kdrun -sc install=fish | source`."""
+    if shell not in SCRIPTS:
+        raise KdrunError("-sc install", shell, "no such shell", SCRIPTS)
+    return SCRIPTS[shell]
+
+
+def candidates(line: str) -> list[str]:
+    """The words that may stand where the line ends. line: with the program's name."""
+    words = line.split()[1:]
+    word = words.pop() if words and not line.endswith(" ") else ""
+    command = words[0] if words and words[0] in PAGES else ""
+    rest = words[1:] if command else words
+    if word.startswith("-"):
+        return _starting(word, _flags(command or "run"))
+    key, equals, value = word.partition("=")
+    if equals and PATHS.fullmatch(key):
+        return [f"{key}={path}" for path in _paths(value)]
+    if rest and PATHS.fullmatch(rest[-1]):
+        return _paths(word)
+    if command in ("", "run", "check", "table") or (command == "tune" and rest):
+        named = _starting(word, PAGES) if not words else _tables(word) if command == "table" else []
+        return sorted({*named, *_of_hydra([each for each in rest if "=" in each], word)})
+    return _of_command(command, rest, word)
+
+
+def _of_command(command: str, rest: Sequence[str], word: str) -> list[str]:
+    from kdrun.commands.list import LISTS
+
+    if command == "list":
+        return _starting(word, LISTS)
+    if command == "help":
+        return _starting(word, PAGES)
+    if command == "explain":
+        from kdrun.config.keys import keys
+
+        return _starting(word, sorted({key.name for key in keys()} | {key.last for key in keys()}))
+    runs = _starting(word, _runs()) if command in OF_RUNS or rest[:1] == ["rm"] else []
+    return sorted({*runs, *_paths(word), *(_starting(word, ["rm"]) if command == "outputs" else [])})
+
+
+def _starting(word: str, choices: Iterable[str]) -> list[str]:
+    return [choice for choice in choices if choice.startswith(word)]
+
+
+def _flags(command: str) -> list[str]:
+    """The flags on a command's page, as they are typed."""
+    flags = [flag for flag, _ in PAGES[command].flags]
+    return sorted({name for flag in flags for name in re.findall(r"--?[\w-]+", flag)} | {"--help"})
+
+
+def _paths(start: str) -> list[str]:
+    """Files and folders that begin so; a folder ends with a slash."""
+    head, slash, tail = start.rpartition("/")
+    folder = Path(f"{head}{slash}" or ".").expanduser()
+    try:
+        found = sorted(path for path in folder.iterdir() if path.name.startswith(tail))
+    except OSError:
+        return []
+    shown = [path for path in found if tail.startswith(".") or not path.name.startswith(".")]
+    return [f"{head}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in shown]
+
+
+def _runs() -> list[str]:
+    """The names of the folders in outputs/runs."""
+    folder = Path("outputs/runs")
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _tables(word: str) -> list[str]:
+    from kdrun.config.tables import tables
+
+    return _starting(word, (entry.name for entry in tables(None)))
+
+
+def _of_hydra(overrides: Sequence[str], word: str) -> list[str]:
+    """Keys and choices, by Hydra, for the run of these overrides."""
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.completion_plugin import CompletionPlugin
+
+    from kdrun.config.arguments import parse
+    from kdrun.config.compose import composing, loader
+
+    typed = parse(overrides)
+    with composing(typed):
+        plugins: Any = Plugins.instance().discover(CompletionPlugin)
+        (bash,) = (each for each in plugins if each.provides() == "bash")
+        found = bash(loader())._query("config", " ".join([*typed.overrides, word or " "]))
+    return [each for each in found if not each.startswith("hydra")]

@@ -1,0 +1,42 @@
+"""`kdrun continue RUN`: the command of a run or of a sweep again, which goes on where it was broken off."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from kdrun.commands.pages import PAGES
+from kdrun.config.options import Options
+from kdrun.errors import KdrunError
+from kdrun.records import PLAN, read_planned
+from kdrun.report.naming import run_named
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code of that command. Raises KdrunError if none is known, and what the command raises."""
+    words, _ = Options(values={}).parse(arguments)
+    if len(words) != 1:
+        problem = "which run? Its folder, the first digits of its id, or its name"
+        raise KdrunError("kdrun continue", None, problem)
+    command = command_of(run_named(words[0]))
+    print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
+    _, *rest = command
+    name = rest.pop(0) if rest and rest[0] in PAGES else "run"
+    code: int = import_module(f"kdrun.commands.{name}").main(rest)
+    return code
+
+
+def command_of(folder: Path) -> list[str]:
+    """The words of the command that a run's plan.json names, or the last call of a sweep or table."""
+    planned = read_planned(folder / PLAN)
+    if planned is not None:
+        return shlex.split(planned["command"])
+    from kdrun.report.sweep_files import commands
+
+    calls = commands(folder)
+    if not calls:
+        raise KdrunError(str(folder), None, f"does not say by which command it was made (no {PLAN})")
+    return shlex.split(calls[-1])

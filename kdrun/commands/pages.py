@@ -1,0 +1,201 @@
+"""The page of each command: `kdrun COMMAND --help`. A command is known by its entry here."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Page(NamedTuple):
+    """use: what may follow the command. short: its line in `kdrun --help`; empty: it is not listed there.
+    text: what it does. examples: commands with a remark each. flags: with what they do.
+    """
+
+    use: str
+    short: str
+    text: str
+    examples: tuple[tuple[str, str], ...]
+    flags: tuple[tuple[str, str], ...] = ()
+
+
+OWN_FILES = ("--config-dir DIR", "your own files, in folders named dataset, model, method ...")
+
+PAGES = {
+    "run": Page(
+        "[KEY=VALUE ...]",
+        "train, distil, evaluate: any keys as key=value, in any order",
+        "Trains the teacher, distils the student, trains a control without a teacher, and evaluates all "
+        "three. The "
+        "word run may be left out. The same command again shows the result, or continues what was "
+        "interrupted. With "
+        "-m and several values a,b for a key it runs all combinations.",
+        (
+            ("kdrun dataset=cifar100 method=dkd epochs=30", "another data set, method, length"),
+            ("kdrun -m temperature=1,2,4 seed=0,1", "six runs, one table"),
+            ("kdrun quick=true method=crd", "does it run at all? two batches of everything"),
+        ),
+        (
+            ("-m, --multirun", "run all combinations of the values a,b,c and range(0,5)"),
+            ("--max-jobs N", "allow more than 1,000 combinations"),
+            OWN_FILES,
+            ("--cfg job", "show the configuration instead of running it"),
+            ("-sc install=SHELL", "print what sets up completion: bash, zsh or fish"),
+        ),
+    ),
+    "check": Page(
+        "[KEY=VALUE ...]",
+        "dry run: models, terms, memory, time; nothing is trained or kept",
+        "Makes the plan of a run, measures its first steps on temporary models, and says what it would "
+        "take in time, "
+        "memory and disk.",
+        (
+            ("kdrun check method=dkd", "before a run"),
+            ("kdrun check dataset=cifar100 epochs=30", "how long would it take here?"),
+        ),
+        (OWN_FILES,),
+    ),
+    "list": Page(
+        "[LIST] [WORD ...]",
+        "what there is to choose from: kdrun list models resnet",
+        "Lists the choices, each with its description. LIST is models, methods, losses, datasets, "
+        "recipes, experiments, sweeps or keys; without one, all but the keys. Words behind the list "
+        "leave only what has them in "
+        "its name or "
+        "description.",
+        (
+            ("kdrun list models resnet", "models with resnet in their names"),
+            ("kdrun list methods --format json", "with what each needs and costs"),
+        ),
+        (("--format text|json", "json names all models of timm, too"), OWN_FILES),
+    ),
+    "explain": Page(
+        "KEY",
+        "what a key sets, its default and choices: kdrun explain lr",
+        "Says what a key sets, its default, its choices, and which files set it. A full key, its last "
+        "part, the "
+        "argument of a loss or of an augmentation, or what other tools call it.",
+        (
+            ("kdrun explain recipe.student.lr", "one key"),
+            ("kdrun explain beta", "the argument of every loss that has it"),
+        ),
+        (("--format text|json", "json: the same as data"),),
+    ),
+    "table": Page(
+        "[NAME] [pair=... method=... seed=...] [KEY=VALUE ...]",
+        "a published table beside ours: kdrun table crd1 --list",
+        "Runs the cells of a published table and shows it beside what was published. Without a name it "
+        "lists the "
+        "tables. Further keys are set in all cells, which makes it a reduced table.",
+        (
+            ("kdrun table crd1 --list", "its trainings, and how long they take here"),
+            (
+                "kdrun table crd1 pair=vgg13_cifar-vgg8 method=kd seed=0 epochs=24",
+                "one cell, a tenth of its epochs",
+            ),
+        ),
+        (("-l, --list", "list the cells, train nothing"), ("--format text|md|csv|json|tex", ""), OWN_FILES),
+    ),
+    "tune": Page(
+        "KEY=SPACE ... [KEY=VALUE ...]",
+        "searches the best values of keys on validation, with Optuna",
+        "Searches the values of keys that give the best student on validation images, with Optuna "
+        "(pip install 'kdrun[tune]'). Test is read once, at the end. The first trial has the values "
+        "without a search, so what is chosen is never worse on validation. A search that was killed "
+        "continues with the same command; more --trials extend it. Trials are ordinary trainings.",
+        (
+            ("kdrun tune temperature='interval(1,16)' alpha='interval(0,1)'", "two numbers, 20 trials"),
+            (
+                "kdrun tune method=kd,dkd recipe.student.lr='tag(log, interval(1e-4,1e-1))' seed=0,1,2",
+                "a choice and a rate by decades; a trial is the mean over three seeds",
+            ),
+        ),
+        (
+            ("interval(1,16)", "any number between; int(interval(1,16)): a whole one"),
+            ("tag(log, interval(..))", "by decades: for rates and the like"),
+            ("a,b  range(0,10,2)", "one of these; glob(*): of the files of a group"),
+            ("seed=0,1,2", "not searched, but repeated; so are other seeds and dataset.split"),
+            ("--trials N", "how many in all, earlier calls included (default 20)"),
+            ("--minutes M, --hours H", "no trial begins after that"),
+            ("--name NAME", "the folder outputs/searches/NAME (default: by the keys)"),
+            ("--pruner none", "train every trial to its end (default median)"),
+            ("--sampler-seed N", "another course of the search (default 0)"),
+            OWN_FILES,
+        ),
+    ),
+    "report": Page(
+        "[DIR ...]",
+        "the table of finished runs: kdrun report --format md",
+        "Shows the finished runs in these folders as a table, or a sweep's end screen again. Without a "
+        "folder: "
+        "outputs/runs.",
+        (
+            ("kdrun report --format csv > runs.csv", "all runs, for a spreadsheet"),
+            ("kdrun report outputs/sweeps/SWEEP", "how that sweep ended"),
+        ),
+        (
+            ("--format text|md|csv|json|tex", ""),
+            ("--rows, --cols, --value NAME", "a cross table; usually method, pair and gain"),
+            ("--sort NAME, --last N", "the list of runs by a figure or a word; the latest N only"),
+        ),
+    ),
+    "predict": Page(
+        "RUN IMAGE ...",
+        "classify pictures: kdrun predict RUN cat.png --teacher",
+        "Classifies pictures with the student of a finished run. RUN is a folder in outputs/runs, or the "
+        "first digits "
+        "of its id.",
+        (
+            ("kdrun predict outputs/runs/RUN cat.png dog.jpg", "class and probability of each"),
+            (
+                "kdrun predict 1a34f cat.png --teacher --format json",
+                "by its id; the teacher's answer beside it",
+            ),
+        ),
+        (
+            ("--teacher", "also the teacher's answers"),
+            ("--format text|json", ""),
+            ("--packages NAMES", "your packages with the models, as packages=[...] in the run"),
+        ),
+    ),
+    "compare": Page(
+        "A B",
+        "what differs between two runs, in keys and figures",
+        "Shows the keys and the figures that differ between two finished runs. If both kept their "
+        "answers to the same "
+        "test images, a paired test says whether one student is better.",
+        (
+            ("kdrun compare 1a34f 7290", "by their ids"),
+            ("kdrun compare first second --format json", "by names given with name="),
+        ),
+        (("--format text|json", "json: the same as data"),),
+    ),
+    "continue": Page(
+        "RUN",
+        "the command of a run again: kdrun continue 1a34f",
+        "Gives the command again by which a run, a sweep or a table was made. What was interrupted goes "
+        "on, what is "
+        "finished is shown. Start it in the folder in which the command was given.",
+        (
+            ("kdrun continue 1a34f", "by the first digits of its id"),
+            ("kdrun continue outputs/sweeps/SWEEP", "all jobs that are left"),
+        ),
+    ),
+    "outputs": Page(
+        "[DIR] | rm RUN ...",
+        "what is kept, and used by whom; --prune removes what is not",
+        "Lists what is kept on disk, with sizes, and removes what no run uses, or what is named.",
+        (
+            ("kdrun outputs --prune", "remove what no finished run uses; asks first"),
+            ("kdrun outputs rm 1a34f", "remove one run, by its id"),
+        ),
+        (
+            ("--prune", "remove what could go"),
+            ("--yes", "do not ask"),
+            ("--format text|json", "json names all"),
+        ),
+    ),
+    "help": Page("[COMMAND]", "", "Shows this page, or that of a command.", (("kdrun help report", ""),)),
+    "version": Page("", "", "Shows the version.", (("kdrun version", ""),)),
+}
+
+OTHER_WORDS = {"train": "run", "distill": "run", "distil": "run", "ls": "list", "info": "explain"}
+"""Words for commands."""

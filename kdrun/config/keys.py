@@ -1,0 +1,169 @@
+"""All keys with the comments of the shipped files: for `kdrun explain`, docs/keys.md and mistyped keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, KEY_CHOICES
+from kdrun.config.files import CHOSEN, entries, shipped, terms_of
+from kdrun.config.pairs import OF
+from kdrun.nested import leaves
+
+LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w/ ]+):(?P<value>[^#]*?)(?:\s*# (?P<comment>.*))?$")
+ROLES = ("teacher", "student")
+SHARED = "digits"
+"""The data set whose file stands for all others, for the keys that each of them has."""
+
+COMMON = {
+    "name": "the loss: one of kdrun list losses, or a module of yours",
+    "weight": "of the term: a number, or a schedule such as 0..1@20",
+    "temperature": "softens teacher and student",
+}
+"""Comments of arguments that most losses have and few files explain."""
+
+
+class Line(NamedTuple):
+    """A key of a YAML file, with the text of its value and its comment."""
+
+    key: str
+    value: str
+    comment: str
+
+
+class Key(NamedTuple):
+    """A key as it is typed. default: its text, empty for a key with keys below. of: the files whose runs
+    alone have it, such as `loss dkd`; none: every run has it. choices: its values, if they are words.
+    """
+
+    name: str
+    default: str
+    comment: str
+    of: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> str:
+        return self.name.rpartition(".")[2]
+
+
+def lines(path: Path) -> Iterator[Line]:
+    """The keys of a YAML file in order, dotted, without Hydra's defaults list."""
+    above: list[tuple[int, str]] = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        if (found := LINE.match(text)) is None:
+            continue
+        indent = len(found["indent"])
+        above = [(column, key) for column, key in above if column < indent] + [(indent, found["key"])]
+        value = re.sub(r"^[&*]\w+$", "", found["value"].strip())
+        if above[0][1] != "defaults":
+            yield Line(".".join(key for _, key in above), value, (found["comment"] or "").strip())
+
+
+@cache
+def keys() -> tuple[Key, ...]:
+    """All keys, each once: of the run, its data set, its models, its recipes, its terms."""
+    found = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *_of_losses()]
+    return tuple(key._replace(choices=KEY_CHOICES.get(_pattern(key.name), ())) for key in found)
+
+
+def _pattern(name: str) -> str:
+    """The key with `ROLE` for a role below which both have the same keys."""
+    return re.sub(r"(^|\.)(teacher|student)\.", r"\1ROLE.", name)
+
+
+def _of_the_run() -> Iterator[Key]:
+    """Groups first, with the comments of the defaults list."""
+    config = shipped() / "config.yaml"
+    chosen = re.compile(r"^  - (\w+): (\S+) +# (.*)$", re.MULTILINE)
+    for name, default, comment in chosen.findall(config.read_text(encoding="utf-8")):
+        by_data_set = default.startswith(OF)
+        yield Key(name, "by data set" if by_data_set else default, comment.partition(f"; {OF}")[0])
+    for line in lines(config):
+        if line.key in ROLES:
+            continue
+        yield Key(line.key, line.value, line.comment)
+        if line.key.startswith("teacher."):
+            twin = f"student.{line.key.partition('.')[2]}"
+            yield Key(twin, line.value, line.comment)
+
+
+def _of_datasets() -> Iterator[Key]:
+    shared = {line.key: line for line in lines(shipped() / "dataset" / f"{SHARED}.yaml")}
+    own: dict[str, list[tuple[str, Line]]] = {}
+    for entry in entries(shipped(), "dataset"):
+        for line in lines(entry.path):
+            if line.key.split(".")[0] not in DATASET_KEYS:
+                own.setdefault(line.key, []).append((entry.name, line))
+    for key, line in shared.items():
+        if key not in DATASET_HINTS:
+            yield Key(f"dataset.{key}", line.value, line.comment)
+    for key, files in own.items():
+        if key.split(".")[0] not in DATASET_HINTS:
+            comment = next((line.comment for _, line in files if line.comment), "")
+            of = tuple(f"dataset {name}" for name, _ in files)
+            yield Key(f"dataset.{key}", files[0][1].value, comment, of)
+
+
+def _of_recipes() -> Iterator[Key]:
+    written = [line for line in lines(shipped() / "recipe" / "auto.yaml") if line.key not in ROLES]
+    for line in written:
+        yield Key(f"recipe.{line.key}", line.value, line.comment)
+        if line.key.startswith("teacher."):
+            yield Key(f"recipe.student.{line.key.partition('.')[2]}", line.value, line.comment)
+
+
+def _of_losses() -> Iterator[Key]:
+    """`loss.TERM.beta` of each loss that has it, with the comment of its own file or of another loss."""
+    files = {entry.name: list(lines(entry.path)) for entry in entries(shipped(), "loss")}
+    said = {line.key: line.comment for own in files.values() for line in own if line.comment}
+    for name, own in files.items():
+        for line in own:
+            if line.key != "name":
+                comment = line.comment or COMMON.get(line.key) or said.get(line.key, "")
+                yield Key(f"loss.TERM.{line.key}", line.value, comment, (f"loss {name}",))
+
+
+def methods_of(loss: str) -> list[str]:
+    """The methods with a term of this loss."""
+    methods = entries(shipped(), "method")
+    return [entry.name for entry in methods if any(term.loss == loss for term in terms_of(entry.path))]
+
+
+def setters(name: str) -> dict[str, list[str]]:
+    """The shipped files that give a key a value, by that value: `{"4.0": ["method at_kd", ...]}`."""
+    found: dict[str, list[str]] = {}
+    for kind in CHOSEN if name not in CHOSEN else ():
+        group = "model" if kind in ROLES else kind
+        prefix = f"{kind}." if kind in (*ROLES, "dataset", "recipe") else ""
+        for file, values in _values(group).items():
+            own = name.removeprefix(prefix) if name.startswith(prefix) else ""
+            by_model = kind == "recipe" and any(key.startswith(f"{own}.") for key in values)
+            value = "by model" if by_model else values.get(own)
+            if value is not None and f"{group} {file}" != "recipe auto":
+                found.setdefault(_shown(value), []).append(f"{group} {file}")
+    return found
+
+
+@cache
+def _values(group: str) -> dict[str, dict[str, Any]]:
+    """The values of a group's files, by file and dotted key."""
+    import yaml
+
+    files = entries(shipped(), group)
+    return {
+        entry.name: dict(leaves(yaml.safe_load(entry.path.read_text(encoding="utf-8")))) for entry in files
+    }
+
+
+def _shown(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return re.sub(r"\$\{oc\.select:[\w.]+,([^}]*)\}", r"\1, or what the data set says", text)
+
+
+def known() -> list[str]:
+    """The names of all keys, without those of losses, which depend on the method."""
+    return [key.name for key in keys() if not key.name.startswith("loss.")]

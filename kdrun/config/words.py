@@ -1,0 +1,102 @@
+"""The words that people type for keys: by the last part of any key, and by what other tools call it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from kdrun.config.keys import known
+from kdrun.errors import nearest
+
+SYNONYMS: dict[str, tuple[str, ...]] = {
+    "epochs": ("num_epochs", "n_epochs", "max_epochs", "total_epochs", "epoch"),
+    "batch": ("batch_size", "batchsize", "bs", "train_batch_size", "batches_per_step"),
+    "lr": ("learning_rate", "lr0", "base_lr", "max_lr", "rate"),
+    "optimiser": ("optimizer", "optim", "opt"),
+    "temperature": ("t", "tau", "temp", "kd_t", "kd_temperature"),
+    "alpha": ("lambda", "kd_weight", "distill_weight", "distillation_weight", "lambda_kd"),
+    "weight_decay": ("wd", "decay", "l2", "weightdecay"),
+    "schedule": ("scheduler", "lr_scheduler", "lr_schedule", "sched"),
+    "milestones": ("steps", "lr_decay_epochs", "step_size"),
+    "warmup": ("warmup_epochs", "warmup_steps", "warmup_ratio", "pct_start"),
+    "stop_at": ("patience", "early_stopping", "early_stop"),
+    "label_smoothing": ("smoothing", "label_smooth"),
+    "clip": ("grad_clip", "clip_grad", "max_norm", "max_grad_norm", "gradient_clip_val"),
+    "workers": ("num_workers", "n_workers", "dataloader_workers"),
+    "device": ("gpu", "gpus", "cuda", "cpu", "accelerator", "gpu_id"),
+    "precision": ("amp", "fp16", "bf16", "half", "mixed_precision", "dtype"),
+    "pretrained": ("weights", "pretrain"),
+    "checkpoint": ("ckpt", "load_from", "resume_from", "teacher_path", "path_t"),
+    "dataset.views.name": ("augmentation", "augment", "augmentations", "aug", "transforms", "transform"),
+    "dataset": ("data", "dataset_name"),
+    "data_dir": ("data_path", "data_root", "root", "datadir"),
+    "outputs_dir": ("output", "outputs", "output_dir", "out_dir", "out", "save_dir", "project", "log_dir"),
+    "method": ("distill", "distiller", "distillation", "kd", "algorithm"),
+    "teacher": ("model_t", "teacher_model", "teacher_name", "model_name_t"),
+    "student": ("model_s", "student_model", "student_name", "model_name_s"),
+    "seed": ("random_seed", "random_state", "manual_seed", "trial"),
+    "fresh": ("overwrite", "force", "exist_ok", "restart", "no_cache"),
+    "logger": ("wandb", "tensorboard", "mlflow", "log", "tracker", "report_to"),
+    "dataset.train": ("subset", "fraction", "limit", "train_size", "max_samples", "limit_train_batches"),
+    "dataset.validation": ("val", "val_split", "val_size", "validation_split", "valid"),
+    "dataset.test": ("test_size", "test_split"),
+    "dataset.size": ("imgsz", "img_size", "image_size", "input_size", "crop"),
+    "dataset.labelled": ("labeled", "labels", "num_labels", "labels_per_class"),
+    "quick": ("fast_dev_run", "debug", "dry_run", "smoke", "smoke_test"),
+    "evaluation.batches": ("eval_batch_size", "test_batch_size"),
+    "runtime.compile": ("torch_compile", "jit"),
+    "student.reuse_classifier": ("share_classifier",),
+}
+"""Other words for a key, or for the last part of several."""
+
+ADVICE = {
+    "resume": "not needed: the same command continues. By a run's id: kdrun continue RUN",
+    "resume_training": "not needed: the same command continues. By a run's id: kdrun continue RUN",
+    "verbose": "there is no such setting: in a file or a pipe each epoch is a line",
+    "num_classes": "not needed: the data set says how many classes there are",
+    "n_classes": "not needed: the data set says how many classes there are",
+}
+"""Answers to words that need no key."""
+
+NEAR = 0.6
+"""How alike two words must be (difflib) for one to be meant."""
+
+
+def meant(key: str, among: Sequence[str] = ()) -> list[str]:
+    """The keys that a typed key may mean, the nearest below the same keys; none if nothing is alike.
+
+    among: further keys that exist in this run, such as those of its terms.
+    """
+    *above, word = key.lstrip("+~-").replace("-", "_").split(".")
+    word = word.lower()
+    names = [next((name for name, words in SYNONYMS.items() if word in words), word)]
+    every = list(dict.fromkeys([*known(), *among]))
+    found = [k for name in names for k in every if k == name or k.endswith(f".{name}")]
+    inside = [k for k in found if set(above) & set(k.split(".")[:-1])]
+    near = [k for k in inside if set(above) <= set(k.split(".")[:-1])] or inside or found
+    return near if near != [key] else []
+
+
+def advice(key: str) -> str:
+    """What to say of a word that needs no key; empty if it has none."""
+    return ADVICE.get(key.lstrip("+~-").replace("-", "_").lower(), "")
+
+
+def alike(key: str, choices: Iterable[str]) -> list[str]:
+    """The choices that are spelled much like a key."""
+    from difflib import SequenceMatcher
+
+    last = key.rpartition(".")[2]
+    return [
+        choice
+        for choice in nearest(key, choices, n=0)
+        if SequenceMatcher(None, last.lower(), choice.rpartition(".")[2].lower()).ratio() >= NEAR
+    ]
+
+
+def flag_hint(flag: str, value: str) -> str:
+    """`temperature=3` for the flag `--temperature 3`, if there is such a key."""
+    keys = meant(flag)
+    if not keys or not re.fullmatch(r"--?\w[\w.-]*", flag):
+        return ""
+    return " or ".join(f"{key}={value or '...'}" for key in keys[:2])

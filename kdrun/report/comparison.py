@@ -1,0 +1,115 @@
+"""Two runs beside each other: keys and figures that differ, and a paired test on the same test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kdrun.config.schema import Run, recorded
+from kdrun.nested import leaves
+from kdrun.report import answers
+from kdrun.report.naming import said_of, short_id
+from kdrun.report.read import read
+from kdrun.report.rows import rows
+from kdrun.report.schema import ROLES, Report, roles
+
+UNTOLD = ("outputs_dir", "data_dir", "fresh", "name", "note", "tags")
+"""Keys that say nothing about a run's results."""
+
+Compared = dict[str, Any]
+
+
+class Difference(NamedTuple):
+    """A key or a figure with its values in the two runs, as text; empty where a run has none."""
+
+    name: str
+    first: str
+    second: str
+
+
+def compared(first: Path, second: Path) -> Compared:
+    """`{runs, keys, figures, paired}`; paired is absent unless both kept answers to the same test images.
+
+    Raises KdrunError for a folder without a report.
+    """
+    reports = read(first), read(second)
+    found: Compared = {"runs": [_called(run) for run in (first, second)]}
+    found["folders"] = [str(first), str(second)]
+    found["keys"] = [each._asdict() for each in keys(*reports)]
+    found["figures"] = [each._asdict() for each in figures(*reports)]
+    paired = paired_test(first, second)
+    return found | ({"paired": paired} if paired else {})
+
+
+def _called(run: Path) -> str:
+    return said_of(run).get("name") or short_id(run) or run.name
+
+
+def keys(first: Report, second: Report) -> Iterator[Difference]:
+    """The keys of the configurations that differ. A key that an earlier version did not have is at its
+    default.
+    """
+    usual = dict(leaves(recorded(Run())))
+    one, two = (dict(leaves(report.get("config", {}))) for report in (first, second))
+    for key in dict.fromkeys([*one, *two]):
+        values = [side.get(key, usual.get(key)) for side in (one, two)]
+        told = key.split(".")[0] not in UNTOLD and not key.startswith("recipe.reasons")
+        if told and values[0] != values[1]:
+            yield Difference(key, *map(_text, values))
+
+
+def figures(first: Report, second: Report) -> Iterator[Difference]:
+    """The figures that differ as they are shown, role by role."""
+    sides = [_cells(report) for report in (first, second)]
+    for name in dict.fromkeys([*sides[0], *sides[1]]):
+        values = [side.get(name, "") for side in sides]
+        if values[0] != values[1]:
+            yield Difference(name, *values)
+
+
+def _cells(report: Report) -> dict[str, str]:
+    shown = [role for role in roles(report)]
+    return {
+        f"{row.label} {row.unit}, {role}".replace(" ,", ","): cell
+        for row in rows(report)
+        for role, cell in zip(shown, row.cells, strict=True)
+        if role in ROLES and cell not in ("", "-")
+    }
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def paired_test(first: Path, second: Path) -> Mapping[str, Any]:
+    """The second student against the first on the images that both answered; empty if they are not the same.
+
+    gain: in points, with its 95 % interval and McNemar's mid-p, over the choice of test images alone.
+    """
+    one, two = answers.read(first), answers.read(second)
+    parts = [side.get("test/labels") for side in (one, two)]
+    if any(labels is None for labels in parts) or not np.array_equal(parts[0], parts[1]):  # type: ignore[arg-type]
+        return {}
+    if "test/student" not in one or "test/student" not in two:
+        return {}
+    from kdrun.evaluation.compare import Pairs, gain, gain_interval, mcnemar_p, verdict
+
+    labels = one["test/labels"]
+    known = labels >= 0
+    hits = [(side["test/student"] == labels)[known] for side in (two, one)]
+    counts = Pairs(int(known.sum()), int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum()))
+    if not counts.n:
+        return {}
+    interval, p = gain_interval(counts), mcnemar_p(counts)
+    return {
+        "images": counts.n,
+        "only_first": counts.second,
+        "only_second": counts.first,
+        "gain": gain(counts),
+        "interval": list(interval),
+        "p": p,
+        "verdict": verdict(interval, p),
+    }

@@ -1,0 +1,95 @@
+"""Runs by id and name, kdrun continue, compare and outputs rm; no run is trained here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kdrun.cli import main
+from kdrun.errors import KdrunError
+from kdrun.report.comparison import keys, paired_test
+from kdrun.report.naming import about, run_named, said_of, short_id
+from tests.commands.short import Here
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits-a-aa3456789abc", "digits-b-aa9876543210", "digits-c-0123456789ab"):
+        (tmp_path / "outputs" / "runs" / name).mkdir(parents=True)
+    return tmp_path / "outputs"
+
+
+def test_a_run_is_found(outputs: Path) -> None:
+    assert run_named("0123").name == "digits-c-0123456789ab"
+    assert run_named("AA34").name == "digits-a-aa3456789abc"
+    assert run_named("digits-b-aa9876543210").name == "digits-b-aa9876543210"
+    assert run_named("outputs") == Path("outputs")
+    with pytest.raises(KdrunError, match="several runs begin so"):
+        run_named("aa")
+    with pytest.raises(KdrunError, match="no such run"):
+        run_named("ff")
+    assert short_id(run_named("0123")) == "012345"
+
+
+def test_a_run_has_a_name_of_its_own(outputs: Path) -> None:
+    first, second, _ = sorted((outputs / "runs").iterdir())
+    about(first, "best", None, ["paper"])
+    about(first, None, "with old labels", [])
+    assert said_of(first) == {"name": "best", "note": "with old labels", "tags": ["paper"]}
+    assert run_named("best").resolve() == first
+    with pytest.raises(KdrunError, match="another run has this name"):
+        about(second, "best", None, [])
+    about(first, "worst", None, [])
+    about(second, "best", None, [])
+    (first / "about.json").write_text("{")
+    assert said_of(first) == {}
+
+
+def test_a_key_of_a_later_version_is_at_its_default() -> None:
+    old: Any = {"config": {"seed": 0, "name": "a", "teacher": {"name": "x"}}}
+    new: Any = {"config": {"seed": 1, "name": "b", "teacher": {"name": "x", "stem": "auto", "seed": 3}}}
+    assert list(keys(old, new)) == [("seed", "0", "1"), ("teacher.seed", "null", "3")]
+
+
+def keep(run: Path, labels: list[int], student: list[int]) -> None:
+    np.savez(run / "answers.npz", **{"test/labels": np.array(labels), "test/student": np.array(student)})
+
+
+def test_a_paired_test_needs_the_same_images(outputs: Path) -> None:
+    one, two, _ = sorted((outputs / "runs").iterdir())
+    assert paired_test(one, two) == {}
+    labels = [0, 1] * 50 + [-1]
+    keep(one, labels, [0] * 101)
+    keep(two, labels, [0, 1] * 50 + [0])
+    found = paired_test(one, two)
+    assert (found["images"], found["only_first"], found["only_second"]) == (100, 0, 50)
+    assert found["gain"] == 50.0 and found["verdict"] == "better" and found["interval"][0] > 39
+    assert paired_test(two, one)["gain"] == -50.0 and paired_test(one, one)["gain"] == 0.0
+    keep(two, labels[::-1], [0] * 101)
+    assert paired_test(one, two) == {}
+
+
+def test_a_run_is_shown_compared_continued_and_removed(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = here.run()
+    monkeypatch.chdir(here.root)
+    (here.root / "again").symlink_to(run)
+    id = short_id(run)
+    capsys.readouterr()
+    assert main(["compare", id, "again"]) == 0
+    out = capsys.readouterr().out
+    assert "no keys differ" in out and "no figures differ" in out
+    assert main(["report", id]) == 0 and main(["continue", id]) == 0
+    shown = capsys.readouterr()
+    assert "finished earlier" in shown.out and shown.err.startswith("$ kdrun ")
+    assert main(["outputs", "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert id in [row.get("id") for row in rows] and all(row["date"].startswith("20") for row in rows)
+    assert main(["outputs", "rm", id, "--yes"]) == 0
+    assert not run.exists()

@@ -52,6 +52,7 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
         _model(role, model, run.packages)
     for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
         _recipe(f"recipe.{role}", recipe)
+    _labelled_share(run.recipe.labelled_share)
     _chain(run)
     for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
         for name, term in loss.items():
@@ -248,6 +249,12 @@ def _recipe(key: str, recipe: Recipe) -> None:
         raise KdrunError(
             f"{key}.milestones", _listed(recipe.milestones), "must be epochs from 1, in rising order"
         )
+
+
+def _labelled_share(share: float | None) -> None:
+    if share is not None and not 0 < share <= 1:
+        problem = "must be above 0 and up to 1, a share of each batch, or null (images as they come)"
+        raise KdrunError("recipe.labelled_share", share, problem)
 
 
 def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:

@@ -68,12 +68,15 @@ class Recipe:
 class Recipes:
     """One recipe a training; the control's is the student's.
 
-    assistant: the student's as well, with its numbers for each assistant's model. reasons: why `recipe=auto`
-    took the one it took (`by model family`), by role, for the screen.
+    labelled_share: the share of each of a student's batches that is drawn from the labelled images; None:
+    images come as they are. Teacher and control see no others. assistant: the student's as well, with its
+    numbers for each assistant's model. reasons: why `recipe=auto` took the one it took (`by model family`),
+    by role, for the screen.
     """
 
     teacher: Recipe = field(default_factory=Recipe)
     student: Recipe = field(default_factory=Recipe)
+    labelled_share: float | None = None
     assistant: list[Recipe] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 

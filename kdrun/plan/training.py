@@ -21,7 +21,7 @@ from kdrun.plan.ground import Ground
 from kdrun.plan.key import loss_key, model_key, recipe_key
 from kdrun.plan.objective import Phase, Terms, epochs_of
 from kdrun.sources import sources
-from kdrun.training.plan import RowSet
+from kdrun.training.plan import RowSet, Shares
 from kdrun.training.tabled import why_no_table
 
 
@@ -111,7 +111,14 @@ class Training:
         All trainings with the same recipe have the same number of steps in an epoch.
         """
         rows = self.rows if mix is None else self.rows_for(mix)
-        return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch)
+        return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch, self._shares(rows))
+
+    def _shares(self, rows: Tensor) -> Shares | None:
+        """How its batches are filled from these rows; None if as they come, or if there is nothing to share."""
+        share, labels = self.ground.run.recipe.labelled_share, self.ground.data.train.labels[rows]
+        if share is None or self.kind not in ("student", "peer") or bool((labels >= 0).all()):
+            return None
+        return Shares(rows[labels >= 0], rows[labels < 0], share)
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
@@ -153,6 +160,8 @@ class Training:
     def _taught_key(self) -> dict[str, Any]:
         """The further part of a student's key. A setting that is not used is in no key."""
         key: dict[str, Any] = {"transfer": self.ground.run.transfer}
+        if self._shares(self.rows):
+            key["labelled_share"] = self.ground.run.recipe.labelled_share
         for phase in self.phases[:-1]:
             key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)}
         if self.momentum_delta is not None:

@@ -27,8 +27,8 @@ def resolve(
 ) -> dict[str, Any]:
     """All recipes as plain numbers, and `reasons`, why `auto` took what it took.
 
-    recipe, models: by role (`teacher`, `student`); the recipe may have a `labelled_share` beside. What is written there beats what `auto` took. assistants:
-    models that are trained by the student's recipe.
+    recipe, models: by role (`teacher`, `student`); beside these, the recipe may have a `labelled_share`. What
+    is written there beats what `auto` took. assistants: models that are trained by the student's recipe.
     """
     resolved = {role: _resolved(role, recipe[role], dataset, model, read) for role, model in models.items()}
     others = [_resolved("student", recipe["student"], dataset, model, read)[0] for model in assistants]

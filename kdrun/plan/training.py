@@ -114,7 +114,7 @@ class Training:
         return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch, self._shares(rows))
 
     def _shares(self, rows: Tensor) -> Shares | None:
-        """How its batches are filled from these rows; None if as they come, or if there is nothing to share."""
+        """How its batches are filled from these rows; None if they come as they are, or all carry labels."""
         share, labels = self.ground.run.recipe.labelled_share, self.ground.data.train.labels[rows]
         if share is None or self.kind not in ("student", "peer") or bool((labels >= 0).all()):
             return None

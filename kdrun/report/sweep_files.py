@@ -12,7 +12,7 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.figures import minute
-from kdrun.report import latex, sweeps
+from kdrun.report import label_savings_plot, latex, sweeps
 from kdrun.report.markdown import pipe_table
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report
@@ -28,7 +28,7 @@ FIGURES: tuple[What, ...] = ("student", "control", "gain")
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
     """Writes results.csv, .json, .md and .tex into the folder, and heatmap.png or lines.png if two or one
     swept keys are numbers and some job has finished; the names of what was written."""
-    plots = _plot(folder, jobs)
+    plots = [*_plot(folder, jobs), *label_savings_plot.plot(folder, jobs)]
     texts = {
         "results.csv": csv_text(jobs),
         "results.json": json_text(jobs),

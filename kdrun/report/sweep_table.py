@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import ABSENT, percent, signed
-from kdrun.report import sweeps
+from kdrun.report import label_savings, sweeps
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
 from kdrun.report.statistics import Spread, noise_of
@@ -135,6 +135,7 @@ def notes(
     elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
         yield "No setting is chosen: there is no validation part, and test figures must not choose."
     yield from _sure(settings, chosen)
+    yield from label_savings.sentences(jobs)
     if sweeps.one_teacher(settings):
         yield "The spread leaves out the teacher's: one teacher serves all seeds of a setting."
     counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]

@@ -48,6 +48,7 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _choices(run)
     _shared(run, shared_with_labels)
     _dataset(run.dataset)
+    _pool(run)
     for role, model in (("teacher", run.teacher), ("student", run.student)):
         _model(role, model, run.packages)
     for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
@@ -162,6 +163,7 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
         problem = f"these are keys below it; dataset.views.name={dataset['views']} chooses views"
         raise KdrunError("dataset.views", dataset["views"], problem)
     _labelled(dataset["labelled"])
+    _unlabelled(dataset)
     _normalisation(dataset)
 
 
@@ -175,6 +177,37 @@ def _labelled(labelled: Any) -> None:
     if not (labelled is None or fraction or _whole(labelled, 1)):
         problem = "must be a count per class from 1, a fraction above 0 and up to 1, a file, or null (all)"
         raise KdrunError("dataset.labelled", _shown(labelled), problem)
+
+
+def _unlabelled(dataset: Mapping[str, Any]) -> None:
+    """Ranges of what is mined. Folder or name was looked up before."""
+    confidence, most = (dataset.get(f"unlabelled_{key}") for key in ("confidence", "top_k"))
+    if confidence is not None and not (_number(confidence) and 0 < confidence <= 1):
+        problem = "must be above 0 and up to 1, the teacher's probability of its most likely class, or null"
+        raise KdrunError("dataset.unlabelled_confidence", _shown(confidence), problem)
+    if not (most is None or _whole(most, 1)):
+        problem = "must be a whole number from 1, images of each class, or null"
+        raise KdrunError("dataset.unlabelled_top_k", _shown(most), problem)
+    if dataset.get("unlabelled") is None and (confidence is not None or most is not None):
+        key = "dataset.unlabelled_top_k" if confidence is None else "dataset.unlabelled_confidence"
+        raise KdrunError(
+            key, most if confidence is None else confidence, "needs dataset.unlabelled=FOLDER or a data set"
+        )
+
+
+def _pool(run: Run) -> None:
+    """What rules out images without labels, or their choice by a teacher."""
+    dataset = run.dataset
+    if dataset.get("unlabelled") is None:
+        return
+    if run.transfer == "labelled":
+        raise KdrunError(
+            "transfer", "labelled", "leaves out the images of dataset.unlabelled; transfer=all uses them"
+        )
+    mined = any(dataset.get(f"unlabelled_{key}") is not None for key in ("confidence", "top_k"))
+    if mined and run.peer:
+        problem = "a peer is no trained teacher that could choose images"
+        raise KdrunError("dataset.unlabelled_confidence", dataset.get("unlabelled_confidence"), problem)
 
 
 def _normalisation(dataset: Mapping[str, Any]) -> None:

@@ -8,6 +8,9 @@ DATASET_KEYS = (
 )
 """The keys that every data set has; all others are arguments of its source's `read`."""
 
+DATASET_OPTIONS = ("unlabelled", "unlabelled_confidence", "unlabelled_top_k")
+"""Keys that a data set may have for images without labels beside the training part."""
+
 DATASET_HINTS = ("temperature", "methods")
 """Keys that a data set may have for methods; they do not concern its images."""
 

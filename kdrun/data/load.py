@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 import kdrun.lookup as lookup
-from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
+from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, DATASET_OPTIONS
 from kdrun.data.decode import of_all
-from kdrun.data.images import ImageSet, Raw
+from kdrun.data.images import ImageSet, Part, Pool, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread
+from kdrun.data.pool import in_memory, pool_of
 from kdrun.data.select import at_hand, choose
 from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
+
+NOT_OF_A_SOURCE = (*DATASET_KEYS, *DATASET_OPTIONS, *DATASET_HINTS)
 
 
 def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) -> ImageSet:
@@ -40,6 +43,7 @@ def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) 
     train, validation, test = at_hand(chosen, reading)
     train = train._replace(labels=hidden(train.labels, dataset, parts, len(labels)))
     known = [part.labels for part in (train, validation, test)]
+    at = {"train": train, "validation": validation, "test": test}
     return ImageSet(
         name=str(dataset["name"]),
         classes=raw.classes,
@@ -51,7 +55,16 @@ def load(dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE) 
         white=float(dataset["white"]),
         resized_to=None if raw.seen is None else raw.train.images.shape[2],
         fingerprint=fingerprint(zip([part.images for part in chosen], known, strict=True), len(raw.classes)),
+        pool=_pool(dataset, data_dir, at),
     )
+
+
+def _pool(dataset: Mapping[str, Any], data_dir: Path, parts: Mapping[str, Part]) -> Pool | None:
+    chosen = dataset.get("unlabelled")
+    other = None
+    if isinstance(chosen, Mapping):
+        other = in_memory(checked(read_raw(chosen, data_dir), str(chosen["source"])).train.images)
+    return pool_of(dataset, parts, tuple(parts["train"].images.shape[1:]), other)
 
 
 def headline(setting: str, images: ImageSet) -> str:
@@ -71,7 +84,7 @@ def read_raw(dataset: Mapping[str, Any], data_dir: Path) -> Raw:
     """Call the source's `read` with the keys that are its arguments."""
     source = str(dataset["source"])
     read = lookup.find(SOURCES, source, "dataset.source")
-    arguments = {key: value for key, value in dataset.items() if key not in (*DATASET_KEYS, *DATASET_HINTS)}
+    arguments = {key: value for key, value in dataset.items() if key not in NOT_OF_A_SOURCE}
     _, *own = lookup.parameters(read).items()
     lookup.check_arguments(f"source {source}", dict(own), arguments, "dataset", DATASET_KEYS)
     return read(data_dir, **arguments)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdrun.artefacts import RECIPE_VERSION, fingerprint
 from kdrun.config.schema import Model, Recipe
+from kdrun.data.images import Part, Pool
 from kdrun.losses.mix import Mix
 from kdrun.machine import threads_for
 from kdrun.models.build import Built
@@ -101,21 +102,43 @@ class Training:
 
     def rows_for(self, mix: Mix) -> Tensor:
         """The training images of a phase: all, if its mix can use images without a label."""
-        labels = self.ground.data.train.labels
+        labels = self.labels
         everything = mix.uses_unlabelled and self.ground.run.transfer == "all"
         return torch.arange(len(labels)) if everything else torch.nonzero(labels >= 0).flatten()
 
-    def row_set(self, mix: Mix | None = None) -> RowSet:
+    @property
+    def part(self) -> Part:
+        """The images that its rows count: the training part; behind it, for a student, the pool."""
+        data = self.ground.data
+        return data.taught if self.kind in ("student", "peer") else data.train
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(N,) int64 of its part, -1 for those that it may not know."""
+        data = self.ground.data
+        return data.taught_labels if self.kind in ("student", "peer") else data.train.labels
+
+    @property
+    def pool(self) -> Pool | None:
+        """The images without labels beside the training part, if it learns from them."""
+        beyond = len(self.rows) and int(self.rows.max()) >= len(self.ground.data.train.labels)
+        return self.ground.data.pool if beyond else None
+
+    def row_set(self, mix: Mix | None = None, mined: Tensor | None = None) -> RowSet:
         """The rows of its epochs, or of those of one phase.
+
+        mined: (M,) int64, the images of the pool that the teacher chose; None: all.
 
         All trainings with the same recipe have the same number of steps in an epoch.
         """
-        rows = self.rows if mix is None else self.rows_for(mix)
+        rows, own = self.rows if mix is None else self.rows_for(mix), len(self.ground.data.train.labels)
+        if mined is not None:
+            rows = torch.cat([rows[rows < own], (own + mined)[torch.isin(own + mined, rows)]])
         return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch, self._shares(rows))
 
     def _shares(self, rows: Tensor) -> Shares | None:
         """How its batches are filled from these rows; None if they come as they are, or all carry labels."""
-        share, labels = self.ground.run.recipe.labelled_share, self.ground.data.train.labels[rows]
+        share, labels = self.ground.run.recipe.labelled_share, self.labels[rows]
         if share is None or self.kind not in ("student", "peer") or bool((labels >= 0).all()):
             return None
         return Shares(rows[labels >= 0], rows[labels < 0], share)
@@ -162,6 +185,11 @@ class Training:
         key: dict[str, Any] = {"transfer": self.ground.run.transfer}
         if self._shares(self.rows):
             key["labelled_share"] = self.ground.run.recipe.labelled_share
+        if self.pool is not None:
+            dataset = self.ground.run.dataset
+            mined = {k: dataset.get(f"unlabelled_{k}") for k in ("confidence", "top_k")}
+            chosen = {name: value for name, value in mined.items() if value is not None}
+            key["unlabelled"] = {"images": self.pool.fingerprint, **chosen}
         for phase in self.phases[:-1]:
             key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)}
         if self.momentum_delta is not None:

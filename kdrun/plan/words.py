@@ -128,7 +128,7 @@ def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
 
 
 def _images(training: Training) -> str:
-    all_labels = training.ground.data.train.labels
+    all_labels = training.labels
     labels = all_labels[training.rows]
     total, labelled = len(labels), int((labels >= 0).sum())
     if training.kind in ("teacher", "control"):

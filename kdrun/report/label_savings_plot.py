@@ -24,8 +24,17 @@ def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
     shares = 100 * found.labels / found.images
     for role, values in (("student", found.student), ("control", found.control)):
         name = "distilled" if role == "student" else "trained alone"
-        style = {"color": COLOURS[role], "label": name, "linewidth": 1.6, "capsize": 3, "marker": "o"}
-        axes.errorbar(shares, values.mean(1), yerr=_deviations(values), markersize=4, **style)
+        axes.errorbar(
+            shares,
+            values.mean(1),
+            yerr=_deviations(values),
+            color=COLOURS[role],
+            label=name,
+            linewidth=1.6,
+            capsize=3,
+            marker="o",
+            markersize=4,
+        )
     for number, saving in enumerate(s for s in savings(found) if s.side == 0 and s.saved > 0):
         level = found.student.mean(1)[list(found.labels).index(saving.labels)]
         ends = [100 * labels / found.images for labels in (saving.labels, saving.alone)]

@@ -29,6 +29,7 @@ from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
 from kdrun.sources import sources
+from kdrun.stages.mining import about, mined
 from kdrun.stages.saved import Saved, load_model
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
@@ -182,11 +183,19 @@ def _distillation(plan: Plan, student: Saved) -> dict[str, Any]:
         "temperature": run.temperature,
         "alpha": run.alpha,
         "gradients": gradients.summary(_epochs(student)),
-        "unlabelled": int((plan.ground.data.train.labels[training.rows] < 0).sum()) or None,
+        "unlabelled": _unlabelled(training),
+        "pool": about(training),
     }
     if training.teacher_needs:
         facts["teacher"] = {"plan": answers_plan(training).kind} | student.record.get("teacher", {})
     return facts
+
+
+def _unlabelled(training: Training) -> int | None:
+    """How many images without labels the student learned from, those of the pool included."""
+    used = mined(training) if training.pool is not None else None
+    rows = training.row_set(mined=used).rows
+    return int((training.labels[rows] < 0).sum()) or None
 
 
 def _epochs(saved: Saved) -> list[dict[str, Any]]:

@@ -113,6 +113,11 @@ def _choices(run: Run) -> None:
         raise KdrunError("stages", wrong[0] if wrong else _listed(run.stages), problem, STAGES)
     _one_of("precision", run.precision, PRECISIONS)
     _one_of("transfer", run.transfer, TRANSFERS)
+    if run.phase_one.transfer is not None:
+        _one_of("phase_one.transfer", run.phase_one.transfer, TRANSFERS)
+    if run.transfer_classes and run.transfer_without:
+        problem = "and transfer_classes exclude each other: one names what stays, one what goes"
+        raise KdrunError("transfer_without", _listed(run.transfer_without), problem)
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", run.device):
         raise KdrunError("device", run.device, "no such device", DEVICES)
     if run.threads != "auto" and not _whole(run.threads, 1):

@@ -32,5 +32,5 @@ STEMS = ("auto", "cifar", "imagenet")
 SWITCHES = ("auto", "off")
 TABLE_DTYPES = ("fp32", "fp16")
 """How the answers of a teacher are kept."""
-TRANSFERS = ("all", "labelled")
+TRANSFERS = ("all", "labelled", "unlabelled")
 """The images that a student is taught on."""

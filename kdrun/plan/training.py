@@ -20,7 +20,7 @@ from kdrun.models.build import Built
 from kdrun.plan.build import build_mix
 from kdrun.plan.ground import Ground
 from kdrun.plan.key import loss_key, model_key, recipe_key
-from kdrun.plan.objective import Phase, Terms, epochs_of
+from kdrun.plan.objective import PHASE_ONE, Phase, Terms, epochs_of
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet, Shares
 from kdrun.training.tabled import why_no_table
@@ -97,14 +97,27 @@ class Training:
     def rows(self) -> Tensor:
         """(R,) int64, the training images that it sees in all phases."""
         if self.kind in ("student", "peer"):
-            return max((self.rows_for(mix) for mix in self.mixes), key=len)
-        return torch.nonzero(self.ground.data.train.labels >= 0).flatten()
+            return torch.cat([self.rows_for(mix) for mix in self.mixes]).unique(sorted=True)  # type: ignore[no-untyped-call]
+        return self._transferred(torch.nonzero(self.ground.data.train.labels >= 0).flatten())
 
     def rows_for(self, mix: Mix) -> Tensor:
-        """The training images of a phase: all, if its mix can use images without a label."""
-        labels = self.labels
-        everything = mix.uses_unlabelled and self.ground.run.transfer == "all"
-        return torch.arange(len(labels)) if everything else torch.nonzero(labels >= 0).flatten()
+        """The training images of a phase, by its transfer set, if its mix can use images without a label."""
+        labels, transfer = self.labels, self.transfer_of(mix)
+        if not mix.uses_unlabelled or transfer == "labelled":
+            return self._transferred(torch.nonzero(labels >= 0).flatten())
+        every = torch.arange(len(labels)) if transfer == "all" else torch.nonzero(labels < 0).flatten()
+        return self._transferred(every)
+
+    def transfer_of(self, mix: Mix) -> str:
+        """The transfer set of a phase: all, labelled or unlabelled."""
+        run = self.ground.run
+        return (run.phase_one.transfer if mix.key == PHASE_ONE else None) or run.transfer
+
+    def _transferred(self, rows: Tensor) -> Tensor:
+        """Those of the rows whose classes are in the transfer set; all for a teacher."""
+        if self.kind == "teacher" or not self.ground.transfer.missing:
+            return rows
+        return rows[self.ground.transfer.stays[rows]]
 
     @property
     def part(self) -> Part:
@@ -139,7 +152,7 @@ class Training:
     def _shares(self, rows: Tensor) -> Shares | None:
         """How its batches are filled from these rows; None if they come as they are, or all carry labels."""
         share, labels = self.ground.run.recipe.labelled_share, self.labels[rows]
-        if share is None or self.kind not in ("student", "peer") or bool((labels >= 0).all()):
+        if share is None or self.kind not in ("student", "peer") or len((labels >= 0).unique()) < 2:
             return None
         return Shares(rows[labels >= 0], rows[labels < 0], share)
 
@@ -167,6 +180,7 @@ class Training:
 
     def _trained_key(self) -> dict[str, Any]:
         run, data = self.ground.run, self.ground.data
+        missing = self.ground.transfer.missing if self.kind != "teacher" else ()
         return {
             "recipe_version": RECIPE_VERSION,
             "data": data.fingerprint,
@@ -178,20 +192,24 @@ class Training:
             "loss": loss_key(self.loss),
             "seed": self.seed,
             "precision": self.ground.machine.precision,
+            **({"transfer_without": [data.classes[c] for c in missing]} if missing else {}),
         }
 
     def _taught_key(self) -> dict[str, Any]:
         """The further part of a student's key. A setting that is not used is in no key."""
-        key: dict[str, Any] = {"transfer": self.ground.run.transfer}
+        run = self.ground.run
+        key: dict[str, Any] = {"transfer": run.transfer}
         if self._shares(self.rows):
             key["labelled_share"] = self.ground.run.recipe.labelled_share
         if self.pool is not None:
-            dataset = self.ground.run.dataset
+            dataset = run.dataset
             mined = {k: dataset.get(f"unlabelled_{k}") for k in ("confidence", "top_k")}
             chosen = {name: value for name, value in mined.items() if value is not None}
             key["unlabelled"] = {"images": self.pool.fingerprint, **chosen}
         for phase in self.phases[:-1]:
             key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)}
+            if run.phase_one.transfer not in (None, run.transfer):
+                key["phase_one"]["transfer"] = run.phase_one.transfer
         if self.momentum_delta is not None:
             key["momentum_delta"] = self.momentum_delta
         if self.peer is not None:

@@ -79,7 +79,8 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
-    figures, failed = evaluated(plan.run.evaluation.figures, subject)
+    more = ["missing_classes"] if subject.missing else []
+    figures, failed = evaluated([*plan.run.evaluation.figures, *more], subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
     times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
     for name, facts in fields["models"].items():

@@ -17,6 +17,7 @@ from kdrun.config.choices import EVALUATORS
 from kdrun.config.schema import Evaluation
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
+from kdrun.data.select import taken
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
@@ -51,6 +52,8 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         headline=ground.headline,
         taught_by=next(iter(student.teachers), plan.teacher).name,
         settings=dataclasses.asdict(plan.run.evaluation),
+        missing=ground.transfer.missing,
+        kept_out=tuple(_kept_out(models)) if ground.transfer.missing else (),
     )
 
 
@@ -124,6 +127,18 @@ def _answers(saved: Saved) -> Iterator[Answers]:
             if len(part.labels):
                 batches = plain_batches(part, ground.data, device, image_bytes)
                 yield Answers(saved.name, weights, name, logits_of(model, batches()), part.labels)
+
+
+def _kept_out(models: Models) -> Iterator[Answers]:
+    """Of student and control, to training images that stayed out of the transfer set."""
+    for name in ("student", "control"):
+        if name in models:
+            saved, ground = models[name], models[name].training.ground
+            rows = ground.transfer.kept_out
+            part = taken(ground.data.train, rows, ground.data.image_shape[1])
+            batches = plain_batches(part, ground.data, ground.machine.device)
+            logits = logits_of(load_model(saved, ground.headline), batches())
+            yield Answers(name, ground.headline, "kept_out", logits, part.labels)
 
 
 def _model(saved: Saved) -> dict[str, Any]:

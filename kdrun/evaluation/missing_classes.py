@@ -27,13 +27,19 @@ def figures(subject: Subject) -> Iterator[Figure]:
             continue
         known, bias = test.labelled, best_bias(own.logits, own.labels, subject.missing)
         biased = with_bias(known.logits, subject.missing, bias)
-        yield test.figure("bias", bias, "")
-        yield test.figure("top1_biased", 100 * float((biased.argmax(1) == known.labels).float().mean()), "%")
+        yield _figure(own.whose, "bias", bias, "")
+        yield _figure(
+            own.whose, "top1_biased", 100 * float((biased.argmax(1) == known.labels).float().mean()), "%"
+        )
         of_missing = torch.isin(known.labels, torch.tensor(subject.missing))
         for name, logits in (("errors_missing", known.logits), ("errors_missing_biased", biased)):
-            yield test.figure(name, int((logits.argmax(1) != known.labels)[of_missing].sum()), "")
+            yield _figure(own.whose, name, int((logits.argmax(1) != known.labels)[of_missing].sum()), "")
         for number, name in enumerate(subject.classes):
-            yield test.figure(f"errors_{name}", errors(known, number), "")
+            yield _figure(own.whose, f"errors_{name}", errors(known, number), "")
+
+
+def _figure(whose: str, name: str, value: float, unit: str) -> Figure:
+    return Figure(name, value, unit, whose)
 
 
 def errors(answers: Answers, number: int) -> int:

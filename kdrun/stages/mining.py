@@ -13,10 +13,12 @@ from kdrun.artefacts import read_json, write_json
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import Part, Pool
 from kdrun.errors import KdrunError
+from kdrun.evaluation.accuracy import logits_of
 from kdrun.figures import plural
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.stages.saved import load_model, saved
+from kdrun.types import UNLABELLED
 
 NAME = "unlabelled.json"
 """In the student's folder: what was left out and what was used of `dataset.unlabelled`."""
@@ -103,7 +105,6 @@ def _written(file: Path, pool: Pool) -> Tensor | None:
     return torch.tensor(there["used"], dtype=torch.int64)
 
 
-@torch.inference_mode()
 def _probabilities(training: Training, pool: Pool) -> Tensor:
     """(P, K) of the teacher's, at temperature 1, for the images as they are."""
     ground = training.ground
@@ -112,10 +113,6 @@ def _probabilities(training: Training, pool: Pool) -> Tensor:
         problem = "no term of the student reads a trained teacher that could choose images"
         raise KdrunError("dataset.unlabelled", pool.source, problem)
     model = load_model(weights, ground.headline)
-    model.eval()
-    part = Part(pool.images, torch.full((len(pool.images),), -1))
+    part = Part(pool.images, torch.full((len(pool.images),), UNLABELLED))
     batches = plain_batches(part, ground.data, ground.machine.device)
-    with ground.machine.autocast()():
-        logits = [model(images) for images in batches()]
-    answers = [getattr(each, "logits", each).float().softmax(1) for each in logits]
-    return torch.cat(answers).cpu()
+    return logits_of(model, batches()).float().softmax(1)

@@ -62,7 +62,7 @@ def best_bias(logits: Tensor, labels: Tensor, missing: Sequence[int]) -> float:
     """
     others = [c for c in range(logits.shape[1]) if c not in missing]
     margin = (logits[:, others].max(1).values - logits[:, list(missing)].max(1).values).double()
-    edges = torch.cat([margin, torch.zeros(1, dtype=torch.float64)]).unique(sorted=True)
+    edges = torch.unique(torch.cat([margin, torch.zeros(1, dtype=torch.float64)]))
     low, high = edges[:1] - 1, edges[-1:] + 1
     every = torch.cat([low, edges, high])
     middles = torch.cat([(every[:-1] + every[1:]) / 2, torch.zeros(1, dtype=torch.float64)])

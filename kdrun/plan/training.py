@@ -97,7 +97,8 @@ class Training:
     def rows(self) -> Tensor:
         """(R,) int64, the training images that it sees in all phases."""
         if self.kind in ("student", "peer"):
-            return torch.cat([self.rows_for(mix) for mix in self.mixes]).unique(sorted=True)  # type: ignore[no-untyped-call]
+            every: Tensor = torch.unique(torch.cat([self.rows_for(mix) for mix in self.mixes]))
+            return every
         return self._transferred(torch.nonzero(self.ground.data.train.labels >= 0).flatten())
 
     def rows_for(self, mix: Mix) -> Tensor:
@@ -152,7 +153,7 @@ class Training:
     def _shares(self, rows: Tensor) -> Shares | None:
         """How its batches are filled from these rows; None if they come as they are, or all carry labels."""
         share, labels = self.ground.run.recipe.labelled_share, self.labels[rows]
-        if share is None or self.kind not in ("student", "peer") or len((labels >= 0).unique()) < 2:
+        if share is None or self.kind not in ("student", "peer") or len(torch.unique(labels >= 0)) < 2:
             return None
         return Shares(rows[labels >= 0], rows[labels < 0], share)
 

@@ -208,7 +208,8 @@ class Training:
             chosen = {name: value for name, value in mined.items() if value is not None}
             key["unlabelled"] = {"images": self.pool.fingerprint, **chosen}
         for phase in self.phases[:-1]:
-            key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)}
+            own = {} if phase.lr is None else {"lr": phase.lr}
+            key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)} | own
             if run.phase_one.transfer not in (None, run.transfer):
                 key["phase_one"]["transfer"] = run.phase_one.transfer
         if self.momentum_delta is not None:

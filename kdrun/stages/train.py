@@ -161,9 +161,10 @@ def _faster(step: Stepping, images: Images, ground: Ground, graphs: Graphs | Non
 
 
 def _course(trainee: Trainee) -> Course:
-    training = trainee.training
+    training, phase = trainee.training, trainee.phase
     rows, views = training.row_set(trainee.mix, mined(training)), training.ground.views
-    return Course(training.epochs, training.recipe.epochs, rows, views, training.recipe, trainee.phase.until)
+    rates = phase.rates(training.recipe)
+    return Course(training.epochs, training.recipe.epochs, rows, views, rates, phase.until)
 
 
 def _live(trainee: Trainee, say: Say) -> Live | None:

@@ -77,8 +77,8 @@ def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
     learner, read = trainee.learners[0], trainee.mix.needs.teacher
     live = Live(Tapped(teacher, read), place.autocast()) if teacher is not None and read else None
     asked: Teacher = live or NoTeacher()
-    images = training_images(ground.data, ground.views, place.device)
-    labels = ground.data.train.labels.to(place.device)
+    images = training_images(ground.data, ground.views, place.device, training.part)
+    labels = training.labels.to(place.device)
     step = Step(trainee.learners, asked, images, labels)
     row_set = training.row_set(trainee.mix)
     rows = next(epoch_plan(training.seed, 0, row_set, ground.views, place.device).batches())

@@ -57,7 +57,7 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
     size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else why_no_table(needs, views)
     if not obstacle:
         layers = widths(training, needs)
-        size = table_bytes(codes(training.ground), layers, runtime.table_dtype)
+        size = table_bytes(codes(training), layers, runtime.table_dtype)
         obstacle = _no_room(training, size, table_folder(training, layers))
         if obstacle and runtime.table_dtype != "fp32":
             problem = f"needs a table, and {obstacle}"
@@ -82,9 +82,9 @@ def table_folder(training: Training, layers: Collection[str]) -> Path:
     return _teacher(training).folder / "tables" / f"{'-'.join(layers)}-{_table_key(training)}"
 
 
-def codes(ground: Ground) -> int:
-    """The number of different views of all training images."""
-    return (ground.views.count or 0) * len(ground.data.train.labels)
+def codes(training: Training) -> int:
+    """The number of different views of all images that a training counts."""
+    return (training.ground.views.count or 0) * len(training.labels)
 
 
 def row_bytes(training: Training, needs: frozenset[str]) -> int:
@@ -122,6 +122,8 @@ def _table_key(training: Training) -> str:
         "precision": ground.machine.precision,
         "folded": True,
     }
+    if training.kind != "teacher" and ground.data.pool is not None:
+        key["pool"] = ground.data.pool.fingerprint
     if ground.run.runtime.table_dtype != "fp32":
         key["numbers"] = ground.run.runtime.table_dtype
     return fingerprint(key)

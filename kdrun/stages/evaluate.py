@@ -111,8 +111,9 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
+    more = ["missing_classes"] if subject.missing else []
     with torch_threads(plan.student.threads):
-        figures, failed = evaluated(plan.run.evaluation.figures, subject)
+        figures, failed = evaluated([*plan.run.evaluation.figures, *more], subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
     times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
     for name, facts in fields["models"].items():

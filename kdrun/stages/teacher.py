@@ -50,7 +50,7 @@ def planned_teacher(
     layers, views = widths(training, needs), ground.views.count
     assert views is not None
     folder, numbers = table_folder(training, layers), ground.run.runtime.table_dtype
-    table = Table(folder, codes(ground), layers, folder.name, numbers, say)
+    table = Table(folder, codes(training), layers, folder.name, numbers, say)
     head = classifier(live.network) if CLASSIFIER in needs else None
     teacher = Tabled(live, images, views, table, chunk, 0 if device.type == "cpu" else room, head)
     if not teacher.check(device):

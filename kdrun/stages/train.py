@@ -21,6 +21,7 @@ from kdrun.plan.ground import Ground
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import batched
+from kdrun.stages.mining import mined
 from kdrun.stages.saved import saved, state_file
 from kdrun.stages.teacher import answers_note, live_teacher, planned_teacher
 from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
@@ -109,12 +110,12 @@ def _phase(
         for trainee in trainees:
             closing.callback(trainee.close)
             _lend_classifier(live, trainee)
-        images = training_images(ground.data, ground.views, ground.machine.device)
+        images = training_images(ground.data, ground.views, ground.machine.device, training.part)
         closing.callback(images.close)
         needs = first.mix.needs.teacher
         teacher = planned_teacher(training, needs, live, images, screen.say) if live else NoTeacher()
         closing.callback(teacher.close)
-        labels = ground.data.train.labels.to(ground.machine.device)
+        labels = training.labels.to(ground.machine.device)
         learners = tuple(learner for trainee in trainees for learner in trainee.learners)
         graphs = ground.machine.graphs(ground.run.runtime.graph)
         step = Step(learners, teacher, images, labels, one_lane if graphs is None else graphs.lanes)
@@ -170,7 +171,8 @@ def _faster(step: Stepping, images: Images, ground: Ground, graphs: Graphs | Non
 
 def _course(trainee: Trainee) -> Course:
     training, phase = trainee.training, trainee.phase
-    rows, views, rates = training.row_set(trainee.mix), training.ground.views, phase.rates(training.recipe)
+    rows, views = training.row_set(trainee.mix, mined(training)), training.ground.views
+    rates = phase.rates(training.recipe)
     return Course(training.epochs, training.recipe.epochs, rows, views, rates, phase.until)
 
 

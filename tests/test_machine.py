@@ -6,6 +6,7 @@ import ctypes
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from kdrun.machine import (
     M_TRIM_THRESHOLD,
     ONE_THREAD_MACS,
     environment,
+    exact,
     keep_memory,
     machine,
     threads_for,
@@ -42,6 +44,7 @@ def test_auto_on_a_gpu_follows_its_capability(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     assert machine("auto", "auto", 3) == (torch.device("cuda"), precision, 3)
     with pytest.raises(KdrunError, match="has 1 CUDA devices"):
         machine("cuda:4", "auto", "auto")
@@ -50,11 +53,47 @@ def test_auto_on_a_gpu_follows_its_capability(
             machine("cuda", "bf16", "auto")
 
 
+def test_auto_never_takes_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert machine("auto", "auto", "auto").device == torch.device("cpu")
+    assert machine("mps", "auto", "auto").device == torch.device("mps")
+
+
+@pytest.mark.parametrize(("precision", "convolutions"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_tf32_only_where_the_precision_says_so(
+    gpus: list[torch.device], precision: str, convolutions: bool
+) -> None:
+    machine("cuda:1", precision, "auto")
+    assert gpus == [torch.device("cuda:1")]  # where events, streams and random states are taken from
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    assert [flag.allow_tf32 for flag in flags] == [False, convolutions]
+    with pytest.raises(ValueError, match="inside"), exact():
+        assert not any(flag.allow_tf32 for flag in flags)
+        raise ValueError("inside")
+    assert [flag.allow_tf32 for flag in flags] == [False, convolutions]
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
+    """Two GPUs that are not there. Filled with those that are made the current one."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+    yield chosen
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+
+
 def test_memory_is_kept_where_a_cpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[str] = []
     monkeypatch.setattr(module, "keep_memory", lambda: kept.append(device))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     for device in ("cuda", "cpu"):
         machine(device, "auto", "auto")
     assert kept == ["cpu"]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdrun.eval_mode import evaluating
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
+from kdrun.machine import exact
 
 TOP5_CLASSES = 6
 """The fewest classes for which top-5 is reported: with five, every answer is right."""
@@ -34,12 +35,13 @@ def figures(subject: Subject) -> Iterator[Figure]:
 
 @torch.inference_mode()
 def logits_of(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
-    """Logits (N, K) float32 on the CPU of all batches (B, C, H, W), in their order, in evaluation mode.
+    """Logits (N, K) float32 on the CPU of all batches (B, C, H, W), in their order, in evaluation mode and in
+    exact float32.
 
     The model's weights, statistics and training flags do not change. A batch that does not fit into a GPU's
     memory is halved. Raises ValueError if there is no batch.
     """
-    with evaluating(model):
+    with evaluating(model), exact():
         return joined(halved(model, images).float() for images in batches).cpu()
 
 

@@ -36,12 +36,17 @@ class Loss(nn.Module, ABC):
     only. If it is True and there is no gradient, the run stops.
     capturable: whether a CUDA graph can hold a step with this loss: every call does the same work on tensors
     that stay in place, and copies nothing to the host.
+    draws: whether a call draws random numbers.
+    unordered: what in its backward pass is added up in an order left to chance on a GPU, so that two runs
+    there differ in their last bits; empty if nothing is.
     """
 
     uses_unlabelled: bool = True
     reaches_student: bool = True
     prepared: bool = False
     capturable: bool = True
+    draws: bool = False
+    unordered: str = ""
 
     def hold(self, key: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
         """Keep a constructor's argument as a buffer, so that it can follow a schedule. Raises as `number`."""

@@ -34,6 +34,9 @@ class CRD(Loss):
     many as there are training images.
     """
 
+    draws = True
+    unordered = "gradients of images that are drawn twice"
+
     temperature: Tensor
     scales: Tensor
     pair: Pair

@@ -87,6 +87,11 @@ def codes(ground: Ground) -> int:
     return (ground.views.count or 0) * len(ground.data.train.labels)
 
 
+def chunk(ground: Ground) -> int:
+    """Images of one forward of a teacher that answers in bulk."""
+    return at_once(ground.machine.device, math.prod(ground.data.image_shape))
+
+
 def row_bytes(training: Training, needs: frozenset[str]) -> int:
     """Bytes of the answer to one image, in float32."""
     model, shape = _teacher(training).built.model, training.ground.data.image_shape
@@ -110,7 +115,9 @@ def _teacher(training: Training) -> Training:
 
 
 def _table_key(training: Training) -> str:
-    """All that the teacher's answers depend on, including the kind of device and the precision."""
+    """All that the teacher's answers depend on, including the kind of device and the precision; on a GPU the
+    size of a forward too, by which its libraries choose a kernel.
+    """
     ground = training.ground
     key: dict[str, Any] = {
         "teacher": dict(_teacher(training).key),
@@ -122,6 +129,8 @@ def _table_key(training: Training) -> str:
         "precision": ground.machine.precision,
         "folded": True,
     }
+    if ground.machine.device.type != "cpu":
+        key["chunk"] = chunk(ground)
     if ground.run.runtime.table_dtype != "fp32":
         key["numbers"] = ground.run.runtime.table_dtype
     return fingerprint(key)
@@ -144,5 +153,4 @@ def _pays_ahead(training: Training, needs: frozenset[str]) -> bool:
     if ground.machine.device.type == "cpu" or isinstance(ground.data.train.images, Unread):
         return False
     rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs)
-    chunk = at_once(ground.machine.device, math.prod(ground.data.image_shape))
-    return min(rows, chunk) >= 2 * training.recipe.batch
+    return min(rows, chunk(ground)) >= 2 * training.recipe.batch

@@ -7,13 +7,15 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from rich.console import Console
 
 from kdrun.config.schema import Run
@@ -32,6 +34,8 @@ WORTH_PROCESSES = 60.0
 LINES = 10
 """Lines that say how far the processes are."""
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 Failures = dict[Path, Exception]
 """Errors of trainings by folder."""
 
@@ -40,9 +44,8 @@ Work = Callable[[Group, Observers], None]
 
 
 def processes_for(parts: Sequence[Group]) -> int:
-    """How many processes train: as the runs ask for, else one per core if it is worth it and a CPU computes.
-
-    Never more than there are trainings.
+    """How many processes train: as the runs ask for, else one per core of a CPU, or one per GPU, if it is
+    worth it. Never more than there are trainings.
     """
     trainings = [training for group in parts for training in group]
     if not trainings:
@@ -51,9 +54,10 @@ def processes_for(parts: Sequence[Group]) -> int:
     wanted = ground.run.runtime.jobs
     if wanted != "auto":
         return min(int(wanted), len(trainings))
-    if ground.machine.device.type != "cpu" or sum(map(seconds, parts)) <= WORTH_PROCESSES:
+    if sum(map(seconds, parts)) <= WORTH_PROCESSES:
         return 1
-    return min(cores(), len(trainings))
+    many = cores() if ground.machine.device.type == "cpu" else max(1, len(_gpus(parts)))
+    return min(many, len(trainings))
 
 
 def here(parts: Sequence[Group], work: Work, observers: Observers, stop: bool = False) -> Failures:
@@ -78,17 +82,19 @@ def here(parts: Sequence[Group], work: Work, observers: Observers, stop: bool = 
 
 
 def processes(parts: Sequence[Group], work: Work, count: int, say: Callable[[str], None]) -> Failures:
-    """Each group in a process of its own, `count` at once, each with its share of the cores.
+    """Each group in a process of its own, `count` at once, each with its share of the cores. If the runs
+    name no GPU, each process sees one only, in turn.
 
     work: a function of a module, which the processes import.
     """
     left, running = spread(parts, count), dict[int, _Process]()
     threads, total, failures = max(1, cores() // count), sum(map(len, parts)), Failures()
-    done = 0
+    done, gpus = 0, _gpus(parts)
     try:
         while left or running:
             while left and len(running) < count:
-                started = _started(left.pop(0), work, threads)
+                gpu = min(gpus, key=[each.gpu for each in running.values()].count, default="")
+                started = _started(left.pop(0), work, threads, gpu)
                 running[started.process.sentinel] = started
             before = done
             for sentinel in wait(list(running)):
@@ -104,11 +110,12 @@ def processes(parts: Sequence[Group], work: Work, count: int, say: Callable[[str
 
 
 class _Process(NamedTuple):
-    """A process at work on a group. result: where it sends the errors."""
+    """A process at work on a group. result: where it sends the errors. gpu: the one that it sees; or empty."""
 
     process: SpawnProcess
     group: Group
     result: Connection
+    gpu: str
 
     def failures(self) -> Failures:
         """The errors of a process that has ended; of one that was killed, for all that is not finished."""
@@ -129,14 +136,40 @@ class _Process(NamedTuple):
         return {t.folder: error for t in self.group if finished(t) is None}
 
 
-def _started(group: Group, work: Work, threads: int) -> _Process:
+def _gpus(parts: Sequence[Group]) -> list[str]:
+    """The GPUs over which processes are spread, as CUDA_VISIBLE_DEVICES names them; none if the runs name one
+    or need none.
+    """
+    if parts[0][0].ground.machine.device != torch.device("cuda"):
+        return []
+    named = os.environ.get(VISIBLE)
+    return [str(n) for n in range(torch.cuda.device_count())] if named is None else named.split(",")
+
+
+@contextmanager
+def _seeing(gpu: str) -> Iterator[None]:
+    """Within the block, processes start with this GPU as their only one."""
+    before = os.environ.get(VISIBLE)
+    if gpu:
+        os.environ[VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if gpu:
+            os.environ.pop(VISIBLE)
+        if gpu and before is not None:
+            os.environ[VISIBLE] = before
+
+
+def _started(group: Group, work: Work, threads: int, gpu: str) -> _Process:
     context = multiprocessing.get_context("spawn")
     result, send = context.Pipe(duplex=False)
     wanted = [(_with_threads(training, threads), training.folder) for training in group]
     process = context.Process(target=_alone, args=(work, wanted, sys.path, send), daemon=True)
-    process.start()
+    with _seeing(gpu):
+        process.start()
     send.close()
-    return _Process(process, group, result)
+    return _Process(process, group, result, gpu)
 
 
 def _with_threads(training: Training, threads: int) -> Run:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from operator import mul
 from typing import Any
 
+from torch.nn.modules.dropout import _DropoutNd
+
 from kdrun.artefacts import fingerprint
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.training import Training
@@ -14,8 +16,14 @@ from kdrun.types import CLASSIFIER
 STACKED_MACS = 60e6
 """Models whose step has fewer multiply-accumulates are worth batching: calls are most of their time."""
 
-STACKED, SHARED = 32, 8
-"""Learners at once, at most: of one batched model, and of those that only share a live teacher."""
+STACKED, SHARED, BESIDE = 32, 8, 4
+"""Learners at once, at most: of one batched model, of those that only share a live teacher, and of those
+that only fill a GPU, where one alone leaves most of it idle. The last number is a guess: `scripts/gpu`
+measures it.
+"""
+
+DRAWING = ("StochasticDepth", "DropPath")
+"""Classes of other libraries that draw random numbers, besides torch's dropout."""
 
 STEP_SECONDS, MACS_A_SECOND = 0.5e-3, 2e10
 """What a step takes at least, and what one core does. For estimates."""
@@ -65,7 +73,7 @@ def stackable(training: Training) -> bool:
 
 
 def _parts(kind: str, group: Group) -> list[Group]:
-    most = SHARED if kind.startswith("live") else STACKED
+    most = {"live": SHARED, "beside": BESIDE}.get(kind.partition(" ")[0], STACKED)
     if kind.startswith("stacked") and seconds(group) < WORTH_STACKING:
         most = 1
     return [group[first : first + most] for first in range(0, len(group), most)]
@@ -75,17 +83,34 @@ def _kind(training: Training) -> str:
     """Equal for trainings of one group."""
     ground = training.ground
     if len(training.phases) > 1 or training.peer is not None or not ground.run.runtime.together:
-        return "alone" + training.folder.name
+        return "alone " + training.folder.name
     own = {name: value for name, value in training.key.items() if name not in ("seed", "model", "loss")}
     about = [own, training.kind, ground.headline, len(training.rows), ground.run.outputs_dir]
     about += [str(ground.machine), sorted(training.teacher_needs)]
     if stackable(training):
         terms = {name: _numberless(term) for name, term in training.loss.items()}
         names = training.mixes[-1].names
-        return "stacked" + fingerprint([about, training.key["model"], terms, names])
-    if training.kind == "student" and answers_plan(training).kind in ("live", "ahead"):
-        return "live" + fingerprint([about, training.seed])
-    return "alone" + training.folder.name
+        return "stacked " + fingerprint([about, training.key["model"], terms, names])
+    answers = answers_plan(training).kind
+    if training.kind == "student" and answers in ("live", "ahead"):
+        return "live " + fingerprint([about, training.seed])
+    if on_gpu(training) and answers in ("tabled", "none") and not _draws(training):
+        return "beside " + fingerprint(about)
+    return "alone " + training.folder.name
+
+
+def on_gpu(training: Training) -> bool:
+    """Whether it computes on a GPU, which one small model leaves mostly idle."""
+    return training.ground.machine.device.type == "cuda"
+
+
+def _draws(training: Training) -> bool:
+    """Whether its model or its losses draw random numbers: then no graph holds several of them."""
+    losses = [term.loss for mix in training.mixes for term in mix.terms]
+    return any(loss.draws for loss in losses) or any(
+        (isinstance(module, _DropoutNd) and module.p > 0) or type(module).__name__ in DRAWING
+        for module in training.built.model.modules()
+    )
 
 
 def _numberless(term: Mapping[str, Any]) -> dict[str, Any]:

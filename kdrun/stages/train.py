@@ -28,7 +28,7 @@ from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_models
 from kdrun.training.fit import Course, fit
 from kdrun.training.mutual import Mutual
-from kdrun.training.seeds import derived
+from kdrun.training.seeds import derived, kept_generators
 from kdrun.training.step import Images, Step, Stepping
 from kdrun.training.teachers import Live, NoTeacher
 
@@ -57,7 +57,7 @@ def train(trainings: Sequence[Training], observers: Observers) -> None:
     facts = environment(machine, threads)
     if state is not None:
         _say_changes(state["facts"], facts, observers.screen.say)
-    with torch_threads(threads), torch.random.fork_rng(enabled=True):
+    with torch_threads(threads), kept_generators():
         torch.manual_seed(derived(first.seed, "dropout"))
         _phases(trainings, states, facts, observers)
 

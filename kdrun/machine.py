@@ -45,6 +45,22 @@ class Machine(NamedTuple):
         keep = kind != "cuda"  # a graph must cast the weights anew each time
         return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep)
 
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        """The block in which models train. On a GPU, with tf32, convolutions use TF32. Matrix products are
+        exact in every precision, so losses are too. cuDNN uses deterministic kernels and does not choose by
+        timing.
+        """
+        cudnn = torch.backends.cudnn
+        with exact():
+            before = cudnn.benchmark, cudnn.deterministic
+            if self.device.type == "cuda":
+                cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = self.precision == "tf32", False, True
+            try:
+                yield
+            finally:
+                cudnn.benchmark, cudnn.deterministic = before
+
     def graphs(self, wanted: str) -> Graphs | None:
         """CUDA graphs on a GPU, unless `runtime.graph` is off. wanted: `auto` or `off`."""
         return cuda_graphs(self.device) if self.device.type == "cuda" and wanted == "auto" else None
@@ -58,7 +74,6 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
         keep_memory()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # so that events, streams and random states are those of this GPU
-        _set_numerics(numbers)
     return Machine(chosen, numbers, None if threads == "auto" else int(threads))
 
 
@@ -74,14 +89,6 @@ def keep_memory() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     untrimmed = bool(mallopt(M_TRIM_THRESHOLD, UNTRIMMED))
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in MAPPED_ABOVE) and untrimmed
-
-
-def _set_numerics(precision: str) -> None:
-    """With tf32, convolutions use TF32. Matrix products are exact in every precision, so losses are too.
-    cuDNN uses deterministic kernels and does not choose them by timing.
-    """
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, precision == "tf32"
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
 
 
 @contextmanager

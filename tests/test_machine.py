@@ -6,7 +6,6 @@ import ctypes
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,28 +63,29 @@ def test_auto_never_takes_mps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tf32_only_where_the_precision_says_so(
     gpus: list[torch.device], precision: str, convolutions: bool
 ) -> None:
-    machine("cuda:1", precision, "auto")
-    assert gpus == [torch.device("cuda:1")]  # where events, streams and random states are taken from
-    flags = torch.backends.cuda.matmul, torch.backends.cudnn
-    assert [flag.allow_tf32 for flag in flags] == [False, convolutions]
-    with pytest.raises(ValueError, match="inside"), exact():
-        assert not any(flag.allow_tf32 for flag in flags)
-        raise ValueError("inside")
-    assert [flag.allow_tf32 for flag in flags] == [False, convolutions]
+    place, other = machine("cuda:1", precision, "auto"), machine("cuda:1", "tf32", "auto")
+    assert gpus == [torch.device("cuda:1")] * 2  # where events, streams and random states are taken from
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with other.numerics():
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
+    with place.numerics():
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, convolutions)
+        assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
+        with pytest.raises(ValueError, match="inside"), exact():
+            assert not cudnn.allow_tf32
+            raise ValueError("inside")
+        assert cudnn.allow_tf32 is convolutions
 
 
 @pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
     """Two GPUs that are not there. Filled with those that are made the current one."""
     chosen: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
-    yield chosen
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = before
+    return chosen
 
 
 def test_memory_is_kept_where_a_cpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ def first_step(training: Training, teacher: nn.Module | None) -> FirstStep:
 
     teacher: the model that its terms read; None if none does. It is frozen and tapped here.
     """
-    with torch_threads(training.threads), kept_generators():
+    with torch_threads(training.threads), training.ground.machine.numerics(), kept_generators():
         torch.manual_seed(derived(training.seed, "dropout"))
         return _measured(training, teacher)
 

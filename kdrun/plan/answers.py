@@ -21,6 +21,7 @@ from kdrun.figures import file_size, plural
 from kdrun.models.taps import probe
 from kdrun.plan.build import layer_paths
 from kdrun.plan.ground import Ground
+from kdrun.plan.key import head_key
 from kdrun.plan.training import Training
 from kdrun.training.table import table_bytes
 from kdrun.training.tabled import why_no_table
@@ -128,7 +129,7 @@ def _table_key(training: Training) -> str:
         "device": ground.machine.device.type,
         "precision": ground.machine.precision,
         "folded": True,
-    }
+    } | head_key(ground.machine)
     if ground.machine.device.type != "cpu":
         key["chunk"] = chunk(ground)
     if ground.run.runtime.table_dtype != "fp32":

@@ -18,7 +18,7 @@ from kdrun.machine import threads_for
 from kdrun.models.build import Built
 from kdrun.plan.build import build_mix
 from kdrun.plan.ground import Ground
-from kdrun.plan.key import loss_key, model_key, recipe_key
+from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
 from kdrun.plan.objective import Phase, Terms, epochs_of
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet
@@ -148,7 +148,7 @@ class Training:
             "loss": loss_key(self.loss),
             "seed": self.seed,
             "precision": self.ground.machine.precision,
-        }
+        } | head_key(self.ground.machine)
 
     def _taught_key(self) -> dict[str, Any]:
         """The further part of a student's key. A setting that is not used is in no key."""

@@ -110,7 +110,7 @@ def processes(parts: Sequence[Group], work: Work, count: int, say: Callable[[str
 
 
 class _Process(NamedTuple):
-    """A process at work on a group. result: where it sends the errors. gpu: the one that it sees; or empty."""
+    """A process at work on a group. result: where it sends errors. gpu: the only one it sees, or empty."""
 
     process: SpawnProcess
     group: Group

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from kdrun.losses.numeric import number
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs, Rows, Shapes
 
 
 class Needs(NamedTuple):
@@ -63,6 +63,14 @@ class Loss(nn.Module, ABC):
 
         Raises KdrunError if the pair of models does not fit, with the layers to choose from.
         """
+
+    def prepare(self, rows: Rows, labels: Tensor) -> None:
+        """Called before an epoch with all its rows, in order. labels: (M,) int64 of all training images."""
+
+    @property
+    def form(self) -> object:
+        """Which work the calls of this epoch do, if there are several kinds; a CUDA graph holds one."""
+        return None
 
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

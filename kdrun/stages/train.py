@@ -5,7 +5,7 @@ One training as a rule; several that share images, schedule and teacher in a swe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -28,8 +28,10 @@ from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_models
 from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.mutual import Mutual
+from kdrun.training.optimisers import Dot
+from kdrun.training.savings import SAVINGS, SHADOWS, Saving
 from kdrun.training.seeds import derived, kept_generators
-from kdrun.training.step import Images, Step, Stepping
+from kdrun.training.step import Images, Learner, Step, Stepping
 from kdrun.training.teachers import Live, NoTeacher, Teacher
 
 States = Sequence[Mapping[str, Any] | None]
@@ -129,8 +131,11 @@ def laid_out(
     facts: dict[str, Any],
     observers: Observers,
     closing: ExitStack,
+    savings: Collection[str] = SAVINGS,
 ) -> Loop:
-    """Puts together the loop of a phase, from the states on. closing: closes what is opened here."""
+    """Puts together the loop of a phase, from the states on. closing: closes what is opened here. savings: of
+    a step on a GPU.
+    """
     first, say = trainees[0], observers.screen.say
     training, ground = first.training, first.training.ground
     live = _live(first, say)
@@ -152,7 +157,9 @@ def laid_out(
     ]
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
-    step = _faster(stepping(plain, trainees), images, ground, graphs, say)
+    for learner in learners if ground.machine.device.type == "cuda" else ():
+        learner.saving = _saving(learner, ground, savings)
+    step = _faster(stepping(plain, trainees), training.recipe.batch, images, ground, graphs, say)
     return Loop(_course(first), step, strands, plain, teacher, images)
 
 
@@ -175,11 +182,25 @@ def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
     return [name, *[None] * (len(trainees) - 1)]
 
 
-def _faster(step: Stepping, images: Images, ground: Ground, graphs: Graphs | None, say: Say) -> Stepping:
+def _faster(
+    step: Stepping, batch: int, images: Images, ground: Ground, graphs: Graphs | None, say: Say
+) -> Stepping:
     """The step with compiled models if asked for, and on a GPU as a graph."""
     if ground.run.runtime.compile and isinstance(step, (Step, Mutual)):
-        compile_models(step)
+        compile_models(step, batch)
     return step if graphs is None else captured(step, images, graphs, say)
+
+
+def _saving(learner: Learner, ground: Ground, names: Collection[str]) -> Saving | None:
+    """What a learner's passes leave out: nothing if its model is compiled, which does it by itself.
+
+    DOT reads gradients between two backward passes, so it has no shadows; without autocast there is no use.
+    """
+    shadows = ground.machine.precision == "bf16" and not isinstance(learner.optimiser, Dot)
+    wanted = [name for name in names if name != SHADOWS or shadows]
+    if ground.run.runtime.compile or not wanted:
+        return None
+    return Saving(learner.model, wanted, ground.data.image_shape)
 
 
 def _course(trainee: Trainee) -> Course:

@@ -23,6 +23,7 @@ from kdrun.stages.train import Loop, laid_out
 from kdrun.stages.trainee import Trainee, begin
 from kdrun.training.captured import Captured
 from kdrun.training.plan import EpochPlan, epoch_plan
+from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
 
 HOME = Path(__file__).resolve().parents[2]
@@ -176,8 +177,9 @@ class Steps:
         for training in self.trainings:
             training.folder.mkdir(parents=True, exist_ok=True)
         self.loop: Loop = laid_out(
-            self.trainees, [None] * len(self.trainees), {}, product.observers, self.closing
-        )
+            self.trainees, [None] * len(self.trainees), {}, product.observers, self.closing,
+            [name for name in SAVINGS if name not in arm.off],
+        )  # fmt: skip
         return self
 
     def __exit__(self, *error: Any) -> None:

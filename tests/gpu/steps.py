@@ -13,6 +13,7 @@ from kdrun.errors import KdrunError
 from kdrun.losses.soft_targets import SoftTargets
 from kdrun.training.captured import Captured
 from kdrun.training.plan import epoch_plan
+from kdrun.training.savings import SAVINGS
 from kdrun.types import Batch, Outputs
 from tests.gpu.bench import Bench, Work, work
 from tests.gpu.product import HOME, Arm, Scale, Steps, Terms, node
@@ -34,7 +35,7 @@ def exact(bench: Bench) -> Iterator[Work]:
         for table in (False, True):
             arm = Arm("exact", precision, graph=False, table=table)
             name = f"{precision}, {'table' if table else 'live'}"
-            yield work(name, 15, same, bench, arm, arm._replace(graph=True))
+            yield work(name, 15, same, bench, arm._replace(off=frozenset(SAVINGS)), arm._replace(graph=True))
 
 
 def same(bench: Bench, arm: Arm, other: Arm, limit: float = 1e-5, steps: int = 0) -> dict[str, Any]:
@@ -73,6 +74,9 @@ def ladder(bench: Bench) -> Iterator[Work]:
         Arm("fp32, eager, live", "fp32", graph=False, table=False),
     ]
     for arm in arms if bench.cuda else arms[:3]:
+        yield work(arm.name, 12, measured, bench, arm)
+    for off in (*([name] for name in SAVINGS), SAVINGS) if bench.cuda else ():
+        arm = arms[2]._replace(name=f"{best}, graph, table, without {' and '.join(off)}", off=frozenset(off))
         yield work(arm.name, 12, measured, bench, arm)
 
 
@@ -188,7 +192,7 @@ def compiled(bench: Bench) -> Iterator[Work]:
 
 
 def losses(bench: Bench) -> Iterator[Work]:
-    """Each loss beside the labels: time of a step as a graph, and whether it leaves what an eager one leaves."""
+    """Each loss beside the labels: time of a step as a graph, and whether it leaves what eager ones leave."""
     names = sorted(
         path.stem for path in (HOME / "conf" / "loss").glob("*.yaml") if path.stem != "cross_entropy"
     )

@@ -21,6 +21,7 @@ from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import stackable
 from kdrun.stages.saved import saved, state_file
+from kdrun.stages.savings import save
 from kdrun.stages.teacher import answers_note, live_teacher, planned_teacher
 from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
@@ -28,10 +29,9 @@ from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_models
 from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.mutual import Mutual
-from kdrun.training.optimisers import Dot
-from kdrun.training.savings import SAVINGS, SHADOWS, Saving
+from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
-from kdrun.training.step import Images, Learner, Step, Stepping
+from kdrun.training.step import Images, Step, Stepping
 from kdrun.training.teachers import Live, NoTeacher, Teacher
 
 States = Sequence[Mapping[str, Any] | None]
@@ -157,8 +157,8 @@ def laid_out(
     ]
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
-    for learner in learners if ground.machine.device.type == "cuda" else ():
-        learner.saving = _saving(learner, ground, savings)
+    if ground.machine.device.type == "cuda":
+        save(savings, learners, teacher, images, ground)
     step = _faster(stepping(plain, trainees), training.recipe.batch, images, ground, graphs, say)
     return Loop(_course(first), step, strands, plain, teacher, images)
 
@@ -189,18 +189,6 @@ def _faster(
     if ground.run.runtime.compile and isinstance(step, (Step, Mutual)):
         compile_models(step, batch)
     return step if graphs is None else captured(step, images, graphs, say)
-
-
-def _saving(learner: Learner, ground: Ground, names: Collection[str]) -> Saving | None:
-    """What a learner's passes leave out: nothing if its model is compiled, which does it by itself.
-
-    DOT reads gradients between two backward passes, so it has no shadows; without autocast there is no use.
-    """
-    shadows = ground.machine.precision == "bf16" and not isinstance(learner.optimiser, Dot)
-    wanted = [name for name in names if name != SHADOWS or shadows]
-    if ground.run.runtime.compile or not wanted:
-        return None
-    return Saving(learner.model, wanted, ground.data.image_shape)
 
 
 def _course(trainee: Trainee) -> Course:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ def compile_models(step: Stepping, batch: int, **how: Any) -> None:
 
 def _compile(model: nn.Module, batch: int, how: dict[str, Any]) -> None:
     """As `nn.Module.compile`, which does it for all sizes."""
-    plain = model._call_impl
-    compiled = torch.compile(plain, dynamic=False, **how)
+    plain: Callable[[torch.Tensor], Any] = model._call_impl
+    compiled: Callable[[torch.Tensor], Any] = torch.compile(plain, dynamic=False, **how)
 
     def call(images: torch.Tensor) -> Any:
         return compiled(images) if len(images) == batch else plain(images)

@@ -1,9 +1,10 @@
 """What a step on a GPU can do without: small kernels that a learner's forward and backward pass launch.
 
 In a CUDA graph each kernel still takes one or two microseconds, and a small student has hundreds.
-`counters`: batch norms count their batches one by one; here one kernel counts all. `shadows`: autocast converts
-each weight to bf16, and each gradient back; here one kernel converts all weights, and one all gradients. With
-both, a step leaves the same bits as without.
+`counters`: batch norms count their batches one by one; here one kernel counts all. `shadows`: autocast
+converts each weight to bf16, and each gradient back; here one kernel converts all weights, and one all
+gradients. `softmax`: the teacher's softened probabilities are kept with its answers. `pixels`: images end in
+bf16, as their first reader would convert them. With all of them, a step leaves the same bits as without.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from torch.nn.modules.conv import _ConvNd
 from kdrun.models.dry import dry_forward
 from kdrun.models.exact_head import ExactLinear
 
-COUNTERS, SHADOWS = "counters", "shadows"
-SAVINGS = (COUNTERS, SHADOWS)
+COUNTERS, SHADOWS, SOFTMAX, PIXELS = "counters", "shadows", "softmax", "pixels"
+SAVINGS = (COUNTERS, SHADOWS, SOFTMAX, PIXELS)
 
 Place = tuple[nn.Module, str]
 """A module and the name of one of its parameters."""
@@ -45,7 +46,7 @@ class Saving:
         self.norms = [n for n in counting if n.momentum is not None] if COUNTERS in names else []
         self.places = _converted(model, image_shape) if SHADOWS in names else []
         self.weights = [module._parameters[name] for module, name in self.places]
-        self.shadows = [nn.Parameter(_of(weight).detach().to(dtype)) for weight in self.weights]
+        self.shadows: list[Tensor] = [nn.Parameter(_of(weight).detach().to(dtype)) for weight in self.weights]
 
     @contextmanager
     def forward(self) -> Iterator[None]:

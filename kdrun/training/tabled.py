@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ class Tabled(Teacher):
     there is computed. images: the training part in the views' order. views: how many an image has. chunk:
     images of one forward; fixed: always exactly so many. room: rows that may stay in memory for later epochs.
     window: rows for which the teacher may be ahead, of all streams; 0: those of WINDOW forwards for each.
-    tolerance: of `check`. head: the teacher's classifier, if a term reads it.
+    tolerance: of `check`. head: the teacher's classifier, if a term reads it. derived: further layers of the
+    outputs, by name, each a function of logits (n, K) that gives (n, K); computed once for each answer.
     """
 
     kind, capturable = "tabled", True
@@ -62,6 +63,7 @@ class Tabled(Teacher):
         self.live, self.images, self.views, self.table = live, images, views, table
         self.chunk, self.room, self.head = chunk, room, head
         self.fixed, self.window, self.tolerance = fixed, window, tolerance
+        self.derived: Mapping[str, Callable[[Tensor], Tensor]] = {}
         self.plans: Sequence[EpochPlan] = ()
         self.until = 0
         self.shelf: Shelf | None = None
@@ -90,13 +92,15 @@ class Tabled(Teacher):
         most = sum(min(steps * plan.batch, len(plan.rows.index)) for plan in self.plans)
         rows = min(len(self.table), max(self.room, most))
         if self.shelf is None or self.shelf.rows < rows:
-            self.shelf = Shelf(len(self.table), rows, self.table.widths, wanted.device)
+            widths = self.table.widths | dict.fromkeys(self.derived, self.table.widths["logits"])
+            self.shelf = Shelf(len(self.table), rows, widths, wanted.device)
         self._fetch(wanted, self.shelf)
 
     def __call__(self, batch: Batch) -> Outputs:
         assert batch.rows is not None and self.shelf is not None
         layers = self.shelf.look_up(self._codes(batch.rows))
-        return Outputs(layers["logits"], embedding=layers.get("embedding"), classifier=self.head)
+        derived = {name: layers[name] for name in self.derived}
+        return Outputs(layers["logits"], layers.get("embedding"), layers=derived, classifier=self.head)
 
     def close(self) -> None:
         self.table.close()
@@ -121,11 +125,11 @@ class Tabled(Teacher):
         if there.any():
             read = self.table.read(codes[there]).items()
             kept = {name: torch.from_numpy(rows).to(wanted.device).float() for name, rows in read}
-            shelf.put(torch.from_numpy(codes[there]).to(wanted.device), kept)
+            shelf.put(torch.from_numpy(codes[there]).to(wanted.device), self._with_derived(kept))
         for part in _parts(codes[~there], self.chunk):
             code = torch.from_numpy(part).to(wanted.device)
             answers = self._ask(code)
-            shelf.put(code, answers)
+            shelf.put(code, self._with_derived(answers))
             self.table.write(part, {name: rows.cpu().numpy() for name, rows in answers.items()})
         self.saved += len(wanted) - int((~there).sum())
 
@@ -135,6 +139,9 @@ class Tabled(Teacher):
         outputs = self.live.padded(batch, self.chunk) if self.fixed else self.live(batch)
         self.forwards += len(code)
         return {name: self._rounded(name, outputs.layer(name).float()) for name in self.table.widths}
+
+    def _with_derived(self, answers: Layers) -> Layers:
+        return answers | {name: act(answers["logits"]) for name, act in self.derived.items()}
 
     def _rounded(self, name: str, answer: Tensor) -> Tensor:
         """As the table returns it later. Raises KdrunError for values that its numbers cannot hold."""

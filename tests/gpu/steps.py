@@ -106,15 +106,14 @@ def profiled(bench: Bench, arm: Arm) -> dict[str, Any]:
 
 def suite(bench: Bench) -> Iterator[Work]:
     """The tests that need a GPU."""
-    for path in SUITE:
-        yield work(path, 25, tested, bench, path)
+    yield work("on_a_gpu", 75, tested, bench)
 
 
-def tested(bench: Bench, path: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-rs", path, "-k", "on_a_gpu"]
+def tested(bench: Bench) -> dict[str, Any]:
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-rs", *SUITE, "-k", "on_a_gpu"]
     done = bench.called(command, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     if done.returncode:
-        bench.fail(f"{path}: exit {done.returncode}")
+        bench.fail(f"suite: exit {done.returncode}")
     return {
         "exit": done.returncode,
         "last": done.stdout.strip().rpartition("\n")[2],

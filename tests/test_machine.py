@@ -23,6 +23,7 @@ from kdrun.machine import (
     keep_memory,
     machine,
     threads_for,
+    widest,
 )
 
 
@@ -57,6 +58,18 @@ def test_auto_never_takes_mps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert machine("auto", "auto", "auto").device == torch.device("cpu")
     assert machine("mps", "auto", "auto").device == torch.device("mps")
+
+
+def test_float64_only_where_a_device_has_it() -> None:
+    assert widest(torch.ones(2)).dtype == torch.float64
+
+    class OnMps:
+        device = torch.device("mps")
+
+        def float(self) -> str:
+            return "float32"
+
+    assert widest(OnMps()) == "float32"  # type: ignore[arg-type, comparison-overlap]
 
 
 @pytest.mark.parametrize(("precision", "convolutions"), [("fp32", False), ("tf32", True), ("bf16", False)])

@@ -28,7 +28,7 @@ class _Readers(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.images: Tensor | None = None
-        self.all_convolve = True
+        self.all_convolve: bool = True
 
     def watch(self, images: Tensor) -> None:
         self.images = images
@@ -39,5 +39,5 @@ class _Readers(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         given = (*args, *(kwargs or {}).values())
         if isinstance(result, Tensor) and any(value is self.images for value in given):
-            self.all_convolve &= func is torch.conv2d
+            self.all_convolve = self.all_convolve and bool(func is torch.conv2d)
         return result

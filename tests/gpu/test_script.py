@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
+from kdrun.data.resident import Resident
 from kdrun.machine import Machine
+from kdrun.stages.savings import save
+from kdrun.training.savings import SAVINGS
+from kdrun.training.tabled import Tabled
 from tests.config.composed import composed
 from tests.gpu import facts, steps
 from tests.gpu.bench import Bench, page, work
-from tests.gpu.product import TINY, Arm, Product, run_of
+from tests.gpu.product import TINY, Arm, Product, Steps, run_of
 
 
 @pytest.fixture
@@ -80,3 +85,19 @@ def test_seeds_share_a_teacher_and_its_file(tmp_path: Path) -> None:
     product = Product(TINY, tmp_path, "cpu")
     one, other = (product.plan(Arm("arm", "fp32"), seed=seed) for seed in (0, 1))
     assert one.teacher.fingerprint == other.teacher.fingerprint and one.ground.data is other.ground.data
+
+
+def test_savings_leave_what_a_plain_step_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a GPU would have, with a table, over the end of an epoch; in bf16, however slow it is here."""
+    monkeypatch.setattr("kdrun.machine._cpu_has_bf16", lambda: True)
+    product, left = Product(TINY, tmp_path, "cpu"), list[list[Tensor]]()
+    for names in ((), SAVINGS):
+        with Steps(product, Arm("savings", "bf16", graph=False)) as world:
+            loop, ground = world.loop, world.trainings[0].ground
+            save(names, loop.plain.learners, loop.teacher, loop.images, ground)
+            assert isinstance(loop.teacher, Tabled) and isinstance(loop.images, Resident)
+            assert bool(loop.teacher.derived) is bool(names)
+            assert loop.images.normal.ends_in == (torch.bfloat16 if names else torch.float32)
+            world.steps(7)
+            left.append(world.state())
+    assert all(torch.equal(one, other) for one, other in zip(*left, strict=True))

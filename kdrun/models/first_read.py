@@ -13,7 +13,8 @@ from kdrun.models.dry import dry_forward
 
 def convolution_reads_first(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
     """Whether images (C, H, W) are read by convolutions only, which autocast gives them in its precision."""
-    with _Readers() as readers:
+    readers = _Readers()
+    with readers:
         handle = model.register_forward_pre_hook(lambda module, given: readers.watch(given[0]), prepend=True)
         try:
             dry_forward(model, image_shape)

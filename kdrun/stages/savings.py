@@ -17,6 +17,7 @@ from kdrun.training.savings import COUNTERS, PIXELS, SHADOWS, SOFTMAX, Saving
 from kdrun.training.step import Images, Learner
 from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Teacher
+from kdrun.users_code import is_users
 
 
 def save(
@@ -47,7 +48,7 @@ def _softened(learners: Sequence[Learner]) -> Iterator[tuple[str, Callable[[Tens
 def _convolve(learners: Sequence[Learner], teacher: Teacher, ground: Ground) -> bool:
     """Whether all who read images convert them to bf16 at once: models that begin with a convolution."""
     losses = [term.loss for learner in learners for term in learner.mix.terms]
-    if not all(type(loss).__module__.startswith("kdrun.losses.") for loss in losses):
-        return False  # one of the user's may read images
+    if any(map(is_users, losses)):
+        return False  # it may read images
     models = [learner.model for learner in learners] + list(teacher.models())
     return all(convolution_reads_first(model, ground.data.image_shape) for model in models)

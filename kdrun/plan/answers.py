@@ -21,6 +21,7 @@ from kdrun.figures import file_size, plural
 from kdrun.models.taps import probe
 from kdrun.plan.build import layer_paths
 from kdrun.plan.ground import Ground
+from kdrun.plan.key import head_key
 from kdrun.plan.training import Training
 from kdrun.training.table import table_bytes
 from kdrun.training.tabled import why_no_table
@@ -87,6 +88,11 @@ def codes(training: Training) -> int:
     return (training.ground.views.count or 0) * len(training.labels)
 
 
+def chunk(ground: Ground) -> int:
+    """Images of one forward of a teacher that answers in bulk."""
+    return at_once(ground.machine.device, math.prod(ground.data.image_shape))
+
+
 def row_bytes(training: Training, needs: frozenset[str]) -> int:
     """Bytes of the answer to one image, in float32."""
     model, shape = _teacher(training).built.model, training.ground.data.image_shape
@@ -110,7 +116,9 @@ def _teacher(training: Training) -> Training:
 
 
 def _table_key(training: Training) -> str:
-    """All that the teacher's answers depend on, including the kind of device and the precision."""
+    """All that the teacher's answers depend on, including the kind of device and the precision; on a GPU the
+    size of a forward too, by which its libraries choose a kernel.
+    """
     ground = training.ground
     key: dict[str, Any] = {
         "teacher": dict(_teacher(training).key),
@@ -121,9 +129,11 @@ def _table_key(training: Training) -> str:
         "device": ground.machine.device.type,
         "precision": ground.machine.precision,
         "folded": True,
-    }
+    } | head_key(ground.machine)
     if training.kind != "teacher" and ground.data.pool is not None:
         key["pool"] = ground.data.pool.fingerprint
+    if ground.machine.device.type != "cpu":
+        key["chunk"] = chunk(ground)
     if ground.run.runtime.table_dtype != "fp32":
         key["numbers"] = ground.run.runtime.table_dtype
     return fingerprint(key)
@@ -146,5 +156,4 @@ def _pays_ahead(training: Training, needs: frozenset[str]) -> bool:
     if ground.machine.device.type == "cpu" or isinstance(ground.data.train.images, Unread):
         return False
     rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs)
-    chunk = at_once(ground.machine.device, math.prod(ground.data.image_shape))
-    return min(rows, chunk) >= 2 * training.recipe.batch
+    return min(rows, chunk(ground)) >= 2 * training.recipe.batch

@@ -19,7 +19,7 @@ from kdrun.machine import threads_for
 from kdrun.models.build import Built
 from kdrun.plan.build import build_mix
 from kdrun.plan.ground import Ground
-from kdrun.plan.key import loss_key, model_key, recipe_key
+from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
 from kdrun.plan.objective import PHASE_ONE, Phase, Terms, epochs_of
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet, Shares
@@ -194,7 +194,7 @@ class Training:
             "seed": self.seed,
             "precision": self.ground.machine.precision,
             **({"transfer_without": [data.classes[c] for c in missing]} if missing else {}),
-        }
+        } | head_key(self.ground.machine)
 
     def _taught_key(self) -> dict[str, Any]:
         """The further part of a student's key. A setting that is not used is in no key."""

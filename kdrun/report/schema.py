@@ -189,7 +189,7 @@ class Comparison(TypedDict, total=False):
 
 
 class Environment(TypedDict, total=False):
-    """What the run ran on."""
+    """What the run ran on. numerics: how which figures were computed, if training was not in fp32."""
 
     python: str
     torch: str
@@ -199,6 +199,7 @@ class Environment(TypedDict, total=False):
     threads: int
     precision: str
     platform: str
+    numerics: str
 
 
 class Look(TypedDict, total=False):

@@ -21,7 +21,7 @@ from kdrun.data.select import taken
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
-from kdrun.machine import environment, torch_threads
+from kdrun.machine import Machine, environment, torch_threads
 from kdrun.models.pretrained import weights_name
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
@@ -74,9 +74,17 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "models": {name: _model(saved) for name, saved in models.items()},
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
-        "environment": environment(ground.machine, latency_threads(plan)),
+        "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
     }
     return facts
+
+
+def _numerics(machine: Machine) -> dict[str, str]:
+    """Which numerics each figure has, if not all were computed in fp32."""
+    if machine.precision == "fp32":
+        return {}
+    during = f"training and the scores after each epoch: {machine.precision}"
+    return {"numerics": f"{during}; figures of this report and latencies: fp32"}
 
 
 def epochs_of(models: Models) -> list[dict[str, Any]]:

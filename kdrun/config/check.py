@@ -27,6 +27,7 @@ from kdrun.config.choices import (
     TABLE_DTYPES,
     TRANSFERS,
 )
+from kdrun.config.check_teachers import check_teachers, named_teachers
 from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.lookup import refuse_unlisted
@@ -48,10 +49,13 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _choices(run)
     _shared(run, shared_with_labels)
     _dataset(run.dataset)
-    for role, model in (("teacher", run.teacher), ("student", run.student)):
+    for role, model in (*named_teachers(run).items(), ("student", run.student)):
         _model(role, model, run.packages)
+    check_teachers(run)
     for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
         _recipe(f"recipe.{role}", recipe)
+    for recipe in run.recipe.teachers.values():
+        _recipe("recipe.teacher", recipe)
     _chain(run)
     for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
         for name, term in loss.items():
@@ -288,7 +292,7 @@ def _momenta(run: Run) -> None:
 
 def _classifiers(run: Run) -> None:
     """Only a student reads a teacher's classifier."""
-    for key, model in (("teacher", run.teacher), *(("assistant", model) for model in run.assistant)):
+    for key, model in (*named_teachers(run).items(), *(("assistant", model) for model in run.assistant)):
         if model.reuse_classifier:
             problem = "only a student can reuse the classifier of its teacher: student.reuse_classifier=true"
             raise KdrunError(f"{key}.reuse_classifier", "true", problem)

@@ -11,9 +11,13 @@ DATASET_KEYS = (
 DATASET_HINTS = ("temperature", "methods")
 """Keys that a data set may have for methods; they do not concern its images."""
 
+COMBINED_BY = ("mean_probabilities", "mean_logits")
+"""How the answers of several teachers become one."""
+COMBINED_WEIGHTS = ("auto", "fixed", "confidence", "most_confident", "entropy", "energy", "known")
+"""What each of several teachers counts on an image."""
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)
-EVALUATORS = ("accuracy", "calibration", "agreement", "gap", "cost")
+EVALUATORS = ("accuracy", "calibration", "blocks", "agreement", "gap", "cost")
 """Figures of a report that says nothing else."""
 HEADLINES = ("auto", "last", "val_best")
 """Weights that a report is about; auto decides by the data."""

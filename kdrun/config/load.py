@@ -16,6 +16,7 @@ from kdrun.config.choices import DATASET_HINTS
 from kdrun.config.plugins import Written
 from kdrun.config.quotes import TEXTS
 from kdrun.config.schema import MISSING, Model, Run
+from kdrun.config.teachers import refuse_single, teachers
 from kdrun.errors import KdrunError
 
 LISTED = {
@@ -79,9 +80,17 @@ def load(
     plain["dataset"] |= _as_text(plain["dataset"])
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
+    plain["teachers"] = teachers(plain["teachers"], model)
+    if plain["teachers"]:
+        refuse_single(typed, list(plain["teachers"]))
+        plain["teacher"] = next(iter(plain["teachers"].values()))
+    if len(plain["teachers"]) == 1:
+        plain["teachers"] = {}
     roles = {role: plain[role] for role in ("teacher", "student")}
     plain["assistant"] = list(_assistants(plain["assistant"], model))
-    plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"])
+    plain["recipe"] = recipes.resolve(
+        plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"], plain["teachers"]
+    )
     for group in ("method", "experiment"):
         plain[group] = plain[group] or choices.get(group)
     run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
@@ -127,7 +136,7 @@ def no_such_key(key: str, value: Any, choices: Sequence[str]) -> KdrunError:
 
 
 def refuse_impossible(overrides: Sequence[str]) -> None:
-    """Raises KdrunError for what Hydra would misread: `teacher=[a,b]`, `teacher=null`, `teacher=5`."""
+    """Raises KdrunError for what Hydra would misread: `student=[a,b]`, `teacher=null`, `teacher=5`."""
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         name = key.lstrip("~")
@@ -139,7 +148,7 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         if name not in LISTED:
             continue
         more = f"kdrun list {LISTED[name]}"
-        if name in SINGLE and value.startswith("["):
+        if name in SINGLE and value.startswith("[") and name != "teacher":
             inside = value.strip("[]").replace(" ", "")
             raise KdrunError(key, value, f"one {name} is meant. To run each: kdrun -m {name}={inside}")
         if name in SINGLE and (value == "null" or key.startswith("~")):

@@ -39,11 +39,13 @@ class WrittenRecipes:
 class Written(Run):
     """A run as YAML has it, with keys whose final values are chosen after composing.
 
-    diagnostics: one name, or several. assistant: one model's name, or several, or None.
+    diagnostics: one name, or several. assistant: one model's name, or several, or None. teachers: several
+    names, or a mapping from names of teachers to models, or None.
     """
 
     diagnostics: Any = field(default_factory=list)
     assistant: Any = None
+    teachers: Any = None
     recipe: WrittenRecipes = field(default_factory=WrittenRecipes)  # type: ignore[assignment]
 
 

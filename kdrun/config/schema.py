@@ -30,6 +30,33 @@ class Model:
     reuse_classifier: bool = False
 
 
+@dataclass
+class Teacher(Model):
+    """A teacher, or one of several.
+
+    classes: the names of its outputs, in their order, or a file with one a line; a teacher that is trained
+    learns from the images of these classes only. class_map: a mapping from its classes to those of the data
+    set, or a file with one. normalisation: `{mean, std}` of pixels from 0 to 1, as its own training had it.
+    weight: of its answers among those of others.
+    """
+
+    classes: Any = None
+    class_map: Any = None
+    normalisation: Any = None
+    weight: float = 1.0
+
+
+@dataclass
+class Combine:
+    """How several teachers answer as one: see `kdrun.training.combine`. weights: auto is fixed if all know the
+    same classes, else most_confident. least: of the surest teacher; images below it have no soft target.
+    """
+
+    by: str = "mean_probabilities"
+    weights: str = "auto"
+    least: float | None = None
+
+
 UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
 """The keys of a recipe for the update of weights; the others set epochs and batches."""
 
@@ -68,13 +95,15 @@ class Recipe:
 class Recipes:
     """One recipe a training; the control's is the student's.
 
-    assistant: the student's as well, with its numbers for each assistant's model. reasons: why `recipe=auto`
+    assistant: the student's as well, with its numbers for each assistant's model. teachers: of each of
+    several teachers, by name. reasons: why `recipe=auto`
     took the one it took (`by model family`), by role, for the screen.
     """
 
     teacher: Recipe = field(default_factory=Recipe)
     student: Recipe = field(default_factory=Recipe)
     assistant: list[Recipe] = field(default_factory=list)
+    teachers: dict[str, Recipe] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -139,6 +168,7 @@ class Run:
     """A run. Each field is a key of `conf/config.yaml`, which says what it means.
 
     temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None if no term uses it.
+    teachers: several teachers by name, in place of `teacher`, which is then the first of them.
     transfer: which images the student is taught on: all, or only the labelled ones. assistant: models between
     teacher and student, each taught by the one before. generations: how many students one after the other,
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
@@ -147,7 +177,9 @@ class Run:
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
-    teacher: Model = field(default_factory=Model)
+    teacher: Teacher = field(default_factory=Teacher)
+    teachers: dict[str, Teacher] = field(default_factory=dict)
+    combine: Combine = field(default_factory=Combine)
     student: Model = field(default_factory=Model)
     method: str | None = None
     loss: dict[str, dict[str, Any]] = field(default_factory=dict)

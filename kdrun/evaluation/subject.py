@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from kdrun.evaluation.figure import Figure
+from kdrun.types import MISSING
 
 
 class Answers(NamedTuple):
@@ -23,6 +24,11 @@ class Answers(NamedTuple):
     part: str
     logits: Tensor
     labels: Tensor
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model knows all classes: probabilities of all mean something."""
+        return bool((self.logits > MISSING).any(0).all())
 
     @property
     def labelled(self) -> Answers:
@@ -42,7 +48,8 @@ class Subject:
     answers: of each model, with each of its weights, on each part that has images. networks: the models on
     the device of the run, with the headline's weights. records: of their trainings. headline: the weights
     that the report shows, `last` or `val_best`. taught_by: the model that the student learned from: teacher,
-    one in between, or peer. settings: the keys of `evaluation`.
+    one in between, or peer. settings: the keys of `evaluation`. blocks: the classes that each of several
+    teachers knows, by its name, if they do not all know all.
     """
 
     answers: tuple[Answers, ...]
@@ -53,6 +60,7 @@ class Subject:
     headline: str
     taught_by: str
     settings: Mapping[str, Any]
+    blocks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def on_test(self, whose: str) -> Answers | None:
         """A model's answers to the test images, with the headline's or its only weights; None without any."""

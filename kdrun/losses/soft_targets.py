@@ -37,6 +37,7 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: Tensor | float) 
 class SoftTargets(LogitsLoss):
     """`soft_targets` of the logits. per_class: factors (K,) of the temperature; empty for one temperature."""
 
+    takes_missing = True
     temperature: Tensor
     per_class: Tensor | None
 

@@ -83,7 +83,7 @@ def _kind(training: Training) -> str:
         terms = {name: _numberless(term) for name, term in training.loss.items()}
         names = training.mixes[-1].names
         return "stacked" + fingerprint([about, training.key["model"], terms, names])
-    if training.kind == "student" and answers_plan(training).kind in ("live", "ahead"):
+    if training.kind == "student" and answers_plan(training).runs:
         return "live" + fingerprint([about, training.seed])
     return "alone" + training.folder.name
 

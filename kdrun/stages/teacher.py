@@ -1,19 +1,24 @@
-"""The teacher that a student asks while it trains: live, ahead of the steps, or from a table, as planned."""
+"""The teachers that a student asks while it trains: live, ahead of the steps, or from a table, as planned."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from torch import nn
 
 from kdrun.figures import count
+from kdrun.losses.mix import Mix
 from kdrun.models.fold import cast_once, folded
+from kdrun.models.seen import seen
 from kdrun.models.taps import Tapped, classifier
-from kdrun.plan.answers import answer_memory, answers_plan, codes, row_bytes, table_folder, widths
+from kdrun.plan.answers import answer_memory, answers_of, codes, row_bytes, table_folder, widths
+from kdrun.plan.ground import sight
 from kdrun.plan.training import Training
-from kdrun.stages.saved import Saved, load_model
+from kdrun.stages.saved import load_model, saved
 from kdrun.training.ahead import Ahead
+from kdrun.training.several import Several, Together
 from kdrun.training.step import Images
 from kdrun.training.table import Table
 from kdrun.training.tabled import Tabled
@@ -21,41 +26,98 @@ from kdrun.training.teachers import Live, Teacher, at_once
 from kdrun.types import CLASSIFIER
 
 
-def live_teacher(weights: Saved, needs: frozenset[str], say: Callable[[str], None]) -> Live:
-    """The trained teacher, asked about every batch. needs: the layers that are read."""
-    ground = weights.training.ground
+Say = Callable[[str], None]
+
+
+def live_teachers(training: Training, mix: Mix, say: Say) -> Live | Several | None:
+    """The trained teachers that a mix reads, asked about every batch; None if it reads none, or a peer."""
+    if not mix.needs.teacher or not training.teachers:
+        return None
+    if training.several is None:
+        return _live(training, training.teachers[0], mix.needs.teacher, say)
+    read = _read(training, mix)
+    live = {name: _live(training, teacher, needs, say) for name, (teacher, needs) in read.items()}
+    return as_one(training, mix, live)
+
+
+def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live | Several | None:
+    """The same of models that are given, one for each teacher of the training."""
+    if not mix.needs.teacher or not models:
+        return None
+    if training.several is None:
+        return _tapped(training, training.teachers[0], models[0], mix.needs.teacher)
+    given = dict(zip(training.several.names, models, strict=True))
+    read = _read(training, mix)
+    live = {name: _tapped(training, one, given[name], needs) for name, (one, needs) in read.items()}
+    return as_one(training, mix, live)
+
+
+def as_one(training: Training, mix: Mix, teachers: Mapping[str, Teacher]) -> Several:
+    """Several teachers of a training as one, as far as a mix reads them. teachers: by name."""
+    assert training.several is not None
+    asked = [each for each in training.several.asked if each.name in teachers]
+    how = training.several.how if mix.reads("") else None
+    return Several(teachers, Together(asked, how).to(training.ground.machine.device))
+
+
+def _read(training: Training, mix: Mix) -> dict[str, tuple[Training, frozenset[str]]]:
+    """Those of several teachers that a mix reads, with the layers that it reads of them."""
+    assert training.several is not None
+    named = zip(training.several.names, training.teachers, strict=True)
+    return {name: (one, needs) for name, one in named if (needs := training.needs_of(mix, name))}
+
+
+def _live(training: Training, teacher: Training, needs: frozenset[str], say: Say) -> Live:
+    """A trained teacher, which sees the images of the training that it teaches."""
+    weights, ground = saved(teacher), teacher.ground
+    assert weights is not None, f"{teacher.name} is made before {training.name}"
     model = load_model(weights, ground.headline)
     model = folded(model, ground.data.image_shape, needs, say)
     if ground.machine.precision == "bf16":
         model = cast_once(model, torch.bfloat16)
-    return Live(Tapped(model, needs, "loss"), ground.machine.autocast())
+    return _tapped(training, teacher, model, needs)
+
+
+def _tapped(training: Training, teacher: Training, model: nn.Module, needs: frozenset[str]) -> Live:
+    tapped, ground = Tapped(model, needs, "loss"), teacher.ground
+    return Live(seen(tapped, sight(training.ground.data), sight(ground.data)), ground.machine.autocast())
 
 
 def planned_teacher(
-    training: Training,
-    needs: frozenset[str],
-    live: Live,
-    images: Images,
-    say: Callable[[str], None],
+    training: Training, mix: Mix, live: Live | Several, images: Images, say: Say
 ) -> Teacher:
-    """The live teacher, or one that keeps its answers in the teacher's folder, or one that is asked ahead."""
-    ground, kind = training.ground, answers_plan(training, needs).kind
+    """The live teachers, each as it is, or keeping its answers in its folder, or asked ahead of the steps."""
+    if isinstance(live, Live):
+        return planned(training, training.teachers[0], mix.needs.teacher, live, images, say)
+    asked: dict[str, Teacher] = {}
+    for name, (teacher, needs) in _read(training, mix).items():
+        own = live.teachers[name]
+        assert isinstance(own, Live)
+        asked[name] = planned(training, teacher, needs, own, images, say)
+    return as_one(training, mix, asked)
+
+
+def planned(
+    training: Training, teacher: Training, needs: frozenset[str], live: Live, images: Images, say: Say
+) -> Teacher:
+    """One live teacher, as it is, or keeping its answers in its folder, or asked ahead of the steps."""
+    ground, kind = training.ground, answers_of(training, needs, teacher).kind
     if kind in ("none", "live"):
         return live
     device = ground.machine.device
     chunk = at_once(device, math.prod(ground.data.image_shape))
-    room = answer_memory(ground) // row_bytes(training, needs)
+    room = answer_memory(ground) // row_bytes(training, needs, teacher)
     if kind == "ahead":
         return Ahead(live, images, chunk, room)
-    layers, views = widths(training, needs), ground.views.count
+    layers, views = widths(training, needs, teacher), ground.views.count
     assert views is not None
-    folder, numbers = table_folder(training, layers), ground.run.runtime.table_dtype
+    folder, numbers = table_folder(training, layers, teacher), ground.run.runtime.table_dtype
     table = Table(folder, codes(ground), layers, folder.name, numbers, say)
     head = classifier(live.network) if CLASSIFIER in needs else None
-    teacher = Tabled(live, images, views, table, chunk, 0 if device.type == "cpu" else room, head)
-    if not teacher.check(device):
+    tabled = Tabled(live, images, views, table, chunk, 0 if device.type == "cpu" else room, head)
+    if not tabled.check(device):
         say(f"cache   not used: its answers differ from those of the teacher here: {folder}")
-    return teacher
+    return tabled
 
 
 def answers_note(teacher: Teacher) -> str:

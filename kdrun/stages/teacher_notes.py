@@ -53,11 +53,11 @@ def _at_a_glance(teacher: Saved) -> Iterator[str]:
 
 def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
     """What is wrong with the answers of the teacher, or of a student from a file, as they were evaluated."""
-    looked = [teacher.name for teacher in plan.student.teachers[:1]]
+    looked = [subject.taught_by] if plan.student.teachers else []
     looked += ["student"] if plan.student.loaded else []
     for name in looked:
         answers = subject.on_part(name, "validation") or subject.on_test(name)
-        if answers is not None:
+        if answers is not None and answers.whole:
             stands = standing(answers.logits, answers.labels)
             yield from answer_notes(name, stands, subject.classes)
 

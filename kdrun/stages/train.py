@@ -20,8 +20,8 @@ from kdrun.plan.ground import Ground
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import stackable
-from kdrun.stages.saved import saved, state_file
-from kdrun.stages.teacher import answers_note, live_teacher, planned_teacher
+from kdrun.stages.saved import state_file
+from kdrun.stages.teacher import answers_note, live_teachers, planned_teacher
 from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Best, Position, read_state
@@ -30,7 +30,7 @@ from kdrun.training.fit import Course, fit
 from kdrun.training.mutual import Mutual
 from kdrun.training.seeds import derived
 from kdrun.training.step import Images, Step, Stepping
-from kdrun.training.teachers import Live, NoTeacher
+from kdrun.training.teachers import Live, NoTeacher, Teacher
 
 States = Sequence[Mapping[str, Any] | None]
 
@@ -102,14 +102,13 @@ def _phase(
     first, screen = trainees[0], observers.screen
     training, ground = first.training, first.training.ground
     with ExitStack() as closing:
-        live = _live(first, screen.say)
+        live = live_teachers(training, first.mix, screen.say)
         for trainee in trainees:
             closing.callback(trainee.close)
             _lend_classifier(live, trainee)
         images = training_images(ground.data, ground.views, ground.machine.device)
         closing.callback(images.close)
-        needs = first.mix.needs.teacher
-        teacher = planned_teacher(training, needs, live, images, screen.say) if live else NoTeacher()
+        teacher = planned_teacher(training, first.mix, live, images, screen.say) if live else NoTeacher()
         closing.callback(teacher.close)
         labels = ground.data.train.labels.to(ground.machine.device)
         learners = tuple(learner for trainee in trainees for learner in trainee.learners)
@@ -165,19 +164,9 @@ def _course(trainee: Trainee) -> Course:
     return Course(training.epochs, training.recipe.epochs, rows, views, training.recipe, trainee.phase.until)
 
 
-def _live(trainee: Trainee, say: Say) -> Live | None:
-    """The trained teacher that the phase reads; None if it reads none, or a peer."""
-    needs, teachers = trainee.mix.needs.teacher, trainee.training.teachers
-    if not needs or not teachers:
-        return None
-    weights = saved(teachers[0])
-    assert weights is not None, f"{teachers[0].name} is made before {trainee.training.name}"
-    return live_teacher(weights, needs, say)
-
-
-def _lend_classifier(live: Live | None, trainee: Trainee) -> None:
+def _lend_classifier(live: Teacher | None, trainee: Trainee) -> None:
     """Gives the teacher's trained classifier to a student that begins and is to use it."""
-    if trainee.begins and live is not None and isinstance(trainee.model, Reused):
+    if trainee.begins and isinstance(live, Live) and isinstance(trainee.model, Reused):
         head = classifier(live.network)
         if head is not None:
             trainee.model.take(head)

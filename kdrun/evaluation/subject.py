@@ -27,8 +27,8 @@ class Answers(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the model knows all classes: probabilities of all mean something."""
-        return bool((self.logits > MISSING).any(0).all())
+        """Whether the model always knows all classes: then a probability of each means something."""
+        return bool((self.logits > MISSING).all())
 
     @property
     def labelled(self) -> Answers:

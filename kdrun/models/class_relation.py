@@ -47,31 +47,34 @@ class Relation(NamedTuple):
 
 
 class Related(nn.Module):
-    """From a teacher's logits (N, K') to logits (N, K) over the student's classes."""
+    """From a teacher's logits (N, K') to logits (N, K) over the student's classes.
 
-    places: Tensor
-    targets: Tensor
+    members: (K, M) int64, the outputs of each of the student's classes. absent: (K, M) bool, where there are
+    fewer than M.
+    """
+
     members: Tensor
+    absent: Tensor
 
     def __init__(self, relation: Relation) -> None:
         super().__init__()
-        kept = [(place, target) for place, target in enumerate(relation.targets) if target >= 0]
-        places, targets = (torch.tensor(column) for column in zip(*kept, strict=True))
-        members = nn.functional.one_hot(targets, relation.classes)
-        self.relation, self.several = relation, len(relation.known) < len(kept)
-        for name, tensor in (("places", places), ("targets", targets), ("members", members)):
-            self.register_buffer(name, tensor, persistent=False)
+        of_class = [
+            [place for place, target in enumerate(relation.targets) if target == number]
+            for number in range(relation.classes)
+        ]
+        most = max(map(len, of_class))
+        filled = [own + [-1] * (most - len(own)) for own in of_class]
+        table = torch.tensor(filled)
+        self.same = relation.same
+        self.register_buffer("members", table.clamp(min=0), persistent=False)
+        self.register_buffer("absent", table < 0, persistent=False)
 
     def forward(self, logits: Tensor) -> Tensor:
-        if self.relation.same:
+        if self.same:
             return logits
-        own = logits.index_select(1, self.places)
-        space = own.new_full((len(own), self.relation.classes), MISSING)
-        if not self.several:
-            return space.index_copy(1, self.targets, own)
-        highest = space.index_reduce(1, self.targets, own, "amax")
-        shares = (own - highest.index_select(1, self.targets)).exp() @ self.members.to(own.dtype)
-        return torch.where(shares > 0, highest + shares.log(), space)
+        own = logits.index_select(1, self.members.flatten()).unflatten(1, self.members.shape)
+        summed = own.masked_fill(self.absent, -torch.inf).logsumexp(2)
+        return summed.masked_fill(self.absent.all(1), MISSING)
 
 
 def relation(
@@ -99,11 +102,11 @@ def relation(
     if not found.known:
         problem = f"the teacher and the data set have no class in common ({_listed(theirs)}; {_listed(ours)})"
         raise KdrunError(f"{key}.classes", None, problem)
+    if class_map is None:
+        _refuse_others(found, theirs, ours, key, subset)
     if len(found.known) < 2:
         problem = f"the teacher knows one class of the data set only ({ours[found.known[0]]})"
         raise KdrunError(f"{key}.classes", None, problem)
-    if class_map is None:
-        _refuse_others(found, theirs, ours, key, subset)
     return found
 
 

@@ -105,6 +105,8 @@ def _unlabelled(report: Report, points: float) -> str:
 def _without_control(report: Report) -> str:
     scored = [
         f"the {role} scores {percent(value)} %"
+        if role == "student" or called(report, role) == role
+        else f"the {called(report, role)} together score {percent(value)} %"
         for role in ("student", "teacher")
         if (value := top1(report, role, "test")) is not None
     ]

@@ -16,7 +16,7 @@ from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing, standing
 from kdrun.evaluation.subject import Subject
-from kdrun.figures import percent
+from kdrun.figures import percent, plural
 from kdrun.plan.ground import Ground
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
@@ -60,6 +60,24 @@ def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
         if answers is not None and answers.whole:
             stands = standing(answers.logits, answers.labels)
             yield from answer_notes(name, stands, subject.classes)
+
+
+def purpose_notes(plan: Plan) -> Iterator[str]:
+    """What must be known to read the figures of a student that learned from other classes or from no label."""
+    student, control = plan.student, plan.control
+    several = student.several
+    if several is not None and several.how is not None and several.how.weights == "known":
+        yield (
+            "which teacher answers is known from an image's label (combine.weights=known): on test images it is "
+            "not known, so the teachers together have no figures"
+        )
+    reads_labels = any(not term.loss.needs.teacher for mix in student.mixes for term in mix.terms)
+    if several is not None and several.blocks and control is not None and not reads_labels:
+        labelled = int((plan.ground.data.train.labels >= 0).sum())
+        yield (
+            f"the student learned from no label, its control from {plural(labelled, 'label')} of all classes: "
+            "it shows what the labels would be worth, not what the teachers add"
+        )
 
 
 def answer_notes(name: str, stands: Standing | None, classes: tuple[str, ...]) -> Iterator[str]:

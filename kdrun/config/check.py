@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdrun.config.check_teachers import check_teachers, named_teachers
 from kdrun.config.choices import (
     DATASET_KEYS,
     DEVICES,
@@ -27,7 +28,6 @@ from kdrun.config.choices import (
     TABLE_DTYPES,
     TRANSFERS,
 )
-from kdrun.config.check_teachers import check_teachers, named_teachers
 from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.lookup import refuse_unlisted

@@ -11,7 +11,12 @@ from kdrun.config.choices import COMBINED_BY, COMBINED_WEIGHTS
 from kdrun.config.schema import Combine, Run, Teacher
 from kdrun.errors import KdrunError
 
-SURENESS = {"confidence": (0, 1), "most_confident": (0, 1), "entropy": (0, 1), "energy": (-math.inf, math.inf)}
+SURENESS = {
+    "confidence": (0, 1),
+    "most_confident": (0, 1),
+    "entropy": (0, 1),
+    "energy": (-math.inf, math.inf),
+}
 """Weights that know how sure a teacher is, and the range of that."""
 
 

@@ -48,8 +48,8 @@ class Teacher(Model):
 
 @dataclass
 class Combine:
-    """How several teachers answer as one: see `kdrun.training.combine`. weights: auto is fixed if all know the
-    same classes, else most_confident. least: of the surest teacher; images below it have no soft target.
+    """How several teachers answer as one: see `kdrun.training.combine`. weights: auto is fixed if all know
+    the same classes, else most_confident. least: of the surest teacher; images below it have no soft target.
     """
 
     by: str = "mean_probabilities"

@@ -1,4 +1,4 @@
-"""Several teachers, as they are typed and written: `teacher=[a,b]`, or a mapping `teachers` from names to models."""
+"""Several teachers, as they are written: `teacher=[a,b]`, or a mapping `teachers` from names to models."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def _as_read(override: str) -> str:
 
 
 def teachers(written: Any, model: Node) -> dict[str, dict[str, Any]]:
-    """The teachers by name: a list `[a, {name: b, seed: 1}]`, or `{x: a, y: {name: b, classes: [...]}}`; empty
-    for None. Raises KdrunError.
+    """The teachers by name, of a list `[a, {name: b, seed: 1}]` or a mapping `{x: a, y: {name: b}}`; none of
+    None. Raises KdrunError.
 
     model: reads a model's file by name.
     """
@@ -52,7 +52,9 @@ def teachers(written: Any, model: Node) -> dict[str, dict[str, Any]]:
     elif isinstance(written, list):
         named = dict(_named(written))
     else:
-        raise KdrunError("teachers", written, "a list of models, or a mapping from names to models, is needed")
+        raise KdrunError(
+            "teachers", written, "a list of models, or a mapping from names to models, is needed"
+        )
     return {name: _described(f"teachers.{name}", entry, model) for name, entry in named.items()}
 
 
@@ -86,7 +88,9 @@ def refuse_single(typed: Mapping[str, str], names: Sequence[str]) -> None:
     """Raises KdrunError for a typed key of the one teacher, if there are several."""
     for key, value in typed.items():
         if key == "teacher" and not value.startswith("["):
-            problem = f"there are several teachers ({', '.join(names)}). For one: teachers=null teacher={value}"
+            problem = (
+                f"there are several teachers ({', '.join(names)}). For one: teachers=null teacher={value}"
+            )
             raise KdrunError(key, value, problem)
         if key.startswith("teacher."):
             example = f"teachers.{names[0]}.{key.partition('.')[2]}={value}"

@@ -21,7 +21,7 @@ def of_classes(data: ImageSet, names: Sequence[str], key: str) -> ImageSet:
     number = {data.classes.index(name): place for place, name in enumerate(names)}
     parts = [_only(part, number) for part in (data.train, data.validation, data.test)]
     train, validation, test = parts
-    if len(train.labels.unique()) < 2 or not len(test.labels):
+    if len(torch.unique(train.labels)) < 2 or not len(test.labels):
         problem = "too few labelled images: two classes must have some to train on, and one some to test on"
         raise KdrunError(key, f"[{','.join(names)}]", problem)
     content = [(part.images, part.labels) for part in parts]
@@ -41,9 +41,14 @@ def renamed(data: ImageSet, names: Sequence[str], targets: Sequence[int]) -> Ima
     no output means, or several, has no label.
     """
     number = {
-        target: place for place, target in enumerate(targets) if target >= 0 and list(targets).count(target) == 1
+        target: place
+        for place, target in enumerate(targets)
+        if target >= 0 and list(targets).count(target) == 1
     }
-    parts = [part._replace(labels=_mapped(part.labels, number)) for part in (data.train, data.validation, data.test)]
+    parts = [
+        part._replace(labels=_mapped(part.labels, number))
+        for part in (data.train, data.validation, data.test)
+    ]
     train, validation, test = parts
     return data._replace(classes=tuple(names), train=train, validation=validation, test=test)
 
@@ -51,7 +56,9 @@ def renamed(data: ImageSet, names: Sequence[str], targets: Sequence[int]) -> Ima
 def _only(part: Part, number: Mapping[int, int]) -> Part:
     labels = _mapped(part.labels, number)
     rows = torch.nonzero(labels != UNLABELLED).flatten()
-    images = part.images[rows] if isinstance(part.images, Tensor) else part.images.taken(rows, part.images.side)
+    images = (
+        part.images[rows] if isinstance(part.images, Tensor) else part.images.taken(rows, part.images.side)
+    )
     return Part(images, labels[rows])
 
 

@@ -13,8 +13,8 @@ from kdrun.evaluation.subject import Subject
 
 
 def figures(subject: Subject) -> Iterator[Figure]:
-    """In percent of labelled images, if several teachers know different classes: `top1_of_NAME`, right of those
-    whose class the teacher knows, and `across_blocks`, see below. For each model on each part.
+    """In percent of labelled images, if several teachers know different classes: `top1_of_NAME`, right of
+    those whose class the teacher knows, and `across_blocks`, see below. For each model on each part.
     """
     if len(subject.blocks) < 2:
         return
@@ -32,8 +32,8 @@ def figures(subject: Subject) -> Iterator[Figure]:
 def across_blocks(logits: Tensor, labels: Tensor, blocks: list[tuple[int, ...]]) -> float:
     """Percent of images that are taken for a class which no teacher knows beside their own class.
 
-    logits: (N, K). labels: (N,) int64. blocks: the classes of each teacher. A class that no teacher knows is a
-    block of its own.
+    logits: (N, K). labels: (N,) int64. blocks: the classes of each teacher. A class that no teacher knows is
+    a block of its own.
     """
     classes = logits.shape[1]
     together = torch.eye(classes, dtype=torch.bool)

@@ -15,7 +15,6 @@ from kdrun.losses.numeric import labelled, mean_over
 from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
 
-
 TEACHER = "teacher"
 """The key of a term that names the one of several teachers that it reads."""
 
@@ -82,7 +81,7 @@ class Mix(nn.Module):
         return any(term.loss.uses_unlabelled for term in self.terms)
 
     def reads(self, teacher: str) -> frozenset[str]:
-        """The layers that terms read of the teacher of this name; of an empty name, of all teachers as one."""
+        """The layers that terms read of the teacher of this name; empty name: of all teachers as one."""
         own = (term.loss.needs.teacher for term in self.terms if term.teacher == teacher)
         return frozenset().union(*own)
 

@@ -1,4 +1,4 @@
-"""How the classes of a teacher relate to those of its student, by name, and logits over the student's classes.
+"""How the classes of a teacher relate to those of its student: by name, with logits over the student's.
 
 Several of the teacher's classes may be one class of the student: their probabilities add up. Classes of the
 teacher that the student does not have are left out, and the probabilities of the others then sum to 1 again:
@@ -72,8 +72,8 @@ class Related(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         if self.same:
             return logits
-        own = logits.index_select(1, self.members.flatten()).unflatten(1, self.members.shape)
-        summed = own.masked_fill(self.absent, -torch.inf).logsumexp(2)
+        own = logits.index_select(1, self.members.flatten()).view(-1, *self.members.shape)
+        summed: Tensor = own.masked_fill(self.absent, -torch.inf).logsumexp(2)
         return summed.masked_fill(self.absent.all(1), MISSING)
 
 

@@ -1,4 +1,4 @@
-"""A teacher that sees the student's view of an image as its own training had images: normalised and sized so."""
+"""A teacher that sees the student's view of an image normalised and sized as in its own training."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Sight(NamedTuple):
 class Seen(nn.Module):
     """`model`, called with images (N, C, H, W) as one data set makes them, sees them as another does."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, model: nn.Module, given: Sight, wanted: Sight) -> None:
         super().__init__()
         self.model, self.size = model, wanted.shape[1:]
@@ -37,9 +40,7 @@ class Seen(nn.Module):
         images = images * self.scale + self.shift
         if images.shape[2:] != self.size:
             reduces = images.shape[2] > self.size[0]
-            images = F.interpolate(
-                images, self.size, mode="bilinear", align_corners=False, antialias=reduces
-            )
+            images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=reduces)
         return self.model(images)
 
 

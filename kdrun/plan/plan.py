@@ -66,8 +66,8 @@ class Plan:
 
     @property
     def chain(self) -> tuple[Training, ...]:
-        """Teachers or peer, assistants or generations, student. Each of the latter is taught by the one before
-        it, or by all teachers.
+        """Teachers or peer, assistants or generations, student. Each of these is taught by the one before it,
+        or by all teachers.
         """
         taught = (training for training in self.trainings if training.kind == "student")
         return (*self.teachers, *taught)
@@ -157,10 +157,10 @@ def links(run: Run) -> Iterator[Link]:
     if not run.teachers:
         yield Link("teacher", run.teacher, run.recipe.teacher, run.teacher.seed or 0)
     heads = [_architecture(model) for model in run.teachers.values()]
-    for i, (name, model) in enumerate(run.teachers.items()):
-        earlier, seed = heads[:i].count(heads[i]), model.seed or 0
-        own = derived(seed, "teacher", earlier + 1) if earlier and model.seed is None else seed
-        yield Link(f"{ONE_OF_SEVERAL}{name}", model, run.recipe.teachers[name], own)
+    for i, (name, teacher) in enumerate(run.teachers.items()):
+        earlier, seed = heads[:i].count(heads[i]), teacher.seed or 0
+        own = derived(seed, "teacher", earlier + 1) if earlier and teacher.seed is None else seed
+        yield Link(f"{ONE_OF_SEVERAL}{name}", teacher, run.recipe.teachers[name], own)
     several = len(run.assistant) > 1
     names = [f"assistant{i}" if several else "assistant" for i, _ in enumerate(run.assistant, 1)]
     names += [*(f"generation{i}" for i in range(1, run.generations)), "student"]

@@ -1,4 +1,4 @@
-"""Several teachers of a student, or one with other classes: what each knows, and what terms may read of them."""
+"""Several teachers of a student, or one with other classes: what each knows, and what terms may read."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from kdrun.types import CLASSIFIER
 GATE = "most_confident"
 """The weights of teachers that know different classes, if the configuration does not say."""
 
+
 class Several(NamedTuple):
-    """asked: the teachers in the order of the training's `teachers`. how: None if no term reads all as one."""
+    """asked: the teachers in the order of the training's `teachers`. how: None: no term reads all as one."""
 
     asked: tuple[Asked, ...]
     how: Combination | None
@@ -150,7 +151,9 @@ def _related(
         return chosen, relation(chosen, ours, key, subset=True)
     stated = stated_classes(Path(teacher.checkpoint).expanduser()) if teacher.checkpoint else ()
     if names is None and class_map is not None and not stated:
-        problem = "the names of the teacher's classes, in the order of its outputs, are needed: its file has none"
+        problem = (
+            "the names of the teacher's classes, in the order of its outputs, are needed: its file has none"
+        )
         raise KdrunError(f"{key}.classes", None, problem)
     if names is None and class_map is None and len(stated) in (0, len(ours)):
         return tuple(ours), relation(ours, ours, key)
@@ -201,7 +204,9 @@ def _data(
     data: ImageSet, names: Sequence[str], related: Relation, teacher: Teacher, key: str, loaded: bool
 ) -> ImageSet:
     if not related.same:
-        change = renamed(data, names, related.targets) if loaded else of_classes(data, names, f"{key}.classes")
+        change = (
+            renamed(data, names, related.targets) if loaded else of_classes(data, names, f"{key}.classes")
+        )
         data = change
     if teacher.normalisation is None:
         return data

@@ -25,7 +25,6 @@ from kdrun.sources import sources
 from kdrun.training.plan import RowSet
 from kdrun.training.tabled import why_no_table
 
-
 ONE_OF_SEVERAL = "teacher_"
 """How the name of a training begins that makes one of several teachers."""
 
@@ -179,7 +178,7 @@ class Training:
         return {"key": teacher.fingerprint, "weights": teacher.ground.headline} | seen
 
     def _several_key(self, several: Several) -> dict[str, Any]:
-        """The teachers in their order: the name of one that a term reads alone, and its classes if they differ;
+        """The teachers in their order: the name of one that a term reads alone, its classes if they differ;
         weights and combination if a term reads all as one.
         """
         named = {term.teacher for mix in self.mixes for term in mix.terms}

@@ -191,7 +191,7 @@ def _names(figures: Iterable[Mapping[str, object]]) -> list[str]:
 
 def _words(name: str) -> str:
     if name.startswith("top1_of_"):
-        return f"top-1 on the classes of {name.removeprefix('top1_of_')},"
+        return f"{name.removeprefix('top1_of_')}: top-1"
     return name.replace("_", " ")
 
 

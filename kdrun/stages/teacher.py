@@ -25,7 +25,6 @@ from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Live, Teacher, at_once
 from kdrun.types import CLASSIFIER
 
-
 Say = Callable[[str], None]
 
 
@@ -83,9 +82,7 @@ def _tapped(training: Training, teacher: Training, model: nn.Module, needs: froz
     return Live(seen(tapped, sight(training.ground.data), sight(ground.data)), ground.machine.autocast())
 
 
-def planned_teacher(
-    training: Training, mix: Mix, live: Live | Several, images: Images, say: Say
-) -> Teacher:
+def planned_teacher(training: Training, mix: Mix, live: Live | Several, images: Images, say: Say) -> Teacher:
     """The live teachers, each as it is, or keeping its answers in its folder, or asked ahead of the steps."""
     if isinstance(live, Live):
         return planned(training, training.teachers[0], mix.needs.teacher, live, images, say)

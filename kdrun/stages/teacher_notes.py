@@ -63,20 +63,22 @@ def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
 
 
 def purpose_notes(plan: Plan) -> Iterator[str]:
-    """What must be known to read the figures of a student that learned from other classes or from no label."""
-    student, control = plan.student, plan.control
-    several = student.several
-    if several is not None and several.how is not None and several.how.weights == "known":
+    """What must be known to read the figures of a student of several teachers."""
+    student, several = plan.student, plan.student.several
+    if several is None:
+        return
+    known = several.how is not None and several.how.weights == "known"
+    if known:
         yield (
-            "which teacher answers is known from an image's label (combine.weights=known): on test images it is "
+            "combine.weights=known takes from an image's label which teacher answers; of test images it is "
             "not known, so the teachers together have no figures"
         )
     reads_labels = any(not term.loss.needs.teacher for mix in student.mixes for term in mix.terms)
-    if several is not None and several.blocks and control is not None and not reads_labels:
-        labelled = int((plan.ground.data.train.labels >= 0).sum())
+    if several.blocks and plan.control is not None and not (known or reads_labels):
+        labels = plural(int((plan.ground.data.train.labels >= 0).sum()), "label")
         yield (
-            f"the student learned from no label, its control from {plural(labelled, 'label')} of all classes: "
-            "it shows what the labels would be worth, not what the teachers add"
+            f"the student learned from no label, its control from {labels} of all classes: an upper bound, "
+            "which shows what the labels are worth"
         )
 
 

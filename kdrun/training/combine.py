@@ -51,10 +51,11 @@ def combine(logits: Tensor, knows: Tensor, shares: Tensor, how: Combination, lab
     weights. labels: (N,) int64, -1 if unknown; read by the weights `known` alone.
     """
     sureness = _sureness(logits, knows, how.weights)
+    counts: Tensor | None
     if how.weights == "known":
         given = knows.index_select(1, labels.clamp(min=0)) & (labels >= 0)
-        weights, counts = shares[:, None] * given, given.any(0)
-        weights = torch.where(counts, weights, shares[:, None])
+        counts = given.any(0)
+        weights = torch.where(counts, shares[:, None] * given, shares[:, None])
     else:
         counts = None if how.least is None else sureness.amax(0) >= how.least
         weights = _weights(sureness, shares, how.weights)

@@ -73,7 +73,7 @@ class Several(Teacher):
         return all(teacher.capturable for teacher in self.teachers.values())
 
     @property
-    def forwards(self) -> int:  # type: ignore[override]
+    def forwards(self) -> int:
         return self.uncounted + sum(teacher.forwards for teacher in self.teachers.values())
 
     @forwards.setter
@@ -81,7 +81,7 @@ class Several(Teacher):
         self.uncounted += value - self.forwards
 
     @property
-    def saved(self) -> int:  # type: ignore[override]
+    def saved(self) -> int:
         return self.unsaved + sum(teacher.saved for teacher in self.teachers.values())
 
     @saved.setter
@@ -130,4 +130,5 @@ class Ensemble(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits = [network(images).float() for network in self.networks]
         labels = torch.full((len(images),), -1, device=images.device)
-        return self.together(logits, labels).logits
+        combined: Combined = self.together(logits, labels)
+        return combined.logits

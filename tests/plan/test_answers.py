@@ -96,8 +96,7 @@ def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPat
     assert answers_of(affine, LOGITS).reason == "teacher runs in every step: random augmentation, no cache"
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 1000}))
     assert (
-        answers_of(student(), LOGITS).reason
-        == "teacher runs in every step: the disk has no room for 1.09 MB"
+        answers_of(student(), LOGITS).reason == "teacher runs in every step: the disk has no room for 1.09 MB"
     )
 
 

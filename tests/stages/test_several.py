@@ -105,7 +105,11 @@ def test_answers_from_tables_are_those_of_live_teachers(two: Plan, tmp_path: Pat
 
 
 def test_a_term_that_names_a_teacher_learns_from_that_one_alone(outputs: Path, two: Plan) -> None:
-    named = ["+loss@loss.other=hard_labels", "loss.soft.teacher=cnn_digits_small_2", "loss.other.weight=1e-30"]
+    named = [
+        "+loss@loss.other=hard_labels",
+        "loss.soft.teacher=cnn_digits_small_2",
+        "loss.other.weight=1e-30",
+    ]
     both = ran([*TWO, *named, "loss.other.teacher=cnn_digits_small"], outputs)
     alone = ran([*DATA, "teacher.seed=5"], outputs)
     assert alone.teacher.folder == two.teachers[1].folder
@@ -143,7 +147,9 @@ def test_no_label_is_read_while_the_merged_student_learns(
     monkeypatch.undo()
     right = ran([*MERGED, "combine.weights=known"], tmp_path / "right")
     assert not same(weights(known), weights(right))
-    assert "teacher" not in report(right)["models"] and any("known" in note for note in report(right)["notes"])
+    assert "teacher" not in report(right)["models"] and any(
+        "known" in note for note in report(right)["notes"]
+    )
 
 
 def test_classes_in_another_order_make_the_same_run(merged: Plan, tmp_path: Path) -> None:
@@ -168,7 +174,9 @@ def test_a_loaded_teacher_with_its_classes_in_another_order_is_read_by_name(
     plan = planned(mapped, outputs)
     assert plan.student.several is not None
     assert plan.student.several.asked[0].relation.targets == (2, 0, 3, 1, -1)
-    found, plain = (each["models"]["teacher"]["last"] for each in (report(ran(mapped, outputs)), report(single)))
+    found, plain = (
+        each["models"]["teacher"]["last"] for each in (report(ran(mapped, outputs)), report(single))
+    )
     assert found["test"]["top1"] >= plain["test"]["top1"] - 2 > 80
 
 

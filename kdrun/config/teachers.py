@@ -75,7 +75,7 @@ def _described(key: str, entry: Any, model: Node) -> dict[str, Any]:
         problem = "the name of a model is needed: {name: MODEL, ...}"
         raise KdrunError(key, entry, problem, more="kdrun list models")
     for name in set(own) - set(KEYS):
-        raise KdrunError(f"{key}.{name}", own[name], "no such key", KEYS)
+        raise KdrunError(f"{key}.{name}={own[name]}", None, "no such key", KEYS)
     try:
         node = model(str(own["name"]))
     except KdrunError as error:  # which names the key of assistants

@@ -73,11 +73,15 @@ def _other_scores(report: Report, full: bool) -> Iterator[Row]:
 def _likeness(report: Report) -> Iterator[Row]:
     comparison = report.get("comparison", {})
     above = called(report, "teacher") if "teacher" in report["models"] else "teacher"
-    who = comparison.get("learned_from", above).replace("_", " ")
+    who = comparison.get("learned_from", above)
     yield _student_only(report, f"agreement with {who}", "%", comparison.get("agreement"), percent)
     yield _student_only(report, f"KL from {who}", "nats", comparison.get("kl_teacher_student"), three_digits)
     yield _student_only(
-        report, "gap to teacher closed", "%", gap_closed(report), lambda value: f"{value:.0f}"
+        report,
+        f"gap to {above if above == 'teachers' else 'teacher'} closed",
+        "%",
+        gap_closed(report),
+        lambda value: f"{value:.0f}",
     )
 
 

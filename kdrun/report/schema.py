@@ -282,7 +282,7 @@ def called(report: Report, role: str) -> str:
     several teachers together.
     """
     names = {"peer": "peer", "together": "teachers"}
-    return names.get(report["models"][role].get("source", ""), role.replace("_", " "))
+    return names.get(report["models"][role].get("source", ""), role.replace("teacher_", "teacher ", 1))
 
 
 def teachers(report: Report) -> tuple[str, ...]:

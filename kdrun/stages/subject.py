@@ -56,7 +56,7 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         classes=ground.data.classes,
         image_shape=ground.data.image_shape,
         headline=ground.headline,
-        taught_by=TOGETHER if together else next(iter(student.teachers), plan.teacher).name,
+        taught_by=TOGETHER if len(student.teachers) > 1 else next(iter(student.teachers), plan.teacher).name,
         settings=dataclasses.asdict(plan.run.evaluation),
         blocks=student.several.blocks if student.several else {},
     )

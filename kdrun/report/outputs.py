@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from kdrun.artefacts import HELD, LOCK, unheld
 from kdrun.errors import KdrunError
-from kdrun.records import MARKS, PLAN, Damaged, Mark, Planned, read_fields, read_own
+from kdrun.records import MARKS, PLAN, Damaged, Mark, Planned, read_fields, read_own, teachers_of
 
 KINDS = ("teacher", "control", "run", "table", "sweep", "record")
 RECORDS = ("tensorboard", "wandb", "mlflow")
@@ -257,8 +257,7 @@ class _Users:
             ]
             for folder in named:
                 self.by_folder.setdefault(folder, {})[run.path.name] = None
-            teacher = run.key.get("teacher")
-            if isinstance(teacher, dict):
+            for teacher in teachers_of(run.key):
                 self.by_teacher.setdefault(str(teacher.get("key")), {})[run.path.name] = None
             if run.key:
                 self.by_control.setdefault(_shared(run.key), {})[run.path.name] = None

@@ -33,8 +33,15 @@ def digits(**changes):
 
 def test_the_shipped_sets():
     names = {"digits", "digits_few", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "fake"}
-    assert set(SHIPPED) == names | {"imagefolder", "imagenet", "torch_dataset"}
-    assert sorted(SOURCES.names()) == ["digits", "fake", "imagefolder", "torch_dataset", "torchvision"]
+    assert set(SHIPPED) == names | {"imagefolder", "imagenet", "torch_dataset", "merged"}
+    assert sorted(SOURCES.names()) == [
+        "digits",
+        "fake",
+        "imagefolder",
+        "merged",
+        "torch_dataset",
+        "torchvision",
+    ]
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from kdrun import __version__
 from kdrun.artefacts import STARTED, full_disk
 from kdrun.errors import KdrunError
+from kdrun.resources import no_memory
 
 COMMANDS = ("run", "table", "check", "list", "report", "predict", "outputs")
 
@@ -78,7 +79,8 @@ def _complete_after_command() -> None:
 def _failed(error: Exception) -> int:
     """One line for an error that a user can mend; a traceback for bugs, or if KDRUN_TRACEBACK=1."""
     lines = getattr(error, "lines", None)  # of a refused sweep
-    known = isinstance(error, (KdrunError, OSError)) or lines is not None
+    starved = "" if isinstance(error, KdrunError) else no_memory(error)
+    known = isinstance(error, (KdrunError, OSError)) or lines is not None or starved
     if not known or _wants_traceback():
         raise error
     if lines is not None:
@@ -86,6 +88,8 @@ def _failed(error: Exception) -> int:
             print(line, file=sys.stderr)
         more = f"{len(lines) - SHOWN} more mistakes; " if len(lines) > SHOWN else ""
         return _say(f"{more}nothing was trained", 2)
+    if starved:
+        return _say(starved, 1)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _say(f"{where}{full_disk(error) or error.strerror or error}", 1)

@@ -9,11 +9,13 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from kdrun.errors import KdrunError
+from kdrun.users_code import one_line
 
 Thing = TypeVar("Thing")
 
@@ -59,7 +61,8 @@ def find(room: Room[Thing], name: str, key: str) -> Thing:
     """The thing with this name. Raises KdrunError under `key`."""
     own = "." in name
     path = name if own else f"{room.package}.{name}"
-    module = imported(path)
+    with one_line(key, name) if own else nullcontext():
+        module = imported(path)
     if module is None:
         choices, more = ([], "") if own else (room.names(), room.more)
         raise KdrunError(key, name, f"no such {room.noun}", choices, more)

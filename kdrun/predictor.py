@@ -136,7 +136,14 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     model = _built(node, len(classes), preprocess.shape, tuple(packages))
     if (maps := about.get("reused")) and not teacher:
         channels, height, width = maps
-        model = reused(model, preprocess.shape, (channels, height, width), len(classes), 0)
+        model = reused(
+            model,
+            preprocess.shape,
+            (channels, height, width),
+            len(classes),
+            0,
+            about.get("projector_factor") or 2,
+        )
     load_into(model, read_weights(weights, digest), "run", str(weights))
     return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,21 @@ def free_memory() -> int | None:
     """Free bytes for this process, by the machine and its control group; None if unknown."""
     known = [free for free in (_of_the_machine(), _of_the_group()) if free is not None]
     return min(known, default=None)
+
+
+def no_memory(error: BaseException) -> str:
+    """What to do about an error that memory was missing, of whatever library; empty for any other error."""
+    text = str(error)
+    words = ("can't allocate memory", "Cannot allocate memory", "out of memory", "Unable to allocate")
+    if not (isinstance(error, MemoryError) or any(word in text for word in words)):
+        return ""
+    bytes_asked = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ [KMGT]iB)", text)
+    tried = ""
+    if bytes_asked:
+        amount = bytes_asked[2] or f"{int(bytes_asked[1]) / 1e9:.1f} GB"
+        tried = f" ({amount} at once were asked for)"
+    keys = "recipe.teacher.batch, recipe.student.batch, dataset.train, evaluation.batches"
+    return f"out of memory{tried}. These keys lower what is needed: {keys}. The same command continues"
 
 
 def _of_the_machine() -> int | None:

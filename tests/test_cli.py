@@ -68,7 +68,7 @@ MISTAKES = {
     "dataset=cifr10": "dataset=cifr10: no such data set. Nearest: cifar10, cifar100, ",
     "recipe=quik": "recipe=quik: no such recipe. Nearest: quick, auto, cosine. All: kdrun list recipes",
     "+foo=1": "foo=1: no such key. Nearest: control, loss, fresh",
-    "+teacher.foo=1": "teacher.foo=1: no such key. Nearest: family, checkpoint, reuse_classifier",
+    "+teacher.foo=1": "teacher.foo=1: no such key. Nearest: projector_factor, family, checkpoint",
     "teacher.nme=x": "teacher.nme=x: no such key. Nearest: teacher.name, teacher.stem, teacher.seed",
     "loss.soft.wieght=1": "loss.soft.wieght=1: no such key. "
     "Choices: loss.soft.name, loss.soft.weight, loss.soft.temperature",

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 FLOORS = (
     (
         *("errors", "schedule", "types", "artefacts", "sources", "names", "choices", "figures", "fields"),
-        *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "resources", ""),
+        *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "resources", "users_code", ""),
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
@@ -47,6 +47,7 @@ APART = {"losses", "models", "data", "evaluation"}
 TORCHLESS = {
     *("config", "report", "artefacts", "figures", "sources", "cli", "commands"),
     *("errors", "lookup", "nested", "resources", "schedule", "names", "choices", "fields", "records"),
+    "users_code",
 }
 
 

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from kdrun import resources
+from kdrun.cli import main
 from kdrun.data import decode, digests
+from kdrun.resources import no_memory
 
 
 @pytest.fixture
@@ -91,3 +93,35 @@ def test_free_memory_is_the_least_that_is_known(group: Path) -> None:
 def test_a_process_that_only_decodes_loads_no_torch() -> None:
     program = "import sys, kdrun.data.decode, kdrun.resources; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "amount"),
+    [
+        (MemoryError(), ""),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 36000000000 bytes."
+            ),
+            "36.0 GB",
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), "2.00 GiB"),
+        (MemoryError("Unable to allocate 7.45 GiB for an array"), "7.45 GiB"),
+        (OSError(12, "Cannot allocate memory"), ""),
+    ],
+)
+def test_missing_memory_is_one_line_with_keys(
+    error: Exception, amount: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("kdrun.cli._dispatch", fails)
+    assert main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    tried = f" ({amount} at once were asked for)" if amount else ""
+    assert line.startswith(f"out of memory{tried}. These keys lower") and "recipe.student.batch" in line
+
+
+def test_other_errors_are_no_missing_memory() -> None:
+    assert not no_memory(ValueError("no idea")) and not no_memory(OSError(2, "No such file"))

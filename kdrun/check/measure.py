@@ -81,7 +81,8 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
     step = Step(trainee.learners, told, images, labels)
     row_set = training.row_set(trainee.mix)
     rows = next(epoch_plan(training.seed, 0, row_set, ground.views, place.device).batches())
-    step.lr.fill_(learning_rate(training.recipe, 0, training.recipe.epochs * row_set.steps, row_set.steps))
+    rates = trainee.phase.rates(training.recipe)
+    step.lr.fill_(learning_rate(rates, 0, training.recipe.epochs * row_set.steps, row_set.steps))
     batch = Batch(images(rows), step.labels[rows.index], rows)
     with _largest_call(teachers) as largest:
         said = told(batch)

@@ -30,6 +30,7 @@ from kdrun.config.choices import (
 )
 from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
 from kdrun.lookup import refuse_unlisted
 from kdrun.schedule import Schedule
 
@@ -109,6 +110,7 @@ def _class(name: Any, key: str, packages: Collection[str]) -> None:
 
 
 def _choices(run: Run) -> None:
+    _texts("stages", run.stages)
     if not run.stages or len(set(run.stages)) < len(run.stages) or not set(run.stages) <= set(STAGES):
         wrong = [stage for stage in run.stages if stage not in STAGES]
         problem = "no such stage" if wrong else "each stage at most once, and at least one"
@@ -148,6 +150,8 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
     for key in DATASET_KEYS:
         if key not in dataset or (key in ("name", "source") and not dataset[key]):
             raise KdrunError(f"dataset.{key}", None, "is missing: every data set must give it")
+    for key in ("name", "source"):
+        _texts(f"dataset.{key}", [dataset[key]])
     _one_of("dataset.headline", dataset["headline"], HEADLINES)
     _one_of("dataset.resize", dataset["resize"], RESIZES)
     for key in ("split", "label_seed"):
@@ -200,11 +204,19 @@ def _model(role: str, model: Model, packages: Collection[str]) -> None:
         _at_least(f"{role}.seed", model.seed, 0)
     if model.checkpoint is not None and not Path(model.checkpoint).expanduser().is_file():
         raise KdrunError(f"{role}.checkpoint", model.checkpoint, "no such file")
+    _pretrained(role, model)
+    _at_least(f"{role}.projector_factor", model.projector_factor, 1)
+
+
+def _pretrained(role: str, model: Model) -> None:
+    key, value = f"{role}.pretrained", as_typed(model.pretrained)
+    if not isinstance(model.pretrained, (bool, str)) or model.pretrained == "":
+        raise KdrunError(key, value, "must be true, false or the name of weights (IMAGENET1K_V1)")
     if model.pretrained and model.checkpoint is not None:
-        raise KdrunError(f"{role}.pretrained", "true", f"and {role}.checkpoint exclude each other")
+        raise KdrunError(key, value, f"and {role}.checkpoint exclude each other")
     if model.pretrained and model.family not in ("torchvision", "timm"):
         problem = f"there are no weights of {model.name}, only of torchvision's and timm's models"
-        raise KdrunError(f"{role}.pretrained", "true", problem)
+        raise KdrunError(key, value, problem)
 
 
 def _chain(run: Run) -> None:
@@ -269,6 +281,12 @@ def _phase_one(run: Run) -> None:
     if not fraction and not (_whole(epochs, 0) and epochs < most):
         problem = f"must be a whole number below recipe.student.epochs={most}, or a fraction of them below 1"
         raise KdrunError("phase_one.epochs", epochs, problem)
+    if run.phase_one.lr is not None:
+        _above_zero(run.phase_one.lr, "phase_one.lr")
+        if not epochs:
+            raise KdrunError(
+                "phase_one.lr", run.phase_one.lr, "there is no first phase: phase_one.epochs is 0"
+            )
     if epochs and not run.phase_one.loss:
         more = "+loss@phase_one.loss.TERM=LOSS (kdrun list losses)"
         raise KdrunError("phase_one.epochs", epochs, f"there is no term in phase_one.loss: {more}")
@@ -364,6 +382,13 @@ def _runtime(runtime: Runtime) -> None:
 def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise KdrunError(key, value, "no such choice", choices)
+
+
+def _texts(key: str, values: Collection[Any]) -> None:
+    """Names that are read from YAML can be anything."""
+    for value in values:
+        if not isinstance(value, str):
+            raise KdrunError(key, as_typed(value), "a name is needed")
 
 
 def _at_least(key: str, value: float, least: int) -> None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdrun.config import recipes
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS
+from kdrun.config.numbers import refuse_unusable
 from kdrun.config.plugins import Written
 from kdrun.config.quotes import TEXTS
 from kdrun.config.schema import MISSING, Model, Run
@@ -95,6 +96,7 @@ def load(
         plain[group] = plain[group] or choices.get(group)
     run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
     assert isinstance(run, Run)
+    refuse_unusable(plain)
     check(run, shared_with_labels="${complement:${alpha}}" in written)
     return Loaded(run, tuple(overrides), notes)
 

@@ -17,17 +17,19 @@ class Model:
 
     args: keyword arguments of the family's `build`. stem: auto, cifar or imagenet. seed: of the initial
     weights; None is 0 for the teacher and the run's seed for the student. reuse_classifier: whether a
-    projector and the teacher's classifier take the place of a student's own classifier.
+    projector and the teacher's classifier take the place of a student's own classifier. projector_factor: by
+    which the projector is narrower than the teacher's map. pretrained: true, or the name of weights.
     """
 
     name: str = MISSING
     family: str = MISSING
     args: dict[str, Any] = field(default_factory=dict)
     checkpoint: str | None = None
-    pretrained: bool = False
+    pretrained: Any = False
     stem: str = "auto"
     seed: int | None = None
     reuse_classifier: bool = False
+    projector_factor: int = 2
 
 
 @dataclass
@@ -110,10 +112,11 @@ class Recipes:
 @dataclass
 class PhaseOne:
     """What a student learns first: a loss of its own. epochs: how many of its epochs that takes, or which
-    share of them; 0: there is no such phase.
+    share of them; 0: there is no such phase. lr: in place of the recipe's; None: the recipe's.
     """
 
     epochs: Any = 0
+    lr: float | None = None
     loss: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 

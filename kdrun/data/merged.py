@@ -27,7 +27,7 @@ def read(data_dir: Path, *, parts: Any = None, size: int = 28, channels: int = 1
 
     parts: by name, `{source: ..., white: 255, train: null, test: null, split: 0}` and the arguments of the
     source. white: its largest pixel value. train: how many training images to keep, stratified. test: how
-    many to hold out; only for a source without a test part. Raises KdrunError.
+    many test images, of its test part if it has one (null: all), else held out. Raises KdrunError.
     """
     if not isinstance(parts, Mapping) or len(parts) < 2:
         problem = "two data sets or more are needed: {NAME: {source: SOURCE, ...}, ...}"
@@ -52,18 +52,19 @@ def _part(key: str, node: Any, data_dir: Path) -> Raw:
         raise KdrunError(key, f"{node}", "needs a source: {source: SOURCE, ...}")
     try:
         raw = checked(read_raw(node, data_dir), str(node["source"]))
-        held = node.get("test")
-        if (held is None) == (raw.test is None):
-            has = (
-                "has a test part of its own; leave it null" if held else "has no test part: how many images?"
+        held, seed = node.get("test"), int(node.get("split", 0))
+        if held is None and raw.test is None:
+            raise KdrunError(
+                "dataset.test", None, "this data set has no test part of its own: how many images?"
             )
-            raise KdrunError("dataset.test", held, f"this data set {has}")
-        rows = split(raw.train.labels, node.get("train"), 0, int(held or 0), int(node.get("split", 0)))
+        rows = split(raw.train.labels, node.get("train"), 0, 0 if raw.test else held, seed)
+        test = raw.test or _at(raw.train, rows.test)
+        if raw.test and held is not None:
+            test = _at(raw.test, split(raw.test.labels, None, 0, held, seed).test)
     except KdrunError as error:
         name = str(error.key).removeprefix("dataset").lstrip(".")
         raise KdrunError(f"{key}.{name}" if name else key, *error.args[1:]) from None
-    train, test = _at(raw.train, rows.train), raw.test or _at(raw.train, rows.test)
-    return raw._replace(train=train, test=test)
+    return raw._replace(train=_at(raw.train, rows.train), test=test)
 
 
 def _at(part: Part, rows: Tensor) -> Part:

@@ -287,7 +287,7 @@ def make_views(spec: Mapping[str, Any], image_shape: Shape) -> Views:
     augmentation off. Raises KdrunError for an unknown name or key, and for values out of range.
     """
     name = spec.get("name")
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         raise KdrunError("dataset.views.name", name, "no such views", NAMES)
     known = {views: _arguments(make) for views, make in NAMES.items()}
     elsewhere = {"name", *(key for keys in known.values() for key in keys)} - set(known[name])

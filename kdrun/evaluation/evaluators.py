@@ -5,15 +5,14 @@ An evaluator is a module with a function `figures(subject) -> Iterator[Figure]`.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import kdrun.lookup as lookup
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
+from kdrun.users_code import reason
 
 Evaluator = Callable[[Subject], Iterable[Figure]]
 
@@ -50,7 +49,7 @@ def evaluated(names: Sequence[str], subject: Subject) -> Evaluated:
         except Exception as error:
             if "." not in name:
                 raise
-            failed[name] = f"{name} failed, its figures are left out: {_reason(error)}"
+            failed[name] = f"{name} failed, its figures are left out: {reason(error)}"
         else:
             figures |= new
     return Evaluated(list(figures.values()), failed)
@@ -63,10 +62,3 @@ def _checked(figures: Iterable[Figure], subject: Subject) -> Iterator[tuple[tupl
             raise ValueError(f"{figure.name}: whose={figure.whose!r} is none of {models}")
         value = figure.value if isinstance(figure.value, int) else float(figure.value)
         yield (figure.name, *figure[3:]), figure._replace(value=value)
-
-
-def _reason(error: Exception) -> str:
-    """The error and its file and line, in one line."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ import kdrun.lookup as lookup
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss
 from kdrun.schedule import Schedule
+from kdrun.users_code import is_users, one_line
 
 
 def _losses(module: ModuleType) -> list[type[Loss]]:
@@ -39,9 +41,10 @@ def construct(cls: type[Loss], arguments: Mapping[str, Any], key: str) -> Loss:
     """The loss with these arguments, checked against its signature. Raises KdrunError below `key`."""
     lookup.check_arguments(cls.__name__, arguments_of(cls), arguments, key)
     try:
-        return cls(**arguments)
+        with one_line(key) if is_users(cls) else nullcontext():
+            return cls(**arguments)
     except KdrunError as error:
-        raise error.below(key) from None
+        raise (error if error.key == key else error.below(key)) from error.__cause__
 
 
 def schedules(cls: type[Loss], arguments: Mapping[str, Any], key: str) -> dict[str, Schedule]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from kdrun.losses.lookup import construct, find, schedules
 from kdrun.losses.numeric import labelled, mean_over
 from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
+from kdrun.users_code import is_users, one_line
 
 TEACHER = "teacher"
 """The key of a term that names the one of several teachers that it reads."""
@@ -94,10 +96,12 @@ class Mix(nn.Module):
         """
         named = teachers or {}
         for term in self.terms:
+            key = f"{self.key}.{term.name}"
             try:
-                term.loss.build(student, named.get(term.teacher, teacher), images)
+                with one_line(key) if is_users(term.loss) else nullcontext():
+                    term.loss.build(student, named.get(term.teacher, teacher), images)
             except KdrunError as error:
-                raise error.below(f"{self.key}.{term.name}") from None
+                raise (error if error.key == key else error.below(key)) from error.__cause__
 
     @torch.no_grad()
     def take(self, earlier: Mix) -> None:
@@ -127,11 +131,15 @@ class Mix(nn.Module):
         over all rows, or over the labelled ones if the loss does not use the others; of a term that reads the
         teacher, over those for which it has an answer.
         """
-        own = teacher.teachers[term.teacher] if term.teacher else teacher
+        key, own = f"{self.key}.{term.name}", teacher.teachers[term.teacher] if term.teacher else teacher
         try:
-            value: Tensor = term.loss(student, own, batch)
+            value = _called(key, term.loss, student, own, batch)
         except KdrunError as error:
-            raise error.below(f"{self.key}.{term.name}") from None
+            raise (error if error.key == key else error.below(key)) from error.__cause__
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise KdrunError(
+                key, None, f"its forward must return a tensor of floats; it returns {_kind(value)}"
+            )
         if value.dim() == 0:
             return value
         if value.shape != batch.labels.shape:
@@ -139,7 +147,7 @@ class Mix(nn.Module):
                 f"its forward must return a value for each of the {len(batch.labels)} images, or one for "
                 f"the batch; it returns {tuple(value.shape)}"
             )
-            raise KdrunError(f"{self.key}.{term.name}", None, problem)
+            raise KdrunError(key, None, problem)
         rows = None if term.loss.uses_unlabelled else labelled(batch.labels)
         if own.counts is not None and term.loss.needs.teacher:
             rows = own.counts if rows is None else rows & own.counts
@@ -192,6 +200,23 @@ def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
     weight = Schedule.parse(node.get("weight", 1.0), f"{key}.weight")
     teacher = str(node.get(TEACHER) or "")
     return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant}, teacher)
+
+
+def _called(key: str, loss: Loss, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+    """What the loss returns. Raises KdrunError for an exception in a loss of the user's."""
+    if not is_users(loss):
+        returned: Tensor = loss(student, teacher, batch)
+        return returned
+    with one_line(key):
+        own: Tensor = loss(student, teacher, batch)
+        return own
+
+
+def _kind(value: object) -> str:
+    """What a forward returned, in a word or two: `None`, `a float`, `a tensor of int64`."""
+    if isinstance(value, Tensor):
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _written(term: Term) -> str:

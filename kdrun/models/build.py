@@ -11,11 +11,13 @@ from torch import nn
 
 from kdrun.config.choices import RESIZES, STEMS
 from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
 from kdrun.models.draft import Draft, TooSmall
 from kdrun.models.family import Family, check_arguments, find
 from kdrun.models.renormalise import Normalisation
 from kdrun.models.sizes import Size, candidates, refusal, resized
 from kdrun.models.survey import survey
+from kdrun.users_code import is_users, reason
 
 
 class Built(NamedTuple):
@@ -49,7 +51,7 @@ def build(
     given = _given(node, role, family, classes, image_shape)
 
     def make(size: Size) -> Draft:
-        with _seeded(seed), _keys_below(role, family):
+        with _seeded(seed), _keys_below(role, family, args):
             return family.call(args, {**given, "image_size": size})
 
     fitted = _fitted(make, family, given["name"], role, image_shape, resize)
@@ -116,7 +118,7 @@ def _given(
     node: Mapping[str, Any], role: str, family: Family, classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """The arguments that a run gives to `build`. Raises KdrunError for a choice that the family lacks."""
-    stem, pretrained = str(node.get("stem") or "auto"), bool(node.get("pretrained"))
+    stem, pretrained = str(node.get("stem") or "auto"), node.get("pretrained") or False
     normalised = node.get("normalisation")
     if stem not in STEMS:
         raise KdrunError(f"{role}.stem", stem, "no such stem", STEMS)
@@ -152,9 +154,19 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _keys_below(role: str, family: Family) -> Iterator[None]:
-    """Puts the keys of a family's errors below the role: `depth` becomes `student.args.depth`."""
+def _keys_below(role: str, family: Family, args: Mapping[str, Any]) -> Iterator[None]:
+    """Puts the keys of a family's errors below the role: `depth` becomes `student.args.depth`.
+
+    What torch cannot build is an error of the arguments, and what a user's module raises one of the module.
+    """
     try:
         yield
     except KdrunError as error:
         raise error.below(f"{role}.args" if error.key in family.arguments else role) from None
+    except Exception as error:
+        if is_users(family.build):
+            raise KdrunError(f"{role}.family", family.name, reason(error)) from error
+        if not args or isinstance(error, OSError):
+            raise
+        problem = f"cannot be built: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        raise KdrunError(f"{role}.args", as_typed(args), problem) from error

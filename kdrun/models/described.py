@@ -46,6 +46,7 @@ class About(_About, total=False):
 
     pretrained: bool | None
     reused: list[int] | None
+    projector_factor: int | None
     resize_to: int | None
 
 

@@ -1,9 +1,13 @@
-"""The names of pretrained weights in the libraries that have them."""
+"""Pretrained weights of the libraries that have them, by name."""
 
 from __future__ import annotations
 
+from typing import Any
 
-def weights_name(family: str, name: str) -> str:
+from kdrun.errors import KdrunError
+
+
+def weights_name(family: str, name: str, pretrained: bool | str) -> str:
     """`ResNet18_Weights.IMAGENET1K_V1` of torchvision, `resnet18.a1_in1k` of timm: the weights that
     `pretrained` takes for a model.
     """
@@ -12,6 +16,20 @@ def weights_name(family: str, name: str) -> str:
 
         known = timm.get_pretrained_cfg(name.partition("/")[2])
         return f"{known.architecture}.{known.tag}" if known and known.tag else name
+    return str(torchvision_weights(name, pretrained))
+
+
+def torchvision_weights(name: str, pretrained: bool | str) -> Any:
+    """A member of torchvision's enumeration of a model's weights.
+
+    pretrained: true (the present ones), or their name. Raises KdrunError for one that the model lacks.
+    """
     from torchvision import models
 
-    return str(models.get_model_weights(name).DEFAULT)
+    known = models.get_model_weights(name)
+    if pretrained is True:
+        return known.DEFAULT
+    names = [weights.name for weights in known]
+    if pretrained not in names:
+        raise KdrunError("pretrained", pretrained, "there are no such weights", ["true", *names])
+    return known[str(pretrained)]

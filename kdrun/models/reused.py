@@ -18,17 +18,17 @@ from kdrun.types import POOLED, Classifier
 
 LAST = "stage:-1"
 
-FACTOR = 2
-"""The projector is narrower than the teacher's map by this much."""
-
 Size = tuple[int, int, int]
 
 
 class Projector(nn.Sequential):
-    """(N, C, H, W) to (N, C', H, W): three convolutions with norm and ReLU, the middle one 3x3."""
+    """(N, C, H, W) to (N, C', H, W): three convolutions with norm and ReLU, the middle one 3x3.
 
-    def __init__(self, channels: int, out: int) -> None:
-        width = out // FACTOR
+    factor: the inner maps have C' / factor channels.
+    """
+
+    def __init__(self, channels: int, out: int, factor: int = 2) -> None:
+        width = max(1, out // factor)
         layers: list[nn.Module] = []
         for before, after, kernel in ((channels, width, 1), (width, width, 3), (width, out, 1)):
             convolution = nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False)
@@ -40,16 +40,16 @@ class Reused(nn.Module):
     """Logits (N, K) of images: a student's layers up to its last stage, a projector, and a frozen classifier.
 
     teacher: the size (C, H, W) of the map that the teacher's classifier reads the mean of; a larger map of
-    the student is averaged to it. The student's own classifier is taken out.
+    the student is averaged to it. factor: of the projector. The student's own classifier is taken out.
     """
 
-    def __init__(self, student: nn.Module, channels: int, teacher: Size, classes: int) -> None:
+    def __init__(self, student: nn.Module, channels: int, teacher: Size, classes: int, factor: int) -> None:
         super().__init__()
         known = anatomy(student)
         _replace(student, known.head, nn.Identity())
         self.body = Tapped(student, [LAST])
         self.teacher = teacher
-        self.projector = Projector(channels, teacher[0])
+        self.projector = Projector(channels, teacher[0], factor)
         self.classifier = nn.Linear(teacher[0], classes).requires_grad_(False)
         self.stages = (*(f"body.model.{stage}" for stage in known.stages[:-1]), "projector")
         self.pre = ()
@@ -72,7 +72,9 @@ class Reused(nn.Module):
             self.classifier.bias.copy_(teacher.bias)
 
 
-def reused(student: nn.Module, image_shape: Size, teacher: Size, classes: int, seed: int) -> Reused:
+def reused(
+    student: nn.Module, image_shape: Size, teacher: Size, classes: int, seed: int, factor: int = 2
+) -> Reused:
     """The student on a projector and a classifier for maps like the teacher's, (C, H, W).
 
     Raises KdrunError if the student's last stage gives no maps.
@@ -85,12 +87,14 @@ def reused(student: nn.Module, image_shape: Size, teacher: Size, classes: int, s
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = Reused(student, size[0], teacher, classes)
+        model = Reused(student, size[0], teacher, classes, factor)
     survey(model, image_shape)
     return model
 
 
-def reusing(student: Built, teacher: nn.Module, image_shape: Size, classes: int, seed: int) -> Built:
+def reusing(
+    student: Built, teacher: nn.Module, image_shape: Size, classes: int, seed: int, factor: int = 2
+) -> Built:
     """The student on a classifier like the teacher's, still without its weights.
 
     Raises KdrunError if that classifier is not one linear layer on the mean of the teacher's last map.
@@ -100,7 +104,7 @@ def reusing(student: Built, teacher: nn.Module, image_shape: Size, classes: int,
         problem = "the teacher's classifier must be one linear layer on the mean of its last map"
         raise KdrunError("loss", None, problem)
     channels, height, width = layers[POOLED]
-    model = reused(student.model, image_shape, (channels, height, width), classes, seed)
+    model = reused(student.model, image_shape, (channels, height, width), classes, seed, factor)
     note = "the student's last map is projected and read by the teacher's classifier"
     return student._replace(model=model, notes=(*student.notes, note))
 

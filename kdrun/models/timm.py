@@ -41,16 +41,19 @@ def build(
     name: str,
     native_size: tuple[int, int],
     stem: str,
-    pretrained: bool,
+    pretrained: bool | str,
     normalisation: Normalisation | None,
 ) -> Draft:
     """The classifier `name`, for images of `channels` channels and native size (H, W).
 
     stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
-    one. normalisation: what images were normalised with, undone for pretrained weights that want another.
-    Raises KdrunError for unknown names and tags, for `cifar` if there is no such stem, and if weights are
-    missing.
+    one. pretrained: a flag, since timm names weights with the model. normalisation: what images were
+    normalised with, undone for pretrained weights that want another. Raises KdrunError for unknown names and
+    tags, for `cifar` if there is no such stem, and if weights are missing.
     """
+    if isinstance(pretrained, str):
+        problem = f"timm's weights are named with the model: timm/{name.partition('.')[0]}.{pretrained}"
+        raise KdrunError("pretrained", pretrained, problem)
     known(name)
     model = _pretrained(name, classes, channels) if pretrained else _made(name, classes, channels)
     settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
@@ -58,7 +61,7 @@ def build(
         raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
     small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
     change = cifar_stem(model, STEMS) if small and has_cifar_stem(model, STEMS) else Change()
-    notes, new = change.notes, pretrained and change.new
+    notes, new = change.notes, bool(pretrained) and change.new
     if pretrained:
         notes += renormalise(model, normalisation, Normalisation(settings["mean"], settings["std"]))
         if settings["num_classes"] != classes:

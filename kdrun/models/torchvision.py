@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
 from kdrun.models.draft import Draft
 from kdrun.models.names import torchvision_names
+from kdrun.models.pretrained import torchvision_weights
 from kdrun.models.renormalise import Normalisation, renormalise
 from kdrun.models.stems import Change, cifar_stem, has_cifar_stem, is_small, take_channels
 
@@ -30,32 +32,33 @@ def build(
     name: str,
     native_size: tuple[int, int],
     stem: str,
-    pretrained: bool,
+    pretrained: bool | str,
     normalisation: Normalisation | None,
 ) -> Draft:
     """The classifier `name`, for images of `channels` channels and native size (H, W).
 
     stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
-    one. normalisation: what images were normalised with, undone for pretrained weights that want another.
-    Raises KdrunError for unknown names, for `cifar` if there is no such stem, and if weights are
-    missing.
+    one. pretrained: false, true (torchvision's present weights) or the name of weights (IMAGENET1K_V1).
+    normalisation: what images were normalised with, undone for pretrained weights that want another. Raises
+    KdrunError for unknown names, for `cifar` if there is no such stem, and if weights are missing.
     """
     if name not in torchvision_names():
         raise KdrunError(
             "name", name, "torchvision has no such model", torchvision_names(), "kdrun list models"
         )
-    model = _pretrained(name) if pretrained else _blank(name, classes)
+    chosen = torchvision_weights(name, pretrained) if pretrained else None
+    model = _blank(name, classes) if chosen is None else _pretrained(name, chosen, as_typed(pretrained))
     if stem == "cifar" and not has_cifar_stem(model):
         raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
     small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
     change = cifar_stem(model) if small and has_cifar_stem(model) else Change()
     changes = [change, take_channels(model, channels)]
-    if pretrained:
+    if chosen is not None:
         changes.append(_fit_head(model, classes))
-        changes.append(Change(renormalise(model, normalisation, _wanted(name))))
+        changes.append(Change(renormalise(model, normalisation, _wanted(chosen))))
     _state_stages(model)
     notes = [note for change in changes for note in change.notes]
-    return Draft(model, tuple(notes), head_is_new=pretrained and any(change.new for change in changes))
+    return Draft(model, tuple(notes), head_is_new=bool(pretrained) and any(change.new for change in changes))
 
 
 def _blank(name: str, classes: int) -> nn.Module:
@@ -70,28 +73,25 @@ def _blank(name: str, classes: int) -> nn.Module:
     return model
 
 
-def _pretrained(name: str) -> nn.Module:
-    """With torchvision's default weights; downloaded once. Raises KdrunError if that fails."""
+def _pretrained(name: str, weights: Any, value: str) -> nn.Module:
+    """With those weights; downloaded once. Raises KdrunError with the key's value if that fails."""
     from torchvision import models
 
-    weights = models.get_model_weights(name).DEFAULT
     try:
         model: nn.Module = models.get_model(name, weights=weights, progress=False)
     except (OSError, RuntimeError) as error:  # no network, no such page, no room; a broken file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
         problem = f"no weights for {name} ({reason}); put {weights.url} at {place}"
-        raise KdrunError("pretrained", "true", problem) from None
+        raise KdrunError("pretrained", value, problem) from None
     if name in AUXILIARY:
         _drop_auxiliary(model)
     return model
 
 
-def _wanted(name: str) -> Normalisation:
-    """What the default weights were trained with."""
-    from torchvision import models
-
-    preset = models.get_model_weights(name).DEFAULT.transforms()
+def _wanted(weights: Any) -> Normalisation:
+    """What the weights were trained with."""
+    preset = weights.transforms()
     return Normalisation(tuple(preset.mean), tuple(preset.std))
 
 

@@ -66,7 +66,8 @@ class Models:
         if teacher is None:
             return built
         projector = derived(weights, "projector")
-        return reusing(built, teacher.model, self.data.image_shape, classes, projector)
+        factor = model.projector_factor
+        return reusing(built, teacher.model, self.data.image_shape, classes, projector, factor)
 
     def macs(self, built: Built) -> float:
         """Multiply-accumulates of a model from `plan`, for one image."""

@@ -23,6 +23,8 @@ def model_key(model: Model) -> dict[str, Any]:
     }
     if model.reuse_classifier:
         key["reuse_classifier"] = True
+        if model.projector_factor != 2:
+            key["projector_factor"] = model.projector_factor
     if model.checkpoint:
         path = Path(model.checkpoint).expanduser()
         if not path.is_file():

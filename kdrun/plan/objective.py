@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from kdrun.config.schema import Recipe, Run
 from kdrun.errors import KdrunError
+from kdrun.figures import plural
 from kdrun.losses.mix import Mix, make_mix
 
 Terms = Mapping[str, Mapping[str, Any]]
@@ -16,13 +18,18 @@ Terms = Mapping[str, Mapping[str, Any]]
 class Phase(NamedTuple):
     """The epochs `first` ... `until - 1` of a training, and their loss.
 
-    key: of the terms in the configuration.
+    key: of the terms in the configuration. lr: in place of the recipe's, with the same schedule.
     """
 
     loss: Terms
     first: int
     until: int
     key: str = "loss"
+    lr: float | None = None
+
+    def rates(self, recipe: Recipe) -> Recipe:
+        """The recipe with the phase's own learning rate."""
+        return recipe if self.lr is None else replace(recipe, lr=self.lr)
 
     def mix(self) -> Mix:
         """A new mix of its terms, without adapters."""
@@ -45,7 +52,8 @@ def students_phases(run: Run, recipe: Recipe) -> tuple[Phase, ...]:
     last = Phase(smoothed(run.loss, recipe), change, until)
     if not change:
         return (last,)
-    return (Phase(smoothed(run.phase_one.loss, recipe), 0, min(change, until), "phase_one.loss"), last)
+    first = smoothed(run.phase_one.loss, recipe)
+    return (Phase(first, 0, min(change, until), "phase_one.loss", run.phase_one.lr), last)
 
 
 def controls_phases(run: Run) -> tuple[Phase, ...]:
@@ -82,7 +90,8 @@ def equation(phases: Sequence[Phase], mixes: Sequence[Mix]) -> str:
     """The loss as the screen shows it: `50 FSP(3 stages) for 10 epochs, then CE`."""
     *earlier, last = (mix.equation() for mix in mixes)
     phrases = [
-        f"{text} for {phase.until - phase.first} epoch{'s' * (phase.until - phase.first != 1)}"
+        f"{text} for {plural(phase.until - phase.first, 'epoch')}"
+        + ("" if phase.lr is None else f" at lr {phase.lr:g}")
         for text, phase in zip(earlier, phases, strict=False)
     ]
     return ", then ".join([*phrases, last])

@@ -22,6 +22,7 @@ from kdrun.plan.objective import (
     students_phases,
     teachers_phases,
 )
+from kdrun.plan.rehearsal import rehearse
 from kdrun.plan.several import several_of, standing
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import ONE_OF_SEVERAL, Training, section
@@ -164,8 +165,8 @@ def links(run: Run) -> Iterator[Link]:
     several = len(run.assistant) > 1
     names = [f"assistant{i}" if several else "assistant" for i, _ in enumerate(run.assistant, 1)]
     names += [*(f"generation{i}" for i in range(1, run.generations)), "student"]
-    reuses = run.student.reuse_classifier
-    between = [replace(model, reuse_classifier=reuses) for model in run.assistant]
+    reuses, factor = run.student.reuse_classifier, run.student.projector_factor
+    between = [replace(model, reuse_classifier=reuses, projector_factor=factor) for model in run.assistant]
     taught = [*between, *[run.student] * run.generations]
     recipes = [*run.recipe.assistant, *[run.recipe.student] * run.generations]
     architectures = [_architecture(model) for model in taught]
@@ -235,6 +236,8 @@ def _taught(
         read = dict(zip(asked.names, own, strict=True))
     for mix in mixes:
         build_mix(mix, built.model, teacher.built.model, place.models, link.seed, read)
+    if asked is None:  # the first step tries a loss that reads several teachers
+        rehearse(place.run, phases, built.model, teacher.built.model, place.models)
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     return Training(
         ground=place,
@@ -273,6 +276,7 @@ def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tupl
     other = place.models.plan(run.teacher, "teacher", seed)
     for mix in mixes:
         build_mix(mix, built.model, other.model, place.models, link.seed)
+    rehearse(run, phases, built.model, other.model, place.models)
     peers_mixes = tuple(
         build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases
     )

@@ -160,7 +160,8 @@ class Training:
         """The further part of a student's key. A setting that is not used is in no key."""
         key: dict[str, Any] = {"transfer": self.ground.run.transfer}
         for phase in self.phases[:-1]:
-            key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)}
+            own = {} if phase.lr is None else {"lr": phase.lr}
+            key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)} | own
         if self.momentum_delta is not None:
             key["momentum_delta"] = self.momentum_delta
         if self.peer is not None:

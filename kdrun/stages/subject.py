@@ -169,7 +169,7 @@ def _began_from(training: Training) -> str | None:
     model = training.model
     if model.checkpoint:
         return model.checkpoint
-    return weights_name(model.family, model.name) if model.pretrained else None
+    return weights_name(model.family, model.name, model.pretrained) if model.pretrained else None
 
 
 def _dataset(data: ImageSet) -> dict[str, Any]:

@@ -159,9 +159,9 @@ def _faster(step: Stepping, images: Images, ground: Ground, graphs: Graphs | Non
 
 
 def _course(trainee: Trainee) -> Course:
-    training = trainee.training
-    rows, views = training.row_set(trainee.mix), training.ground.views
-    return Course(training.epochs, training.recipe.epochs, rows, views, training.recipe, trainee.phase.until)
+    training, phase = trainee.training, trainee.phase
+    rows, views, rates = training.row_set(trainee.mix), training.ground.views, phase.rates(training.recipe)
+    return Course(training.epochs, training.recipe.epochs, rows, views, rates, phase.until)
 
 
 def _lend_classifier(live: Teacher | None, trainee: Trainee) -> None:

@@ -240,3 +240,23 @@ def test_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
     text = str(raised.value)
     assert text.startswith("teacher.pretrained=true: ") and "no route to host" in text
     assert "checkpoints/resnet18-" in text and "https://" in text and "\n" not in text
+
+
+def test_weights_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of exactly those weights is asked for; a name that the model lacks is one line."""
+    asked: list[str] = []
+
+    def fail(url: str, *_: Any, **__: Any) -> Any:
+        asked.append(url)
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
+    for value in (True, "IMAGENET1K_V1", "IMAGENET1K_V2"):
+        with pytest.raises(KdrunError):
+            build({**node("resnet50"), "pretrained": value}, 10, (3, 64, 64), "auto", seed=0)
+    present, first, second = asked
+    assert present == second != first
+    with pytest.raises(
+        KdrunError, match=r"pretrained=V3: there are no such weights.*IMAGENET1K_V1, IMAGENET"
+    ):
+        build({**node("resnet50"), "pretrained": "V3"}, 10, (3, 64, 64), "auto", seed=0)

@@ -85,10 +85,58 @@ def test_two_that_are_alike_begin_with_other_weights() -> None:
     assert other.student.fingerprint != plan.student.fingerprint
 
 
+def test_a_first_phase_has_its_own_rate() -> None:
+    """The last phase has the recipe's; the rate is in the key only if it is set."""
+    plain, other = made("method=ft"), made("method=ft phase_one.lr=0.01")
+    recipe = other.student.recipe
+    rates = [phase.rates(recipe).lr for phase in other.student.phases]
+    assert rates == [0.01, recipe.lr] and recipe.lr != 0.01
+    assert [phase.rates(recipe).lr for phase in plain.student.phases] == [recipe.lr, recipe.lr]
+    assert other.student.key["phase_one"] == {**plain.student.key["phase_one"], "lr": 0.01}
+    assert other.control is not None and plain.control is not None
+    assert other.control.fingerprint == plain.control.fingerprint
+    assert "at lr 0.01, then" in other.equation and "at lr" not in plain.equation
+
+
+def test_a_training_learns_at_the_rate_of_its_phase(tmp_path: Path) -> None:
+    line = "method=ft phase_one.lr=0.5e-3 phase_one.epochs=1 recipe.student.epochs=2 recipe.teacher.epochs=1"
+    more = "recipe.student.schedule=constant evaluation.latency=false evaluation.plots=false control=false"
+    assert main([*f"{line} {more}".split(), f"outputs_dir={tmp_path}"]) == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    rows = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    recipe = made(line).student.recipe
+    assert [row["lr"] for row in rows if row["stage"] == "student"] == [0.5e-3, recipe.lr]
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_the_projector_of_a_reused_classifier_has_a_width(factor: int) -> None:
+    """2 is the default, and in no key."""
+    pair = "method=simkd teacher=resnet14 student=resnet8"
+    plan, plain = made(f"{pair} student.projector_factor={factor}"), made(pair)
+    model = plan.student.built.model
+    assert model.projector[0].out_channels == model.teacher[0] // factor
+    assert (plan.student.fingerprint == plain.student.fingerprint) is (factor == 2)
+
+
 @pytest.mark.parametrize(
     ("line", "error"),
     [
         ("method=ab phase_one.epochs=80", r"phase_one.epochs=80: must be a whole number below .*=80, or"),
+        ("method=ab phase_one.lr=0", r"phase_one.lr=0.0: must be above 0"),
+        ("phase_one.lr=0.1", r"phase_one.lr=0.1: there is no first phase: phase_one.epochs is 0"),
+        ("method=simkd student.projector_factor=0", r"student.projector_factor=0: must be"),
+        (
+            "teacher=resnet18 teacher.pretrained=7",
+            r"teacher.pretrained=7: must be true, false or the name of w",
+        ),
+        (
+            "teacher.pretrained=IMAGENET1K_V1",
+            r"teacher.pretrained=IMAGENET1K_V1: there are no weights of cnn_",
+        ),
+        (
+            "teacher=resnet18 teacher.pretrained=IMAGENET1K_V7",
+            r"teacher.pretrained=IMAGENET1K_V7: there are no such weights. .*true, IMAGENET1K_V1",
+        ),
         ("phase_one.epochs=0.5", r"phase_one.epochs=0.5: there is no term in phase_one.loss"),
         ("method=ab phase_one.loss.boundaries.margin=0", r"phase_one.loss.boundaries.margin=0: must be"),
         ("+phase_one.loss.hint.weight=1", r"phase_one.loss.hint=\{weight\}: method kd has no such term"),

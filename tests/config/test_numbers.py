@@ -1,0 +1,52 @@
+"""Numbers and texts that no key can mean: one line each, before anything is allocated."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdrun.config.numbers import LARGEST, MOST_SEED, most_of, numbers, refuse_unusable
+from kdrun.errors import KdrunError
+from tests.config.composed import composed
+
+HUGE = "1" + "0" * 30
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("dataset.mean=nan", "finite"),
+        ("dataset.std=inf", "finite"),
+        ("dataset.white=inf", "finite"),
+        ("recipe.student.clip=inf", "finite"),
+        ("recipe.teacher.lr=nan", "finite"),
+        ("temperature=inf", "finite"),
+        ("alpha=nan", "finite"),
+        ("+dataset.noise=nan", "finite"),
+        ("loss.soft.weight={from:0,to:inf,epochs:2,shape:linear}", "finite"),
+        (f"threads={HUGE}", "too large"),
+        (f"seed={HUGE}", "too large"),
+        (f"teacher.seed={HUGE}", "too large"),
+        (f"dataset.split={HUGE}", "too large"),
+        (f"+dataset.image_seed={HUGE}", "too large"),
+        ("runtime.cache_gb=1e300", "too large"),
+        ("runtime.jobs=100000", "too large"),
+        ("generations=100000", "too large"),
+        ("student.args.widths=[1000000000,8]", "too large"),
+        (f"recipe.student.epochs={HUGE}", "too large"),
+        ("stages=[[teacher]]", "a name is needed"),
+        ("dataset.name=[a]", "a name is needed"),
+    ],
+)
+def test_one_line_that_names_the_key(override: str, problem: str) -> None:
+    key = override.lstrip("+").partition("=")[0]
+    with pytest.raises(KdrunError, match=problem) as raised:
+        composed(override)
+    text = str(raised.value)
+    assert text.startswith(key) and "\n" not in text and len(text) < 200
+
+
+def test_what_can_be_meant_passes() -> None:
+    refuse_unusable({"seed": MOST_SEED, "recipe": {"lr": 1e-12}, "x": [LARGEST, None, True, "text"]})
+    assert most_of("dataset.image_seed") == most_of("seed") == MOST_SEED
+    assert most_of("seedling") == LARGEST
+    assert dict(numbers({"a": {"b": [1, {"c": 2.5}]}, "d": True})) == {"a.b.0": 1, "a.b.1.c": 2.5}

@@ -57,10 +57,10 @@ def _part(key: str, node: Any, data_dir: Path) -> Raw:
             raise KdrunError(
                 "dataset.test", None, "this data set has no test part of its own: how many images?"
             )
-        rows = split(raw.train.labels, node.get("train"), 0, 0 if raw.test else held, seed)
+        rows = split(raw.train.labels, node.get("train"), 0, 0 if raw.test else int(held or 0), seed)
         test = raw.test or _at(raw.train, rows.test)
         if raw.test and held is not None:
-            test = _at(raw.test, split(raw.test.labels, None, 0, held, seed).test)
+            test = _at(raw.test, split(raw.test.labels, None, 0, int(held), seed).test)
     except KdrunError as error:
         name = str(error.key).removeprefix("dataset").lstrip(".")
         raise KdrunError(f"{key}.{name}" if name else key, *error.args[1:]) from None

@@ -17,7 +17,7 @@ from kdrun.config.compose import single
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import Written, complement
-from kdrun.config.schema import Model, Recipe, Run
+from kdrun.config.schema import Recipe, Run, Teacher
 from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
@@ -43,7 +43,7 @@ def test_the_default_run() -> None:
 
 def test_everything_is_plain() -> None:
     run = composed("method=dkd loss.dkd.beta=2").run
-    assert type(run) is Run and type(run.teacher) is Model and type(run.recipe.student) is Recipe
+    assert type(run) is Run and type(run.teacher) is Teacher and type(run.recipe.student) is Recipe
     for value in (run.dataset, run.loss, run.loss["dkd"], run.teacher.args, run.loss["dkd"]["weight"]):
         assert type(value) is dict
     assert run.loss["dkd"]["beta"] == 2

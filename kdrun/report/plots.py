@@ -143,8 +143,8 @@ def _line(
 
 
 def colour_of(role: str) -> str:
-    """The role's; of those between teacher and student by the number in their name, of one of several teachers
-    by the letters of it.
+    """The role's; of those between teacher and student by the number in their name, of one of several
+    teachers by its letters.
     """
     digits = "".join(filter(str.isdigit, role))
     number = sum(role.encode()) if role.startswith("teacher_") else int(digits or 1)

@@ -125,7 +125,8 @@ def test_the_teacher_that_was_planned_says_what_the_live_one_says(
     ground = training.ground
     images = training_images(ground.data, ground.views, ground.machine.device)
     live = Live(Tapped(training.teachers[0].built.model, needs), plain)
-    teacher = planned(student(gpu=gpu), frozenset(needs), live, images, print)
+    asking = student(gpu=gpu)
+    teacher = planned(asking, asking.teachers[0], frozenset(needs), live, images, print)
     assert isinstance(teacher, kind)
     every = [epoch_plan(0, 0, training.row_set(), ground.views, torch.device("cpu"))]
     kept, now = (answers(one, every, seen=images) for one in (teacher, live))

@@ -85,10 +85,9 @@ def _of_the_run() -> Iterator[Key]:
     for line in lines(config):
         if line.key in ROLES:
             continue
+        if line.key.startswith("student."):
+            yield Key(f"teacher.{line.key.partition('.')[2]}", line.value, line.comment)
         yield Key(line.key, line.value, line.comment)
-        if line.key.startswith("teacher."):
-            twin = f"student.{line.key.partition('.')[2]}"
-            yield Key(twin, line.value, line.comment)
 
 
 def _of_datasets() -> Iterator[Key]:

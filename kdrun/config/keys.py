@@ -95,7 +95,7 @@ def _of_datasets() -> Iterator[Key]:
     own: dict[str, list[tuple[str, Line]]] = {}
     for entry in entries(shipped(), "dataset"):
         for line in lines(entry.path):
-            if line.key.split(".")[0] not in DATASET_KEYS:
+            if line.key not in shared and line.key.split(".")[0] not in DATASET_KEYS:
                 own.setdefault(line.key, []).append((entry.name, line))
     for key, line in shared.items():
         if key not in DATASET_HINTS:

@@ -27,6 +27,17 @@ def test_a_list_of_one_is_one_teacher() -> None:
     assert composed("'teacher=[mlp]'").run == composed("teacher=mlp").run
 
 
+def test_teachers_that_were_chosen_are_not_those_of_the_data_set() -> None:
+    assert composed("").run.remarks.by_data_set == ["teacher", "student"]
+    assert composed(TWO).run.remarks.by_data_set == ["student"]
+    assert composed("experiment=merge_digits student=mlp").run.remarks.by_data_set == []
+
+
+def test_short_keys_are_for_all_teachers() -> None:
+    run = composed(f"{TWO} epochs=3").run
+    assert [own.epochs for own in run.recipe.teachers.values()] == [3, 3] and run.recipe.student.epochs == 3
+
+
 def test_keys_of_a_mapping_can_be_typed() -> None:
     run = composed("experiment=merge_digits teachers.low.seed=4 'teachers.high.classes=[5,6,7]'").run
     assert run.teachers["low"].seed == 4 and run.teachers["high"].classes == [5, 6, 7]

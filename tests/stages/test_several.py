@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import kdrun.stages.train as training_room
 from kdrun.cli import main
 from kdrun.plan.plan import Plan, make_plan
+from kdrun.report import answers
 from kdrun.stages.pipeline import there
 from kdrun.stages.subject import subject_of
 from kdrun.training.step import Step
@@ -91,6 +93,17 @@ def test_each_teacher_and_all_together_stand_in_the_report(two: Plan) -> None:
     torch.testing.assert_close(logits["teacher"], mean, rtol=1e-4, atol=1e-6)
     alone = planned(DATA, Path("elsewhere"))
     assert two.teachers[0].fingerprint == alone.teacher.fingerprint != two.teachers[1].fingerprint
+
+
+def test_the_answers_of_all_are_kept_with_the_report(two: Plan) -> None:
+    """Also if the run is evaluated again, with more figures."""
+    for more in ([], ["evaluation.plots=true"]):
+        assert main([*TWO, *more, f"outputs_dir={two.run.outputs_dir}"]) == 0
+        kept = np.load(two.student.folder / answers.NAME)
+        for name in ("teacher", "teacher_cnn_digits_small", "teacher_cnn_digits_small_2", "student"):
+            right = 100 * (kept[f"test/{name}"] == kept["test/labels"]).mean()
+            model = report(two)["models"][name]
+            assert right == pytest.approx((model.get("last") or model["val_best"])["test"]["top1"])
 
 
 def test_answers_from_tables_are_those_of_live_teachers(two: Plan, tmp_path: Path) -> None:

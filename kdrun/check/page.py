@@ -212,7 +212,8 @@ def _notes(measured: Measured) -> Iterator[str]:
         yield f"{'note':{LABEL}}{line}"
     if not measured.knows and "student" in measured.steps:
         who = _whom(measured.plan)
-        text = f"the {who} is untrained, so its loss terms are not meaningful yet"
+        verb, whose = ("are", "their") if len(measured.plan.student.teachers) > 1 else ("is", "its")
+        text = f"the {who} {verb} untrained, so {whose} loss terms are not meaningful yet"
         yield f"{'note':{LABEL}}{text}"
     step = measured.steps.get(measured.shown)
     for line in _about_terms(step.terms, measured.shown, measured.knows) if step else ():

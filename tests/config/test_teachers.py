@@ -30,7 +30,7 @@ def test_a_list_of_one_is_one_teacher() -> None:
 def test_teachers_that_were_chosen_are_not_those_of_the_data_set() -> None:
     assert composed("").run.remarks.by_data_set == ["teacher", "student"]
     assert composed(TWO).run.remarks.by_data_set == ["student"]
-    assert composed("experiment=merge_digits student=mlp").run.remarks.by_data_set == []
+    assert composed("experiment=merge_digits").run.remarks.by_data_set == []
 
 
 def test_short_keys_are_for_all_teachers() -> None:

@@ -15,6 +15,7 @@ import kdrun.stages.train as training_room
 from kdrun.cli import main
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.report import answers
+from kdrun.report.schema import parts
 from kdrun.stages.pipeline import there
 from kdrun.stages.subject import subject_of
 from kdrun.training.step import Step
@@ -102,8 +103,7 @@ def test_the_answers_of_all_are_kept_with_the_report(two: Plan) -> None:
         kept = np.load(two.student.folder / answers.NAME)
         for name in ("teacher", "teacher_cnn_digits_small", "teacher_cnn_digits_small_2", "student"):
             right = 100 * (kept[f"test/{name}"] == kept["test/labels"]).mean()
-            model = report(two)["models"][name]
-            assert right == pytest.approx((model.get("last") or model["val_best"])["test"]["top1"])
+            assert right == pytest.approx(parts(report(two), name)["test"]["top1"])
 
 
 def test_answers_from_tables_are_those_of_live_teachers(two: Plan, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 ABSENT = "-"
 """In a table: a figure that was not measured or has no meaning."""
 
@@ -99,6 +101,11 @@ def minute(time: str) -> str:
 def p_value(value: float) -> str:
     """`= 0.031`, `< 0.001`."""
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """`a, b, c`, or `a, b and 8 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def plural(number: float, noun: str, many: str = "") -> str:

@@ -186,6 +186,7 @@ def _teacher(file: Path) -> tuple[Mapping[str, Any], Path, str | None]:
     if not (folder / NAME).is_file():
         raise KdrunError(str(file), None, "the teacher is found by the run's folder, with its report.json")
     report = read(folder)
+    _refuse_others(folder, report.get("config", {}))
     node: Mapping[str, Any] = report.get("config", {}).get("teacher") or {}
     if wrong := next(wrong_fields(node, Node), ""):
         raise KdrunError(str(folder / NAME), None, f"does not describe the teacher: {wrong}")
@@ -199,6 +200,19 @@ def _teacher(file: Path) -> tuple[Mapping[str, Any], Path, str | None]:
         raise KdrunError(str(folder), None, "its teacher is not kept (any more)")
     name = report["headline"] if (kept / f"{report['headline']}.safetensors").is_file() else "last"
     return node, kept / f"{name}.safetensors", _digest(kept / "model.json", name)
+
+
+def _refuse_others(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises KdrunError for several teachers, and for one with other classes or images than its student's."""
+    if names := list(config.get("teachers") or {}):
+        raise KdrunError(
+            str(folder), None, f"has several teachers ({', '.join(names)}); one can be loaded only"
+        )
+    for key in ("classes", "class_map", "normalisation"):
+        if (config.get("teacher") or {}).get(key) is not None:
+            raise KdrunError(
+                str(folder), None, f"its teacher has {key} of its own, and cannot be loaded here"
+            )
 
 
 def _digest(mark: Path, name: str) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -92,6 +93,12 @@ class Row(_Row, total=False):
     validation: dict[str, float]
     seconds: float
     gradients: dict[str, dict[str, float | None]]
+
+
+def teachers_of(key: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The teachers in the key of a student: `{key, weights}` of each; none of a model that has none."""
+    several = key.get("teachers") or []
+    return [each for each in (key.get("teacher"), *several) if isinstance(each, Mapping)]
 
 
 def read_mark(path: Path) -> Mark | None:

@@ -41,6 +41,9 @@ class Batch(NamedTuple):
     rows: Rows | None = None
 
 
+MISSING = -1e4
+"""The logit of a class that a teacher does not know: a softmax gives it 0, and no difference is infinite."""
+
 CLASSIFIER = "@classifier"
 """The name in a mix's `needs` for the weights of a model's classifier."""
 
@@ -64,6 +67,9 @@ class Outputs(NamedTuple):
     logits: (N, K). embedding: (N, D), the input of the classifier head. stages: feature maps in order, the
     stem's first. layers: tensors by name for all other layers (a module path, `stage:2@pre`). classifier: the
     weights of the model itself, not one row for each image; the student's are those in training.
+
+    Of several teachers: counts: (N,) bool, the images for which they have an answer; None if it is all.
+    teachers: the outputs of each, by its name.
     """
 
     logits: Tensor
@@ -71,6 +77,8 @@ class Outputs(NamedTuple):
     stages: tuple[Tensor | None, ...] = ()
     layers: Mapping[str, Tensor] = {}
     classifier: Classifier | None = None
+    counts: Tensor | None = None
+    teachers: Mapping[str, Outputs] = {}
 
     def layer(self, name: str) -> Tensor:
         """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I can be negative), or another.

@@ -18,15 +18,16 @@ from kdrun.stages.saved import initial_model, load_model
 def first_steps(plan: Plan) -> dict[str, FirstStep]:
     """The first step of each training that is to be done; the student's also if it is done."""
     to_do = [training for training in plan.concerned if training.kind == "student" or epochs_left(training)]
-    return {training.name: first_step(training, asked(training)) for training in to_do}
+    return {training.name: first_step(training, *asked(training)) for training in to_do}
 
 
-def asked(training: Training) -> nn.Module | None:
-    """The teacher that a training reads: trained, or as its own training begins."""
-    for teacher in training.teachers:
-        weights = store.saved(teacher, teacher.ground.run.fresh)
-        return initial_model(teacher) if weights is None else load_model(weights, teacher.ground.headline)
-    return None
+def asked(training: Training) -> tuple[nn.Module, ...]:
+    """The teachers that a training reads: trained, or as their own training begins."""
+    weights = [(teacher, store.saved(teacher, teacher.ground.run.fresh)) for teacher in training.teachers]
+    return tuple(
+        initial_model(teacher) if own is None else load_model(own, teacher.ground.headline)
+        for teacher, own in weights
+    )
 
 
 def epochs_left(training: Training) -> int:
@@ -67,6 +68,6 @@ def of_each(trainings: Iterable[Training]) -> dict[Path, float]:
         kind = (training.label, repr(training.recipe), repr(training.phases))
         if kind not in steps:
             answers = answers_plan(training) if training.kind == "student" else None
-            steps[kind] = first_step(training, asked(training)), answers
+            steps[kind] = first_step(training, *asked(training)), answers
         seconds[training.folder] = seconds_left(training, *steps[kind])
     return seconds

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from kdrun.data.batches import training_images
 from kdrun.evaluation.cost import state_bytes
 from kdrun.machine import torch_threads
-from kdrun.models.taps import Tapped
 from kdrun.plan.training import Training
 from kdrun.schedule import Schedule
+from kdrun.stages.teacher import as_live
 from kdrun.stages.train import stepping
 from kdrun.stages.trainee import begin
 from kdrun.training.learning_rate import learning_rate
@@ -26,7 +26,7 @@ from kdrun.training.plan import epoch_plan
 from kdrun.training.pulls import pulls
 from kdrun.training.seeds import derived, kept_generators
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Live, NoTeacher, Teacher
+from kdrun.training.teachers import NoTeacher, Teacher
 from kdrun.types import Batch, Outputs
 
 WARM_UP = 3
@@ -61,21 +61,20 @@ class FirstStep(NamedTuple):
     images: int
 
 
-def first_step(training: Training, teacher: nn.Module | None) -> FirstStep:
+def first_step(training: Training, *teachers: nn.Module) -> FirstStep:
     """Does the first steps of a training, writing nothing.
 
-    teacher: the model that its terms read; None if none does. It is frozen and tapped here.
+    teachers: the models that its terms read, in their order. They are frozen and tapped here.
     """
     with torch_threads(training.threads), training.ground.machine.numerics(), kept_generators():
         torch.manual_seed(derived(training.seed, "dropout"))
-        return _measured(training, teacher)
+        return _measured(training, nn.ModuleList(teachers))
 
 
-def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
+def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
     ground, place = training.ground, training.ground.machine
     trainee = begin(training, training.phases[0])
-    learner, read = trainee.learners[0], trainee.mix.needs.teacher
-    live = Live(Tapped(teacher, read), place.autocast()) if teacher is not None and read else None
+    learner, live = trainee.learners[0], as_live(training, trainee.mix, list(teachers))
     asked: Teacher = live or NoTeacher()
     images = training_images(ground.data, ground.views, place.device, training.part)
     labels = training.labels.to(place.device)
@@ -85,7 +84,7 @@ def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
     rates = trainee.phase.rates(training.recipe)
     step.lr.fill_(learning_rate(rates, 0, training.recipe.epochs * row_set.steps, row_set.steps))
     batch = Batch(images(rows), step.labels[rows.index], rows)
-    with _largest_call(teacher) as largest:
+    with _largest_call(teachers) as largest:
         answers = asked(batch)
     for each in trainee.learners:
         each.begin(0)
@@ -101,7 +100,7 @@ def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
         seconds,
         _seconds(lambda: asked(batch), place.device) if live else 0.0,
         sum(map(_held, trainee.learners)) + activations + _bytes([batch.images]),
-        largest[0] + state_bytes(teacher) if teacher is not None else 0,
+        largest[0] + state_bytes(teachers) if len(teachers) else 0,
         images.memory,
     )
 
@@ -155,7 +154,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 @contextmanager
-def _largest_call(model: nn.Module | None) -> Iterator[list[int]]:
+def _largest_call(model: nn.ModuleList) -> Iterator[list[int]]:
     """Fills in the most bytes that one module of a forward reads and gives: what a forward without gradients
     has in memory at once, but for what branches keep.
     """
@@ -165,7 +164,7 @@ def _largest_call(model: nn.Module | None) -> Iterator[list[int]]:
         tensors = [value for value in (*args, output) if isinstance(value, Tensor)]
         largest[0] = max(largest[0], _bytes(tensors))
 
-    leaves = [m for m in model.modules() if not list(m.children())] if model is not None else []
+    leaves = [m for m in model.modules() if not list(m.children())] if len(model) else []
     handles = [module.register_forward_hook(look) for module in leaves]
     try:
         yield largest

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kdrun.check.duration import first_steps, seconds_left
 from kdrun.check.measure import AtStart, FirstStep
@@ -36,20 +37,26 @@ published methods begin with 30.
 """
 
 
+class Tried(NamedTuple):
+    """A teacher whose weights are there, and how it stands on images of its own classes."""
+
+    weights: Saved
+    on_validation: Standing | None
+    on_training: Standing | None
+
+
 @dataclass(frozen=True)
 class Measured:
     """What is known of a run before it starts.
 
-    teacher: None if its weights are yet to be made. knows: whether the weights of the student's own teacher
-    are there. steps: the first step of each training that is to be done, by name; the student's also if it
+    teachers: those whose weights are there. knows: whether the weights of the student's own teachers are
+    there. steps: the first step of each training that is to be done, by name; the student's also if it
     is done.
     """
 
     plan: Plan
-    teacher: Saved | None
+    teachers: tuple[Tried, ...]
     knows: bool
-    on_validation: Standing | None
-    on_training: Standing | None
     steps: Mapping[str, FirstStep]
     answers: Answers | None
 
@@ -66,7 +73,7 @@ def check(run: Run, width: int) -> str:
     measured = _measured(plan)
     blocks = (
         [header(plan), *steps(plan, store.status)],
-        [*_models(plan), *_teacher_line(measured)],
+        [*_models(plan), *map(_teacher_line, measured.teachers)],
         list(_terms(measured)),
         [*_memory(measured), *_time(measured), *_notes(measured)],
     )
@@ -76,19 +83,23 @@ def check(run: Run, width: int) -> str:
 
 
 def _measured(plan: Plan) -> Measured:
-    run, ground, student = plan.run, plan.ground, plan.student
-    teacher = None if student.peer else store.saved(plan.teacher, run.fresh)
-    on_validation = on_training = None
-    if teacher is not None:
-        network = load_model(teacher, ground.headline)
-        on_validation = standing_on(ground, network, ground.data.validation)
-        if plan.teacher.loaded:
-            most = max(TRAINING_IMAGES, len(ground.data.validation.labels))
-            images = some_images(ground.data.train, ground.data, most)
-            on_training = standing_on(ground, network, images)
+    run, student = plan.run, plan.student
+    weights = [] if student.peer else [store.saved(teacher, run.fresh) for teacher in plan.teachers]
+    teachers = tuple(_tried(teacher) for teacher in weights if teacher is not None)
     knows = all(store.saved(each, run.fresh) is not None for each in student.teachers)
     answers = answers_plan(student) if "student" in run.stages else None
-    return Measured(plan, teacher, knows, on_validation, on_training, first_steps(plan), answers)
+    return Measured(plan, teachers, knows, first_steps(plan), answers)
+
+
+def _tried(teacher: Saved) -> Tried:
+    """A teacher on the images of its own classes."""
+    ground = teacher.training.ground
+    network, on_training = load_model(teacher, ground.headline), None
+    on_validation = standing_on(ground, network, ground.data.validation)
+    if teacher.training.loaded:
+        most = max(TRAINING_IMAGES, len(ground.data.validation.labels))
+        on_training = standing_on(ground, network, some_images(ground.data.train, ground.data, most))
+    return Tried(teacher, on_validation, on_training)
 
 
 def _models(plan: Plan) -> Iterator[str]:
@@ -117,26 +128,24 @@ def _tapped(plan: Plan) -> str:
     return f"student {student}; {_whom(plan)} {teacher}"
 
 
-def _teacher_line(measured: Measured) -> Iterator[str]:
-    teacher, standing = measured.teacher, measured.on_validation
-    if teacher is None:
-        return
+def _teacher_line(tried: Tried) -> str:
+    teacher, standing = tried.weights, tried.on_validation
     where = {
         "cache": "trained earlier",
-        "checkpoint": f"from {measured.plan.run.teacher.checkpoint}",
+        "checkpoint": f"from {teacher.training.model.checkpoint}",
         "pretrained": "pretrained",
     }[teacher.source]
-    chance = percent(100 / len(measured.plan.ground.data.classes))
+    chance = percent(100 / len(teacher.training.ground.data.classes))
     text = f"no validation images to try it on ({where})"
     if standing is not None:
         text = f"{percent(standing.top1)} % of {plural(standing.n, 'validation image')} right"
         text += f" (chance {chance}); {where}"
-    yield f"{'teacher':{LABEL}}{text}"
+    return f"{teacher.name:{max(LABEL, len(teacher.name) + 1)}}{text}"
 
 
 def _whom(plan: Plan) -> str:
-    """The name of the one that the student reads."""
-    return next((teacher.name for teacher in plan.student.teachers), plan.teacher.name)
+    """The name of the one that the student reads, or of several."""
+    return " and ".join(teacher.name for teacher in plan.student.teachers) or plan.teacher.name
 
 
 def _terms(measured: Measured) -> Iterator[str]:
@@ -199,28 +208,27 @@ def _notes(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
     for line in class_notes(measured.plan):
         yield f"{'note':{LABEL}}{line}"
-    if measured.teacher is not None:
-        for line in _about_teacher(measured):
-            yield f"{'note':{LABEL}}{line}"
+    for line in (line for tried in measured.teachers for line in _about_teacher(tried)):
+        yield f"{'note':{LABEL}}{line}"
     if not measured.knows and "student" in measured.steps:
         who = _whom(measured.plan)
-        text = f"the {who} is untrained, so its loss terms are not meaningful yet"
+        verb, whose = ("are", "their") if len(measured.plan.student.teachers) > 1 else ("is", "its")
+        text = f"the {who} {verb} untrained, so {whose} loss terms are not meaningful yet"
         yield f"{'note':{LABEL}}{text}"
     step = measured.steps.get(measured.shown)
     for line in _about_terms(step.terms, measured.shown, measured.knows) if step else ():
         yield f"{'note':{LABEL}}{line}"
 
 
-def _about_teacher(measured: Measured) -> Iterator[str]:
-    stands = measured.on_validation or measured.on_training
-    yield from answer_notes("teacher", stands, measured.plan.ground.data.classes)
-    if measured.on_training is not None:
-        yield _seen(measured)
+def _about_teacher(tried: Tried) -> Iterator[str]:
+    stands = tried.on_validation or tried.on_training
+    yield from answer_notes(tried.weights.name, stands, tried.weights.training.ground.data.classes)
+    if tried.on_training is not None:
+        yield _seen(tried.on_validation, tried.on_training)
 
 
-def _seen(measured: Measured) -> str:
+def _seen(here: Standing | None, there: Standing) -> str:
     """A loaded teacher may have been trained on any of our images; what its accuracies tell of that."""
-    here, there = measured.on_validation, measured.on_training
     doubt = "whether it was trained on our validation or test images cannot be known here"
     if here is None or there is None:
         return f"the teacher is loaded: {doubt}"

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdrun.config.check_teachers import check_teachers, named_teachers
 from kdrun.config.choices import (
     DATASET_KEYS,
     DEVICES,
@@ -50,10 +51,13 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _shared(run, shared_with_labels)
     _dataset(run.dataset)
     _pool(run)
-    for role, model in (("teacher", run.teacher), ("student", run.student)):
+    for role, model in (*named_teachers(run).items(), ("student", run.student)):
         _model(role, model, run.packages)
+    check_teachers(run)
     for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
         _recipe(f"recipe.{role}", recipe)
+    for recipe in run.recipe.teachers.values():
+        _recipe("recipe.teacher", recipe)
     _labelled_share(run.recipe.labelled_share)
     _chain(run)
     for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
@@ -351,7 +355,7 @@ def _momenta(run: Run) -> None:
 
 def _classifiers(run: Run) -> None:
     """Only a student reads a teacher's classifier."""
-    for key, model in (("teacher", run.teacher), *(("assistant", model) for model in run.assistant)):
+    for key, model in (*named_teachers(run).items(), *(("assistant", model) for model in run.assistant)):
         if model.reuse_classifier:
             problem = "only a student can reuse the classifier of its teacher: student.reuse_classifier=true"
             raise KdrunError(f"{key}.reuse_classifier", "true", problem)

@@ -14,9 +14,13 @@ DATASET_OPTIONS = ("unlabelled", "unlabelled_confidence", "unlabelled_top_k")
 DATASET_HINTS = ("temperature", "methods", "pair")
 """Keys that a data set may have for methods and models; they do not concern its images."""
 
+COMBINED_BY = ("mean_probabilities", "mean_logits")
+"""How the answers of several teachers become one."""
+COMBINED_WEIGHTS = ("auto", "fixed", "confidence", "most_confident", "entropy", "energy", "known")
+"""What each of several teachers counts on an image."""
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)
-EVALUATORS = ("accuracy", "calibration", "agreement", "gap", "cost")
+EVALUATORS = ("accuracy", "calibration", "blocks", "agreement", "gap", "cost")
 """What evaluation.figures is if it is not given."""
 UNSAID = ("accuracy", "calibration", "agreement", "gap", "cost")
 """The evaluators of reports that name none: those of versions before there was a choice. It never changes,
@@ -46,6 +50,8 @@ VIEWS = ("none", "crop_flip", "affine", "resized_crop")
 KEY_CHOICES = {
     "stages": STAGES,
     "transfer": TRANSFERS,
+    "combine.by": COMBINED_BY,
+    "combine.weights": COMBINED_WEIGHTS,
     "device": DEVICES,
     "precision": PRECISIONS,
     "logger": LOGGERS,

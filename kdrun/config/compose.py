@@ -23,6 +23,7 @@ from kdrun.config.files import CHOSEN, refuse_clashes, shipped
 from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
 from kdrun.config.load import Loaded, load, refuse_impossible
 from kdrun.config.plugins import register
+from kdrun.config.teachers import as_read
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
 
@@ -92,7 +93,7 @@ class Composer:
 
 
 def _compose(overrides: Sequence[str]) -> Composed:
-    config = hydra.compose("config", list(overrides), return_hydra_config=True)
+    config = hydra.compose("config", as_read(overrides), return_hydra_config=True)
     refuse_hydras_parts(config.hydra)
     choices = config.hydra.runtime.choices
     with read_write(config), open_dict(config):
@@ -108,7 +109,7 @@ def loader() -> ConfigLoader:
 def show(typed: Typed) -> None:
     """Lets Hydra's own command line show what `typed.shows` asks for. Raises KdrunError."""
     _prepare(typed)
-    with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *typed.overrides]):
+    with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *as_read(typed.overrides)]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
 
 

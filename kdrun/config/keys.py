@@ -85,10 +85,9 @@ def _of_the_run() -> Iterator[Key]:
     for line in lines(config):
         if line.key in ROLES:
             continue
+        if line.key.startswith("student."):
+            yield Key(f"teacher.{line.key.partition('.')[2]}", line.value, line.comment)
         yield Key(line.key, line.value, line.comment)
-        if line.key.startswith("teacher."):
-            twin = f"student.{line.key.partition('.')[2]}"
-            yield Key(twin, line.value, line.comment)
 
 
 def _of_datasets() -> Iterator[Key]:
@@ -96,7 +95,7 @@ def _of_datasets() -> Iterator[Key]:
     own: dict[str, list[tuple[str, Line]]] = {}
     for entry in entries(shipped(), "dataset"):
         for line in lines(entry.path):
-            if line.key.split(".")[0] not in DATASET_KEYS:
+            if line.key not in shared and line.key.split(".")[0] not in DATASET_KEYS:
                 own.setdefault(line.key, []).append((entry.name, line))
     for key, line in shared.items():
         if key not in DATASET_HINTS:

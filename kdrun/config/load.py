@@ -20,6 +20,7 @@ from kdrun.config.pairs import OF
 from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
 from kdrun.config.schema import MISSING, Model, Remarks, Run
+from kdrun.config.teachers import refuse_single, teachers
 from kdrun.errors import KdrunError
 from kdrun.schedule import unfolded
 
@@ -88,10 +89,11 @@ def load(
     _require(plain)
     plain["dataset"] |= _as_text(plain["dataset"])
     plain["dataset"] |= _unlabelled(plain["dataset"], dataset)
+    given = {"teacher"} if plain["teachers"] else set()
     spelled = _resolve(plain, typed, choices, recipe, model)
     run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
     assert isinstance(run, Run)
-    by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF)]
+    by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF) and role not in given]
     run.remarks = Remarks(spelled, by_data_set)
     refuse_unusable(plain)
     check(run, shared_with_labels="${complement:${alpha}}" in written)
@@ -113,10 +115,18 @@ def _resolve(
         plain["dataset"].pop(hint, None)
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
+    plain["teachers"] = teachers(plain["teachers"], model)
+    if plain["teachers"]:
+        refuse_single(typed, list(plain["teachers"]))
+        plain["teacher"] = next(iter(plain["teachers"].values()))
+    if len(plain["teachers"]) == 1:
+        plain["teachers"] = {}
     spelled = shorts.into_recipes(plain, typed)
     roles = {role: plain[role] for role in ROLES}
     plain["assistant"] = list(_assistants(plain["assistant"], model))
-    plain["recipe"] = recipes.resolve(plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"])
+    plain["recipe"] = recipes.resolve(
+        plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"], plain["teachers"]
+    )
     for group in ("method", "experiment"):
         plain[group] = plain[group] or choices.get(group)
     for key in (*SHARED, "loss", "phase_one"):
@@ -204,7 +214,7 @@ def any_of(names: Sequence[str]) -> str:
 
 
 def refuse_impossible(overrides: Sequence[str]) -> None:
-    """Raises KdrunError for what Hydra would misread: `teacher=[a,b]`, `teacher=null`, `teacher=5`."""
+    """Raises KdrunError for what Hydra would misread: `student=[a,b]`, `teacher=null`, `teacher=5`."""
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         name = key.lstrip("~")
@@ -216,7 +226,7 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         if name not in LISTED:
             continue
         more = f"kdrun list {LISTED[name]}"
-        if name in SINGLE and value.startswith("["):
+        if name in SINGLE and value.startswith("[") and name != "teacher":
             inside = value.strip("[]").replace(" ", "")
             raise KdrunError(key, value, f"one {name} is meant. To run each: kdrun -m {name}={inside}")
         if name in SINGLE and (value == "null" or key.startswith("~")):

@@ -42,8 +42,9 @@ class WrittenRecipes:
 class Written(Run):
     """A run as YAML has it, with keys whose final values are chosen after composing.
 
-    diagnostics: one name, or several. assistant: one model's name, or several, or None. epochs, batch, lr: of
-    both recipes, None if each has its own.
+    diagnostics: one name, or several. assistant: one model's name, or several, or None. teachers: several
+    names, or a mapping from names of teachers to models, or None. epochs, batch, lr: of both recipes, None if
+    each has its own.
     """
 
     epochs: Any = None
@@ -52,6 +53,7 @@ class Written(Run):
 
     diagnostics: Any = field(default_factory=list)
     assistant: Any = None
+    teachers: Any = None
     recipe: WrittenRecipes = field(default_factory=WrittenRecipes)  # type: ignore[assignment]
 
 

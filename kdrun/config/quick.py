@@ -19,7 +19,8 @@ def shorten(plain: dict[str, Any]) -> None:
     """Makes a plain configuration with final recipes a trial: one epoch of each phase, small batches, few
     measurements, names that say so. The images are taken by `kdrun.data.load`.
     """
-    recipes = [plain["recipe"][role] for role in ("teacher", "student")] + plain["recipe"]["assistant"]
+    written = plain["recipe"]
+    recipes = [written["teacher"], written["student"], *written["assistant"], *written["teachers"].values()]
     for recipe in recipes:
         recipe |= {"epochs": 1, "stop_at": None}
         if isinstance(recipe["batch"], int):  # else the check of the run names it

@@ -24,11 +24,13 @@ def resolve(
     models: Mapping[str, Written],
     read: Read,
     assistants: Sequence[Written] = (),
+    teachers: Mapping[str, Written] | None = None,
 ) -> dict[str, Any]:
     """All recipes as plain numbers, and `reasons`, why `auto` took what it took.
 
     recipe, models: by role (`teacher`, `student`); beside these, the recipe may have a `labelled_share`. What
     is written there beats what `auto` took. assistants: models that are trained by the student's recipe.
+    teachers: several teachers by name, each trained by the teacher's recipe.
     """
     resolved = {role: _resolved(role, recipe[role], dataset, model, read) for role, model in models.items()}
     others = [_resolved("student", recipe["student"], dataset, model, read)[0] for model in assistants]
@@ -36,6 +38,10 @@ def resolve(
     return {role: numbers for role, (numbers, _) in resolved.items()} | {
         "labelled_share": _share(recipe, dataset, models["student"], read),
         "assistant": others,
+        "teachers": {
+            name: _resolved("teacher", recipe["teacher"], dataset, model, read)[0]
+            for name, model in (teachers or {}).items()
+        },
         "reasons": reasons,
     }
 

@@ -32,6 +32,33 @@ class Model:
     projector_factor: int = 2
 
 
+@dataclass
+class Teacher(Model):
+    """A teacher, or one of several.
+
+    classes: the names of its outputs, in their order, or a file with one a line; a teacher that is trained
+    learns from the images of these classes only. class_map: a mapping from its classes to those of the data
+    set, or a file with one. normalisation: `{mean, std}` of pixels from 0 to 1, as its own training had it.
+    weight: of its answers among those of others.
+    """
+
+    classes: Any = None
+    class_map: Any = None
+    normalisation: Any = None
+    weight: float = 1.0
+
+
+@dataclass
+class Combine:
+    """How several teachers answer as one: see `kdrun.training.combine`. weights: auto is fixed if all know
+    the same classes, else most_confident. least: of the surest teacher; images below it have no soft target.
+    """
+
+    by: str = "mean_probabilities"
+    weights: str = "auto"
+    least: float | None = None
+
+
 UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "clip")
 """The keys of a recipe for the update of weights; the others set epochs and batches."""
 
@@ -72,14 +99,15 @@ class Recipes:
 
     labelled_share: the share of each of a student's batches that is drawn from the labelled images; None:
     images come as they are. Teacher and control see no others. assistant: the student's as well, with its
-    numbers for each assistant's model. reasons: why `recipe=auto` took the one it took (`by model family`),
-    by role, for the screen.
+    numbers for each assistant's model. teachers: of each of several teachers, by name. reasons: why
+    `recipe=auto` took the one it took (`by model family`), by role, for the screen.
     """
 
     teacher: Recipe = field(default_factory=Recipe)
     student: Recipe = field(default_factory=Recipe)
     labelled_share: float | None = None
     assistant: list[Recipe] = field(default_factory=list)
+    teachers: dict[str, Recipe] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -160,6 +188,7 @@ class Run:
     """A run. Each field is a key of `conf/config.yaml`, which says what it means.
 
     temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None if no term uses it.
+    teachers: several teachers by name, in place of `teacher`, which is then the first of them.
     transfer: which images the student is taught on: all, or only those with or without labels.
     transfer_classes, transfer_without: the classes that stay in its transfer set, or that are left out, by
     name; empty: all stay. assistant: models between
@@ -172,7 +201,9 @@ class Run:
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
-    teacher: Model = field(default_factory=Model)
+    teacher: Teacher = field(default_factory=Teacher)
+    teachers: dict[str, Teacher] = field(default_factory=dict)
+    combine: Combine = field(default_factory=Combine)
     student: Model = field(default_factory=Model)
     method: str | None = None
     loss: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -22,7 +22,7 @@ TOP5_CLASSES = 6
 
 def figures(subject: Subject) -> Iterator[Figure]:
     """`n` labelled images, `top1` and `top5` in percent, of each model on each part. No top-5 below
-    TOP5_CLASSES classes.
+    TOP5_CLASSES classes, nor of a model that does not know all classes.
     """
     for answers in subject.answers:
         _, _, _, logits, labels = answers.labelled
@@ -30,7 +30,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
             continue
         yield answers.figure("n", len(labels), "images")
         yield answers.figure("top1", top_k(logits, labels), "%")
-        if logits.shape[1] >= TOP5_CLASSES:
+        if logits.shape[1] >= TOP5_CLASSES and answers.whole:
             yield answers.figure("top5", top_k(logits, labels, 5), "%")
 
 

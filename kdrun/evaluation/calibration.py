@@ -26,9 +26,10 @@ TEMPERATURES = (0.05, 20.0)
 
 def figures(subject: Subject) -> Iterator[Figure]:
     """`nll` in nats and `ece` in percent of each model on each part. On test also `temperature`, fitted on
-    validation, and `ece_calibrated`, the ECE of the logits divided by it.
+    validation, and `ece_calibrated`, the ECE of the logits divided by it. None of a model that does not know
+    all classes.
     """
-    labelled = [answers.labelled for answers in subject.answers]
+    labelled = [answers.labelled for answers in subject.answers if answers.whole]
     fitted = {
         (answers.whose, answers.weights): fit_temperature(answers.logits, answers.labels)
         for answers in labelled

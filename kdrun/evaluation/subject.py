@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from kdrun.evaluation.figure import Figure
+from kdrun.types import MISSING
 
 
 class Answers(NamedTuple):
@@ -23,6 +24,11 @@ class Answers(NamedTuple):
     part: str
     logits: Tensor
     labels: Tensor
+
+    @property
+    def whole(self) -> bool:
+        """Whether the model always knows all classes: then a probability of each means something."""
+        return bool((self.logits > MISSING).all())
 
     @property
     def labelled(self) -> Answers:
@@ -44,7 +50,8 @@ class Subject:
     that the report shows, `last` or `val_best`. taught_by: the model that the student learned from: teacher,
     one in between, or peer. settings: the keys of `evaluation`. missing: classes that the student was not
     taught on. kept_out: if there are any, the answers of student and control to training images of all
-    classes that neither learned from; their part is `kept_out`.
+    classes that neither learned from; their part is `kept_out`. blocks: the classes that each of several
+    teachers knows, by its name, if they do not all know all.
     """
 
     answers: tuple[Answers, ...]
@@ -57,6 +64,7 @@ class Subject:
     settings: Mapping[str, Any]
     missing: tuple[int, ...] = ()
     kept_out: tuple[Answers, ...] = ()
+    blocks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def on_test(self, whose: str) -> Answers | None:
         """A model's answers to the test images, with the headline's or its only weights; None without any."""

@@ -34,6 +34,9 @@ class Loss(nn.Module, ABC):
     prepared: whether a term of the same name must have trained its adapters in an earlier phase.
     reaches_student: whether the student's weights get a gradient. False for a loss that trains its adapter
     only. If it is True and there is no gradient, the run stops.
+    takes_missing: whether it is meaningful if a teacher does not know all classes, whose logits are then
+    `kdrun.types.MISSING`. Such a loss returns a value for each image, and does not read the teacher's logit
+    of the label.
     capturable: whether a CUDA graph can hold a step with this loss: every call does the same work on tensors
     that stay in place, and copies nothing to the host.
     draws: whether a call draws random numbers.
@@ -44,6 +47,7 @@ class Loss(nn.Module, ABC):
     uses_unlabelled: bool = True
     reaches_student: bool = True
     prepared: bool = False
+    takes_missing: bool = False
     capturable: bool = True
     draws: bool = False
     unordered: str = ""

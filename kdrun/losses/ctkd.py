@@ -30,6 +30,7 @@ def learned_temperature(theta: Tensor, reversal: Tensor | float, lowest: float, 
 class CTKD(LogitsLoss):
     """`soft_targets` at the learned temperature."""
 
+    takes_missing = True
     reversal: Tensor
 
     def __init__(self, reversal: float = -1.0, lowest: float = 1.0, span: float = 20.0) -> None:

@@ -22,6 +22,8 @@ def hard_labels(student: Tensor, teacher: Tensor) -> Tensor:
 class HardLabels(LogitsLoss):
     """`hard_labels` of the logits."""
 
+    takes_missing = True
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return hard_labels(student.logits, teacher.logits)
 

@@ -17,14 +17,20 @@ from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
 from kdrun.users_code import is_users, one_line
 
+TEACHER = "teacher"
+"""The key of a term that names the one of several teachers that it reads."""
+
 
 class Term(NamedTuple):
-    """A named, weighted loss. others: schedules of the loss's own numbers (0-dim buffers), by name."""
+    """A named, weighted loss. others: schedules of the loss's own numbers (0-dim buffers), by name. teacher:
+    the name of the one of several teachers that it reads; empty: all of them as one.
+    """
 
     name: str
     loss: Loss
     weight: Schedule
     others: Mapping[str, Schedule] = {}
+    teacher: str = ""
 
 
 class Mixture(NamedTuple):
@@ -76,15 +82,24 @@ class Mix(nn.Module):
         """Whether a term uses rows without a label."""
         return any(term.loss.uses_unlabelled for term in self.terms)
 
-    def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
+    def reads(self, teacher: str) -> frozenset[str]:
+        """The layers that terms read of the teacher of this name; empty name: of all teachers as one."""
+        own = (term.loss.needs.teacher for term in self.terms if term.teacher == teacher)
+        return frozenset().union(*own)
+
+    def build(
+        self, student: Shapes, teacher: Shapes, images: int = 0, teachers: Mapping[str, Shapes] | None = None
+    ) -> None:
         """Let every loss create its adapters, once, before training. images: how many training images there
-        are. Raises KdrunError under `loss.<term>` (or another `key`) if the pair of models does not fit.
+        are. teachers: the shapes of each of several teachers, for terms that read one of them. Raises
+        KdrunError under `loss.<term>` (or another `key`) if the pair of models does not fit.
         """
+        named = teachers or {}
         for term in self.terms:
             key = f"{self.key}.{term.name}"
             try:
                 with one_line(key) if is_users(term.loss) else nullcontext():
-                    term.loss.build(student, teacher, images)
+                    term.loss.build(student, named.get(term.teacher, teacher), images)
             except KdrunError as error:
                 raise (error if error.key == key else error.below(key)) from error.__cause__
 
@@ -113,11 +128,12 @@ class Mix(nn.Module):
 
     def value(self, term: Term, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         """The unweighted value of a term, a scalar to differentiate. Means over images are taken here alone:
-        over all rows, or over the labelled ones if the loss does not use the others.
+        over all rows, or over the labelled ones if the loss does not use the others; of a term that reads the
+        teacher, over those for which it has an answer.
         """
-        key = f"{self.key}.{term.name}"
+        key, own = f"{self.key}.{term.name}", teacher.teachers[term.teacher] if term.teacher else teacher
         try:
-            value = _called(key, term.loss, student, teacher, batch)
+            value = _called(key, term.loss, student, own, batch)
         except KdrunError as error:
             raise (error if error.key == key else error.below(key)) from error.__cause__
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -132,7 +148,10 @@ class Mix(nn.Module):
                 f"the batch; it returns {tuple(value.shape)}"
             )
             raise KdrunError(key, None, problem)
-        return value.mean() if term.loss.uses_unlabelled else mean_over(value, labelled(batch.labels))
+        rows = None if term.loss.uses_unlabelled else labelled(batch.labels)
+        if own.counts is not None and term.loss.needs.teacher:
+            rows = own.counts if rows is None else rows & own.counts
+        return value.mean() if rows is None else mean_over(value, rows)
 
     def halves(self, mixture: Mixture) -> tuple[Tensor | None, Tensor | None]:
         """The total in two sums, to differentiate: of the terms that do not read the teacher, and of those
@@ -169,7 +188,7 @@ def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
         raise KdrunError(key, None, f"this term has no name of a loss; to leave a term out: ~{key}")
     if not name.isidentifier() or hasattr(nn.ModuleDict, name):  # torch reserves `type`, `train` and others
         raise KdrunError(key, None, "a term cannot have this name")
-    arguments = {k: v for k, v in node.items() if k not in ("name", "weight")}
+    arguments = {k: v for k, v in node.items() if k not in ("name", "weight", TEACHER)}
     cls = find(str(node["name"]), f"{key}.name")
     others = schedules(cls, arguments, key)
     now = {k: others[k].at(0) if k in others else v for k, v in arguments.items()}
@@ -179,7 +198,8 @@ def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
             problem = f"{cls.__name__} takes no schedule for it, only a number"
             raise KdrunError(f"{key}.{scheduled}", None, problem)
     weight = Schedule.parse(node.get("weight", 1.0), f"{key}.weight")
-    return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant})
+    teacher = str(node.get(TEACHER) or "")
+    return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant}, teacher)
 
 
 def _called(key: str, loss: Loss, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
@@ -200,8 +220,9 @@ def _kind(value: object) -> str:
 
 
 def _written(term: Term) -> str:
-    changing = "; ".join(f"{name} {schedule}" for name, schedule in term.others.items())
-    formula = f"[{term.loss.formula()}; {changing}]" if changing else term.loss.formula()
+    more = [f"{name} {schedule}" for name, schedule in term.others.items()]
+    more += [f"teacher {term.teacher}"] if term.teacher else []
+    formula = f"[{'; '.join([term.loss.formula(), *more])}]" if more else term.loss.formula()
     if not term.weight.constant:
         return f"({term.weight}) {formula}"
     return formula if term.weight.start == 1.0 else f"{term.weight} {formula}"

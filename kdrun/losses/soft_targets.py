@@ -48,6 +48,7 @@ class SoftTargets(LogitsLoss):
     kept: the layer of the teacher's outputs that has `log_softened` of them, where there is one; or empty.
     """
 
+    takes_missing = True
     kept = ""
     temperature: Tensor
     per_class: Tensor | None

@@ -27,6 +27,7 @@ def transformed(student: Tensor, teacher: Tensor, gamma: Tensor | float) -> Tens
 class TTM(LogitsLoss):
     """`transformed` of the logits. gamma: the paper's, 1 / T of the teacher."""
 
+    takes_missing = True
     gamma: Tensor
 
     def __init__(self, gamma: float = 0.1) -> None:

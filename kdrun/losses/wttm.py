@@ -26,6 +26,7 @@ def power_sum(teacher: Tensor, gamma: Tensor | float) -> Tensor:
 class WTTM(LogitsLoss):
     """`transformed` of the logits times `power_sum`. gamma: the paper's."""
 
+    takes_missing = True
     gamma: Tensor
 
     def __init__(self, gamma: float = 0.1) -> None:

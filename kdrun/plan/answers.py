@@ -20,13 +20,15 @@ from kdrun.errors import KdrunError
 from kdrun.figures import file_size, plural
 from kdrun.models.taps import probe
 from kdrun.plan.build import layer_paths
-from kdrun.plan.ground import Ground
+from kdrun.plan.ground import Ground, sight
 from kdrun.plan.key import head_key
 from kdrun.plan.training import Training
 from kdrun.training.table import table_bytes
 from kdrun.training.tabled import why_no_table
 from kdrun.training.teachers import at_once
 from kdrun.types import CLASSIFIER
+
+AND = " and "
 
 FREE_SHARE = 0.9
 """The share of the free disk that a table may fill."""
@@ -37,19 +39,39 @@ MEMORY_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Answers:
-    """kind: none, peer, live, ahead or tabled. reason: for the screen. bytes: of a full table."""
+    """kind: none, peer, live, ahead or tabled; of several teachers each once: `live and tabled`. reason: for
+    the screen. bytes: of full tables.
+    """
 
     kind: str
     reason: str
     bytes: int = 0
 
+    @property
+    def runs(self) -> bool:
+        """Whether a teacher runs while the student trains, and not only before."""
+        return bool({"live", "ahead"} & set(self.kind.split(AND)))
 
-def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Answers:
-    """How the teacher of a training answers. needs: the layers to read; by default, those of all phases.
+
+def answers_plan(training: Training) -> Answers:
+    """How the teachers of a training answer, for the layers that all phases read. Raises as `answers_of`."""
+    if training.several is None:
+        return answers_of(training, training.teacher_needs)
+    pairs = zip(training.needs_of_each, training.teachers, strict=True)
+    each = [answers_of(training, needs, teacher) for needs, teacher in pairs]
+    reasons = dict.fromkeys(answers.reason for answers in each)
+    if len(reasons) > 1:
+        named = zip(training.several.names, each, strict=True)
+        reasons = dict.fromkeys(f"{name}: {answers.reason}" for name, answers in named)
+    kinds = AND.join(sorted({answers.kind for answers in each}))
+    return Answers(kinds, "; ".join(reasons), sum(answers.bytes for answers in each))
+
+
+def answers_of(training: Training, needs: frozenset[str], teacher: Training | None = None) -> Answers:
+    """How a teacher of a training answers. needs: the layers to read. teacher: one of several.
 
     Raises KdrunError if the configuration rounds answers, which changes results, and a table does not fit.
     """
-    needs = training.teacher_needs if needs is None else needs
     if not needs:
         return Answers("none", "no term reads the teacher")
     if training.peer is not None:
@@ -57,14 +79,14 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
     runtime, views = training.ground.run.runtime, training.ground.views.count
     size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else why_no_table(needs, views)
     if not obstacle:
-        layers = widths(training, needs)
+        layers = widths(training, needs, teacher)
         size = table_bytes(codes(training), layers, runtime.table_dtype)
-        obstacle = _no_room(training, size, table_folder(training, layers))
+        obstacle = _no_room(training, size, table_folder(training, layers, teacher))
         if obstacle and runtime.table_dtype != "fp32":
             problem = f"needs a table, and {obstacle}"
             raise KdrunError("runtime.table_dtype", runtime.table_dtype, problem, ["fp32"])
     if obstacle:
-        ahead = _pays_ahead(training, needs)
+        ahead = _pays_ahead(training, needs, teacher)
         when = "ahead of the steps" if ahead else "in every step"
         return Answers("ahead" if ahead else "live", f"teacher runs {when}: {obstacle}")
     extent = f"{plural(views or 0, 'view')}, up to {file_size(size)}"
@@ -72,15 +94,17 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
     return Answers("tabled", f"teacher's answers are cached: {extent}{rounded}", size)
 
 
-def widths(training: Training, needs: frozenset[str]) -> Mapping[str, int]:
+def widths(training: Training, needs: frozenset[str], teacher: Training | None = None) -> Mapping[str, int]:
     """Numbers per row of each layer that a table holds."""
-    shapes = probe(_teacher(training).built.model, training.ground.data.image_shape)
+    own = teacher or _teacher(training)
+    shapes = probe(own.built.model, own.ground.data.image_shape)
     return {name: shapes.layer(name)[0] for name in sorted(needs - {CLASSIFIER} | {"logits"})}
 
 
-def table_folder(training: Training, layers: Collection[str]) -> Path:
+def table_folder(training: Training, layers: Collection[str], teacher: Training | None = None) -> Path:
     """The folder of a table with these layers: beside the teacher's weights."""
-    return _teacher(training).folder / "tables" / f"{'-'.join(layers)}-{_table_key(training)}"
+    own = teacher or _teacher(training)
+    return own.folder / "tables" / f"{'-'.join(layers)}-{_table_key(training, own)}"
 
 
 def codes(training: Training) -> int:
@@ -93,9 +117,10 @@ def chunk(ground: Ground) -> int:
     return at_once(ground.machine.device, math.prod(ground.data.image_shape))
 
 
-def row_bytes(training: Training, needs: frozenset[str]) -> int:
+def row_bytes(training: Training, needs: frozenset[str], teacher: Training | None = None) -> int:
     """Bytes of the answer to one image, in float32."""
-    model, shape = _teacher(training).built.model, training.ground.data.image_shape
+    own = teacher or _teacher(training)
+    model, shape = own.built.model, own.ground.data.image_shape
     shapes = probe(model, shape, layer_paths(needs))
     stages = [f"stage:{position}" for position in range(shapes.stages)] if "stages" in needs else []
     names = {shapes.canonical(name) for name in needs - {CLASSIFIER, "stages"} | {"logits", *stages}}
@@ -115,14 +140,14 @@ def _teacher(training: Training) -> Training:
     return training.teacher
 
 
-def _table_key(training: Training) -> str:
+def _table_key(training: Training, teacher: Training) -> str:
     """All that the teacher's answers depend on, including the kind of device and the precision; on a GPU the
     size of a forward too, by which its libraries choose a kernel.
     """
     ground = training.ground
     key: dict[str, Any] = {
-        "teacher": dict(_teacher(training).key),
-        "weights": ground.headline,
+        "teacher": dict(teacher.key),
+        "weights": teacher.ground.headline,
         "images": ground.data.fingerprint,
         "views": dict(ground.run.dataset["views"]),
         "normalised": [ground.data.mean, ground.data.std, ground.data.white],
@@ -136,6 +161,8 @@ def _table_key(training: Training) -> str:
         key["chunk"] = chunk(ground)
     if ground.run.runtime.table_dtype != "fp32":
         key["numbers"] = ground.run.runtime.table_dtype
+    if teacher.loaded and sight(teacher.ground.data) != sight(ground.data):
+        key["sight"] = list(sight(teacher.ground.data))
     return fingerprint(key)
 
 
@@ -150,10 +177,10 @@ def _no_room(training: Training, size: int, folder: Path) -> str:
     return "" if size <= space else f"the disk has no room for {file_size(size)}"
 
 
-def _pays_ahead(training: Training, needs: frozenset[str]) -> bool:
+def _pays_ahead(training: Training, needs: frozenset[str], teacher: Training | None) -> bool:
     """Whether bulk is faster: on a GPU, which small batches leave idle, if no image has to be read twice."""
     ground = training.ground
     if ground.machine.device.type == "cpu" or isinstance(ground.data.train.images, Unread):
         return False
-    rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs)
+    rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs, teacher)
     return min(rows, chunk(ground)) >= 2 * training.recipe.batch

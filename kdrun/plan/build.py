@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -82,23 +83,57 @@ class Models:
         return shapes[layers]
 
 
-def build_mix(mix: Mix, student: nn.Module, teacher: nn.Module, models: Models, seed: int) -> Mix:
+class Read(NamedTuple):
+    """A model that a mix reads, and the models of its data set."""
+
+    model: nn.Module
+    models: Models
+
+
+def build_mix(
+    mix: Mix,
+    student: nn.Module,
+    teacher: nn.Module,
+    models: Models,
+    seed: int,
+    several: Mapping[str, Read] | None = None,
+) -> Mix:
     """Gives a mix its adapters, by the models' shapes and with their own seed. Returns the same mix.
 
-    Raises KdrunError if the mix reads a layer that a model does not have.
+    several: teachers by name, the first of which is `teacher`, if there are several or one with other
+    classes. Raises KdrunError if the mix reads a layer that a model does not have.
     """
-    _check_paths(mix, "student", mix.needs.student, student)
-    _check_paths(mix, "teacher", mix.needs.teacher, teacher)
+    read = {name: each.model for name, each in (several or {}).items()}
+    _check_paths(mix, "student", student)
+    _check_paths(mix, "teacher", teacher, read)
     with (
         global_seed(derived(seed, "adapters"), "adapters"),
-        naming_alternatives(mix, student, teacher, models.data.image_shape),
+        naming_alternatives(mix, student, teacher, models.data.image_shape, several is None),
     ):
+        theirs = _shapes(mix, several, models) if several else {"": models.shapes(teacher, mix.needs.teacher)}
         mix.build(
             models.shapes(student, mix.needs.student),
-            models.shapes(teacher, mix.needs.teacher),
+            theirs.pop(""),
             images=len(models.data.taught_labels),
+            teachers=theirs,
         )
     return mix
+
+
+def _shapes(mix: Mix, several: Mapping[str, Read], models: Models) -> dict[str, Shapes]:
+    """The shapes of each of several teachers by its name, and under an empty name those of all as one.
+
+    Each answers with logits over the classes of the data set.
+    """
+    logits = {"logits": (len(models.data.classes),)}
+    single = len(several) == 1
+    shapes = {
+        name: read.models.shapes(read.model, mix.needs.teacher if single else mix.reads(name))
+        for name, read in several.items()
+    }
+    own = {name: each._replace(layers={**each.layers, **logits}) for name, each in shapes.items()}
+    whole = next(iter(own.values())) if len(own) == 1 else Shapes(logits, 0)
+    return own | {"": whole}
 
 
 def layer_paths(needs: frozenset[str]) -> list[str]:
@@ -106,11 +141,12 @@ def layer_paths(needs: frozenset[str]) -> list[str]:
     return sorted(name for name in needs if name not in NAMED and not name.startswith("stage"))
 
 
-def _check_paths(mix: Mix, role: str, needs: frozenset[str], model: nn.Module) -> None:
-    if not layer_paths(needs):
-        return
-    names: Sequence[str] = layer_names(model)
+def _check_paths(
+    mix: Mix, role: str, model: nn.Module, several: Mapping[str, nn.Module] | None = None
+) -> None:
     for term in mix.terms:
-        for name in layer_paths(getattr(term.loss.needs, role)):
+        paths = layer_paths(getattr(term.loss.needs, role))
+        names: Sequence[str] = layer_names((several or {}).get(term.teacher, model)) if paths else ()
+        for name in paths:
             if name not in names:
                 raise KdrunError(f"{mix.key}.{term.name}", name, f"the {role} has no such layer", names)

@@ -19,6 +19,7 @@ from kdrun.data.views import Views, make_views
 from kdrun.data.workers import POSSIBLE
 from kdrun.errors import KdrunError
 from kdrun.machine import Machine, machine
+from kdrun.models.seen import Sight
 from kdrun.plan.build import Models
 from kdrun.resources import cores
 
@@ -42,6 +43,11 @@ class Ground:
     headline: str
     models: Models
     transfer: TransferSet
+
+
+def sight(data: ImageSet) -> Sight:
+    """How pixels of a data set become what a model sees."""
+    return Sight(data.mean, data.std, data.white, data.image_shape)
 
 
 Grounds = dict[str, Ground]

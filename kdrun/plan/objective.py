@@ -46,9 +46,8 @@ def one_phase(loss: Terms, recipe: Recipe) -> tuple[Phase, ...]:
     return (Phase(loss, 0, epochs_of(recipe)),)
 
 
-def teachers_phases(run: Run) -> tuple[Phase, ...]:
+def teachers_phases(recipe: Recipe) -> tuple[Phase, ...]:
     """A teacher learns from the labels."""
-    recipe = run.recipe.teacher
     return one_phase(smoothed({"hard": {"name": "cross_entropy", "weight": 1.0}}, recipe), recipe)
 
 

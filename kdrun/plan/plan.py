@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kdrun.config.schema import UPDATES, Model, Recipe, Run
+from kdrun.config.schema import UPDATES, Model, Recipe, Run, Teacher
 from kdrun.evaluation.evaluators import evaluator
 from kdrun.losses.mix import Mix
-from kdrun.plan.build import build_mix
+from kdrun.plan.build import Read, build_mix
 from kdrun.plan.ground import Ground, Grounds, ground
 from kdrun.plan.objective import (
     Phase,
@@ -25,18 +25,20 @@ from kdrun.plan.objective import (
     teachers_phases,
 )
 from kdrun.plan.rehearsal import rehearse
+from kdrun.plan.several import refuse_unanswered, several_of, standing
 from kdrun.plan.suggest import naming_alternatives
-from kdrun.plan.training import Training, section
+from kdrun.plan.training import ONE_OF_SEVERAL, Training, section
 from kdrun.sources import sources
 from kdrun.training.seeds import derived
+from kdrun.training.several import Asked
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A checked run.
 
-    trainings: in the order in which they are made: teacher (unless it is a peer), assistants or generations,
-    student, control.
+    trainings: in the order in which they are made: teachers (unless there is a peer), assistants or
+    generations, student, control.
     """
 
     ground: Ground
@@ -52,8 +54,14 @@ class Plan:
 
     @property
     def teacher(self) -> Training:
-        """The first of the chain, or the student's peer."""
-        return self.student.peer or self.trainings[0]
+        """The first of the chain, or the student's peer; of several teachers the first."""
+        return self.teachers[0]
+
+    @property
+    def teachers(self) -> tuple[Training, ...]:
+        """The teachers at the head of the chain: one, as a rule, or the student's peer."""
+        peer = self.student.peer
+        return (peer,) if peer else tuple(t for t in self.trainings if t.kind == "teacher")
 
     @property
     def control(self) -> Training | None:
@@ -61,9 +69,11 @@ class Plan:
 
     @property
     def chain(self) -> tuple[Training, ...]:
-        """Teacher or peer, assistants or generations, student. Each is taught by the one before it."""
+        """Teachers or peer, assistants or generations, student. Each of these is taught by the one before it,
+        or by all teachers.
+        """
         taught = (training for training in self.trainings if training.kind == "student")
-        return (self.teacher, *taught)
+        return (*self.teachers, *taught)
 
     @property
     def folder(self) -> Path:
@@ -91,15 +101,17 @@ class Plan:
             return ()
         needs_teacher = bool(self.student.teachers) or "teacher" in stages
         if "student" not in stages:
-            return self.trainings[:1] if needs_teacher and self.trainings[0].kind == "teacher" else ()
+            return tuple(t for t in self.trainings if t.kind == "teacher" and needs_teacher)
         return tuple(t for t in self.trainings if t.kind != "teacher" or needs_teacher)
 
     @property
     def rounds(self) -> tuple[tuple[Training, ...], ...]:
         """The trainings that the run makes; a round needs only earlier ones. The last has the control."""
         made = [training for training in self.trainings if self.makes(training)]
+        first = tuple(t for t in made if t.kind == "teacher")
         last = tuple(t for t in made if t.name in ("student", "control"))
-        return (*((t,) for t in made if t not in last), *([last] if last else []))
+        between = ((t,) for t in made if t not in (*first, *last))
+        return tuple(trainings for trainings in (first, *between, last) if trainings)
 
 
 class Link(NamedTuple):
@@ -127,25 +139,33 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     for name in run.evaluation.figures:
         evaluator(name)
     place = ground(run, grounds)
-    first, *between, last = links(run)
+    heads = [link for link in links(run) if link.name.startswith("teacher")]
+    *between, last = [link for link in links(run) if link not in heads]
     refuse_no_images(run, place.data, mixes)
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     if run.peer:
         return Plan(place, _with_control(_with_peer(place, last, phases, mixes)))
-    teacher = _teacher(place, first)
-    above: tuple[Training, ...] = (teacher,)
+    above, several = _teachers(place, heads, grounds)
     for link in between if reads_teacher else ():
         taught = students_phases(run, link.recipe)
-        above += (_taught(place, link, taught, tuple(phase.mix() for phase in taught), above),)
-    return Plan(place, (*above, *_with_control(_taught(place, last, phases, mixes, above))))
+        above += (_taught(place, link, taught, tuple(phase.mix() for phase in taught), above, several),)
+        several = ()
+    return Plan(place, (*above, *_with_control(_taught(place, last, phases, mixes, above, several))))
 
 
 def links(run: Run) -> Iterator[Link]:
-    """Teacher, assistants (Mirzadeh et al. 2020), earlier generations (Furlanello et al. 2018), student.
+    """Teachers, assistants (Mirzadeh et al. 2020), earlier generations (Furlanello et al. 2018), student.
 
-    Taught models of the same architecture begin with different weights.
+    Taught models of the same architecture begin with different weights. So do several teachers of the same
+    architecture.
     """
-    yield Link("teacher", run.teacher, run.recipe.teacher, run.teacher.seed or 0)
+    if not run.teachers:
+        yield Link("teacher", run.teacher, run.recipe.teacher, run.teacher.seed or 0)
+    heads = [_architecture(model) for model in run.teachers.values()]
+    for i, (name, teacher) in enumerate(run.teachers.items()):
+        earlier, seed = heads[:i].count(heads[i]), teacher.seed or 0
+        own = derived(seed, "teacher", earlier + 1) if earlier and teacher.seed is None else seed
+        yield Link(f"{ONE_OF_SEVERAL}{name}", teacher, run.recipe.teachers[name], own)
     several = len(run.assistant) > 1
     names = [f"assistant{i}" if several else "assistant" for i, _ in enumerate(run.assistant, 1)]
     names += [*(f"generation{i}" for i in range(1, run.generations)), "student"]
@@ -153,16 +173,31 @@ def links(run: Run) -> Iterator[Link]:
     between = [replace(model, reuse_classifier=reuses, projector_factor=factor) for model in run.assistant]
     taught = [*between, *[run.student] * run.generations]
     recipes = [*run.recipe.assistant, *[run.recipe.student] * run.generations]
-    architectures = [(model.family, model.args, model.stem, model.pretrained) for model in taught]
+    architectures = [_architecture(model) for model in taught]
     for i, (name, model, recipe) in enumerate(zip(names, taught, recipes, strict=True)):
         seed = run.seed if model.seed is None else model.seed
         earlier = architectures[:i].count(architectures[i])
         yield Link(name, model, recipe, derived(seed, "generation", earlier + 1) if earlier else seed)
 
 
-def _teacher(place: Ground, link: Link) -> Training:
-    label = _label("teacher", link.model.name, place.run.dataset["name"])
-    return _alone(place, link, "teacher", label, teachers_phases(place.run))
+def _architecture(model: Model) -> tuple[Any, ...]:
+    return model.family, model.args, model.stem, model.pretrained
+
+
+def _teachers(
+    place: Ground, heads: Sequence[Link], grounds: Grounds | None
+) -> tuple[tuple[Training, ...], tuple[Asked, ...]]:
+    """The teachers, and what each knows, if there are several or one of other classes than the data set's."""
+    teachers: list[Training] = []
+    known: list[Asked] = []
+    for link in heads:
+        assert isinstance(link.model, Teacher)
+        own, relation = standing(place, link.model, section(link.name), grounds)
+        label = _label("teacher", link.model.name, place.run.dataset["name"])
+        teachers.append(_alone(own, link, "teacher", label, teachers_phases(link.recipe)))
+        known.append(Asked(link.name.removeprefix(ONE_OF_SEVERAL), relation, link.model.weight))
+    several = len(known) > 1 or not known[0].relation.same
+    return tuple(teachers), tuple(known) if several else ()
 
 
 def _control(student: Training) -> Training:
@@ -188,32 +223,50 @@ def _taught(
     phases: tuple[Phase, ...],
     mixes: tuple[Mix, ...],
     above: Sequence[Training],
+    several: tuple[Asked, ...] = (),
 ) -> Training:
-    """A training that learns from the last of those above it."""
-    teacher, shape, reuses = above[-1], place.data.image_shape, link.model.reuse_classifier
+    """A training that learns from the last of those above it, or from several teachers."""
+    teachers = tuple(above) if several else (above[-1],)
+    teacher, shape, reuses = teachers[0], place.data.image_shape, link.model.reuse_classifier
+    asked = several_of(place.run.combine, mixes, several)
+    refuse_unanswered(place.run, place.data, asked)
     plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
     built = plain
     if reuses:
         with naming_alternatives(mixes[-1], plain.model, teacher.built.model, shape):
             built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
+    read = None
+    if asked is not None:
+        own = (Read(each.built.model, each.ground.models) for each in teachers)
+        read = dict(zip(asked.names, own, strict=True))
     for mix in mixes:
-        build_mix(mix, built.model, teacher.built.model, place.models, link.seed)
-    rehearse(place.run, phases, built.model, teacher.built.model, place.models)
+        build_mix(mix, built.model, teacher.built.model, place.models, link.seed, read)
+    if asked is None:  # the first step tries a loss that reads several teachers
+        rehearse(place.run, phases, built.model, teacher.built.model, place.models)
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     return Training(
         ground=place,
         name=link.name,
         kind="student",
-        label=_students_label(place.run, [*(t.model.name for t in above), link.model.name]),
+        label=_students_label(place.run, [*_names_above(above), link.model.name]),
         model=link.model,
         recipe=link.recipe,
         seed=link.seed,
         phases=phases,
         built=built,
         mixes=mixes,
-        teachers=(teacher,) if reads_teacher else (),
+        teachers=teachers if reads_teacher else (),
+        several=asked if reads_teacher else None,
         momentum_delta=place.run.momentum_delta,
     )
+
+
+def _names_above(above: Sequence[Training]) -> Iterator[str]:
+    """The models above a student, several teachers as one word: `a+b`, `2xa`."""
+    heads = [training.model.name for training in above if training.kind == "teacher"]
+    counted = [name if (n := heads.count(name)) == 1 else f"{n}x{name}" for name in dict.fromkeys(heads)]
+    yield "+".join(counted)
+    yield from (training.model.name for training in above if training.kind != "teacher")
 
 
 def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tuple[Mix, ...]) -> Training:

@@ -20,17 +20,21 @@ MOST = 6
 
 @contextmanager
 def naming_alternatives(
-    mix: Mix, student: nn.Module, teacher: nn.Module, image_shape: tuple[int, int, int]
+    mix: Mix,
+    student: nn.Module,
+    teacher: nn.Module,
+    image_shape: tuple[int, int, int],
+    named: bool = True,
 ) -> Iterator[None]:
     """Adds the methods that fit to a KdrunError that says why a mix does not fit two models.
 
-    An error with choices is about a typed word and does not change.
+    An error with choices is about a typed word and does not change. named: False: no error changes.
     """
     try:
         yield
     except KdrunError as error:
         key, value, problem, choices, more = error.args
-        if choices:
+        if choices or not named:
             raise
         shapes = (probe(model, image_shape, [POOLED]) for model in (student, teacher))
         names = alternatives(mix, *shapes)

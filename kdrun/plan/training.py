@@ -17,13 +17,17 @@ from kdrun.data.images import Part, Pool
 from kdrun.losses.mix import Mix
 from kdrun.machine import threads_for
 from kdrun.models.build import Built
-from kdrun.plan.build import build_mix
-from kdrun.plan.ground import Ground
+from kdrun.plan.build import Read, build_mix
+from kdrun.plan.ground import Ground, sight
 from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
 from kdrun.plan.objective import PHASE_ONE, Phase, Terms, epochs_of
+from kdrun.plan.several import Several
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet, Shares
 from kdrun.training.tabled import why_no_table
+
+ONE_OF_SEVERAL = "teacher_"
+"""How the name of a training begins that makes one of several teachers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +37,9 @@ class Training:
     name: unique in the run: teacher, assistant1, generation2, student, control. kind: teacher, student (also
     for assistants and generations), control, or peer. label: the folder's name before the fingerprint. built,
     mixes: the model and the mix of each phase, for shapes and needs; `initial` and `new_mix` give those that
-    are trained. teachers: the models that its terms read; empty if no term reads a teacher. peer: a model
-    that is trained in the same steps and kept in the same folder.
+    are trained. teachers: the models that its terms read; empty if no term reads a teacher. several: how
+    they answer, if there are several, or one with other classes than the student's. peer: a model that is
+    trained in the same steps and kept in the same folder.
     """
 
     ground: Ground
@@ -48,6 +53,7 @@ class Training:
     built: Built
     mixes: tuple[Mix, ...]
     teachers: tuple[Training, ...] = ()
+    several: Several | None = None
     peer: Training | None = None
     momentum_delta: float | None = None
 
@@ -58,7 +64,7 @@ class Training:
 
     @property
     def teacher(self) -> Training | None:
-        """The model that its terms read: a peer, or its only teacher."""
+        """The model that its terms read: a peer, or its only or first teacher."""
         return self.peer or next(iter(self.teachers), None)
 
     @property
@@ -216,9 +222,32 @@ class Training:
             key["momentum_delta"] = self.momentum_delta
         if self.peer is not None:
             key["peer"] = dict(self.peer.key)
+        if self.several is not None:
+            return key | self._several_key(self.several)
         for teacher in self.teachers:
-            key["teacher"] = {"key": teacher.fingerprint, "weights": self.ground.headline} | self._rounding()
+            key["teacher"] = self._teachers_key(teacher) | self._rounding()
         return key
+
+    def _teachers_key(self, teacher: Training) -> dict[str, Any]:
+        """Its weights, and how it sees images if not as the student does."""
+        given = sight(teacher.ground.data)
+        seen = {} if given == sight(self.ground.data) else {"sight": list(given)}
+        return {"key": teacher.fingerprint, "weights": teacher.ground.headline} | seen
+
+    def _several_key(self, several: Several) -> dict[str, Any]:
+        """The teachers in their order: the name of one that a term reads alone, its classes if they differ;
+        weights and combination if a term reads all as one.
+        """
+        named = {term.teacher for mix in self.mixes for term in mix.terms}
+        teachers = []
+        for teacher, asked in zip(self.teachers, several.asked, strict=True):
+            own = self._teachers_key(teacher)
+            own |= {"name": asked.name} if asked.name in named else {}
+            own |= {} if asked.relation.same else {"classes": list(asked.relation.targets)}
+            own |= {} if several.how is None or asked.share == 1.0 else {"share": asked.share}
+            teachers.append(own | self._rounding(asked.name))
+        combined = {} if several.how is None else {"combine": several.how._asdict()}
+        return {"teachers": teachers, **combined}
 
     def _sources(self) -> dict[str, str]:
         """The user's files for its data set, model, recipe and losses: path to digest."""
@@ -227,10 +256,12 @@ class Training:
         parts = [run.dataset, self.model.family, dict(self.model.args), vars(self.recipe), losses]
         return sources(parts, run.packages)
 
-    def _rounding(self) -> dict[str, Any]:
-        """The number format of the table of the teacher's answers, if a table rounds them."""
+    def _rounding(self, name: str = "") -> dict[str, Any]:
+        """The number format of the table of the teacher's answers, if a table rounds them. name: of the one
+        of several teachers.
+        """
         runtime, views = self.ground.run.runtime, self.ground.views.count
-        phases = [mix.needs.teacher for mix in self.mixes if mix.needs.teacher]
+        phases = [needs for mix in self.mixes if (needs := self.needs_of(mix, name))]
         tabled = runtime.table != "off" and not all(why_no_table(needs, views) for needs in phases)
         return {"answers": runtime.table_dtype} if tabled and runtime.table_dtype != "fp32" else {}
 
@@ -253,11 +284,11 @@ class Training:
     @cached_property
     def macs(self) -> float:
         """Multiply-accumulates of a step: three passes for a model that learns, one for a teacher."""
-        passes = [(self, 3.0)]
-        if self.teacher is not None:
-            passes.insert(0, (self.teacher, 3.0 if self.peer else 1.0))
-        models = self.ground.models
-        return self.recipe.batch * sum(count * models.macs(each.built) for each, count in passes)
+        passes = [*((teacher, 1.0) for teacher in self.teachers), (self, 3.0)]
+        if self.peer is not None:
+            passes.insert(0, (self.peer, 3.0))
+        counted = sum(count * each.ground.models.macs(each.built) for each, count in passes)
+        return self.recipe.batch * counted
 
     @property
     def threads(self) -> int:
@@ -272,9 +303,37 @@ class Training:
     def new_mix(self, phase: Phase, teacher: Training | None = None) -> Mix:
         """A new mix of a phase, with new adapters. teacher: of a peer, the student that it learns from."""
         other = (teacher or self.teacher or self).built
-        return build_mix(phase.mix(), self.built.model, other.model, self.ground.models, self.seed)
+        return build_mix(
+            phase.mix(), self.built.model, other.model, self.ground.models, self.seed, self.read_by_name
+        )
+
+    @property
+    def read_by_name(self) -> Mapping[str, Read] | None:
+        """The models of several teachers, whose shapes a mix is built for; None without these."""
+        if self.several is None:
+            return None
+        models = (Read(teacher.built.model, teacher.ground.models) for teacher in self.teachers)
+        return dict(zip(self.several.names, models, strict=True))
+
+    @property
+    def needs_of_each(self) -> list[frozenset[str]]:
+        """The layers of each of its teachers that all phases read, in their order; of a peer likewise."""
+        if self.several is None:
+            return [self.teacher_needs]
+        return [
+            frozenset().union(*(self.needs_of(mix, name) for mix in self.mixes))
+            for name in self.several.names
+        ]
+
+    def needs_of(self, mix: Mix, name: str = "") -> frozenset[str]:
+        """The layers that a mix reads of a teacher. name: of the one of several teachers."""
+        return mix.needs.teacher if self.several is None else self.several.needs(mix, name)
 
 
 def section(name: str) -> str:
-    """The key of the configuration that describes a model of this name: teacher, assistant or student."""
+    """The key of the configuration that describes a model of this name: teacher, teachers.NAME, assistant or
+    student.
+    """
+    if name.startswith(ONE_OF_SEVERAL):
+        return f"teachers.{name.removeprefix(ONE_OF_SEVERAL)}"
     return next((key for key in ("teacher", "assistant") if name.startswith(key)), "student")

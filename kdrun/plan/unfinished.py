@@ -61,7 +61,8 @@ def _shared(training: Training) -> Mapping[tuple[str, float], str]:
 
 def _rates(training: Training, end: str) -> Iterator[str]:
     """Warm-ups that fill the training, and milestones after its last epoch."""
-    recipe, key = training.recipe, f"recipe.{training.section}"
+    section = "teacher" if training.kind == "teacher" else training.section
+    recipe, key = training.recipe, f"recipe.{section}"
     warm = recipe.warmup * recipe.epochs
     if recipe.schedule in ("cosine", "onecycle") and warm and warm >= training.epochs:
         yield f"the warm-up of {key} takes {plural(round(warm, 1), 'epoch')}, but {end}: its rate never falls"

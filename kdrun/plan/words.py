@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kdrun import __version__
 from kdrun.data.lazy import Unread
 from kdrun.evaluation.cost import params
-from kdrun.figures import file_size, short
+from kdrun.figures import file_size, listed, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.mismatched import mismatched
@@ -16,6 +16,7 @@ from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.plan.unfinished import unfinished
 from kdrun.report.caption import TRIAL
+from kdrun.training.combine import Combination
 from kdrun.training.plan import RowSet
 
 
@@ -34,13 +35,14 @@ def header(plan: Plan) -> str:
     that are too long.
     """
     run = plan.run
-    teacher, *_, student = (f"{t.model.name} ({short(params(t.built.model))})" for t in plan.chain)
+    teacher, student = " + ".join(map(_sized, plan.teachers)), _sized(plan.student)
     chain = [f"{training.name} {training.model.name}" for training in plan.chain]
     pair = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
     lines = [
         f"kdrun {__version__}   {run.dataset['name']}   {pair}   {run.method}",
         *([f"quick  {TRIAL}"] if run.quick else []),
-        *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
+        *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 and len(plan.teachers) == 1 else []),
+        *_several(plan),
         f"loss   {plan.equation}",
         *_by_data_set(run.remarks.by_data_set),
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
@@ -56,6 +58,10 @@ def header(plan: Plan) -> str:
     return "\n".join([*lines, *dict.fromkeys(notes), *cut])
 
 
+def _sized(training: Training) -> str:
+    return f"{training.model.name} ({short(params(training.built.model))})"
+
+
 def _by_data_set(roles: Sequence[str]) -> list[str]:
     """The line that says which models were not chosen."""
     if not roles:
@@ -69,6 +75,32 @@ def pairs(spelled: Sequence[str]) -> Iterator[str]:
     for key in spelled:
         by_key.setdefault(key.rpartition(".")[2], []).append(key)
     yield from map("  ".join, by_key.values())
+
+
+def _several(plan: Plan) -> Iterator[str]:
+    """A line for each of several teachers, or for one with other classes; then how they answer as one."""
+    several, classes = plan.student.several, plan.ground.data.classes
+    if several is None:
+        return
+    for place, asked in enumerate(several.asked):
+        known = [classes[number] for number in asked.relation.known]
+        text = f"knows {listed(known)}" if not asked.relation.whole else "knows all classes"
+        text += "" if several.how is None or asked.share == 1 else f", weight {asked.share:g}"
+        yield f"{'' if place else 'from':6} {asked.name}: {text}"
+    if several.how is not None:
+        yield f"{'':6} as one: {combined(several.how)}"
+
+
+def combined(how: Combination) -> str:
+    """`mean of probabilities, each image by its most confident teacher`."""
+    mean = {"mean_probabilities": "mean of probabilities", "mean_logits": "mean of logits"}[how.by]
+    weights = {
+        "fixed": "with fixed weights",
+        "known": "of the teachers that know the class of its label",
+        "most_confident": "of the most confident teacher alone",
+    }.get(how.weights, f"weighted by {how.weights}")
+    least = "" if how.least is None else f"; no answer below {how.least:g}"
+    return f"{mean}, {weights}{least}"
 
 
 def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = ()) -> str:

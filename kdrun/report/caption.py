@@ -8,7 +8,7 @@ from kdrun.figures import minute, percent, plural
 from kdrun.report.earlier import kept_from
 from kdrun.report.origin import began
 from kdrun.report.rows import timed_on
-from kdrun.report.schema import ROLES, Report, Scores, called, parts, roles
+from kdrun.report.schema import ROLES, Report, Scores, called, parts, roles, teachers
 
 TRIAL = "a trial (quick=true): two batches of everything, so the figures are no result"
 
@@ -17,10 +17,16 @@ def caption(report: Report) -> list[str]:
     """What the figures are about, a line each: which models on which data; which part and weights; which
     device."""
     names = {role: report["models"][role].get("name", "") for role in roles(report)}
-    between = "".join(f"{name} ({role}) -> " for role, name in names.items() if role not in ROLES)
+    several = teachers(report)
+    between = "".join(
+        f"{name} ({role}) -> " for role, name in names.items() if role not in (*ROLES, *several)
+    )
     above = called(report, "teacher") if "teacher" in names else "teacher"
     arrow = "<->" if above == "peer" else "->"
-    pair = f"{names.get('teacher', 'no teacher')} ({above}) {arrow} {between}{names['student']} (student"
+    head = f"{names.get('teacher', 'no teacher')} ({above})"
+    if several:
+        head = " + ".join(f"{names[role]} ({called(report, role)})" for role in several)
+    pair = f"{head} {arrow} {between}{names['student']} (student"
     same = names.get("control", names["student"]) == names["student"]
     pair += ", control)" if "control" in names and same else ")"
     lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), timed_on(report)]
@@ -50,7 +56,7 @@ def _earlier(report: Report) -> Iterator[str]:
 
 def _along_the_chain(report: Report) -> str:
     """`top-1 test: teacher 93.1, assistant1 92.0, assistant2 91.4, ...`, for which a table has no room."""
-    chain = [role for role in roles(report) if role != "control"]
+    chain = [role for role in roles(report) if role not in ("control", *teachers(report))]
     scores = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
     texts = ", ".join(f"{role} {percent(value)}" for role, value in scores if value is not None)
     return f"top-1 test: {texts}" if len(chain) > 3 and texts else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdrun.config.schema import UPDATES
 from kdrun.figures import ABSENT, as_typed, count, percent, plural
-from kdrun.report.schema import Model, Report, roles
+from kdrun.report.schema import Model, Report, called, roles
 
 IMAGENET = re.compile(r"IMAGENET1K|in1k|in12k|in21k|in22k", re.IGNORECASE)
 """In the names of weights that were trained on ImageNet or a part of it."""
@@ -60,12 +60,12 @@ def trainings(report: Report) -> Iterator[Sequence[str]]:
     for role in roles(report):
         model = report["models"][role]
         recipe = _recipe(role, model, config.get("recipe", {}))
-        if recipe and model.get("source") not in ("checkpoint", "pretrained"):
+        if recipe and model.get("source") not in ("checkpoint", "pretrained", "together"):
             done, whole = model.get("epochs"), recipe.get("epochs")
             epochs = as_typed(whole) if done in (None, whole) else f"{count(done)} of {as_typed(whole)}"
             batch = as_typed(recipe.get("batch", ABSENT))
             how = (str(recipe.get("name", ABSENT)), _optimiser(recipe), _rate(recipe), batch, epochs)
-            yield ("peer" if model.get("source") == "peer" else role, *how, views)
+            yield (called(report, role), *how, views)
 
 
 def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -75,6 +75,8 @@ def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str,
         return {**student, **{key: teacher[key] for key in UPDATES if key in teacher}}
     if role == "teacher":
         return dict(teacher)
+    if role.startswith("teacher_"):
+        return dict(recipes.get("teachers", {}).get(role.removeprefix("teacher_"), teacher))
     number = re.fullmatch(r"assistant(\d*)", role)
     if number is None:
         return dict(student)

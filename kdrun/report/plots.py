@@ -143,8 +143,11 @@ def _line(
 
 
 def colour_of(role: str) -> str:
-    """The role's; of those between teacher and student by the number in their name."""
-    number = int("".join(filter(str.isdigit, role)) or 1)
+    """The role's; of those between teacher and student by the number in their name, of one of several
+    teachers by its letters.
+    """
+    digits = "".join(filter(str.isdigit, role))
+    number = sum(role.encode()) if role.startswith("teacher_") else int(digits or 1)
     return COLOURS.get(role, BETWEEN[(number - 1) % len(BETWEEN)])
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from kdrun.figures import ABSENT, count, duration, file_size, measured, percent, plural, short, three_digits
-from kdrun.report.schema import Latency, Model, Report, Scores, gap_closed, parts, roles
+from kdrun.report.schema import Latency, Model, Report, Scores, called, gap_closed, parts, roles
 
 Part = Literal["validation", "test"]
 
@@ -72,11 +72,16 @@ def _other_scores(report: Report, full: bool) -> Iterator[Row]:
 
 def _likeness(report: Report) -> Iterator[Row]:
     comparison = report.get("comparison", {})
-    who = comparison.get("learned_from", "teacher")
+    above = called(report, "teacher") if "teacher" in report["models"] else "teacher"
+    who = comparison.get("learned_from", above)
     yield _student_only(report, f"agreement with {who}", "%", comparison.get("agreement"), percent)
     yield _student_only(report, f"KL from {who}", "nats", comparison.get("kl_teacher_student"), three_digits)
     yield _student_only(
-        report, "gap to teacher closed", "%", gap_closed(report), lambda value: f"{value:.0f}"
+        report,
+        f"gap to {above if above == 'teachers' else 'teacher'} closed",
+        "%",
+        gap_closed(report),
+        lambda value: f"{value:.0f}",
     )
 
 
@@ -189,6 +194,8 @@ def _names(figures: Iterable[Mapping[str, object]]) -> list[str]:
 
 
 def _words(name: str) -> str:
+    if name.startswith("top1_of_"):
+        return f"{name.removeprefix('top1_of_')}: top-1"
     return name.replace("_", " ")
 
 

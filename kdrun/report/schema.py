@@ -20,6 +20,8 @@ from typing import Any, Literal, TypedDict, cast
 SCHEMA = 1
 
 ROLES = ("teacher", "student", "control")
+ONE_OF_SEVERAL = r"teacher_\w+"
+"""Roles of several teachers; `teacher` is then what they answer together."""
 BETWEEN = r"(?:assistant|generation)\d*"
 """Roles between teacher and student: each was taught by the one before, and taught the next."""
 
@@ -61,7 +63,7 @@ class Latency(TypedDict):
 
 
 class Model(TypedDict, total=False):
-    """One role: teacher, student, control, or one in between.
+    """One role: teacher, one of several teachers, student, control, or one in between.
 
     fingerprint: of its weights. began_from: the pretrained weights or the file that it began from. `bytes` of
     its weights. train_seconds of the training that made it, in whichever run that was. waited: the share of
@@ -75,7 +77,7 @@ class Model(TypedDict, total=False):
     params: int
     macs: int
     bytes: int
-    source: Literal["trained", "cache", "checkpoint", "pretrained", "peer"]
+    source: Literal["trained", "cache", "checkpoint", "pretrained", "peer", "together"]
     epochs: int
     train_seconds: float
     waited: float
@@ -284,21 +286,29 @@ def problems(report: object) -> list[str]:
     if report["headline"] not in ("last", "val_best"):
         found.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
     models = report["models"]
-    known = rf"{'|'.join(ROLES)}|{BETWEEN}"
+    known = rf"{'|'.join(ROLES)}|{BETWEEN}|{ONE_OF_SEVERAL}"
     found += [f"models.{role} is no role" for role in models if not re.fullmatch(known, role)]
     found += [] if "student" in models else ["lacks models.student"]
     return found + list(_wrong_figures(report))
 
 
 def roles(report: Report) -> tuple[str, ...]:
-    """The roles of a report: teacher, those in between, student, control."""
+    """The roles of a report: teacher, each of several, those in between, student, control."""
     between = [role for role in report["models"] if role not in ROLES]
     return tuple(role for role in (ROLES[0], *between, *ROLES[1:]) if role in report["models"])
 
 
 def called(report: Report, role: str) -> str:
-    """A role as a reader is told it: the teacher may be a peer, which learned from the student as well."""
-    return "peer" if report["models"][role].get("source") == "peer" else role
+    """A role as a reader is told it: the teacher may be a peer, which learned from the student as well, or
+    several teachers together.
+    """
+    names = {"peer": "peer", "together": "teachers"}
+    return names.get(report["models"][role].get("source", ""), role.replace("teacher_", "teacher ", 1))
+
+
+def teachers(report: Report) -> tuple[str, ...]:
+    """The roles of several teachers; none if there is one."""
+    return tuple(role for role in report["models"] if re.fullmatch(ONE_OF_SEVERAL, role))
 
 
 def parts(report: Report, role: str) -> Parts:
@@ -306,7 +316,7 @@ def parts(report: Report, role: str) -> Parts:
     state only, which then counts whatever the headline is. Empty where there are none."""
     model = report["models"].get(role, Model())
     chosen = model.get(report["headline"])
-    if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer"):
+    if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together"):
         chosen = model.get("last", model.get("val_best"))
     return chosen if chosen is not None else Parts()
 

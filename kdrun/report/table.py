@@ -13,7 +13,7 @@ from rich.text import Text
 from kdrun.figures import ABSENT
 from kdrun.report.caption import caption
 from kdrun.report.rows import rows
-from kdrun.report.schema import ROLES, Report, called, roles
+from kdrun.report.schema import ROLES, Report, called, roles, teachers
 from kdrun.report.verdict import at_chance, verdict
 
 COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yellow"}
@@ -38,7 +38,7 @@ def table(report: Report, width: int = 80) -> Table:
     """
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     every = roles(report)
-    between = [role for role in every if role not in ROLES]
+    between = [role for role in every if role not in (*ROLES, *teachers(report))]
     shown = [role not in between[:-1] for role in every]
     names = [called(report, role) for role in compress(every, shown)]
     lines = [(row.label, row.unit, list(compress(row.cells, shown))) for row in rows(report)]

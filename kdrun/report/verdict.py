@@ -106,12 +106,17 @@ def _unlabelled(report: Report, points: float) -> str:
 
 def _without_control(report: Report) -> str:
     scored = [
-        f"the {role} scores {percent(value)} %"
+        f"{_who_scores(report, role)} {percent(value)} %"
         for role in ("student", "teacher")
         if (value := top1(report, role, "test")) is not None
     ]
     figures = f": {', '.join(scored)} on test, one seed" if scored else ""
     return f"There is no control, so nothing is claimed about a gain from distillation{figures}."
+
+
+def _who_scores(report: Report, role: str) -> str:
+    several = report["models"][role].get("source") == "together"
+    return "the teachers together score" if several else f"the {role} scores"
 
 
 def _cost(report: Report) -> str:

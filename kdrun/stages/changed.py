@@ -8,7 +8,7 @@ from typing import Any
 
 from kdrun.artefacts import fingerprint
 from kdrun.plan.training import Training
-from kdrun.records import Damaged, read_mark
+from kdrun.records import Damaged, read_mark, teachers_of
 from kdrun.stages.saved import state_file
 
 UNKNOWN = "your own code"
@@ -62,6 +62,5 @@ def _key(mark: Path) -> Mapping[str, Any]:
 def _plain(key: Mapping[str, Any]) -> str:
     """A fingerprint of the configuration alone: images and a teacher's key follow from the code too."""
     plain = {name: value for name, value in key.items() if name not in ("sources", "data", "normalised")}
-    if isinstance(plain.get("teacher"), dict):
-        plain["teacher"] = {name: value for name, value in plain["teacher"].items() if name != "key"}
-    return fingerprint(plain)
+    told = [{name: value for name, value in each.items() if name != "key"} for each in teachers_of(key)]
+    return fingerprint(plain | {"teacher": told, "teachers": None})

@@ -30,7 +30,7 @@ from kdrun.stages.healed import damaged
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import FILE, is_whole, save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
-from kdrun.stages.teacher_notes import class_notes, evaluated_notes
+from kdrun.stages.teacher_notes import class_notes, evaluated_notes, purpose_notes
 
 
 def is_drawn(plan: Plan, job: bool) -> bool:
@@ -80,7 +80,7 @@ def evaluate(
         epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
         write_text(folder / METRICS, as_lines(epochs))
         write_text(folder / "config.yaml", _config_text(plan))
-        answers.write(folder, _answers(subject), content["models"].keys() - models.keys())
+        answers.write(folder, _answers(subject), content["models"].keys() - subject.networks.keys())
         if drawn:
             pictures.draw(folder, content, again=True)
         else:
@@ -121,7 +121,8 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
     comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
-    notes = [*class_notes(plan), *evaluated_notes(plan, subject), *failed.values(), *times.notes]
+    notes = [*class_notes(plan), *purpose_notes(plan), *evaluated_notes(plan, subject)]
+    notes += [*failed.values(), *times.notes]
     return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
 
 

@@ -114,7 +114,7 @@ def _kind(training: Training) -> str:
 
 def _live_kind(training: Training) -> str:
     """Equal for students that ask a live teacher about the same batches; empty for those that do not."""
-    if answers_plan(training).kind not in ("live", "ahead"):
+    if not answers_plan(training).runs:
         return ""
     recipe = training.recipe  # its other numbers belong to each learner
     return "live " + fingerprint(
@@ -139,7 +139,7 @@ def _common(training: Training) -> list[Any]:
     ground, apart = training.ground, ("seed", "model", "loss", "recipe")
     key = {name: value for name, value in training.key.items() if name not in apart}
     about: list[Any] = [key, training.kind, ground.headline, len(training.rows), ground.run.outputs_dir]
-    return [*about, str(ground.machine), sorted(training.teacher_needs)]
+    return [*about, str(ground.machine), *map(sorted, training.needs_of_each)]
 
 
 def _stack(training: Training) -> str:

@@ -17,7 +17,8 @@ from kdrun.evaluation.accuracy import logits_of
 from kdrun.figures import plural
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.stages.saved import load_model, saved
+from kdrun.stages.networks import ensemble_of, network_of
+from kdrun.stages.saved import saved
 from kdrun.types import UNLABELLED
 
 NAME = "unlabelled.json"
@@ -106,13 +107,15 @@ def _written(file: Path, pool: Pool) -> Tensor | None:
 
 
 def _probabilities(training: Training, pool: Pool) -> Tensor:
-    """(P, K) of the teacher's, at temperature 1, for the images as they are."""
-    ground = training.ground
-    weights = saved(training.teachers[0]) if training.teachers else None
-    if weights is None:
+    """(P, K) of the teacher's, or of several as one, at temperature 1, for the images as they are."""
+    ground, weights = training.ground, [saved(teacher) for teacher in training.teachers]
+    networks = {own.name: network_of(training, own) for own in weights if own is not None}
+    if len(networks) < max(1, len(training.teachers)):
         problem = "no term of the student reads a trained teacher that could choose images"
         raise KdrunError("dataset.unlabelled", pool.source, problem)
-    model = load_model(weights, ground.headline)
+    first, *others = networks.values()
+    model = ensemble_of(training, networks) if others else first
+    assert model is not None, "refused when the run was planned"
     part = Part(pool.images, torch.full((len(pool.images),), UNLABELLED))
     batches = plain_batches(part, ground.data, ground.machine.device)
     return logits_of(model, batches()).float().softmax(1)

@@ -132,7 +132,8 @@ def refuse_unstartable(plan: Plan) -> None:
         status(training)
     stages = plan.run.stages
     if "student" in stages and "teacher" not in stages and plan.student.teachers:
-        _refuse_absent(plan, plan.teacher)
+        for teacher in plan.teachers:
+            _refuse_absent(plan, teacher)
     if "evaluate" in stages and "student" not in stages:
         _refuse_absent(plan, plan.student)
 
@@ -142,7 +143,7 @@ def _refuse_absent(plan: Plan, training: Training) -> None:
         read_mark(training.mark)  # one that is damaged is named
         asked = "[" + ",".join(plan.run.stages) + "]"
         problem = (
-            f"the {training.name} is not trained yet (no {training.mark}); add {training.name} to the stages"
+            f"the {training.name} is not trained yet (no {training.mark}); add {training.kind} to the stages"
         )
         raise KdrunError("stages", asked, problem)
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
@@ -31,6 +32,7 @@ from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
 from kdrun.sources import sources
 from kdrun.stages.mining import about, mined
+from kdrun.stages.networks import TOGETHER, ensemble_of, is_together, network_of
 from kdrun.stages.saved import Saved, load_model
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
@@ -43,17 +45,28 @@ Models = Mapping[str, Saved]
 def subject_of(plan: Plan, models: Models) -> Subject:
     """What evaluators look at. The test part is read here and nowhere else, after all training."""
     ground, student = plan.ground, plan.student
+    networks = {name: network_of(student, saved) for name, saved in models.items()}
+    ensemble = ensemble_of(student, networks)
+    together = {TOGETHER: ensemble} if ensemble is not None else {}
     return Subject(
-        answers=tuple(each for saved in models.values() for each in _answers(saved)),
-        networks={name: load_model(saved, ground.headline) for name, saved in models.items()},
+        answers=(
+            *(
+                a
+                for own in together.values()
+                for a in _answered(plan, TOGETHER, "last", own, student.threads)
+            ),
+            *(each for saved in models.values() for each in _answers(plan, saved)),
+        ),
+        networks=together | networks,
         records={name: saved.record for name, saved in models.items()},
         classes=ground.data.classes,
         image_shape=ground.data.image_shape,
         headline=ground.headline,
-        taught_by=next(iter(student.teachers), plan.teacher).name,
+        taught_by=TOGETHER if len(student.teachers) > 1 else next(iter(student.teachers), plan.teacher).name,
         settings=dataclasses.asdict(plan.run.evaluation),
         missing=ground.transfer.missing,
         kept_out=tuple(_kept_out(models)) if ground.transfer.missing else (),
+        blocks=student.several.blocks if student.several else {},
     )
 
 
@@ -71,7 +84,7 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "dataset": _dataset(ground.data),
         "seeds": _seeds(plan),
         "headline": ground.headline,
-        "models": {name: _model(saved) for name, saved in models.items()},
+        "models": _together(plan, models) | {name: _model(saved) for name, saved in models.items()},
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
         "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
@@ -123,20 +136,22 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
     return fingerprint(key)
 
 
-def _answers(saved: Saved) -> Iterator[Answers]:
+def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
     """Of a model under all its weights, on the parts that hold images."""
-    ground, device = saved.training.ground, saved.training.ground.machine.device
-    parts = {"validation": ground.data.validation, "test": ground.data.test}
-    image_bytes = 0
     for weights in saved.weights or ("last",):
-        model = load_model(saved, weights)
-        image_bytes = image_bytes or bytes_per_image(model, ground.data.image_shape)
-        for name, part in parts.items():
-            if len(part.labels):
-                batches = plain_batches(part, ground.data, device, image_bytes)
-                with torch_threads(saved.training.threads):
-                    logits = logits_of(model, batches())
-                yield Answers(saved.name, weights, name, logits, part.labels)
+        network = network_of(plan.student, saved, weights)
+        yield from _answered(plan, saved.name, weights, network, saved.training.threads)
+
+
+def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: int) -> Iterator[Answers]:
+    data, device = plan.ground.data, plan.ground.machine.device
+    image_bytes = bytes_per_image(model, data.image_shape)
+    for name, part in {"validation": data.validation, "test": data.test}.items():
+        if len(part.labels):
+            batches = plain_batches(part, data, device, image_bytes)
+            with torch_threads(threads):
+                logits = logits_of(model, batches())
+            yield Answers(whose, weights, name, logits, part.labels)
 
 
 def _kept_out(models: Models) -> Iterator[Answers]:
@@ -149,6 +164,18 @@ def _kept_out(models: Models) -> Iterator[Answers]:
             batches = plain_batches(part, ground.data, ground.machine.device)
             logits = logits_of(load_model(saved, ground.headline), batches())
             yield Answers(name, ground.headline, "kept_out", logits, part.labels)
+
+
+def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
+    """Several teachers as one model of the report, if all are there and a term reads them as one."""
+    several = plan.student.several
+    if not is_together(plan.student, models):
+        return {}
+    assert several is not None and several.how is not None
+    marks = [training.fingerprint for training in plan.student.teachers]
+    key = [marks, [list(each) for each in several.asked], list(several.how)]
+    name = " + ".join(several.names)
+    return {TOGETHER: {"name": name, "source": "together", "fingerprint": fingerprint(key)}}
 
 
 def _model(saved: Saved) -> dict[str, Any]:

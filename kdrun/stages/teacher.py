@@ -1,67 +1,127 @@
-"""The teacher that a student asks while it trains: live, ahead of the steps, or from a table, as planned."""
+"""The teachers that a student asks while it trains: live, ahead of the steps, or from a table, as planned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count as count_from
 
 import torch
+from torch import nn
 
 from kdrun.figures import count
+from kdrun.losses.mix import Mix
 from kdrun.models.fold import cast_once, folded
+from kdrun.models.seen import seen
 from kdrun.models.taps import Tapped, classifier
-from kdrun.plan.answers import answer_memory, answers_plan, chunk, codes, row_bytes, table_folder, widths
+from kdrun.plan.answers import answer_memory, answers_of, chunk, codes, row_bytes, table_folder, widths
+from kdrun.plan.ground import sight
 from kdrun.plan.training import Training
-from kdrun.stages.saved import Saved, load_model
+from kdrun.stages.saved import load_model, saved
 from kdrun.training.ahead import Ahead
+from kdrun.training.several import Several, Together
 from kdrun.training.step import Images
 from kdrun.training.table import Table
 from kdrun.training.tabled import TOLERANCES, Tabled
 from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER
 
+Say = Callable[[str], None]
 
-def live_teacher(weights: Saved, needs: frozenset[str], say: Callable[[str], None]) -> Live:
-    """The trained teacher, asked about every batch. needs: the layers that are read."""
-    ground = weights.training.ground
+
+def live_teachers(training: Training, mix: Mix, say: Say) -> Live | Several | None:
+    """The trained teachers that a mix reads, asked about every batch; None if it reads none, or a peer."""
+    if not mix.needs.teacher or not training.teachers:
+        return None
+    if training.several is None:
+        return live_teacher(training, training.teachers[0], mix.needs.teacher, say)
+    read = _read(training, mix)
+    live = {name: live_teacher(training, teacher, needs, say) for name, (teacher, needs) in read.items()}
+    return as_one(training, mix, live)
+
+
+def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live | Several | None:
+    """The same of models that are given, one for each teacher of the training."""
+    if not mix.needs.teacher or not models:
+        return None
+    if training.several is None:
+        return _tapped(training, training.teachers[0], models[0], mix.needs.teacher)
+    given = dict(zip(training.several.names, models, strict=True))
+    read = _read(training, mix)
+    live = {name: _tapped(training, one, given[name], needs) for name, (one, needs) in read.items()}
+    return as_one(training, mix, live)
+
+
+def as_one(training: Training, mix: Mix, teachers: Mapping[str, Teacher]) -> Several:
+    """Several teachers of a training as one, as far as a mix reads them. teachers: by name."""
+    assert training.several is not None
+    asked = [each for each in training.several.asked if each.name in teachers]
+    how = training.several.how if mix.reads("") else None
+    return Several(teachers, Together(asked, how).to(training.ground.machine.device))
+
+
+def _read(training: Training, mix: Mix) -> dict[str, tuple[Training, frozenset[str]]]:
+    """Those of several teachers that a mix reads, with the layers that it reads of them."""
+    assert training.several is not None
+    named = zip(training.several.names, training.teachers, strict=True)
+    return {name: (one, needs) for name, one in named if (needs := training.needs_of(mix, name))}
+
+
+def live_teacher(training: Training, teacher: Training, needs: frozenset[str], say: Say) -> Live:
+    """A trained teacher, which sees the images of the training that it teaches."""
+    weights, ground = saved(teacher), teacher.ground
+    assert weights is not None, f"{teacher.name} is made before {training.name}"
     model = load_model(weights, ground.headline)
     model = folded(model, ground.data.image_shape, needs, say)
     if ground.machine.precision == "bf16":
         model = cast_once(model, torch.bfloat16)
-    return Live(Tapped(model, needs, "loss"), ground.machine.autocast())
+    return _tapped(training, teacher, model, needs)
 
 
-def planned_teacher(
-    training: Training,
-    needs: frozenset[str],
-    live: Live,
-    images: Images,
-    say: Callable[[str], None],
+def _tapped(training: Training, teacher: Training, model: nn.Module, needs: frozenset[str]) -> Live:
+    tapped, ground = Tapped(model, needs, "loss"), teacher.ground
+    return Live(seen(tapped, sight(training.ground.data), sight(ground.data)), ground.machine.autocast())
+
+
+def planned_teacher(training: Training, mix: Mix, live: Live | Several, images: Images, say: Say) -> Teacher:
+    """The live teachers, each as it is, or keeping its answers in its folder, or asked ahead of the steps."""
+    if isinstance(live, Live):
+        return planned(training, training.teachers[0], mix.needs.teacher, live, images, say)
+    asked: dict[str, Teacher] = {}
+    for name, (teacher, needs) in _read(training, mix).items():
+        own = live.teachers[name]
+        assert isinstance(own, Live)
+        asked[name] = planned(training, teacher, needs, own, images, say)
+    return as_one(training, mix, asked)
+
+
+def planned(
+    training: Training, teacher: Training, needs: frozenset[str], live: Live, images: Images, say: Say
 ) -> Teacher:
-    """The live teacher, or one that keeps its answers in the teacher's folder, or one that is asked ahead."""
-    ground, kind = training.ground, answers_plan(training, needs).kind
+    """One live teacher, as it is, or keeping its answers in its folder, or asked ahead of the steps."""
+    ground, kind = training.ground, answers_of(training, needs, teacher).kind
     if kind in ("none", "live"):
         return live
-    room = answer_memory(ground) // row_bytes(training, needs)
+    room = answer_memory(ground) // row_bytes(training, needs, teacher)
     if kind == "ahead":
         return Ahead(live, images, chunk(ground), room)
-    return _tabled(training, needs, live, images, room, say)
+    return _tabled(training, teacher, needs, live, images, room, say)
 
 
 def _tabled(
     training: Training,
+    teacher: Training,
     needs: frozenset[str],
     live: Live,
     images: Images,
     room: int,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Tabled:
-    """The teacher with the first table that holds its answers or none yet. Other answers stay where they are:
+    """A teacher with the first table that holds its answers or none yet. Other answers stay where they are:
     they can be right on another machine.
     """
-    ground, layers = training.ground, widths(training, needs)
+    ground, layers = training.ground, widths(training, needs, teacher)
     folder, numbers, device = (
-        table_folder(training, layers),
+        table_folder(training, layers, teacher),
         ground.run.runtime.table_dtype,
         ground.machine.device,
     )
@@ -71,15 +131,15 @@ def _tabled(
     for number in count_from(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         table = Table(place, codes(training), layers, folder.name, numbers, say)
-        teacher = Tabled(
+        tabled = Tabled(
             live, images, views, table, chunk(ground), room if on_gpu else 0, head,
             fixed=on_gpu, window=room if on_gpu else 0, tolerance=TOLERANCES[ground.machine.precision],
         )  # fmt: skip
-        if teacher.check(device):
+        if tabled.check(device):
             break
-        teacher.close()
+        tabled.close()
         say(f"cache   not used, and kept: its answers differ from those of the teacher here: {place}")
-    return teacher
+    return tabled
 
 
 def answers_note(teacher: Teacher) -> str:

@@ -16,7 +16,7 @@ from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing, standing
 from kdrun.evaluation.subject import Subject
-from kdrun.figures import percent
+from kdrun.figures import percent, plural
 from kdrun.plan.ground import Ground
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
@@ -54,13 +54,33 @@ def _at_a_glance(teacher: Saved) -> Iterator[str]:
 
 def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
     """What is wrong with the answers of the teacher, or of a student from a file, as they were evaluated."""
-    looked = [teacher.name for teacher in plan.student.teachers[:1] if not plan.run.quick]
+    looked = [subject.taught_by] if plan.student.teachers and not plan.run.quick else []
     looked += ["student"] if plan.student.loaded else []
     for name in looked:
         answers = subject.on_part(name, "validation") or subject.on_test(name)
-        if answers is not None:
+        if answers is not None and answers.whole:
             stands = standing(answers.logits, answers.labels)
             yield from answer_notes(name, stands, subject.classes)
+
+
+def purpose_notes(plan: Plan) -> Iterator[str]:
+    """What must be known to read the figures of a student of several teachers."""
+    student, several = plan.student, plan.student.several
+    if several is None:
+        return
+    known = several.how is not None and several.how.weights == "known"
+    if known:
+        yield (
+            "combine.weights=known takes from an image's label which teacher answers; of test images it is "
+            "not known, so the teachers together have no figures"
+        )
+    reads_labels = any(not term.loss.needs.teacher for mix in student.mixes for term in mix.terms)
+    if several.blocks and plan.control is not None and not (known or reads_labels):
+        labels = plural(int((plan.ground.data.train.labels >= 0).sum()), "label")
+        yield (
+            f"the student learned from no label, its control from {labels} of all classes: an upper bound, "
+            "which shows what the labels are worth"
+        )
 
 
 def answer_notes(name: str, stands: Standing | None, classes: tuple[str, ...]) -> Iterator[str]:

@@ -22,9 +22,9 @@ from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import batched
 from kdrun.stages.mining import mined
-from kdrun.stages.saved import saved, state_file
+from kdrun.stages.saved import state_file
 from kdrun.stages.savings import save
-from kdrun.stages.teacher import answers_note, live_teacher, planned_teacher
+from kdrun.stages.teacher import answers_note, live_teachers, planned_teacher
 from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Best, Position, read_state
@@ -142,14 +142,13 @@ def laid_out(
     """
     first, say = trainees[0], observers.screen.say
     training, ground = first.training, first.training.ground
-    live = _live(first, say)
+    live = live_teachers(training, first.mix, say)
     for trainee in trainees:
         closing.callback(trainee.close)
         _lend_classifier(live, trainee)
     images = training_images(ground.data, ground.views, ground.machine.device, training.part)
     closing.callback(images.close)
-    needs = first.mix.needs.teacher
-    teacher = planned_teacher(training, needs, live, images, say) if live else NoTeacher()
+    teacher = planned_teacher(training, first.mix, live, images, say) if live else NoTeacher()
     closing.callback(teacher.close)
     labels = training.labels.to(ground.machine.device)
     learners = tuple(learner for trainee in trainees for learner in trainee.learners)
@@ -208,19 +207,9 @@ def _course(trainee: Trainee) -> Course:
     return Course(training.epochs, training.recipe.epochs, rows, views, rates, phase.until)
 
 
-def _live(trainee: Trainee, say: Say) -> Live | None:
-    """The trained teacher that the phase reads; None if it reads none, or a peer."""
-    needs, teachers = trainee.mix.needs.teacher, trainee.training.teachers
-    if not needs or not teachers:
-        return None
-    weights = saved(teachers[0])
-    assert weights is not None, f"{teachers[0].name} is made before {trainee.training.name}"
-    return live_teacher(weights, needs, say)
-
-
-def _lend_classifier(live: Live | None, trainee: Trainee) -> None:
+def _lend_classifier(live: Teacher | None, trainee: Trainee) -> None:
     """Gives the teacher's trained classifier to a student that begins and is to use it."""
-    if trainee.begins and live is not None and isinstance(trainee.model, Reused):
+    if trainee.begins and isinstance(live, Live) and isinstance(trainee.model, Reused):
         head = classifier(live.network)
         if head is not None:
             trainee.model.take(head)

@@ -30,7 +30,7 @@ from kdrun.training.mutual import Peer
 from kdrun.training.optimisers import optimiser
 from kdrun.training.seeds import Draws
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Live, NoTeacher
+from kdrun.training.teachers import NoTeacher, Teacher
 
 Say = Callable[[str], None]
 
@@ -108,7 +108,7 @@ def next_phase(before: Trainee, phase: Phase) -> Trainee:
 
 
 def strand(
-    trainee: Trainee, facts: dict[str, Any], watchers: Watchers, step: Step, live: Live | None, say: Say
+    trainee: Trainee, facts: dict[str, Any], watchers: Watchers, step: Step, live: Teacher | None, say: Say
 ) -> Strand:
     """Its part of a training loop. facts: stored with its states."""
     training = trainee.training
@@ -222,7 +222,7 @@ def _learner(
     return Learner(model, tapped, precision, mix, chosen, training.recipe.clip, draws, stream, rates)
 
 
-def _diagnosis(trainee: Trainee, step: Step, live: Live | None) -> Callable[[], dict[str, Any]]:
+def _diagnosis(trainee: Trainee, step: Step, live: Teacher | None) -> Callable[[], dict[str, Any]]:
     """What `diagnostics` asks for about each epoch of a student."""
     training, ground = trainee.training, trainee.training.ground
     if training.kind != "student" or "gradients" not in ground.run.diagnostics:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdrun.models.seen import Seen
+from kdrun.models.taps import Tapped
 from kdrun.training.plan import EpochPlan
 from kdrun.types import Batch, Outputs
 
@@ -85,9 +87,11 @@ class Live(Teacher):
 
     @property
     def network(self) -> nn.Module:
-        """The model itself, without the taps around it."""
-        inner = getattr(self.model, "model", None)
-        return inner if isinstance(inner, nn.Module) else self.model
+        """The model itself, without what is around it: taps, and what images pass before it."""
+        model = self.model
+        while isinstance(model, (Seen, Tapped)):
+            model = model.model
+        return model
 
     def __call__(self, batch: Batch) -> Outputs:
         images = batch.images

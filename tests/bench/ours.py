@@ -69,7 +69,7 @@ def images_of(training: Training) -> Resident | Streamed:
 def fill(training: Training) -> None:
     """Asks the teacher for all rows of the training, as an earlier run with the same seed has done."""
     ground, live = training.ground, live_teacher(training, folds=True)
-    told = planned_teacher(training, training.teacher_needs, live, images_of(training), print)
+    told = planned_teacher(training, training.mixes[-1], live, images_of(training), print)
     for epoch in range(training.recipe.epochs):
         rows = epoch_plan(training.seed, epoch, training.row_set(), ground.views, ground.machine.device)
         told.prepare([rows], 0)

@@ -17,7 +17,7 @@ from kdrun.config.compose import single
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import ROLES, Written, complement
-from kdrun.config.schema import Model, Recipe, Run
+from kdrun.config.schema import Model, Recipe, Run, Teacher
 from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
@@ -43,7 +43,7 @@ def test_the_default_run() -> None:
 
 def test_everything_is_plain() -> None:
     run = composed("method=dkd loss.dkd.beta=2").run
-    assert type(run) is Run and type(run.teacher) is Model and type(run.recipe.student) is Recipe
+    assert type(run) is Run and type(run.teacher) is Teacher and type(run.recipe.student) is Recipe
     for value in (run.dataset, run.loss, run.loss["dkd"], run.teacher.args, run.loss["dkd"]["weight"]):
         assert type(value) is dict
     assert run.loss["dkd"]["beta"] == 2
@@ -175,8 +175,12 @@ def test_every_key_of_the_schema_stands_in_the_file_with_its_default() -> None:
     keys = {field.name for field in fields(Written)} - groups - {"remarks"}
     assert set(written) - {"defaults", "hydra", *ROLES} == keys
     run = Written()
-    model = {name: value for name, value in vars(Model()).items() if name not in ("name", "family")}
-    assert written["teacher"] == written["student"] == model
+    own = {"teacher": Teacher(), "student": Model()}
+    described = {
+        role: {k: v for k, v in vars(model).items() if k not in ("name", "family")}
+        for role, model in own.items()
+    }
+    assert {role: written[role] for role in ROLES} == described
     for key in set(written) - {"defaults", "hydra", *ROLES}:
         value = getattr(run, key)
         assert written[key] == (value if not hasattr(value, "__dict__") else vars(value)), key

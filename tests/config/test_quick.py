@@ -59,3 +59,11 @@ def test_a_trial_runs_and_says_what_it_is(tmp_path: Path, capsys: pytest.Capture
     for folder in (tmp_path, tmp_path / "quick" / "runs", run):
         with pytest.raises(KdrunError, match="only trials"):
             runs_in(folder)
+
+
+def test_each_of_several_teachers_is_shortened() -> None:
+    run = composed("quick=true 'teacher=[cnn_digits,mlp]'").run
+    assert {name: (own.epochs, own.stop_at) for name, own in run.recipe.teachers.items()} == {
+        "cnn_digits": (1, None), "mlp": (1, None),
+    }  # fmt: skip
+    assert all(own.batch <= 32 for own in run.recipe.teachers.values())

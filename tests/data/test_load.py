@@ -33,8 +33,15 @@ def digits(**changes):
 
 def test_the_shipped_sets():
     names = {"digits", "digits_few", "mnist", "fashion_mnist", "cifar10", "cifar100", "svhn", "fake"}
-    assert set(SHIPPED) == names | {"imagefolder", "imagenet", "torch_dataset"}
-    assert sorted(SOURCES.names()) == ["digits", "fake", "imagefolder", "torch_dataset", "torchvision"]
+    assert set(SHIPPED) == names | {"imagefolder", "imagenet", "torch_dataset", "merged"}
+    assert sorted(SOURCES.names()) == [
+        "digits",
+        "fake",
+        "imagefolder",
+        "merged",
+        "torch_dataset",
+        "torchvision",
+    ]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -169,11 +176,11 @@ def test_an_index_file_gives_the_labels(tmp_path, monkeypatch):
     [
         (
             {"source": "digit"},
-            r"dataset.source=digit: no such source of images. Choices: digits",
+            r"dataset.source=digit: no such source of images. Nearest: digits",
         ),
         (
             {"source": "split"},
-            r"dataset.source=split: the module must have a function read\(data_dir, ...\); it has none. Cho",
+            r"dataset.source=split: the module must have a function read\(data_dir, ...\); it has none. Nea",
         ),
         ({"source": "no.such"}, "dataset.source=no.such: no such source"),
         ({"size": 3}, r"dataset.size: source digits has no such argument. Nearest: "),

@@ -20,6 +20,7 @@ from kdrun.data.pool import as_seen
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
 from kdrun.stages.mining import chosen
+from kdrun.stages.saved import load_model, saved
 from tests.config.composed import composed
 
 
@@ -159,3 +160,49 @@ def test_a_run_says_what_the_student_saw_more(folder: Path, tmp_path: Path, caps
 def test_a_pool_changes_nothing_else() -> None:
     dataset = {**composed().run.dataset, "unlabelled": None}
     assert load(dataset, Path("data")).fingerprint == digits().fingerprint
+
+
+TWO = "'teacher=[cnn_digits_small,cnn_digits_small]'"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("experiment=merge_digits combine.weights=known", "combine.weights=known: reads labels, and the ima"),
+        (
+            f"{TWO} method=soft loss.soft.teacher=cnn_digits_small '+loss@loss.other=hard_labels' "
+            "loss.other.teacher=cnn_digits_small_2 dataset.unlabelled_top_k=2",
+            "dataset.unlabelled_top_k=2: no term reads the teachers as one",
+        ),
+    ],
+)
+def test_several_teachers_that_give_the_pool_no_answer_are_refused(
+    folder: Path, line: str, error: str
+) -> None:
+    with pytest.raises(KdrunError, match=f"^{error}"):
+        make_plan(composed(f"{line} dataset.unlabelled={folder}").run)
+
+
+def test_several_teachers_choose_images_together(folder: Path, tmp_path: Path) -> None:
+    """Which ones is what the mean of their probabilities says, and each keeps a table of the pool, too."""
+    words = [
+        "teacher=[cnn_digits_small,{name: cnn_digits_small, weight: 2}]", "student=cnn_digits_small",
+        "dataset.views.name=none", "recipe.teacher.epochs=3", "recipe.student.epochs=1",
+        "evaluation.latency=false", "evaluation.plots=false", "control=false",
+        f"outputs_dir={tmp_path}", f"dataset.unlabelled={folder}", "dataset.unlabelled_top_k=1",
+    ]  # fmt: skip
+    assert main(words) == 0
+    student = make_plan(composed(" ".join(f"'{word}'" for word in words)).run).student
+    pool = student.pool
+    assert pool is not None
+    pixels = (pool.images.float() / 16 - student.ground.data.mean[0]) / student.ground.data.std[0]
+    mean = torch.zeros(len(pixels), 10)
+    for share, teacher in zip((1 / 3, 2 / 3), student.teachers, strict=True):
+        weights = saved(teacher)
+        assert weights is not None
+        with torch.no_grad():
+            mean += share * load_model(weights, "last").eval()(pixels).softmax(1)
+        (table,) = (teacher.folder / "tables").glob("logits-*")
+        assert list(table.iterdir())
+    used = json.loads((student.folder / "unlabelled.json").read_text())["used"]
+    assert used == chosen(mean, 0.0, 1).tolist() and len(used) == len(mean.argmax(1).unique())

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from kdrun.machine import Machine
-from kdrun.stages.saved import saved
 from kdrun.stages.teacher import live_teacher
 from kdrun.types import Batch, Rows
 from tests.gpu.bench import Bench, Work, work
@@ -75,10 +74,8 @@ def folds(bench: Bench, precision: str) -> dict[str, Any]:
     """How many norms stay when a teacher is folded on the device."""
     said: list[str] = []
     plan = bench.product.plan(Arm("folding", precision))
-    weights = saved(plan.teacher)
-    assert weights is not None
     with plan.ground.machine.numerics():
-        live = live_teacher(weights, frozenset({"logits"}), said.append)
+        live = live_teacher(plan.student, plan.teacher, frozenset({"logits"}), said.append)
         norms = sum(isinstance(module, nn.BatchNorm2d) for module in live.network.modules())
     if norms or said:
         bench.fail(f"folding in {precision}: {norms} norms stay {said}")
@@ -91,8 +88,6 @@ def rows(bench: Bench, precision: str) -> dict[str, Any]:
     """
     plan = bench.product.plan(Arm("rows", precision))
     place: Machine = plan.ground.machine
-    weights = saved(plan.teacher)
-    assert weights is not None
     full, asked = (1024, ASKED) if bench.cuda else (40, 8)
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(full, *plan.ground.data.image_shape, generator=draw)
@@ -101,7 +96,7 @@ def rows(bench: Bench, precision: str) -> dict[str, Any]:
     batch = Batch(images, where, Rows(where, where))
     few = Batch(images[:asked], where[:asked], Rows(where[:asked], where[:asked]))
     with place.numerics():
-        live = live_teacher(weights, frozenset({"logits"}), lambda line: None)
+        live = live_teacher(plan.student, plan.teacher, frozenset({"logits"}), lambda line: None)
         among = live(batch).logits[:asked].float()
         alone, padded = live(few).logits.float(), live.padded(few, full).logits.float()
     largest = among.abs().max()

@@ -16,10 +16,10 @@ from kdrun.cli import main
 from kdrun.data.batches import training_images
 from kdrun.errors import KdrunError
 from kdrun.models.taps import Tapped
-from kdrun.plan.answers import answers_plan, table_folder
+from kdrun.plan.answers import answers_of, table_folder
 from kdrun.plan.plan import make_plan
 from kdrun.plan.training import Training
-from kdrun.stages.teacher import answers_note, planned_teacher
+from kdrun.stages.teacher import answers_note, planned
 from kdrun.training.ahead import Ahead
 from kdrun.training.plan import epoch_plan
 from kdrun.training.tabled import Tabled
@@ -86,24 +86,23 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_plan_and_why(
     gpu: bool, needs: list[str], runtime: dict[str, Any], kind: str, reason: str
 ) -> None:
-    chosen = answers_plan(student(gpu, **runtime), frozenset(needs))
+    chosen = answers_of(student(gpu, **runtime), frozenset(needs))
     assert (chosen.kind, chosen.reason) == (kind, reason)
     assert (chosen.bytes > 0) == (kind == "tabled")
 
 
 def test_views_that_are_not_finite_and_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     affine = make_plan(composed(f"{DATA} dataset.views.name=affine").run).student
-    assert answers_plan(affine, LOGITS).reason == "teacher runs in every step: random augmentation, no cache"
+    assert answers_of(affine, LOGITS).reason == "teacher runs in every step: random augmentation, no cache"
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("", (), {"free": 1000}))
     assert (
-        answers_plan(student(), LOGITS).reason
-        == "teacher runs in every step: the disk has no room for 1.09 MB"
+        answers_of(student(), LOGITS).reason == "teacher runs in every step: the disk has no room for 1.09 MB"
     )
 
 
 def test_answers_that_were_to_be_rounded_and_cannot_be_kept_are_refused() -> None:
     with pytest.raises(KdrunError, match=r"^runtime.table_dtype=fp16: needs a table, and 635 kB are above"):
-        answers_plan(student(table_dtype="fp16", table_gb=1e-4), LOGITS)
+        answers_of(student(table_dtype="fp16", table_gb=1e-4), LOGITS)
 
 
 def test_rounded_answers_lie_in_a_table_of_their_own() -> None:
@@ -126,7 +125,8 @@ def test_the_teacher_that_was_planned_says_what_the_live_one_says(
     ground = training.ground
     images = training_images(ground.data, ground.views, ground.machine.device)
     live = Live(Tapped(training.teachers[0].built.model, needs), plain)
-    teacher = planned_teacher(student(gpu=gpu), frozenset(needs), live, images, print)
+    asking = student(gpu=gpu)
+    teacher = planned(asking, asking.teachers[0], frozenset(needs), live, images, print)
     assert isinstance(teacher, kind)
     every = [epoch_plan(0, 0, training.row_set(), ground.views, torch.device("cpu"))]
     kept, now = (answers(one, every, seen=images) for one in (teacher, live))

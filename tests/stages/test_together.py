@@ -205,3 +205,16 @@ def test_a_process_reports_its_end_and_not_every_step() -> None:
     assert len(sent) < 40
     assert [each for each in sent if each[0] == "begin"] == [("begin", 10, 100, 0)] * 2
     assert sent[-2:] == [("step", 1000), ("epoch", "val 110")] and ("epoch", "val 010") in sent
+
+
+def test_students_that_read_other_layers_of_their_teachers_do_not_share_them() -> None:
+    teachers = ["resnet14", "resnet14_2"]
+    line = ["dataset=fake", "runtime.table=off", "method=soft", "+loss@loss.pkt=pkt"]
+    line += ["teacher=[resnet14,{name: resnet14, seed: 3}]"]
+
+    def reading(soft: str, pkt: str, model: str) -> Training:
+        return student(*line, f"loss.soft.teacher={soft}", f"loss.pkt.teacher={pkt}", f"student={model}")
+
+    first = reading(*teachers, "resnet8")
+    assert [len(group) for group in groups([first, reading(*teachers, "wrn_16_1")])] == [2]
+    assert [len(group) for group in groups([first, reading(*teachers[::-1], "wrn_16_1")])] == [1, 1]

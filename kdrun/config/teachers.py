@@ -1,0 +1,97 @@
+"""Several teachers, as they are written: `teacher=[a,b]`, or a mapping `teachers` from names to models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from kdrun.config.schema import Teacher
+from kdrun.errors import KdrunError
+
+KEYS = [field.name for field in fields(Teacher)]
+
+OPEN = re.compile(r"(phase_one\.)?loss\.\w+\.teacher|teachers\.\w+(\.\w+)*")
+"""Keys that need no `+` on a command line."""
+
+Node = Callable[[str], Mapping[str, Any]]
+
+
+def as_read(overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra is to read them: `teachers=[a,b]` for `teacher=[a,b]`. Raises KdrunError."""
+    listed = next((o for o in overrides if re.match(r"\+*teachers?=\[", o)), None)
+    single = next((o for o in overrides if re.match(r"\+*teachers\.", o)), None)
+    if listed and single:
+        key, _, value = single.lstrip("+").partition("=")
+        name, _, rest = key.removeprefix("teachers.").partition(".")
+        example = f"'{listed.partition('=')[0]}=[{{name: {name}, {rest or 'KEY'}: {value}}}, ...]'"
+        raise KdrunError(key, value, f"is written in the list: {example}")
+    return [_as_read(override) for override in overrides]
+
+
+def _as_read(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if key.lstrip("+") == "teacher" and value.startswith("["):
+        return f"teachers={value}"
+    return f"++{override}" if equals and OPEN.fullmatch(key) else override
+
+
+def teachers(written: Any, model: Node) -> dict[str, dict[str, Any]]:
+    """The teachers by name, of a list `[a, {name: b, seed: 1}]` or a mapping `{x: a, y: {name: b}}`; none of
+    None. Raises KdrunError.
+
+    model: reads a model's file by name.
+    """
+    if not written:
+        return {}
+    if isinstance(written, Mapping):
+        named = {str(name): entry for name, entry in written.items()}
+    elif isinstance(written, list):
+        named = dict(_named(written))
+    else:
+        raise KdrunError(
+            "teachers", written, "a list of models, or a mapping from names to models, is needed"
+        )
+    return {name: _described(f"teachers.{name}", entry, model) for name, entry in named.items()}
+
+
+def _named(entries: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Each entry of a list with a name: that of its model, with a number if there are several."""
+    models = [str(entry.get("name") if isinstance(entry, Mapping) else entry) for entry in entries]
+    names = [re.sub(r"\W", "_", name) for name in models]
+    for place, (name, entry) in enumerate(zip(names, entries, strict=True)):
+        before = names[:place].count(name)
+        yield (f"{name}_{before + 1}" if before else name), entry
+
+
+def _described(key: str, entry: Any, model: Node) -> dict[str, Any]:
+    own = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+    if not re.fullmatch(r"teachers\.[A-Za-z0-9_]+", key):
+        raise KdrunError(key, None, "the name of a teacher has letters, digits and _ only")
+    if not own.get("name"):
+        problem = "the name of a model is needed: {name: MODEL, ...}"
+        raise KdrunError(key, entry, problem, more="kdrun list models")
+    for name in set(own) - set(KEYS):
+        raise KdrunError(f"{key}.{name}={own[name]}", None, "no such key", KEYS)
+    try:
+        node = model(str(own["name"]))
+    except KdrunError as error:  # which names the key of assistants
+        raise KdrunError(key, *error.args[1:]) from None
+    described = OmegaConf.merge(dict(node), own)
+    return OmegaConf.to_container(described)  # type: ignore[return-value]
+
+
+def refuse_single(typed: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raises KdrunError for a typed key of the one teacher, if there are several."""
+    for key, value in typed.items():
+        if key == "teacher" and not value.startswith("["):
+            problem = (
+                f"there are several teachers ({', '.join(names)}). For one: teachers=null teacher={value}"
+            )
+            raise KdrunError(key, value, problem)
+        if key.startswith("teacher."):
+            example = f"teachers.{names[0]}.{key.partition('.')[2]}={value}"
+            raise KdrunError(key, value, f"there are several teachers; of one of them: {example}")

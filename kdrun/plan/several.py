@@ -1,0 +1,244 @@
+"""Several teachers of a student, or one with other classes: what each knows, and what terms may read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from kdrun.config.schema import Combine, Run, Teacher
+from kdrun.data.classes import of_classes, renamed
+from kdrun.data.images import ImageSet
+from kdrun.errors import KdrunError
+from kdrun.losses.mix import Mix, Term
+from kdrun.models.class_names import stated_classes
+from kdrun.models.class_relation import Relation, relation
+from kdrun.plan.build import Models
+from kdrun.plan.ground import Ground, Grounds
+from kdrun.training.combine import Combination
+from kdrun.training.several import Asked
+from kdrun.types import CLASSIFIER
+
+GATE = "most_confident"
+"""The weights of teachers that know different classes, if the configuration does not say."""
+
+
+class Several(NamedTuple):
+    """asked: the teachers in the order of the training's `teachers`. how: None: no term reads all as one."""
+
+    asked: tuple[Asked, ...]
+    how: Combination | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.asked)
+
+    @property
+    def blocks(self) -> Mapping[str, tuple[int, ...]]:
+        """The student's classes that each teacher knows, by its name, if they do not all know all."""
+        whole = all(each.relation.whole for each in self.asked)
+        return {} if whole else {each.name: each.relation.known for each in self.asked}
+
+    @property
+    def answers_images(self) -> bool:
+        """Whether they answer as one for an image without a label."""
+        return self.how is not None and self.how.weights != "known"
+
+    def needs(self, mix: Mix, name: str) -> frozenset[str]:
+        """The layers of one teacher that a mix reads, of this one alone or of all as one."""
+        if len(self.asked) == 1:
+            return mix.needs.teacher
+        return mix.reads(name) | (mix.reads("") and frozenset({"logits"}))
+
+
+class Standing(NamedTuple):
+    """What a teacher is trained on or loaded for, and how its classes relate to those of the data set."""
+
+    ground: Ground
+    relation: Relation
+
+
+def standing(place: Ground, teacher: Teacher, key: str, grounds: Grounds | None = None) -> Standing:
+    """The ground of a teacher: that of the run, or one with its own classes and normalisation.
+
+    key: of the teacher in the configuration. Raises KdrunError for classes that do not fit.
+    """
+    data, loaded = place.data, bool(teacher.checkpoint) or teacher.pretrained
+    names, related = _related(data.classes, teacher, key, loaded)
+    if related.same and teacher.normalisation is None:
+        return Standing(place, related)
+    about = json.dumps([id(data), names, related.targets, loaded, teacher.normalisation], default=str)
+    made = {} if grounds is None else grounds
+    if about not in made:
+        made[about] = _ground(place, _data(data, names, related, teacher, key, loaded))
+    return Standing(replace(made[about], run=place.run, transfer=place.transfer), related)
+
+
+def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...]) -> Several | None:
+    """How the teachers of a training answer; None if there is one, with the student's classes.
+
+    Raises KdrunError for a term that has no meaning with these teachers, or names none of them.
+    """
+    terms = [(f"{mix.key}.{term.name}", term) for mix in mixes for term in mix.terms]
+    for key, term in terms:
+        _refuse_name(term, key, [each.name for each in asked] if len(asked) > 1 else [])
+    if not asked:
+        return None
+    reading = [(key, term) for key, term in terms if term.loss.needs.teacher]
+    for each in asked:
+        if reading and not any(term.teacher in ("", each.name) for _, term in reading):
+            raise KdrunError(f"teachers.{each.name}", None, "no term reads it; leave it out")
+    together = len(asked) > 1 and any(not term.teacher for _, term in reading)
+    how = combination(combine, asked) if together else None
+    for key, term in reading:
+        read = [each for each in asked if term.teacher in ("", each.name)]
+        _refuse_layers(key, term.loss.needs.teacher, read)
+        _refuse_logits(term, key, read, how)
+    return Several(asked, how)
+
+
+def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None:
+    """Raises KdrunError if images without labels beside the training part get no answer of several teachers,
+    or if these cannot choose among them.
+    """
+    if data.pool is None or several is None or len(several.asked) < 2 or several.answers_images:
+        return
+    if several.how is not None:
+        problem = "reads labels, and the images of dataset.unlabelled have none"
+        raise KdrunError("combine.weights", several.how.weights, problem, ["most_confident", "energy"])
+    for key in ("confidence", "top_k"):
+        if (value := run.dataset.get(f"unlabelled_{key}")) is not None:
+            problem = "no term reads the teachers as one, so they cannot choose images together"
+            raise KdrunError(f"dataset.unlabelled_{key}", value, problem)
+
+
+def combination(combine: Combine, asked: Sequence[Asked]) -> Combination:
+    """How teachers answer as one. Raises KdrunError for what has no meaning with their classes."""
+    same = all(each.relation.known == asked[0].relation.known for each in asked)
+    weights = combine.weights if combine.weights != "auto" else "fixed" if same else GATE
+    if combine.by == "mean_logits" and not all(each.relation.whole for each in asked):
+        problem = "logits of models that know different classes have no common zero: take mean_probabilities"
+        raise KdrunError("combine.by", combine.by, problem)
+    if weights == "fixed" and not same:
+        problem = "the teachers know different classes, so one of them must be chosen for each image"
+        raise KdrunError("combine.weights", weights, problem, ["most_confident", "energy", "known"])
+    if weights == "known" and same:
+        raise KdrunError("combine.weights", weights, "all teachers know the same classes; take fixed")
+    return Combination(combine.by, weights, combine.least)
+
+
+def _refuse_name(term: Term, key: str, names: Sequence[str]) -> None:
+    if term.teacher and not names:
+        raise KdrunError(f"{key}.teacher", term.teacher, "there is one teacher; leave it out")
+    if term.teacher and term.teacher not in names:
+        raise KdrunError(f"{key}.teacher", term.teacher, "no such teacher", names)
+    if term.teacher and not term.loss.needs.teacher:
+        raise KdrunError(f"{key}.teacher", term.teacher, "this term reads no teacher")
+
+
+def _refuse_layers(key: str, reads: frozenset[str], read: Sequence[Asked]) -> None:
+    """A layer is one teacher's, and its classifier has its own classes."""
+    if len(read) > 1 and reads - {"logits"}:
+        names = [each.name for each in read]
+        raise KdrunError(f"{key}.teacher", None, "this term reads layers of one teacher: say of which", names)
+    if CLASSIFIER in reads and not read[0].relation.same:
+        raise KdrunError(key, None, f"reads the classifier of {read[0].name}, which has other classes")
+
+
+def _refuse_logits(term: Term, key: str, read: Sequence[Asked], how: Combination | None) -> None:
+    if "logits" not in term.loss.needs.teacher or term.loss.takes_missing:
+        return
+    lacking = [each.name for each in read if not each.relation.whole]
+    why = f"{' and '.join(lacking)} {'do' if lacking[1:] else 'does'} not know all classes" if lacking else ""
+    if not why and how is not None and len(read) > 1 and how.least is not None:
+        why = "combine.least leaves images without an answer"
+    if why:
+        problem = f"compares all logits, and {why}; soft_targets, hard_labels, ttm, wttm or ctkd would do"
+        raise KdrunError(key, None, problem)
+
+
+def _related(
+    ours: Sequence[str], teacher: Teacher, key: str, loaded: bool
+) -> tuple[tuple[str, ...], Relation]:
+    """The names of a teacher's outputs, and their relation to the data set's classes."""
+    names, class_map = _names(teacher, key), _class_map(teacher, key)
+    if not loaded:
+        chosen = tuple(ours) if names is None else tuple(sorted(names, key=_place(ours, f"{key}.classes")))
+        return chosen, relation(chosen, ours, key, subset=True)
+    stated = stated_classes(Path(teacher.checkpoint).expanduser()) if teacher.checkpoint else ()
+    if names is None and class_map is not None and not stated:
+        problem = (
+            "the names of the teacher's classes, in the order of its outputs, are needed: its file has none"
+        )
+        raise KdrunError(f"{key}.classes", None, problem)
+    if names is None and class_map is None and len(stated) in (0, len(ours)):
+        return tuple(ours), relation(ours, ours, key)
+    subset = names is not None
+    names = names or tuple(stated)
+    return names, relation(names, ours, key, class_map, subset=subset)
+
+
+def _place(ours: Sequence[str], key: str) -> Any:
+    def place(name: str) -> int:
+        if name not in ours:
+            raise KdrunError(key, name, "the data set has no such class", ours)
+        return ours.index(name)
+
+    return place
+
+
+def _names(teacher: Teacher, key: str) -> tuple[str, ...] | None:
+    if teacher.classes is None:
+        return None
+    if isinstance(teacher.classes, str):
+        lines = _text(teacher.classes, f"{key}.classes").splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
+    return tuple(map(str, teacher.classes))
+
+
+def _class_map(teacher: Teacher, key: str) -> dict[str, str] | None:
+    written = teacher.class_map
+    if isinstance(written, str):
+        try:
+            written = yaml.safe_load(_text(written, f"{key}.class_map"))
+        except yaml.YAMLError:
+            written = None
+        if not isinstance(written, Mapping):
+            problem = "a mapping is expected, a line `teacher's class: data set's class` for each"
+            raise KdrunError(f"{key}.class_map", teacher.class_map, problem)
+    return None if written is None else {str(name): str(own) for name, own in written.items()}
+
+
+def _text(path: str, key: str) -> str:
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KdrunError(key, path, "cannot be read as text") from error
+
+
+def _data(
+    data: ImageSet, names: Sequence[str], related: Relation, teacher: Teacher, key: str, loaded: bool
+) -> ImageSet:
+    if not related.same:
+        change = (
+            renamed(data, names, related.targets) if loaded else of_classes(data, names, f"{key}.classes")
+        )
+        data = change
+    if teacher.normalisation is None:
+        return data
+    channels, numbers = data.image_shape[0], {}
+    for name, value in teacher.normalisation.items():
+        listed = list(value) if isinstance(value, list) else [value] * channels
+        if len(listed) != channels:
+            problem = f"must be one number, or one for each of {channels} channels"
+            raise KdrunError(f"{key}.normalisation.{name}", f"{value}", problem)
+        numbers[name] = tuple(map(float, listed))
+    return data._replace(mean=numbers["mean"], std=numbers["std"])
+
+
+def _ground(place: Ground, data: ImageSet) -> Ground:
+    return replace(place, data=data, models=Models(data, place.models.resize))

@@ -1,0 +1,50 @@
+"""The models of a run as networks from the run's images to logits over the run's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from torch import nn
+
+from kdrun.models.class_relation import Related
+from kdrun.models.seen import seen
+from kdrun.plan.ground import sight
+from kdrun.plan.training import Training
+from kdrun.stages.saved import Saved, load_model
+from kdrun.training.several import Ensemble, Together
+
+TOGETHER = "teacher"
+"""The name of several teachers as one in a report."""
+
+
+def network_of(student: Training, saved: Saved, weights: str | None = None) -> nn.Module:
+    """A model of a student's run: of a teacher with other images or classes, one that takes and gives the
+    student's.
+
+    weights: `last` or `val_best`; None: those that are shown.
+    """
+    training = saved.training
+    model = load_model(saved, weights or training.ground.headline)
+    model = seen(model, sight(student.ground.data), sight(training.ground.data))
+    if student.several is None or training not in student.teachers:
+        return model
+    relation = student.several.asked[student.teachers.index(training)].relation
+    return (
+        model if relation.same else nn.Sequential(model, Related(relation).to(student.ground.machine.device))
+    )
+
+
+def is_together(student: Training, there: Collection[str]) -> bool:
+    """Whether several teachers answer as one, without a label, and all are there. there: names of models."""
+    if student.several is None or not student.several.answers_images:
+        return False
+    return all(teacher.name in there for teacher in student.teachers)
+
+
+def ensemble_of(student: Training, networks: Mapping[str, nn.Module]) -> nn.Module | None:
+    """Several teachers as one network, from the network of each by its training's name."""
+    several = student.several
+    if several is None or not is_together(student, networks):
+        return None
+    own = [networks[teacher.name] for teacher in student.teachers]
+    return Ensemble(own, Together(several.asked, several.how).to(student.ground.machine.device))

@@ -45,7 +45,7 @@ class ImageSet(NamedTuple):
     becomes `(pixels / white - mean) / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of
     all parts, or over what the pixels are read from; the same for images that are read later. resized_to: the
     length to which the shorter side of a picture was resized before the centre was cut out, None if pictures
-    were taken as they are.
+    were taken as they are. test_files: the files of the test images, empty if they are not from files.
     """
 
     name: str
@@ -58,6 +58,7 @@ class ImageSet(NamedTuple):
     white: float
     fingerprint: str
     resized_to: int | None = None
+    test_files: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

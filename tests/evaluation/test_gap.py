@@ -15,8 +15,8 @@ MODELS = {
 
 
 def test_gap_closed_by_hand() -> None:
-    assert gap_closed(92.0, 90.0, 88.0) == 0.5
-    assert gap_closed(90.0, 93.0, 88.0) == 2.5
+    assert gap_closed(92.0, 90.0, 88.0) == 50
+    assert gap_closed(90.0, 93.0, 88.0) == 250
     assert gap_closed(92.0, 88.0, 88.0) == 0.0
 
 

@@ -1,0 +1,178 @@
+"""Pictures made of images: errors.png and knowledge.png, on one canvas in inches, which is quick to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdrun.report.plots import COLOURS, colour_of, new_figure, save, shortened
+from kdrun.report.soft import largest, share_text, softened
+from kdrun.report.thumbnails import TEMPERATURES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WRONG, GREY, SOFT = "#d9480b", "#555555", "#7a3e9d"
+COLUMNS = 6
+CELL = (1.7, 1.95)
+"""Width and height of an image with its words, in inches."""
+
+SIDE = 1.25
+
+"""Inches that a letter of 8 points takes on average."""
+
+TOP = 5
+"""Classes whose share is drawn."""
+
+BAR = 0.19
+PANEL = 6.0
+"""Width of an image with its soft targets at two temperatures, in inches."""
+
+
+class Caption(NamedTuple):
+    """An image (C, H, W) with lines below it, each a text and its colour."""
+
+    image: NDArray[np.uint8]
+    lines: tuple[tuple[str, str], ...]
+
+
+class Softened(NamedTuple):
+    """An image (C, H, W), a line above it, and the teacher's logits (K,) of it."""
+
+    image: NDArray[np.uint8]
+    title: str
+    logits: NDArray[Any]
+
+
+class Knowledge(NamedTuple):
+    """What knowledge.png shows. temperatures: the two that are compared. entropy: (T, 3) at TEMPERATURES.
+    called: the one that taught. parted: images on which it and the student part, some of `parted_in_all`."""
+
+    images: Sequence[Softened]
+    classes: Sequence[str]
+    temperatures: tuple[float, float]
+    entropy: NDArray[np.float64] | None
+    called: str
+    parted: Sequence[Caption]
+    parted_in_all: int
+
+
+def errors(path: Path, captions: Sequence[Caption], title: str) -> None:
+    """A sheet of images, COLUMNS in a row."""
+    wide = max(3, min(COLUMNS, len(captions)))
+    figure, axes = _canvas(wide * CELL[0] + 0.2, 0.45 + math.ceil(len(captions) / wide) * CELL[1])
+    _write(axes, 0.15, 0.27, title, size=11)
+    _row(axes, captions, 0.1, 0.45, wide)
+    save(figure, path)
+
+
+def knowledge(path: Path, content: Knowledge) -> None:
+    """Images with soft targets at two temperatures; below them entropy over T, and where the two part."""
+    columns = 2 if len(content.images) > 1 else 1
+    high = TOP * BAR + 0.62
+    rows = math.ceil(len(content.images) / columns)
+    below = 0.75 + rows * high
+    figure, axes = _canvas(2 * PANEL + 0.1, below + 2.9)
+    t = [f"{value:g}" for value in content.temperatures]
+    title = f"soft targets of the {content.called}: at T = {t[0]} (left bars) and T = {t[1]} (right bars)"
+    _write(axes, 0.15, 0.27, title, size=12)
+    rule = f"of each class the test image of highest entropy at T = {t[1]}, whoever has it right"
+    _write(axes, 0.15, 0.5, rule, colour=GREY)
+    for position, each in enumerate(content.images):
+        x, y = 0.15 + position % columns * PANEL, 0.75 + position // columns * high
+        _softened(axes, each, content, x, y)
+    if content.entropy is not None:
+        _entropy(figure, content, below)
+    parts = f"{content.called} and student part on {content.parted_in_all:,} test images"
+    parts += "; those of which both are surest" if content.parted else ""
+    _write(axes, 5.2, below + 0.2, parts, size=10)
+    _row(axes, content.parted, 5.1, below + 0.35, 4)
+    save(figure, path)
+
+
+def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float) -> None:
+    """One image, and bars for the classes that are largest at the second temperature."""
+    _write(axes, x, y + 0.16, each.title)
+    _image(axes, each.image, x, y + 0.25, TOP * BAR + 0.1)
+    first, second = (softened(each.logits, temperature) for temperature in content.temperatures)
+    x += TOP * BAR + 0.2
+    names, bars = 1.15, 1.05
+    for place, row in enumerate(largest(second, TOP)):
+        top = y + 0.27 + place * BAR
+        _write(axes, x + names - 0.05, top + 0.15, shortened(content.classes[row]), align="right")
+        for column, shares in enumerate((first, second)):
+            left = x + names + column * (bars + 0.62)
+            colour = (colour_of(content.called), SOFT)[column]
+            axes.barh(top + BAR / 2, bars * shares[row], BAR * 0.72, left=left, color=colour)
+            _write(axes, left + bars * shares[row] + 0.05, top + 0.15, share_text(float(shares[row])))
+
+
+def _entropy(figure: Figure, content: Knowledge, below: float) -> None:
+    """Entropy over T, with the uniform distribution's as a line."""
+    wide, high = figure.get_size_inches()
+    axes = figure.add_axes((0.75 / wide, 0.55 / high, 4.0 / wide, (high - below - 1.0) / high))
+    low, mean, top = np.asarray(content.entropy).T
+    axes.fill_between(TEMPERATURES, low, top, color=COLOURS["teacher"], alpha=0.2, linewidth=0)
+    axes.plot(TEMPERATURES, mean, color=COLOURS["teacher"], label="mean; band: 8 of 10 images")
+    most = math.log(len(content.classes))
+    axes.axhline(most, color=GREY, linestyle=":", linewidth=1, label=f"uniform: ln {len(content.classes)}")
+    for temperature, colour in zip(content.temperatures, (colour_of(content.called), SOFT), strict=True):
+        axes.axvline(temperature, color=colour, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    marks = [0.5, 1, 2, 4, 8, 20]
+    axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    axes.minorticks_off()
+    axes.set_ylim(0, most * 1.08)
+    axes.set_title(f"entropy of the {content.called}'s soft targets, nats", fontsize=10, loc="left")
+    axes.set_xlabel("temperature", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _row(axes: Axes, captions: Sequence[Caption], left: float, top: float, columns: int) -> None:
+    for position, each in enumerate(captions):
+        x, y = left + position % columns * CELL[0], top + position // columns * CELL[1]
+        _image(axes, each.image, x + (CELL[0] - SIDE) / 2, y, SIDE)
+        for line, (text, colour) in enumerate(each.lines):
+            _write(axes, x + CELL[0] / 2, y + SIDE + 0.17 + 0.16 * line, text, colour=colour, align="center")
+
+
+def _image(axes: Axes, pixels: NDArray[np.uint8], x: float, y: float, side: float) -> None:
+    """Draws (C, H, W) into a square; what is not square keeps its shape."""
+    shape = pixels.shape[1:]
+    high, wide = (side * length / max(shape) for length in shape)
+    left, top = x + (side - wide) / 2, y + (side - high) / 2
+    picture = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    axes.imshow(
+        picture,
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        extent=(left, left + wide, top + high, top),
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
+def _write(
+    axes: Axes, x: float, y: float, text: str, size: int = 8, colour: str = "black", align: str = "left"
+) -> None:
+    axes.text(x, y, text, fontsize=size, color=colour, ha=align, va="baseline", parse_math=False)
+
+
+def _canvas(wide: float, high: float) -> tuple[Figure, Axes]:
+    """An empty figure whose coordinates are inches from its upper left corner."""
+    figure = new_figure(wide, high)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_autoscale_on(False)
+    axes.set(xlim=(0, wide), ylim=(high, 0))
+    axes.axis("off")
+    return figure, axes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.report.plots import COLOURS, colour_of, new_figure, save, shortened
+from kdrun.report.plots import COLOURS, TERMS, colour_of, new_figure, save, shortened
 from kdrun.report.soft import largest, share_text, softened
 from kdrun.report.thumbnails import TEMPERATURES
 
@@ -31,8 +31,11 @@ TOP = 5
 """Classes whose share is drawn."""
 
 BAR = 0.19
-PANEL = 6.0
-"""Width of an image with its soft targets at two temperatures, in inches."""
+BARS = (1.05, 0.62)
+"""Width of a bar of 100 % and of the number behind it, in inches."""
+
+CLASS = 1.15
+"""Width of the names of classes, in inches."""
 
 
 class Caption(NamedTuple):
@@ -51,16 +54,19 @@ class Softened(NamedTuple):
 
 
 class Knowledge(NamedTuple):
-    """What knowledge.png shows. temperatures: the two that are compared. entropy: (T, 3) at TEMPERATURES.
-    called: the one that taught. parted: images on which it and the student part, some of `parted_in_all`."""
+    """What knowledge.png shows. temperatures: a column of bars for each. called: the one that taught. rule:
+    how the images were chosen. entropy: (T, 3) at TEMPERATURES; None: neither it nor `parted` is shown.
+    parted: images on which teacher and student part, some of `parted_in_all`.
+    """
 
     images: Sequence[Softened]
     classes: Sequence[str]
-    temperatures: tuple[float, float]
-    entropy: NDArray[np.float64] | None
+    temperatures: Sequence[float]
     called: str
-    parted: Sequence[Caption]
-    parted_in_all: int
+    rule: str
+    entropy: NDArray[np.float64] | None = None
+    parted: Sequence[Caption] = ()
+    parted_in_all: int = 0
 
 
 def errors(path: Path, captions: Sequence[Caption], title: str) -> None:
@@ -73,44 +79,52 @@ def errors(path: Path, captions: Sequence[Caption], title: str) -> None:
 
 
 def knowledge(path: Path, content: Knowledge) -> None:
-    """Images with soft targets at two temperatures; below them entropy over T, and where the two part."""
-    columns = 2 if len(content.images) > 1 else 1
+    """Images with soft targets at some temperatures; below them entropy over T, and where the two part."""
+    panel = TOP * BAR + 0.2 + CLASS + len(content.temperatures) * sum(BARS)
+    columns = 2 if len(content.images) > 1 and len(content.temperatures) < 3 else 1
     high = TOP * BAR + 0.62
-    rows = math.ceil(len(content.images) / columns)
-    below = 0.75 + rows * high
-    figure, axes = _canvas(2 * PANEL + 0.1, below + 2.9)
-    t = [f"{value:g}" for value in content.temperatures]
-    title = f"soft targets of the {content.called}: at T = {t[0]} (left bars) and T = {t[1]} (right bars)"
-    _write(axes, 0.15, 0.27, title, size=12)
-    rule = f"of each class the test image of highest entropy at T = {t[1]}, whoever has it right"
-    _write(axes, 0.15, 0.5, rule, colour=GREY)
+    below = 0.75 + math.ceil(len(content.images) / columns) * high
+    wide, footer = (12.0, 2.9) if content.entropy is not None else (max(columns * panel, 7.0) + 0.2, 0.0)
+    figure, axes = _canvas(wide, below + footer)
+    names = ", ".join(f"{value:g}" for value in content.temperatures)
+    more = ", bars from left to right" if len(content.temperatures) > 1 else ""
+    _write(axes, 0.15, 0.27, f"soft targets of the {content.called} at T = {names}{more}", size=12)
+    _write(axes, 0.15, 0.5, content.rule, colour=GREY)
     for position, each in enumerate(content.images):
-        x, y = 0.15 + position % columns * PANEL, 0.75 + position // columns * high
-        _softened(axes, each, content, x, y)
+        _softened(axes, each, content, 0.15 + position % columns * panel, 0.75 + position // columns * high)
     if content.entropy is not None:
         _entropy(figure, content, below)
-    parts = f"{content.called} and student part on {content.parted_in_all:,} test images"
-    parts += "; those of which both are surest" if content.parted else ""
-    _write(axes, 5.2, below + 0.2, parts, size=10)
-    _row(axes, content.parted, 5.1, below + 0.35, 4)
+        _parted(axes, content, below)
     save(figure, path)
 
 
 def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float) -> None:
-    """One image, and bars for the classes that are largest at the second temperature."""
+    """One image, and bars for the classes that are largest at the last temperature."""
     _write(axes, x, y + 0.16, each.title)
     _image(axes, each.image, x, y + 0.25, TOP * BAR + 0.1)
-    first, second = (softened(each.logits, temperature) for temperature in content.temperatures)
-    x += TOP * BAR + 0.2
-    names, bars = 1.15, 1.05
-    for place, row in enumerate(largest(second, TOP)):
+    shares = [softened(each.logits, temperature) for temperature in content.temperatures]
+    x += TOP * BAR + 0.2 + CLASS
+    for place, row in enumerate(largest(shares[-1], TOP)):
         top = y + 0.27 + place * BAR
-        _write(axes, x + names - 0.05, top + 0.15, shortened(content.classes[row]), align="right")
-        for column, shares in enumerate((first, second)):
-            left = x + names + column * (bars + 0.62)
-            colour = (colour_of(content.called), SOFT)[column]
-            axes.barh(top + BAR / 2, bars * shares[row], BAR * 0.72, left=left, color=colour)
-            _write(axes, left + bars * shares[row] + 0.05, top + 0.15, share_text(float(shares[row])))
+        _write(axes, x - 0.05, top + 0.15, shortened(content.classes[row]), align="right")
+        for column, (own, colour) in enumerate(zip(shares, _colours(content), strict=True)):
+            left, wide = x + column * sum(BARS), BARS[0] * float(own[row])
+            axes.barh(top + BAR / 2, wide, BAR * 0.72, left=left, color=colour)
+            _write(axes, left + wide + 0.05, top + 0.15, share_text(float(own[row])))
+
+
+def _colours(content: Knowledge) -> list[str]:
+    """One for each temperature."""
+    palette = (colour_of(content.called), SOFT, *TERMS[2:])
+    return [palette[place % len(palette)] for place in range(len(content.temperatures))]
+
+
+def _parted(axes: Axes, content: Knowledge, below: float) -> None:
+    text = f"{content.called} and student part on {content.parted_in_all:,} test images"
+    _write(
+        axes, 5.2, below + 0.2, text + ("; those of which both are surest" if content.parted else ""), size=10
+    )
+    _row(axes, content.parted, 5.1, below + 0.35, 4)
 
 
 def _entropy(figure: Figure, content: Knowledge, below: float) -> None:
@@ -122,7 +136,7 @@ def _entropy(figure: Figure, content: Knowledge, below: float) -> None:
     axes.plot(TEMPERATURES, mean, color=COLOURS["teacher"], label="mean; band: 8 of 10 images")
     most = math.log(len(content.classes))
     axes.axhline(most, color=GREY, linestyle=":", linewidth=1, label=f"uniform: ln {len(content.classes)}")
-    for temperature, colour in zip(content.temperatures, (colour_of(content.called), SOFT), strict=True):
+    for temperature, colour in zip(content.temperatures, _colours(content), strict=True):
         axes.axvline(temperature, color=colour, linestyle="--", linewidth=1)
     axes.set_xscale("log")
     marks = [0.5, 1, 2, 4, 8, 20]

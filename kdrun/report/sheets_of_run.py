@@ -49,8 +49,10 @@ def knowledge(path: Path, answers: Answers, shown: Thumbnails) -> bool:
         ],
         names[:-1],
         (1.0, _other(temperature)),
-        shown.get("entropy"),
         teacher,
+        f"of each class the test image of highest entropy at T = {_other(temperature):g}"
+        ", whoever has it right",
+        shown["entropy"],
         [
             sheets.Caption(image, (_truth(answers, row), *_both(answers, row, teacher, shares.tolist())))
             for row, image, shares in zip(

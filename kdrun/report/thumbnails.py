@@ -2,10 +2,10 @@
 said of them. So both can be drawn later, without the data set and the models.
 
 Arrays by name. errors/rows (E,), parted/rows (P,), knowledge/rows (M,): positions in the test part; each
-with `images` (.., C, H, W) uint8 from black to 255, at most SIDE pixels wide. knowledge/logits (M, K) of the
-one that taught the student. parted/shares (P, 2): what teacher and student give their answers. parted/count ().
-entropy (T, 3): the 10th percentile, the mean and the 90th percentile over test images at each of TEMPERATURES.
-temperature (): that of the loss, NaN without one. taught_by (): a role.
+with `images` (.., C, H, W) uint8 from black to 255, at most SIDE pixels wide. taught_by (): the role of the
+one that taught the student. knowledge/logits (M, K): its own. parted/shares (P, 2): what it and the student
+give their answers. parted/count (): on how many images they part. entropy (T, 3): its 10th percentile, mean
+and 90th percentile over test images, at each of TEMPERATURES. temperature (): the loss's, NaN without one.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdrun.data.images import ImageSet
+from kdrun.data.thumbnail import small
 from kdrun.evaluation.subject import Subject
 from kdrun.plan.plan import Plan
 from kdrun.report import mistakes, soft, thumbnails
@@ -58,15 +59,7 @@ def _images(data: ImageSet, purpose: str, rows: Sequence[int]) -> Thumbnails:
     """The images at these rows of the test part, small."""
     chosen = torch.tensor(rows, dtype=torch.int64)
     pixels = data.test.images[chosen] if len(rows) else torch.zeros(0, *data.image_shape)
-    return {f"{purpose}/rows": chosen.numpy(), f"{purpose}/images": small(pixels, data.white).numpy()}
-
-
-def small(pixels: Tensor, white: float) -> Tensor:
-    """(N, C, H, W) uint8 from black to 255, at most SIDE wide; of unusual channels only the first."""
-    values = pixels.float().mul(255 / white).clamp(0, 255)
-    values = values if values.shape[1] in (1, 3) else values[:, :1]
-    longest = max(values.shape[2:])
-    if longest > thumbnails.SIDE and len(values):
-        size = [max(1, round(side * thumbnails.SIDE / longest)) for side in values.shape[2:]]
-        values = torch.nn.functional.interpolate(values, size, mode="area")
-    return values.round().byte()
+    return {
+        f"{purpose}/rows": chosen.numpy(),
+        f"{purpose}/images": small(pixels, data.white, thumbnails.SIDE).numpy(),
+    }

@@ -107,7 +107,7 @@ def test_mistakes_are_one_line(here: Here) -> None:
         ("other.safetensors", "a.png"): "other.safetensors: was not written by kdrun",
         (str(run), "nothing.png"): "nothing.png: no such file",
         (str(run), "text.png"): "text.png: cannot be read as a picture",
-        (str(run), "empty"): "empty: is a folder; name the pictures in it",
+        (str(run), "empty"): "empty: no pictures in it",
     }.items():
         code, out, err = here("predict", *arguments)
         assert (code, out) == (2, "") and err.startswith(line) and err.count("\n") == 1

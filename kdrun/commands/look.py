@@ -75,7 +75,7 @@ def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> L
 
 
 def as_rows(looked: Looked, asked: Sequence[float], top: int) -> list[dict[str, Any]]:
-    """`{image, truth, teacher, student, soft_targets: {T: {class: probability}}, entropy: {T: nats}}` of each.
+    """`{image, truth, teacher, student, soft_targets: {T: {class: probability}}, entropy: {T: nats}}` each.
 
     The classes are those of the highest probability, `top` of them.
     """

@@ -226,8 +226,9 @@ def _step(count: int) -> int:
 
 
 def shortened(name: str, length: int = 14) -> str:
-    """A name of at most so many letters."""
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    """A name of at most so many letters, without its middle: names often differ at their ends."""
+    half = length // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[half + 1 - length :]}"
 
 
 def new_figure(wide: float, high: float) -> Figure:

@@ -26,8 +26,8 @@ def errors(path: Path, answers: Answers, shown: Thumbnails) -> bool:
         for row, image in zip(rows.tolist(), shown["errors/images"], strict=True)
     ]
     wrong, n = len(mistakes.surest(answers)), int((answers["test/labels"] >= 0).sum())
-    which = "all" if wrong == len(rows) else f"the surest {len(rows)}"
-    sheets.errors(path, captions, f"{which} of {wrong:,} errors of the student on {n:,} test images")
+    which = f"all {wrong}" if wrong == len(rows) else f"the surest {len(rows)} of {wrong:,}"
+    sheets.errors(path, captions, f"{which} errors of the student on {n:,} test images")
     return True
 
 
@@ -50,8 +50,7 @@ def knowledge(path: Path, answers: Answers, shown: Thumbnails) -> bool:
         names[:-1],
         (1.0, _other(temperature)),
         teacher,
-        f"of each class the test image of highest entropy at T = {_other(temperature):g}"
-        ", whoever has it right",
+        _rule(answers, len(shown["knowledge/rows"]), _other(temperature)),
         shown["entropy"],
         [
             sheets.Caption(image, (_truth(answers, row), *_both(answers, row, teacher, shares.tolist())))
@@ -63,6 +62,14 @@ def knowledge(path: Path, answers: Answers, shown: Thumbnails) -> bool:
     )
     sheets.knowledge(path, content)
     return True
+
+
+def _rule(answers: Answers, count: int, temperature: float) -> str:
+    """How the images were chosen."""
+    labels = answers["test/labels"]
+    every = len(np.unique(labels[labels >= 0]))
+    of = "of each class" if count >= every else f"of {count} of {every} classes, evenly spaced,"
+    return f"{of} the test image of highest entropy at T = {temperature:g}, whoever has it right"
 
 
 def _other(temperature: float) -> float:

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kdrun.config.choices import DATASET_OPTIONS
 from kdrun.config.quick import images as images_of_a_trial
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part
 from kdrun.data.load import load as load_data
 from kdrun.data.thumbnail import small
 from kdrun.errors import KdrunError
+from kdrun.evaluation.accuracy import logits_of
 from kdrun.figures import plural
 from kdrun.lookup import is_listed
 from kdrun.predictor import Classifier, load
@@ -68,7 +70,8 @@ def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
     if "." in source and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     most = images_of_a_trial(config["recipe"]["student"]["batch"]) if config.get("quick") else None
-    data = load_data(config["dataset"], Path(config["data_dir"]), most=most)
+    dataset = {key: value for key, value in config["dataset"].items() if key not in DATASET_OPTIONS}
+    data = load_data(dataset, Path(config["data_dir"]), most=most)
     there, answered = len(data.test.labels), report["dataset"].get("test", 0)
     if there != answered:
         problem = f"the test part has {there} images now; the run answered {answered}"
@@ -131,9 +134,7 @@ def of_pictures(both: Models, files: Sequence[str]) -> Looked:
     )
 
 
-@torch.inference_mode()
 def _logits(model: Classifier, data: ImageSet, rows: Tensor) -> Tensor:
     """(N, K) of test images, which are made as in the run's evaluation."""
     part = Part(data.test.images[rows], data.test.labels[rows])
-    batches = plain_batches(part, data, torch.device("cpu"))
-    return torch.cat([model.model(batch).float() for batch in batches()])
+    return logits_of(model.model, plain_batches(part, data, torch.device("cpu"))())

@@ -18,6 +18,7 @@ from kdrun.data.picture import as_pixels, centre, covering, in_channels, opened,
 from kdrun.errors import KdrunError
 from kdrun.fields import wrong_fields
 from kdrun.lookup import is_listed
+from kdrun.machine import exact
 from kdrun.models.build import build
 from kdrun.models.described import About, Described, read_about
 from kdrun.models.reused import reused
@@ -108,7 +109,8 @@ class Classifier:
     def logits(self, images: Iterable[Tensor]) -> Tensor:
         """(N, K) float32 on the CPU, of images (C, H, W) that are preprocessed."""
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
-        rows = [self.model(image[None].to(device))[0].float().cpu() for image in images]
+        with exact():
+            rows = [self.model(image[None].to(device))[0].float().cpu() for image in images]
         return torch.stack(rows) if rows else torch.zeros(0, len(self.classes))
 
     def _prediction(self, shares: Tensor) -> Prediction:

@@ -101,15 +101,17 @@ class Classifier:
         """What the model says of each picture, a Pillow picture or a path. Raises KdrunError."""
         return self.predict_tensors([self.preprocess(picture) for picture in pictures])
 
+    def predict_tensors(self, images: Sequence[Tensor], temperature: float = 1.0) -> list[Prediction]:
+        """The same of images that are preprocessed, (C, H, W) each; at a temperature: soft targets."""
+        return [self._prediction((row / temperature).softmax(0)) for row in self.logits(images)]
+
     @torch.inference_mode()
-    def predict_tensors(self, images: Sequence[Tensor]) -> list[Prediction]:
-        """The same of images that are preprocessed, (C, H, W) each."""
+    def logits(self, images: Iterable[Tensor]) -> Tensor:
+        """(N, K) float32 on the CPU, of images (C, H, W) that are preprocessed."""
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
         with exact():
-            return [
-                self._prediction(self.model(image[None].to(device))[0].float().softmax(0).cpu())
-                for image in images
-            ]
+            rows = [self.model(image[None].to(device))[0].float().cpu() for image in images]
+        return torch.stack(rows) if rows else torch.zeros(0, len(self.classes))
 
     def _prediction(self, shares: Tensor) -> Prediction:
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))

@@ -27,6 +27,7 @@ FLOORS = (
     ("stages",),
     ("check", "search"),
     ("predictor",),
+    ("looking",),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -140,18 +140,43 @@ PAGES = {
     "predict": Page(
         "RUN IMAGE ...",
         "classify pictures: kdrun predict RUN cat.png --teacher",
-        "Classifies pictures with the student of a finished run. RUN is a folder in outputs/runs, or the "
+        "Classifies pictures, or all pictures in a folder, with the student of a finished run. RUN is a "
+        "folder in outputs/runs, or the "
         "first digits "
         "of its id.",
         (
             ("kdrun predict outputs/runs/RUN cat.png dog.jpg", "class and probability of each"),
+            ("kdrun predict 1a34f photos --top 5 --format csv", "a folder; by the run's id"),
             (
-                "kdrun predict 1a34f cat.png --teacher --format json",
-                "by its id; the teacher's answer beside it",
+                "kdrun predict 1a34f cat.png --teacher --temperature 1,4,8",
+                "soft targets, the teacher's too",
             ),
         ),
         (
             ("--teacher", "also the teacher's answers"),
+            ("--top N", "so many classes, the most probable first (default 1)"),
+            ("--temperature 1,4", "soften the logits by these"),
+            ("--format text|json|csv", "csv: a line per picture, model and temperature"),
+            ("--packages NAMES", "your packages with the models, as packages=[...] in the run"),
+        ),
+    ),
+    "look": Page(
+        "RUN [PICTURE ...]",
+        "what a teacher says besides the class: kdrun look RUN --class 2",
+        "Shows the soft targets of a finished run's teacher at several temperatures: for test images, or for "
+        "pictures of yours. Without --class and --image it takes one image of each class. Chosen are those "
+        "for which the teacher's soft targets have the highest entropy, whoever has them right.",
+        (
+            ("kdrun look 1a34f --class 2 --temperature 1,4,20", "the twos that look like something else"),
+            ("kdrun look 1a34f --image 387,466 --out look.png", "test images by number, also drawn"),
+        ),
+        (
+            ("--class NAME", "test images of this class"),
+            ("--count N", "how many (default 4 of a class, or 1 of each)"),
+            ("--image N,M", "test images by number, as in errors.csv"),
+            ("--temperature 1,4", "at these (default 1 and that of the run's loss)"),
+            ("--top N", "so many classes (default 5)"),
+            ("--out FILE.png", "also draw them"),
             ("--format text|json", ""),
             ("--packages NAMES", "your packages with the models, as packages=[...] in the run"),
         ),

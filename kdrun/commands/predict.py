@@ -2,64 +2,151 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from kdrun.commands.terminal import shortened, width
+from kdrun.commands.numbers import temperatures, whole
+from kdrun.commands.picture_files import read_pictures
+from kdrun.commands.terminal import in_lines, shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.report import soft
 from kdrun.report.naming import run_named
 
-USE = "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs"
+USE = (
+    "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs, IMAGE a picture or a folder of pictures"
+)
 
 CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "?")
 """What a terminal takes for orders, as text."""
 
+VALUES = ("--packages", "--top", "--temperature")
+
+
+class Asked(NamedTuple):
+    """What is wanted of each picture. top: so many classes. temperatures: soft targets at each; empty: the
+    model's own probabilities."""
+
+    teacher: bool = False
+    top: int = 1
+    temperatures: Sequence[float] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether one class and its probability are the whole answer."""
+        return self.top == 1 and not self.temperatures
+
 
 def main(arguments: Sequence[str]) -> int:
     """Prints a line for each picture. Raises KdrunError for a run or a picture that is none."""
-    known = Options(values={"--format": ("text", "json"), "--packages": ()}, switches=("--teacher",))
-    words, options = known.parse(arguments)
+    values = {"--format": ("text", "json", "csv"), **dict.fromkeys(VALUES, ())}
+    words, options = Options(values=values, switches=("--teacher",)).parse(arguments)
     packages = [name for name in options.get("--packages", "").strip("[]").split(",") if name]
     if len(words) < 2:
         problem = "which pictures?" if words else "which run, and which pictures?"
         raise KdrunError("kdrun predict", None, f"{problem} {USE}")
-    rows = predicted(str(run_named(words[0])), words[1:], "--teacher" in options, packages)
-    if options.get("--format") == "json":
-        print(json.dumps(rows, indent=2))
-        return 0
-    for row in rows:
-        if "changed" in row:
-            print(f"note: {row['file']}: {row['changed']}, as the training images are", file=sys.stderr)
-    print(as_text(rows, width()))
+    softer = temperatures(options["--temperature"]) if "--temperature" in options else []
+    asked = Asked("--teacher" in options, whole("--top", options.get("--top", "1")), softer)
+    rows = predicted(str(run_named(words[0])), words[1:], asked, packages)
+    print(_written(rows, asked, options.get("--format", "text")))
     return 0
 
 
+def _written(rows: Sequence[dict[str, Any]], asked: Asked, format: str) -> str:
+    if format == "json":
+        return json.dumps(rows, indent=2)
+    if format == "csv":
+        return as_csv(rows, asked).rstrip("\n")
+    return as_text(rows, width()) if asked.plain else "\n".join(in_blocks(rows, width()))
+
+
 def predicted(
-    run: str, files: Sequence[str], teacher: bool, packages: Sequence[str] = ()
+    run: str, files: Sequence[str], asked: Asked, packages: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """A row for each file: `{file, class, probability, changed, teacher: {class, probability}}`.
 
-    packages: of the user's own, in which the models may lie.
+    With more than the first class wanted, each model's answer also has `top`; with temperatures
+    `soft_targets`, by temperature: `[{class, probability}, ...]`. packages: of the user's own, in which the
+    models may lie.
     """
     from kdrun.predictor import load
 
     models = {"student": load(run, packages=packages)}
-    if teacher:
+    if asked.teacher:
         models["teacher"] = load(run, teacher=True, packages=packages)
-    looked = [models["student"].preprocess.looked_at(file) for file in files]
-    answers = {role: model.predict_tensors([image for image, _ in looked]) for role, model in models.items()}
+    looked = read_pictures(files, models["student"].preprocess)
+    images = [image for image, _ in looked.values()]
+    answers = {
+        role: [_answers(logits, model.classes, asked) for logits in model.logits(images).numpy()]
+        for role, model in models.items()
+    }
     rows = []
-    for position, (file, (_, changed)) in enumerate(zip(files, looked, strict=True)):
-        found = {
-            role: {"class": row[position].label, "probability": row[position].probability}
-            for role, row in answers.items()
-        }
-        row: dict[str, Any] = {"file": file} | found.pop("student")
-        rows.append(row | ({"changed": changed} if changed else {}) | found)
+    for position, (file, (_, changed)) in enumerate(looked.items()):
+        row: dict[str, Any] = {"file": file} | answers["student"][position]
+        row |= {"changed": changed} if changed else {}
+        rows.append(row | ({"teacher": answers["teacher"][position]} if asked.teacher else {}))
     return rows
+
+
+def _answers(logits: Any, classes: Sequence[str], asked: Asked) -> dict[str, Any]:
+    """What one model says of one picture."""
+
+    def largest(temperature: float) -> list[dict[str, Any]]:
+        shares = soft.softened(logits, temperature)
+        order = soft.largest(shares, asked.top)
+        return [{"class": classes[place], "probability": float(shares[place])} for place in order]
+
+    first = largest(1.0)
+    answer = dict(first[0])
+    if asked.top > 1:
+        answer["top"] = first
+    if asked.temperatures:
+        answer["soft_targets"] = {f"{value:g}": largest(value) for value in asked.temperatures}
+    return answer
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], asked: Asked) -> str:
+    """A line for each picture, model and temperature: `file,model,temperature,class,probability`, then
+    `class_2,probability_2` and so on."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    more = [f"{name}_{place}" for place in range(2, asked.top + 1) for name in ("class", "probability")]
+    writer.writerow(["file", "model", "temperature", "class", "probability", *more])
+    for row, role, t, answers in _each(rows):
+        pairs = [text for each in answers for text in (each["class"], f"{each['probability']:.6g}")]
+        writer.writerow([row["file"], role, t, *pairs])
+    return sink.getvalue()
+
+
+def _each(
+    rows: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[Mapping[str, Any], str, str, list[dict[str, Any]]]]:
+    """Row, role, temperature, and the answers: of each picture, model and temperature."""
+    for row in rows:
+        for role in ("student", "teacher"):
+            answer = row if role == "student" else row.get("teacher")
+            if answer is not None:
+                own = answer.get("top", [answer])
+                softer = answer.get("soft_targets", {"1": own})
+                yield from ((row, role, t, answers) for t, answers in softer.items())
+
+
+def in_blocks(rows: Sequence[Mapping[str, Any]], columns: int) -> Iterator[str]:
+    """The file, and below it a line for each model and temperature: `teacher T = 4   2: 62 %  3: 13 %`."""
+    several = "teacher" in rows[0]
+    softer = "soft_targets" in rows[0]
+    last = None
+    for row, role, t, answers in _each(rows):
+        if row is not last:
+            yield shortened(row["file"], columns)
+            last = row
+        head = "  " + (f"{role}  " if several else "") + (f"T = {t:4} " if softer else "")
+        parts = [soft.in_words([each["probability"]], [each["class"].translate(CONTROL)]) for each in answers]
+        for number, line in enumerate(in_lines(parts, columns - len(head))):
+            yield (head if number == 0 else " " * len(head)) + line
 
 
 def as_text(rows: Sequence[dict[str, Any]], columns: int) -> str:

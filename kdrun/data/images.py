@@ -65,6 +65,7 @@ class ImageSet(NamedTuple):
     all parts, or over what the pixels are read from; the same for images that are read later. resized_to: the
     length to which the shorter side of a picture was resized before the centre was cut out, None if pictures
     were taken as they are. pool: more images without labels, for students; in no fingerprint but theirs.
+    test_files: the files of the test images, empty if they are not from files.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ImageSet(NamedTuple):
     fingerprint: str
     resized_to: int | None = None
     pool: Pool | None = None
+    test_files: tuple[str, ...] = ()
 
     @property
     def taught(self) -> Part:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import kdrun.lookup as lookup
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, DATASET_OPTIONS
-from kdrun.data.decode import of_all
+from kdrun.data.decode import Picture, of_all
 from kdrun.data.images import ImageSet, Part, Pool, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread
 from kdrun.data.pool import in_memory, pool_of
@@ -60,6 +60,7 @@ def load(
         resized_to=None if raw.seen is None else raw.train.images.shape[2],
         fingerprint=fingerprint(chosen, len(raw.classes)),
         pool=_pool(dataset, data_dir, at),
+        test_files=files_of(chosen[2].images),
     )
 
 
@@ -172,6 +173,13 @@ def _content(images: Tensor | Unread) -> tuple[bytes | memoryview, ...]:
     if isinstance(images, Unread):
         return (images.digest(),)
     return f"{tuple(images.shape)}".encode(), images.contiguous().numpy().data
+
+
+def files_of(images: Tensor | Unread) -> tuple[str, ...]:
+    """The file of each image; empty if images are not from files."""
+    if not isinstance(images, Unread):
+        return ()
+    return tuple(item.path for item in images.items if isinstance(item, Picture))
 
 
 def per_channel(dataset: Mapping[str, Any], key: str, channels: int) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from kdrun.evaluation.accuracy import correct
+from kdrun.evaluation.mcnemar import mid_p
 
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
@@ -64,19 +65,8 @@ def gain_interval(counts: Pairs) -> tuple[float, float]:
 
 
 def mcnemar_p(counts: Pairs) -> float:
-    """Two-sided mid-p of McNemar's exact test that both models are equally accurate; 1 for equal counts.
-
-    Under the hypothesis, `first` is binomial with probability 1/2 among the discordant images. The mid-p
-    counts half of the observed outcome. Fagerland, Lydersen and Laake 2013 find it close to its nominal
-    level; the exact p is conservative.
-    """
-    discordant, fewer = counts.first + counts.second, min(counts.first, counts.second)
-    ways, below = 1, 0  # to choose `fewer` of the discordant images, and to choose fewer than that
-    for i in range(fewer):
-        below += ways
-        ways = ways * (discordant - i) // (i + 1)
-    # Integers up to the division: 0.5 ** discordant would underflow on large test parts.
-    return (2 * below + ways) / (1 << discordant)
+    """Two-sided mid-p of McNemar's exact test that both models are equally accurate."""
+    return mid_p(counts.first, counts.second)
 
 
 def verdict(interval: tuple[float, float], p: float) -> Verdict:

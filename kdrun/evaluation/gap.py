@@ -10,7 +10,7 @@ from kdrun.evaluation.subject import Subject
 
 
 def figures(subject: Subject) -> Iterator[Figure]:
-    """`gap_closed`, a share: 1 is all of it. Absent with a peer, since the student trains the peer too."""
+    """`gap_closed` in percent: 100 is all of it. Absent with a peer: the student trains it too."""
     teacher, student, control = map(subject.on_test, ("teacher", "student", "control"))
     if teacher is None or student is None or control is None or subject.taught_by == "peer":
         return
@@ -20,15 +20,15 @@ def figures(subject: Subject) -> Iterator[Figure]:
     above = gain(pairs(teacher.logits, control.logits, labels))
     share = gap_closed(above, gain(pairs(student.logits, control.logits, labels)), 0.0)
     if share is not None:
-        yield Figure("gap_closed", share, "", "student")
+        yield Figure("gap_closed", share, "%", "student")
 
 
 def gap_closed(teacher: float, student: float, control: float) -> float | None:
-    """(student - control) / (teacher - control), from accuracies in percent.
+    """100 (student - control) / (teacher - control), from accuracies in percent; in percent.
 
     None if the teacher is at most a point above the control, since a ratio to so small a gap is noise. None
     if the student is below its control, since it closes nothing.
     """
     if teacher - control <= 1 or student < control:
         return None
-    return (student - control) / (teacher - control)
+    return 100 * (student - control) / (teacher - control)

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kdrun.figures import count, minute, p_value, percent, times
+from kdrun.report import mistakes_page
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.origin import TRAININGS, origin, trainings
+from kdrun.report.pipes import pipe_table
 from kdrun.report.pool_line import pool_line
 from kdrun.report.rows import rows
 from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles
 from kdrun.report.verdict import at_chance, gain, verdict
 
-PLOTS = ("curves.png", "confusion.png")
+PLOTS = ("curves.png", "confusion.png", "errors.png", "knowledge.png")
+CAPTIONS = {
+    "errors.png": "The images that the student has wrong with the highest probability.",
+    "knowledge.png": "Dark knowledge: what the teacher says besides the class. `kdrun look` shows any image.",
+}
 
 
 def markdown(report: Report, plots: Sequence[str] = PLOTS) -> str:
     """The page. plots: file names in the same folder, shown at the end; pass only those that were made."""
     return "\n".join(_lines(report, plots)) + "\n"
-
-
-def pipe_table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Lines of a markdown table; the first `left` columns to the left, the others to the right."""
-    rule = ["---" if i < left else "---:" for i in range(len(head))]
-    return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in (head, rule, *body)]
 
 
 def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
@@ -34,9 +34,11 @@ def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
     yield verdict(report)
     yield from _section("What was run", _what(report))
     yield from _section("Figures", ["; ".join(caption(report)) + ".", "", *_table(report)])
+    yield from _section("Where it errs", mistakes_page.lines(report))
     yield from _section("What this means", [f"- {line}" for line in _meaning(report)])
     yield from _section("Environment", _environment(report))
     for plot in plots:
+        yield from (["", CAPTIONS[plot]] if plot in CAPTIONS else [])
         yield from ("", f"![{plot.rpartition('.')[0]}]({plot})")
 
 
@@ -206,7 +208,3 @@ def _environment(report: Report) -> list[str]:
 
 def _value(value: float | str) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) else str(value)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

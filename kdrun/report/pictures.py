@@ -1,4 +1,4 @@
-"""The pictures of a finished run, drawn from its files: metrics.jsonl, answers.npz and report.json."""
+"""The pictures of a finished run, drawn from its files: no data set and no model is needed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from kdrun.artefacts import locked, write_text
 from kdrun.records import METRICS, read_rows
-from kdrun.report import answers, markdown, plots
+from kdrun.report import answers, markdown, plots, sheets_of_run, thumbnails
 from kdrun.report.read import read
 from kdrun.report.schema import Report, roles
 
-NAMES = CURVES, CONFUSION = markdown.PLOTS
+NAMES = CURVES, CONFUSION, ERRORS, KNOWLEDGE = markdown.PLOTS
 
 
 def drawable(folder: Path) -> bool:
@@ -23,7 +23,8 @@ def draw_missing(folder: Path) -> list[str]:
 
     Raises KdrunError without a report, and OSError for a folder that cannot be written.
     """
-    if all((folder / name).exists() for name in NAMES):
+    possible = NAMES if (folder / thumbnails.NAME).exists() else NAMES[:2]
+    if all((folder / name).exists() for name in possible):
         return []
     with locked(folder):
         return draw(folder, read(folder))
@@ -34,18 +35,39 @@ def draw(folder: Path, report: Report, again: bool = False) -> list[str]:
 
     again: also those that are there already. A confusion of more models than there are answers stays.
     """
-    drawn = []
-    rows, kept = read_rows(folder / METRICS), answers.read(folder)
-    if rows and (again or not (folder / CURVES).exists()):  # without: all models come from files
-        plots.curves(folder / CURVES, rows)
-        drawn.append(CURVES)
-    matrices = {role: one for role in roles(report) if (one := answers.confusion(kept, role)) is not None}
-    there = (folder / CONFUSION).exists()
-    if matrices and (not there or (again and matrices.keys() == report["models"].keys())):
-        plots.confusion(folder / CONFUSION, matrices, list(map(str, kept["classes"])))
-        drawn.append(CONFUSION)
+    kept = answers.read(folder)
+    drawn = [*_curves(folder, again), *_confusion(folder, report, kept, again), *_sheets(folder, kept, again)]
     if drawn or again:
         page(folder, report)
+    return drawn
+
+
+def _curves(folder: Path, again: bool) -> list[str]:
+    rows = read_rows(folder / METRICS)
+    if not rows or ((folder / CURVES).exists() and not again):  # no rows: all models come from files
+        return []
+    plots.curves(folder / CURVES, rows)
+    return [CURVES]
+
+
+def _confusion(folder: Path, report: Report, kept: answers.Answers, again: bool) -> list[str]:
+    matrices = {role: one for role in roles(report) if (one := answers.confusion(kept, role)) is not None}
+    there = (folder / CONFUSION).exists()
+    if not matrices or (there and not (again and matrices.keys() == report["models"].keys())):
+        return []
+    plots.confusion(folder / CONFUSION, matrices, list(map(str, kept["classes"])))
+    return [CONFUSION]
+
+
+def _sheets(folder: Path, kept: answers.Answers, again: bool) -> list[str]:
+    """The pictures made of images. One of an earlier evaluation is removed if there is nothing to show."""
+    kept_images, drawn = thumbnails.read(folder), list[str]()
+    for name, make in ((ERRORS, sheets_of_run.errors), (KNOWLEDGE, sheets_of_run.knowledge)):
+        if again or not (folder / name).exists():
+            if kept_images and make(folder / name, kept, kept_images):
+                drawn.append(name)
+            elif again:
+                (folder / name).unlink(missing_ok=True)
     return drawn
 
 

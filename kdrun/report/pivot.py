@@ -17,7 +17,7 @@ from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three_digits
 from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
-from kdrun.report.markdown import pipe_table
+from kdrun.report.pipes import pipe_table
 from kdrun.report.ranks import Ranks, mean_ranks
 from kdrun.report.read import read
 from kdrun.report.runs import UNTOLD, Record, all_runs, record

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
+from kdrun.report.mistakes import PAIRS, pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,9 @@ TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
 DPI = 100
 NUMBERS_UP_TO = 20
 """Classes up to which the cells of a confusion matrix carry their counts, and every class its name."""
+
+NAMES_WIDE = 3.2
+"""Inches for the names of confused pairs."""
 
 Rows = Sequence[Mapping[str, Any]]
 Draw = Callable[["Axes", Rows], None]
@@ -60,21 +64,37 @@ def confusion(
     is wrong in orange, each by its share of the true class.
 
     matrices: role -> (K, K) counts, anything numpy can read. Up to NUMBERS_UP_TO classes cells carry their
-    counts.
+    counts; with more, the pairs that the student confuses most stand beside the panels, by name.
     """
-    size = 0.42 * len(classes) + 1.6 if len(classes) <= NUMBERS_UP_TO else 5.6
-    figure = new_figure(max(size, 4.8) * len(matrices), max(size, 4.8))
+    few = len(classes) <= NUMBERS_UP_TO
+    size = max(0.42 * len(classes) + 1.6, 4.8) if few else 5.6
+    widths = [size] * len(matrices) + ([] if few else [NAMES_WIDE])
+    figure = new_figure(sum(widths), size)
+    grid = figure.add_gridspec(1, len(widths), width_ratios=widths)
     for position, (role, matrix) in enumerate(matrices.items()):
         counts = np.asarray(matrix, dtype=np.int64)
-        axes = figure.add_subplot(1, len(matrices), position + 1)
+        axes = figure.add_subplot(grid[position])
         _shade(axes, counts)
-        if len(classes) <= NUMBERS_UP_TO:
+        if few:
             _write_counts(axes, counts)
         _name_classes(axes, classes, rows_too=position == 0)
         right = 100 * np.trace(counts) / max(counts.sum(), 1)
         axes.set_title(f"{role}: {right:.1f} % right", color=colour_of(role), fontsize=11)
+    if not few:
+        _name_pairs(figure.add_subplot(grid[-1]), matrices, classes)
     figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
     save(figure, path)
+
+
+def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """The pairs of classes that the student (or else the first) confuses most, with the number of images."""
+    role = "student" if "student" in matrices else next(iter(matrices))
+    most = pairs(np.asarray(matrices[role], dtype=np.int64), classes, PAIRS)
+    axes.axis("off")
+    axes.set_title(f"{role}: most confused", color=colour_of(role), fontsize=11, loc="left")
+    for place, pair in enumerate(most):
+        text = f"{pair['images']:>4,}  {shortened(pair['truth'], 18)} → {shortened(pair['answer'], 18)}"
+        axes.text(0, 1 - (place + 0.5) / PAIRS, text, fontsize=8, va="center", parse_math=False)
 
 
 def _validation(axes: Axes, rows: Rows) -> None:
@@ -194,7 +214,7 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64]) -> None:
 def _name_classes(axes: Axes, classes: Sequence[str], rows_too: bool) -> None:
     few = len(classes) <= NUMBERS_UP_TO
     at = list(range(len(classes))) if few else list(range(0, len(classes), _step(len(classes))))
-    names = [_shortened(classes[i]) if few else str(i) for i in at]
+    names = [shortened(classes[i]) if few else str(i) for i in at]
     # Eight points are about 0.075 inches a letter: level names must fit into their columns.
     slanted = few and max(map(len, names)) * len(names) > 55
     axes.set_xticks(at, names, rotation=45 if slanted else 0, ha="right" if slanted else "center", fontsize=8)
@@ -208,8 +228,10 @@ def _step(count: int) -> int:
     return max(5, int(10 ** (len(str(count - 1)) - 1)))
 
 
-def _shortened(name: str, length: int = 14) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+def shortened(name: str, length: int = 14) -> str:
+    """A name of at most so many letters, without its middle: names often differ at their ends."""
+    half = length // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[half + 1 - length :]}"
 
 
 def new_figure(wide: float, high: float) -> Figure:

@@ -17,7 +17,7 @@ from kdrun.errors import KdrunError
 from kdrun.report import published_words as words
 from kdrun.report.latex import Cell as LatexCell
 from kdrun.report.latex import Figure, Row, latex
-from kdrun.report.markdown import pipe_table
+from kdrun.report.pipes import pipe_table
 from kdrun.report.published import Cell, Page, differences, records
 from kdrun.report.table import plain
 

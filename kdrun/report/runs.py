@@ -18,7 +18,7 @@ from kdrun.nested import leaves
 from kdrun.report.find_runs import runs_in
 from kdrun.report.grid import SPACE, grid, natural_width
 from kdrun.report.grid import Column as GridColumn
-from kdrun.report.markdown import pipe_table
+from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read
 from kdrun.report.runs_order import by_key, latest

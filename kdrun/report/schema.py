@@ -174,7 +174,8 @@ class Speedup(TypedDict, total=False):
 class Comparison(TypedDict, total=False):
     """Student against control (gain in points with its 95 % interval, McNemar's mid-p, verdict) and
     against teacher (agreement in percent, KL in nats, speed; compression: the teacher's parameters over
-    the student's); gap_closed is (student - control) / (teacher - control). learned_from: in a chain, the
+    the student's); gap_closed is (student - control) / (teacher - control), in percent if `units`
+    says so, else a share, as in reports of earlier versions. learned_from: in a chain, the
     role of the one that taught the student, or peer; agreement and kl_teacher_student are then about that
     one."""
 
@@ -188,6 +189,28 @@ class Comparison(TypedDict, total=False):
     kl_teacher_student: float
     speedup: list[Speedup]
     compression: float
+
+
+class _PerClass(TypedDict):
+    names: list[str]
+    images: list[int]
+    right: dict[str, list[int]]
+
+
+class PerClass(_PerClass, total=False):
+    """Of each class with test images: its name, how many there are, how many each role has right. gained:
+    those that the student has right and the control wrong; lost: the other way round."""
+
+    gained: list[int]
+    lost: list[int]
+
+
+class Confused(TypedDict):
+    """Test images of one class that the student takes for another."""
+
+    truth: str
+    answer: str
+    images: int
 
 
 class Environment(TypedDict, total=False):
@@ -238,6 +261,8 @@ class Report(TypedDict, total=False):
     folders: dict[str, str]
     distillation: Distillation
     comparison: Comparison
+    per_class: PerClass
+    confused: list[Confused]
     environment: Environment
     units: dict[str, str]
     notes: list[str]
@@ -328,8 +353,10 @@ def top1(report: Report, role: str, part: Literal["validation", "test"]) -> floa
 
 def gap_closed(report: Report) -> float | None:
     """Percent of the gap between control and teacher that the student closes; None if it closes nothing."""
-    share = report.get("comparison", {}).get("gap_closed", -1.0)
-    return 100 * share if share >= 0 else None
+    closed = report.get("comparison", {}).get("gap_closed", -1.0)
+    if report.get("units", {}).get("gap_closed") != "%":
+        closed *= 100
+    return closed if closed >= 0 else None
 
 
 def _is_object(report: Mapping[str, Any], key: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.report import sweeps
-from kdrun.report.markdown import pipe_table
+from kdrun.report.pipes import pipe_table
 from kdrun.report.read import content_of, run_folder
 from kdrun.report.read import read as read_report
 from kdrun.report.search_plots import history, importance, slices

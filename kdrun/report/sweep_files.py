@@ -13,7 +13,7 @@ from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.figures import minute
 from kdrun.report import label_savings_plot, latex, sweep_pictures, sweeps, tradeoff
-from kdrun.report.markdown import pipe_table
+from kdrun.report.pipes import pipe_table
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report
 from kdrun.report.statistics import Mark, marks

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,13 +21,14 @@ from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import as_lines
 from kdrun.progress.screen import Screen
 from kdrun.records import METRICS, read_rows
-from kdrun.report import answers, pictures, table
+from kdrun.report import answers, mistakes, pictures, table, thumbnails
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import Comparison, Report, Speedup, build
 from kdrun.resources import free_memory
 from kdrun.stages.healed import damaged
+from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import FILE, is_whole, save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
@@ -80,7 +82,7 @@ def evaluate(
         epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
         write_text(folder / METRICS, as_lines(epochs))
         write_text(folder / "config.yaml", _config_text(plan))
-        answers.write(folder, _answers(subject), content["models"].keys() - subject.networks.keys())
+        _keep_answers(folder, plan, subject, content, content["models"].keys() - subject.networks.keys())
         if drawn:
             pictures.draw(folder, content, again=True)
         else:
@@ -105,10 +107,12 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     """The paths, the table, the verdict: the last thing on the screen."""
     folder = plan.student.folder
     content = read(folder)
-    possible = ("report.md", NAME, *pictures.NAMES, FILE)
-    names = [name for name in possible if (folder / name).exists()]
+    possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE)
+    names = "  ".join(name for name in possible if (folder / name).exists())
+    lines = textwrap.wrap(names, shown.columns - 2, break_on_hyphens=False)
+    listed = "\n".join(f"  {line}" for line in lines)
     notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
-    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {'  '.join(names)}\n{notes}")
+    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n{listed}\n{notes}")
     shown.show(table.render(content, shown.columns))
 
 
@@ -162,7 +166,32 @@ def _answers(subject: Subject) -> answers.Answers:
             if own is not None:
                 named = own.logits.argmax(1).masked_fill(own.logits.isnan().any(1), -1)
                 found |= {f"{part}/labels": own.labels.numpy(), f"{part}/{whose}": named.numpy()}
-    return found
+    return found | _probabilities(subject)
+
+
+def _probabilities(subject: Subject) -> answers.Answers:
+    """What the student gives its answer, and the true class, for each test image."""
+    own = subject.on_test("student")
+    if own is None:
+        return {}
+    shares = own.logits.softmax(1)
+    truth = shares.gather(1, own.labels.clamp(min=0)[:, None])[:, 0].where(own.labels >= 0, torch.nan)
+    arrays = {mistakes.SHARE: shares.max(1).values, mistakes.TRUTH: truth}
+    return {f"test/student/{name}": values.numpy() for name, values in arrays.items()}
+
+
+def _keep_answers(
+    folder: Path, plan: Plan, subject: Subject, report: Report, earlier: Collection[str]
+) -> None:
+    """Writes answers.npz, errors.csv and shown.npz, and puts into the report what follows from the answers.
+
+    earlier: models whose answers are those of an earlier evaluation.
+    """
+    answers.write(folder, _answers(subject), earlier)
+    kept = answers.read(folder)
+    report.update(cast(Report, mistakes.facts(kept)))
+    mistakes.write(folder, kept, plan.ground.data.test_files)
+    thumbnails.write(folder, shown_of(plan, subject, kept))
 
 
 def _latency(plan: Plan, subject: Subject) -> latency.Measured:

@@ -95,7 +95,7 @@ def test_numbers_count_in_the_order() -> None:
         ("kdrun pre", ["precision=", "predict"]),
         ("kdrun list mo", ["models"]),
         ("kdrun help comp", ["compare"]),
-        ("kdrun predict --te", ["--teacher"]),
+        ("kdrun predict --tea", ["--teacher"]),
         ("kdrun table crd", ["crd1", "crd2"]),
         ("kdrun explain temperatu", ["temperature", "temperatures"]),
         ("kdrun outputs_dir=sub/w", ["outputs_dir=sub/with/", "outputs_dir=sub/word"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -72,6 +73,41 @@ def test_predict_says_class_and_probability_and_what_was_changed(here: Here) -> 
     assert set(rows[0]["teacher"]) == {"class", "probability"} and "changed" in rows[1]
 
 
+def test_a_folder_top_classes_soft_targets_and_one_note(here: Here) -> None:
+    run = here.run()
+    (here.root / "in" / "more").mkdir(parents=True)
+    picture(here.root / "in" / "a.png", 0)
+    for place in (1, 2):
+        Image.open("in/a.png").resize((16, 16)).save(f"in/more/{place}.png")
+    (here.root / "in" / "notes.txt").write_text("no picture")
+    code, out, err = here("predict", str(run), "in", "--top", "3", "--format", "csv")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert code == 0 and [row["file"] for row in rows] == ["in/a.png", "in/more/1.png", "in/more/2.png"]
+    assert list(rows[0]) == [
+        *("file", "model", "temperature", "class", "probability"),
+        *("class_2", "probability_2", "class_3", "probability_3"),
+    ]
+    assert err.splitlines() == [
+        "note: 1 file left out, no pictures: in/notes.txt",
+        "note: 2 of 3 pictures changed, as the training images are: in/more/1.png (16x16 grey made 8x8 grey) "
+        "and 1 more",
+    ]
+    asked = ("--teacher", "--temperature", "1,4", "--top", "10")
+    (row,) = json.loads(here("predict", str(run), "in/a.png", *asked, "--format", "json")[1])
+    for role, answer in (("student", row), ("teacher", row["teacher"])):
+        model = kdrun.load(run, teacher=role == "teacher")
+        (logits,) = model.logits([model.preprocess("in/a.png")])
+        for t, answers in answer["soft_targets"].items():
+            shares = (logits.double() / float(t)).softmax(0)
+            assert {each["class"]: each["probability"] for each in answers} == pytest.approx(
+                dict(zip(model.classes, shares.tolist(), strict=True))
+            )
+    text = here("predict", str(run), "in/a.png", *asked)[1]
+    assert max(map(len, text.splitlines())) <= 80 and text.count("T = 4") == 2
+    code, out, err = here("predict", str(run), str(run), "in/a.png")
+    assert (code, out) == (2, "") and "is the folder of a run" in err
+
+
 def test_a_teacher_from_a_file_and_one_that_is_gone(here: Here) -> None:
     here.run()
     kept = next(here.root.glob("outputs/models/teacher-*"))
@@ -107,7 +143,7 @@ def test_mistakes_are_one_line(here: Here) -> None:
         ("other.safetensors", "a.png"): "other.safetensors: was not written by kdrun",
         (str(run), "nothing.png"): "nothing.png: no such file",
         (str(run), "text.png"): "text.png: cannot be read as a picture",
-        (str(run), "empty"): "empty: is a folder; name the pictures in it",
+        (str(run), "empty"): "empty: no pictures in it",
     }.items():
         code, out, err = here("predict", *arguments)
         assert (code, out) == (2, "") and err.startswith(line) and err.count("\n") == 1

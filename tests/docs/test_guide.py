@@ -25,8 +25,8 @@ SHORT = [
     "evaluation.latency=false",
     "evaluation.plots=false",
 ]
-SMALL = ("list", "report", "predict", "outputs", "check", "--cfg", "compare", "explain")
-PAGES = ("guide.md", "report.md", "tutorials.md")
+SMALL = ("list", "report", "predict", "outputs", "check", "--cfg", "compare", "explain", "look")
+PAGES = ("guide.md", "report.md", "tutorials.md", "dark_knowledge.md")
 COMMANDS = [(page, *pair) for page in PAGES for block in blocks(page) for pair in commands(block)]
 RUN = [(page, command) for page, command, remark in COMMANDS if not re.search("needs|takes long", remark)]
 MARKED = [(page, command) for page, command, remark in COMMANDS if re.search("needs|takes long", remark)]

@@ -15,8 +15,8 @@ MODELS = {
 
 
 def test_gap_closed_by_hand() -> None:
-    assert gap_closed(92.0, 90.0, 88.0) == 0.5
-    assert gap_closed(90.0, 93.0, 88.0) == 2.5
+    assert gap_closed(92.0, 90.0, 88.0) == 50
+    assert gap_closed(90.0, 93.0, 88.0) == 250
     assert gap_closed(92.0, 88.0, 88.0) == 0.0
 
 
@@ -29,7 +29,7 @@ def test_a_gap_that_is_none_and_a_student_below_its_control_have_no_share() -> N
 def test_the_share_of_a_run() -> None:
     (figure,) = figures(subject(LABELS, **MODELS))
     assert (figure.name, figure.whose) == ("gap_closed", "student")
-    assert figure.value == pytest.approx(50 / 45)
+    assert figure.value == pytest.approx(100 * 50 / 45)
 
 
 def test_runs_without_a_share() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kdrun.report
-from kdrun.report.schema import build, parts, problems, top1
+from kdrun.report.schema import build, gap_closed, parts, problems, top1
 from tests.report.example import FIELDS, example
 
 
@@ -112,3 +112,14 @@ def test_the_whole_package_imports_neither_torch_nor_matplotlib() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("closed", "unit", "shown"), [(67.9, "%", 67.9), (0.679, "", 67.9), (-0.2, "", None)]
+)
+def test_the_gap_is_in_percent_whichever_version_wrote_it(
+    closed: float, unit: str, shown: float | None
+) -> None:
+    report = build(**FIELDS)
+    report["comparison"]["gap_closed"], report["units"] = closed, {"gap_closed": unit}
+    assert gap_closed(report) == (None if shown is None else pytest.approx(shown))

@@ -1,0 +1,119 @@
+"""`kdrun look RUN`: a teacher's soft targets for test images, or for pictures, at several temperatures."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdrun.commands.numbers import numbers, temperatures, whole
+from kdrun.commands.terminal import in_lines, shortened, width
+from kdrun.config.options import Options
+from kdrun.errors import KdrunError
+from kdrun.report import sheets, soft
+from kdrun.report.naming import run_named
+from kdrun.report.read import read
+
+if TYPE_CHECKING:
+    from kdrun.looking import Looked
+
+OF_A_CLASS = "4"
+"""Images of a class, unless --count says another number; of all classes, one each."""
+
+VALUES = ("--class", "--image", "--count", "--temperature", "--top", "--out", "--packages")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prints the soft targets, and draws them with --out. Raises KdrunError."""
+    known = Options(values={**dict.fromkeys(VALUES, ()), "--format": ("text", "json")})
+    words, options = known.parse(arguments)
+    if not words:
+        raise KdrunError("kdrun look", None, "which run? kdrun look RUN [PICTURE ...] [--class NAME]")
+    run, out = run_named(words[0]), options.get("--out")
+    if out is not None and not out.lower().endswith(".png"):
+        raise KdrunError("--out", out, "must be the name of a .png file")
+    asked = temperatures(options["--temperature"]) if "--temperature" in options else _of_run(run)
+    top = whole("--top", options.get("--top", "5"))
+    looked = _looked(run, words[1:], options)
+    rows = as_rows(looked, asked, top)
+    if options.get("--format") == "json":
+        print(json.dumps(rows, indent=2))
+    else:
+        print("\n".join(as_text(rows, looked.rule, width())))
+    if out is not None:
+        draw(Path(out), looked, asked)
+    return 0
+
+
+def _of_run(run: Path) -> list[float]:
+    """1 and the temperature of the run's loss."""
+    own = soft.temperature_of(read(run).get("config", {}))
+    return [1.0, soft.WITHOUT if own is None or own == 1 else own]
+
+
+def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> Looked:
+    """The pictures, the test images by number, or those of the highest entropy at the run's temperature."""
+    chosen = [flag for flag in ("--class", "--image", "--count") if flag in options]
+    if pictures and chosen:
+        raise KdrunError(chosen[0], options[chosen[0]], "chooses test images; leave it out with pictures")
+    if "--image" in chosen and len(chosen) > 1:
+        raise KdrunError("--image", options["--image"], "names the images; leave out --class and --count")
+    rows = numbers("--image", options["--image"]) if "--image" in options else []
+    count = whole("--count", options.get("--count", OF_A_CLASS if "--class" in options else "1"))
+    packages = [name for name in options.get("--packages", "").strip("[]").split(",") if name]
+    from kdrun import looking
+
+    both = looking.models(run, packages)
+    if pictures:
+        return looking.of_pictures(both, pictures)
+    data = looking.test_part(run, packages)
+    if rows:
+        return looking.of_rows(data, both, rows)
+    return looking.of_each_class(data, both, options.get("--class"), count, _of_run(run)[-1])
+
+
+def as_rows(looked: Looked, asked: Sequence[float], top: int) -> list[dict[str, Any]]:
+    """`{image, truth, teacher, student, soft_targets: {T: {class: probability}}, entropy: {T: nats}}` each.
+
+    The classes are those of the highest probability, `top` of them.
+    """
+    rows = []
+    for place, logits in enumerate(looked.logits.numpy()):
+        shares = {f"{value:g}": soft.softened(logits, value) for value in asked}
+        order = soft.largest(logits, top)
+        row: dict[str, Any] = {"image": looked.names[place]}
+        row |= {"truth": looked.truths[place]} if looked.truths else {}
+        row |= {"teacher": looked.classes[order[0]], "student": looked.student[place]}
+        row["soft_targets"] = {
+            t: {looked.classes[c]: float(own[c]) for c in order} for t, own in shares.items()
+        }
+        row["entropy"] = {t: float(soft.entropy(own)) for t, own in shares.items()}
+        rows.append(row)
+    return rows
+
+
+def as_text(rows: Sequence[Mapping[str, Any]], rule: str, columns: int) -> Iterator[str]:
+    """A line for each image, below it one for each temperature, broken between classes where it must be."""
+    yield from textwrap.wrap(f"Soft targets of the teacher: {rule}", columns)
+    for row in rows:
+        said = [f"{word} {row[word]}" for word in ("truth", "teacher", "student") if word in row]
+        yield ""
+        yield from in_lines([shortened(row["image"], columns), *said], columns)
+        for t, shares in row["soft_targets"].items():
+            head = f"  T = {t:4} "
+            parts = [soft.in_words([share], [name]) for name, share in shares.items()]
+            for number, line in enumerate(in_lines(parts, columns - len(head))):
+                yield (head if number == 0 else " " * len(head)) + line
+
+
+def draw(path: Path, looked: Looked, asked: Sequence[float]) -> None:
+    """The same as a picture."""
+    images = []
+    for place, (pixels, logits) in enumerate(zip(looked.pixels.numpy(), looked.logits.numpy(), strict=True)):
+        truth = f"   truth {looked.truths[place]}" if looked.truths else ""
+        title = f"{shortened(looked.names[place], 40)}:{truth}   student {looked.student[place]}"
+        images.append(sheets.Softened(pixels, title, logits))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheets.knowledge(path, sheets.Knowledge(images, looked.classes, asked, "teacher", looked.rule))

@@ -1,0 +1,140 @@
+"""What a finished run's teacher says of its test images, or of pictures: its logits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kdrun.config.choices import DATASET_OPTIONS
+from kdrun.config.quick import images as images_of_a_trial
+from kdrun.data.batches import plain_batches
+from kdrun.data.images import ImageSet, Part
+from kdrun.data.load import load as load_data
+from kdrun.data.thumbnail import small
+from kdrun.errors import KdrunError
+from kdrun.evaluation.accuracy import logits_of
+from kdrun.figures import plural
+from kdrun.lookup import is_listed
+from kdrun.predictor import Classifier, load
+from kdrun.report import soft
+from kdrun.report.read import read
+from kdrun.report.thumbnails import SIDE
+
+
+class Looked(NamedTuple):
+    """What is looked at. names: of each image. pixels: (N, C, h, w) uint8, small, to be shown. truths: the
+    names of the true classes; None for pictures. logits: (N, K) of the teacher. student: the classes that it
+    names. classes: those of the logits. rule: how the images were chosen.
+    """
+
+    names: list[str]
+    pixels: Tensor
+    truths: list[str] | None
+    logits: Tensor
+    student: list[str]
+    classes: tuple[str, ...]
+    rule: str
+
+
+class Models(NamedTuple):
+    """The two of a run."""
+
+    teacher: Classifier
+    student: Classifier
+
+
+def models(run: Path, packages: Iterable[str] = ()) -> Models:
+    """The teacher and the student of a finished run. Raises KdrunError if one is not there (any more)."""
+    names = tuple(packages)
+    return Models(load(run, teacher=True, packages=names), load(run, packages=names))
+
+
+def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
+    """The data set of a finished run, for its test part: read again as the run read it.
+
+    packages: of your own, if the data set is from one. Raises KdrunError if the data set is not there (any
+    more), or if its test part has another number of images.
+    """
+    report = read(run)
+    config: dict[str, Any] = report.get("config", {})
+    source = str(config.get("dataset", {}).get("source"))
+    if "." in source and not is_listed(source, tuple(packages)):
+        problem = "the data set is from a package of your own; if you trust it: --packages NAME"
+        raise KdrunError(source, None, problem)
+    if "." in source and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    most = images_of_a_trial(config["recipe"]["student"]["batch"]) if config.get("quick") else None
+    dataset = {key: value for key, value in config["dataset"].items() if key not in DATASET_OPTIONS}
+    data = load_data(dataset, Path(config["data_dir"]), most=most)
+    there, answered = len(data.test.labels), report["dataset"].get("test", 0)
+    if there != answered:
+        problem = f"the test part has {there} images now; the run answered {answered}"
+        raise KdrunError(str(run), None, problem)
+    return data
+
+
+def of_each_class(data: ImageSet, both: Models, name: str | None, count: int, temperature: float) -> Looked:
+    """Of a class, or of each, the test images for which the teacher's soft targets have the highest entropy.
+
+    Raises KdrunError for a class that is none, or that has no test image.
+    """
+    if name is not None and name not in data.classes:
+        raise KdrunError("--class", name, "no such class", data.classes)
+    labels = data.test.labels
+    chosen = labels >= 0 if name is None else labels == data.classes.index(name)
+    rows = chosen.nonzero()[:, 0]
+    if not len(rows):
+        raise KdrunError("--class", name, "no test image has this class")
+    places = soft.most_uncertain(_logits(both.teacher, data, rows), labels[rows], temperature, count)
+    whose = "of each class" if name is None else f"of class {name}"
+    rule = f"{whose} the {plural(count, 'test image')} of highest entropy at T = {temperature:g}"
+    return of_rows(data, both, rows[places].tolist(), f"{rule}, whoever has it right")
+
+
+def of_rows(data: ImageSet, both: Models, rows: Sequence[int], rule: str = "test images by number") -> Looked:
+    """Test images by their positions in the test part. Raises KdrunError for one that is none."""
+    count = len(data.test.labels)
+    if wrong := [row for row in rows if not 0 <= row < count]:
+        problem = f"the test images are 0 to {count - 1}, as in errors.csv"
+        raise KdrunError("--image", wrong[0], problem)
+    chosen = torch.tensor(rows)
+    answers = _logits(both.student, data, chosen).argmax(1).tolist()
+    labels = data.test.labels[chosen].tolist()
+    return Looked(
+        [f"image {row}" + (f" {data.test_files[row]}" if data.test_files else "") for row in rows],
+        small(data.test.images[chosen], data.white, SIDE),
+        [data.classes[label] if label >= 0 else "unknown" for label in labels],
+        _logits(both.teacher, data, chosen),
+        [both.student.classes[place] for place in answers],
+        both.teacher.classes,
+        rule,
+    )
+
+
+def of_pictures(both: Models, files: Sequence[str]) -> Looked:
+    """Pictures of the user's. Raises KdrunError for a file that is none."""
+    preprocess = both.teacher.preprocess
+    images = torch.stack([preprocess(file) for file in files])
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocess.mean, preprocess.std))
+    answers = both.student.logits(images).argmax(1).tolist()
+    return Looked(
+        list(files),
+        small(images * std + mean, 1.0, SIDE),
+        None,
+        both.teacher.logits(images),
+        [both.student.classes[place] for place in answers],
+        both.teacher.classes,
+        "pictures, as the models see them",
+    )
+
+
+def _logits(model: Classifier, data: ImageSet, rows: Tensor) -> Tensor:
+    """(N, K) of test images, which are made as in the run's evaluation."""
+    part = Part(data.test.images[rows], data.test.labels[rows])
+    return logits_of(model.model, plain_batches(part, data, torch.device("cpu"))())

@@ -1,0 +1,128 @@
+"""Where a run's models err, from the answers that it keeps: by class, by pair of classes, image by image."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdrun.artefacts import write_text
+from kdrun.report.answers import Answers, confusion
+from kdrun.report.schema import Confused, PerClass
+
+FILE = "errors.csv"
+PAIRS = 20
+"""Pairs of confused classes that a report keeps."""
+
+SHARE, TRUTH = "probability", "truth"
+"""Arrays beside `test/student`: what the student gives its answer, and what it gives the true class."""
+
+
+def facts(answers: Answers) -> dict[str, Any]:
+    """`per_class` and `confused` of a report; empty without answers of the student to labelled images."""
+    labels, student = answers.get("test/labels"), answers.get("test/student")
+    if labels is None or student is None or not (labels >= 0).any():
+        return {}
+    return {"per_class": per_class(answers), "confused": confused(answers)}
+
+
+def per_class(answers: Answers) -> PerClass:
+    """Of each class that has test images: how many, and how many each model has right.
+
+    gained: images that the student has right and the control wrong; lost: the other way round. Both are
+    absent without a control.
+    """
+    labels, names = answers["test/labels"], answers["classes"]
+    counts = _count(labels, labels >= 0, len(names))
+    there = np.flatnonzero(counts)
+    hits = {
+        name.removeprefix("test/"): (values == labels) & (labels >= 0)
+        for name, values in answers.items()
+        if name.startswith("test/") and name.count("/") == 1 and name != "test/labels"
+    }
+
+    def by_class(chosen: NDArray[np.bool_]) -> list[int]:
+        return [int(number) for number in _count(labels, chosen, len(names))[there]]
+
+    found = PerClass(
+        names=[str(names[place]) for place in there],
+        images=[int(counts[place]) for place in there],
+        right={role: by_class(right) for role, right in hits.items()},
+    )
+    if "control" in hits:
+        found["gained"] = by_class(hits["student"] & ~hits["control"])
+        found["lost"] = by_class(hits["control"] & ~hits["student"])
+    return found
+
+
+def confused(answers: Answers, most: int = PAIRS) -> list[Confused]:
+    """The pairs of a true class and another answer of the student that are most frequent on test."""
+    matrix = confusion(answers, "student")
+    if matrix is None:
+        return []
+    return pairs(matrix, list(map(str, answers["classes"])), most)
+
+
+def pairs(matrix: NDArray[np.int64], classes: Sequence[str], most: int) -> list[Confused]:
+    """The largest counts beside the diagonal of a matrix (K, K), the largest first."""
+    wrong = matrix * ~np.eye(len(matrix), dtype=bool)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    cells = [(int(place) // len(matrix), int(place) % len(matrix)) for place in order]
+    return [
+        Confused(truth=classes[row], answer=classes[column], images=int(wrong[row, column]))
+        for row, column in cells
+        if wrong[row, column]
+    ]
+
+
+def surest(answers: Answers) -> list[int]:
+    """The test images that the student has wrong, the surest first; without probabilities, in order."""
+    labels, student = answers.get("test/labels"), answers.get("test/student")
+    if labels is None or student is None:
+        return []
+    wrong = np.flatnonzero((labels >= 0) & (student != labels))
+    shares = answers.get(f"test/student/{SHARE}")
+    if shares is not None:
+        wrong = wrong[np.argsort(-np.nan_to_num(shares[wrong], nan=-1.0), kind="stable")]
+    return [int(row) for row in wrong]
+
+
+def write(folder: Path, answers: Answers, files: Sequence[str] = ()) -> None:
+    """Writes errors.csv. files: of the test images, if they are from files."""
+    if "test/student" in answers:
+        sink = io.StringIO()
+        csv.writer(sink, lineterminator="\n").writerows(_rows(answers, files))
+        write_text(folder / FILE, sink.getvalue())
+
+
+def _rows(answers: Answers, files: Sequence[str]) -> Iterator[list[str]]:
+    """A head, and a line for each test image that the student has wrong, the surest first."""
+    others = [role for role in _roles(answers) if role != "student"]
+    file = ["file"] if files else []
+    yield ["image", *file, "truth", "student", "p_student", "p_truth", *others]
+    names = [*map(str, answers["classes"]), ""]  # -1: no answer
+    for row in surest(answers):
+        where = [files[row]] if files else []
+        shares = [_share(answers, what, row) for what in (SHARE, TRUTH)]
+        said = [names[answers[f"test/{role}"][row]] for role in ("labels", "student")]
+        yield [str(row), *where, *said, *shares, *(names[answers[f"test/{role}"][row]] for role in others)]
+
+
+def _share(answers: Answers, what: str, row: int) -> str:
+    values = answers.get(f"test/student/{what}")
+    return "" if values is None or not np.isfinite(values[row]) else f"{values[row]:.4f}"
+
+
+def _roles(answers: Answers) -> list[str]:
+    """The models with answers to test images, in the order of the file."""
+    names = [name.removeprefix("test/") for name in answers if name.startswith("test/")]
+    return [name for name in names if "/" not in name and name != "labels"]
+
+
+def _count(labels: NDArray[Any], chosen: NDArray[np.bool_], classes: int) -> NDArray[np.int64]:
+    return np.bincount(labels[chosen].astype(np.int64), minlength=classes)

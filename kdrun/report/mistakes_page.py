@@ -1,0 +1,86 @@
+"""The section of report.md about errors: the worst classes, the confused pairs, what was gained and lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kdrun.evaluation.mcnemar import mid_p
+from kdrun.figures import percent, plural, signed
+from kdrun.report.mistakes import FILE
+from kdrun.report.pipes import pipe_table
+from kdrun.report.schema import PerClass, Report, called
+from kdrun.report.statistics import LEVEL, holm, wilson
+
+WORST = 10
+"""Classes in the table."""
+
+NAMED = 5
+"""Pairs, and classes gained or lost, that are named in a sentence."""
+
+
+def lines(report: Report) -> list[str]:
+    """The section without its title; empty if the report is of a version that kept no answers by class."""
+    classes = report.get("per_class")
+    return [] if classes is None else list(_lines(report, classes))
+
+
+def _lines(report: Report, classes: PerClass) -> Iterator[str]:
+    n = sum(classes["images"])
+    wrong = n - sum(classes["right"]["student"])
+    listed = f" `{FILE}` lists them, the surest first." if wrong else ""
+    yield f"The student has {wrong:,} of {n:,} test images wrong.{listed}"
+    yield ""
+    order = sorted(range(len(classes["names"])), key=lambda place: _accuracy(classes, "student", place))
+    some = len(order) > WORST
+    first = f"the {WORST} worst of {len(order)} classes" if some else "class"
+    yield from _table(report, classes, order[:WORST], first)
+    yield from _pairs(report)
+    if "gained" in classes:
+        yield from ("", _against_control(classes))
+
+
+def _table(report: Report, classes: PerClass, order: Sequence[int], first: str) -> list[str]:
+    others = [role for role in report["models"] if role != "student" and role in classes["right"]]
+    head = [first, "images", "student %", "95 % interval", *(f"{called(report, role)} %" for role in others)]
+    body = []
+    for place in order:
+        low, high = wilson(classes["right"]["student"][place], classes["images"][place])
+        row = [classes["names"][place], f"{classes['images'][place]:,}"]
+        row += [percent(_accuracy(classes, "student", place)), f"{percent(low)} to {percent(high)}"]
+        body.append([*row, *(percent(_accuracy(classes, role, place)) for role in others)])
+    note = "Intervals: Wilson 1927, over the test images alone; each holds for one class by itself."
+    return [*pipe_table(head, body), "", note]
+
+
+def _pairs(report: Report) -> Iterator[str]:
+    pairs = [pair for pair in report.get("confused", []) if pair["images"] > 1][:NAMED]
+    if pairs:
+        named = (f"{pair['truth']} taken for {pair['answer']} ({pair['images']:,})" for pair in pairs)
+        yield from ("", f"Most confused on test, in images: {', '.join(named)}.")
+
+
+def _against_control(classes: PerClass) -> str:
+    gains = {
+        place: classes["gained"][place] - classes["lost"][place] for place in range(len(classes["names"]))
+    }
+    order = sorted(gains, key=lambda place: -gains[place])
+    gained = [_change(classes, place) for place in order if gains[place] > 0][:NAMED]
+    lost = [_change(classes, place) for place in reversed(order) if gains[place] < 0][:NAMED]
+    parts = [f"gained most in {', '.join(gained)}" if gained else "gained in no class"]
+    parts.append(f"lost most in {', '.join(lost)}" if lost else "lost in no class")
+    p = holm([mid_p(*pair) for pair in zip(classes["gained"], classes["lost"], strict=True)])
+    sure = [name for name, value in zip(classes["names"], p, strict=True) if value < LEVEL]
+    shown = ", ".join(sure[:WORST]) + (f" and {len(sure) - WORST} more" if len(sure) > WORST else "")
+    test = f"McNemar's mid-p, Holm over {plural(len(p), 'class', 'classes')}"
+    verdict = f"told apart ({test}): {shown}" if sure else f"no class can be told apart from chance ({test})"
+    return f"Against its control, in images, the student {'; '.join(parts)}. Of these, {verdict}."
+
+
+def _change(classes: PerClass, place: int) -> str:
+    """`3 (+9: 10 gained, 1 lost)`."""
+    gained, lost = classes["gained"][place], classes["lost"][place]
+    return f"{classes['names'][place]} ({signed(gained - lost, 0)}: {gained} gained, {lost} lost)"
+
+
+def _accuracy(classes: PerClass, role: str, place: int) -> float:
+    return 100 * classes["right"][role][place] / classes["images"][place]

@@ -1,0 +1,15 @@
+"""Tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def pipe_table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Lines of a markdown table; the first `left` columns to the left, the others to the right."""
+    rule = ["---" if i < left else "---:" for i in range(len(head))]
+    return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in (head, rule, *body)]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,216 @@
+"""Pictures made of images: errors.png and knowledge.png, on one canvas in inches, which is quick to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdrun.artefacts import write_whole
+from kdrun.report.plots import COLOURS, TERMS, colour_of, new_figure, shortened
+from kdrun.report.soft import largest, share_text, softened
+from kdrun.report.thumbnails import TEMPERATURES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure
+
+WRONG, GREY, SOFT = "#d9480b", "#555555", "#7a3e9d"
+COLUMNS = 6
+CELL = (1.7, 1.95)
+"""Width and height of an image with its words, in inches."""
+
+SIDE = 1.25
+
+"""Inches that a letter of 8 points takes on average."""
+
+TOP = 5
+"""Classes whose share is drawn."""
+
+BAR = 0.19
+BARS = (1.05, 0.62)
+"""Width of a bar of 100 % and of the number behind it, in inches."""
+
+CLASS = 1.15
+"""Width of the names of classes, in inches."""
+
+
+class Caption(NamedTuple):
+    """An image (C, H, W) with lines below it, each a text and its colour."""
+
+    image: NDArray[np.uint8]
+    lines: tuple[tuple[str, str], ...]
+
+
+class Softened(NamedTuple):
+    """An image (C, H, W), a line above it, and the teacher's logits (K,) of it."""
+
+    image: NDArray[np.uint8]
+    title: str
+    logits: NDArray[Any]
+
+
+class Knowledge(NamedTuple):
+    """What knowledge.png shows. temperatures: a column of bars for each. called: the one that taught. rule:
+    how the images were chosen. entropy: (T, 3) at TEMPERATURES; None: neither it nor `parted` is shown.
+    parted: images on which teacher and student part, some of `parted_in_all`.
+    """
+
+    images: Sequence[Softened]
+    classes: Sequence[str]
+    temperatures: Sequence[float]
+    called: str
+    rule: str
+    entropy: NDArray[np.float64] | None = None
+    parted: Sequence[Caption] = ()
+    parted_in_all: int = 0
+
+
+def errors(path: Path, captions: Sequence[Caption], title: str) -> None:
+    """A sheet of images, COLUMNS in a row."""
+    wide = max(3, min(COLUMNS, len(captions)))
+    figure, axes = _canvas(wide * CELL[0] + 0.2, 0.45 + math.ceil(len(captions) / wide) * CELL[1])
+    _write(axes, 0.15, 0.27, title, size=11)
+    _row(axes, captions, 0.1, 0.45, wide)
+    _save(figure, path)
+
+
+def knowledge(path: Path, content: Knowledge) -> None:
+    """Images with soft targets at some temperatures; below them entropy over T, and where the two part."""
+    panel = TOP * BAR + 0.2 + CLASS + len(content.temperatures) * sum(BARS)
+    columns = 2 if len(content.images) > 1 and len(content.temperatures) < 3 else 1
+    high = TOP * BAR + 0.62
+    below = 0.75 + math.ceil(len(content.images) / columns) * high
+    wide, footer = (12.0, 2.9) if content.entropy is not None else (max(columns * panel, 7.0) + 0.2, 0.0)
+    figure, axes = _canvas(wide, below + footer)
+    names = ", ".join(f"{value:g}" for value in content.temperatures)
+    more = ", bars from left to right" if len(content.temperatures) > 1 else ""
+    _write(axes, 0.15, 0.27, f"soft targets of the {content.called} at T = {names}{more}", size=12)
+    _write(axes, 0.15, 0.5, content.rule, colour=GREY)
+    for position, each in enumerate(content.images):
+        _softened(axes, each, content, 0.15 + position % columns * panel, 0.75 + position // columns * high)
+    if content.entropy is not None:
+        _entropy(figure, content, below)
+        _parted(axes, content, below)
+    _save(figure, path)
+
+
+def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float) -> None:
+    """One image, and bars for the classes that are largest at the last temperature."""
+    _write(axes, x, y + 0.16, each.title)
+    _image(axes, each.image, x, y + 0.25, TOP * BAR + 0.1)
+    shares = [softened(each.logits, temperature) for temperature in content.temperatures]
+    x += TOP * BAR + 0.2 + CLASS
+    bars, colours = [], []
+    for place, row in enumerate(largest(shares[-1], TOP)):
+        top = y + 0.27 + place * BAR
+        _write(axes, x - 0.05, top + 0.15, shortened(content.classes[row]), align="right")
+        for column, (own, colour) in enumerate(zip(shares, _colours(content), strict=True)):
+            left, wide = x + column * sum(BARS), BARS[0] * float(own[row])
+            edges = (left, left + wide, top + 0.14 * BAR, top + 0.86 * BAR)
+            bars.append(
+                [(edges[0], edges[2]), (edges[1], edges[2]), (edges[1], edges[3]), (edges[0], edges[3])]
+            )
+            colours.append(colour)
+            _write(axes, left + wide + 0.05, top + 0.15, share_text(float(own[row])))
+    axes.add_collection(_polygons(bars, colours), autolim=False)
+
+
+def _polygons(corners: Sequence[Sequence[tuple[float, float]]], colours: Sequence[str]) -> PolyCollection:
+    """Many bars at once: a patch for each would take twice the time of all else."""
+    from matplotlib.collections import PolyCollection
+
+    return PolyCollection(corners, facecolors=colours, edgecolors=colours, linewidths=0.5)
+
+
+def _colours(content: Knowledge) -> list[str]:
+    """One for each temperature."""
+    palette = (colour_of(content.called), SOFT, *TERMS[2:])
+    return [palette[place % len(palette)] for place in range(len(content.temperatures))]
+
+
+def _parted(axes: Axes, content: Knowledge, below: float) -> None:
+    text = f"{content.called} and student part on {content.parted_in_all:,} test images"
+    _write(
+        axes, 5.2, below + 0.2, text + ("; those of which both are surest" if content.parted else ""), size=10
+    )
+    _row(axes, content.parted, 5.1, below + 0.35, 4)
+
+
+def _entropy(figure: Figure, content: Knowledge, below: float) -> None:
+    """Entropy over T, with the uniform distribution's as a line."""
+    wide, high = figure.get_size_inches()
+    axes = figure.add_axes((0.75 / wide, 0.55 / high, 4.0 / wide, (high - below - 1.0) / high))
+    low, mean, top = np.asarray(content.entropy).T
+    axes.fill_between(TEMPERATURES, low, top, color=COLOURS["teacher"], alpha=0.2, linewidth=0)
+    axes.plot(TEMPERATURES, mean, color=COLOURS["teacher"], label="mean; band: 8 of 10 images")
+    most = math.log(len(content.classes))
+    axes.axhline(most, color=GREY, linestyle=":", linewidth=1, label=f"uniform: ln {len(content.classes)}")
+    for temperature, colour in zip(content.temperatures, _colours(content), strict=True):
+        axes.axvline(temperature, color=colour, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    marks = [0.5, 1, 2, 4, 8, 20]
+    axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    axes.minorticks_off()
+    axes.set_ylim(0, most * 1.08)
+    axes.set_title(f"entropy of the {content.called}'s soft targets, nats", fontsize=10, loc="left")
+    axes.set_xlabel("temperature", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.95))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _row(axes: Axes, captions: Sequence[Caption], left: float, top: float, columns: int) -> None:
+    for position, each in enumerate(captions):
+        x, y = left + position % columns * CELL[0], top + position // columns * CELL[1]
+        _image(axes, each.image, x + (CELL[0] - SIDE) / 2, y, SIDE)
+        for line, (text, colour) in enumerate(each.lines):
+            _write(axes, x + CELL[0] / 2, y + SIDE + 0.17 + 0.16 * line, text, colour=colour, align="center")
+
+
+def _image(axes: Axes, pixels: NDArray[np.uint8], x: float, y: float, side: float) -> None:
+    """Draws (C, H, W) into a square; what is not square keeps its shape."""
+    shape = pixels.shape[1:]
+    high, wide = (side * length / max(shape) for length in shape)
+    left, top = x + (side - wide) / 2, y + (side - high) / 2
+    picture = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    axes.imshow(
+        picture,
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        extent=(left, left + wide, top + high, top),
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
+def _write(
+    axes: Axes, x: float, y: float, text: str, size: int = 8, colour: str = "black", align: str = "left"
+) -> None:
+    axes.text(x, y, text, fontsize=size, color=colour, ha=align, va="baseline", parse_math=False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """As PNG. `savefig` would draw everything twice, to lay out what is laid out here."""
+    from PIL import Image
+
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
+    write_whole(path, lambda temporary: picture.save(temporary, format="PNG"))
+
+
+def _canvas(wide: float, high: float) -> tuple[Figure, Axes]:
+    """An empty figure whose coordinates are inches from its upper left corner."""
+    figure = new_figure(wide, high)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_autoscale_on(False)
+    axes.set(xlim=(0, wide), ylim=(high, 0))
+    axes.axis("off")
+    return figure, axes

@@ -1,0 +1,65 @@
+"""thumbnails.npz, beside report.json: the few test images that errors.png and knowledge.png show, and what is
+said of them. So both can be drawn later, without the data set and the models.
+
+Arrays by name. errors/rows (E,), parted/rows (P,), knowledge/rows (M,): positions in the test part; each
+with `images` (.., C, H, W) uint8 from black to 255, at most SIDE pixels wide. taught_by (): the role of the
+one that taught the student. knowledge/logits (M, K): its own. parted/shares (P, 2): what it and the student
+give their answers. parted/count (): on how many images they part. entropy (T, 3): its 10th percentile, mean
+and 90th percentile over test images, at each of TEMPERATURES. temperature (): the loss's, NaN without one.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kdrun.artefacts import write_whole
+from kdrun.report.soft import entropy, softened
+
+NAME = "thumbnails.npz"
+SIDE = 64
+"""The largest side of an image that is kept, in pixels."""
+
+ERRORS, PARTED, KNOWLEDGE = 24, 4, 10
+"""How many images are kept for each purpose."""
+
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+MOST = 2_000
+"""Images over which entropies are taken, evenly spaced."""
+
+Thumbnails = dict[str, NDArray[Any]]
+
+
+def write(folder: Path, images: Thumbnails) -> None:
+    """Writes the file; removes an older one if there is nothing to show."""
+    if not images:
+        (folder / NAME).unlink(missing_ok=True)
+        return
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **images)  # type: ignore[arg-type]
+
+    write_whole(folder / NAME, save)
+
+
+def read(folder: Path) -> Thumbnails:
+    """What the folder of a run keeps; empty without the file, or if it cannot be read."""
+    try:
+        with np.load(folder / NAME, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return {}
+
+
+def entropies(logits: ArrayLike) -> NDArray[np.float64]:
+    """(T, 3): 10th percentile, mean, 90th percentile of the entropy in nats over images, at TEMPERATURES."""
+    values = np.asarray(logits)
+    values = values[np.isfinite(values).all(-1)][:: max(1, len(values) // MOST)]
+    rows = (entropy(softened(values, temperature)) for temperature in TEMPERATURES)
+    return np.array([[np.quantile(row, 0.1), row.mean(), np.quantile(row, 0.9)] for row in rows])

@@ -199,7 +199,8 @@ class _Telling:
     def __call__(self, kind: str, *what: Any) -> None:
         if kind == "begin":
             self.steps, self.last = what[0] * what[1], 0.0
-        self.waiting[kind] = what
+        self.waiting.pop(kind, None)
+        self.waiting[kind] = what  # the last of the waiting
         ended = self.waiting.get("step") == (self.steps,) or self.last == math.inf
         if kind == "begin" or ended or time.monotonic() - self.last >= PAUSE:
             for name, about in self.waiting.items():

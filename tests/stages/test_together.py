@@ -20,7 +20,6 @@ from kdrun.plan.training import Training
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages import groups as grouping
-from kdrun.stages import train as loop
 from kdrun.stages.engines import _Telling
 from kdrun.stages.groups import groups
 from kdrun.stages.make import make
@@ -111,8 +110,7 @@ def test_those_beside_one_another_end_as_each_would_alone(
     """With one table of the teacher's answers, and each its own rows."""
     monkeypatch.chdir(tmp_path)
     few = ["dataset.views.name=none", "recipe.teacher.epochs=1", "recipe.student.epochs=1", "control=false"]
-    for module in (grouping, loop):
-        monkeypatch.setattr(module, "stackable", lambda training: False)
+    monkeypatch.setattr(grouping, "stackable", lambda training: False)
     monkeypatch.setattr(grouping, "on_gpu", lambda training: True)
     weights = {}
     for folder, beside in (("together", 4), ("alone", 1)):

@@ -277,7 +277,5 @@ def test_a_source_of_the_users_own_that_gives_something_else(own, fault, problem
 
 
 def test_a_broken_import_in_a_users_source_is_not_hidden(own):
-    with pytest.raises(
-        KdrunError, match="ModuleNotFoundError: .*a_module_that_is_not_there.*broken.py, line"
-    ):
+    with pytest.raises(KdrunError, match=r"ModuleNotFoundError: .*a_module_that_is_not_there.*\(broken"):
         load({**own, "source": "own_images.broken"}, Path("nowhere"))

@@ -12,7 +12,7 @@ from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
 
-USE = "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs"
+USE = "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs, or an exported file"
 
 CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "?")
 """What a terminal takes for orders, as text."""

@@ -115,8 +115,8 @@ def _inputs(about: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"Input `images`: float32 (N, {channels}, {height}, {width}), any N. Pixels from 0 to 1, minus "
         f"mean ({mean}), divided by std ({std}). Output `logits`: (N, {len(about['classes'])}). Classes, "
-        "mean, std and size are in each file: the extra file `kdrun.json` of a .pt2, the metadata of that name "
-        "of an .onnx."
+        "mean, std and size are in each file: the extra file `kdrun.json` of a .pt2, the metadata of that "
+        "name of an .onnx."
     )
 
 

@@ -60,7 +60,7 @@ def checked(model: nn.Module, student: Tensor, data: ImageSet, sizes: Sequence[i
     What the model raises at a batch size is not caught.
     """
     labels = data.test.labels
-    every = [(size, logits_of(model, batches(data, size)())) for size in sizes]
+    every = [(size, logits_of(model, batches(data, size))) for size in sizes]
     answered = [
         Answered(
             batch=size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kdrun.config.schema import Runtime
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part
 from kdrun.data.load import load
+from kdrun.data.picture import centre
 from kdrun.errors import KdrunError
 from kdrun.lookup import is_listed
 from kdrun.plan.ground import reading
@@ -45,21 +46,16 @@ def data_of(report: Report, packages: tuple[str, ...], data_dir: str | None) -> 
     return data
 
 
-def batches(data: ImageSet, size: int) -> Callable[[], Iterator[Tensor]]:
+def batches(data: ImageSet, size: int) -> Iterator[Tensor]:
     """The test images in order, in batches (size, C, H, W); the last may be smaller."""
-    whole = plain_batches(data.test, data, CPU)
-
-    def again() -> Iterator[Tensor]:
-        left = torch.empty(0)
-        for images in whole():
-            left = torch.cat([left, images]) if len(left) else images
-            while len(left) >= size:
-                yield left[:size]
-                left = left[size:]
-        if len(left):
-            yield left
-
-    return again
+    left = torch.empty(0)
+    for images in plain_batches(data.test, data, CPU)():
+        left = torch.cat([left, images]) if len(left) else images
+        while len(left) >= size:
+            yield left[:size]
+            left = left[size:]
+    if len(left):
+        yield left
 
 
 def calibration(data: ImageSet) -> Tensor:
@@ -67,7 +63,5 @@ def calibration(data: ImageSet) -> Tensor:
     order = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))
     rows = order[:CALIBRATION].sort().values
     part = Part(data.train.images[rows], data.train.labels[rows])
-    height, width = data.image_shape[1:]
     images = torch.cat(list(plain_batches(part, data, CPU)()))
-    top, left = ((have - seen) // 2 for have, seen in zip(images.shape[2:], (height, width), strict=True))
-    return images[:, :, top : top + height, left : left + width]
+    return images if images.shape[1:] == data.image_shape else centre(images, data.image_shape[2])

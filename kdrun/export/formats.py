@@ -111,10 +111,6 @@ def write_onnx(student: Student, path: Path) -> None:
     """An ONNX model in one file; ABOUT is in its metadata."""
     import onnx
 
-    if tuple(map(int, torch.__version__.split(".")[:2])) < OLDEST_FOR_ONNX:
-        wanted = ".".join(map(str, OLDEST_FOR_ONNX))
-        problem = f"needs torch {wanted} or later; this is {torch.__version__}"
-        raise KdrunError("kdrun export --to onnx", None, problem)
     program = student.program
     with refused(student, "the ONNX exporter"):
         made = torch.onnx.export(
@@ -192,8 +188,12 @@ FORMATS: Mapping[str, Format] = {
 
 
 def format_named(name: str) -> Format:
-    """Raises KdrunError for a format that does not exist, and for a package that is missing."""
+    """Raises KdrunError for a format that does not exist, a missing package, and a torch that is too old."""
     if name not in FORMATS:
         raise KdrunError("--to", name, "no such format", FORMATS)
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    if FORMATS[name].extra and version < OLDEST_FOR_ONNX:
+        wanted = ".".join(map(str, OLDEST_FOR_ONNX))
+        raise KdrunError("--to", name, f"needs torch {wanted} or later; this is {torch.__version__}")
     needs(*FORMATS[name].extra)
     return FORMATS[name]

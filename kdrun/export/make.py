@@ -1,4 +1,4 @@
-"""Exports a finished student: writes each file aside, uses it on the whole test part, keeps it if it is good."""
+"""Exports a finished student: writes each file aside, uses it on the test part, keeps it if it is good."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _source(run: Path, packages: tuple[str, ...], data_dir: str | None) -> Sourc
     data = data_of(report, packages, data_dir)
     threads = int(report.get("environment", {}).get("threads", 1))
     with torch_threads(threads):
-        logits = logits_of(model, batches(data, max(BATCHES))())
+        logits = logits_of(model, batches(data, max(BATCHES)))
     _refuse_other_data(report, data, logits)
     return Source(report, identity, Student(model, stated, lambda: calibration(data)), data, logits, threads)
 

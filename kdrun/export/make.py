@@ -25,6 +25,7 @@ from kdrun.export.data import CPU, batches, calibration, data_of
 from kdrun.export.formats import FORMATS, Format, Student, format_named
 from kdrun.export.program import program
 from kdrun.fields import wrong_fields
+from kdrun.figures import plural
 from kdrun.machine import Machine, environment, torch_threads
 from kdrun.models.described import read_about
 from kdrun.models.exported import opened
@@ -97,7 +98,7 @@ def export(
     record = _record(folder, source, ours=out is None)
     with torch_threads(source.threads):
         for name, kind in formats.items():
-            say(f"{kind.file}: written, then used on {len(source.data.test.labels)} test images")
+            say(f"{kind.file}: written, then used on {plural(record['images'], 'test image')}")
             found = _made(kind, source, folder)
             size = (folder / kind.file).stat().st_size
             record["files"][name] = {"file": kind.file, "bytes": size, **found}

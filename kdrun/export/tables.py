@@ -14,7 +14,7 @@ Table = list[tuple[str, ...]]
 def answers(record: Mapping[str, Any]) -> Table:
     """What each file answers on the test part, beside the student; the worst of its batch sizes."""
     eager = record["eager"]
-    rows: Table = [("", "top-1 %", "95 %", "change", "95 %", "agrees %", "logits differ", "size")]
+    rows: Table = [("", "top-1 %", "95 %", "change", "95 %", "agrees %", "differ", "size")]
     own = percent(eager["top1"]), _interval(eager["interval"], percent)
     rows.append(("eager", *own, ABSENT, ABSENT, ABSENT, ABSENT, ABSENT))
     for name, file in record["files"].items():
@@ -57,7 +57,8 @@ def caption(record: Mapping[str, Any]) -> str:
     batches = ", ".join(map(str, sorted(set(sizes))))
     return (
         f"{plural(record['images'], 'test image')}, all of them at batch {batches}; the worst is shown. "
-        "Change: top-1 at batch 1 minus the student's, in points, with its paired interval over the images."
+        "Change: top-1 at batch 1 minus the student's, in points, with its paired interval over the images. "
+        "Agrees: the same class as the student. Differ: the largest difference of logits."
     )
 
 

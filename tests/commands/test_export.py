@@ -28,6 +28,7 @@ from kdrun.export.check import BATCHES, TOLERANCE
 from kdrun.export.data import batches, calibration, data_of
 from kdrun.export.formats import FORMATS, Student
 from kdrun.export.program import program
+from kdrun.export.tables import answers, as_text, latencies
 from kdrun.models.exported import opened
 from kdrun.models.renormalise import attach
 from kdrun.models.resize import Resize
@@ -95,6 +96,8 @@ def test_each_file_answers_the_whole_test_part_as_the_student(run: Path) -> None
             assert file["drop"] == 0 and file["verdict"] == "no measurable difference"
         else:
             assert (logits - plain).abs().max() > 0 and file["drop_interval"][0] <= file["drop"]
+    lines = [*as_text(answers(record)), *as_text(latencies(record))]
+    assert max(map(len, lines)) <= 80
     times = record["latency"]
     assert list(times) == ["eager", *HERE]
     assert len({tuple((row["batch"], row["n"]) for row in rows) for rows in times.values()}) == 1
@@ -125,6 +128,7 @@ def test_use_py_needs_no_kdrun(here: Here, run: Path) -> None:
     check = (
         "import sys, runpy; sys.modules['kdrun'] = None; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0])"
     )
+    use = str(run / "export" / "use.py")
     for name in HERE if len(HERE) == 1 else ("pt2", "onnx"):
         file = run / "export" / FORMATS[name].file
         rows = json.loads(here("predict", str(file), "a.png", "b.jpg", "--format", "json")[1])
@@ -340,6 +344,7 @@ def test_what_is_missing_is_said_before_anything_is_written(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = here.run()
+    monkeypatch.setattr(formats, "OLDEST_FOR_ONNX", (2, 6))
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.setitem(sys.modules, "onnx", None)
     code, out, err = here("export", str(run), "--to", "pt2,onnx")

@@ -10,6 +10,7 @@ import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -47,7 +48,13 @@ class Graphs(Protocol):
 
 
 class CudaGraphs:
-    """CUDA graphs of one device, recorded on their own stream."""
+    """CUDA graphs of one device, recorded on their own stream.
+
+    refused: why nothing more is recorded. A recording that fails can leave the allocator and the stream in a
+    state that torch does not repair, so after one no other is begun in this process.
+    """
+
+    refused = ""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -67,27 +74,51 @@ class CudaGraphs:
             used.add(stream)
             return torch.cuda.stream(stream)
 
-        yield lane
-        for stream in used:
-            current.wait_stream(stream)
+        try:
+            yield lane
+        finally:
+            for stream in used:
+                current.wait_stream(stream)
 
     def rehearse(self, act: Callable[[], None]) -> None:
+        self._begin()
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            for _ in range(2):
-                act()
-            with _waiting_is_an_error():
-                act()
+        try:
+            with torch.cuda.stream(self.stream):
+                for _ in range(2):
+                    act()
+                with _waiting_is_an_error():
+                    act()
+        except BaseException:
+            torch.cuda.synchronize(self.device)  # what was launched must not write over what is restored
+            raise
         current.wait_stream(self.stream)
 
     def record(self, act: Callable[[], None]) -> Callable[[], None]:
+        self._begin()
         gc.collect()  # a tensor that is freed during a recording can break it
-        graph = torch.cuda.CUDAGraph()
-        # Only this thread is checked, since loggers can have their own threads.
-        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
-            act()
+        current, graph = torch.cuda.current_stream(self.device), torch.cuda.CUDAGraph()
+        try:
+            # Only this thread is checked, since loggers can have their own threads.
+            with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+                act()
+        except BaseException as error:
+            CudaGraphs.refused = f"an earlier recording failed ({str(error).partition(chr(10))[0]})"
+            torch.cuda.set_stream(current)  # torch leaves its own stream set if the recording cannot end
+            torch.cuda.synchronize(self.device)
+            raise
         return graph.replay
+
+    def _begin(self) -> None:
+        if CudaGraphs.refused:
+            raise RuntimeError(CudaGraphs.refused)
+
+
+@cache
+def cuda_graphs(device: torch.device) -> CudaGraphs:
+    """Those of a device, the same for the whole process: its graphs share one pool of memory."""
+    return CudaGraphs(device)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.graphs import CudaGraphs, Graphs
+from kdrun.graphs import Graphs, cuda_graphs
 from kdrun.resources import cores
 
 ONE_THREAD_MACS = 200e6
@@ -44,9 +45,25 @@ class Machine(NamedTuple):
         keep = kind != "cuda"  # a graph must cast the weights anew each time
         return lambda: torch.autocast(kind, dtype=torch.bfloat16, enabled=enabled, cache_enabled=keep)
 
+    @contextmanager
+    def numerics(self) -> Iterator[None]:
+        """The block in which models train. On a GPU, with tf32, convolutions use TF32. Matrix products are
+        exact in every precision, so losses are too. cuDNN uses deterministic kernels and does not choose by
+        timing.
+        """
+        cudnn = torch.backends.cudnn
+        with exact():
+            before = cudnn.benchmark, cudnn.deterministic
+            if self.device.type == "cuda":
+                cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic = self.precision == "tf32", False, True
+            try:
+                yield
+            finally:
+                cudnn.benchmark, cudnn.deterministic = before
+
     def graphs(self, wanted: str) -> Graphs | None:
         """CUDA graphs on a GPU, unless `runtime.graph` is off. wanted: `auto` or `off`."""
-        return CudaGraphs(self.device) if self.device.type == "cuda" and wanted == "auto" else None
+        return cuda_graphs(self.device) if self.device.type == "cuda" and wanted == "auto" else None
 
 
 def machine(device: str, precision: str, threads: int | str) -> Machine:
@@ -56,7 +73,7 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
     if chosen.type == "cpu":
         keep_memory()
     if chosen.type == "cuda":
-        _set_numerics(numbers)
+        torch.cuda.set_device(chosen)  # so that events, streams and random states are those of this GPU
     return Machine(chosen, numbers, None if threads == "auto" else int(threads))
 
 
@@ -74,20 +91,27 @@ def keep_memory() -> bool:
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in MAPPED_ABOVE) and untrimmed
 
 
-def _set_numerics(precision: str) -> None:
-    """Except with fp32, products that are not cast to bf16 may use TF32. cuDNN uses deterministic kernels and
-    does not choose them by timing.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
-    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+@contextmanager
+def exact() -> Iterator[None]:
+    """Within the block, float32 is computed in float32 on a GPU too: no product uses TF32."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def widest(tensor: Tensor) -> Tensor:
+    """The tensor in float64; on mps, which has none, in float32."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
 def _device(name: str) -> torch.device:
-    kinds = ["cpu"]
-    if torch.backends.mps.is_available():
-        kinds.insert(0, "mps")
-    if torch.cuda.is_available():
-        kinds.insert(0, "cuda")
+    """`auto` is a CUDA GPU or the CPU. It never takes mps, on which nothing has run yet."""
+    kinds = ["cuda"] if torch.cuda.is_available() else []
+    kinds += ["cpu"] + (["mps"] if torch.backends.mps.is_available() else [])
     kind = kinds[0] if name == "auto" else name.partition(":")[0]
     if kind not in kinds:
         raise KdrunError("device", name, "this machine has no such device", ["auto", *kinds])

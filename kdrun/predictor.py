@@ -18,6 +18,7 @@ from kdrun.data.picture import as_pixels, centre, covering, in_channels, opened,
 from kdrun.errors import KdrunError
 from kdrun.fields import wrong_fields
 from kdrun.lookup import is_listed
+from kdrun.machine import exact
 from kdrun.models.build import build
 from kdrun.models.described import About, Described, read_about
 from kdrun.models.exported import is_exported
@@ -106,10 +107,11 @@ class Classifier:
     def predict_tensors(self, images: Sequence[Tensor]) -> list[Prediction]:
         """The same of images that are preprocessed, (C, H, W) each."""
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
-        return [
-            self._prediction(self.model(image[None].to(device))[0].float().softmax(0).cpu())
-            for image in images
-        ]
+        with exact():
+            return [
+                self._prediction(self.model(image[None].to(device))[0].float().softmax(0).cpu())
+                for image in images
+            ]
 
     def _prediction(self, shares: Tensor) -> Prediction:
         probabilities = dict(zip(self.classes, shares.tolist(), strict=True))

@@ -19,9 +19,11 @@ from kdrun.machine import (
     M_TRIM_THRESHOLD,
     ONE_THREAD_MACS,
     environment,
+    exact,
     keep_memory,
     machine,
     threads_for,
+    widest,
 )
 
 
@@ -42,6 +44,7 @@ def test_auto_on_a_gpu_follows_its_capability(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     assert machine("auto", "auto", 3) == (torch.device("cuda"), precision, 3)
     with pytest.raises(KdrunError, match="has 1 CUDA devices"):
         machine("cuda:4", "auto", "auto")
@@ -50,11 +53,60 @@ def test_auto_on_a_gpu_follows_its_capability(
             machine("cuda", "bf16", "auto")
 
 
+def test_auto_never_takes_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert machine("auto", "auto", "auto").device == torch.device("cpu")
+    assert machine("mps", "auto", "auto").device == torch.device("mps")
+
+
+def test_float64_only_where_a_device_has_it() -> None:
+    assert widest(torch.ones(2)).dtype == torch.float64
+
+    class OnMps:
+        device = torch.device("mps")
+
+        def float(self) -> str:
+            return "float32"
+
+    assert widest(OnMps()) == "float32"  # type: ignore[arg-type, comparison-overlap]
+
+
+@pytest.mark.parametrize(("precision", "convolutions"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_tf32_only_where_the_precision_says_so(
+    gpus: list[torch.device], precision: str, convolutions: bool
+) -> None:
+    place, other = machine("cuda:1", precision, "auto"), machine("cuda:1", "tf32", "auto")
+    assert gpus == [torch.device("cuda:1")] * 2  # where events, streams and random states are taken from
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    with other.numerics():
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
+    with place.numerics():
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, convolutions)
+        assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
+        with pytest.raises(ValueError, match="inside"), exact():
+            assert not cudnn.allow_tf32
+            raise ValueError("inside")
+        assert cudnn.allow_tf32 is convolutions
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> list[torch.device]:
+    """Two GPUs that are not there. Filled with those that are made the current one."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    return chosen
+
+
 def test_memory_is_kept_where_a_cpu_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[str] = []
     monkeypatch.setattr(module, "keep_memory", lambda: kept.append(device))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     for device in ("cuda", "cpu"):
         machine(device, "auto", "auto")
     assert kept == ["cpu"]

@@ -24,7 +24,7 @@ from kdrun.stages.trainee import begin
 from kdrun.training.learning_rate import learning_rate
 from kdrun.training.plan import epoch_plan
 from kdrun.training.pulls import pulls
-from kdrun.training.seeds import derived
+from kdrun.training.seeds import derived, kept_generators
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import Live, NoTeacher, Teacher
 from kdrun.types import Batch, Outputs
@@ -66,7 +66,7 @@ def first_step(training: Training, teacher: nn.Module | None) -> FirstStep:
 
     teacher: the model that its terms read; None if none does. It is frozen and tapped here.
     """
-    with torch_threads(training.threads), torch.random.fork_rng(enabled=True):
+    with torch_threads(training.threads), training.ground.machine.numerics(), kept_generators():
         torch.manual_seed(derived(training.seed, "dropout"))
         return _measured(training, teacher)
 
@@ -77,8 +77,8 @@ def _measured(training: Training, teacher: nn.Module | None) -> FirstStep:
     learner, read = trainee.learners[0], trainee.mix.needs.teacher
     live = Live(Tapped(teacher, read), place.autocast()) if teacher is not None and read else None
     asked: Teacher = live or NoTeacher()
-    images = training_images(ground.data, ground.views, place.device)
-    labels = ground.data.train.labels.to(place.device)
+    images = training_images(ground.data, ground.views, place.device, training.part)
+    labels = training.labels.to(place.device)
     step = Step(trainee.learners, asked, images, labels)
     row_set = training.row_set(trainee.mix)
     rows = next(epoch_plan(training.seed, 0, row_set, ground.views, place.device).batches())

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from kdrun.evaluation.cost import macs
 from kdrun.machine import Machine, machine, threads_for, torch_threads
 from kdrun.models.build import build
+from kdrun.training.seeds import kept_generators
 
 SHAPE, BATCH, CLASSES = (3, 32, 32), 64, 10
 BACKWARD = 3
@@ -31,7 +32,7 @@ def training_speed() -> tuple[str, float]:
     model = build(node, CLASSES, SHAPE, "none", seed=0).model.to(place.device)
     work = BACKWARD * macs(model, SHAPE) * BATCH
     threads = place.threads or threads_for(work)
-    with torch_threads(threads), torch.random.fork_rng(enabled=True):
+    with torch_threads(threads), kept_generators():
         return place.device.type, work / median([*_steps(model, place)][WARM_UP:])
 
 

@@ -49,10 +49,12 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _choices(run)
     _shared(run, shared_with_labels)
     _dataset(run.dataset)
+    _pool(run)
     for role, model in (("teacher", run.teacher), ("student", run.student)):
         _model(role, model, run.packages)
     for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
         _recipe(f"recipe.{role}", recipe)
+    _labelled_share(run.recipe.labelled_share)
     _chain(run)
     for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
         for name, term in loss.items():
@@ -113,6 +115,11 @@ def _choices(run: Run) -> None:
         raise KdrunError("stages", wrong[0] if wrong else _listed(run.stages), problem, STAGES)
     _one_of("precision", run.precision, PRECISIONS)
     _one_of("transfer", run.transfer, TRANSFERS)
+    if run.phase_one.transfer is not None:
+        _one_of("phase_one.transfer", run.phase_one.transfer, TRANSFERS)
+    if run.transfer_classes and run.transfer_without:
+        problem = "and transfer_classes exclude each other: one names what stays, one what goes"
+        raise KdrunError("transfer_without", _listed(run.transfer_without), problem)
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", run.device):
         raise KdrunError("device", run.device, "no such device", DEVICES)
     if run.threads != "auto" and not _whole(run.threads, 1):
@@ -165,6 +172,7 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
         problem = f"these are keys below it; dataset.views.name={dataset['views']} chooses views"
         raise KdrunError("dataset.views", dataset["views"], problem)
     _labelled(dataset["labelled"])
+    _unlabelled(dataset)
     _normalisation(dataset)
 
 
@@ -178,6 +186,37 @@ def _labelled(labelled: Any) -> None:
     if not (labelled is None or fraction or _whole(labelled, 1)):
         problem = "must be a count per class from 1, a fraction above 0 and up to 1, a file, or null (all)"
         raise KdrunError("dataset.labelled", _shown(labelled), problem)
+
+
+def _unlabelled(dataset: Mapping[str, Any]) -> None:
+    """Ranges of what is mined. Folder or name was looked up before."""
+    confidence, most = (dataset.get(f"unlabelled_{key}") for key in ("confidence", "top_k"))
+    if confidence is not None and not (_number(confidence) and 0 < confidence <= 1):
+        problem = "must be above 0 and up to 1, the teacher's probability of its most likely class, or null"
+        raise KdrunError("dataset.unlabelled_confidence", _shown(confidence), problem)
+    if not (most is None or _whole(most, 1)):
+        problem = "must be a whole number from 1, images of each class, or null"
+        raise KdrunError("dataset.unlabelled_top_k", _shown(most), problem)
+    if dataset.get("unlabelled") is None and (confidence is not None or most is not None):
+        key = "dataset.unlabelled_top_k" if confidence is None else "dataset.unlabelled_confidence"
+        raise KdrunError(
+            key, most if confidence is None else confidence, "needs dataset.unlabelled=FOLDER or a data set"
+        )
+
+
+def _pool(run: Run) -> None:
+    """What rules out images without labels, or their choice by a teacher."""
+    dataset = run.dataset
+    if dataset.get("unlabelled") is None:
+        return
+    if run.transfer == "labelled":
+        raise KdrunError(
+            "transfer", "labelled", "leaves out the images of dataset.unlabelled; transfer=all uses them"
+        )
+    mined = any(dataset.get(f"unlabelled_{key}") is not None for key in ("confidence", "top_k"))
+    if mined and run.peer:
+        problem = "a peer is no trained teacher that could choose images"
+        raise KdrunError("dataset.unlabelled_confidence", dataset.get("unlabelled_confidence"), problem)
 
 
 def _normalisation(dataset: Mapping[str, Any]) -> None:
@@ -260,6 +299,12 @@ def _recipe(key: str, recipe: Recipe) -> None:
         raise KdrunError(
             f"{key}.milestones", _listed(recipe.milestones), "must be epochs from 1, in rising order"
         )
+
+
+def _labelled_share(share: float | None) -> None:
+    if share is not None and not 0 < share <= 1:
+        problem = "must be above 0 and up to 1, a share of each batch, or null (images as they come)"
+        raise KdrunError("recipe.labelled_share", share, problem)
 
 
 def _term(key: str, term: Mapping[str, Any], packages: Collection[str]) -> None:

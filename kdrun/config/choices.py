@@ -8,6 +8,9 @@ DATASET_KEYS = (
 )
 """The keys that every data set has; all others are arguments of its source's `read`."""
 
+DATASET_OPTIONS = ("unlabelled", "unlabelled_confidence", "unlabelled_top_k")
+"""Keys that a data set may have for images without labels beside the training part."""
+
 DATASET_HINTS = ("temperature", "methods", "pair")
 """Keys that a data set may have for methods and models; they do not concern its images."""
 
@@ -35,7 +38,7 @@ STEMS = ("auto", "cifar", "imagenet")
 SWITCHES = ("auto", "off")
 TABLE_DTYPES = ("fp32", "fp16")
 """How the answers of a teacher are kept."""
-TRANSFERS = ("all", "labelled")
+TRANSFERS = ("all", "labelled", "unlabelled")
 """The images that a student is taught on."""
 
 VIEWS = ("none", "crop_flip", "affine", "resized_crop")

@@ -50,7 +50,7 @@ def composed(overrides: Sequence[str]) -> Loaded:
     """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
     with _explained(overrides):
         config, choices = _compose(overrides)
-        return load(config, overrides, choices, read_recipe, read_model)
+        return load(config, overrides, choices, read_recipe, read_model, read_dataset)
 
 
 class Composer:
@@ -62,7 +62,7 @@ class Composer:
 
     def __init__(self) -> None:
         self.bases: dict[tuple[str, ...], Composed] = {}
-        self.read = cache(read_recipe), cache(read_model)
+        self.read = cache(read_recipe), cache(read_model), cache(read_dataset)
 
     def __call__(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Loaded:
         """overrides: of the job. swept: the swept keys with the job's values. Raises KdrunError."""
@@ -120,6 +120,11 @@ def read_recipe(name: str) -> Mapping[str, Mapping[str, Any]]:
 def read_model(name: str) -> Mapping[str, Any]:
     """The model of a name, shipped, a user's or a library's, as plain values: `{name, family, args}`."""
     return _read("model", name, "assistant")
+
+
+def read_dataset(name: str) -> Mapping[str, Any]:
+    """The data set of a name, shipped or a user's, as plain values."""
+    return _read("dataset", name, "dataset.unlabelled")
 
 
 def _read(group: str, name: str, key: str) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
@@ -52,7 +53,7 @@ SHOWN = 5
 """So many keys are named that may be meant."""
 
 Node = Callable[[str], Mapping[str, Any]]
-"""Reads a model's file by name. Raises KdrunError for an unknown name."""
+"""Reads a file of a group by name. Raises KdrunError for an unknown name."""
 
 
 class Loaded(NamedTuple):
@@ -69,11 +70,12 @@ def load(
     choices: Mapping[str, Any],
     recipe: recipes.Read,
     model: Node,
+    dataset: Node,
 ) -> Loaded:
     """The run that a composed configuration describes. Raises KdrunError.
 
     overrides: as typed, without Hydra's own. choices: by group, for files that do not say their name.
-    recipe, model: read a file of that group by name.
+    recipe, model, dataset: read a file of that group by name.
     """
     refuse_impossible(overrides)
     for key, value, keys in unknown(config, Written):
@@ -84,6 +86,8 @@ def load(
     notes = tuple(_drop_unused(config, written, typed))
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     _require(plain)
+    plain["dataset"] |= _as_text(plain["dataset"])
+    plain["dataset"] |= _unlabelled(plain["dataset"], dataset)
     spelled = _resolve(plain, typed, choices, recipe, model)
     run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
     assert isinstance(run, Run)
@@ -107,7 +111,6 @@ def _resolve(
     """
     for hint in DATASET_HINTS:
         plain["dataset"].pop(hint, None)
-    plain["dataset"] |= _as_text(plain["dataset"])
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
     spelled = shorts.into_recipes(plain, typed)
@@ -134,6 +137,22 @@ def _as_text(dataset: Mapping[str, Any]) -> dict[str, str]:
     """The name and the paths of a data set that YAML reads as numbers, such as a folder called 2024."""
     numbers = {key: value for key, value in dataset.items() if type(value) in (int, float)}
     return {key: str(value) for key, value in numbers.items() if TEXTS.fullmatch(f"dataset.{key}")}
+
+
+def _unlabelled(dataset: Mapping[str, Any], named: Node) -> dict[str, Any]:
+    """The folder of `dataset.unlabelled`, or in place of a data set's name what its file says."""
+    chosen = dataset.get("unlabelled")
+    if chosen is None:
+        return {}
+    if not isinstance(chosen, str) or not chosen:
+        raise KdrunError(
+            "dataset.unlabelled", chosen, "must be a folder of pictures, the name of a data set, or null"
+        )
+    if Path(chosen).expanduser().is_dir():
+        return {}
+    if "/" in chosen:
+        raise KdrunError("dataset.unlabelled", chosen, "no such folder")
+    return {"unlabelled": dict(named(chosen))}
 
 
 def _assistants(written: Any, model: Node) -> Iterator[Mapping[str, Any]]:

@@ -35,6 +35,7 @@ class WrittenRecipes:
 
     teacher: Numbers = field(default_factory=Numbers)  # type: ignore[valid-type]
     student: Numbers = field(default_factory=Numbers)  # type: ignore[valid-type]
+    labelled_share: float | None = None
 
 
 @dataclass

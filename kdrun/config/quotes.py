@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 from kdrun.config.files import CHOSEN
 
 TEXTS = re.compile(
-    r"outputs_dir|data_dir|name|note|(teacher|student)\.(name|checkpoint)|dataset\.(name|path|\w+_(path|dir|file))"
+    r"outputs_dir|data_dir|name|note|(teacher|student)\.(name|checkpoint)"
+    r"|dataset\.(name|path|unlabelled|\w+_(path|dir|file))"
 )
 """Keys whose values are names or paths."""
 

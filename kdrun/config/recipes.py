@@ -27,16 +27,27 @@ def resolve(
 ) -> dict[str, Any]:
     """All recipes as plain numbers, and `reasons`, why `auto` took what it took.
 
-    recipe, models: by role (`teacher`, `student`). What is written there beats what `auto` took. assistants:
-    models that are trained by the student's recipe.
+    recipe, models: by role (`teacher`, `student`); beside these, the recipe may have a `labelled_share`. What
+    is written there beats what `auto` took. assistants: models that are trained by the student's recipe.
     """
     resolved = {role: _resolved(role, recipe[role], dataset, model, read) for role, model in models.items()}
     others = [_resolved("student", recipe["student"], dataset, model, read)[0] for model in assistants]
     reasons = {role: reason for role, (_, reason) in resolved.items() if reason}
     return {role: numbers for role, (numbers, _) in resolved.items()} | {
+        "labelled_share": _share(recipe, dataset, models["student"], read),
         "assistant": others,
         "reasons": reasons,
     }
+
+
+def _share(recipe: Mapping[str, Any], dataset: Written, student: Written, read: Read) -> float | None:
+    """The labelled share that is written, else that of the recipe that `auto` takes for the student."""
+    share: float | None = recipe.get("labelled_share")
+    if share is not None or recipe["student"].get("name") != AUTO:
+        return share
+    name, _ = _picked(dataset, str(student["family"]))
+    picked: Mapping[str, Any] = read(name)
+    return picked.get("labelled_share")
 
 
 def _resolved(

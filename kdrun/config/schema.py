@@ -70,12 +70,15 @@ class Recipe:
 class Recipes:
     """One recipe a training; the control's is the student's.
 
-    assistant: the student's as well, with its numbers for each assistant's model. reasons: why `recipe=auto`
-    took the one it took (`by model family`), by role, for the screen.
+    labelled_share: the share of each of a student's batches that is drawn from the labelled images; None:
+    images come as they are. Teacher and control see no others. assistant: the student's as well, with its
+    numbers for each assistant's model. reasons: why `recipe=auto` took the one it took (`by model family`),
+    by role, for the screen.
     """
 
     teacher: Recipe = field(default_factory=Recipe)
     student: Recipe = field(default_factory=Recipe)
+    labelled_share: float | None = None
     assistant: list[Recipe] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
 
@@ -83,11 +86,13 @@ class Recipes:
 @dataclass
 class PhaseOne:
     """What a student learns first: a loss of its own. epochs: how many of its epochs that takes, or which
-    share of them; 0: there is no such phase. lr: in place of the recipe's; None: the recipe's.
+    share of them; 0: there is no such phase. lr: in place of the recipe's; None: the recipe's. transfer: its
+    images, as in `Run`; None: those of the run.
     """
 
     epochs: Any = 0
     lr: float | None = None
+    transfer: str | None = None
     loss: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -155,7 +160,9 @@ class Run:
     """A run. Each field is a key of `conf/config.yaml`, which says what it means.
 
     temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None if no term uses it.
-    transfer: which images the student is taught on: all, or only the labelled ones. assistant: models between
+    transfer: which images the student is taught on: all, or only those with or without labels.
+    transfer_classes, transfer_without: the classes that stay in its transfer set, or that are left out, by
+    name; empty: all stay. assistant: models between
     teacher and student, each taught by the one before. generations: how many students one after the other,
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
@@ -180,6 +187,8 @@ class Run:
     momentum_delta: float | None = None
     seed: int = 0
     transfer: str = "all"
+    transfer_classes: list[Any] = field(default_factory=list)
+    transfer_without: list[Any] = field(default_factory=list)
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     control: bool = True
     device: str = "auto"

@@ -27,9 +27,11 @@ LONG_WAIT = 0.1
 """The share of the time from which a wait for images is worth a note."""
 
 
-def training_images(data: ImageSet, views: Views, device: torch.device) -> Resident | Streamed:
-    """The images of the training part in these views; close them after use."""
-    return _images(data.train, views, data, device)
+def training_images(
+    data: ImageSet, views: Views, device: torch.device, part: Part | None = None
+) -> Resident | Streamed:
+    """The images of the training part, or of another one, in these views; close them after use."""
+    return _images(part or data.train, views, data, device)
 
 
 def plain_batches(

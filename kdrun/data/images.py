@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from kdrun.data.lazy import Unread
+from kdrun.types import UNLABELLED
 
 
 class Part(NamedTuple):
@@ -37,6 +39,23 @@ class Raw(NamedTuple):
     shares: tuple[float, float] | None = None
 
 
+class Pool(NamedTuple):
+    """More images without labels, in memory.
+
+    images: (P, C, H, W) uint8, of the training part's shape and white. names: (P,) of the pictures. left_out:
+    `a.png (test image 7)` for each near-duplicate of a held-out image. repeated: how many others were left
+    out because the training part or the pool has them already. source: a folder, or a data set's name.
+    fingerprint: SHA-256 over the pixels.
+    """
+
+    images: Tensor
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+    repeated: int
+    source: str
+    fingerprint: str
+
+
 class ImageSet(NamedTuple):
     """A data set as a run uses it: split, and without the labels that the run may not know.
 
@@ -45,7 +64,7 @@ class ImageSet(NamedTuple):
     becomes `(pixels / white - mean) / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of
     all parts, or over what the pixels are read from; the same for images that are read later. resized_to: the
     length to which the shorter side of a picture was resized before the centre was cut out, None if pictures
-    were taken as they are.
+    were taken as they are. pool: more images without labels, for students; in no fingerprint but theirs.
     """
 
     name: str
@@ -58,6 +77,23 @@ class ImageSet(NamedTuple):
     white: float
     fingerprint: str
     resized_to: int | None = None
+    pool: Pool | None = None
+
+    @property
+    def taught(self) -> Part:
+        """What a student is taught on: the training part, and behind it the pool, whose labels are -1."""
+        if self.pool is None:
+            return self.train
+        assert not isinstance(self.train.images, Unread)
+        return Part(torch.cat([self.train.images, self.pool.images]), self.taught_labels)
+
+    @property
+    def taught_labels(self) -> Tensor:
+        """The labels of `taught`."""
+        labels = self.train.labels
+        if self.pool is None:
+            return labels
+        return torch.cat([labels, torch.full((len(self.pool.images),), UNLABELLED)])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

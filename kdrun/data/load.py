@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 import kdrun.lookup as lookup
-from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
+from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, DATASET_OPTIONS
 from kdrun.data.decode import of_all
-from kdrun.data.images import ImageSet, Raw
+from kdrun.data.images import ImageSet, Part, Pool, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread
+from kdrun.data.pool import in_memory, pool_of
 from kdrun.data.select import at_hand, choose, few
 from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
+
+NOT_OF_A_SOURCE = (*DATASET_KEYS, *DATASET_OPTIONS, *DATASET_HINTS)
 
 
 def load(
@@ -44,6 +47,7 @@ def load(
     if most is not None:
         chosen = few(chosen[0], most), few(chosen[1], most), few(chosen[2], most)
     train, validation, test = at_hand(chosen, reading)
+    at = {"train": train, "validation": validation, "test": test}
     return ImageSet(
         name=str(dataset["name"]),
         classes=raw.classes,
@@ -55,7 +59,16 @@ def load(
         white=float(dataset["white"]),
         resized_to=None if raw.seen is None else raw.train.images.shape[2],
         fingerprint=fingerprint(chosen, len(raw.classes)),
+        pool=_pool(dataset, data_dir, at),
     )
+
+
+def _pool(dataset: Mapping[str, Any], data_dir: Path, parts: Mapping[str, Part]) -> Pool | None:
+    chosen = dataset.get("unlabelled")
+    other = None
+    if isinstance(chosen, Mapping):
+        other = in_memory(checked(read_raw(chosen, data_dir), str(chosen["source"])).train.images)
+    return pool_of(dataset, parts, tuple(parts["train"].images.shape[1:]), other)
 
 
 def headline(setting: str, images: ImageSet) -> str:
@@ -75,7 +88,7 @@ def read_raw(dataset: Mapping[str, Any], data_dir: Path) -> Raw:
     """Call the source's `read` with the keys that are its arguments."""
     source = str(dataset["source"])
     read = lookup.find(SOURCES, source, "dataset.source")
-    arguments = {key: value for key, value in dataset.items() if key not in (*DATASET_KEYS, *DATASET_HINTS)}
+    arguments = {key: value for key, value in dataset.items() if key not in NOT_OF_A_SOURCE}
     _, *own = lookup.parameters(read).items()
     lookup.check_arguments(f"source {source}", dict(own), arguments, "dataset", DATASET_KEYS)
     return read(data_dir, **arguments)

@@ -12,13 +12,14 @@ from kdrun.types import Rows
 
 
 class Normal:
-    """From pixels to what a model sees."""
+    """From pixels to what a model sees. ends_in: the precision of the result; computed in float32."""
 
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], white: float, device: torch.device | str
     ) -> None:
         """mean, std: one for each channel, of pixels divided by `white`."""
         # On a GPU, dividing by a Python number multiplies by its inverse: other bits than on a CPU.
+        self.ends_in = torch.float32
         self.white = torch.tensor(white, dtype=torch.float32, device=device)
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
@@ -30,7 +31,11 @@ class Normal:
         bit.
         """
         images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
-        return images.div_(self.white).sub_(self.mean).div_(self.std)
+        images.div_(self.white).sub_(self.mean)
+        if self.ends_in == torch.float32:
+            return images.div_(self.std)
+        ended = torch.empty_like(images, dtype=self.ends_in)
+        return torch.div(images, self.std, out=ended)
 
 
 class Resident:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from kdrun.eval_mode import evaluating
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
+from kdrun.machine import exact
+from kdrun.resources import no_memory
 
 TOP5_CLASSES = 6
 """The fewest classes for which top-5 is reported: with five, every answer is right."""
@@ -34,12 +36,13 @@ def figures(subject: Subject) -> Iterator[Figure]:
 
 @torch.inference_mode()
 def logits_of(model: nn.Module, batches: Iterable[Tensor]) -> Tensor:
-    """Logits (N, K) float32 on the CPU of all batches (B, C, H, W), in their order, in evaluation mode.
+    """Logits (N, K) float32 on the CPU of all batches (B, C, H, W), in their order, in evaluation mode and in
+    exact float32.
 
     The model's weights, statistics and training flags do not change. A batch that does not fit into a GPU's
     memory is halved. Raises ValueError if there is no batch.
     """
-    with evaluating(model):
+    with evaluating(model), exact():
         return joined(halved(model, images).float() for images in batches).cpu()
 
 
@@ -65,12 +68,12 @@ def joined(parts: Iterable[Tensor], rows: int = 0) -> Tensor:
 
 
 def halved(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits of a batch, in halves if the device has no memory for the whole batch."""
+    """Logits of a batch, in halves if the device, also a CPU, has no memory for the whole batch."""
     try:
         logits: Tensor = model(images)
         return logits
-    except torch.OutOfMemoryError:
-        if len(images) == 1:
+    except RuntimeError as error:
+        if len(images) == 1 or not (isinstance(error, torch.OutOfMemoryError) or no_memory(error)):
             raise
     torch.cuda.empty_cache()  # outside of `except`: there the error still holds the forward's tensors
     first, second = images.tensor_split(2)

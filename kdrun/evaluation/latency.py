@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.figures import file_size
-from kdrun.graphs import CudaGraphs
-from kdrun.machine import torch_threads
+from kdrun.graphs import cuda_graphs
+from kdrun.machine import exact, torch_threads
 
 Result = TypeVar("Result")
 
@@ -69,20 +69,20 @@ def measure(
     size takes far longer (PATIENCE), it has one round and larger ones are left out. Percentiles are by
     nearest rank: with fewer than 20 samples, p95 is the slowest one. images_per_s follows from p50.
 
-    Copies of the models are measured: in inference mode, channels last, float32. A model that says
-    `channels_first` is given images in that layout. On a GPU the time is that
-    between two events, and the device is idle before each sample. modes: eager, graph (a replayed CUDA graph,
-    on a GPU only), compiled (torch.compile; the time to compile is not counted). A model that fails at a
-    batch size, or needs more than `room` bytes for it, is left out there.
+    Copies of the models are measured: in inference mode, channels last, exact float32. A model that says
+    `channels_first` is given images in that layout. On a GPU the time is that between two events, and the
+    device is idle before each sample. modes: eager, graph (a replayed CUDA graph, on a GPU only), compiled
+    (torch.compile; the time to compile is not counted). A model that fails at a batch size, or needs more
+    than `room` bytes for it, is left out there.
     """
     if "graph" in modes and torch.device(device).type != "cuda":
         raise ValueError("the mode graph needs a cuda device")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     notes: list[str] = []
-    with torch_threads(threads), torch.inference_mode():
+    with torch_threads(threads), torch.inference_mode(), exact():
         needs = {name: bytes_per_image(model, image_shape) for name, model in models.items() if room}
         for mode in modes:
-            how = {"device": device, "mode": mode, "threads": threads}
+            how = {"device": torch.device(device).type, "mode": mode, "threads": threads}
             too_large = partial(_too_large, needs, room=room)
             sizes = sorted(batches)
             for batch, arms in _in_mode(models, image_shape, sizes, device, mode, too_large, seconds):
@@ -267,10 +267,10 @@ def _timed(model: nn.Module, images: Tensor, mode: str) -> Timed:
     if not images.is_cuda:
         return _on_cpu(answer)
     if mode != "graph":
-        return _on_cuda(answer)
-    graphs = CudaGraphs(images.device)
+        return _on_cuda(answer, images.device)
+    graphs = cuda_graphs(images.device)
     graphs.rehearse(answer)
-    return _on_cuda(graphs.record(answer))
+    return _on_cuda(graphs.record(answer), images.device)
 
 
 def _on_cpu(forward: Callable[[], None]) -> Timed:
@@ -282,11 +282,11 @@ def _on_cpu(forward: Callable[[], None]) -> Timed:
     return timed
 
 
-def _on_cuda(forward: Callable[[], None]) -> Timed:
+def _on_cuda(forward: Callable[[], None], device: torch.device) -> Timed:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
 
     def timed() -> float:
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
         start.record()
         forward()
         end.record()

@@ -42,7 +42,9 @@ class Subject:
     answers: of each model, with each of its weights, on each part that has images. networks: the models on
     the device of the run, with the headline's weights. records: of their trainings. headline: the weights
     that the report shows, `last` or `val_best`. taught_by: the model that the student learned from: teacher,
-    one in between, or peer. settings: the keys of `evaluation`.
+    one in between, or peer. settings: the keys of `evaluation`. missing: classes that the student was not
+    taught on. kept_out: if there are any, the answers of student and control to training images of all
+    classes that neither learned from; their part is `kept_out`.
     """
 
     answers: tuple[Answers, ...]
@@ -53,6 +55,8 @@ class Subject:
     headline: str
     taught_by: str
     settings: Mapping[str, Any]
+    missing: tuple[int, ...] = ()
+    kept_out: tuple[Answers, ...] = ()
 
     def on_test(self, whose: str) -> Answers | None:
         """A model's answers to the test images, with the headline's or its only weights; None without any."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from kdrun.eval_mode import evaluating
 from kdrun.evaluation.accuracy import correct, halved, joined
 from kdrun.graphs import Graphs
+from kdrun.machine import widest
 from kdrun.types import UNLABELLED
 
 
@@ -63,5 +64,5 @@ class Validation:
             answers = (halved(self.model, images).float() for images in self.batches())
             logits = joined(answers, len(self.labels))
         right = correct(logits, self.labels.clamp(min=0)) & (self.labels != UNLABELLED)
-        nll = F.cross_entropy(logits.double(), self.labels, ignore_index=UNLABELLED)
-        self.scores = torch.stack((100.0 * (right.sum().double() / self.known), nll))
+        nll = F.cross_entropy(widest(logits), self.labels, ignore_index=UNLABELLED)
+        self.scores = torch.stack((100.0 * (widest(right.sum()) / self.known), nll))

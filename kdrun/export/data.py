@@ -40,7 +40,8 @@ def data_of(report: Report, packages: tuple[str, ...], data_dir: str | None) -> 
         raise KdrunError(source, None, problem)
     place = Path(data_dir or config.get("data_dir", "data")).expanduser()
     most = quick.images(config["recipe"]["student"]["batch"]) if config.get("quick") else None
-    data = load(dataset, place, reading(Runtime(), CPU), most)
+    labelled = {key: value for key, value in dataset.items() if key != "unlabelled"}  # a pool is no test
+    data = load(labelled, place, reading(Runtime(), CPU), most)
     if not len(data.test.labels):
         raise KdrunError(str(dataset.get("name")), None, "has no test images, and an export is tested")
     return data

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from kdrun.losses.numeric import number
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs, Rows, Shapes
 
 
 class Needs(NamedTuple):
@@ -36,12 +36,17 @@ class Loss(nn.Module, ABC):
     only. If it is True and there is no gradient, the run stops.
     capturable: whether a CUDA graph can hold a step with this loss: every call does the same work on tensors
     that stay in place, and copies nothing to the host.
+    draws: whether a call draws random numbers.
+    unordered: what in its backward pass is added up in an order left to chance on a GPU, so that two runs
+    there differ in their last bits; empty if nothing is.
     """
 
     uses_unlabelled: bool = True
     reaches_student: bool = True
     prepared: bool = False
     capturable: bool = True
+    draws: bool = False
+    unordered: str = ""
 
     def hold(self, key: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
         """Keep a constructor's argument as a buffer, so that it can follow a schedule. Raises as `number`."""
@@ -58,6 +63,14 @@ class Loss(nn.Module, ABC):
 
         Raises KdrunError if the pair of models does not fit, with the layers to choose from.
         """
+
+    def prepare(self, rows: Rows, labels: Tensor) -> None:
+        """Called before an epoch with all its rows, in order. labels: (M,) int64 of all training images."""
+
+    @property
+    def form(self) -> object:
+        """Which work the calls of this epoch do, if there are several kinds; a CUDA graph holds one."""
+        return None
 
     @abstractmethod
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:

@@ -22,7 +22,7 @@ from kdrun.losses.contrast import contrast
 from kdrun.losses.layers import Pair, pair
 from kdrun.losses.numeric import number, show
 from kdrun.losses.sampling import Sampler
-from kdrun.types import Batch, Outputs, Shapes
+from kdrun.types import Batch, Outputs, Rows, Shapes
 
 POSITIVES = ("exact", "relaxed")
 
@@ -33,6 +33,9 @@ class CRD(Loss):
     positive: exact (the image itself) or relaxed (any image of its class). images: rows of the banks; 0: as
     many as there are training images.
     """
+
+    draws = True
+    unordered = "gradients of images that are drawn twice"
 
     temperature: Tensor
     scales: Tensor
@@ -73,6 +76,13 @@ class CRD(Loss):
         self.teacher_bank = Memory(self.images, self.dimension, self.momentum)
         self.sampler = Sampler(self.images, self.negatives, self.positive == "relaxed")
         self.register_buffer("scales", torch.full((2,), -1.0))
+
+    def prepare(self, rows: Rows, labels: Tensor) -> None:
+        self.sampler.prepare(rows.index % self.images, labels[rows.index])
+
+    @property
+    def form(self) -> object:
+        return self.sampler.order is None
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         if batch.rows is None:

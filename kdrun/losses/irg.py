@@ -62,6 +62,8 @@ def _narrowed(features: Tensor, channels: int) -> Tensor:
 class IRG(Loss):
     """Mean squared differences of logits (vertex), distances (edge) and moves (transform), weighted."""
 
+    unordered = "gradients of channels that are pooled to a number that does not divide theirs"
+
     vertex: Tensor
     edge: Tensor
     transform: Tensor

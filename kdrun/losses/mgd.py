@@ -44,7 +44,7 @@ class Generator(nn.Module):
 class MGD(LayerLoss):
     """`mgd` of two feature maps. masked: the share that is left out. mask: of the channels or positions."""
 
-    maps = True
+    maps, draws = True, True
     generator: Generator
 
     def __init__(

@@ -28,15 +28,27 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: Tensor | float) 
     student, teacher: logits (N, K). temperature: one number, or (K,), one per class; T^2 is then their mean
     square. No gradient flows into the teacher.
     """
+    return _divergence(student, log_softened(teacher, temperature), temperature)
+
+
+def log_softened(teacher: Tensor, temperature: Tensor | float) -> Tensor:
+    """(N, K): the logarithms of softmax(logits / T), without a gradient."""
+    return F.log_softmax(widen(teacher.detach()) / temperature, dim=1)
+
+
+def _divergence(student: Tensor, log_teacher: Tensor, temperature: Tensor | float) -> Tensor:
     log_student = F.log_softmax(widen(student) / temperature, dim=1)
-    log_teacher = F.log_softmax(widen(teacher.detach()) / temperature, dim=1)
     divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
     return divergence * (temperature.square().mean() if isinstance(temperature, Tensor) else temperature**2)
 
 
 class SoftTargets(LogitsLoss):
-    """`soft_targets` of the logits. per_class: factors (K,) of the temperature; empty for one temperature."""
+    """`soft_targets` of the logits. per_class: factors (K,) of the temperature; empty for one temperature.
 
+    kept: the layer of the teacher's outputs that has `log_softened` of them, where there is one; or empty.
+    """
+
+    kept = ""
     temperature: Tensor
     per_class: Tensor | None
 
@@ -55,6 +67,8 @@ class SoftTargets(LogitsLoss):
             raise KdrunError("per_class", None, problem)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        if self.kept in teacher.layers:
+            return _divergence(student.logits, teacher.layers[self.kept], self.temperature)
         temperature = self.temperature if self.per_class is None else self.temperature * self.per_class
         return soft_targets(student.logits, teacher.logits, temperature)
 

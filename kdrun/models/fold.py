@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from kdrun.machine import exact
 from kdrun.models.taps import Tapped
 from kdrun.types import Outputs
 
@@ -29,7 +30,7 @@ def folded(
     in `needs` of the copy are compared with the model's. If they differ by more than rounding (a layer lies
     between convolution and norm), a plain copy is returned, and `say` is called with a note. Module paths
     stay the same: an identity takes the place of the norm. The model and the global random state are not
-    changed.
+    changed. Both are compared in exact float32, since rounding to TF32 or bf16 is larger than TOLERANCE.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(_like(plain))
@@ -41,7 +42,8 @@ def folded(
         _absorb(conv, norm)
         parent, _, name = path.rpartition(".")
         setattr(small.get_submodule(parent), name, nn.Identity())
-    changed = _changed(_outputs(plain, noise, needs), _outputs(small, noise, needs))
+    with exact():
+        changed = _changed(_outputs(plain, noise, needs), _outputs(small, noise, needs))
     if changed:
         say(f"teacher  its norms stay apart from its convolutions: {', '.join(changed)} would change")
     return plain if changed or not pairs else small
@@ -141,16 +143,20 @@ def _like(model: nn.Module) -> Tensor:
 
 
 def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """conv(x) becomes norm(conv(x)), computed in float64."""
+    """conv(x) becomes norm(conv(x)), computed in float64 on the CPU: not every device has float64."""
     assert norm.running_mean is not None and norm.running_var is not None
-    gain = torch.rsqrt(norm.running_var.double() + norm.eps)
+    gain = torch.rsqrt(_wide(norm.running_var) + norm.eps)
     if norm.weight is not None:
-        gain = gain * norm.weight.double()
-    shift = -norm.running_mean.double() * gain
+        gain = gain * _wide(norm.weight)
+    shift = -_wide(norm.running_mean) * gain
     if norm.bias is not None:
-        shift = shift + norm.bias.double()
+        shift = shift + _wide(norm.bias)
     if conv.bias is not None:
-        shift = shift + conv.bias.double() * gain
-    weight = conv.weight.double() * gain.view(-1, 1, 1, 1)
+        shift = shift + _wide(conv.bias) * gain
+    weight = _wide(conv.weight) * gain.view(-1, 1, 1, 1)
     conv.weight = nn.Parameter(weight.to(conv.weight), requires_grad=False)
     conv.bias = nn.Parameter(shift.to(conv.weight), requires_grad=False)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to("cpu", torch.float64)

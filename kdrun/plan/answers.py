@@ -21,6 +21,7 @@ from kdrun.figures import file_size, plural
 from kdrun.models.taps import probe
 from kdrun.plan.build import layer_paths
 from kdrun.plan.ground import Ground
+from kdrun.plan.key import head_key
 from kdrun.plan.training import Training
 from kdrun.training.table import table_bytes
 from kdrun.training.tabled import why_no_table
@@ -57,7 +58,7 @@ def answers_plan(training: Training, needs: frozenset[str] | None = None) -> Ans
     size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else why_no_table(needs, views)
     if not obstacle:
         layers = widths(training, needs)
-        size = table_bytes(codes(training.ground), layers, runtime.table_dtype)
+        size = table_bytes(codes(training), layers, runtime.table_dtype)
         obstacle = _no_room(training, size, table_folder(training, layers))
         if obstacle and runtime.table_dtype != "fp32":
             problem = f"needs a table, and {obstacle}"
@@ -82,9 +83,14 @@ def table_folder(training: Training, layers: Collection[str]) -> Path:
     return _teacher(training).folder / "tables" / f"{'-'.join(layers)}-{_table_key(training)}"
 
 
-def codes(ground: Ground) -> int:
-    """The number of different views of all training images."""
-    return (ground.views.count or 0) * len(ground.data.train.labels)
+def codes(training: Training) -> int:
+    """The number of different views of all images that a training counts."""
+    return (training.ground.views.count or 0) * len(training.labels)
+
+
+def chunk(ground: Ground) -> int:
+    """Images of one forward of a teacher that answers in bulk."""
+    return at_once(ground.machine.device, math.prod(ground.data.image_shape))
 
 
 def row_bytes(training: Training, needs: frozenset[str]) -> int:
@@ -110,7 +116,9 @@ def _teacher(training: Training) -> Training:
 
 
 def _table_key(training: Training) -> str:
-    """All that the teacher's answers depend on, including the kind of device and the precision."""
+    """All that the teacher's answers depend on, including the kind of device and the precision; on a GPU the
+    size of a forward too, by which its libraries choose a kernel.
+    """
     ground = training.ground
     key: dict[str, Any] = {
         "teacher": dict(_teacher(training).key),
@@ -121,7 +129,11 @@ def _table_key(training: Training) -> str:
         "device": ground.machine.device.type,
         "precision": ground.machine.precision,
         "folded": True,
-    }
+    } | head_key(ground.machine)
+    if training.kind != "teacher" and ground.data.pool is not None:
+        key["pool"] = ground.data.pool.fingerprint
+    if ground.machine.device.type != "cpu":
+        key["chunk"] = chunk(ground)
     if ground.run.runtime.table_dtype != "fp32":
         key["numbers"] = ground.run.runtime.table_dtype
     return fingerprint(key)
@@ -144,5 +156,4 @@ def _pays_ahead(training: Training, needs: frozenset[str]) -> bool:
     if ground.machine.device.type == "cpu" or isinstance(ground.data.train.images, Unread):
         return False
     rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs)
-    chunk = at_once(ground.machine.device, math.prod(ground.data.image_shape))
-    return min(rows, chunk) >= 2 * training.recipe.batch
+    return min(rows, chunk(ground)) >= 2 * training.recipe.batch

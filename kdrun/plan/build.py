@@ -96,7 +96,7 @@ def build_mix(mix: Mix, student: nn.Module, teacher: nn.Module, models: Models, 
         mix.build(
             models.shapes(student, mix.needs.student),
             models.shapes(teacher, mix.needs.teacher),
-            images=len(models.data.train.labels),
+            images=len(models.data.taught_labels),
         )
     return mix
 

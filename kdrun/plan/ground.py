@@ -14,6 +14,7 @@ from kdrun.config.schema import Run, Runtime
 from kdrun.data.images import ImageSet
 from kdrun.data.lazy import Reading
 from kdrun.data.load import headline, load
+from kdrun.data.transfer_set import TransferSet, transfer_set
 from kdrun.data.views import Views, make_views
 from kdrun.data.workers import POSSIBLE
 from kdrun.errors import KdrunError
@@ -30,7 +31,9 @@ DEVICE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Ground:
-    """headline: the weights that are used and shown, `last` or `val_best`."""
+    """headline: the weights that are used and shown, `last` or `val_best`. transfer: the images, by class, on
+    which students are taught.
+    """
 
     run: Run
     machine: Machine
@@ -38,6 +41,7 @@ class Ground:
     views: Views
     headline: str
     models: Models
+    transfer: TransferSet
 
 
 Grounds = dict[str, Ground]
@@ -51,16 +55,20 @@ def ground(run: Run, made: Grounds | None = None) -> Ground:
     """
     key = json.dumps(_depends_on(run), sort_keys=True, default=str)
     if made is not None and key in made:
-        return replace(made[key], run=run)
+        return replace(made[key], run=run, transfer=_transfer(run, made[key].data))
     place = machine(run.device, run.precision, run.threads)
     most = quick.images(run.recipe.student.batch) if run.quick else None
     data = load(run.dataset, Path(run.data_dir), reading(run.runtime, place.device), most)
     views = make_views(run.dataset["views"], data.image_shape)
     chosen = headline(str(run.dataset["headline"]), data)
-    new = Ground(run, place, data, views, chosen, Models(data, run.dataset["resize"]))
+    new = Ground(run, place, data, views, chosen, Models(data, run.dataset["resize"]), _transfer(run, data))
     if made is not None:
         made[key] = new
     return new
+
+
+def _transfer(run: Run, data: ImageSet) -> TransferSet:
+    return transfer_set(data, run.transfer_classes, run.transfer_without, run.dataset["split"])
 
 
 def _depends_on(run: Run) -> list[Any]:

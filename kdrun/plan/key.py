@@ -9,6 +9,7 @@ from typing import Any
 from kdrun.artefacts import file_hash
 from kdrun.config.schema import Model, Recipe
 from kdrun.errors import KdrunError
+from kdrun.machine import Machine
 from kdrun.plan.objective import Terms, epochs_of
 
 
@@ -31,6 +32,11 @@ def model_key(model: Model) -> dict[str, Any]:
             raise KdrunError("checkpoint", model.checkpoint, "no such file")
         key["checkpoint"] = file_hash(path)
     return key
+
+
+def head_key(machine: Machine) -> dict[str, str]:
+    """In bf16, that the head computes in float32: earlier trainings in bf16 were others."""
+    return {"head": "fp32"} if machine.precision == "bf16" else {}
 
 
 def recipe_key(recipe: Recipe) -> dict[str, Any]:

@@ -7,12 +7,17 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from kdrun.config.schema import Recipe, Run
+from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
 from kdrun.losses.mix import Mix, make_mix
 
 Terms = Mapping[str, Mapping[str, Any]]
 """The terms of a loss by name, each as in the configuration: `{name: soft_targets, weight: 0.9}`."""
+
+
+PHASE_ONE = "phase_one.loss"
+"""Where the terms of a first phase stand."""
 
 
 class Phase(NamedTuple):
@@ -54,7 +59,7 @@ def students_phases(run: Run, recipe: Recipe) -> tuple[Phase, ...]:
     if not change:
         return (last,)
     first = smoothed(run.phase_one.loss, recipe)
-    return (Phase(first, 0, min(change, until), "phase_one.loss", run.phase_one.lr), last)
+    return (Phase(first, 0, min(change, until), PHASE_ONE, run.phase_one.lr), last)
 
 
 def controls_phases(run: Run) -> tuple[Phase, ...]:
@@ -111,6 +116,29 @@ def refuse_one_momentum(run: Run) -> None:
             return
     problem = "has no effect: there must be terms that read the teacher and terms that do not"
     raise KdrunError("momentum_delta", run.momentum_delta, problem)
+
+
+def refuse_without_labels(run: Run, mixes: Sequence[Mix]) -> None:
+    """Raises KdrunError for a term that reads labels in a phase whose transfer set has none."""
+    for mix in mixes:
+        first = mix.key == PHASE_ONE and run.phase_one.transfer is not None
+        key, chosen = ("phase_one.transfer", run.phase_one.transfer) if first else ("transfer", run.transfer)
+        reads = [term.name for term in mix.terms if not term.loss.uses_unlabelled]
+        if chosen == "unlabelled" and reads:
+            problem = (
+                f"{mix.key}.{reads[0]} needs labels, and there are none. Leave it out: ~{mix.key}.{reads[0]}"
+            )
+            raise KdrunError(key, chosen, problem)
+
+
+def refuse_no_images(run: Run, data: ImageSet, mixes: Sequence[Mix]) -> None:
+    """Raises KdrunError for a transfer set of images without labels if all have one."""
+    sets = {"transfer": run.transfer}
+    if len(mixes) > 1 and run.phase_one.transfer is not None:
+        sets["phase_one.transfer"] = run.phase_one.transfer
+    for key, chosen in sets.items():
+        if chosen == "unlabelled" and bool((data.taught_labels >= 0).all()):
+            raise KdrunError(key, chosen, "no image is without a label: dataset.labelled, dataset.unlabelled")
 
 
 def refuse_unprepared(mixes: Sequence[Mix]) -> None:

@@ -17,8 +17,10 @@ from kdrun.plan.objective import (
     Phase,
     controls_phases,
     equation,
+    refuse_no_images,
     refuse_one_momentum,
     refuse_unprepared,
+    refuse_without_labels,
     students_phases,
     teachers_phases,
 )
@@ -120,11 +122,13 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     phases = students_phases(run, run.recipe.student)
     mixes = tuple(phase.mix() for phase in phases)
     refuse_unprepared(mixes)
+    refuse_without_labels(run, mixes)
     refuse_one_momentum(run)
     for name in run.evaluation.figures:
         evaluator(name)
     place = ground(run, grounds)
     first, *between, last = links(run)
+    refuse_no_images(run, place.data, mixes)
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     if run.peer:
         return Plan(place, _with_control(_with_peer(place, last, phases, mixes)))

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from kdrun.artefacts import RECIPE_VERSION, fingerprint
 from kdrun.config.schema import Model, Recipe
+from kdrun.data.images import Part, Pool
 from kdrun.losses.mix import Mix
 from kdrun.machine import threads_for
 from kdrun.models.build import Built
 from kdrun.plan.build import build_mix
 from kdrun.plan.ground import Ground
-from kdrun.plan.key import loss_key, model_key, recipe_key
-from kdrun.plan.objective import Phase, Terms, epochs_of
+from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
+from kdrun.plan.objective import PHASE_ONE, Phase, Terms, epochs_of
 from kdrun.sources import sources
-from kdrun.training.plan import RowSet
+from kdrun.training.plan import RowSet, Shares
 from kdrun.training.tabled import why_no_table
 
 
@@ -96,22 +97,65 @@ class Training:
     def rows(self) -> Tensor:
         """(R,) int64, the training images that it sees in all phases."""
         if self.kind in ("student", "peer"):
-            return max((self.rows_for(mix) for mix in self.mixes), key=len)
-        return torch.nonzero(self.ground.data.train.labels >= 0).flatten()
+            every: Tensor = torch.unique(torch.cat([self.rows_for(mix) for mix in self.mixes]))
+            return every
+        return self._transferred(torch.nonzero(self.ground.data.train.labels >= 0).flatten())
 
     def rows_for(self, mix: Mix) -> Tensor:
-        """The training images of a phase: all, if its mix can use images without a label."""
-        labels = self.ground.data.train.labels
-        everything = mix.uses_unlabelled and self.ground.run.transfer == "all"
-        return torch.arange(len(labels)) if everything else torch.nonzero(labels >= 0).flatten()
+        """The training images of a phase, by its transfer set, if its mix can use images without a label."""
+        labels, transfer = self.labels, self.transfer_of(mix)
+        if not mix.uses_unlabelled or transfer == "labelled":
+            return self._transferred(torch.nonzero(labels >= 0).flatten())
+        every = torch.arange(len(labels)) if transfer == "all" else torch.nonzero(labels < 0).flatten()
+        return self._transferred(every)
 
-    def row_set(self, mix: Mix | None = None) -> RowSet:
+    def transfer_of(self, mix: Mix) -> str:
+        """The transfer set of a phase: all, labelled or unlabelled."""
+        run = self.ground.run
+        return (run.phase_one.transfer if mix.key == PHASE_ONE else None) or run.transfer
+
+    def _transferred(self, rows: Tensor) -> Tensor:
+        """Those of the rows whose classes are in the transfer set; all for a teacher."""
+        if self.kind == "teacher" or not self.ground.transfer.missing:
+            return rows
+        return rows[self.ground.transfer.stays[rows]]
+
+    @property
+    def part(self) -> Part:
+        """The images that its rows count: the training part; behind it, for a student, the pool."""
+        data = self.ground.data
+        return data.taught if self.kind in ("student", "peer") else data.train
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(N,) int64 of its part, -1 for those that it may not know."""
+        data = self.ground.data
+        return data.taught_labels if self.kind in ("student", "peer") else data.train.labels
+
+    @property
+    def pool(self) -> Pool | None:
+        """The images without labels beside the training part, if it learns from them."""
+        beyond = len(self.rows) and int(self.rows.max()) >= len(self.ground.data.train.labels)
+        return self.ground.data.pool if beyond else None
+
+    def row_set(self, mix: Mix | None = None, mined: Tensor | None = None) -> RowSet:
         """The rows of its epochs, or of those of one phase.
+
+        mined: (M,) int64, the images of the pool that the teacher chose; None: all.
 
         All trainings with the same recipe have the same number of steps in an epoch.
         """
-        rows = self.rows if mix is None else self.rows_for(mix)
-        return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch)
+        rows, own = self.rows if mix is None else self.rows_for(mix), len(self.ground.data.train.labels)
+        if mined is not None:
+            rows = torch.cat([rows[rows < own], (own + mined)[torch.isin(own + mined, rows)]])
+        return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch, self._shares(rows))
+
+    def _shares(self, rows: Tensor) -> Shares | None:
+        """How its batches are filled from these rows; None if they come as they are, or all carry labels."""
+        share, labels = self.ground.run.recipe.labelled_share, self.labels[rows]
+        if share is None or self.kind not in ("student", "peer") or len(torch.unique(labels >= 0)) < 2:
+            return None
+        return Shares(rows[labels >= 0], rows[labels < 0], share)
 
     @cached_property
     def key(self) -> Mapping[str, Any]:
@@ -137,6 +181,7 @@ class Training:
 
     def _trained_key(self) -> dict[str, Any]:
         run, data = self.ground.run, self.ground.data
+        missing = self.ground.transfer.missing if self.kind != "teacher" else ()
         return {
             "recipe_version": RECIPE_VERSION,
             "data": data.fingerprint,
@@ -148,14 +193,25 @@ class Training:
             "loss": loss_key(self.loss),
             "seed": self.seed,
             "precision": self.ground.machine.precision,
-        }
+            **({"transfer_without": [data.classes[c] for c in missing]} if missing else {}),
+        } | head_key(self.ground.machine)
 
     def _taught_key(self) -> dict[str, Any]:
         """The further part of a student's key. A setting that is not used is in no key."""
-        key: dict[str, Any] = {"transfer": self.ground.run.transfer}
+        run = self.ground.run
+        key: dict[str, Any] = {"transfer": run.transfer}
+        if self._shares(self.rows):
+            key["labelled_share"] = self.ground.run.recipe.labelled_share
+        if self.pool is not None:
+            dataset = run.dataset
+            mined = {k: dataset.get(f"unlabelled_{k}") for k in ("confidence", "top_k")}
+            chosen = {name: value for name, value in mined.items() if value is not None}
+            key["unlabelled"] = {"images": self.pool.fingerprint, **chosen}
         for phase in self.phases[:-1]:
             own = {} if phase.lr is None else {"lr": phase.lr}
             key["phase_one"] = {"epochs": phase.until, "loss": loss_key(phase.loss)} | own
+            if run.phase_one.transfer not in (None, run.transfer):
+                key["phase_one"]["transfer"] = run.phase_one.transfer
         if self.momentum_delta is not None:
             key["momentum_delta"] = self.momentum_delta
         if self.peer is not None:

@@ -16,6 +16,7 @@ from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.plan.unfinished import unfinished
 from kdrun.report.caption import TRIAL
+from kdrun.training.plan import RowSet
 
 
 class Status(NamedTuple):
@@ -148,14 +149,20 @@ def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
 
 
 def _images(training: Training) -> str:
-    all_labels = training.ground.data.train.labels
+    all_labels = training.labels
     labels = all_labels[training.rows]
     total, labelled = len(labels), int((labels >= 0).sum())
     if training.kind in ("teacher", "control"):
         kind = " labelled" if labelled < len(all_labels) else ""
         return f"{total:6,}{kind} images" + (", no teacher" if training.kind == "control" else "")
     part = f", {labelled:,} labelled" if labelled < total else ""
-    return f"{total:6,} images{part}"
+    return f"{total:6,} images{part}{_shares(training.row_set())}"
+
+
+def _shares(row_set: RowSet) -> str:
+    if row_set.shares is None:
+        return ""
+    return f" ({row_set.shares.count(row_set.batch)} of the {row_set.batch} in a batch)"
 
 
 def _evaluation(plan: Plan) -> str:

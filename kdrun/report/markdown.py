@@ -9,6 +9,7 @@ from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.origin import TRAININGS, origin, trainings
+from kdrun.report.pool_line import pool_line
 from kdrun.report.rows import rows
 from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles
 from kdrun.report.verdict import at_chance, gain, verdict
@@ -140,6 +141,8 @@ def _about_the_gain(report: Report) -> Iterator[str]:
             "Through the teacher's answers the student also learned from images without labels, which the "
             f"control cannot use. The {word} is that of the teacher and these images together."
         )
+    if pool := report.get("distillation", {}).get("pool"):
+        yield pool_line(pool)
 
 
 def _about_gradients(report: Report) -> Iterator[str]:

@@ -130,10 +130,24 @@ class Gradients(TypedDict, total=False):
     dominant: dict[str, int]
 
 
+class PoolUse(TypedDict, total=False):
+    """Images without labels beside the training part. images: that could be used; used: that the teacher
+    chose; left_out: `a.png (test image 7)`, near-duplicates of validation and test images; repeated: how many
+    were there already.
+    """
+
+    source: str
+    fingerprint: str
+    images: int
+    used: int
+    left_out: list[str]
+    repeated: int
+
+
 class Distillation(TypedDict, total=False):
-    """terms: the weight of each term, a number or a schedule as text. unlabelled: training images without
-    a label that the student learned from, absent where there were none. gradients: where they were asked
-    for."""
+    """terms: the weight of each term, a number or a schedule as text. unlabelled: images without a label that
+    the student learned from, absent where there were none. pool: those beside the training part, likewise.
+    gradients: where they were asked for."""
 
     method: str
     temperature: float | str
@@ -141,6 +155,7 @@ class Distillation(TypedDict, total=False):
     terms: dict[str, float | str]
     teacher: TeacherUse
     unlabelled: int
+    pool: PoolUse
     gradients: Gradients
 
 
@@ -174,7 +189,7 @@ class Comparison(TypedDict, total=False):
 
 
 class Environment(TypedDict, total=False):
-    """What the run ran on."""
+    """What the run ran on. numerics: how which figures were computed, if training was not in fp32."""
 
     python: str
     torch: str
@@ -184,6 +199,7 @@ class Environment(TypedDict, total=False):
     threads: int
     precision: str
     platform: str
+    numerics: str
 
 
 class Look(TypedDict, total=False):

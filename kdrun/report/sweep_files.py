@@ -12,7 +12,7 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.figures import minute
-from kdrun.report import latex, sweep_pictures, sweeps, tradeoff
+from kdrun.report import label_savings_plot, latex, sweep_pictures, sweeps, tradeoff
 from kdrun.report.markdown import pipe_table
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report
@@ -29,7 +29,7 @@ NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
     """Writes results.csv, .json, .md and .tex into the folder, and the pictures that suit what was swept;
     the names of what was written."""
-    plots = sweep_pictures.draw(folder, jobs)
+    plots = [*sweep_pictures.draw(folder, jobs), *label_savings_plot.plot(folder, jobs)]
     texts = {
         "results.csv": csv_text(jobs),
         "results.json": json_text(jobs),

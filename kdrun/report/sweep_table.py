@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import ABSENT, count, percent, signed, three_digits
-from kdrun.report import sweeps, tradeoff
+from kdrun.report import label_savings, sweeps, tradeoff
 from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
@@ -183,6 +183,7 @@ def notes(
     elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
         yield "No setting is chosen: there is no validation part, and test figures must not choose."
     yield from sure(settings, chosen)
+    yield from label_savings.sentences(jobs)
     if sweeps.one_teacher(settings):
         yield "The spread leaves out the teacher's: one teacher serves all seeds of a setting."
     yield from _cost_notes(settings, part)

@@ -17,6 +17,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
@@ -34,6 +36,8 @@ WORTH_PROCESSES = 60.0
 PAUSE = 0.25
 """Seconds between two reports of a process."""
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 Failures = dict[Path, Exception]
 """Errors of trainings by folder."""
 
@@ -42,9 +46,8 @@ Work = Callable[[Group, Observers], None]
 
 
 def processes_for(trainings: Sequence[Training]) -> int:
-    """How many processes train: as the runs ask for, else one per core if it is worth it and a CPU computes.
-
-    Never more than there are trainings.
+    """How many processes train: as the runs ask for, else one per core of a CPU, or one per GPU, if it is
+    worth it. Never more than there are trainings.
     """
     if not trainings:
         return 1
@@ -52,9 +55,10 @@ def processes_for(trainings: Sequence[Training]) -> int:
     wanted = ground.run.runtime.jobs
     if wanted != "auto":
         return min(int(wanted), len(trainings))
-    if ground.machine.device.type != "cpu" or seconds(trainings) <= WORTH_PROCESSES:
+    if seconds(trainings) <= WORTH_PROCESSES:
         return 1
-    return min(cores(), len(trainings))
+    many = cores() if ground.machine.device.type == "cpu" else max(1, len(_gpus(trainings)))
+    return min(many, len(trainings))
 
 
 def here(
@@ -113,17 +117,20 @@ def called(group: Group) -> str:
 
 
 def processes(parts: Sequence[Part], work: Work, count: int, progress: Overall) -> Failures:
-    """Each group in a process of its own, `count` at once, the largest first.
+    """Each group in a process of its own, `count` at once, the largest first. If the runs name no GPU, each
+    process sees one only, in turn.
 
     work: a function of a module, which the processes import.
     """
     left = sorted(parts, key=lambda part: seconds(part.group), reverse=True)
     running, failures = dict[int, _Process](), Failures()
+    gpus = _gpus(parts[0].group) if parts else []
     try:
         while left or running:
             for number in (n for n in range(count) if n not in running and left):
                 part = left.pop(0)
-                running[number] = _started(part, work)
+                gpu = min(gpus, key=[one.gpu for one in running.values()].count, default="")
+                running[number] = _started(part, work, gpu)
                 progress.start(number, called(part.group), seconds(part.group))
             ready = wait([each for one in running.values() for each in one.awaited])
             for number, one in list(running.items()):
@@ -139,10 +146,12 @@ def processes(parts: Sequence[Part], work: Work, count: int, progress: Overall) 
 
 
 class _Process:
-    """A process at work on a group. result: where it sends how far it is, and at last the errors."""
+    """A process at work on a group. result: where it sends how far it is, and at last the errors. gpu: the
+    only one it sees, or empty.
+    """
 
-    def __init__(self, process: SpawnProcess, group: Group, result: Connection) -> None:
-        self.process, self.group, self.result = process, group, result
+    def __init__(self, process: SpawnProcess, group: Group, result: Connection, gpu: str) -> None:
+        self.process, self.group, self.result, self.gpu = process, group, result, gpu
         self.errors: Failures | None = None
         self.closed = False
 
@@ -199,14 +208,40 @@ class _Telling:
             self.last = math.inf if ended else time.monotonic()
 
 
-def _started(part: Part, work: Work) -> _Process:
+def _gpus(trainings: Sequence[Training]) -> list[str]:
+    """The GPUs over which processes are spread, as CUDA_VISIBLE_DEVICES names them; none if the runs name one
+    or need none.
+    """
+    if trainings[0].ground.machine.device != torch.device("cuda"):
+        return []
+    named = os.environ.get(VISIBLE)
+    return [str(n) for n in range(torch.cuda.device_count())] if named is None else named.split(",")
+
+
+@contextmanager
+def _seeing(gpu: str) -> Iterator[None]:
+    """Within the block, processes start with this GPU as their only one."""
+    before = os.environ.get(VISIBLE)
+    if gpu:
+        os.environ[VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if gpu:
+            os.environ.pop(VISIBLE)
+        if gpu and before is not None:
+            os.environ[VISIBLE] = before
+
+
+def _started(part: Part, work: Work, gpu: str) -> _Process:
     context = multiprocessing.get_context("spawn")
     result, send = context.Pipe(duplex=False)
     wanted = [(_with_threads(training, part.threads), training.folder) for training in part.group]
     process = context.Process(target=_alone, args=(work, wanted, sys.path, send), daemon=True)
-    process.start()
+    with _seeing(gpu):
+        process.start()
     send.close()
-    return _Process(process, part.group, result)
+    return _Process(process, part.group, result, gpu)
 
 
 def _with_threads(training: Training, threads: int | None) -> Run:

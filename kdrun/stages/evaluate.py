@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
 from kdrun.errors import KdrunError
 from kdrun.evaluation import compare, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
-from kdrun.machine import torch_threads
+from kdrun.machine import exact, torch_threads
 from kdrun.plan.plan import Plan
 from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import as_lines
@@ -71,8 +72,9 @@ def evaluate(
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
         sweep_parts(folder)
         old = None if plan.run.fresh else _earlier(folder, shown.say)
-        subject = subject_of(plan, models)
-        new = _report(plan, models, subject, command)
+        with exact():
+            subject = subject_of(plan, models)
+            new = _report(plan, models, subject, command)
         content = _with_speedup(with_earlier(new, old)) if old else _with_speedup(new)
         save_student(models["student"])
         epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
@@ -111,8 +113,9 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
+    more = ["missing_classes"] if subject.missing else []
     with torch_threads(plan.student.threads):
-        figures, failed = evaluated(plan.run.evaluation.figures, subject)
+        figures, failed = evaluated([*plan.run.evaluation.figures, *more], subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
     times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
     for name, facts in fields["models"].items():
@@ -163,25 +166,25 @@ def _answers(subject: Subject) -> answers.Answers:
 
 def _latency(plan: Plan, subject: Subject) -> latency.Measured:
     """On a CPU, and on the device of the run."""
-    run, kind = plan.run.evaluation, plan.ground.machine.device.type
+    run, own = plan.run.evaluation, plan.ground.machine.device
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in subject.networks}
     notes: list[str] = []
-    for device in dict.fromkeys(("cpu", kind)):
+    for device in dict.fromkeys((torch.device("cpu"), own)):
         compiled = ("compiled",) if plan.run.runtime.compile else ()
         measured = latency.measure(
             subject.networks,
             subject.image_shape,
             run.batches,
-            device=device,
+            device=str(device),
             threads=latency_threads(plan),
             samples=run.samples,
             seconds=run.seconds,
-            modes=("eager", "graph", *compiled) if device == "cuda" else ("eager",),
-            room=free_memory() if device == "cpu" else None,
+            modes=("eager", "graph", *compiled) if device.type == "cuda" else ("eager",),
+            room=free_memory() if device.type == "cpu" else None,
         )
         notes += measured.notes
-        for name, own in measured.rows.items():
-            rows[name] += own
+        for name, found in measured.rows.items():
+            rows[name] += found
     return latency.Measured(rows, notes)
 
 

@@ -7,6 +7,8 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
+from torch.nn.modules.dropout import _DropoutNd
+
 from kdrun.artefacts import fingerprint
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.training import Training
@@ -15,8 +17,14 @@ from kdrun.types import CLASSIFIER
 STACKED_MACS = 60e6
 """Models whose step has fewer multiply-accumulates are worth batching: calls are most of their time."""
 
-STACKED, SHARED = 32, 8
-"""Learners at once, at most: of one batched model, and of those that only share a live teacher."""
+STACKED, SHARED, BESIDE = 32, 8, 4
+"""Learners at once, at most: of one batched model, of those that only share a live teacher, and of those
+that only fill a GPU, where one alone leaves most of it idle. The last number is a guess: `scripts/gpu`
+measures it.
+"""
+
+DRAWING = ("StochasticDepth", "DropPath")
+"""Classes of other libraries that draw random numbers, besides torch's dropout."""
 
 STEP_SECONDS, MACS_A_SECOND = 0.5e-3, 2e10
 """What a step takes at least, and what one core does. For estimates."""
@@ -76,7 +84,7 @@ def batched(group: Group) -> bool:
 
 
 def _parts(kind: str, group: Group) -> list[Group]:
-    most = SHARED if kind.startswith("live") else STACKED
+    most = {"live": SHARED, "beside": BESIDE}.get(kind.partition(" ")[0], STACKED)
     if kind.startswith("stacked") and seconds(group) < WORTH_STACKING:
         most = 1
     return [group[first : first + most] for first in range(0, len(group), most)]
@@ -97,11 +105,11 @@ def _of_several_models(trainings: Sequence[Training]) -> dict[Path, str]:
 def _kind(training: Training) -> str:
     """Equal for trainings of one group."""
     if not _can_share(training):
-        return "alone" + training.folder.name
+        return "alone " + training.folder.name
     if stackable(training):
-        return "stacked" + fingerprint([*_common(training), _stack(training)])
+        return "stacked " + fingerprint([*_common(training), _stack(training)])
     live = _live_kind(training) if training.kind == "student" else ""
-    return live or "alone" + training.folder.name
+    return live or _beside_kind(training) or "alone " + training.folder.name
 
 
 def _live_kind(training: Training) -> str:
@@ -109,9 +117,16 @@ def _live_kind(training: Training) -> str:
     if answers_plan(training).kind not in ("live", "ahead"):
         return ""
     recipe = training.recipe  # its other numbers belong to each learner
-    return "live" + fingerprint(
+    return "live " + fingerprint(
         [*_common(training), training.seed, recipe.epochs, training.epochs, recipe.batch]
     )
+
+
+def _beside_kind(training: Training) -> str:
+    """Equal for trainings that fill a GPU together: they read a table, or no teacher; empty for others."""
+    if not on_gpu(training) or _draws(training) or answers_plan(training).kind not in ("tabled", "none"):
+        return ""
+    return "beside " + fingerprint([*_common(training), training.key["recipe"]])
 
 
 def _can_share(training: Training) -> bool:
@@ -135,6 +150,20 @@ def _stack(training: Training) -> str:
 
 def _model(training: Training) -> str:
     return fingerprint(training.key["model"])
+
+
+def on_gpu(training: Training) -> bool:
+    """Whether it computes on a GPU, which one small model leaves mostly idle."""
+    return training.ground.machine.device.type == "cuda"
+
+
+def _draws(training: Training) -> bool:
+    """Whether its model or its losses draw random numbers: then no graph holds several of them."""
+    losses = [term.loss for mix in training.mixes for term in mix.terms]
+    return any(loss.draws for loss in losses) or any(
+        (isinstance(module, _DropoutNd) and module.p > 0) or type(module).__name__ in DRAWING
+        for module in training.built.model.modules()
+    )
 
 
 def _numberless(term: Mapping[str, Any]) -> dict[str, Any]:

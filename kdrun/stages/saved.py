@@ -17,6 +17,7 @@ from torch import nn
 from kdrun.artefacts import STARTED
 from kdrun.errors import KdrunError
 from kdrun.models.class_names import differences, moved, stated_classes
+from kdrun.models.exact_head import exact_head
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
@@ -178,6 +179,8 @@ def class_note(training: Training) -> str:
 
 
 def on_device(model: nn.Module, training: Training) -> nn.Module:
-    """The model on the run's device, channels last."""
+    """The model on the run's device, channels last; in bf16 with a head in float32."""
+    if training.ground.machine.precision == "bf16":
+        exact_head(model)
     placed: nn.Module = model.to(training.ground.machine.device).to(memory_format=torch.channels_last)
     return placed

@@ -17,10 +17,11 @@ from kdrun.config.choices import UNSAID
 from kdrun.config.schema import Evaluation, recorded
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet
+from kdrun.data.select import taken
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
-from kdrun.machine import environment, torch_threads
+from kdrun.machine import Machine, environment, torch_threads
 from kdrun.models.pretrained import weights_name
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
@@ -29,6 +30,7 @@ from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
 from kdrun.sources import sources
+from kdrun.stages.mining import about, mined
 from kdrun.stages.saved import Saved, load_model
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
@@ -50,6 +52,8 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         headline=ground.headline,
         taught_by=next(iter(student.teachers), plan.teacher).name,
         settings=dataclasses.asdict(plan.run.evaluation),
+        missing=ground.transfer.missing,
+        kept_out=tuple(_kept_out(models)) if ground.transfer.missing else (),
     )
 
 
@@ -70,9 +74,17 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "models": {name: _model(saved) for name, saved in models.items()},
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
-        "environment": environment(ground.machine, latency_threads(plan)),
+        "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
     }
     return facts
+
+
+def _numerics(machine: Machine) -> dict[str, str]:
+    """Which numerics each figure has, if not all were computed in fp32."""
+    if machine.precision == "fp32":
+        return {}
+    during = f"training and the scores after each epoch: {machine.precision}"
+    return {"numerics": f"{during}; figures of this report and latencies: fp32"}
 
 
 def epochs_of(models: Models) -> list[dict[str, Any]]:
@@ -125,6 +137,18 @@ def _answers(saved: Saved) -> Iterator[Answers]:
                 with torch_threads(saved.training.threads):
                     logits = logits_of(model, batches())
                 yield Answers(saved.name, weights, name, logits, part.labels)
+
+
+def _kept_out(models: Models) -> Iterator[Answers]:
+    """Of student and control, to training images that stayed out of the transfer set."""
+    for name in ("student", "control"):
+        if name in models:
+            saved, ground = models[name], models[name].training.ground
+            rows = ground.transfer.kept_out
+            part = taken(ground.data.train, rows, ground.data.image_shape[1])
+            batches = plain_batches(part, ground.data, ground.machine.device)
+            logits = logits_of(load_model(saved, ground.headline), batches())
+            yield Answers(name, ground.headline, "kept_out", logits, part.labels)
 
 
 def _model(saved: Saved) -> dict[str, Any]:
@@ -184,11 +208,19 @@ def _distillation(plan: Plan, student: Saved) -> dict[str, Any]:
         "temperature": run.temperature,
         "alpha": run.alpha,
         "gradients": gradients.summary(_epochs(student)),
-        "unlabelled": int((plan.ground.data.train.labels[training.rows] < 0).sum()) or None,
+        "unlabelled": _unlabelled(training),
+        "pool": about(training),
     }
     if training.teacher_needs:
         facts["teacher"] = {"plan": answers_plan(training).kind} | student.record.get("teacher", {})
     return facts
+
+
+def _unlabelled(training: Training) -> int | None:
+    """How many images without labels the student learned from, those of the pool included."""
+    used = mined(training) if training.pool is not None else None
+    rows = training.row_set(mined=used).rows
+    return int((training.labels[rows] < 0).sum()) or None
 
 
 def _epochs(saved: Saved) -> list[dict[str, Any]]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from itertools import count as count_from
 
 import torch
 
 from kdrun.figures import count
 from kdrun.models.fold import cast_once, folded
 from kdrun.models.taps import Tapped, classifier
-from kdrun.plan.answers import answer_memory, answers_plan, codes, row_bytes, table_folder, widths
+from kdrun.plan.answers import answer_memory, answers_plan, chunk, codes, row_bytes, table_folder, widths
 from kdrun.plan.training import Training
 from kdrun.stages.saved import Saved, load_model
 from kdrun.training.ahead import Ahead
 from kdrun.training.step import Images
 from kdrun.training.table import Table
-from kdrun.training.tabled import Tabled
-from kdrun.training.teachers import Live, Teacher, at_once
+from kdrun.training.tabled import TOLERANCES, Tabled
+from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER
 
 
@@ -42,19 +42,43 @@ def planned_teacher(
     ground, kind = training.ground, answers_plan(training, needs).kind
     if kind in ("none", "live"):
         return live
-    device = ground.machine.device
-    chunk = at_once(device, math.prod(ground.data.image_shape))
     room = answer_memory(ground) // row_bytes(training, needs)
     if kind == "ahead":
-        return Ahead(live, images, chunk, room)
-    layers, views = widths(training, needs), ground.views.count
+        return Ahead(live, images, chunk(ground), room)
+    return _tabled(training, needs, live, images, room, say)
+
+
+def _tabled(
+    training: Training,
+    needs: frozenset[str],
+    live: Live,
+    images: Images,
+    room: int,
+    say: Callable[[str], None],
+) -> Tabled:
+    """The teacher with the first table that holds its answers or none yet. Other answers stay where they are:
+    they can be right on another machine.
+    """
+    ground, layers = training.ground, widths(training, needs)
+    folder, numbers, device = (
+        table_folder(training, layers),
+        ground.run.runtime.table_dtype,
+        ground.machine.device,
+    )
+    views, on_gpu = ground.views.count, device.type != "cpu"
     assert views is not None
-    folder, numbers = table_folder(training, layers), ground.run.runtime.table_dtype
-    table = Table(folder, codes(ground), layers, folder.name, numbers, say)
     head = classifier(live.network) if CLASSIFIER in needs else None
-    teacher = Tabled(live, images, views, table, chunk, 0 if device.type == "cpu" else room, head)
-    if not teacher.check(device):
-        say(f"cache   not used: its answers differ from those of the teacher here: {folder}")
+    for number in count_from(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        table = Table(place, codes(training), layers, folder.name, numbers, say)
+        teacher = Tabled(
+            live, images, views, table, chunk(ground), room if on_gpu else 0, head,
+            fixed=on_gpu, window=room if on_gpu else 0, tolerance=TOLERANCES[ground.machine.precision],
+        )  # fmt: skip
+        if teacher.check(device):
+            break
+        teacher.close()
+        say(f"cache   not used, and kept: its answers differ from those of the teacher here: {place}")
     return teacher
 
 

@@ -5,7 +5,7 @@ One training as a rule; several that share images, schedule and teacher in a swe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -21,17 +21,20 @@ from kdrun.plan.ground import Ground
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import batched
+from kdrun.stages.mining import mined
 from kdrun.stages.saved import saved, state_file
+from kdrun.stages.savings import save
 from kdrun.stages.teacher import answers_note, live_teacher, planned_teacher
 from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_models
-from kdrun.training.fit import Course, fit
+from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.mutual import Mutual
-from kdrun.training.seeds import derived
+from kdrun.training.savings import SAVINGS
+from kdrun.training.seeds import derived, kept_generators
 from kdrun.training.step import Images, Step, Stepping
-from kdrun.training.teachers import Live, NoTeacher
+from kdrun.training.teachers import Live, NoTeacher, Teacher
 
 States = Sequence[Mapping[str, Any] | None]
 
@@ -58,7 +61,7 @@ def train(trainings: Sequence[Training], observers: Observers) -> None:
     facts = environment(machine, threads)
     if state is not None:
         _say_changes(state["facts"], facts, observers.screen.say)
-    with torch_threads(threads), torch.random.fork_rng(enabled=True):
+    with torch_threads(threads), machine.numerics(), kept_generators():
         torch.manual_seed(derived(first.seed, "dropout"))
         _phases(trainings, states, facts, observers)
 
@@ -102,38 +105,66 @@ def _phase(
     before: Asked,
 ) -> Trained:
     """From a position to the end of the phase."""
-    first, screen = trainees[0], observers.screen
-    training, ground = first.training, first.training.ground
+    screen = observers.screen
     with ExitStack() as closing:
-        live = _live(first, screen.say)
-        for trainee in trainees:
-            closing.callback(trainee.close)
-            _lend_classifier(live, trainee)
-        images = training_images(ground.data, ground.views, ground.machine.device)
-        closing.callback(images.close)
-        needs = first.mix.needs.teacher
-        teacher = planned_teacher(training, needs, live, images, screen.say) if live else NoTeacher()
-        closing.callback(teacher.close)
-        labels = ground.data.train.labels.to(ground.machine.device)
-        learners = tuple(learner for trainee in trainees for learner in trainee.learners)
-        graphs = ground.machine.graphs(ground.run.runtime.graph)
-        step = Step(learners, teacher, images, labels, one_lane if graphs is None else graphs.lanes)
-        names = _shown_as(trainees, observers)
-        strands = [
-            strand(trainee, facts, observers.of(trainee.training, name), step, live, screen.say)
-            for trainee, name in zip(trainees, names, strict=True)
-        ]
-        for each, state in zip(strands, states, strict=True):
-            each.checkpoint.restore(dict(state) if state else None)
+        loop = laid_out(trainees, states, facts, observers, closing)
         closing.callback(screen.end)
-        faster = _faster(stepping(step, trainees), images, ground, graphs, screen.say)
-        seconds = fit(_course(first), faster, strands, at)
+        seconds = fit(loop.course, loop.step, loop.strands, at)
         screen.end()
-        for note in filter(None, (answers_note(teacher), wait_note(images))):
+        for note in filter(None, (answers_note(loop.teacher), wait_note(loop.images))):
             screen.say(note)
+        teacher, best = loop.teacher, [each.checkpoint.best for each in loop.strands]
         asked = Asked(before.forwards + teacher.forwards, before.saved + teacher.saved, teacher.record())
-        best = [each.checkpoint.best for each in strands]
-        return Trained(seconds, best, asked, wait_share(images, epochs=True))
+        return Trained(seconds, best, asked, wait_share(loop.images, epochs=True))
+
+
+class Loop(NamedTuple):
+    """What `fit` takes, and what it works on. step: as fast as it can be; plain: the step that it wraps."""
+
+    course: Course
+    step: Stepping
+    strands: list[Strand]
+    plain: Step
+    teacher: Teacher
+    images: Images
+
+
+def laid_out(
+    trainees: Sequence[Trainee],
+    states: States,
+    facts: dict[str, Any],
+    observers: Observers,
+    closing: ExitStack,
+    savings: Collection[str] = SAVINGS,
+) -> Loop:
+    """Puts together the loop of a phase, from the states on. closing: closes what is opened here. savings: of
+    a step on a GPU.
+    """
+    first, say = trainees[0], observers.screen.say
+    training, ground = first.training, first.training.ground
+    live = _live(first, say)
+    for trainee in trainees:
+        closing.callback(trainee.close)
+        _lend_classifier(live, trainee)
+    images = training_images(ground.data, ground.views, ground.machine.device, training.part)
+    closing.callback(images.close)
+    needs = first.mix.needs.teacher
+    teacher = planned_teacher(training, needs, live, images, say) if live else NoTeacher()
+    closing.callback(teacher.close)
+    labels = training.labels.to(ground.machine.device)
+    learners = tuple(learner for trainee in trainees for learner in trainee.learners)
+    graphs = ground.machine.graphs(ground.run.runtime.graph)
+    plain = Step(learners, teacher, images, labels, one_lane if graphs is None else graphs.lanes)
+    strands = [
+        strand(trainee, facts, observers.of(trainee.training, name), plain, live, say)
+        for trainee, name in zip(trainees, _shown_as(trainees, observers), strict=True)
+    ]
+    for each, state in zip(strands, states, strict=True):
+        each.checkpoint.restore(dict(state) if state else None)
+    if ground.machine.device.type == "cuda":
+        save(savings, learners, teacher, images, ground)
+    step = _faster(stepping(plain, trainees), training.recipe.batch, images, ground, graphs, say)
+    return Loop(_course(first), step, strands, plain, teacher, images)
 
 
 def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
@@ -161,16 +192,19 @@ def _shown_as(trainees: Sequence[Trainee], observers: Observers) -> list[str | N
     return [name, *[None] * (len(trainees) - 1)]
 
 
-def _faster(step: Stepping, images: Images, ground: Ground, graphs: Graphs | None, say: Say) -> Stepping:
+def _faster(
+    step: Stepping, batch: int, images: Images, ground: Ground, graphs: Graphs | None, say: Say
+) -> Stepping:
     """The step with compiled models if asked for, and on a GPU as a graph."""
     if ground.run.runtime.compile and isinstance(step, (Step, Mutual)):
-        compile_models(step)
+        compile_models(step, batch)
     return step if graphs is None else captured(step, images, graphs, say)
 
 
 def _course(trainee: Trainee) -> Course:
     training, phase = trainee.training, trainee.phase
-    rows, views, rates = training.row_set(trainee.mix), training.ground.views, phase.rates(training.recipe)
+    rows, views = training.row_set(trainee.mix, mined(training)), training.ground.views
+    rates = phase.rates(training.recipe)
     return Course(training.epochs, training.recipe.epochs, rows, views, rates, phase.until)
 
 

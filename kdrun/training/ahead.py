@@ -57,7 +57,7 @@ class Ahead(Teacher):
         places = self._places(torch.cat([self._hash(part) for part in rows]))
         size = self.forward * self.plans[0].batch
         for part in (chunk for stream in rows for chunk in _chunks(stream, size)):
-            self._ask(part, places[: len(part.index)])
+            self._ask(part, places[: len(part.index)], size)
             places = places[len(part.index) :]
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -80,8 +80,8 @@ class Ahead(Teacher):
         places[order] = torch.arange(len(order), device=order.device)
         return places
 
-    def _ask(self, rows: Rows, places: Tensor) -> None:
-        outputs = self.live(Batch(self.images(rows), rows.index, rows))
+    def _ask(self, rows: Rows, places: Tensor, size: int) -> None:
+        outputs = self.live.padded(Batch(self.images(rows), rows.index, rows), size)
         self.forwards += len(rows.index)
         if self.held is None:
             self.held = each(outputs, lambda tensor: _space(tensor, len(self.hashes)))

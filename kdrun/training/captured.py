@@ -70,10 +70,15 @@ class Captured:
         self.per_step = 0
         self.graph: dict[int, Callable[[], None]] = {}
         self.forwards: dict[int, int] = {}
+        self.forms: list[object] = []
         self.failed = False
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
         self.step.prepare(plans, first)
+        forms = [term.loss.form for learner in self.learners for term in learner.mix.terms]
+        if forms != self.forms:
+            self.graph.clear()
+        self.forms = forms
         self._keep([plan.rows for plan in plans], plans[0].batch)
         self.position.fill_(first)
 

@@ -18,16 +18,33 @@ class Drawing(Protocol):
     def draw(self, generator: torch.Generator, n: int) -> Tensor: ...
 
 
+class Shares(NamedTuple):
+    """Batches of which a share is drawn from the labelled images, and the rest from the others.
+
+    labelled, unlabelled: (L,), (U,) int64, their rows. share: above 0, up to 1.
+    """
+
+    labelled: Tensor
+    unlabelled: Tensor
+    share: float
+
+    def count(self, batch: int) -> int:
+        """The labelled rows of a batch: the nearest number, but one at least, and one other below 1."""
+        most = batch - 1 if self.share < 1 and batch > 1 else batch
+        return min(max(1, round(self.share * batch)), most)
+
+
 class RowSet(NamedTuple):
     """The rows of every epoch.
 
     rows: (R,) int64, the training images that the run may see. length: rows of an epoch, with repeats. batch:
-    rows of a step.
+    rows of a step. shares: how batches are filled; None: rows as they come.
     """
 
     rows: Tensor
     length: int
     batch: int
+    shares: Shares | None = None
 
     @property
     def steps(self) -> int:
@@ -54,12 +71,30 @@ class EpochPlan(NamedTuple):
 
 
 def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: Drawing, device: torch.device) -> EpochPlan:
-    """Shuffled rows, each in a drawn view. An epoch longer than the row set repeats it in a new order."""
-    order = generator(seed, "order", epoch)
-    rounds = -(-row_set.length // len(row_set.rows))
-    index = torch.cat(
-        [row_set.rows[torch.randperm(len(row_set.rows), generator=order)] for _ in range(rounds)]
-    )
+    """Shuffled rows, each in a drawn view. An epoch longer than the row set repeats it in a new order.
+
+    With shares the labelled rows come first in each batch. They are the rows that an epoch of labelled images
+    alone has at the same places, in the same views: so a student sees a part of what its control sees.
+    """
+    order, shares = generator(seed, "order", epoch), row_set.shares
+    index = _shuffled(row_set.rows if shares is None else shares.labelled, row_set.length, order)
+    if shares is not None:
+        others = _others(row_set, shares)
+        index[others] = _shuffled(shares.unlabelled, len(others), generator(seed, "unlabelled", epoch))
     view = views.draw(generator(seed, "views", epoch), row_set.length)
-    rows = Rows(index[: row_set.length].to(device), view.to(device))
-    return EpochPlan(rows, row_set.batch, row_set.steps)
+    return EpochPlan(Rows(index.to(device), view.to(device)), row_set.batch, row_set.steps)
+
+
+def _shuffled(rows: Tensor, length: int, order: torch.Generator) -> Tensor:
+    """(length,) of the rows, all of them in a new order before one comes again."""
+    rounds = -(-length // len(rows)) if length else 0
+    drawn = [rows[torch.randperm(len(rows), generator=order)] for _ in range(rounds)]
+    return torch.cat(drawn or [rows])[:length]
+
+
+def _others(row_set: RowSet, shares: Shares) -> Tensor:
+    """The places of an epoch, int64, that are not for labelled rows: the last ones of each batch."""
+    starts = range(0, row_set.length, row_set.batch)
+    batches = [(first, min(row_set.batch, row_set.length - first)) for first in starts]
+    places = [torch.arange(first + shares.count(size), first + size) for first, size in batches]
+    return torch.cat(places)

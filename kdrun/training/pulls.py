@@ -17,6 +17,7 @@ from torch import Tensor
 from kdrun.errors import KdrunError
 from kdrun.eval_mode import evaluating
 from kdrun.losses.mix import Mix, Term
+from kdrun.machine import widest
 from kdrun.training.seeds import global_seed
 from kdrun.training.step import Learner
 from kdrun.types import Batch, Outputs
@@ -37,7 +38,7 @@ class Pull(NamedTuple):
     def dot(self, other: Pull) -> float:
         """The inner product of two gradients, summed in float64 (on mps, which has none, in float32)."""
         pairs = zip(self.gradient, other.gradient, strict=True)
-        products = [(_exact(a) * _exact(b)).sum() for a, b in pairs if a is not None and b is not None]
+        products = [(widest(a) * widest(b)).sum() for a, b in pairs if a is not None and b is not None]
         return torch.stack(products).sum().item() if products else 0.0
 
 
@@ -92,7 +93,3 @@ def _named(model: str, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
     for layer, tensor in (fixed | stages | dict(outputs.layers)).items():
         if tensor is not None:
             yield f"{layer} of the {model}", tensor
-
-
-def _exact(gradient: Tensor) -> Tensor:
-    return gradient.float() if gradient.device.type == "mps" else gradient.double()

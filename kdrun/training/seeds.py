@@ -25,15 +25,28 @@ def generator(seed: int, purpose: str, *more: int) -> torch.Generator:
 @contextmanager
 def global_seed(seed: int, purpose: str) -> Iterator[None]:
     """The global generator, which layers use for initial weights and dropout, seeded; restored afterwards."""
-    with torch.random.fork_rng():
+    with kept_generators():
         torch.manual_seed(derived(seed, purpose))
         yield
+
+
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """After the block the global generators are as they were: of the CPU, and of the GPU that is used."""
+    with torch.random.fork_rng(gpus_in_use(), enabled=True):
+        yield
+
+
+def gpus_in_use() -> list[int]:
+    """The GPU of this process, if it has used one. The others are not touched, which would start them."""
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.cuda.current_device()] if used else []
 
 
 class Draws:
     """One training's own random numbers: within the block the global generators continue from its `state`.
 
-    state: of the generators of the CPU and of all CUDA devices.
+    state: of the generators of the CPU and of the GPU that is used.
     """
 
     def __init__(self, seed: int, purpose: str) -> None:
@@ -53,12 +66,11 @@ class Draws:
 
 def generators() -> dict[str, Any]:
     """The states of the global generators."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state(n) for n in gpus_in_use()]}
 
 
 def set_generators(states: dict[str, Any]) -> None:
     """Restores states that `generators` returned."""
     torch.set_rng_state(states["cpu"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    for number, state in zip(gpus_in_use(), states["cuda"], strict=False):
+        torch.cuda.set_rng_state(state, number)

@@ -17,6 +17,7 @@ from kdrun.losses.mix import Mix, Mixture
 from kdrun.training.learning_rate import Rates
 from kdrun.training.optimisers import Dot, Optimiser
 from kdrun.training.plan import EpochPlan
+from kdrun.training.savings import Saving
 from kdrun.training.seeds import Draws
 from kdrun.training.teachers import Teacher, uncounted
 from kdrun.types import Batch, Outputs, Rows
@@ -52,7 +53,10 @@ class Learner:
     own learning rates if they are not those of the loop; lr: 0-dim tensor, its own rate, which the loop sets.
     sums: (2 + terms,) float32 since `read_sums`: the total loss and each unweighted term, times rows; then
     the number of rows. broken: (2 + terms,) float32, the number of steps in which each was not finite.
+    saving: kernels that its passes leave out, on a GPU.
     """
+
+    saving: Saving | None = None
 
     def __init__(
         self,
@@ -85,7 +89,7 @@ class Learner:
 
     def student(self, images: Tensor) -> Outputs:
         """The model's outputs for images (N, C, H, W)."""
-        with self.precision():
+        with self.saving.forward() if self.saving else nullcontext(), self.precision():
             outputs: Outputs = self.tapped(images)
         return outputs
 
@@ -94,6 +98,8 @@ class Learner:
         mixture = self.mix(student, teacher, batch)
         self.optimiser.clear()
         self.gradients(mixture)
+        if self.saving:
+            self.saving.give()
         if self.clip is not None:
             self.optimiser.clip(self.clip)
         self.optimiser.step(lr)
@@ -197,6 +203,9 @@ class Step:
         for plan in plans:
             self.images.prepare(plan.rows, plan.batch, first)
         self.teacher.prepare(plans, first)
+        for learner in self.learners:
+            for term in learner.mix.terms:
+                term.loss.prepare(plans[learner.stream].rows, self.labels)
 
     def before(self, number: int) -> None:
         self.teacher.before(number)

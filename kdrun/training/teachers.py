@@ -89,12 +89,26 @@ class Live(Teacher):
         inner = getattr(self.model, "model", None)
         return inner if isinstance(inner, nn.Module) else self.model
 
-    @torch.no_grad()  # not inference_mode: losses may save these tensors for the student's backward pass
     def __call__(self, batch: Batch) -> Outputs:
-        count, images = len(batch.images), batch.images
+        images = batch.images
+        if len(images) < FEWEST_ROWS:
+            images = torch.cat([images] * -(-FEWEST_ROWS // len(images)))
+        return self._answer(images, len(batch.images))
+
+    def padded(self, batch: Batch, size: int) -> Outputs:
+        """The answers to a batch of at most `size` images, repeated until there are so many.
+
+        A GPU's libraries choose a kernel by the size of the batch. With one size, the bits of an answer do
+        not depend on the images beside it.
+        """
+        images = batch.images
+        if len(images) < size:
+            images = torch.cat([images] * -(-size // len(images)))[:size]
+        return self._answer(images, len(batch.images))
+
+    @torch.no_grad()  # not inference_mode: losses may save these tensors for the student's backward pass
+    def _answer(self, images: Tensor, count: int) -> Outputs:
         self.forwards += count
-        if count < FEWEST_ROWS:
-            images = torch.cat([images] * -(-FEWEST_ROWS // count))
         with self.precision():
             outputs: Outputs = self.model(images)
         return outputs if len(images) == count else each(outputs, lambda tensor: tensor[:count])

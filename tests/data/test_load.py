@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS
+from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, DATASET_OPTIONS
 from kdrun.data.images import Part, Raw
 from kdrun.data.load import SOURCES, fingerprint, headline, load
 from kdrun.data.views import NAMES, make_views
@@ -43,7 +43,7 @@ def test_a_shipped_set_lists_every_key_with_a_comment(name):
     read = importlib.import_module(f"kdrun.data.{this['source']}").read
     own = list(inspect.signature(read).parameters)[1:]
     # Hints for methods are taken out by the configuration.
-    assert sorted(set(this) - set(DATASET_HINTS)) == sorted([*DATASET_KEYS, *own])
+    assert sorted(set(this) - set(DATASET_HINTS)) == sorted([*DATASET_KEYS, *DATASET_OPTIONS, *own])
     views = [key for make in NAMES.values() for key in list(inspect.signature(make).parameters)[1:]]
     assert list(this["views"]) == ["name", *dict.fromkeys(views)]
     first, *lines = (CONF / f"{name}.yaml").read_text().splitlines()

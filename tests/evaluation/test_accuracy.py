@@ -93,24 +93,30 @@ def test_logits_of_nothing_is_an_error() -> None:
 class Cramped(nn.Module):
     """Has room for so many images at once."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room: int, error: Exception) -> None:
         super().__init__()
-        self.room, self.sizes = room, list[int]()
+        self.room, self.error, self.sizes = room, error, list[int]()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if len(images) > self.room:
-            raise torch.OutOfMemoryError
+            raise self.error
         self.sizes.append(len(images))
         return images.flatten(1)
 
 
-def test_a_batch_without_room_is_halved() -> None:
+ON_A_CPU = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), RuntimeError(ON_A_CPU)], ids=["gpu", "cpu"])
+def test_a_batch_without_room_is_halved(error: Exception) -> None:
     images = torch.arange(44.0).reshape(11, 1, 2, 2)
-    model = Cramped(3)
+    model = Cramped(3, error)
     assert torch.equal(logits_of(model, images.split(7)), images.flatten(1))
     assert model.sizes == [2, 2, 3, 2, 2]
-    with pytest.raises(torch.OutOfMemoryError):
-        logits_of(Cramped(0), [images])
+    with pytest.raises(type(error)):
+        logits_of(Cramped(0, error), [images])
+    with pytest.raises(RuntimeError, match="another"):  # which a smaller batch does not help
+        logits_of(Cramped(3, RuntimeError("another")), [images])
 
 
 @pytest.mark.parametrize("rows", [0, 3, 10, 40])

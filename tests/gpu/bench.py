@@ -1,92 +1,123 @@
-"""What all parts share: where and how large, what was found, and the time that is left."""
+"""What all parts share: where and how large, what was measured, and the time that is left.
+
+Each row is a line of `gpu.jsonl` as soon as it is there, so that a kill loses only the row that was at work.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from kdrun.graphs import CudaGraphs, Graphs
+from kdrun.machine import Machine
 from tests.gpu.page import markdown
+from tests.gpu.product import HOME, TINY, Product, Scale
 from tests.recorded import Recorded
 
-HOME = Path(__file__).resolve().parents[2]
-
-
-class Scale(NamedTuple):
-    """How large all is. images: of the training part; seen: of a validation part. steps: of a round, after
-    `warm` others, so many rounds. checked: steps after which two ways are compared.
-    """
-
-    teacher: str = "resnet32x4"
-    student: str = "resnet8x4"
-    images: int = 50_000
-    seen: int = 10_000
-    size: int = 32
-    classes: int = 100
-    batch: int = 64
-    warm: int = 20
-    steps: int = 200
-    rounds: int = 3
-    checked: int = 50
-
-
-TINY = Scale("resnet14", "resnet8", 44, 40, 16, 10, 8, 2, 3, 1, 4)
+Row = dict[str, Any]
+Work = tuple[str, float, Callable[[], Mapping[str, Any]]]
+"""A row to be: its name, the seconds that it takes at most, and what gives its values."""
 
 
 class Bench:
-    """Runs parts and writes what they find. failed: what is not as it must be.
+    """Runs parts and writes their rows. failed: what is not as it must be.
 
-    seconds: after which a part begins nothing new. losses: the names of those that are asked for; none: all.
+    minutes: of all parts together. Nothing is begun that would not end in this time. losses: names of those
+    that are asked for; none: all.
     """
 
     def __init__(
-        self, out: Path, device: str, tiny: bool = False, minutes: float = 9.0, losses: Sequence[str] = ()
+        self, out: Path, device: str, tiny: bool = False, minutes: float = 8.5, losses: Iterable[str] = ()
     ) -> None:
         self.out, self.device, self.tiny = out, torch.device(device), tiny
-        self.scale = TINY if tiny else Scale()
-        self.seconds, self.losses = 60.0 * minutes, losses
+        self.scale: Scale = TINY if tiny else Scale()
+        self.losses = list(losses)
         self.folder = Path(tempfile.mkdtemp(prefix="kdrun-gpu-"))
-        self.results: dict[str, Any] = {}
+        self.product = Product(self.scale, self.folder, device)
+        self.rows: dict[str, list[Row]] = {}
         self.failed: list[str] = []
         self.began = time.monotonic()
+        self.until = self.began + 60 * minutes
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "gpu.jsonl").write_text("", encoding="utf-8")
+        self._line({"part": "environment"} | self.environment())
+        self.graphs = Machine.graphs
+        if not self.cuda:  # what stands for a graph in the tests
+            Machine.graphs = lambda self, wanted: Recorded() if wanted == "auto" else None  # type: ignore
+
+    def close(self) -> None:
+        Machine.graphs = self.graphs  # type: ignore[method-assign]
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def cuda(self) -> bool:
         return self.device.type == "cuda"
 
     @property
-    def left(self) -> bool:
-        """Whether this part may begin another piece of work."""
-        return time.monotonic() - self.began < self.seconds
+    def precisions(self) -> tuple[str, ...]:
+        return ("bf16", "tf32", "fp32") if self.cuda else ("fp32",)
 
-    def graphs(self) -> Graphs:
-        """CUDA's, or on a processor what stands for them in the tests."""
-        return CudaGraphs(self.device) if self.cuda else Recorded()
+    @property
+    def best(self) -> str:
+        return self.precisions[0]
 
-    def do(self, name: str, part: Callable[[Bench], list[dict[str, Any]]]) -> None:
-        """Runs a part, and writes all that there is so far."""
-        self.say(f"\n== {name}")
-        self.began = time.monotonic()
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self.until - time.monotonic()
+
+    def do(self, part: str, works: Callable[[Bench], Iterable[Work]]) -> None:
+        """Does the works of a part that there is time for, each with its own row."""
+        self.say(f"\n== {part}   {time.monotonic() - self.began:.0f} s gone")
         try:
-            self.results[name] = part(self)
+            for name, seconds, act in works(self):
+                self._row(part, name, 0.0 if self.tiny else seconds, act)
         except Exception as error:  # the other parts are worth having all the same
-            self.say(traceback.format_exc())
-            self.results[name] = [{"said": str(error), "error": traceback.format_exc()}]
-            self.fail(f"{name}: {type(error).__name__}: {error}")
-        self.say(f"   {time.monotonic() - self.began:.0f} s")
-        self.out.mkdir(parents=True, exist_ok=True)
-        content = {"environment": self.environment(), "failed": self.failed, "results": self.results}
-        (self.out / "gpu.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (self.out / "gpu.md").write_text(markdown(content), encoding="utf-8")
+            self._failed(part, "", error)
+        self.write()
+
+    def _row(self, part: str, name: str, seconds: float, act: Callable[[], Mapping[str, Any]]) -> None:
+        start = time.monotonic()
+        if self.left() < seconds:
+            self._keep(part, {"name": name, "said": f"left out: {self.left():.0f} s are left"})
+            return
+        try:
+            values = act()
+        except Exception as error:
+            self._failed(part, name, error)
+            return
+        self._keep(part, {"name": name, **values, "took_s": round(time.monotonic() - start, 2)})
+
+    def _failed(self, part: str, name: str, error: Exception) -> None:
+        self.fail(f"{part} {name}: {type(error).__name__}: {error}")
+        self._keep(part, {"name": name, "said": str(error)[:500], "error": traceback.format_exc()[-4000:]})
+
+    def _keep(self, part: str, row: Row) -> None:
+        self.rows.setdefault(part, []).append(row)
+        self._line({"part": part} | row)
+        shown = ((key, value) for key, value in row.items() if key not in ("error", "output", "rounds_ms"))
+        texts = (
+            f"{key}={value:.5g}" if isinstance(value, float) else f"{key}={value}" for key, value in shown
+        )
+        self.say("   " + "  ".join(texts)[:300])
+
+    def _line(self, row: Mapping[str, Any]) -> None:
+        with (self.out / "gpu.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, default=str) + "\n")
+
+    def write(self) -> None:
+        """The page of all rows so far."""
+        (self.out / "gpu.md").write_text(page(self.out), encoding="utf-8")
 
     def say(self, text: object) -> None:
         print(text, flush=True)
@@ -95,11 +126,15 @@ class Bench:
         """Notes that something is not as it must be."""
         self.say(f"   FAILED {what}")
         self.failed.append(what.partition("\n")[0])
+        self._line({"part": "failed", "what": what[:500]})
 
-    def called(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        """A command at the root of the project."""
-        limit = max(self.seconds, 60.0)
-        return subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=limit, check=False)
+    def called(self, command: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+        """A command at the root of the project, with more in its environment."""
+        limit = max(self.left(), 20.0)
+        return subprocess.run(
+            command, cwd=HOME, capture_output=True, text=True, timeout=limit, check=False,
+            env={**os.environ, **more},
+        )  # fmt: skip
 
     def environment(self) -> dict[str, Any]:
         name = torch.cuda.get_device_name(self.device) if self.cuda else platform.machine()
@@ -111,3 +146,25 @@ class Bench:
             "python": platform.python_version(),
             **self.scale._asdict(),
         }
+
+
+def page(out: Path) -> str:
+    """The page of what a folder's `gpu.jsonl` has, also of a call that was killed."""
+    environment: Row = {}
+    failed: list[str] = []
+    results: dict[str, list[Row]] = {}
+    for line in (out / "gpu.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        part = row.pop("part")
+        if part == "environment":
+            environment = row
+        elif part == "failed":
+            failed.append(row["what"])
+        else:
+            results.setdefault(part, []).append(row)
+    return markdown({"environment": environment, "failed": failed, "results": results})
+
+
+def work(name: str, seconds: float, act: Callable[..., Mapping[str, Any]], *given: Any, **more: Any) -> Work:
+    """A row to be."""
+    return name, seconds, partial(act, *given, **more)

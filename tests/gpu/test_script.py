@@ -1,28 +1,103 @@
-"""`scripts/gpu` is free of mistakes that need no GPU to be found."""
+"""`scripts/gpu` is free of mistakes that need no GPU to be found, and a kill loses nothing of it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from tests.gpu import checks, figures
-from tests.gpu.bench import Bench
-from tests.gpu.timing import measured
-from tests.gpu.world import Arm
+import pytest
+import torch
+from torch import Tensor
+
+from kdrun.data.resident import Resident
+from kdrun.machine import Machine
+from kdrun.stages.savings import save
+from kdrun.training.savings import SAVINGS
+from kdrun.training.tabled import Tabled
+from tests.config.composed import composed
+from tests.gpu import facts, steps
+from tests.gpu.bench import Bench, page, work
+from tests.gpu.product import TINY, Arm, Product, Steps, run_of
 
 
-def test_parts_write_what_they_find(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "out", "cpu", tiny=True, losses=["fitnet"])
-    for part in (figures.fill, checks.losses):
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "out", "cpu", tiny=True, losses=["fitnet"])
+    yield made
+    made.close()
+
+
+def test_parts_write_their_rows(bench: Bench) -> None:
+    for part in (facts.facts, steps.failing, steps.losses):
         bench.do(part.__name__, part)
-    written = json.loads((tmp_path / "out" / "gpu.json").read_text())
-    assert written["failed"] == []
-    (row,) = written["results"]["losses"]
-    assert row["same"]["equal"] and row["graph"]["graph"]
-    assert "| loss | eager arm | eager warm_s |" in (tmp_path / "out" / "gpu.md").read_text()
+    assert bench.failed == []
+    lines = [json.loads(line) for line in (bench.out / "gpu.jsonl").read_text().splitlines()]
+    assert lines[0]["part"] == "environment" and lines[0]["torch"] == torch.__version__
+    (row,) = (line for line in lines if line["part"] == "losses")
+    assert row["same"]["equal"] and row["graph"]
+    (row,) = (line for line in lines if line["part"] == "failing")
+    assert row["unchanged"] and "none" in row["said"]
+    assert "| name | ms |" in (bench.out / "gpu.md").read_text()
 
 
-def test_a_part_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, "cpu", tiny=True)
-    bench.do("broken", lambda bench: [measured(bench, Arm("none", terms={}))])
-    assert bench.failed == ["broken: KdrunError: loss: there is no term, so there is nothing to learn from"]
+def test_a_row_that_fails_or_has_no_time_does_not_end_the_others(bench: Bench) -> None:
+    bench.tiny = False
+    bench.do("part", lambda bench: [
+        work("broken", 1, lambda: {}["no"]),
+        work("too long", 1e6, dict),
+        work("good", 1, lambda: {"ms": 1.5}),
+    ])  # fmt: skip
+    assert [row["name"] for row in bench.rows["part"]] == ["broken", "too long", "good"]
+    assert bench.failed == ["part broken: KeyError: 'no'"]
+    assert "left out" in bench.rows["part"][1]["said"] and bench.rows["part"][2]["ms"] == 1.5
+
+
+def test_a_kill_loses_no_row_that_was_there(bench: Bench) -> None:
+    def killed() -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.do("part", lambda bench: [work("good", 1, lambda: {"ms": 1.5}), work("last", 1, killed)])
+    assert "| good | 1.5 |" in page(bench.out)
+
+
+def test_the_stand_in_for_graphs_is_taken_away(tmp_path: Path) -> None:
+    before = Machine.graphs
+    Bench(tmp_path, "cpu", tiny=True).close()
+    assert Machine.graphs is before
+
+
+def test_its_run_is_the_one_that_the_command_line_would_make(tmp_path: Path) -> None:
+    by_hand = asdict(run_of(TINY, Arm("arm", "fp32"), tmp_path, "cpu"))
+    line = (
+        "dataset=fake dataset.views.name=crop_flip dataset.views.padding=2 dataset.classes=4 dataset.size=16 "
+        "dataset.per_class=16 dataset.validation=0 dataset.test=20 dataset.headline=last teacher=resnet14 "
+        "student=resnet8 recipe=crd recipe.teacher.batch=8 recipe.student.batch=8 control=false device=cpu "
+        f"precision=fp32 outputs_dir={tmp_path}/outputs evaluation.plots=false"
+    )
+    typed = asdict(composed(line).run)
+    assert {key: value for key, value in typed.items() if by_hand[key] != value} == {}
+
+
+def test_seeds_share_a_teacher_and_its_file(tmp_path: Path) -> None:
+    product = Product(TINY, tmp_path, "cpu")
+    one, other = (product.plan(Arm("arm", "fp32"), seed=seed) for seed in (0, 1))
+    assert one.teacher.fingerprint == other.teacher.fingerprint and one.ground.data is other.ground.data
+
+
+def test_savings_leave_what_a_plain_step_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a GPU would have, with a table, over the end of an epoch; in bf16, however slow it is here."""
+    monkeypatch.setattr("kdrun.machine._cpu_has_bf16", lambda: True)
+    product, left = Product(TINY, tmp_path, "cpu"), list[list[Tensor]]()
+    for names in ((), SAVINGS):
+        with Steps(product, Arm("savings", "bf16", graph=False)) as world:
+            loop, ground = world.loop, world.trainings[0].ground
+            save(names, loop.plain.learners, loop.teacher, loop.images, ground)
+            assert isinstance(loop.teacher, Tabled) and isinstance(loop.images, Resident)
+            assert bool(loop.teacher.derived) is bool(names)
+            assert loop.images.normal.ends_in == (torch.bfloat16 if names else torch.float32)
+            world.steps(7)
+            left.append(world.state())
+    assert all(torch.equal(one, other) for one, other in zip(*left, strict=True))

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from kdrun.training.captured import Captured
 from tests.gpu.bench import Bench
-from tests.gpu.world import Arm, World
+from tests.gpu.product import Arm, Steps
 
 
 def wait(bench: Bench) -> None:
@@ -43,30 +42,16 @@ def memory(bench: Bench, row: dict[str, Any]) -> Iterator[None]:
         row["reserved_mb"] = round(torch.cuda.max_memory_reserved(bench.device) / 1e6)
 
 
-def measured(bench: Bench, arm: Arm, seeds: Sequence[int] = (0,)) -> dict[str, Any]:
+def measured(bench: Bench, arm: Arm, seeds: Sequence[int] = (0,), rounds: int = 0) -> dict[str, Any]:
     """Milliseconds of a step, the median of rounds, and how it was done."""
-    scale, row = bench.scale, dict[str, Any](arm=arm.name)
-    with memory(bench, row):
-        world = World(bench, arm, seeds)
+    scale, row = bench.scale, dict[str, Any]()
+    rounds, steps = rounds or scale.rounds, scale.steps
+    with memory(bench, row), Steps(bench.product, arm, seeds) as world:
         row["warm_s"] = timed(bench, lambda: world.steps(scale.warm, stay=True))
-        if arm.teacher == "table":  # from then on all rows of the epoch are found
-            row["fill_s"] = timed(bench, lambda: world.steps(world.plans[0].steps, stay=True))
-        rounds = [timed(bench, lambda: world.steps(scale.steps, stay=True)) for _ in range(scale.rounds)]
-    world.teacher.close()
-    row["rounds_ms"] = [1e3 * seconds / scale.steps for seconds in rounds]
-    row["ms"] = statistics.median(row["rounds_ms"])
-    if arm.graph:
-        step = world.step
-        row |= {"graph": isinstance(step, Captured) and not step.failed, "said": " ".join(world.said)}
-    elif bench.cuda:
-        row["kernels"] = kernels(world)
-    bench.say(f"   {arm.name:42} {row['ms']:9.3f} ms/step  {' '.join(world.said)}")
-    return row
-
-
-def kernels(world: World) -> int:
-    """How many a step launches when it is not captured."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        world.steps(1, stay=True)
-        wait(world.bench)
-    return sum(event.count for event in profile.key_averages() if not event.key.startswith(("Mem", "cuda")))
+        if arm.table:  # from then on all rows of the epoch are there
+            world.steps(world.plans[0].steps, stay=True)
+        took = [timed(bench, lambda: world.steps(steps, stay=True)) for _ in range(rounds)]
+        row |= {"teacher": world.loop.teacher.kind, "graph": world.recorded}
+        row["said"] = bench.product.lines.of("graph")
+    row["rounds_ms"] = [1e3 * seconds / steps for seconds in took]
+    return {"ms": statistics.median(row["rounds_ms"])} | row

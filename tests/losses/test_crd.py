@@ -9,7 +9,7 @@ from torch import Tensor
 from kdrun.errors import KdrunError
 from kdrun.losses.contrast import contrast
 from kdrun.losses.crd import CRD
-from kdrun.losses.sampling import negatives, positives
+from kdrun.losses.sampling import Order, Sampler, negatives, positives
 from kdrun.types import Batch, Outputs, Rows, Shapes
 
 from .golden_cases import case, close, matches
@@ -77,11 +77,11 @@ def test_negatives_are_of_other_classes() -> None:
     torch.manual_seed(0)
     classes = torch.tensor([0, 1, -1, 1, 2, 0, -1, 1])
     index, labels = torch.tensor([1, 4, 2]), torch.tensor([1, 2, -1])
-    drawn = negatives(classes, index, labels, 500)
+    drawn = negatives(Order.of(classes), index, labels, 500)
     assert set(drawn[0].tolist()) == {0, 2, 4, 5, 6}
     assert set(drawn[1].tolist()) == {0, 1, 2, 3, 5, 6, 7}
     assert set(drawn[2].tolist()) == {0, 1, 3, 4, 5, 6, 7}
-    alone = negatives(torch.zeros(4, dtype=torch.long), torch.tensor([2]), torch.tensor([0]), 200)
+    alone = negatives(Order.of(torch.zeros(4, dtype=torch.long)), torch.tensor([2]), torch.tensor([0]), 200)
     assert set(alone.flatten().tolist()) == {0, 1, 3}
 
 
@@ -89,7 +89,7 @@ def test_relaxed_positives_are_of_the_same_class() -> None:
     torch.manual_seed(0)
     classes = torch.tensor([0, 1, -1, 1, 2, 0, -1, 1])
     index, labels = torch.tensor([1, 2, 4]), torch.tensor([1, -1, 2])
-    drawn = torch.stack([positives(classes, index, labels) for _ in range(100)])
+    drawn = torch.stack([positives(Order.of(classes), index, labels) for _ in range(100)])
     assert [set(column.tolist()) for column in drawn.T] == [{1, 3, 7}, {2}, {4}]
 
 
@@ -117,3 +117,29 @@ def test_refusals() -> None:
         CRD().build(Shapes({"embedding": (4,)}, 0), Shapes({"embedding": (4,)}, 0))
     with pytest.raises(KdrunError, match="negatives=0: must be 1 or more"):
         CRD(negatives=0)
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_what_is_sorted_once_an_epoch_draws_what_is_sorted_in_each_step(relaxed: bool) -> None:
+    """Also an image that the first epoch left out, one without a label, and rows that share a place."""
+    labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, -1, 2])
+    epochs = [torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 9]), *[torch.tensor([9, 0, 8, 3, 4, 5, 6, 7, 2, 1])] * 3]
+    draws: dict[bool, list[Tensor]] = {}
+    for prepared in (False, True):
+        torch.manual_seed(0)
+        sampler, sorts = Sampler(10, 4, relaxed), list[bool]()
+        draws[prepared] = []
+        for index in epochs:
+            if prepared:
+                sampler.prepare(index, labels[index])
+                sorts.append(sampler.order is not None)
+            draws[prepared] += [sampler(part, labels[part]) for part in index.split(3)]
+        assert sorts == ([False, False, True, True] if prepared else [])
+    assert all(torch.equal(one, other) for one, other in zip(draws[False], draws[True], strict=True))
+
+
+def test_rows_that_share_a_place_are_sorted_in_each_step() -> None:
+    sampler, index, labels = Sampler(3, 4, False), torch.arange(6) % 3, torch.tensor([0, 1, 0, 1, 0, 1])
+    sampler.classes.copy_(torch.tensor([0, 1, 0]))
+    sampler.prepare(index, labels)
+    assert sampler.order is None

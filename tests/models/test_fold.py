@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.models.build import build
-from kdrun.models.fold import cast_once, folded
+from kdrun.models.fold import TOLERANCE, cast_once, folded
 from kdrun.models.taps import Tapped
 from tests.models.conf import node
 
@@ -66,6 +67,40 @@ def test_convolutions_stay_channels_last() -> None:
     small = folded(made("resnet8").to(memory_format=torch.channels_last), SHAPE)  # type: ignore[call-overload]
     weights = [module.weight for module in small.modules() if isinstance(module, nn.Conv2d)]
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """In ten bits of mantissa, as TF32 reads float32."""
+    bits = tensor.detach().float().view(torch.int32)
+    return ((bits + 0x0FFF + (bits >> 13 & 1)) & ~0x1FFF).view(torch.float32)
+
+
+@pytest.fixture
+def tf32(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Convolutions on the CPU that round as those of a GPU do where TF32 is allowed."""
+    exactly = nn.Conv2d._conv_forward
+
+    def forward(self: nn.Conv2d, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not torch.backends.cudnn.allow_tf32:
+            return exactly(self, images, weight, bias)
+        return exactly(self, rounded(images), rounded(weight), bias)
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", forward)
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, True
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("tf32")
+@pytest.mark.parametrize("name", ["resnet32x4", "resnet56", "wrn_40_2"])
+def test_norms_are_folded_where_convolutions_round_to_tf32(name: str) -> None:
+    model, said = made(name), list[str]()
+    small = folded(model, SHAPE, say=said.append)
+    assert norms(small) < norms(model) / 2 and said == []
+    assert torch.backends.cudnn.allow_tf32  # training goes on as the precision says
+    images = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(2))
+    gap = (small(images) - model(images)).abs().max() / model(images).abs().max()
+    assert gap > TOLERANCE  # which would be refused
 
 
 class Twice(nn.Module):

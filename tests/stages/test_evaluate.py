@@ -9,14 +9,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from kdrun.cli import main
+from kdrun.config.schema import Evaluation, Runtime
+from kdrun.evaluation.accuracy import logits_of
+from kdrun.evaluation.latency import Measured
+from kdrun.evaluation.latency import measure as measure_latency
+from kdrun.machine import Machine
 from kdrun.report import answers
+from kdrun.stages import evaluate as stage
 from kdrun.stages import subject
+from kdrun.stages.subject import _numerics
 
 SHORT = ("recipe.teacher.epochs=1", "recipe.student.epochs=1", "threads=1", "evaluation.seconds=0.02")
 
@@ -233,3 +241,44 @@ def test_an_evaluator_that_was_edited_is_asked_again(go: Go) -> None:
         assert "finished earlier" not in done.stdout
         values.append(report()["models"]["student"]["last"]["test"]["toy"])
     assert values == [1.0, 2.0]
+
+
+def test_latency_is_measured_on_the_gpu_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, Any]] = []
+
+    def measure(*given: Any, device: str, modes: Any, **more: Any) -> Measured:
+        asked.append((device, modes))
+        return Measured({}, [])
+
+    monkeypatch.setattr(stage.latency, "measure", measure)
+    monkeypatch.setattr(stage, "latency_threads", lambda plan: 1)
+    run = SimpleNamespace(evaluation=Evaluation(), runtime=Runtime())
+    place = Machine(torch.device("cuda:1"), "bf16", None)
+    plan: Any = SimpleNamespace(run=run, ground=SimpleNamespace(machine=place))
+    stage._latency(plan, SimpleNamespace(networks={}, image_shape=(1, 8, 8)))  # type: ignore[arg-type]
+    assert asked == [("cpu", ("eager",)), ("cuda:1", ("eager", "graph"))]
+
+
+def test_a_report_says_which_numerics_its_figures_have() -> None:
+    cpu = torch.device("cpu")
+    assert _numerics(Machine(cpu, "fp32", None)) == {}
+    (line,) = _numerics(Machine(cpu, "bf16", None)).values()
+    assert (
+        line == "training and the scores after each epoch: bf16; figures of this report and latencies: fp32"
+    )
+
+
+def test_figures_are_computed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the program around it lets convolutions use TF32, as torch does."""
+    seen: list[bool] = []
+
+    def model(images: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return images.flatten(1)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    network = torch.nn.Identity()
+    monkeypatch.setattr(network, "forward", model)
+    logits_of(network, [torch.zeros(2, 1, 2, 2)])
+    measure_latency({"student": network}, (1, 2, 2), (1,), samples=1, seconds=0.01)
+    assert seen and not any(seen) and torch.backends.cudnn.allow_tf32

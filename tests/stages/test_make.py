@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.connection
 import os
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from kdrun.errors import KdrunError
@@ -17,6 +19,7 @@ from kdrun.plan.training import Training
 from kdrun.progress.overall import Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
+from kdrun.stages import engines
 from kdrun.stages import groups as grouping
 from kdrun.stages import make as module
 from kdrun.stages.engines import here, processes, processes_for
@@ -126,6 +129,54 @@ def test_there_are_no_more_processes_than_trainings_and_cores(
     assert processes_for([long.student, long.student]) == 2
     asked = plan("runtime.jobs=3", tmp_path).student
     assert processes_for([asked] * 2) == 2 and processes_for([asked] * 8) == 3
+
+
+def sees(group: list[Training], observers: Observers) -> None:
+    """In a process: leaves the number of the GPU that it sees."""
+    path = Path(group[0].ground.run.outputs_dir) / f"gpu {group[0].seed}"
+    path.write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "seen"),
+    [
+        ("cuda", None, ["0", "1", "0"]),
+        ("cuda", "5,GPU-7", ["5", "GPU-7", "5"]),
+        ("cuda:1", None, ["all"] * 3),
+    ],
+)
+def test_processes_are_spread_over_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, given: str | None, seen: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    tmp_path.mkdir(exist_ok=True)
+    students = [plan(f"seed={n} recipe.student.epochs={9 - n}", tmp_path).student for n in range(3)]
+    place = students[0].ground.machine._replace(device=torch.device(device))
+    for each in students:
+        object.__setattr__(each.ground, "machine", place)
+    monkeypatch.setattr(engines, "spread", lambda parts, count: list(parts))
+    monkeypatch.setattr(engines, "wait", _in_order)
+    assert not processes([[each] for each in students], sees, 2, lambda line: None)
+    assert [(tmp_path / f"gpu {n}").read_text() for n in range(3)] == seen
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
+
+
+def _in_order(sentinels: Sequence[int]) -> list[int]:
+    """The first that was started, when it has ended."""
+    return multiprocessing.connection.wait(sentinels[:1])  # type: ignore[return-value]
+
+
+def test_auto_is_a_process_for_each_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    long = plan("recipe.student.epochs=100000", tmp_path).student
+    for device, count in (("cuda", 2), ("cuda:1", 1)):
+        place = long.ground.machine._replace(device=torch.device(device))
+        object.__setattr__(long.ground, "machine", place)
+        assert processes_for([[long]] * 3) == count
 
 
 def test_groups_are_cut_so_that_no_process_waits_for_another(tmp_path: Path) -> None:

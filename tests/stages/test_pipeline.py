@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from kdrun import artefacts
 from kdrun.cli import main
 from kdrun.models.weights import read_weights
+from kdrun.training.table import Table
 from tests.stages.runs import SHORT
 
 Go = Callable[..., tuple[int, str, str]]
@@ -98,6 +100,34 @@ def test_fresh_starts_over_each_time_in_one_process(go: Go) -> None:
     after = times("**/last.safetensors")
     assert status == 0 and "finished earlier" not in out
     assert after.keys() == before.keys() and all(after[name] > before[name] for name in before)
+
+
+def test_a_table_with_other_answers_is_kept_and_another_one_is_filled(go: Go) -> None:
+    go("dataset.views.name=none", "temperature=2")
+    (table,) = Path("outputs/models").glob("*/tables/*")
+    before = table / "logits.f32"
+    assert rewritten(table)  # as on a machine whose answers differ
+    content = before.read_bytes()
+    _, out, _ = go("dataset.views.name=none", "temperature=3")
+    assert f"cache   not used, and kept: its answers differ from those of the teacher here: {table}" in out
+    assert before.read_bytes() == content
+    other = table.with_name(f"{table.name}-2")
+    filled = (other / "logits.f32").stat().st_size
+    assert filled
+    _, out, _ = go("dataset.views.name=none", "temperature=4")
+    assert f": {other}" not in out  # whose answers are those of the teacher here
+
+
+def rewritten(folder: Path) -> bool:
+    """Puts other answers into a table, with the checksums that belong to them."""
+    header = json.loads((folder / "table.json").read_text())
+    table = Table(folder, header["codes"], header["widths"], header["key"])
+    codes = np.flatnonzero(table.has(np.arange(len(table))))
+    other = {name: rows + 1 for name, rows in table.read(codes).items()}
+    table.clear()
+    table.write(codes, other)
+    table.close()
+    return bool(len(codes))
 
 
 def test_a_control_that_is_asked_for_later_is_added(go: Go) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from kdrun.cli import main
 from kdrun.config.arguments import parse
@@ -16,8 +17,13 @@ from kdrun.config.compose import single
 from kdrun.models.weights import read_weights
 from kdrun.plan.plan import make_plan
 from kdrun.plan.training import Training
+from kdrun.progress.screen import screen
+from kdrun.progress.watchers import Observers
+from kdrun.stages import groups as grouping
+from kdrun.stages import train as loop
 from kdrun.stages.engines import _Telling
 from kdrun.stages.groups import groups
+from kdrun.stages.make import make
 from tests.stages.runs import play
 
 SWEEP = [
@@ -62,6 +68,63 @@ def test_larger_students_share_a_teacher_that_is_asked_live() -> None:
     assert [len(group) for group in groups(same_rows)] == [2]
     other_rows = student(*live, "student=resnet8", "seed=1")
     assert [len(group) for group in groups([*same_rows, other_rows])] == [2, 1]
+
+
+GPU = [
+    "dataset=fake",
+    "dataset.views.name=crop_flip",
+    "teacher=resnet14",
+    "student=resnet8",
+    "precision=fp32",
+]
+
+
+@pytest.mark.parametrize(
+    ("more", "sizes"),
+    [
+        ([], [4, 2]),
+        (["method=crd"], [1] * 6),  # draws random numbers, which one graph cannot do for several
+        (["dropout"], [1] * 6),
+        (["runtime.together=false"], [1] * 6),
+    ],
+)
+def test_on_a_gpu_students_that_read_a_table_learn_beside_one_another(
+    more: list[str], sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    students = [
+        student(*GPU, *(line for line in more if "dropout" not in line), f"seed={n}") for n in range(6)
+    ]
+    if any("dropout" in line for line in more):
+        for each in students:
+            each.built.model.add_module("drop", torch.nn.Dropout(0.5))
+    assert [len(group) for group in groups(students)] == [1] * 6
+    place = students[0].ground.machine._replace(device=torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8e10, 8e10))
+    for each in students:
+        object.__setattr__(each.ground, "machine", place)
+    assert [len(group) for group in groups(students)] == sizes
+
+
+def test_those_beside_one_another_end_as_each_would_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one table of the teacher's answers, and each its own rows."""
+    monkeypatch.chdir(tmp_path)
+    few = ["dataset.views.name=none", "recipe.teacher.epochs=1", "recipe.student.epochs=1", "control=false"]
+    for module in (grouping, loop):
+        monkeypatch.setattr(module, "stackable", lambda training: False)
+    monkeypatch.setattr(grouping, "on_gpu", lambda training: True)
+    weights = {}
+    for folder, beside in (("together", 4), ("alone", 1)):
+        plans = [make_plan(single(parse([*few, f"seed={n}", f"outputs_dir={folder}"])).run) for n in (0, 1)]
+        monkeypatch.setattr(grouping, "BESIDE", beside)
+        made = make(plans, Observers(screen(Console(quiet=True))))
+        assert not made.failures
+        marks = [json.loads(plan.student.mark.read_text()) for plan in plans]
+        assert [len(mark["companions"]) for mark in marks] == [beside > 1] * 2
+        weights[folder] = [read_weights(plan.student.folder / "last.safetensors") for plan in plans]
+    for one, other in zip(weights["together"], weights["alone"], strict=True):
+        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def test_short_trainings_are_not_worth_it() -> None:

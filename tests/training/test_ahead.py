@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdrun.training.ahead import Ahead
-from kdrun.types import Batch, Rows
+from kdrun.types import Batch, Outputs, Rows
 from tests.training.speaker import IMAGES, Drawn, answers, images, live, plans, repeats, same
 from tests.training.world import Codes
 
@@ -41,18 +41,19 @@ def test_each_row_is_asked_about_once_and_no_more_are_held_than_there_is_room_fo
     assert teacher.record() == {"plan": "ahead", "forwards": IMAGES, "forwards_saved": 0}
 
 
-def test_forwards_are_cut_at_the_same_rows_wherever_a_run_goes_on() -> None:
+def test_forwards_are_cut_at_the_same_rows_wherever_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU, other rows beside a row may change its last bits."""
 
     def cuts(first: int) -> list[list[int]]:
         teacher, seen = ahead(chunk=16, rows=32), []
-        ask = teacher.live
+        ask = teacher.live.padded
 
-        def asked(batch: Batch) -> object:
+        def asked(batch: Batch, size: int) -> Outputs:
+            assert size == 16  # also where fewer are left
             seen.append(batch.labels.tolist())
-            return ask(batch)
+            return ask(batch, size)
 
-        teacher.live = asked  # type: ignore[assignment]
+        monkeypatch.setattr(teacher.live, "padded", asked)
         answers(teacher, plans(0), first)
         return seen
 

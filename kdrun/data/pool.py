@@ -1,0 +1,123 @@
+"""Images without labels beside the training part: `dataset.unlabelled`. Their classes are not read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdrun.data.decode import Square, blocks
+from kdrun.data.imagefolder import files_in
+from kdrun.data.images import Part, Pool
+from kdrun.data.lazy import Unread
+from kdrun.data.near_duplicates import near_duplicates
+from kdrun.errors import KdrunError
+
+KEY = "dataset.unlabelled"
+GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601), as Pillow takes them."""
+
+
+def pool(source: str, images: Tensor, names: Sequence[str], parts: Mapping[str, Part]) -> Pool:
+    """The images that may be used. parts: train, validation and test, as a model sees them.
+
+    Raises KdrunError if none is left.
+    """
+    near = {part: near_duplicates(images, parts[part].images) for part in ("validation", "test")}
+    left_out = [
+        f"{name} ({part} image {place})"
+        for part, places in near.items()
+        for name, place in zip(names, places.tolist(), strict=True)
+        if place >= 0 and (part == "validation" or near["validation"][names.index(name)] < 0)
+    ]
+    clean = (near["validation"] < 0) & (near["test"] < 0)
+    fresh = clean & _unseen(images, clean, parts["train"].images)
+    kept = torch.nonzero(fresh).flatten()
+    if not len(kept):
+        problem = (
+            f"none of its {len(images)} images is left: {len(left_out)} are near-duplicates of held-out ones"
+        )
+        raise KdrunError(KEY, source, f"{problem}, the others are training images")
+    used, repeated = images[kept], int(clean.sum() - fresh.sum())
+    digest = hashlib.sha256(used.contiguous().numpy().data).hexdigest()
+    return Pool(used, tuple(names[i] for i in kept), tuple(left_out), repeated, source, digest)
+
+
+def from_folder(folder: Path, shape: Sequence[int], white: float) -> tuple[Tensor, list[str]]:
+    """All pictures below a folder as (P, C, H, W) uint8 with pixels 0..white, and their paths in it.
+
+    shape: (C, H, W). Raises KdrunError for a folder without pictures and for files that are none.
+    """
+    files = [picture.path for picture in files_in(folder)]
+    if not files:
+        raise KdrunError(KEY, folder, "no pictures in it")
+    channels, height, width = shape
+    wanted = Square(max(height, width), channels)
+    read = torch.cat([torch.from_numpy(block) for _, block in blocks(files, wanted)])
+    return as_seen(read, shape, 255, white), [str(Path(file).relative_to(folder)) for file in files]
+
+
+def as_seen(images: Tensor, shape: Sequence[int], white: float, wanted: float) -> Tensor:
+    """Images (P, c, h, w) uint8 with pixels 0..white as (P, C, H, W) with pixels 0..wanted.
+
+    Resized bilinearly with antialiasing. Images that fit are returned as they are.
+    """
+    if tuple(images.shape[1:]) == tuple(shape) and white == wanted:
+        return images
+    found = images.float()
+    if found.shape[1] != shape[0]:
+        grey = (
+            found if found.shape[1] == 1 else (found * torch.tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True)
+        )
+        found = grey.expand(-1, shape[0], -1, -1)
+    if found.shape[2:] != tuple(shape[1:]):
+        found = F.interpolate(found, tuple(shape[1:]), mode="bilinear", antialias=True)
+    return (found * (wanted / white)).round().clamp(0, wanted).to(torch.uint8)
+
+
+def in_memory(images: Tensor | Unread) -> Tensor:
+    """All images of a source."""
+    return images.together() if isinstance(images, Unread) else images
+
+
+def _unseen(images: Tensor, clean: Tensor, train: Tensor | Unread) -> Tensor:
+    """(N,) bool: whether no training image and no earlier image of the pool has exactly these pixels."""
+    seen = set[bytes]() if isinstance(train, Unread) else set(map(_digest, train))
+    new = torch.zeros(len(images), dtype=torch.bool)
+    for row in torch.nonzero(clean).flatten().tolist():
+        digest = _digest(images[row])
+        new[row] = digest not in seen
+        seen.add(digest)
+    return new
+
+
+def _digest(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.contiguous().numpy().data, digest_size=16).digest()
+
+
+def pool_of(
+    dataset: Mapping[str, Any], parts: Mapping[str, Part], shape: Sequence[int], other: Tensor | None
+) -> Pool | None:
+    """The pool of a `dataset` node, None without one. other: the images of the data set that it names."""
+    chosen = dataset.get("unlabelled")
+    if chosen is None:
+        return None
+    white = float(dataset["white"])
+    if isinstance(parts["train"].images, Unread):
+        problem = "these images do not fit into memory, and a pool can only stand beside images that do"
+        raise KdrunError(KEY, _name(chosen), problem)
+    if other is None:
+        images, names = from_folder(Path(str(chosen)).expanduser(), shape, white)
+    else:
+        images = as_seen(other, shape, float(chosen["white"]), white)
+        names = [f"{chosen['name']} image {i}" for i in range(len(images))]
+    return pool(_name(chosen), images, names, parts)
+
+
+def _name(chosen: Any) -> str:
+    return str(chosen["name"]) if isinstance(chosen, Mapping) else str(chosen)

@@ -1,0 +1,61 @@
+"""label_savings.png: the student's and the control's accuracy over the labels, and how far apart they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdrun.figures import plural
+from kdrun.report.label_savings import Curves, Figures, curves, savings
+from kdrun.report.plots import COLOURS, dress, new_figure, save
+from kdrun.report.sweeps import Job
+
+NAME = "label_savings.png"
+
+
+def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
+    """Writes the picture if the sweep is one over labels, else removes an older one; what was written."""
+    path, found = folder / NAME, curves(jobs)
+    path.unlink(missing_ok=True)
+    if found is None:
+        return []
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    shares = 100 * found.labels / found.images
+    for role, values in (("student", found.student), ("control", found.control)):
+        name = "distilled" if role == "student" else "trained alone"
+        axes.errorbar(
+            shares,
+            values.mean(1),
+            yerr=_deviations(values),
+            color=COLOURS[role],
+            label=name,
+            linewidth=1.6,
+            capsize=3,
+            marker="o",
+            markersize=4,
+        )
+    for number, saving in enumerate(s for s in savings(found) if s.side == 0 and s.saved > 0):
+        level = found.student.mean(1)[list(found.labels).index(saving.labels)]
+        ends = [100 * labels / found.images for labels in (saving.labels, saving.alone)]
+        label = "labels saved" if number == 0 else None
+        axes.plot(ends, [level, level], color="black", linewidth=1.0, linestyle=":", label=label)
+        axes.annotate(
+            f"{100 * saving.saved:.0f} %", (ends[1], level), (4, -11), textcoords="offset points", fontsize=8
+        )
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(shares, [f"{share:.3g}" for share in shares])
+    axes.set_ylabel("top-1 on test, %")
+    dress(axes, f"mean and std of {_repeats(found)}", f"labels, % of {found.images:,} training images")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    save(figure, path)
+    return [NAME]
+
+
+def _deviations(values: Figures) -> Figures:
+    return values.std(1, ddof=1) if values.shape[1] > 1 else 0 * values[:, 0]
+
+
+def _repeats(found: Curves) -> str:
+    return plural(found.student.shape[1], "run" if found.varied == "split" else "seed")

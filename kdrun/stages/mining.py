@@ -1,0 +1,118 @@
+"""Which images without labels a student learns from: those of whose class its trained teacher is sure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdrun.artefacts import read_json, write_json
+from kdrun.data.batches import plain_batches
+from kdrun.data.images import Part, Pool
+from kdrun.errors import KdrunError
+from kdrun.evaluation.accuracy import logits_of
+from kdrun.figures import plural
+from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
+from kdrun.stages.saved import load_model, saved
+from kdrun.types import UNLABELLED
+
+NAME = "unlabelled.json"
+"""In the student's folder: what was left out and what was used of `dataset.unlabelled`."""
+
+
+def mined(training: Training) -> Tensor | None:
+    """(M,) int64, the images of the pool that a student uses; None if it uses none, or there is no pool.
+
+    They are chosen once and written down, so that a training that goes on has the same ones. Raises
+    KdrunError if the teacher is sure of no image, or there is no teacher.
+    """
+    pool, file = training.pool, training.folder / NAME
+    if pool is None:
+        return None
+    used = _written(file, pool)
+    if used is None:
+        confidence, top_k = (
+            training.ground.run.dataset.get(f"unlabelled_{k}") for k in ("confidence", "top_k")
+        )
+        used = torch.arange(len(pool.images))
+        if confidence is not None or top_k is not None:
+            used = chosen(_probabilities(training, pool), confidence or 0.0, top_k)
+        if not len(used):
+            problem = "the teacher is so sure of none of the images; a lower number, or null, uses more"
+            raise KdrunError("dataset.unlabelled_confidence", confidence, problem)
+        write_json(file, _record(pool) | {"used": used.tolist()})
+    return used
+
+
+def chosen(probabilities: Tensor, confidence: float, top_k: int | None) -> Tensor:
+    """(M,) int64, rising: the images whose largest probability is `confidence` or more, and of those of each
+    class the `top_k` with the largest (the first of equals; None: all). probabilities: (P, K).
+    """
+    sure, classes = probabilities.max(dim=1)
+    kept = sure >= confidence
+    if top_k is not None:
+        order = torch.sort(sure, descending=True, stable=True).indices
+        order = order[kept[order]]
+        for number in range(probabilities.shape[1]):
+            kept[order[classes[order] == number][top_k:]] = False
+    return torch.nonzero(kept).flatten()
+
+
+def about(training: Training) -> dict[str, Any] | None:
+    """For the report: how many images of which source were used, and which were left out; None without."""
+    pool = training.pool
+    used = None if pool is None else _written(training.folder / NAME, pool)
+    if pool is None or used is None:
+        return None
+    return {**_record(pool), "used": len(used)}
+
+
+def pool_notes(plan: Plan, most: int = 3) -> Iterator[str]:
+    """What is left out of the images beside the training part, with the first names."""
+    pool = plan.student.pool
+    if pool is None:
+        return
+    if pool.left_out:
+        more = f" and {len(pool.left_out) - most} more" if len(pool.left_out) > most else ""
+        near = plural(len(pool.left_out), "near-duplicate")
+        named = f"{', '.join(pool.left_out[:most])}{more}"
+        yield f"{near} of validation or test images left out of {pool.source}: {named}"
+    if pool.repeated:
+        yield f"{plural(pool.repeated, 'image')} of {pool.source} left out: they are there already"
+
+
+def _record(pool: Pool) -> dict[str, Any]:
+    return {
+        "source": pool.source,
+        "fingerprint": pool.fingerprint,
+        "images": len(pool.images),
+        "left_out": list(pool.left_out),
+        "repeated": pool.repeated,
+    }
+
+
+def _written(file: Path, pool: Pool) -> Tensor | None:
+    try:
+        there = read_json(file)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(there, dict) or there.get("fingerprint") != pool.fingerprint:
+        return None
+    return torch.tensor(there["used"], dtype=torch.int64)
+
+
+def _probabilities(training: Training, pool: Pool) -> Tensor:
+    """(P, K) of the teacher's, at temperature 1, for the images as they are."""
+    ground = training.ground
+    weights = saved(training.teachers[0]) if training.teachers else None
+    if weights is None:
+        problem = "no term of the student reads a trained teacher that could choose images"
+        raise KdrunError("dataset.unlabelled", pool.source, problem)
+    model = load_model(weights, ground.headline)
+    part = Part(pool.images, torch.full((len(pool.images),), UNLABELLED))
+    batches = plain_batches(part, ground.data, ground.machine.device)
+    return logits_of(model, batches()).float().softmax(1)

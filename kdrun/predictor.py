@@ -21,6 +21,8 @@ from kdrun.lookup import is_listed
 from kdrun.machine import exact
 from kdrun.models.build import build
 from kdrun.models.described import About, Described, read_about
+from kdrun.models.exported import is_exported
+from kdrun.models.exported import opened as opened_export
 from kdrun.models.reused import reused
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.records import PLAN, read_mark, read_planned
@@ -120,12 +122,15 @@ class Classifier:
 
 
 def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -> Classifier:
-    """The student of a finished run, from its folder or from its `student.safetensors` alone.
+    """The student of a finished run, from its folder, from its `student.safetensors` alone, or from what
+    `kdrun export` made of it (.pt2, .onnx).
 
     teacher: the run's teacher instead; needs the folder. packages: of your own, if the model is from one:
     nothing is imported because a file says so. Raises KdrunError.
     """
     path = Path(run).expanduser()
+    if is_exported(path):
+        return _from_export(path, teacher)
     file = path if path.is_file() else path / FILE
     if not file.is_file():
         folder = file.parent if file.name == FILE else file
@@ -150,6 +155,13 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
         )
     load_into(model, read_weights(weights, digest), "run", str(weights))
     return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
+
+
+def _from_export(file: Path, teacher: bool) -> Classifier:
+    if teacher:
+        raise KdrunError(str(file), None, "holds the student alone; name the run for its teacher")
+    model, about = opened_export(file)
+    return Classifier(model.eval(), tuple(about["classes"]), _preprocess(about), about["model"]["name"])
 
 
 def _preprocess(about: About) -> Preprocess:

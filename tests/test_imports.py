@@ -27,7 +27,7 @@ FLOORS = (
     ("stages",),
     ("check", "search"),
     ("predictor",),
-    ("looking",),
+    ("looking", "export"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -178,6 +178,9 @@ QUESTIONS = (
     (["list", "models", "resnet"], 0),
     (["continue"], 2),
     (["compare", "a"], 2),
+    (["export"], 2),
+    (["export", "nowhere"], 2),
+    (["export", ".", "--to", "zip"], 2),
 )
 
 

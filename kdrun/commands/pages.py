@@ -104,7 +104,7 @@ PAGES = {
         (
             ("kdrun tune temperature='interval(1,16)' alpha='interval(0,1)'", "two numbers, 20 trials"),
             (
-                "kdrun tune method=kd,dkd recipe.student.lr='tag(log, interval(1e-4,1e-1))' seed=0,1,2",
+                "kdrun tune method=kd,dkd lr='tag(log, interval(1e-4,1e-1))' seed=0,1,2",
                 "a choice and a rate by decades; a trial is the mean over three seeds",
             ),
         ),
@@ -141,9 +141,8 @@ PAGES = {
         "RUN IMAGE ...",
         "classify pictures: kdrun predict RUN cat.png --teacher",
         "Classifies pictures, or all pictures in a folder, with the student of a finished run. RUN is a "
-        "folder in outputs/runs, or the "
-        "first digits "
-        "of its id.",
+        "folder in outputs/runs, the first digits of its id, or a file that kdrun export made (.pt2, "
+        ".onnx). Open only .pt2 files that you trust: torch can execute what is in them.",
         (
             ("kdrun predict outputs/runs/RUN cat.png dog.jpg", "class and probability of each"),
             ("kdrun predict 1a34f photos --top 5 --format csv", "a folder; by the run's id"),
@@ -179,6 +178,27 @@ PAGES = {
             ("--out FILE.png", "also draw them"),
             ("--format text|json", ""),
             ("--packages NAMES", "your packages with the models, as packages=[...] in the run"),
+        ),
+    ),
+    "export": Page(
+        "RUN",
+        "the student as torch.export, ONNX or int8 file, checked by use",
+        "Writes the student of a finished run as files that need no kdrun, by default into RUN/export. Each "
+        "is used on the whole test part at batch 1, 2 and 32, and kept only if it is good: logits of pt2 and "
+        "onnx within 1e-4 of the largest; int8 says what it costs. Beside them: use.py, a model card "
+        "(README.md), figures and latency (export.json). onnx and int8 need pip install 'kdrun[onnx]'. "
+        "Start it in the folder in which the run was made.",
+        (
+            ("kdrun export 1a34f", "torch.export, by the run's id"),
+            ("kdrun export 1a34f --to pt2,onnx,int8 --out shipped", "three files, in another folder"),
+            ("kdrun predict outputs/runs/RUN/export/student.onnx cat.png", "use one"),
+        ),
+        (
+            ("--to pt2,onnx,int8", "one or more (default pt2)"),
+            ("--out DIR", "another folder"),
+            ("--data-dir DIR", "where the data set is, if it is not where the run found it"),
+            ("--format text|json", "json: the same as data"),
+            ("--packages NAMES", "your packages with the model or the data set"),
         ),
     ),
     "compare": Page(

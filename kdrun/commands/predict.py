@@ -17,7 +17,8 @@ from kdrun.report import soft
 from kdrun.report.naming import run_named
 
 USE = (
-    "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs, IMAGE a picture or a folder of pictures"
+    "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs or an exported file, IMAGE a picture or "
+    "a folder of pictures"
 )
 
 CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "?")

@@ -64,6 +64,16 @@ def gain_interval(counts: Pairs) -> tuple[float, float]:
     return edge(-1.0), edge(1.0)
 
 
+def share_interval(right: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy of `right` out of n images, in percent: Wilson 1927, the score
+    interval for one proportion. It covers the choice of test images.
+    """
+    share, weight = right / n, Z95 * Z95 / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = Z95 / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
+
+
 def mcnemar_p(counts: Pairs) -> float:
     """Two-sided mid-p of McNemar's exact test that both models are equally accurate."""
     return mid_p(counts.first, counts.second)

@@ -69,10 +69,11 @@ def measure(
     size takes far longer (PATIENCE), it has one round and larger ones are left out. Percentiles are by
     nearest rank: with fewer than 20 samples, p95 is the slowest one. images_per_s follows from p50.
 
-    Copies of the models are measured: in inference mode, channels last, exact float32. On a GPU the time is
-    that between two events, and the device is idle before each sample. modes: eager, graph (a replayed CUDA
-    graph, on a GPU only), compiled (torch.compile; the time to compile is not counted). A model that fails at
-    a batch size, or needs more than `room` bytes for it, is left out there.
+    Copies of the models are measured: in inference mode, channels last, exact float32. A model that says
+    `channels_first` is given images in that layout. On a GPU the time is that between two events, and the
+    device is idle before each sample. modes: eager, graph (a replayed CUDA graph, on a GPU only), compiled
+    (torch.compile; the time to compile is not counted). A model that fails at a batch size, or needs more
+    than `room` bytes for it, is left out there.
     """
     if "graph" in modes and torch.device(device).type != "cuda":
         raise ValueError("the mode graph needs a cuda device")
@@ -255,6 +256,9 @@ def _take_turns(arms: _Arms, samples: int, seconds: float) -> dict[str, list[flo
 
 
 def _timed(model: nn.Module, images: Tensor, mode: str) -> Timed:
+    if getattr(model, "channels_first", False):
+        images = images.contiguous()
+
     def answer() -> None:
         model(images)
 

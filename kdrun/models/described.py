@@ -64,6 +64,11 @@ def read_about(file: Path) -> About:
         raise KdrunError(str(file), None, f"cannot be read ({error.strerror or error})") from error
     except (SafetensorError, ValueError, RecursionError) as error:
         raise KdrunError(str(file), None, "cannot be read: damaged, or no safetensors file") from error
+    return checked(about, file)
+
+
+def checked(about: Mapping[str, Any], file: Path) -> About:
+    """What a file says of itself. Raises KdrunError if that is not what kdrun writes."""
     if wrong := next(_wrong(about), ""):
         raise KdrunError(str(file), None, f"its metadata is not what kdrun writes: {wrong}")
     return cast(About, about)

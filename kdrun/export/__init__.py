@@ -1,0 +1,1 @@
+"""`kdrun export`: a finished student as a file of another kind, checked by use."""

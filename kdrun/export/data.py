@@ -1,0 +1,68 @@
+"""The data set of a finished run again: the test images, and training images for the ranges of int8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdrun.config import quick
+from kdrun.config.schema import Runtime
+from kdrun.data.batches import plain_batches
+from kdrun.data.images import ImageSet, Part
+from kdrun.data.load import load
+from kdrun.data.picture import centre
+from kdrun.errors import KdrunError
+from kdrun.lookup import is_listed
+from kdrun.plan.ground import reading
+from kdrun.report.schema import Report
+
+CALIBRATION = 512
+"""Training images from which int8 takes the ranges of activations, at most."""
+
+CPU = torch.device("cpu")
+
+
+def data_of(report: Report, packages: tuple[str, ...], data_dir: str | None) -> ImageSet:
+    """The data set that a report names, read and split as the run did.
+
+    packages: of the user's, which a source may be from. data_dir: in place of the run's. Raises KdrunError.
+    """
+    config = report.get("config", {})
+    dataset: Mapping[str, Any] = config.get("dataset") or {}
+    source = str(dataset.get("source"))
+    if "." in source and not is_listed(source, packages):
+        package = source.partition(".")[0]
+        problem = f"the data set is from a package of your own; if you trust it: --packages {package}"
+        raise KdrunError(source, None, problem)
+    place = Path(data_dir or config.get("data_dir", "data")).expanduser()
+    most = quick.images(config["recipe"]["student"]["batch"]) if config.get("quick") else None
+    labelled = {key: value for key, value in dataset.items() if key != "unlabelled"}  # a pool is no test
+    data = load(labelled, place, reading(Runtime(), CPU), most)
+    if not len(data.test.labels):
+        raise KdrunError(str(dataset.get("name")), None, "has no test images, and an export is tested")
+    return data
+
+
+def batches(data: ImageSet, size: int) -> Iterator[Tensor]:
+    """The test images in order, in batches (size, C, H, W); the last may be smaller."""
+    left = torch.empty(0)
+    for images in plain_batches(data.test, data, CPU)():
+        left = torch.cat([left, images]) if len(left) else images
+        while len(left) >= size:
+            yield left[:size]
+            left = left[size:]
+    if len(left):
+        yield left
+
+
+def calibration(data: ImageSet) -> Tensor:
+    """Training images (N, C, H, W), normalised and unaugmented: CALIBRATION of them, drawn with seed 0."""
+    order = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))
+    rows = order[:CALIBRATION].sort().values
+    part = Part(data.train.images[rows], data.train.labels[rows])
+    images = torch.cat(list(plain_batches(part, data, CPU)()))
+    return images if images.shape[1:] == data.image_shape else centre(images, data.image_shape[2])

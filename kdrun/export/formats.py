@@ -1,0 +1,204 @@
+"""The files that a student is exported to, and how each is written."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kdrun.errors import KdrunError
+from kdrun.models.exported import ABOUT, INPUT, OUTPUT, needs, quiet
+
+OLDEST_FOR_ONNX = (2, 7)
+"""The first torch whose exporter to ONNX works with the onnxscript of today."""
+
+EXAMPLE_BATCH = 2
+"""Images of the traced batch. With a single one, the exporter would take the batch size for a constant."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """What is written: the model on the CPU in evaluation mode; what its file says of it; the images
+    (N, C, H, W), normalised, from which int8 takes the ranges of values.
+    """
+
+    model: nn.Module
+    about: Mapping[str, Any]
+    calibration: Callable[[], Tensor]
+
+    @cached_property
+    def program(self) -> torch.export.ExportedProgram:
+        """Traced once for all formats. Raises KdrunError."""
+        return traced(self)
+
+
+class Format(NamedTuple):
+    """file: its name. write: writes a student to a path. exact: whether logits must be the student's up to
+    rounding. extra: packages that it needs beside torch.
+    """
+
+    file: str
+    write: Callable[[Student, Path], None]
+    exact: bool
+    extra: tuple[str, ...] = ()
+
+
+class _ImagesToLogits(nn.Module):
+    """The model behind one more call: the exporter leaves out the hooks of the outermost module, and with
+    them the resizing and normalising of images.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits
+
+
+def traced(student: Student) -> torch.export.ExportedProgram:
+    """The model as a graph for any number of images; not strict, as torch 2.7 takes one hook for another.
+
+    Raises KdrunError for a model that cannot be traced.
+    """
+    shape = student.about["image_shape"]
+    images = torch.zeros(EXAMPLE_BATCH, *shape)
+    batch = torch.export.Dim("batch", min=1)
+    with refused(student, "torch.export"):
+        program = torch.export.export(
+            _ImagesToLogits(student.model), (images,), dynamic_shapes=({0: batch},), strict=False
+        )
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # lines of source code, with the paths of this machine
+    return program
+
+
+@contextmanager
+def refused(student: Student, by: str) -> Iterator[None]:
+    """Turns what a library raises in the block into a KdrunError; keeps what it prints off the screen."""
+    try:
+        with quiet(), warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    except KdrunError:
+        raise
+    except Exception as error:  # tracing runs the model's own code, and the exporters have many errors
+        problem = f"{by} of torch {torch.__version__} cannot export this model: {_first_cause(error)}"
+        raise KdrunError(str(student.about["model"]["name"]), None, problem) from error
+
+
+def _first_cause(error: BaseException) -> str:
+    """Type and first line of the error that began it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def write_pt2(student: Student, path: Path) -> None:
+    """A torch.export program; ABOUT is an extra file in it."""
+    program = student.program
+    with refused(student, "torch.export"):
+        torch.export.save(program, path, extra_files={ABOUT: json.dumps(student.about)})
+
+
+def write_onnx(student: Student, path: Path) -> None:
+    """An ONNX model in one file; ABOUT is in its metadata."""
+    import onnx
+
+    program = student.program
+    with refused(student, "the ONNX exporter"):
+        made = torch.onnx.export(
+            program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+        )
+        assert made is not None
+        model = made.model_proto
+        _forget_notes(model.graph)
+        _describe(model, student.about)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(path))
+
+
+def _forget_notes(graph: Any) -> None:
+    """Drops the names of Python modules that the exporter notes beside each node; half of a small file."""
+    for each in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
+        del each.metadata_props[:]
+
+
+def _describe(model: Any, about: Mapping[str, Any]) -> None:
+    del model.metadata_props[:]
+    model.metadata_props.add(key=ABOUT, value=json.dumps(about))
+
+
+def write_int8(student: Student, path: Path) -> None:
+    """An ONNX model of 8-bit activations and weights, these for each channel, in QDQ form, by onnxruntime.
+
+    The ranges of activations are the smallest and largest values of the calibration images. Weights take 7 of
+    the 8 bits (`reduce_range`): processors without VNNI add two products in 16 bits, which whole weights
+    overflow.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantFormat, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    plain, folded = path.with_name("plain.onnx"), path.with_name("folded.onnx")
+    write_onnx(student, plain)
+    with refused(student, "the quantiser of onnxruntime"):
+        quant_pre_process(str(plain), str(folded), skip_symbolic_shape=True)
+        quantize_static(
+            str(folded),
+            str(path),
+            _Calibration(student.calibration()),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+        )
+        model = onnx.load(str(path))
+        _describe(model, student.about)
+        onnx.save(model, str(path))
+    plain.unlink()
+    folded.unlink()
+
+
+class _Calibration:
+    """Images in batches, as the quantiser asks for them."""
+
+    SIZE = 32
+
+    def __init__(self, images: Tensor) -> None:
+        self.batches = iter([images[i : i + self.SIZE] for i in range(0, len(images), self.SIZE)])
+
+    def get_next(self) -> dict[str, Any] | None:
+        images = next(self.batches, None)
+        return None if images is None else {INPUT: images.contiguous().numpy()}
+
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+FORMATS: Mapping[str, Format] = {
+    "pt2": Format("student.pt2", write_pt2, exact=True),
+    "onnx": Format("student.onnx", write_onnx, exact=True, extra=ONNX_PACKAGES),
+    "int8": Format("student.int8.onnx", write_int8, exact=False, extra=ONNX_PACKAGES),
+}
+
+
+def format_named(name: str) -> Format:
+    """Raises KdrunError for a format that does not exist, a missing package, and a torch that is too old."""
+    if name not in FORMATS:
+        raise KdrunError("--to", name, "no such format", FORMATS)
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    if FORMATS[name].extra and version < OLDEST_FOR_ONNX:
+        wanted = ".".join(map(str, OLDEST_FOR_ONNX))
+        raise KdrunError("--to", name, f"needs torch {wanted} or later; this is {torch.__version__}")
+    needs(*FORMATS[name].extra)
+    return FORMATS[name]

@@ -163,6 +163,8 @@ def _keys_below(role: str, family: Family, args: Mapping[str, Any]) -> Iterator[
         yield
     except KdrunError as error:
         raise error.below(f"{role}.args" if error.key in family.arguments else role) from None
+    except TooSmall:  # then another size is tried
+        raise
     except Exception as error:
         if is_users(family.build):
             raise KdrunError(f"{role}.family", family.name, reason(error)) from error

@@ -111,8 +111,8 @@ MISTAKES = {
     "recipe.student.lr=high": "recipe.student.lr=high: must be a number",
     "recipe=adam recipe.student.nesterov=true": "recipe.student.nesterov=true: "
     "needs optimiser sgd with a momentum above 0",
-    "teacher=[resnet18,resnet20]": "teacher=[resnet18,resnet20]: one teacher is meant. "
-    "To run each: kdrun -m teacher=resnet18,resnet20",
+    "student=[resnet18,resnet20]": "student=[resnet18,resnet20]: one student is meant. "
+    "To run each: kdrun -m student=resnet18,resnet20",
     "teacher=resnet18,resnet20": "teacher=resnet18,resnet20: several values: to run each, add -m; "
     "for a list, [brackets]",
     "teacher=5": "teacher=5: no such model. Nearest: ",

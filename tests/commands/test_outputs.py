@@ -257,13 +257,13 @@ import sys, time
 from pathlib import Path
 import kdrun.stages.make as make
 from kdrun.cli import main
-there = make.groups
-def waiting(ready):
+there = make.parts
+def waiting(ready, *more):
     if any(training.kind == "student" for training in ready):
         print("between", flush=True)
         sys.stdin.readline()
-    return there(ready)
-make.groups = waiting
+    return there(ready, *more)
+make.parts = waiting
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -201,7 +201,14 @@ def test_a_renamed_class_folder_keeps_nothing_of_its_old_name(here: Here) -> Non
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.random.RandomState(number).randint(0, 256, (12, 12, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(path)
-    overrides = ("dataset=imagefolder", "dataset.path=pictures", "dataset.size=8", "control=false")
+    overrides = (
+        "dataset=imagefolder",
+        "teacher=cnn_digits",
+        "student=cnn_digits_small",
+        "dataset.path=pictures",
+        "dataset.size=8",
+        "control=false",
+    )
     run = here.run(*overrides)
     trained = (run / "last.safetensors").stat().st_mtime_ns
     (here.root / "pictures" / "dog").rename(here.root / "pictures" / "wolf")  # still the second of two

@@ -21,7 +21,7 @@ class Block(NamedTuple):
 
 def blocks(page: str) -> Iterator[Block]:
     """The fenced blocks of a page, in order."""
-    text = (DOCS / page).read_text(encoding="utf-8")
+    text = (DOCS / page).read_text(encoding="utf-8").replace("\\\n", " ")  # lines that go on
     for head, body in re.findall(r"^```([^\n]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         language, _, file = head.partition(" file=")
         yield Block(language.strip(), file.strip(), body.splitlines())

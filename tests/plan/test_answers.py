@@ -68,7 +68,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (
             True,
             ["stages"],
-            {"ahead_gb": 0.0001},
+            {"ahead_gb": 0.001},
             "live",
             f"{ASKED} in every step: feature maps are not cached",
         ),

@@ -74,7 +74,8 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
         return pivot.render(folders, rows, cols, value, format, width(), _warn)
     from kdrun.report import runs
 
-    return runs.render(folders, format, width(), options.get("--sort", ""), options.get("--last", ""))
+    chosen = options.get("--sort", ""), options.get("--last", "")
+    return runs.render(folders, format, width(), *chosen, _warn)
 
 
 def _of_many(folder: Path, format: str) -> str:

@@ -19,8 +19,7 @@ from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.pipes import pipe_table
 from kdrun.report.ranks import Ranks, mean_ranks
-from kdrun.report.read import read
-from kdrun.report.runs import UNTOLD, Record, all_runs, record
+from kdrun.report.runs import UNTOLD, Record, record, reports_of
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Spread, spread
 from kdrun.report.sweeps import value_name
@@ -58,12 +57,12 @@ def render(
     """The mean of a figure over the runs of each cell, with std and n; over data sets also mean ranks.
 
     rows, cols: `method`, `pair`, `dataset`, or any key. value: a word of NAMES, `latency`, or the name of any
-    figure in `--format json`. warn: is given a line if runs of one cell differ in more than their seeds.
-    Raises KdrunError if no run has one of them.
+    figure in `--format json`. warn: is given a line if runs of one cell differ in more than their seeds, and
+    for each damaged report, which is left out. Raises KdrunError if no run has one of them.
     """
-    runs = all_runs(folders)
-    reports = [read(run) for run in runs]
-    records = [_known(run, report, (rows, cols)) for run, report in zip(runs, reports, strict=True)]
+    runs = reports_of(folders, warn)
+    reports = [report for _, report in runs]
+    records = [_known(run, report, (rows, cols)) for run, report in runs]
     name = NAMES.get(value, value)
     figures = {key for run in records for key, one in run.items() if isinstance(one, (int, float))}
     for option, asked, known in (("--rows", rows, None), ("--cols", cols, None), ("--value", name, figures)):

@@ -59,19 +59,25 @@ WHO = len(SHOWN)
 
 
 def render(
-    folders: Sequence[Path], format: str = "text", width: int = 80, sort: str = "", last: str = ""
+    folders: Sequence[Path],
+    format: str = "text",
+    width: int = 80,
+    sort: str = "",
+    last: str = "",
+    warn: Callable[[str], None] = lambda line: None,
 ) -> str:
     """One line per finished run, in the order of the folders: each a run, a sweep, or a folder with runs in
     it.
 
     format: text, md, csv, json or tex; csv and json carry full figures, and leave out what was not measured;
     tex has means over repeats. sort: a figure or a word by which runs are sorted (`runs_order.by_key`). last:
-    how many of the latest runs are shown. Raises KdrunError for a folder without a finished run, naming it,
-    for another format, and for what cannot be sorted by or counted.
+    how many of the latest runs are shown. warn: is given a line for each damaged report, which is left out.
+    Raises KdrunError for a folder without a finished run, naming it, for another format, and for what cannot
+    be sorted by or counted.
     """
     if format not in FORMATS:
         raise KdrunError("format", format, "no such format", FORMATS)
-    runs = [(run, read(run)) for run in all_runs(folders)]
+    runs = reports_of(folders, warn)
     runs = latest(runs, last) if last else runs
     records = [record(*run) for run in runs]
     if sort:
@@ -90,6 +96,26 @@ def render(
     if format == "csv":
         return _csv(records)
     return _text(records, differs, width) if format == "text" else _markdown(records, differs)
+
+
+def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:
+    """The finished runs of some folders with their reports.
+
+    A damaged report is left out and said by `warn`; its error is raised if the run was named, or if no other
+    is left.
+    """
+    runs, damaged = [], None
+    for run in all_runs(folders):
+        try:
+            runs.append((run, read(run)))
+        except KdrunError as error:
+            if run in folders:
+                raise
+            warn(f"left out: {error}")
+            damaged = error
+    if damaged is not None and not runs:
+        raise damaged
+    return runs
 
 
 def all_runs(folders: Sequence[Path]) -> list[Path]:

@@ -103,9 +103,18 @@ def test_folders_without_a_finished_run_are_named(tmp_path: Path, outputs: Path)
         render([tmp_path / "nowhere"])
 
 
-def test_a_broken_report_is_named(outputs: Path) -> None:
-    (outputs / "runs" / "b" / "report.json").write_text("{")
+def test_a_broken_report_is_named_and_hides_no_other(outputs: Path) -> None:
+    bad = outputs / "runs" / "b"
+    (bad / "report.json").write_text("{")
+    said: list[str] = []
+    assert [run["folder"] for run in json.loads(render([outputs], "json", warn=said.append))] == [
+        str(outputs / "runs" / "a")
+    ]
+    assert len(said) == 1 and "left out: " in said[0] and "runs/b/report.json: not valid JSON" in said[0]
     with pytest.raises(KdrunError, match=r"runs/b/report\.json: not valid JSON"):
+        render([bad])
+    (outputs / "runs" / "a" / "report.json").write_text("[]")
+    with pytest.raises(KdrunError, match=r"report\.json: no"):
         render([outputs])
 
 

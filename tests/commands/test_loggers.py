@@ -230,7 +230,7 @@ def test_a_failed_run_is_closed_as_failed(here: Here, monkeypatch: pytest.Monkey
 
     monkeypatch.setitem(loggers.LOGGERS, "tensorboard", Kept)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: Namespace(origin="here"))
-    code = here(*SHORT, "logger=[tensorboard]", "recipe.student.lr=1e30", "recipe.student.optimiser=sgd")[0]
+    code = here(*SHORT, "logger=[tensorboard]", "recipe.student.lr=1e14", "recipe.student.optimiser=sgd")[0]
     assert code == 1 and closed == [False]
 
 

@@ -157,9 +157,9 @@ def test_processes_are_spread_over_gpus(
     place = students[0].ground.machine._replace(device=torch.device(device))
     for each in students:
         object.__setattr__(each.ground, "machine", place)
-    monkeypatch.setattr(engines, "spread", lambda parts, count: list(parts))
     monkeypatch.setattr(engines, "wait", _in_order)
-    assert not processes([[each] for each in students], sees, 2, lambda line: None)
+    progress = Logged(lambda line: None, {each.folder: 1.0 for each in students})
+    assert not processes([Part([each]) for each in students], sees, 2, progress)
     assert [(tmp_path / f"gpu {n}").read_text() for n in range(3)] == seen
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
@@ -176,7 +176,7 @@ def test_auto_is_a_process_for_each_gpu(tmp_path: Path, monkeypatch: pytest.Monk
     for device, count in (("cuda", 2), ("cuda:1", 1)):
         place = long.ground.machine._replace(device=torch.device(device))
         object.__setattr__(long.ground, "machine", place)
-        assert processes_for([[long]] * 3) == count
+        assert processes_for([long] * 3) == count
 
 
 def test_groups_are_cut_so_that_no_process_waits_for_another(tmp_path: Path) -> None:
@@ -209,15 +209,6 @@ def test_what_is_left_of_a_sweep_forms_the_groups_that_were_written_down(
     )
     again = [plan(f"seed={seed} fresh=true", tmp_path).student for seed in range(1, 4)]
     assert members(again) == [([1, 2], None), ([3], None)]
-
-
-def test_epoch_lines_say_the_seed_if_there_are_several(tmp_path: Path) -> None:
-    sink = StringIO()
-    shown = Observers(screen(Console(file=sink, width=120)))
-    make([plan(f"seed={seed} teacher.seed=0 control=false", tmp_path) for seed in (0, 1)], shown)
-    lines = [line for line in sink.getvalue().splitlines() if " 1/1 " in line]
-    stages = [line.split(" ", 1)[1].partition(" 1/1")[0].rstrip() for line in lines]
-    assert stages == ["teacher", "student seed 0", "student seed 1"]
 
 
 def test_the_folders_of_a_run_are_known_before_its_first_step(

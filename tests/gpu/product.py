@@ -13,7 +13,8 @@ import yaml
 from rich.console import Console
 from torch import Tensor
 
-from kdrun.config.schema import Evaluation, Model, Recipe, Recipes, Run, Runtime
+from kdrun.config.choices import DATASET_HINTS
+from kdrun.config.schema import Evaluation, Model, Recipe, Recipes, Run, Runtime, Teacher
 from kdrun.models.weights import save_weights
 from kdrun.plan.ground import Grounds
 from kdrun.plan.plan import Plan, make_plan
@@ -84,6 +85,7 @@ def run_of(scale: Scale, arm: Arm, folder: Path, device: str, **more: Any) -> Ru
     per_class = (scale.images + scale.seen) // scale.classes
     dataset = node("dataset", "fake") | {"classes": scale.classes, "per_class": per_class, "size": scale.size}
     dataset |= {"validation": 0, "test": scale.seen, "headline": "last"}
+    dataset = {key: value for key, value in dataset.items() if key not in DATASET_HINTS}
     dataset["views"] |= {"name": "crop_flip", "padding": scale.size // 8}
     numbers = node("recipe", "crd")["student"] | {"lr": 0.05, "weight_decay": 5e-4, "batch": scale.batch}
     runtime = Runtime(
@@ -91,7 +93,7 @@ def run_of(scale: Scale, arm: Arm, folder: Path, device: str, **more: Any) -> Ru
     )
     run = Run(
         dataset=dataset,
-        teacher=Model(**node("model", scale.teacher)),
+        teacher=Teacher(**node("model", scale.teacher)),
         student=Model(**node("model", scale.student)),
         loss=arm.terms,
         recipe=Recipes(Recipe(**numbers), Recipe(**numbers)),

@@ -49,7 +49,7 @@ def test_zero_throughout() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("abc", "loss.soft.weight=abc: a number, or {from, to, epochs, shape}, is needed"),
+        ("abc", "loss.soft.weight=abc: a number, or a schedule (FROM..TO@EPOCHS, {from, to, epochs, shape}"),
         (True, "loss.soft.weight=True: a number"),
         (None, "loss.soft.weight=null: a number"),
         (float("nan"), "loss.soft.weight=nan: a number"),

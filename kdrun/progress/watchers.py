@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kdrun.plan.training import Training
@@ -61,14 +60,12 @@ class OnScreen:
 
 class Observers(NamedTuple):
     """The screen and the loggers of a command. recorder: None without loggers. judge: also follows the
-    training of a run's student, the last of all, and may stop it. names: of trainings on the screen, by their
-    folders, if the names in their runs do not tell them apart.
+    training of a run's student, the last of all, and may stop it.
     """
 
     screen: Screen
     recorder: Recorder | None = None
     judge: Follower | None = None
-    names: Mapping[Path, str] = {}
 
     def of(self, training: Training, shown_as: str | None) -> Watchers:
         """The followers of a training. shown_as: its name on the screen; None if it is not shown."""

@@ -6,8 +6,6 @@ classes that a model names under the report's headline, -1 if its logits are not
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.artefacts import write_whole
+from kdrun.report.arrays import Arrays, read_arrays, write_arrays
 
 NAME = "answers.npz"
 PARTS = ("validation", "test")
 
-Answers = dict[str, NDArray[Any]]
-"""The arrays of the file by name; empty if there is none."""
+Answers = Arrays
 
 
 def write(folder: Path, answers: Answers, kept: Collection[str] = ()) -> None:
@@ -30,21 +27,12 @@ def write(folder: Path, answers: Answers, kept: Collection[str] = ()) -> None:
     old = {name: earlier[name] for part in PARTS for whose in kept if (name := f"{part}/{whose}") in earlier}
     every = {name: values for name, values in old.items() if _fits(answers, name, values)} | answers
     small = {name: _small(values) for name, values in every.items()}
-
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **small)  # type: ignore[arg-type]
-
-    write_whole(folder / NAME, save)
+    write_arrays(folder / NAME, small)
 
 
 def read(folder: Path) -> Answers:
     """The answers in a run's folder; empty without the file, or if it cannot be read."""
-    try:
-        with np.load(folder / NAME, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return {}
+    return read_arrays(folder / NAME)
 
 
 def right(answers: Answers, whose: str, part: str) -> NDArray[np.bool_] | None:

@@ -8,17 +8,13 @@ from typing import Any
 from kdrun.config.choices import REPEATS
 from kdrun.figures import ABSENT
 from kdrun.report.latex import Figure, Row, latex
+from kdrun.report.runs_order import SORTS
 from kdrun.report.statistics import Mark, marks, spread
 from kdrun.report.sweeps import key_name, value_name
 
 Record = Mapping[str, Any]
 
-COLUMNS = {
-    "teacher": "teacher_top1",
-    "student": "student_top1",
-    "control": "control_top1",
-    "gain": "gain_top1",
-}
+COLUMNS = {name: SORTS[name] for name in ("teacher", "student", "control", "gain")}
 
 CAPTION = "Top-1 on test in %, gain over the control in points; mean +- std over seeds."
 MARKED = " Bold: the highest mean; underlined: ties with it."

@@ -10,15 +10,12 @@ and 90th percentile over test images, at each of TEMPERATURES. temperature (): t
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdrun.artefacts import write_whole
+from kdrun.report.arrays import Arrays, read_arrays, write_arrays
 from kdrun.report.soft import entropy, softened
 
 NAME = "thumbnails.npz"
@@ -32,7 +29,7 @@ TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
 MOST = 2_000
 """Images over which entropies are taken, evenly spaced."""
 
-Thumbnails = dict[str, NDArray[Any]]
+Thumbnails = Arrays
 
 
 def write(folder: Path, images: Thumbnails) -> None:
@@ -40,21 +37,12 @@ def write(folder: Path, images: Thumbnails) -> None:
     if not images:
         (folder / NAME).unlink(missing_ok=True)
         return
-
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, **images)  # type: ignore[arg-type]
-
-    write_whole(folder / NAME, save)
+    write_arrays(folder / NAME, images)
 
 
 def read(folder: Path) -> Thumbnails:
     """What the folder of a run keeps; empty without the file, or if it cannot be read."""
-    try:
-        with np.load(folder / NAME, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
-        return {}
+    return read_arrays(folder / NAME)
 
 
 def entropies(logits: ArrayLike) -> NDArray[np.float64]:

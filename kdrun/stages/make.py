@@ -70,17 +70,8 @@ def _made(
         write_notes(every)
     if count > 1 or any(part.threads for part in every):
         return processes(every, make_group, count, progress())
-    named = observers._replace(names=_by_seed(ready))
     groups = [part.group for part in every]
-    return here(groups, make_group, named, not several, progress() if several else None)
-
-
-def _by_seed(trainings: Sequence[Training]) -> dict[Path, str]:
-    """`student seed 1`, if trainings of that name have several seeds."""
-    seeds: dict[str, set[int]] = {}
-    for training in trainings:
-        seeds.setdefault(training.name, set()).add(training.seed)
-    return {t.folder: f"{t.name} seed {t.seed}" for t in trainings if len(seeds[t.name]) > 1}
+    return here(groups, make_group, observers, not several, progress() if several else None)
 
 
 def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Overall:

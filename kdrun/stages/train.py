@@ -156,7 +156,7 @@ def laid_out(
     plain = Step(learners, teacher, images, labels, one_lane if graphs is None else graphs.lanes)
     strands = [
         strand(trainee, facts, observers.of(trainee.training, name), plain, live, say)
-        for trainee, name in zip(trainees, _shown_as(trainees, observers), strict=True)
+        for trainee, name in zip(trainees, _shown_as(trainees), strict=True)
     ]
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
@@ -183,11 +183,10 @@ def _own_rates(training: Training, first: Training) -> Recipe | None:
     return None if training.recipe == first.recipe else training.recipe
 
 
-def _shown_as(trainees: Sequence[Trainee], observers: Observers) -> list[str | None]:
+def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
     """The first is on the screen, for all of them."""
     first = trainees[0].training
-    own = observers.names.get(first.folder, first.name)
-    name = own if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
+    name = first.name if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
     return [name, *[None] * (len(trainees) - 1)]
 
 

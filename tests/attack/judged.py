@@ -44,10 +44,11 @@ class Ended:
 
 def command(words: Sequence[str]) -> Ended:
     """Runs a command in this process."""
-    return _ended(words, lambda: main(list(words)))
+    return ended(words, lambda: main(list(words)))
 
 
-def _ended(words: Sequence[str], act: Callable[[], int]) -> Ended:
+def ended(words: Sequence[str], act: Callable[[], int]) -> Ended:
+    """Runs `act`, which returns an exit status, in this process."""
     out, err = io.StringIO(), io.StringIO()
     status: int | None = None
     try:

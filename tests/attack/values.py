@@ -13,7 +13,7 @@ from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.plan.ground import Grounds
 from kdrun.plan.plan import make_plan
-from tests.attack.judged import Ended, _ended
+from tests.attack.judged import Ended, ended
 from tests.config.composed import composed
 
 VALUES = (
@@ -135,4 +135,4 @@ def planned(words: list[str], grounds: Grounds) -> Ended:
             return _failed(error)
         return 0
 
-    return _ended(words, act)
+    return ended(words, act)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from kdrun.artefacts import file_hash
 from kdrun.cli import main
+from tests.stages.pictures import write_pictures
 
 RUN = (
     *("dataset=imagefolder", "dataset.path=pictures", "dataset.size=8", "dataset.resize_to=10"),
@@ -39,11 +38,7 @@ DAMAGE = {
 @pytest.fixture(autouse=True)
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for seed in range(40):
-        pixels = np.random.RandomState(seed).randint(0, 256, (12, 14, 3)).astype(np.uint8)
-        path = Path("pictures") / "ab"[seed % 2] / f"{seed}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+    write_pictures(".png")
 
 
 def hashes() -> dict[str, str]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from kdrun.cli import main
 from kdrun.config.arguments import parse
@@ -20,6 +18,7 @@ from kdrun.errors import KdrunError
 from kdrun.models.weights import read_weights
 from kdrun.plan import ground
 from tests.docs.pages import blocks, commands, words
+from tests.stages.pictures import write_pictures
 
 CPU = torch.device("cpu")
 LINE = "images 8.40 kB do not fit into memory: read as they are needed, by 1 process"
@@ -35,11 +34,7 @@ RUN = (
 @pytest.fixture(autouse=True)
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for seed in range(40):
-        pixels = np.random.RandomState(seed).randint(0, 256, (12, 14, 3)).astype(np.uint8)
-        path = Path("pictures") / "ab"[seed % 2] / f"{seed}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+    write_pictures(".jpg")
 
 
 def test_a_run_is_the_same_and_says_that_it_reads(

@@ -132,19 +132,30 @@ def differing(
 ) -> list[Record]:
     """Of each run the values of those keys of its configuration that tell the runs apart and that no column
     shows: at most `most`, the shortest first; of keys that change together (alpha, and the weights that
-    follow from it) only the first.
+    follow from it) only the first. What belongs to a model or a method (arguments, recipe, terms) is left out
+    if it follows from the name.
     """
     every = [key for key in dict.fromkeys(chain(*configs)) if key not in UNTOLD]
     parts = [key for key in every if any(own.get(key) != configs[0].get(key) for own in configs)]
     values = [dict(leaves({key: own[key] for key in parts if key in own})) for own in configs]
-    patterns = {_pattern([run.get(name) for run in records]) for name in SHOWN}
-    telling: list[str] = []
+    shown = {name: _pattern([run.get(name) for run in records]) for name in SHOWN}
+    patterns, telling = set(shown.values()), list[str]()
     for key in sorted(dict.fromkeys(chain(*values)), key=lambda key: key.count(".")):
         pattern = _pattern([own.get(key) for own in values])
-        if max(pattern) > 0 and pattern not in patterns:
+        source = shown.get(_chosen_by(key), ())
+        follows = bool(source) and len({*zip(source, pattern, strict=True)}) == len({*source})
+        if max(pattern) > 0 and pattern not in patterns and not follows:
             patterns.add(pattern)
             telling.append(key)
     return [{key: own.get(key) for key in telling[:most]} for own in values]
+
+
+def _chosen_by(key: str) -> str:
+    """The column whose name chooses what a nested key usually is: `student` for student.args.depth and
+    recipe.student.lr, `method` for loss.soft.weight; empty for other keys.
+    """
+    first, *rest = key.removeprefix("recipe.").split(".")
+    return {"loss": "method", "phase_one": "method"}.get(first, first) if rest else ""
 
 
 def _with(record: Record, values: Record) -> Record:

@@ -128,6 +128,24 @@ def test_formats_are_checked(outputs: Path) -> None:
         render([outputs], "xml")
 
 
+def test_what_follows_from_a_name_has_no_column(tmp_path: Path) -> None:
+    """Arguments of a model and terms of a method, unless they differ between runs of one name."""
+
+    def add(name: str, method: str, student: str, wide: int, lr: float) -> None:
+        folder = run(tmp_path / name, loss={"soft": {"name": method}}, student={"args": {"wide": wide}})
+        report = json.loads((folder / "report.json").read_text())
+        report["distillation"]["method"], report["models"]["student"]["name"] = method, student
+        report["config"]["recipe"] = {"student": {"lr": lr}}
+        (folder / "report.json").write_text(json.dumps(report))
+
+    add("a", "kd", "small", 8, 0.1)
+    add("b", "dkd", "small", 8, 0.1)
+    add("c", "kd", "large", 16, 0.2)
+    assert differ(tmp_path, "abc") == ()
+    add("d", "kd", "small", 16, 0.1)
+    assert differ(tmp_path, "abcd") == ("student.args.wide",)
+
+
 def test_assistants_are_told_apart_by_name_then_by_what_else_differs(tmp_path: Path) -> None:
     for folder, dense in (("a", 8), ("b", 16)):
         run(tmp_path / folder, assistant=[{"name": "mlp", "args": {"dense": dense}}])

@@ -29,8 +29,10 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Points each link to a file of the repository at its page in the site. A file without a page is only named."""
-    origin = {name: path for path, name in OUTSIDE.items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
+    """Points each link to a file of the repository at its page in the site; one without a page is named."""
+    origin = {name: path for path, name in OUTSIDE.items()}.get(
+        page.file.src_uri, f"docs/{page.file.src_uri}"
+    )
 
     def pointed(link: re.Match[str]) -> str:
         text, path, place = link.groups(default="")
@@ -39,6 +41,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return link[0]  # a broken link, of which mkdocs warns
         name = OUTSIDE.get(target, OUTSIDE.get(f"{target}/README.md", target.removeprefix("docs/")))
         here = posixpath.relpath(name, posixpath.dirname(page.file.src_uri) or ".")
-        return f"{text} (`{target}`)" if files.get_file_from_path(name) is None else f"[{text}]({here}{place})"
+        return (
+            f"{text} (`{target}`)" if files.get_file_from_path(name) is None else f"[{text}]({here}{place})"
+        )
 
     return LINK.sub(pointed, markdown)

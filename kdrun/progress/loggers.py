@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,22 @@ WANDB_HOST = "api.wandb.ai"
 
 LONGEST = 500
 """The most characters of a parameter that every version of MLflow accepts."""
+
+
+HEADLINES = (
+    "final/teacher/test/top1",
+    "final/student/test/top1",
+    "final/control/test/top1",
+    "final/comparison/gain_top1",
+)
+"""The figures by which runs are compared."""
+
+OPENED = {
+    "tensorboard": "tensorboard --logdir {outputs}/tensorboard",
+    "wandb": "wandb sync {outputs}/wandb/offline-run-*",
+    "mlflow": "mlflow ui --backend-store-uri {outputs}/mlflow",
+}
+"""The command that shows what a logger kept; wandb's is for runs without an account."""
 
 
 class About(NamedTuple):
@@ -46,34 +63,74 @@ class Logger(ABC):
         """A text to keep beside the numbers."""
 
     @abstractmethod
+    def picture(self, file: Path) -> None:
+        """A PNG file of the run's folder."""
+
+    @abstractmethod
     def close(self, done: bool) -> None:
         """Called when the run ended. done: whether it finished."""
 
 
 class TensorBoard(Logger):
-    """Event files in `tensorboard/` of the outputs, a folder for each run."""
+    """Event files in `tensorboard/` of the outputs: a folder for each run, with a folder for each model.
+
+    Numbers of different models have equal tags, so that TensorBoard draws their curves over each other.
+    """
 
     def __init__(self, about: About) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = about.outputs / "tensorboard" / about.title
-        self.old = list(folder.glob("events.out.tfevents.*"))
-        self.writer: Any = SummaryWriter(str(folder))
+        self.folder = about.outputs / "tensorboard" / about.title
+        self.old = list(self.folder.rglob("events.out.tfevents.*"))
+        self.open: Callable[[str], Any] = SummaryWriter
+        self.writers: dict[str, Any] = {}
+        self.config = about.config
         self.text("config", json.dumps(about.config, indent=2))
+
+    def writer(self, model: str = "") -> Any:
+        """The writer of a model's folder, or of the run's."""
+        if model not in self.writers:
+            self.writers[model] = self.open(str(self.folder / model))
+        return self.writers[model]
 
     def numbers(self, numbers: Mapping[str, float], epoch: int) -> None:
         for name, value in numbers.items():
-            self.writer.add_scalar(name, value, epoch)
-        self.writer.flush()
+            model, tag = tagged(name)
+            self.writer(model).add_scalar(tag, value, epoch)
+        for writer in self.writers.values():
+            writer.flush()
+        if not epoch:
+            self._hyperparameters(numbers)
 
     def text(self, name: str, text: str) -> None:
         fenced = "\n".join(
             f"    {line}" for line in text.splitlines()
         )  # Markdown for text that stays as it is
-        self.writer.add_text(name, fenced, 0)
+        self.writer().add_text(name, fenced, 0)
+
+    def picture(self, file: Path) -> None:
+        from matplotlib.image import imread
+
+        self.writer().add_image(file.stem, imread(file)[..., :3], 0, dataformats="HWC")
+
+    def _hyperparameters(self, final: Mapping[str, float]) -> None:
+        """The configuration beside the final accuracies and the gain, for the tab HPARAMS."""
+        from torch.utils.tensorboard.summary import hparams
+
+        plain = {
+            key: value if isinstance(value, (bool, int, float, str)) else str(value)
+            for key, value in leaves(self.config)
+        }
+        chosen = {name: final[name] for name in HEADLINES if name in final}
+        writer = self.writer()._get_file_writer()
+        for summary in hparams(plain, {f"hparams/{name.removeprefix('final/')}": 0.0 for name in chosen}):
+            writer.add_summary(summary)
+        for name, value in chosen.items():
+            self.writer().add_scalar(f"hparams/{name.removeprefix('final/')}", value, 0)
 
     def close(self, done: bool) -> None:
-        self.writer.close()
+        for writer in self.writers.values():
+            writer.close()
         for old in self.old if done else ():  # of a run that was interrupted: all of it was written again
             old.unlink(missing_ok=True)
 
@@ -86,6 +143,7 @@ class Wandb(Logger):
 
         (about.outputs / "wandb").mkdir(parents=True, exist_ok=True)
         self.table: Any = wandb.Table
+        self.image: Any = wandb.Image
         self.run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             name=about.title,
@@ -105,6 +163,9 @@ class Wandb(Logger):
 
     def text(self, name: str, text: str) -> None:
         self.run.log({name: self.table(columns=["text"], data=[[text]])})
+
+    def picture(self, file: Path) -> None:
+        self.run.log({file.stem: self.image(str(file))})
 
     def close(self, done: bool) -> None:
         self.run.finish(exit_code=0 if done else 1)
@@ -137,11 +198,37 @@ class Mlflow(Logger):
     def text(self, name: str, text: str) -> None:
         self.client.log_text(self.run, text, f"{name}.txt")
 
+    def picture(self, file: Path) -> None:
+        self.client.log_artifact(self.run, str(file))
+
     def close(self, done: bool) -> None:
         self.client.set_terminated(self.run, "FINISHED" if done else "FAILED")
 
 
 LOGGERS: dict[str, Callable[[About], Logger]] = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
+
+
+def tagged(name: str) -> tuple[str, str]:
+    """The model and the tag of a number: `student/loss` is `loss` of the student,
+    `final/student/test/top1` is `final/test/top1` of the student; a comparison is of no model.
+    """
+    first, _, rest = name.partition("/")
+    if first != "final":
+        return first, rest
+    model, _, tag = rest.partition("/")
+    return ("", name) if model == "comparison" else (model, f"final/{tag}")
+
+
+def shown_by(names: Iterable[str], outputs: Path) -> list[str]:
+    """The commands that show what these loggers kept."""
+    return [OPENED[name].format(outputs=shlex.quote(str(outputs))) for name in names if _shows(name)]
+
+
+def _shows(name: str) -> bool:
+    """Whether a logger's records lie in the outputs folder."""
+    return not (
+        (name == "wandb" and _has_account()) or (name == "mlflow" and "MLFLOW_TRACKING_URI" in os.environ)
+    )
 
 
 def scalars(row: Mapping[str, Any]) -> dict[str, float]:

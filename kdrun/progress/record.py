@@ -16,6 +16,7 @@ from kdrun.progress.journal import named_rows
 from kdrun.progress.loggers import LOGGERS, About, Logger, scalars
 from kdrun.records import METRICS, Damaged, read_fields, read_rows
 from kdrun.report import table
+from kdrun.report.markdown import PLOTS
 from kdrun.report.read import read
 from kdrun.report.schema import Report, parts
 
@@ -116,6 +117,9 @@ def _finish(recorder: Recorder, folder: Path) -> None:
     for logger in recorder.loggers:
         logger.numbers(figures(report), 0)
         logger.text("report", table.text(report))
+        for name in PLOTS:
+            if (folder / name).exists():
+                logger.picture(folder / name)
 
 
 def _about(plan: Plan) -> About:

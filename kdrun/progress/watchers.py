@@ -60,12 +60,13 @@ class OnScreen:
 
 class Observers(NamedTuple):
     """The screen and the loggers of a command. recorder: None without loggers. judge: also follows the
-    training of a run's student, the last of all, and may stop it.
+    training of a run's student, the last of all, and may stop it. drawing: also follows all trainings.
     """
 
     screen: Screen
     recorder: Recorder | None = None
     judge: Follower | None = None
+    drawing: Follower | None = None
 
     def of(self, training: Training, shown_as: str | None) -> Watchers:
         """The followers of a training. shown_as: its name on the screen; None if it is not shown."""
@@ -74,6 +75,8 @@ class Observers(NamedTuple):
             followers += [OnScreen(self.screen, shown_as), Diverging(self.screen, training)]
         if self.recorder is not None:
             followers.append(self.recorder.follow(training.name))
+        if self.drawing is not None:
+            followers.append(self.drawing)
         if self.judge is not None and training.name == "student":
             followers.append(self.judge)
         return Watchers(training.name, training.row_set().length, followers)

@@ -36,18 +36,36 @@ def draw(folder: Path, report: Report, again: bool = False) -> list[str]:
     again: also those that are there already. A confusion of more models than there are answers stays.
     """
     kept = answers.read(folder)
-    drawn = [*_curves(folder, again), *_confusion(folder, report, kept, again), *_sheets(folder, kept, again)]
+    drawn = [
+        *_curves(folder, report, again),
+        *_confusion(folder, report, kept, again),
+        *_sheets(folder, kept, again),
+    ]
     if drawn or again:
         page(folder, report)
     return drawn
 
 
-def _curves(folder: Path, again: bool) -> list[str]:
+def _curves(folder: Path, report: Report, again: bool) -> list[str]:
     rows = read_rows(folder / METRICS)
     if not rows or ((folder / CURVES).exists() and not again):  # no rows: all models come from files
         return []
-    plots.curves(folder / CURVES, rows)
+    plots.curves(folder / CURVES, rows, pair_of(report), headline_epochs(report))
     return [CURVES]
+
+
+def headline_epochs(report: Report) -> dict[str, int]:
+    """By model, the epoch whose weights the report's headline is about."""
+    key = "best_epoch" if report["headline"] == "val_best" else "epochs"
+    return {role: model[key] for role, model in report["models"].items() if key in model}  # type: ignore[literal-required]
+
+
+def pair_of(report: Report) -> str:
+    """`resnet56 -> resnet20, cifar100`."""
+    names = [
+        report["models"][role].get("name", "") for role in ("teacher", "student") if role in report["models"]
+    ]
+    return f"{' → '.join(filter(None, names))}, {report['dataset']['name']}"
 
 
 def _confusion(folder: Path, report: Report, kept: answers.Answers, again: bool) -> list[str]:

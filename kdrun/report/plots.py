@@ -37,23 +37,26 @@ Rows = Sequence[Mapping[str, Any]]
 Draw = Callable[["Axes", Rows], None]
 
 
-def curves(path: Path, rows: Rows) -> None:
+def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int] | None = None) -> None:
     """Validation, losses, the student's terms and the learning rate over epochs, from the rows of
     metrics.jsonl.
 
-    Only panels for which there are figures are drawn (no validation part: no such panel). Raises ValueError
-    without rows.
+    Only panels for which there are figures are drawn (no validation part: no such panel). headlines: by
+    model, the epoch whose weights the report is about; it is marked. Raises ValueError without rows.
     """
-    panels = [panel for panel in _PANELS if any(panel[1](row) for row in rows)]
+    panels = [panel for panel in _panels(headlines or {}) if any(panel[1](row) for row in rows)]
     if not panels:
         raise ValueError("no epoch to draw")
-    wide = 2 if len(panels) in (2, 4) else len(panels)
+    wide = 2 if len(panels) in (2, 4) else min(3, len(panels))
     high = -(-len(panels) // wide)
-    figure = new_figure(5.0 * wide, 3.6 * high)
-    for position, (title, _, draw) in enumerate(panels):
+    figure = new_figure(5.0 * wide, 3.6 * high + (0.35 if title else 0))
+    if title:
+        figure.suptitle(title, fontsize=12, parse_math=False)
+    for position, (name, _, draw) in enumerate(panels):
         axes = figure.add_subplot(high, wide, position + 1)
         draw(axes, rows)
-        dress(axes, title, "epoch")
+        dress(axes, name, "epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
     save(figure, path)
 
 
@@ -97,17 +100,41 @@ def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str])
         axes.text(0, 1 - (place + 0.5) / PAIRS, text, fontsize=8, va="center", parse_math=False)
 
 
-def _validation(axes: Axes, rows: Rows) -> None:
-    settled: list[float] = []
-    for stage, epochs in _by_stage(rows):
-        measured = [row for row in epochs if row.get("validation")]
-        values = [row["validation"]["top1"] for row in measured]
-        _line(axes, stage, measured, values, label=f"{stage}, last {values[-1]:.1f}" if values else stage)
-        # The first epochs would flatten what tells the curves apart: let them begin below the frame.
-        settled += values[len(values) // 5 :]
-    axes.set_ylim(bottom=max(0.0, min(settled) - 0.1 * (max(settled) - min(settled)) - 1))
+def _validation(axes: Axes, rows: Rows, headlines: Mapping[str, int]) -> None:
+    _measured(axes, rows, "top1", headlines, lambda value: f"{value:.1f}")
+    values = [value for line in axes.get_lines() for value in _settled(line.get_ydata())]
+    axes.set_ylim(bottom=max(0.0, min(values) - 0.1 * (max(values) - min(values)) - 1))
     axes.set_ylabel("%")
     axes.legend(frameon=False, loc="lower right")
+
+
+def _likelihood(axes: Axes, rows: Rows, headlines: Mapping[str, int]) -> None:
+    _measured(axes, rows, "nll", headlines, lambda value: f"{value:.3f}")
+    axes.set_ylabel("nats")
+    _log_if_wide(axes)
+    axes.legend(frameon=False)
+
+
+def _settled(values: Any) -> list[float]:
+    """Without the first fifth of the epochs: they would flatten what tells the curves apart."""
+    return list(values)[len(values) // 5 :]
+
+
+def _measured(
+    axes: Axes, rows: Rows, figure: str, headlines: Mapping[str, int], text: Callable[[float], str]
+) -> None:
+    """A figure on validation, with the value at the epoch of the headline, or at the last."""
+    for stage, epochs in _by_stage(rows):
+        measured = [row for row in epochs if figure in (row.get("validation") or {})]
+        values = [row["validation"][figure] for row in measured]
+        at = next((i for i, row in enumerate(measured) if row["epoch"] == headlines.get(stage)), None)
+        label = stage
+        if values:
+            epoch = measured[-1 if at is None else at]["epoch"]
+            label = f"{stage} {text(values[-1 if at is None else at])}, epoch {epoch}"
+        _line(axes, stage, measured, values, label=label)
+        if at is not None:
+            axes.plot([measured[at]["epoch"]], [values[at]], "o", color=colour_of(stage), markersize=6)
 
 
 def _loss(axes: Axes, rows: Rows) -> None:
@@ -136,16 +163,27 @@ def _rate(axes: Axes, rows: Rows) -> None:
     axes.legend(frameon=False)
 
 
-_PANELS: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], Draw], ...] = (
-    ("top-1 on validation", lambda row: bool(row.get("validation")), _validation),
-    ("training loss (each its own sum of terms)", lambda row: "loss" in row, _loss),
-    (
-        "terms of the student",
-        lambda row: row["stage"] == "student" and bool(row.get("terms")),
-        _terms,
-    ),
-    ("learning rate", lambda row: "lr" in row, _rate),
-)
+def _panels(headlines: Mapping[str, int]) -> list[tuple[str, Callable[[Mapping[str, Any]], bool], Draw]]:
+    """Title, whether a row has figures for it, and how it is drawn."""
+    return [
+        (
+            "top-1 on validation",
+            lambda row: bool(row.get("validation")),
+            partial(_validation, headlines=headlines),
+        ),
+        (
+            "NLL on validation",
+            lambda row: "nll" in (row.get("validation") or {}),
+            partial(_likelihood, headlines=headlines),
+        ),
+        ("training loss (each its own sum of terms)", lambda row: "loss" in row, _loss),
+        (
+            "terms of the student",
+            lambda row: row["stage"] == "student" and bool(row.get("terms")),
+            _terms,
+        ),
+        ("learning rate", lambda row: "lr" in row, _rate),
+    ]
 
 
 def _by_stage(rows: Rows) -> Iterable[tuple[str, list[Mapping[str, Any]]]]:

@@ -19,6 +19,7 @@ from kdrun.machine import exact, torch_threads
 from kdrun.plan.plan import Plan
 from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import as_lines
+from kdrun.progress.loggers import shown_by
 from kdrun.progress.screen import Screen
 from kdrun.records import METRICS, read_rows
 from kdrun.report import answers, mistakes, pictures, table, thumbnails
@@ -86,6 +87,8 @@ def evaluate(
         if drawn:
             pictures.draw(folder, content, again=True)
         else:
+            if old is None:  # what was drawn in training ends before the last epoch
+                (folder / pictures.CURVES).unlink(missing_ok=True)
             pictures.page(folder, content)
         write_json(folder / NAME, content)
     show(plan, shown)
@@ -112,7 +115,8 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     lines = textwrap.wrap(names, shown.columns - 2, break_on_hyphens=False)
     listed = "\n".join(f"  {line}" for line in lines)
     notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
-    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n{listed}\n{notes}")
+    commands = "".join(f"  {command}\n" for command in shown_by(plan.run.logger, Path(plan.run.outputs_dir)))
+    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n{listed}\n{commands}{notes}")
     shown.show(table.render(content, shown.columns))
 
 

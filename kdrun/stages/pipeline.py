@@ -21,6 +21,7 @@ from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.training import Training
 from kdrun.plan.words import header, intent
+from kdrun.progress.drawing import Drawing
 from kdrun.progress.record import recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
@@ -69,7 +70,8 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
             held(training.folder for training in plan.trainings),
             recording(plan, plan.run.logger) as recorder,
         ):
-            _do(plan, command, Observers(shown, recorder), before or Made(), drawn)
+            drawing = Drawing(plan) if drawn else None
+            _do(plan, command, Observers(shown, recorder, drawing=drawing), before or Made(), drawn)
     except Exception as error:
         _leave(plan.folder, error)
         if not isinstance(error, KdrunError) and (problem := artefacts.full_disk(error)):

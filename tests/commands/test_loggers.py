@@ -8,12 +8,12 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from kdrun.config import choices
-from kdrun.progress.loggers import scalars
+from kdrun.progress.loggers import scalars, tagged
 from kdrun.progress.record import figures
 from kdrun.records import read_rows
 from kdrun.report.read import read
@@ -52,32 +52,64 @@ def test_rows_become_numbers_by_name() -> None:
     }  # fmt: skip
 
 
-def events(here: Here) -> tuple[dict[str, list[tuple[int, float]]], dict[str, str]]:
-    """Numbers and texts of the one event file."""
+class Events(NamedTuple):
+    """What lies in the folder of a run: numbers by model and tag, texts, names of pictures, parameters."""
+
+    numbers: dict[tuple[str, str], list[tuple[int, float]]]
+    texts: dict[str, str]
+    pictures: set[str]
+    parameters: set[str]
+
+
+def events(here: Here) -> Events:
+    """All event files of the one run; each folder must have a single one."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from tensorboard.util.tensor_util import make_ndarray
 
-    (file,) = here.root.glob("outputs/tensorboard/*/events.out.tfevents.*")
-    numbers: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    texts = {}
-    for event in EventFileLoader(str(file)).Load():
-        for value in event.summary.value:
-            array = make_ndarray(value.tensor)
-            if value.metadata.plugin_data.plugin_name == "text":
-                texts[value.tag.removesuffix("/text_summary")] = array.item().decode()
-            else:
-                numbers[value.tag].append((event.step, float(array.item())))
-    return dict(numbers), texts
+    (root,) = here.root.glob("outputs/tensorboard/*")
+    read = Events(defaultdict(list), {}, set(), set())
+    files = sorted(root.rglob("events.out.tfevents.*"))
+    assert len({file.parent for file in files}) == len(files)
+    for file in files:
+        model = file.parent.relative_to(root).as_posix().removeprefix(".")
+        for event in EventFileLoader(str(file)).Load():
+            for value in event.summary.value:
+                data = value.metadata.plugin_data
+                if data.plugin_name == "hparams":
+                    plain = HParamsPluginData.FromString(data.content)
+                    read.parameters.update(plain.session_start_info.hparams)
+                elif data.plugin_name == "images":
+                    read.pictures.add(value.tag)
+                elif data.plugin_name == "text":
+                    text = make_ndarray(value.tensor).item().decode()
+                    read.texts[value.tag.removesuffix("/text_summary")] = text
+                elif not value.tag.startswith("hparams/"):
+                    point = (event.step, float(make_ndarray(value.tensor).item()))
+                    read.numbers[model, value.tag].append(point)
+    return read
+
+
+def by_model(series: dict[str, list[tuple[int, float]]]) -> dict[tuple[str, str], list[tuple[int, Any]]]:
+    """Every series by its model and tag."""
+    return {tagged(name): points for name, points in rounded(series).items()}
 
 
 def test_tensorboard_reads_back_every_number_the_configuration_and_the_table(here: Here) -> None:
+    """Three folders with equal tags, so that curves lie over each other."""
     pytest.importorskip("tensorboard")
-    run = here.run("logger=[tensorboard]", "seed=1")
-    numbers, texts = events(here)
-    assert numbers == rounded(expected(run))
-    assert {name.split("/")[0] for name in numbers} == {"teacher", "student", "control", "final"}
-    assert json.loads(texts["config"])["seed"] == 1
-    assert "top-1 test" in texts["report"] and "teacher" in texts["report"]
+    run = here.run("logger=[tensorboard]", "seed=1", "evaluation.plots=true")
+    read = events(here)
+    assert read.numbers == by_model(expected(run))
+    tags = {model: {tag for its, tag in read.numbers if its == model} for model, _ in read.numbers}
+    assert tags.keys() == {"", "teacher", "student", "control"}
+    assert {"loss", "validation/top1", "final/test/top1"} <= tags["teacher"] & tags["student"] & tags[
+        "control"
+    ]
+    assert json.loads(read.texts["config"])["seed"] == 1
+    assert "top-1 test" in read.texts["report"] and "teacher" in read.texts["report"]
+    assert read.pictures == {file.stem for file in run.glob("*.png")} >= {"curves", "confusion"}
+    assert {"temperature", "recipe.student.epochs"} <= read.parameters
 
 
 def test_what_was_trained_before_is_given_too_and_only_once(here: Here) -> None:
@@ -85,14 +117,13 @@ def test_what_was_trained_before_is_given_too_and_only_once(here: Here) -> None:
     run = here.run()
     assert not (here.root / "outputs" / "tensorboard").exists()
     assert here(*SHORT, "logger=[tensorboard]")[0] == 0  # finished earlier, without a logger
-    numbers, _ = events(here)
-    assert numbers == rounded(expected(run))
+    assert events(here).numbers == by_model(expected(run))
     before = here.files()
     assert here(*SHORT, "logger=[tensorboard]")[0] == 0
     assert here.files() == before
     (run / "report.json").unlink()
     assert here(*SHORT, "logger=[tensorboard]")[0] == 0  # evaluated again: one whole record, not two
-    assert events(here)[0] == rounded(expected(run))
+    assert events(here).numbers == by_model(expected(run))
 
 
 def test_a_run_that_breaks_off_and_goes_on_leaves_one_whole_record(
@@ -112,9 +143,11 @@ def test_a_run_that_breaks_off_and_goes_on_leaves_one_whole_record(
     with monkeypatch.context() as patch:
         patch.setattr(fit, "save_after_epoch", stop)
         assert here(*overrides)[0] == 130
-    assert "student/loss" in events(here)[0] and "final/student/params" not in events(here)[0]
-    assert here(*overrides)[0] == 0
-    assert events(here)[0] == rounded(expected(here.runs()[0]))
+    before = events(here).numbers
+    assert ("student", "loss") in before and ("student", "final/params") not in before
+    code, out, _ = here(*overrides)
+    assert code == 0 and "\n  tensorboard --logdir outputs/tensorboard\n" in out
+    assert events(here).numbers == by_model(expected(here.runs()[0]))
 
 
 def test_what_is_not_installed_is_said_before_anything_is_trained(
@@ -168,7 +201,7 @@ def test_wandb_is_given_the_same(here: Here, monkeypatch: pytest.MonkeyPatch, ac
         define_metric=wandb.keep("define"), log=wandb.keep("log"), finish=wandb.keep("finish"),
         summary=Namespace(update=wandb.keep("summary")),
     )  # fmt: skip
-    vars(wandb).update(init=wandb.keep("init", run), Settings=dict, Table=dict)
+    vars(wandb).update(init=wandb.keep("init", run), Settings=dict, Table=dict, Image=str)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
@@ -195,7 +228,8 @@ def test_mlflow_is_given_the_same(here: Here, monkeypatch: pytest.MonkeyPatch) -
     mlflow, entities = Calls("mlflow"), ModuleType("mlflow.entities")
     answers = {
         "get_experiment_by_name": None, "create_experiment": "7", "log_param": None, "log_batch": None,
-        "create_run": Namespace(info=Namespace(run_id="r")), "log_text": None, "set_terminated": None,
+        "create_run": Namespace(info=Namespace(run_id="r")), "log_text": None, "log_artifact": None,
+        "set_terminated": None,
     }  # fmt: skip
     client = Namespace(**{name: mlflow.keep(name, answer) for name, answer in answers.items()})
     vars(mlflow).update(MlflowClient=mlflow.keep("client", client), entities=entities)
@@ -225,6 +259,7 @@ def test_a_failed_run_is_closed_as_failed(here: Here, monkeypatch: pytest.Monkey
         def __init__(self, about: loggers.About) -> None: ...
         def numbers(self, numbers: Any, epoch: int) -> None: ...
         def text(self, name: str, text: str) -> None: ...
+        def picture(self, file: Path) -> None: ...
         def close(self, done: bool) -> None:
             closed.append(done)
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from kdrun.progress.drawing import Drawing
 from kdrun.report.plots import COLOURS, confusion, curves
 from tests.report.pictures import coloured, pixels
 
@@ -33,7 +37,7 @@ def rows(
 def test_curves_show_every_role_in_its_colour(tmp_path: Path) -> None:
     curves(tmp_path / "curves.png", rows())
     image = pixels(tmp_path / "curves.png")
-    assert image.shape == (720, 1000, 3)
+    assert image.shape == (720, 1500, 3)
     assert all(coloured(image, colour) > 200 for colour in COLOURS.values())
 
 
@@ -53,6 +57,40 @@ def test_curves_of_odd_losses_are_drawn(tmp_path: Path, value: float) -> None:
 def test_a_single_epoch_is_visible(tmp_path: Path) -> None:
     curves(tmp_path / "curves.png", rows(("student",), epochs=1))
     assert coloured(pixels(tmp_path / "curves.png")[:300, 100:400], COLOURS["student"]) > 10
+
+
+def test_the_epoch_of_the_headline_is_marked_and_the_pair_is_the_title(tmp_path: Path) -> None:
+    both = rows(("teacher", "student"))
+    curves(tmp_path / "plain.png", both)
+    curves(tmp_path / "marked.png", both, "big → small, digits", {"teacher": 12, "student": 4})
+    plain, marked = pixels(tmp_path / "plain.png"), pixels(tmp_path / "marked.png")
+    assert marked.shape[0] > plain.shape[0]
+    for role in ("teacher", "student"):
+        assert coloured(marked[:, :1000], COLOURS[role]) > coloured(plain[:, :1000], COLOURS[role]) + 20
+
+
+def test_curves_are_drawn_while_a_run_trains_but_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = SimpleNamespace(name="small"), SimpleNamespace(name="digits")
+    training = SimpleNamespace(folder=tmp_path, kind="student", name="student", model=model, loaded=False)
+    plan: Any = SimpleNamespace(
+        folder=tmp_path,
+        trainings=[training],
+        teachers=[],
+        student=training,
+        ground=SimpleNamespace(data=data),
+    )
+    lines = [json.dumps(row) + "\n" for row in rows(("student",))]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines))
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    follower, picture = Drawing(plan), tmp_path / "curves.png"
+    for seconds, drawn in ((59.0, False), (2.0, True), (30.0, False), (31.0, True)):
+        now[0] += seconds
+        picture.unlink(missing_ok=True)
+        follower.epoch({})
+        assert picture.exists() == drawn
 
 
 def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ PAGES = {
         "KEY=SPACE ... [KEY=VALUE ...]",
         "searches the best values of keys on validation, with Optuna",
         "Searches the values of keys that give the best student on validation images, with Optuna "
-        "(pip install 'kdrun[tune]'). Test is read once, at the end. The first trial has the values "
+        "(pip install -e '.[tune]'). Test is read once, at the end. The first trial has the values "
         "without a search, so what is chosen is never worse on validation. A search that was killed "
         "continues with the same command; more --trials extend it. Trials are ordinary trainings.",
         (
@@ -186,7 +186,7 @@ PAGES = {
         "Writes the student of a finished run as files that need no kdrun, by default into RUN/export. Each "
         "is used on the whole test part at batch 1, 2 and 32, and kept only if it is good: logits of pt2 and "
         "onnx within 1e-4 of the largest; int8 says what it costs. Beside them: use.py, a model card "
-        "(README.md), figures and latency (export.json). onnx and int8 need pip install 'kdrun[onnx]'. "
+        "(README.md), figures and latency (export.json). onnx and int8 need pip install -e '.[onnx]'. "
         "Start it in the folder in which the run was made.",
         (
             ("kdrun export 1a34f", "torch.export, by the run's id"),

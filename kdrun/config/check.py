@@ -30,6 +30,7 @@ from kdrun.config.choices import (
 )
 from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
+from kdrun.extras import install
 from kdrun.figures import as_typed
 from kdrun.lookup import refuse_unlisted
 from kdrun.schedule import Schedule
@@ -90,7 +91,7 @@ def _loggers(names: Collection[str]) -> None:
         _one_of("logger", name, LOGGERS)
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:  # without an origin: a folder of that name, as wandb leaves
-            raise KdrunError("logger", name, f"is not installed: pip install 'kdrun[{name}]'")
+            raise KdrunError("logger", name, f"is not installed: {install(name)}")
 
 
 def _found(package: str) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor
 from kdrun.data.fetch import damaged, ensure
 from kdrun.data.images import Part, Raw
 from kdrun.errors import KdrunError
+from kdrun.extras import install
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -102,7 +103,7 @@ def _svhn(variant: str, data_dir: Path) -> Raw:
     from torchvision import datasets
 
     if not _has_scipy():
-        raise KdrunError("dataset", variant, "needs scipy to read its files: pip install 'kdrun[svhn]'")
+        raise KdrunError("dataset", variant, f"needs scipy to read its files: {install('svhn')}")
     splits = {name: datasets.SVHN.split_list[name] for name in ("train", "test")}
     sums = {data_dir / name: md5 for _, name, md5 in splits.values()}
     ensure(variant, [[path] for path in sums], data_dir, lambda: _download_svhn(data_dir))

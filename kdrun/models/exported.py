@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
+from kdrun.extras import install
 from kdrun.models.described import About, checked
 
 ABOUT = "kdrun.json"
@@ -82,7 +83,7 @@ def needs(*packages: str) -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            problem = f"needs {package}, which cannot be imported: pip install 'kdrun[onnx]'"
+            problem = f"needs {package}, which cannot be imported: {install('onnx')}"
             raise KdrunError("onnx", None, problem) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from kdrun.errors import KdrunError
+from kdrun.extras import install
 from kdrun.models.draft import Draft
 from kdrun.models.names import TIMM, timm_names
 from kdrun.models.renormalise import Normalisation, renormalise
@@ -78,7 +79,7 @@ def build(
 def known(name: str) -> None:
     """Raises KdrunError for a name that timm does not have, or if timm is not installed."""
     if not timm_names():
-        raise KdrunError("name", name, "timm is not installed: pip install 'kdrun[timm]'")
+        raise KdrunError("name", name, f"timm is not installed: {install('timm')}")
     architecture, _, tag = name.removeprefix(TIMM).partition(".")
     if TIMM + architecture not in timm_names():
         raise KdrunError("name", name, "timm has no such model", timm_names(), "kdrun list models")

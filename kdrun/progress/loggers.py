@@ -115,7 +115,9 @@ class TensorBoard(Logger):
 
     def _hyperparameters(self, final: Mapping[str, float]) -> None:
         """The configuration beside the final accuracies and the gain, for the tab HPARAMS."""
-        from torch.utils.tensorboard.summary import hparams
+        from torch.utils.tensorboard import summary
+
+        made: Any = summary  # without types
 
         plain = {
             key: value if isinstance(value, (bool, int, float, str)) else str(value)
@@ -123,8 +125,8 @@ class TensorBoard(Logger):
         }
         chosen = {name: final[name] for name in HEADLINES if name in final}
         writer = self.writer()._get_file_writer()
-        for summary in hparams(plain, {f"hparams/{name.removeprefix('final/')}": 0.0 for name in chosen}):
-            writer.add_summary(summary)
+        for part in made.hparams(plain, {f"hparams/{name.removeprefix('final/')}": 0.0 for name in chosen}):
+            writer.add_summary(part)
         for name, value in chosen.items():
             self.writer().add_scalar(f"hparams/{name.removeprefix('final/')}", value, 0)
 

@@ -44,6 +44,8 @@ def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int]
     Only panels for which there are figures are drawn (no validation part: no such panel). headlines: by
     model, the epoch whose weights the report is about; it is marked. Raises ValueError without rows.
     """
+    from matplotlib.ticker import MaxNLocator
+
     panels = [panel for panel in _panels(headlines or {}) if any(panel[1](row) for row in rows)]
     if not panels:
         raise ValueError("no epoch to draw")
@@ -56,7 +58,7 @@ def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int]
         axes = figure.add_subplot(high, wide, position + 1)
         draw(axes, rows)
         dress(axes, name, "epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     save(figure, path)
 
 

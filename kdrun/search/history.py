@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdrun.config.space import Choices, Key, Space
 from kdrun.errors import KdrunError
+from kdrun.extras import install
 from kdrun.report.searches import Trial
 
 if TYPE_CHECKING:  # imported only if a search begins
@@ -28,9 +29,7 @@ JOURNAL, STUDY = "journal.log", "kdrun"
 def refuse_without_optuna() -> None:
     """Raises KdrunError if Optuna is not installed."""
     if importlib.util.find_spec("optuna") is None:
-        raise KdrunError(
-            "kdrun tune", None, "needs Optuna, which is not installed: pip install 'kdrun[tune]'"
-        )
+        raise KdrunError("kdrun tune", None, f"needs Optuna, which is not installed: {install('tune')}")
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:

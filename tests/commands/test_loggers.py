@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kdrun.config import choices
+from kdrun.extras import install
 from kdrun.progress.loggers import scalars, tagged
 from kdrun.progress.record import figures
 from kdrun.records import read_rows
@@ -157,7 +158,7 @@ def test_what_is_not_installed_is_said_before_anything_is_trained(
     for name in choices.LOGGERS:
         code, out, err = here(f"logger=[{name}]")
         assert (code, out) == (2, "")
-        assert err == f"logger={name}: is not installed: pip install 'kdrun[{name}]'\n"
+        assert err == f"logger={name}: is not installed: {install(name)}\n"
     assert not list(here.root.iterdir())
 
 

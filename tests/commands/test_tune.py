@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from kdrun.extras import install
 from kdrun.report.schema import parts
 from tests.commands.short import Here, made
 
@@ -180,7 +181,7 @@ def test_without_optuna_there_is_a_line_that_installs_it(here: Here, monkeypatch
         importlib.util, "find_spec", lambda name, *more: None if name == "optuna" else real(name, *more)
     )
     code, _, err = here("tune", ALPHA)
-    assert (code, err) == (2, "kdrun tune: needs Optuna, which is not installed: pip install 'kdrun[tune]'\n")
+    assert (code, err) == (2, f"kdrun tune: needs Optuna, which is not installed: {install('tune')}\n")
 
 
 @pytest.mark.parametrize("words", [[ALPHA], ["-m", ALPHA], ["check", ALPHA]])

@@ -18,6 +18,7 @@ from torchvision import datasets
 from kdrun.data import fake, fetch
 from kdrun.data import torchvision as published
 from kdrun.errors import KdrunError
+from kdrun.extras import install
 
 PIXELS = np.random.RandomState(0)
 FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
@@ -236,7 +237,7 @@ def test_svhn_without_scipy_is_one_line_and_downloads_nothing(tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(KdrunError) as caught:
         published.read(tmp_path, variant="svhn")
-    assert str(caught.value) == "dataset=svhn: needs scipy to read its files: pip install 'kdrun[svhn]'"
+    assert str(caught.value) == f"dataset=svhn: needs scipy to read its files: {install('svhn')}"
 
 
 @pytest.fixture

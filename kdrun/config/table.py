@@ -19,6 +19,9 @@ STATISTICS = ("mean", "median", "single", "unknown")
 OF_THE_CELL = ("teacher", "student", "method", "seed", "experiment")
 """Keys that a cell itself sets."""
 
+OF_THE_CONTROL = ("recipe", "phase_one", "transfer_classes", "transfer_without")
+"""Keys (with all below them) that change how a control is trained."""
+
 SAME = (
     "outputs_dir",
     "data_dir",
@@ -99,13 +102,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of a table. run: its overrides, by_pair: more of them for some pairs. lacks: as of a pair."""
+    """A row of a table. run: its overrides, by_pair: more of them for some pairs. lacks: as of a pair.
+
+    figure: the name of an evaluator's figure of the student, which the row shows; empty: top-1.
+    of: the method whose runs it shows; empty: its own.
+    """
 
     name: str
     run: tuple[str, ...] = ()
     by_pair: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lacks: str = ""
     differences: tuple[str, ...] = ()
+    figure: str = ""
+    of: str = ""
 
 
 Place = tuple[str, str]
@@ -146,12 +155,25 @@ class Table:
         """
         for group, names in (("pair", pairs), ("method", methods)):
             self._refuse(group, names)
-        asked = [(p, m) for p in pairs or self.pairs for m in methods or self.methods if m not in BASELINES]
+        asked = [(p, m) for p in pairs or self.pairs for m in methods or self.own_runs]
         return [place for place in asked if not self.lacks(*place) and (methods or self._has(place))]
+
+    @property
+    def own_runs(self) -> list[str]:
+        """The methods that have runs of their own: neither baselines nor other figures of another's runs."""
+        return [name for name, method in self.methods.items() if name not in BASELINES and not method.of]
+
+    def rows(self, methods: Sequence[str] = ()) -> list[str]:
+        """The rows that the runs of these methods fill, or of all; baselines are first."""
+        return [
+            name
+            for name, method in self.methods.items()
+            if name in BASELINES or not methods or (method.of or name) in methods
+        ]
 
     def lacks(self, pair: str, method: str) -> str:
         """Why a cell cannot be run; empty: it can."""
-        return self.pairs[pair].lacks or self.methods[method].lacks
+        return self.pairs[pair].lacks or self.methods[self.methods[method].of or method].lacks
 
     def cell(self, pair: str, method: str, seed: int, typed: Sequence[str] = ()) -> list[str]:
         """The overrides of the run that fills a cell. typed: the user's own, which win.
@@ -173,10 +195,10 @@ class Table:
     def baseline(self, pair: str, method: str) -> bool:
         """Whether the control of a cell is the table's student without a teacher: trained by its recipe."""
         own = (*self.methods[method].run, *self.methods[method].by_pair.get(pair, ()))
-        return not any(key_of(override).split(".")[0] in ("recipe", "phase_one") for override in own)
+        return not any(key_of(override).split(".")[0] in OF_THE_CONTROL for override in own)
 
     def _has(self, place: Place) -> bool:
-        return any(place in found for found in (self.published, self.unverified, self.others))
+        return any(place in values for values in (self.published, self.unverified, self.others))
 
     def _refuse(self, group: str, names: Iterable[str]) -> None:
         known: Mapping[str, Pair | Method] = self.pairs if group == "pair" else self.methods
@@ -184,8 +206,11 @@ class Table:
             if name not in known:
                 raise KdrunError(group, name, f"table {self.name} has no such {group}", known)
             if name in BASELINES:
-                others = [other for other in known if other not in BASELINES]
-                raise KdrunError(group, name, "comes with every other method; choose one of these", others)
+                raise KdrunError(
+                    group, name, "comes with every other method; choose one of these", self.own_runs
+                )
+            if group == "method" and (runs := self.methods[name].of):
+                raise KdrunError(group, name, "another figure of the runs of a method; choose that", [runs])
             if known[name].lacks:
                 raise KdrunError(group, name, f"kdrun lacks {known[name].lacks}")
 

@@ -84,6 +84,10 @@ def parsed(content: Any, name: str, file: str) -> Table:
         for m, n in _named(node["methods"], f"{file}: methods")
     }
     methods = {**{name: Method(name) for name in BASELINES}, **methods}
+    with_runs = [method.name for method in methods.values() if method.run]
+    for method in methods.values():
+        if method.of:
+            _one_of(method.of, with_runs, f"{file}: methods.{method.name}.of")
     sources = {
         s: _source(s, n, f"{file}: sources.{s}") for s, n in _named(node["sources"], f"{file}: sources")
     }
@@ -126,14 +130,18 @@ def _pair(name: str, content: Any, where: str) -> Pair:
 
 
 def _method(name: str, content: Any, pairs: Mapping[str, Pair], where: str) -> Method:
-    node = _mapping(content, where, (), ("run", "by_pair", "lacks", "differences"))
-    if ("run" in node) == ("lacks" in node):
-        raise KdrunError(where, None, "either run (its overrides) or lacks (why there are none) is needed")
+    node = _mapping(content, where, (), ("run", "of", "figure", "by_pair", "lacks", "differences"))
+    if sum(key in node for key in ("run", "of", "lacks")) != 1:
+        problem = (
+            "run (its overrides), of (the method whose runs it shows) or lacks (why there are none) is needed"
+        )
+        raise KdrunError(where, None, problem)
     by_pair = {
         _one_of(pair, pairs, f"{where}.by_pair"): _overrides(run, f"{where}.by_pair.{pair}")
         for pair, run in _named(node.get("by_pair", {}), f"{where}.by_pair")
     }
-    return Method(name, by_pair=by_pair, **_common(node, where))
+    of, figure = (_text(node[key], f"{where}.{key}") if key in node else "" for key in ("of", "figure"))
+    return Method(name, by_pair=by_pair, of=of, figure=figure, **_common(node, where))
 
 
 def _common(node: Mapping[str, Any], where: str) -> dict[str, Any]:

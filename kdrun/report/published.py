@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kdrun.config.table import BASELINES, Place, Table, Value
 from kdrun.figures import plural
-from kdrun.report.schema import Report, Scores, parts
+from kdrun.report.schema import Model, Report, Scores, parts
 from kdrun.report.statistics import Mark, Spread, marks, spread
 
 NEAR = 2
@@ -88,10 +88,8 @@ def page(
     user typed (`kdrun.config.table`).
     """
     runs = list(done)
-    shown = methods or [name for name in table.methods if name not in BASELINES]
-    cells = [
-        cell for pair in pairs or table.pairs for cell in _cells(table, runs, pair, [*BASELINES, *shown])
-    ]
+    shown = table.rows(methods)
+    cells = [cell for pair in pairs or table.pairs for cell in _cells(table, runs, pair, shown)]
     here = [run.report for run in runs if run.pair in (pairs or table.pairs) and run.method in shown]
     return Page(table, tuple(cells), tuple(reduced), tuple(made_on([each for each in here if each])))
 
@@ -117,10 +115,18 @@ def made_on(reports: Sequence[Report]) -> Iterator[str]:
         yield f"{plural(len(dates), 'run')} of {when}: {about}"
 
 
-def figure(table: Table, report: Report, role: str) -> float | None:
-    """What the table shows of a role: accuracy or error in percent, or how many test images it has wrong."""
+def figure(table: Table, report: Report, role: str, name: str = "") -> float | None:
+    """What the table shows of a role: accuracy or error in percent, or how many test images it has wrong.
+
+    name: of an evaluator's figure, which stands for top-1; one that is no percentage is shown as it is.
+    """
     scores = parts(report, role).get("test", Scores())
     accuracy, images = scores.get("top1"), scores.get("n")
+    if name:
+        value = report["models"].get(role, Model()).get("figures", {}).get(name)
+        if not isinstance(value, (int, float)) or report.get("units", {}).get(name) != "%":
+            return value if isinstance(value, (int, float)) else None
+        accuracy = value
     if accuracy is None or table.figure == "accuracy":
         return accuracy
     error = 100 - accuracy
@@ -159,8 +165,8 @@ def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[
             value, seed = figure(table, run.report, "teacher"), run.report["seeds"].get("teacher", 0)
         elif method == "student" and table.baseline(pair, run.method):
             value = figure(table, run.report, "control")
-        elif method == run.method:
-            value = figure(table, run.report, "student")
+        elif (table.methods[method].of or method) == run.method:
+            value = figure(table, run.report, "student", table.methods[method].figure)
         if value is not None:
             gains.setdefault(seed, value)
     return gains
@@ -188,7 +194,7 @@ def missing(shown: Page) -> list[Place]:
     return [
         (cell.pair, cell.method)
         for cell in shown.cells
-        if not cell.values and not cell.lacks and cell.method not in BASELINES
+        if not cell.values and not cell.lacks and cell.method in shown.table.own_runs
     ]
 
 

@@ -69,7 +69,12 @@ def test_a_table_names_models_methods_and_data_that_there_are(name: str) -> None
             assert pair.lacks or model in models or library(model) == "torchvision", model
     for method in this.methods.values():
         chosen = [text.partition("=")[2] for text in method.run if key_of(text) == "method"]
-        assert method.lacks or method.name in BASELINES or (len(chosen) == 1 and chosen[0] in presets)
+        assert (
+            method.lacks
+            or method.of
+            or method.name in BASELINES
+            or (len(chosen) == 1 and chosen[0] in presets)
+        )
     assert this.dataset in names("dataset")
 
 
@@ -207,7 +212,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("seeds", [0, -1], "f.yaml: seeds=-1: a whole number from 0 is needed"),
     ("run", ["dataset"], "f.yaml: run=dataset: an override is"),
     ("pairs", {"resnet20": {}}, "f.yaml: pairs.resnet20: a pair is called TEACHER-STUDENT"),
-    ("methods", {"kd": {}}, "f.yaml: methods.kd: either run"),
+    ("methods", {"kd": {}}, "f.yaml: methods.kd: run (its overrides), of"),
     ("published.0.source", "nowhere", "f.yaml: published.0.source=nowhere: no such choice"),
     ("published.0.source", None, "f.yaml: published.0.source: is missing"),
     ("published.0.cells.kd.a-b", 1, "f.yaml: published.0.cells.kd.a-b=a-b: no such choice"),

@@ -290,3 +290,51 @@ def test_shipped_tables_without_a_run(name: str) -> None:
 def test_another_format() -> None:
     with pytest.raises(KdrunError, match="format=pdf: no such format"):
         render(shown(), "pdf")
+
+
+OTHER_FIGURES = {
+    **CONTENT["methods"],
+    "kd_biased": {"of": "kd", "figure": "top1_biased"},
+    "kd_on_3": {"of": "kd", "figure": "errors_missing"},
+}
+
+
+def test_a_row_shows_another_figure_of_the_runs_of_a_method() -> None:
+    """A percentage is counted as the table counts top-1; a count stays as it is."""
+    its = table(figure="errors", methods=OTHER_FIGURES)
+    made = report(79.0, 98.0, 97.0)
+    made["models"]["student"]["figures"] = {"top1_biased": 98.5, "errors_missing": 14}
+    made["units"] = {"top1_biased": "%", "errors_missing": ""}
+    runs = [Done(PAIR, "kd", 0, made)]
+    rows = {cell.method: cell for cell in page(its, runs, [PAIR], ["kd"]).cells}
+    assert {name: dict(rows[name].values) for name in ("kd", "kd_biased", "kd_on_3")} == {
+        "kd": {0: 200},
+        "kd_biased": {0: 150},
+        "kd_on_3": {0: 14},
+    }
+    assert "crd" not in rows
+    assert {method for _, method in its.places()} == {"kd", "crd"}
+    assert {method for _, method in missing(page(its, []))} == {"kd", "crd"}
+    with pytest.raises(
+        KdrunError, match="method=kd_on_3: another figure of the runs of a method; choose that"
+    ):
+        its.places(methods=["kd_on_3"])
+
+
+def test_a_student_that_was_taught_on_fewer_classes_has_another_control() -> None:
+    its = table(methods={**CONTENT["methods"], "fewer": {"run": ["method=kd", "transfer_without=[3]"]}})
+    assert its.baseline(PAIR, "kd")
+    assert not its.baseline(PAIR, "fewer")
+
+
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        ({"of": "magic"}, r"methods.other.of=magic: no such choice"),
+        ({"of": "kd", "run": ["method=kd"]}, "run .* or lacks .* is needed"),
+        ({}, "run .* or lacks .* is needed"),
+    ],
+)
+def test_a_row_of_no_runs_is_refused(method: dict[str, Any], problem: str) -> None:
+    with pytest.raises(KdrunError, match=problem):
+        table(methods={**CONTENT["methods"], "other": method})

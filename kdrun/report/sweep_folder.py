@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdrun.artefacts import write_json
+from kdrun.artefacts import sweep_parts, write_json
 from kdrun.config.sweep import Job, folder_name
 from kdrun.errors import KdrunError
 from kdrun.report import answers
@@ -28,8 +28,9 @@ def new_folder(outputs: Path, jobs: Sequence[Job], command: str) -> Path:
 
 def record_call(folder: Path, jobs: Sequence[Job], command: str) -> None:
     """Makes the folder if need be, and writes what this call is to do."""
-    for name in ("jobs", "calls"):
+    for name in ("jobs", "calls", ""):
         (folder / name).mkdir(parents=True, exist_ok=True)
+        sweep_parts(folder / name)
     listed = [{"name": job.name, "swept": job.swept} for job in jobs]
     call = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
     write_json(folder / "calls" / call, {"command": command, "jobs": listed})

@@ -59,8 +59,9 @@ class Store:
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Digests of all weights below a folder."""
-    return {path.name: file_hash(path) for path in sorted(folder.glob("*/*/*.safetensors"))}
+    """Digests of all weights below a folder, by path."""
+    paths = sorted(folder.glob("*/*/*.safetensors"))
+    return {path.relative_to(folder).as_posix(): file_hash(path) for path in paths}
 
 
 def cut(path: Path, draw: random.Random) -> None:

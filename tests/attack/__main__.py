@@ -13,7 +13,6 @@ from tests.attack.files import Store
 from tests.attack.kills import Kills
 from tests.attack.values import attack
 
-
 KILLS, FILES = 25, 4
 """Every so many-th attack is one by kills, or one on files; the others are values."""
 

@@ -28,7 +28,7 @@ def read(path: Path) -> Report:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Within the block Python does not look for cycles: what is read from JSON has none, and with thousands of
+    """Within the block Python does not look for cycles: what is read from JSON has none. With thousands of
     reports the search takes as long as the reading.
     """
     collects = gc.isenabled()

@@ -389,7 +389,7 @@ def _is_possible(content: Mapping[str, Any]) -> bool:
             if kind is dict or kind is list:
                 left.append(inner)
             elif (kind is float or kind is int) and (
-                not -inf < inner < inf or name in LIMITED and _problem(name, inner)
+                not -inf < inner < inf or (name in LIMITED and _problem(name, inner))
             ):
                 return False
     return True

@@ -43,12 +43,12 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     raise Inexact
 
 
-def _plain(kind: type, value: Any) -> Any:
+def _plain(kind: Any, value: Any) -> Any:
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise Inexact
     if kind is str and ("${" in value or value == "???"):
         raise Inexact
-    return kind(value) if value is not None else None
+    return float(value) if kind is float else value
 
 
 def _anything(value: Any) -> Any:

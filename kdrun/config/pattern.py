@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdrun.config.exact import PLAIN
 from kdrun.config.load import SHARED, Described
 
-Place = tuple[str | int, ...]
+Place = tuple[Any, ...]
 """The keys, and numbers in lists, that lead to a value."""
 
 COMPUTED = re.compile(r"\$\{[^:}]*\$\{")
@@ -51,7 +51,8 @@ class Pattern:
         """
         if not all(_is_plain(value) for value in values.values()):
             return None
-        plain, is_set = _copied(self.described.plain), False
+        plain: dict[str, Any] = _copied(self.described.plain)
+        is_set = False
         for place, keys in self.follows.items():
             name = (place, *((type(values[key]), values[key]) for key in keys))
             if name not in self.known:
@@ -64,8 +65,8 @@ class Pattern:
                 return None
             above = plain
             for part in place[:-1]:
-                above = above[part]  # type: ignore[index]
-            above[place[-1]] = value  # type: ignore[index]
+                above = above[part]
+            above[place[-1]] = value
         return plain
 
     def _set(self, values: Mapping[str, Any]) -> None:

@@ -166,5 +166,5 @@ def _key(override: str) -> str:
 
 
 def short_hash(content: Any, digits: int = 6) -> str:
-    """Hexadecimal digits of plain values. Of ten thousand, two share their first six digits, none the first 12."""
+    """Hexadecimal digits of plain values. Six are too few for thousands: some would share theirs."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:digits]

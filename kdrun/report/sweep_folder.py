@@ -18,7 +18,6 @@ from kdrun.errors import KdrunError
 from kdrun.report import answers
 from kdrun.report.read import content_of, read, run_folder
 
-
 EARLIER = re.compile(r"[0-9a-f]{6}")
 """Names that earlier versions gave to jobs; two of thousands could share one."""
 

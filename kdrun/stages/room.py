@@ -10,7 +10,6 @@ from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import state_bytes
 from kdrun.figures import file_size
 from kdrun.plan.plan import Plan
-from kdrun.plan.training import Training
 from kdrun.stages.saved import finished
 
 SLOTS = {"sgd": 1, "adam": 2, "adamw": 2}

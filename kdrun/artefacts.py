@@ -64,8 +64,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary file. Raises OSError if the system refuses, even if a library raises another error for it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    handle = None
     try:
-        mode = _new_file(temporary)
+        handle = _new_file(temporary)
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
         write(temporary)
         temporary.chmod(mode)
         with temporary.open("rb") as file:
@@ -78,16 +80,23 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         if number is None or isinstance(error, OSError):
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _new_file(path: Path) -> int:
-    """Creates an empty file, in place of a file or link with that name. Returns its mode."""
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        return stat.S_IMODE(os.fstat(handle).st_mode)
-    finally:
-        os.close(handle)
+    """Creates an empty file, in place of a file or link with that name, and locks it: `sweep_parts` leaves it
+    alone until it is closed.
+    """
+    while True:
+        path.unlink(missing_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, path):
+            return handle
+        os.close(handle)  # swept away before it was locked
 
 
 def full_disk(error: BaseException) -> str:
@@ -297,6 +306,12 @@ def empty(folder: Path) -> None:
 
 
 def sweep_parts(folder: Path) -> None:
-    """Removes the half-written files of killed processes. Call it with the lock held."""
+    """Removes the half-written files of killed processes. Those that another process writes stay."""
     for path in folder.glob(".*.part"):
-        path.unlink(missing_ok=True)
+        with suppress(OSError, KdrunError):
+            handle = open_own(path, os.O_RDONLY)
+            try:
+                if try_lock(handle):
+                    path.unlink()
+            finally:
+                os.close(handle)

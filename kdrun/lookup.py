@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
@@ -103,7 +104,7 @@ def parameters(call: Callable[..., Any], besides: Collection[str] = ()) -> Param
     If Python does not know its signature, any name is a parameter.
     """
     try:
-        signature = inspect.signature(call)
+        signature = _signature(call)
     except ValueError:
         return {"rest": inspect.Parameter("rest", inspect.Parameter.VAR_KEYWORD)}
     return {
@@ -111,6 +112,11 @@ def parameters(call: Callable[..., Any], besides: Collection[str] = ()) -> Param
         for name, parameter in signature.parameters.items()
         if name not in besides and parameter.kind is not parameter.VAR_POSITIONAL
     }
+
+
+@cache
+def _signature(call: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(call)
 
 
 def check_arguments(

@@ -74,6 +74,15 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["state"]
 
 
+def test_what_another_process_writes_is_not_swept_away(tmp_path: Path) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_text("new")
+        sweep_parts(tmp_path)
+
+    write_whole(tmp_path / "state", write)
+    assert (tmp_path / "state").read_text() == "new"
+
+
 HOLD = (
     "import sys; from pathlib import Path; from kdrun.artefacts import locked\n"
     "with locked(Path(sys.argv[1])):\n print('held', flush=True); sys.stdin.read()"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdrun.artefacts import empty, held, locked, read_json, write_json
+from kdrun.artefacts import empty, held, locked, read_json, sweep_parts, write_json
 from kdrun.commands.sweep import ahead, carried_out, finished_earlier
 from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import Typed
@@ -94,6 +94,7 @@ class Searching(NamedTuple):
         """Makes the folder, and returns all commands of this search. Raises KdrunError for another's."""
         if self.plan.run.fresh:
             empty(self.folder)
+        sweep_parts(self.folder)
         path, commands = self.folder / ABOUT, list[str]()
         if path.exists():
             before = read_json(path)

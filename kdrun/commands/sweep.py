@@ -114,10 +114,12 @@ def ahead(plans: Sequence[Plan]) -> Made:
     from kdrun.stages.changed import changed
     from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
+    from kdrun.stages.room import refuse_full_disk
     from kdrun.stages.teacher_notes import class_notes
 
     if not plans:
         return Made()
+    refuse_full_disk(plans)
     shown = screen(Console())
     trainings = [training for plan in plans for training in plan.trainings]
     for line in (*changed(trainings), *healed(plans)):

@@ -21,7 +21,8 @@ from kdrun.config.arguments import Typed
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
 from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
-from kdrun.config.load import Loaded, load, refuse_impossible
+from kdrun.config.load import Described, Loaded, as_run, described, load, refuse_impossible
+from kdrun.config.pattern import Pattern
 from kdrun.config.plugins import register
 from kdrun.config.teachers import as_read
 from kdrun.errors import KdrunError
@@ -57,27 +58,56 @@ def composed(overrides: Sequence[str]) -> Loaded:
 class Composer:
     """Composes the jobs of a sweep by the Hydra that is at work, each as `composed` would.
 
-    Hydra composes what jobs have in common once; values of keys are then written into a copy. Each file of a
-    recipe or a model is read once.
+    Hydra composes what jobs have in common once; values of keys are then written into a copy, and plain
+    values into the plain content of another job. Each file of a recipe or a model is read once.
     """
 
     def __init__(self) -> None:
         self.bases: dict[tuple[str, ...], Composed] = {}
+        self.patterns: dict[tuple[Any, ...], tuple[Pattern, Mapping[str, Any]] | None] = {}
         self.read = cache(read_recipe), cache(read_model), cache(read_dataset)
 
     def __call__(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Loaded:
         """overrides: of the job. swept: the swept keys with the job's values. Raises KdrunError."""
         with _explained(overrides):
-            config, choices = self._written(overrides, swept) or _compose(overrides)
-            return load(config, overrides, choices, *self.read)
+            values = {
+                key: value for key, value in swept.items() if not (set("@/") & set(key) or key in CHOSEN)
+            }
+            common = tuple(override for override in overrides if override.partition("=")[0] not in values)
+            alike = (common, *values)
+            known = self.patterns.get(alike)
+            if known is not None and (content := self._followed(known[0], values)):
+                return as_run(content, overrides, known[1], *self.read)
+            written = self._written(common, values)
+            config, choices = written or _compose(overrides)
+            content = described(config, overrides)
+            if written and alike not in self.patterns:
+                self.patterns[alike] = self._pattern(config, content, choices, values)
+            return as_run(content, overrides, choices, *self.read)
 
-    def _written(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Composed | None:
+    def _pattern(
+        self, config: DictConfig, content: Described, choices: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> tuple[Pattern, Mapping[str, Any]] | None:
+        """What jobs with other values have in common with this one; None if that cannot be said."""
+        try:
+            return Pattern(
+                config, content._replace(plain=copy.deepcopy(content.plain)), tuple(values)
+            ), choices
+        except ValueError:
+            return None
+
+    def _followed(self, pattern: Pattern, values: Mapping[str, Any]) -> Described | None:
+        """The content of a job; None if the whole way must be taken, also for the error that it has."""
+        try:
+            plain = pattern.plain(values)
+        except (OmegaConfBaseException, HydraException):
+            return None
+        return None if plain is None else pattern.described._replace(plain=plain)
+
+    def _written(self, common: tuple[str, ...], values: Mapping[str, Any]) -> Composed | None:
         """None if the whole way must be taken: a swept key does not exist, holds a mapping or has a value of
         another type, so that the order of the overrides or the error matters.
         """
-        apart = [key for key in swept if set("@/") & set(key) or key in CHOSEN]
-        values = {key: value for key, value in swept.items() if key not in apart}
-        common = tuple(override for override in overrides if override.partition("=")[0] not in values)
         try:
             if common not in self.bases:
                 self.bases[common] = _compose(common)

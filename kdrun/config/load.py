@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdrun.config import quick, recipes, shorts, words
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
+from kdrun.config.exact import Inexact, exact
 from kdrun.config.keys import known
 from kdrun.config.numbers import refuse_unusable
 from kdrun.config.pairs import OF
@@ -65,6 +66,16 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
+class Described(NamedTuple):
+    """What Hydra composed, checked and as plain values. written: the terms as YAML, with their references.
+    notes: as in `Loaded`.
+    """
+
+    plain: dict[str, Any]
+    written: str
+    notes: tuple[str, ...]
+
+
 def load(
     config: DictConfig,
     overrides: Sequence[str],
@@ -78,26 +89,55 @@ def load(
     overrides: as typed, without Hydra's own. choices: by group, for files that do not say their name.
     recipe, model, dataset: read a file of that group by name.
     """
+    return as_run(described(config, overrides), overrides, choices, recipe, model, dataset)
+
+
+def described(config: DictConfig, overrides: Sequence[str]) -> Described:
+    """A composed configuration as plain values; what no term uses becomes None in it. Raises KdrunError."""
     refuse_impossible(overrides)
     for key, value, keys in unknown(config, Written):
         raise no_such_key(key, value, keys)
     _refuse_halves(config)
-    typed = {key_of(override): override.partition("=")[2] for override in overrides}
     written = "".join(OmegaConf.to_yaml(terms, resolve=False) for terms in _losses(config).values())
-    notes = tuple(_drop_unused(config, written, typed))
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    notes = tuple(_drop_unused(config, written, _typed(overrides)))
+    return Described(OmegaConf.to_container(config, resolve=True), written, notes)  # type: ignore[arg-type]
+
+
+def as_run(
+    content: Described,
+    overrides: Sequence[str],
+    choices: Mapping[str, Any],
+    recipe: recipes.Read,
+    model: Node,
+    dataset: Node,
+) -> Loaded:
+    """The run of plain values, which are changed. Arguments and errors are those of `load`."""
+    plain = content.plain
     _require(plain)
     plain["dataset"] |= _as_text(plain["dataset"])
     plain["dataset"] |= _unlabelled(plain["dataset"], dataset)
     given = {"teacher"} if plain["teachers"] else set()
-    spelled = _resolve(plain, typed, choices, recipe, model)
-    run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
-    assert isinstance(run, Run)
+    spelled = _resolve(plain, _typed(overrides), choices, recipe, model)
+    run = _converted(plain)
     by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF) and role not in given]
     run.remarks = Remarks(spelled, by_data_set)
     refuse_unusable(plain)
-    check(run, shared_with_labels="${complement:${alpha}}" in written)
-    return Loaded(run, tuple(overrides), notes)
+    check(run, shared_with_labels="${complement:${alpha}}" in content.written)
+    return Loaded(run, tuple(overrides), content.notes)
+
+
+def _typed(overrides: Sequence[str]) -> dict[str, str]:
+    return {key_of(override): override.partition("=")[2] for override in overrides}
+
+
+def _converted(plain: Mapping[str, Any]) -> Run:
+    """Plain values as a `Run`, converted and refused as OmegaConf does."""
+    try:
+        run = exact(Run, plain)
+    except Inexact:
+        run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
+    assert isinstance(run, Run)
+    return run
 
 
 def _resolve(

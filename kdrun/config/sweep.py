@@ -38,7 +38,7 @@ class Job(NamedTuple):
     @property
     def name(self) -> str:
         """The job's file in the sweep's folder: the same for `temperature=2` and `temperature=2.0`."""
-        return self.file or short_hash(sorted(map(plain, self._telling(self.swept))))
+        return self.file or short_hash(sorted(map(plain, self._telling(self.swept))), 12)
 
     @property
     def fixed(self) -> list[str]:
@@ -165,6 +165,6 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
 
 
-def short_hash(content: Any) -> str:
-    """Six hexadecimal digits of plain values."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:6]
+def short_hash(content: Any, digits: int = 6) -> str:
+    """Hexadecimal digits of plain values. Six are too few for thousands: some would share theirs."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:digits]

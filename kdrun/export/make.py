@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun import __version__
-from kdrun.artefacts import file_hash, read_json, write_json, write_text, write_whole
+from kdrun.artefacts import file_hash, read_json, sweep_parts, write_json, write_text, write_whole
 from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
 from kdrun.evaluation import latency
@@ -95,6 +95,7 @@ def export(
     if folder.exists() and not folder.is_dir():
         raise KdrunError("--out", str(folder), "is a file")
     folder.mkdir(parents=True, exist_ok=True)
+    sweep_parts(folder)
     record = _record(folder, source, ours=out is None)
     with torch_threads(source.threads):
         for name, kind in formats.items():

@@ -128,9 +128,8 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
 
     grounds: of other jobs of a sweep, for shared data sets.
     """
-    sources(
-        asdict(run), run.packages
-    )  # read before the import, so that the digests are those of the code that runs
+    if run.packages:  # read before the import, so that the digests are those of the code that runs
+        sources(asdict(run), run.packages)
     phases = students_phases(run, run.recipe.student)
     mixes = tuple(phase.mix() for phase in phases)
     refuse_unprepared(mixes)

@@ -27,7 +27,7 @@ def rehearse(
     student, teacher: planned models, images to logits. Raises KdrunError for a loss that raises, returns no
     tensor, one of another shape, or something that is not a number.
     """
-    for phase in phases:
+    for phase in phases if run.packages else ():
         if not any(is_users(term.loss) for term in phase.mix().terms):
             continue
         with global_seed(derived(run.seed, "rehearsal"), "rehearsal"):

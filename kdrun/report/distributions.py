@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable
 from statistics import NormalDist
 
-import numpy as np
-
 NORMAL = NormalDist()
 TINY = 1e-300
 ENOUGH = 1e-16
@@ -68,6 +66,8 @@ def t_power(effect: float, n: int, level: float = 0.05) -> float:
     df = n - 1
     critical, shift = t_quantile(1 - level / 2, df), abs(effect) * math.sqrt(n)
     spread = 1 / math.sqrt(2 * df)
+    import numpy as np  # only here, since it takes longer than most tables
+
     s = (np.arange(POINTS) + 0.5) * (1 + 14 * spread) / POINTS
     front = math.log(2) + df / 2 * math.log(df / 2) - math.lgamma(df / 2)
     density = np.exp(front + (df - 1) * np.log(s) - df * s * s / 2)

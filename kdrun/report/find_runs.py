@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,13 +49,19 @@ def find_runs(folder: Path) -> Found:
 def runs_in(folder: Path) -> list[Path]:
     """The folders of the finished runs of `find_runs`, without trials. Raises KdrunError if there is none."""
     every = find_runs(folder).finished
-    finished = [run for run in every if run.resolve().parent.parent.name != TRIALS]
+    above = cache(lambda parent: parent.resolve())  # asked of many runs in one folder
+    finished = [run for run in every if _real(run, above).parent.parent.name != TRIALS]
     if every and not finished:
         raise KdrunError(str(folder), None, "holds only trials (quick=true), which are no results")
     if not finished:
         problem = "no finished run in it" if folder.is_dir() else "no such folder"
         raise KdrunError(str(folder), None, f"{problem} (a finished run has a {NAME})")
     return finished
+
+
+def _real(path: Path, above: Callable[[Path], Path]) -> Path:
+    """The path without links. above: does so for the folder in which it is."""
+    return path.resolve() if path.is_symlink() else above(path.parent) / path.name
 
 
 def _walked(folder: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:

@@ -10,8 +10,6 @@ from functools import cache
 from typing import NamedTuple
 
 from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
 
 SPACE = 2
 """Columns between two columns."""
@@ -53,6 +51,9 @@ def folded(text: str, width: int) -> tuple[str, ...]:
     """The text in lines of at most `width` columns, broken between words if that is possible."""
     if cell_len(text) <= width and "\n" not in text:
         return (text,)
+    from rich.console import Console
+    from rich.text import Text
+
     lines = Text(text).wrap(Console(width=width), width, overflow="fold")
     return tuple(line.plain.rstrip() for line in lines)
 

@@ -79,7 +79,7 @@ def _around(point: tuple[float, float], size: tuple[float, float]) -> Iterator[B
 
 def _size(axes: Axes, name: str) -> tuple[float, float]:
     """Width and height of a name in pixels."""
-    text = axes.text(0.5, 0.5, name, fontsize=8, transform=axes.transAxes)
+    text = axes.text(0.5, 0.5, name, fontsize=8, transform=axes.transAxes, parse_math=False)
     extent = text.get_window_extent()
     text.remove()
     return float(extent.width), float(extent.height)

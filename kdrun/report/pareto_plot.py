@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kdrun.figures import short, three_digits
 from kdrun.report import sweeps, tradeoff
 from kdrun.report.label_places import write_names
-from kdrun.report.plots import COLOURS, dress, new_figure, save
+from kdrun.report.plots import COLOURS, as_written, dress, new_figure, save
 from kdrun.report.sweep_table import short_names
 from kdrun.report.sweeps import Job, Setting
 from kdrun.report.tradeoff import Cost, Point
@@ -49,7 +49,8 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
     _legend(figure, panels[0])
     if listed:
         _list(figure, names, columns, beside)
-    figure.canvas.draw()  # which settles the layout that names are placed in
+    with as_written(figure):
+        figure.canvas.draw()  # which settles the layout that names are placed in
     figure.set_layout_engine("none")
     for axes, cost in zip(panels, costs, strict=True):
         _name(axes, cost, points, labels)

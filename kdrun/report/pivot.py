@@ -19,6 +19,7 @@ from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.pipes import pipe_table
 from kdrun.report.ranks import Ranks, mean_ranks
+from kdrun.report.read import uncollected
 from kdrun.report.runs import UNTOLD, Record, record, reports_of
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Spread, spread
@@ -45,6 +46,7 @@ Place = tuple[str, str]
 Cells = dict[Place, Spread]
 
 
+@uncollected()
 def render(
     folders: Sequence[Path],
     rows: str,

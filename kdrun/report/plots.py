@@ -3,7 +3,9 @@ without pyplot, which takes longer to import and keeps figures alive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +101,7 @@ def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str])
     axes.set_title(f"{role}: most confused", color=colour_of(role), fontsize=11, loc="left")
     for place, pair in enumerate(most):
         text = f"{pair['images']:>4,}  {shortened(pair['truth'], 18)} → {shortened(pair['answer'], 18)}"
-        axes.text(0, 1 - (place + 0.5) / PAIRS, text, fontsize=8, va="center", parse_math=False)
+        axes.text(0, 1 - (place + 0.5) / PAIRS, text, fontsize=8, va="center")
 
 
 def _validation(axes: Axes, rows: Rows, headlines: Mapping[str, int]) -> None:
@@ -270,8 +272,14 @@ def _step(count: int) -> int:
 
 def shortened(name: str, length: int = 14) -> str:
     """A name of at most so many letters, without its middle: names often differ at their ends."""
+    name = drawable(name)
     half = length // 2
     return name if len(name) <= length else f"{name[:half]}…{name[half + 1 - length :]}"
+
+
+def drawable(text: str) -> str:
+    """The text with a sign in place of each byte of a file's name that is no letter."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def new_figure(wide: float, high: float) -> Figure:
@@ -284,7 +292,25 @@ def new_figure(wide: float, high: float) -> Figure:
     return figure
 
 
+@contextmanager
+def as_written(figure: Figure) -> Iterator[None]:
+    """For drawing a figure: names are no mathematics, `$^$` can be a class, and a box stands for a letter
+    that the font lacks. Labels of a logarithmic axis are mathematics.
+    """
+    from matplotlib.text import Text
+
+    axes = (axis for each in figure.axes for axis in (each.xaxis, each.yaxis))
+    formulas = {id(text) for axis in axes if axis.get_scale() == "log" for text in axis.findobj(Text)}
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        text.set_parse_math(id(text) in formulas)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
 def save(figure: Figure, path: Path) -> None:
     """The figure as PNG, without the version of matplotlib in it."""
     draw = partial(figure.savefig, format="png", dpi=DPI, metadata={"Software": None})
-    write_whole(path, draw)
+    with as_written(figure):
+        write_whole(path, draw)

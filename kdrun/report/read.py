@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +24,20 @@ def read(path: Path) -> Report:
     if wrong:
         raise KdrunError(str(file), None, f"no report of this version of kdrun: {'; '.join(wrong)}")
     return cast(Report, report)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Within the block Python does not look for cycles: what is read from JSON has none. With thousands of
+    reports the search takes as long as the reading.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def run_folder(outputs: Path, run: str) -> Path:

@@ -16,16 +16,14 @@ from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.nested import leaves
 from kdrun.report.find_runs import runs_in
-from kdrun.report.grid import SPACE, grid, natural_width
+from kdrun.report.grid import SPACE, folded, grid, natural_width
 from kdrun.report.grid import Column as GridColumn
 from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
-from kdrun.report.read import read
+from kdrun.report.read import read, uncollected
 from kdrun.report.runs_order import by_key, latest
-from kdrun.report.runs_tex import tex
 from kdrun.report.schema import Model, Report, parts, roles, top1
 from kdrun.report.sweeps import key_name, value_name
-from kdrun.report.table import plain
 from kdrun.report.verdict import at_chance
 
 FORMATS = ("text", "md", "csv", "json", "tex")
@@ -58,6 +56,7 @@ WHO = len(SHOWN)
 """So many of the columns say which run it is; the others, how well it did."""
 
 
+@uncollected()
 def render(
     folders: Sequence[Path],
     format: str = "text",
@@ -90,6 +89,8 @@ def render(
         values = [{**repeats(config), **own} for config, own in zip(configs, values, strict=True)]
     records = [_with(*both) for both in zip(records, values, strict=True)]
     if format == "tex":
+        from kdrun.report.runs_tex import tex
+
         return tex(records, differs)
     if format == "json":
         return json.dumps(records, indent=1) + "\n"
@@ -251,7 +252,7 @@ def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
         left_out = _left_out(columns, width)
         columns = [column for column in columns if _name(column) not in left_out]
     common = [f"{column.heading} {column.texts[0]}" for column in shared]
-    return plain("; ".join(["top-1 on test", *common]), width) + "\n" + grid(columns, width)
+    return "\n".join(folded("; ".join(["top-1 on test", *common]), width)) + "\n\n" + grid(columns, width)
 
 
 def _drawn(column: Column, records: Sequence[Record]) -> GridColumn:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from itertools import repeat
+from math import inf
 from typing import Any, Literal, TypedDict, cast
 
 SCHEMA = 1
@@ -292,6 +294,8 @@ PERCENTS = frozenset(("top1", "top5", "ece", "ece_calibrated", "agreement"))
 COUNTS = frozenset(("p50_ms", "p95_ms", "params", "n"))
 """Names of figures from 0 to 100, and of those from 0."""
 
+LIMITED = PERCENTS | COUNTS
+
 
 def problems(report: object) -> list[str]:
     """What is wrong with a report as read from JSON, one phrase each; nothing where it can be drawn.
@@ -367,7 +371,7 @@ def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:
     """Figures outside of what they can be: a fraction that was taken for a percentage is the likeliest
     mistake."""
     content = {key: value for key, value in report.items() if key != "config"}
-    if _is_possible("", content):
+    if _is_possible(content):
         return
     for path, value in _numbers(content):
         name = path.rpartition(".")[2]
@@ -375,14 +379,20 @@ def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path} is {value}{problem}".rstrip()
 
 
-def _is_possible(name: str, value: Any) -> bool:
-    """Whether all figures below a key can be. Quick: thousands of reports are read at once."""
-    kind = type(value)
-    if kind is float or kind is int:
-        return not _problem(name, value)
-    if kind is dict:
-        return all(map(_is_possible, value, value.values()))
-    return kind is not list or all(_is_possible("", inner) for inner in value)
+def _is_possible(content: Mapping[str, Any]) -> bool:
+    """Whether all figures in it can be. Quick, and so no recursion: thousands of reports are read at once."""
+    left: list[Any] = [content]
+    while left:
+        value = left.pop()
+        for name, inner in value.items() if type(value) is dict else zip(repeat(""), value):
+            kind = type(inner)
+            if kind is dict or kind is list:
+                left.append(inner)
+            elif (kind is float or kind is int) and (
+                not -inf < inner < inf or (name in LIMITED and _problem(name, inner))
+            ):
+                return False
+    return True
 
 
 def _problem(name: str, value: float) -> str:

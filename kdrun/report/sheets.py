@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
-from kdrun.report.plots import COLOURS, TERMS, colour_of, new_figure, shortened
+from kdrun.report.plots import COLOURS, TERMS, as_written, colour_of, drawable, new_figure, shortened
 from kdrun.report.soft import largest, share_text, softened
 from kdrun.report.thumbnails import TEMPERATURES
 
@@ -193,14 +193,15 @@ def _image(axes: Axes, pixels: NDArray[np.uint8], x: float, y: float, side: floa
 def _write(
     axes: Axes, x: float, y: float, text: str, size: int = 8, colour: str = "black", align: str = "left"
 ) -> None:
-    axes.text(x, y, text, fontsize=size, color=colour, ha=align, va="baseline", parse_math=False)
+    axes.text(x, y, drawable(text), fontsize=size, color=colour, ha=align, va="baseline")
 
 
 def _save(figure: Figure, path: Path) -> None:
     """As PNG. `savefig` would draw everything twice, to lay out what is laid out here."""
     from PIL import Image
 
-    figure.canvas.draw()
+    with as_written(figure):
+        figure.canvas.draw()
     picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
     write_whole(path, lambda temporary: picture.save(temporary, format="PNG"))
 

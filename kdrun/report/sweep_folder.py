@@ -5,17 +5,21 @@ so that this can be moved.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdrun.artefacts import write_json
+from kdrun.artefacts import sweep_parts, write_json
 from kdrun.config.sweep import Job, folder_name
 from kdrun.errors import KdrunError
 from kdrun.report import answers
 from kdrun.report.read import content_of, read, run_folder
+
+EARLIER = re.compile(r"[0-9a-f]{6}")
+"""Names that earlier versions gave to jobs; two of thousands could share one."""
 
 
 def new_folder(outputs: Path, jobs: Sequence[Job], command: str) -> Path:
@@ -28,8 +32,9 @@ def new_folder(outputs: Path, jobs: Sequence[Job], command: str) -> Path:
 
 def record_call(folder: Path, jobs: Sequence[Job], command: str) -> None:
     """Makes the folder if need be, and writes what this call is to do."""
-    for name in ("jobs", "calls"):
+    for name in ("jobs", "calls", ""):
         (folder / name).mkdir(parents=True, exist_ok=True)
+        sweep_parts(folder / name)
     listed = [{"name": job.name, "swept": job.swept} for job in jobs]
     call = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
     write_json(folder / "calls" / call, {"command": command, "jobs": listed})
@@ -71,7 +76,9 @@ def _job(folder: Path, path: Path) -> tuple[str, dict[str, Any] | None]:
     record = content_of(path)
     try:
         swept, run = dict(record["swept"]), record["run"]
-        name = record.get("name") or Job(tuple(record["overrides"]), swept).name
+        name = record.get("name") or ""
+        if not name or EARLIER.fullmatch(name):
+            name = Job(tuple(record["overrides"]), swept).name
         job = {"name": name, "overrides": swept, "report": None, "error": record["error"], "folder": None}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise KdrunError(str(path), None, "is no record of a job") from error

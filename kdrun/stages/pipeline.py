@@ -33,6 +33,7 @@ from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
 from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
+from kdrun.stages.room import refuse_full_disk
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
 from kdrun.stages.teacher_notes import class_notes
 
@@ -61,6 +62,8 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
         show(plan, shown, "finished earlier; fresh=true starts over")
         with recording(plan, unrecorded(plan)):
             return plan.folder
+    if before is None:
+        refuse_full_disk([plan])
     for line in (*changed(plan.trainings), *healed([plan])):
         shown.say(line)
     shown.say(intent(plan, status, [*class_notes(plan), *pool_notes(plan)]))

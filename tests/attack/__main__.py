@@ -10,7 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 from tests.attack.files import Store
+from tests.attack.kills import Kills
 from tests.attack.values import attack
+
+KILLS, FILES = 25, 4
+"""Every so many-th attack is one by kills, or one on files; the others are values."""
 
 
 def main() -> int:
@@ -20,11 +24,15 @@ def main() -> int:
     asked = parser.parse_args()
     until, counts, number = time.monotonic() + 60 * asked.minutes, Counter[str](), 0
     with tempfile.TemporaryDirectory() as folder:
-        store, grounds = Store(Path(folder)), {}
+        store, kills, grounds = Store(Path(folder) / "files"), Kills(Path(folder) / "kills"), {}
         while time.monotonic() < until:
             draw = random.Random(f"{asked.seed} {number}")
             number += 1
-            if number % 4:
+            if number % KILLS == 0:
+                what, ends, left = kills.attacked(draw)
+                faults = left + [fault for end in ends for fault in end.faults()]
+                counts["killed commands"] += 1
+            elif number % FILES:
                 end = attack(draw, grounds)
                 faults, what = end.faults(), " ".join(end.words)
                 counts["values"] += 1

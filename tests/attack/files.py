@@ -17,6 +17,9 @@ RUN = (
     *("evaluation.latency=false", "evaluation.plots=false", "dataset.views.name=crop_flip"),
 )
 
+ANOTHER = ("temperature=3",)
+"""Another student of the same teacher, with the same control."""
+
 OTHER: tuple[Any, ...] = (None, True, 5, -1, 1e300, "", "text", "\x1b[31m", [], {}, [None], {"a": {"b": []}})
 """Content of another type."""
 
@@ -49,18 +52,18 @@ class Store:
         what = f"{kind} of {victim.relative_to(folder)}"
         (run,) = (folder / "runs").iterdir()
         looks = [["report", str(run)], ["report", str(folder / "runs")], ["outputs", str(folder)]]
-        ends = [command(words) for words in (*looks, self.words(folder))]
-        left = []
-        if ends[-1].status == 0 and weights(folder) != self.hashes:
-            left.append("the same command ends with other weights")
-        if ends[-1].status:
-            left.append(f"the same command does not continue: {ends[-1].err.strip()}")
+        again = self.words(folder)
+        ends = [command(words) for words in (*looks, again, [*again, *ANOTHER])]
+        left = [f"a run does not continue: {end.err.strip()}" for end in ends[-2:] if end.status]
+        if not left and not self.hashes.items() <= weights(folder).items():
+            left.append("a run ends with other weights")
         return what, ends, left
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Digests of all weights below a folder."""
-    return {path.name: file_hash(path) for path in sorted(folder.glob("*/*/*.safetensors"))}
+    """Digests of all weights below a folder, by path."""
+    paths = sorted(folder.glob("*/*/*.safetensors"))
+    return {path.relative_to(folder).as_posix(): file_hash(path) for path in paths}
 
 
 def cut(path: Path, draw: random.Random) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from kdrun.cli import main
 
 MOST_LINES, MOST_LETTERS = 8, 500
-SECONDS = 60
-"""No attack may keep a command busy for longer."""
+SECONDS, WAIT = 60, 600
+"""Seconds of processor time, and of waiting, that no attack may cost."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,18 @@ def ended(words: Sequence[str], act: Callable[[], int]) -> Ended:
 
 @contextlib.contextmanager
 def _limited() -> Iterator[None]:
-    """Raises TimeoutError in the block after SECONDS."""
+    """Raises TimeoutError in the block after SECONDS or WAIT."""
 
     def late(*_: object) -> None:
         raise TimeoutError(f"no answer within {SECONDS} s")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, WAIT)}
+    before = {number: signal.signal(number, late) for number in timers}
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, (timer, _) in timers.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from kdrun.errors import LONGEST, KdrunError
 from kdrun.plan.ground import Grounds
 from tests.attack.files import DAMAGES, Store
 from tests.attack.judged import Ended
+from tests.attack.kills import SCENES, Kills
 from tests.attack.values import attack, planned
 
 VALUES, FILES = 40, 6
@@ -36,6 +38,13 @@ def test_values(number: int, grounds: Grounds) -> None:
 def test_files(number: int, store: Store) -> None:
     what, ends, left = store.attacked(random.Random(f"suite {number}"))
     assert not left and not [fault for end in ends for fault in end.faults()], (what, left, ends)
+
+
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    kills = Kills(tmp_path)
+    what, ends, left = kills.attacked(random.Random("suite"), "a run")
+    assert not left and not ends[0].faults(), (what, left, ends)
+    assert set(kills.whole) == {"a run"} < set(SCENES)
 
 
 REPORT = "runs/*/report.json"

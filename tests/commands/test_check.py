@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -202,3 +203,23 @@ def test_check_leaves_outputs_as_they_are(here: Here, name: str) -> None:
     before = here.files()
     assert here("check", *SHORT, *CHECKS[name])[0] == (2 if refused else 0)
     assert here.files() == before
+
+
+@pytest.mark.parametrize("command", [(), ("check",), ("-m", "seed=0,1")])
+def test_a_disk_without_room_is_named_before_training(
+    here: Here, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(here.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=10_000))
+    code, out, err = here(*command, *SHORT)
+    last = err.splitlines()[-1]
+    assert code == 2 and not list(here.root.glob("outputs/models/*/*.safetensors"))
+    assert last.startswith("outputs_dir=outputs: the disk has 10.0 kB free, and weights and states take ")
+    assert " 1/2 " not in out
+
+
+def test_what_is_trained_needs_no_room(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.run()
+    usage = shutil.disk_usage(here.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=10_000))
+    assert here("check", *SHORT)[0] == 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
 import pytest
 
+from kdrun.report.read import uncollected
 from tests.commands.many import store
 from tests.commands.short import Here
 
@@ -52,3 +54,21 @@ def test_twice_the_runs_are_twice_the_work(here: Here, stores: list[Path], name:
     calls(here, COMMANDS[name], stores[0])  # imports, and what is kept from then on
     small, middle, large = (calls(here, COMMANDS[name], root) for root in stores)
     assert large - middle < 1.2 * 2 * (middle - small)
+
+
+MOST = 1000
+"""Calls of functions for each run in `kdrun report`: 3,000 runs then take less than 2 s of processor time."""
+
+
+def test_a_run_in_a_report_costs_few_calls(here: Here, stores: list[Path]) -> None:
+    words = COMMANDS["report of runs"]
+    calls(here, words, stores[0])
+    _, middle, large = (calls(here, words, root) for root in stores)
+    assert large - middle < MOST * (SIZES[2] - SIZES[1])
+
+
+def test_reports_are_read_without_a_search_for_cycles() -> None:
+    assert gc.isenabled()
+    with uncollected():
+        assert not gc.isenabled()
+    assert gc.isenabled()

@@ -120,8 +120,13 @@ def test_an_interrupt_ends_the_sweep_and_what_was_done_is_known(folder: Path) ->
 
 def test_records_of_earlier_versions_are_read_and_a_run_is_one_however_it_was_typed(tmp_path: Path) -> None:
     folder = new_folder(tmp_path / "moved", JOBS, "kdrun -m seed=0,1,2")
-    for name, value in (("old", 2), ("older", 2.0), ("other", 4)):
-        record = {"overrides": [f"temperature={value}"], "swept": {"temperature": value}, "error": None}
+    for name, value in (("abc123", 2), ("older", 2.0), ("other", 4)):
+        record = {
+            "name": name if name == "abc123" else None,
+            "overrides": [f"temperature={value}"],
+            "swept": {"temperature": value},
+            "error": None,
+        }
         run = str(tmp_path / "outputs" / "runs" / f"kd-{value:g}")
         (folder / "jobs" / f"{name}.json").write_text(json.dumps(record | {"run": run}))
     jobs = collected(folder)

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
+from kdrun.config.exact import Inexact, exact
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import ROLES, Written, complement
@@ -236,6 +237,11 @@ def test_the_call_signature_others_rely_on() -> None:
         "'alpha={from: 0, to: 1, epochs: 2},0.5'",
         "recipe.student.lr=0.1,1 recipe.teacher.epochs=2 student.args.widths=[4],[4,8]",
         "method=kd,dkd seed=1,2",
+        "method=kd,soft seed=1,2 temperature=2,3",
+        "alpha=0,0.3,1 temperature=2,3",
+        "temperature=2,'${seed}',3 seed=1,2,4",
+        "alpha=0.5,0.5..0.9@3,0.7 note=2,null,x,'it is'",
+        "recipe.student.betas=[0.1,0.2],[0.3,0.4] epochs=1,2,3 loss.hard.weight=1,2,3",
         "loss.soft.weight=0.3,0.5 loss.hard.weight=1",
         "'loss.soft={weight: 0.3},{temperature: 2}' loss.soft.weight=0.7",
         "loss.soft={weight:0.3},{temperature:2} loss.soft.weight=0.7,0.8",
@@ -258,6 +264,55 @@ def test_a_job_is_the_run_of_its_overrides(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "dataset=cifar100 method=crd teacher=[resnet20,resnet32]",
+        "experiment=pytorch_tutorial seed=3",
+        "teacher=resnet50 student=resnet18 threads=2 runtime.jobs=auto recipe.student.lr=1",
+    ],
+)
+def test_plain_values_become_what_omegaconf_makes_of_them(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = composed(line)
+
+    def inexact(kind: object, value: object) -> None:
+        raise Inexact
+
+    monkeypatch.setattr("kdrun.config.load.exact", inexact)
+    slow = composed(line)
+    assert quick == slow and repr(quick) == repr(slow)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (int, True),
+        (int, 1.0),
+        (str, 1),
+        (float, "1"),
+        (str, "${a}"),
+        (Model, {"args": {}, "x": 1}),
+        (Model, {}),
+    ],
+)
+def test_what_omegaconf_converts_or_refuses_is_left_to_it(kind: type, value: object) -> None:
+    with pytest.raises(Inexact):
+        exact(kind, value)
+
+
+def test_jobs_that_differ_in_numbers_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    merge = OmegaConf.merge
+    monkeypatch.setattr(OmegaConf, "merge", lambda *all: asked.append(all) or merge(*all))
+    counts = []
+    for seeds in (2, 30):
+        asked.clear()
+        assert len(composed_jobs(parse(["-m", f"seed=range({seeds})", "temperature=2,3"]))[0]) == 2 * seeds
+        counts.append(len(asked))
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize(
     ("line", "problem"),
     [
         ("seed=1,abc", "seed=abc: must be a whole number"),
@@ -270,6 +325,11 @@ def test_a_job_is_the_run_of_its_overrides(line: str) -> None:
         ("temperature='${foo}','${bar}'", "temperature=$\\{bar\\}: refers to what is not there"),
         ("recipe=quick,quik", "recipe=quik: no such recipe"),
         ("seed=0,null", "seed=null: must not be null"),
+        ("seed=0,1,2.5", "seed=2.5: must be a whole number"),
+        ("seed=0,1,-1", "seed=-1: must be"),
+        ("temperature=2,3,0", "temperature=0: must be"),
+        ("method=fitnet temperature=null,4,5", "temperature=5: no term of method fitnet uses a temperature"),
+        ("temperature=1,2,'${foo}'", "temperature=$\\{foo\\}: refers to what is not there"),
     ],
 )
 def test_a_job_that_is_wrong_is_named_as_a_run_would_be(line: str, problem: str) -> None:

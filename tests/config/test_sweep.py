@@ -148,3 +148,9 @@ def test_the_folder_is_named_by_what_is_swept_and_what_is_fixed() -> None:
 def test_each_job_of_a_shipped_sweep_composes(name: str) -> None:
     made, loaded = composed_jobs(parse([f"sweep={name}"]))
     assert len(made) > 1 and [each for each in loaded if isinstance(each, KdrunError)] == []
+
+
+def test_no_two_of_many_jobs_share_a_name() -> None:
+    """Six digits were too few: of these, six jobs had the name of another, and were not run."""
+    made = jobs(["seed=range(0,100)", "temperature=range(1,101)"], most=10_000)
+    assert len(made) == len({job.name for job in made}) == 10_000

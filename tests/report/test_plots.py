@@ -98,6 +98,17 @@ def test_curves_of_nothing_are_refused(tmp_path: Path) -> None:
         curves(tmp_path / "curves.png", [])
 
 
+ODD = ["$^$", "cost_$5_$6", r"\frac", "caf\udce9", "日本", "a_b^c"]
+"""Names of folders that are no mathematics, no UTF-8, or not in the font."""
+
+
+@pytest.mark.parametrize("times", [1, 6])
+def test_classes_of_any_name_are_drawn(tmp_path: Path, times: int) -> None:
+    names = [f"{name}{' ' * place}" for place in range(times) for name in ODD]
+    confusion(tmp_path / "odd.png", {"student": np.ones((len(names),) * 2, dtype=int)}, names)
+    assert coloured(pixels(tmp_path / "odd.png"), COLOURS["student"]) > 50
+
+
 @pytest.mark.parametrize("classes", [2, 10, 20, 100, 1000])
 def test_confusion_of_any_number_of_classes(tmp_path: Path, classes: int) -> None:
     matrix = 5 * np.eye(classes, dtype=int)

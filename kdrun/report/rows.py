@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Literal, NamedTuple
 
-from kdrun.figures import ABSENT, count, duration, file_size, measured, percent, plural, short, three_digits
+from kdrun.figures import (
+    ABSENT,
+    count,
+    duration,
+    file_size,
+    measured,
+    percent,
+    plural,
+    short,
+    signed,
+    three_digits,
+)
 from kdrun.report.schema import Latency, Model, Report, Scores, called, gap_closed, parts, roles
 
 Part = Literal["validation", "test"]
@@ -83,6 +94,9 @@ def _likeness(report: Report) -> Iterator[Row]:
         gap_closed(report),
         lambda value: f"{value:.0f}",
     )
+    against = comparison.get("reference", {})
+    yield _student_only(report, "difference to reference", "points", against.get("difference"), signed)
+    yield _student_only(report, "at least (95 %)", "points", against.get("at_least"), signed)
 
 
 def _others(report: Report) -> Iterator[Row]:

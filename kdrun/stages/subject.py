@@ -30,6 +30,7 @@ from kdrun.plan.training import Training
 from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
+from kdrun.report.schema import REFERENCE
 from kdrun.sources import sources
 from kdrun.stages.mining import about, mined
 from kdrun.stages.networks import TOGETHER, ensemble_of, is_together, network_of
@@ -47,17 +48,14 @@ def subject_of(plan: Plan, models: Models) -> Subject:
     ground, student = plan.ground, plan.student
     networks = {name: network_of(student, saved) for name, saved in models.items()}
     ensemble = ensemble_of(student, networks)
-    together = {TOGETHER: ensemble} if ensemble is not None else {}
+    whole = {TOGETHER: ensemble} if ensemble is not None else {}
+    whole |= {REFERENCE: plan.reference.network(ground)} if plan.reference is not None else {}
     return Subject(
         answers=(
-            *(
-                a
-                for own in together.values()
-                for a in _answered(plan, TOGETHER, "last", own, student.threads)
-            ),
+            *(a for name, own in whole.items() for a in _answered(plan, name, "last", own, student.threads)),
             *(each for saved in models.values() for each in _answers(plan, saved)),
         ),
-        networks=together | networks,
+        networks=_in_order(whole | networks),
         records={name: saved.record for name, saved in models.items()},
         classes=ground.data.classes,
         image_shape=ground.data.image_shape,
@@ -68,6 +66,12 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         kept_out=tuple(_kept_out(models)) if ground.transfer.missing else (),
         blocks=student.several.blocks if student.several else {},
     )
+
+
+def _in_order(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The networks with the reference behind the others."""
+    last = [name for name in networks if name == REFERENCE]
+    return {name: networks[name] for name in [*(n for n in networks if n != REFERENCE), *last]}
 
 
 def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] = ()) -> dict[str, Any]:
@@ -84,7 +88,9 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "dataset": _dataset(ground.data),
         "seeds": _seeds(plan),
         "headline": ground.headline,
-        "models": _together(plan, models) | {name: _model(saved) for name, saved in models.items()},
+        "models": _together(plan, models)
+        | {name: _model(saved) for name, saved in models.items()}
+        | _reference(plan),
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
         "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
@@ -121,7 +127,7 @@ def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, 
 
 
 def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
-    """A report's fingerprint: the models, the names of the classes, what was measured, the kind of device."""
+    """A report's fingerprint: models, names of the classes, what was measured, the kind of device."""
     key: dict[str, Any] = {
         "models": {training.name: training.fingerprint for training in plan.trainings},
         "classes": list(plan.ground.data.classes),
@@ -129,6 +135,8 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
         "evaluation": {**evaluation, "plots": evaluation["plots"] is not False},  # auto was true before
         "device": plan.ground.machine.device.type,
     }
+    if plan.reference is not None:
+        key["reference"] = [plan.reference.identity, plan.reference.margin]
     if plan.run.diagnostics:
         key["diagnostics"] = list(plan.run.diagnostics)
     if own := sources(evaluation.get("figures", []), plan.run.packages):
@@ -176,6 +184,15 @@ def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
     key = [marks, [list(each) for each in several.asked], list(several.how)]
     name = " + ".join(several.names)
     return {TOGETHER: {"name": name, "source": "together", "fingerprint": fingerprint(key)}}
+
+
+def _reference(plan: Plan) -> dict[str, dict[str, Any]]:
+    """The model that the student is to replace as a model of the report, if there is one."""
+    own = plan.reference
+    if own is None:
+        return {}
+    facts = {"source": own.source, "fingerprint": own.identity, "began_from": own.origin}
+    return {REFERENCE: {"name": own.name, **facts}}
 
 
 def _model(saved: Saved) -> dict[str, Any]:

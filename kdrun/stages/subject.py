@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
 from kdrun.config.choices import UNSAID
 from kdrun.config.schema import Evaluation, recorded
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet
+from kdrun.data.images import ImageSet, Part
 from kdrun.data.select import taken
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
@@ -152,14 +152,17 @@ def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
 
 
 def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: int) -> Iterator[Answers]:
-    data, device = plan.ground.data, plan.ground.machine.device
-    image_bytes = bytes_per_image(model, data.image_shape)
-    for name, part in {"validation": data.validation, "test": data.test}.items():
+    for name, part in {"validation": plan.ground.data.validation, "test": plan.ground.data.test}.items():
         if len(part.labels):
-            batches = plain_batches(part, data, device, image_bytes)
-            with torch_threads(threads):
-                logits = logits_of(model, batches())
-            yield Answers(whose, weights, name, logits, part.labels)
+            yield Answers(whose, weights, name, logits_on(plan, model, part, threads), part.labels)
+
+
+def logits_on(plan: Plan, model: nn.Module, part: Part, threads: int) -> Tensor:
+    """(N, K) float32 on the CPU, of a model that takes the run's images."""
+    data = plan.ground.data
+    batches = plain_batches(part, data, plan.ground.machine.device, bytes_per_image(model, data.image_shape))
+    with torch_threads(threads):
+        return logits_of(model, batches())
 
 
 def _kept_out(models: Models) -> Iterator[Answers]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -59,8 +60,8 @@ class Candidate(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As it is shown: `resnet56`, or `resnet56 teacher.seed=1`."""
-        return self.overrides.removeprefix("teacher=")
+        """As it is shown: `resnet56`, or `resnet56 seed=1`."""
+        return re.sub(r"(^|(?<= ))(teacher=|teacher\.|recipe\.teacher\.)", "", self.overrides)
 
 
 def ranking(plans: Mapping[str, Plan], width: int) -> str:

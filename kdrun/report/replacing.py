@@ -20,6 +20,9 @@ COSTS = (
 """Key of a model, and what is said if the student has less or more of it."""
 
 
+ENDS = ("at least", "at most")
+
+
 class Bounds(NamedTuple):
     """A difference in points, with the least and the most that it may be, 95 % each."""
 
@@ -35,10 +38,17 @@ def claim(name: str, verdict: AsGood, margin: float, bounds: Bounds) -> str:
         "not shown to be as good": f"not shown to be as good as {name} (margin {points(margin)})",
         "worse": f"worse than {name} by more than the margin of {points(margin)}",
     }[verdict]
-    low, high = f"at least {signed(bounds.at_least)}", f"at most {signed(bounds.at_most)}"
+    shown = digits(bounds, margin)
+    low, high = (f"{word} {signed(end, shown)}" for word, end in zip(ENDS, bounds[1:], strict=True))
     ends = {"as good": low, "not shown to be as good": f"{low}, {high}", "worse": high}[verdict]
     each = " each" if verdict == "not shown to be as good" else ""
-    return f"{words}: difference {signed(bounds.difference)} points, {ends} (95 %{each})"
+    return f"{words}: difference {signed(bounds.difference, shown)} points, {ends} (95 %{each})"
+
+
+def digits(bounds: Bounds, margin: float) -> int:
+    """One digit, or two where one would show a bound as if it were the margin."""
+    edges = [bounds.at_least, bounds.at_most, -margin]
+    return 1 if len({round(edge, 1) for edge in edges}) == len(set(edges)) else 2
 
 
 def bounds_of(against: AgainstReference) -> Bounds:

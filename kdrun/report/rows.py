@@ -22,6 +22,7 @@ from kdrun.figures import (
     signed,
     three_digits,
 )
+from kdrun.report import replacing
 from kdrun.report.schema import Latency, Model, Report, Scores, called, gap_closed, parts, roles
 
 Part = Literal["validation", "test"]
@@ -94,9 +95,12 @@ def _likeness(report: Report) -> Iterator[Row]:
         gap_closed(report),
         lambda value: f"{value:.0f}",
     )
-    against = comparison.get("reference", {})
-    yield _student_only(report, "difference to reference", "points", against.get("difference"), signed)
-    yield _student_only(report, "at least (95 %)", "points", against.get("at_least"), signed)
+    against = comparison.get("reference")
+    if against is not None and "verdict" in against:
+        bounds = replacing.bounds_of(against)
+        show = partial(signed, digits=replacing.digits(bounds, against["margin"]))
+        yield _student_only(report, "against reference", "points", bounds.difference, show)
+        yield _student_only(report, "at least (95 %)", "points", bounds.at_least, show)
 
 
 def _others(report: Report) -> Iterator[Row]:

@@ -30,12 +30,13 @@ def test_the_verdict_says_how_good_how_fast_how_small() -> None:
     assert "at least -1.9, at most +0.7 (95 % each)" in unproven
     worse = sentences(replacing(-3.0, -4.1, -1.9))
     assert "It is worse than resnet50 by more than the margin of 1 point" in worse and "at most -1.9" in worse
+    assert "difference +0.50 points, at least -1.03, at most" in sentences(replacing(0.5, -1.03, 2.04))
     assert sentences(example()) == ""
 
 
 def test_it_stands_in_table_and_page() -> None:
     found = {row.label: row.cells for row in rows(replacing())}
-    assert found["difference to reference"] == ("-", "-0.3", "-", "-")
+    assert found["against reference"] == ("-", "-0.3", "-", "-")
     assert found["at least (95 %)"] == ("-", "-0.8", "-", "-")
     assert found["top-1 test"][-1] == "90.9" and len(found["top-1 test"]) == 4
     screen = text(replacing(), 80)

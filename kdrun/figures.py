@@ -113,5 +113,10 @@ def plural(number: float, noun: str, many: str = "") -> str:
     return f"{count(number)} {noun if number == 1 else many or f'{noun}s'}"
 
 
+def points(value: float) -> str:
+    """`1 point`, `0.5 points`."""
+    return f"{as_typed(value)} point{'s' * (value != 1)}"
+
+
 def _no_minus_zero(text: str) -> str:
     return text.removeprefix("-") if not text.strip("-0.") else text

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,30 +13,15 @@ from torch import Tensor, nn
 
 from kdrun.data.picture import as_pixels, centre, covering, in_channels, opened, square
 from kdrun.errors import KdrunError
-from kdrun.fields import wrong_fields
-from kdrun.lookup import is_listed
 from kdrun.machine import exact
-from kdrun.models.build import build
-from kdrun.models.described import About, Described, read_about
+from kdrun.models.described import About
 from kdrun.models.exported import is_exported
 from kdrun.models.exported import opened as opened_export
-from kdrun.models.reused import reused
-from kdrun.models.weights import PEER, load_into, read_weights
-from kdrun.records import PLAN, read_mark, read_planned
-from kdrun.report.read import NAME, read
-from kdrun.report.schema import Report
-
-FILE = "student.safetensors"
+from kdrun.plan.kept import FILE as FILE
+from kdrun.plan.kept import kept
 
 Picture = Any
 """A Pillow picture, or the path of a file that Pillow can read."""
-
-
-class Node(Described):
-    """A model in a report's configuration."""
-
-    stem: str
-    checkpoint: str | None
 
 
 class Prediction(NamedTuple):
@@ -131,30 +113,9 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     path = Path(run).expanduser()
     if is_exported(path):
         return _from_export(path, teacher)
-    file = path if path.is_file() else path / FILE
-    if not file.is_file():
-        folder = file.parent if file.name == FILE else file
-        problem = f"no finished student in it ({FILE})" if folder.is_dir() else "no such run"
-        raise KdrunError(str(folder), None, problem)
-    about = read_about(file)
-    preprocess, classes = _preprocess(about), tuple(about["classes"])
-    weights, digest = file, None
-    node: Mapping[str, Any] = {**about["model"], "stem": about["stem"], "pretrained": about.get("pretrained")}
-    if teacher:
-        node, weights, digest = _teacher(file)
-    model = _built(node, len(classes), preprocess.shape, tuple(packages))
-    if (maps := about.get("reused")) and not teacher:
-        channels, height, width = maps
-        model = reused(
-            model,
-            preprocess.shape,
-            (channels, height, width),
-            len(classes),
-            0,
-            about.get("projector_factor") or 2,
-        )
-    load_into(model, read_weights(weights, digest), "run", str(weights))
-    return Classifier(model.eval().requires_grad_(False), classes, preprocess, node["name"])
+    own = kept(path, "teacher" if teacher else "student")
+    model = own.model(tuple(packages)).eval().requires_grad_(False)
+    return Classifier(model, own.classes, _preprocess(own.about), own.node["name"])
 
 
 def _from_export(file: Path, teacher: bool) -> Classifier:
@@ -169,81 +130,6 @@ def _preprocess(about: About) -> Preprocess:
     means = about["normalisation"]
     shorter = about.get("resize_to") or min(height, width)
     return Preprocess((channels, height, width), shorter, tuple(means["mean"]), tuple(means["std"]))
-
-
-def _built(
-    node: Mapping[str, Any], classes: int, shape: tuple[int, int, int], packages: tuple[str, ...]
-) -> nn.Module:
-    """The model without its weights. A user's module is imported only from packages that the caller names."""
-    family = str(node["family"])
-    if "." in family and not is_listed(family, packages):
-        package = family.partition(".")[0]
-        problem = (
-            "the model is from a package of your own, which you name if you trust it: "
-            f"kdrun predict ... --packages {package}, or kdrun.load(run, packages=['{package}'])"
-        )
-        raise KdrunError(family, None, problem)
-    if "." in family and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    if "." in family and importlib.util.find_spec(family.split(".")[0]) is None:
-        raise KdrunError(family, None, "the model's module is not in this folder or in this Python")
-    stem = "imagenet" if node.get("pretrained") and node["stem"] == "auto" else node["stem"]
-    plain = {"name": node["name"], "family": family, "args": node["args"], "stem": stem}
-    return build(plain, classes, shape, "auto", 0).model
-
-
-def _teacher(file: Path) -> tuple[Mapping[str, Any], Path, str | None]:
-    """The node, the weights and their checksum of a run's teacher. Raises KdrunError if they are not
-    there.
-    """
-    folder = file.parent
-    if not (folder / NAME).is_file():
-        raise KdrunError(str(file), None, "the teacher is found by the run's folder, with its report.json")
-    report = read(folder)
-    _refuse_others(folder, report.get("config", {}))
-    node: Mapping[str, Any] = report.get("config", {}).get("teacher") or {}
-    if wrong := next(wrong_fields(node, Node), ""):
-        raise KdrunError(str(folder / NAME), None, f"does not describe the teacher: {wrong}")
-    peer = folder / f"{PEER}.safetensors"
-    if peer.is_file():
-        return node, peer, _digest(folder / "student.json", PEER)
-    if node["checkpoint"]:
-        return node, Path(node["checkpoint"]), None
-    kept = _teacher_folder(folder, report)
-    if kept is None:
-        raise KdrunError(str(folder), None, "its teacher is not kept (any more)")
-    name = report["headline"] if (kept / f"{report['headline']}.safetensors").is_file() else "last"
-    return node, kept / f"{name}.safetensors", _digest(kept / "model.json", name)
-
-
-def _refuse_others(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raises KdrunError for several teachers, and for one with other classes or images than its student's."""
-    if names := list(config.get("teachers") or {}):
-        raise KdrunError(
-            str(folder), None, f"has several teachers ({', '.join(names)}); one can be loaded only"
-        )
-    for key in ("classes", "class_map", "normalisation"):
-        if (config.get("teacher") or {}).get(key) is not None:
-            raise KdrunError(
-                str(folder), None, f"its teacher has {key} of its own, and cannot be loaded here"
-            )
-
-
-def _digest(mark: Path, name: str) -> str | None:
-    record = read_mark(mark)
-    return record.get("sha256", {}).get(name) if record else None
-
-
-def _teacher_folder(run: Path, report: Report) -> Path | None:
-    """The folder of the run's teacher, from its plan, or from its report if an earlier version wrote no plan;
-    None if it is gone.
-    """
-    plan = read_planned(run / PLAN)
-    trainings = plan["trainings"] if plan else []
-    folders = [each["folder"] for each in trainings if each["name"] == "teacher"]
-    folders += [report.get("folders", {}).get("teacher", "")] if plan is None else []
-    places = (run.resolve().parent.parent / "models" / Path(folder).name for folder in folders if folder)
-    return next((place for place in places if (place / "last.safetensors").is_file()), None)
 
 
 def _opened(picture: Picture) -> Any:

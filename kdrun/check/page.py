@@ -19,12 +19,19 @@ from kdrun.models.taps import probe
 from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
+from kdrun.report.schema import REFERENCE
 from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.room import refuse_full_disk
 from kdrun.stages.saved import Saved, load_model
-from kdrun.stages.teacher_notes import answer_notes, class_notes, some_images, standing_on
+from kdrun.stages.teacher_notes import (
+    answer_notes,
+    class_notes,
+    reference_notes,
+    some_images,
+    standing_on,
+)
 
 LABEL = 10
 """Columns of the words at the left."""
@@ -116,6 +123,10 @@ def _models(plan: Plan) -> Iterator[str]:
         if "embedding" in shapes.layers:
             parts.append(f"embedding {shapes.layer('embedding')[0]}")
         yield f"{training.name:{roles}}{training.model.name:{names}}  {'  '.join(parts)}"
+    if (other := plan.reference) is not None:
+        model = other.load()
+        size = f"{short(params(model)):>6}  {short(macs(model, other.sight.shape)):>6} MACs"
+        yield f"{REFERENCE:{roles}}{other.name:{names}}  {size}  {other.origin}"
     yield f"{'layers':{LABEL}}{_tapped(plan)}"
 
 
@@ -208,7 +219,7 @@ def _evaluation(plan: Plan) -> float:
 
 def _notes(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
-    for line in class_notes(measured.plan):
+    for line in (*class_notes(measured.plan), *reference_notes(measured.plan)):
         yield f"{'note':{LABEL}}{line}"
     for line in (line for tried in measured.teachers for line in _about_teacher(tried)):
         yield f"{'note':{LABEL}}{line}"

@@ -1,23 +1,33 @@
-"""`kdrun check [overrides]`: the plan of a run and its first step, measured; nothing is kept."""
+"""`kdrun check [overrides]`: the plan of a run and its first step, measured; nothing is kept. With `-m
+teacher=a,b`: teachers beside each other.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
-from kdrun.commands.terminal import width
-from kdrun.config.arguments import FOLDER, MANY, parse
+from kdrun.commands.sweep import planned
+from kdrun.commands.terminal import TABLE, width
+from kdrun.config.arguments import FOLDER, MANY, Typed, parse
 from kdrun.config.compose import single
+from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError
+
+OF_TEACHERS = re.compile(r"(recipe\.)?teacher(\..+)?")
+"""Keys in which candidates may differ."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the plan. Raises KdrunError for whatever would stop the run."""
+    """Prints the plan, or the candidates. Raises KdrunError for whatever would stop the run."""
     typed = parse(arguments)
-    flags = [name for name in typed.options if name != FOLDER]
-    if flags or typed.many:
-        problem = "check looks at one run" + ("; a sweep checks all of its jobs first" * typed.many)
-        raise KdrunError(flags[0] if flags else MANY, None, problem)
+    flags = [name for name in typed.options if name not in (FOLDER, MANY)]
+    if flags:
+        raise KdrunError(flags[0], None, "check looks at one run, or with -m at its teachers")
+    if typed.many:
+        print(ranked(typed))
+        return 0
     loaded = single(typed)
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -25,3 +35,16 @@ def main(arguments: Sequence[str]) -> int:
 
     print(check(loaded.run, width()))
     return 0
+
+
+def ranked(typed: Typed) -> str:
+    """The teachers of a sweep over teachers, ranked. Raises KdrunError, or Refused if a job cannot run."""
+    jobs, loaded = composed_jobs(typed)
+    for key, value in jobs[0].swept.items():
+        if not OF_TEACHERS.fullmatch(key):
+            problem = "check -m ranks teachers, so only they may have several values; a sweep checks its jobs"
+            raise KdrunError(key, value, problem)
+    from kdrun.check.ranking import ranking
+
+    _, plans = planned(loaded)
+    return ranking({str(job): plan for job, plan in zip(jobs, plans, strict=True)}, width(TABLE))

@@ -50,8 +50,12 @@ PAGES = {
         (
             ("kdrun check method=dkd", "before a run"),
             ("kdrun check dataset=cifar100 epochs=30", "how long would it take here?"),
+            ("kdrun check -m teacher=resnet56,resnet110", "which teacher? on validation"),
         ),
-        (OWN_FILES,),
+        (
+            ("-m", "rank the teachers of teacher=a,b,c on validation, as far as they are trained"),
+            OWN_FILES,
+        ),
     ),
     "list": Page(
         "[LIST] [WORD ...]",

@@ -28,6 +28,7 @@ from kdrun.config.choices import (
     TABLE_DTYPES,
     TRANSFERS,
 )
+from kdrun.config.reference import check_reference
 from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.extras import install
@@ -54,7 +55,10 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _pool(run)
     for role, model in (*named_teachers(run).items(), ("student", run.student)):
         _model(role, model, run.packages)
+    if (replaced := run.reference.as_teacher) is not None:
+        _model("reference", replaced, run.packages)
     check_teachers(run)
+    check_reference(run.reference)
     for role, recipe in (("teacher", run.recipe.teacher), ("student", run.recipe.student)):
         _recipe(f"recipe.{role}", recipe)
     for recipe in run.recipe.teachers.values():

@@ -28,7 +28,7 @@ def named_teachers(run: Run) -> Mapping[str, Teacher]:
 def check_teachers(run: Run) -> None:
     """Raises KdrunError for the first value that cannot be meant."""
     for key, teacher in named_teachers(run).items():
-        _teacher(key, teacher)
+        check_teacher(key, teacher)
     several = len(run.teachers) > 1
     if not several and run.combine != Combine():
         raise KdrunError("combine", None, "there is one teacher, so nothing is combined")
@@ -54,7 +54,8 @@ def _combine(combine: Combine) -> None:
         raise KdrunError("combine.least", combine.least, f"must be between {low:g} and {high:g}")
 
 
-def _teacher(key: str, teacher: Teacher) -> None:
+def check_teacher(key: str, teacher: Teacher) -> None:
+    """Raises KdrunError for what cannot be meant of one teacher, whose keys are below `key`."""
     if not 0 < teacher.weight < math.inf:
         raise KdrunError(f"{key}.weight", teacher.weight, "must be above 0")
     if isinstance(teacher.classes, list):

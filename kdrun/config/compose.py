@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from kdrun.config import reference, teachers
 from kdrun.config.arguments import Typed
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
@@ -24,7 +25,6 @@ from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
 from kdrun.config.load import Described, Loaded, as_run, described, load, refuse_impossible
 from kdrun.config.pattern import Pattern
 from kdrun.config.plugins import register
-from kdrun.config.teachers import as_read
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
 
@@ -123,12 +123,17 @@ class Composer:
 
 
 def _compose(overrides: Sequence[str]) -> Composed:
-    config = hydra.compose("config", as_read(overrides), return_hydra_config=True)
+    config = hydra.compose("config", _as_read(overrides), return_hydra_config=True)
     refuse_hydras_parts(config.hydra)
     choices = config.hydra.runtime.choices
     with read_write(config), open_dict(config):
         del config["hydra"]
     return config, choices
+
+
+def _as_read(overrides: Sequence[str]) -> list[str]:
+    """The overrides as Hydra is to read them: what stands short for a key is written out."""
+    return reference.as_read(teachers.as_read(overrides))
 
 
 def loader() -> ConfigLoader:
@@ -139,7 +144,7 @@ def loader() -> ConfigLoader:
 def show(typed: Typed) -> None:
     """Lets Hydra's own command line show what `typed.shows` asks for. Raises KdrunError."""
     _prepare(typed)
-    with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *as_read(typed.overrides)]):
+    with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *_as_read(typed.overrides)]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
 
 

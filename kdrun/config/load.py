@@ -20,6 +20,7 @@ from kdrun.config.numbers import refuse_unusable
 from kdrun.config.pairs import OF
 from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
+from kdrun.config.reference import described
 from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.config.teachers import refuse_single, teachers
 from kdrun.errors import KdrunError
@@ -161,6 +162,7 @@ def _resolve(
         plain["teacher"] = next(iter(plain["teachers"].values()))
     if len(plain["teachers"]) == 1:
         plain["teachers"] = {}
+    plain["reference"] = described(plain["reference"], model)
     spelled = shorts.into_recipes(plain, typed)
     roles = {role: plain[role] for role in ROLES}
     plain["assistant"] = list(_assistants(plain["assistant"], model))

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from kdrun.config.files import CHOSEN
 
 TEXTS = re.compile(
-    r"outputs_dir|data_dir|name|note|(teacher|student|teachers\.\w+)\.(name|checkpoint)"
+    r"outputs_dir|data_dir|name|note|reference(\.(run|model|checkpoint))?|(teacher|student|teachers\.\w+)\.(name|checkpoint)"
     r"|dataset\.(name|path|unlabelled|\w+_(path|dir|file))"
 )
 """Keys whose values are names or paths."""

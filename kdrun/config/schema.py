@@ -172,6 +172,47 @@ class Evaluation:
 
 
 @dataclass
+class Reference:
+    """The trained model that the student is to replace. Evaluation alone reads it: it is in no key of a
+    training.
+
+    run: `RUN`, a run's student by name, id or folder; `RUN/teacher` or `RUN/control`: another of its models.
+    model: or the name of a model whose weights are in `checkpoint`, or are `pretrained`; args, stem, classes,
+    class_map and normalisation as those of a teacher. margin: the student is as good if it is surely less
+    than so many points of accuracy below.
+    """
+
+    run: str | None = None
+    model: str | None = None
+    family: str | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    pretrained: Any = False
+    stem: str = "auto"
+    classes: Any = None
+    class_map: Any = None
+    normalisation: Any = None
+    margin: float = 1.0
+
+    @property
+    def as_teacher(self) -> Teacher | None:
+        """The model as a teacher's description; None of a run, or without a reference."""
+        if self.model is None:
+            return None
+        return Teacher(
+            name=self.model,
+            family=self.family or MISSING,
+            args=self.args,
+            checkpoint=self.checkpoint,
+            pretrained=self.pretrained,
+            stem=self.stem,
+            classes=self.classes,
+            class_map=self.class_map,
+            normalisation=self.normalisation,
+        )
+
+
+@dataclass
 class Remarks:
     """What the header says of the configuration; it changes no result and is in no record.
 
@@ -196,7 +237,8 @@ class Run:
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
-    quick: whether this is a trial with two batches of everything, which is no result.
+    reference: the model that the student is to replace. quick: whether this is a trial with two batches of
+    everything, which is no result.
     name, note, tags: what the user calls the run, for finding it; in no fingerprint.
     """
 
@@ -212,6 +254,7 @@ class Run:
     assistant: list[Model] = field(default_factory=list)
     generations: int = 1
     peer: bool = False
+    reference: Reference = field(default_factory=Reference)
     experiment: str | None = None
     temperature: Any = None
     alpha: Any = None

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -23,6 +24,9 @@ from kdrun.graphs import cuda_graphs
 from kdrun.machine import exact, torch_threads
 
 Result = TypeVar("Result")
+
+Shape = tuple[int, int, int]
+"""Of an image: (C, H, W)."""
 
 Timed = Callable[[], float]
 """Runs the batch once and returns the milliseconds."""
@@ -59,15 +63,17 @@ def measure(
     seconds: float = 1.0,
     modes: Sequence[str] = ("eager",),
     room: int | None = None,
+    shapes: Mapping[str, Shape] = MappingProxyType({}),
 ) -> Measured:
     """For each model, one row per mode and batch size, as in report.json's `latency`:
     `{device, mode, threads, batch, p50_ms, p95_ms, images_per_s, n}`.
 
-    image_shape: (C, H, W). A sample is one forward of a batch that is already on the device. The models take
-    turns, in reversed order every second round. For each batch size the rounds end after `samples`, or when
-    `seconds` are over for all models together, but not before FEWEST_ROUNDS; `n` is their number. If a batch
-    size takes far longer (PATIENCE), it has one round and larger ones are left out. Percentiles are by
-    nearest rank: with fewer than 20 samples, p95 is the slowest one. images_per_s follows from p50.
+    image_shape: (C, H, W); shapes: of models that take others, by name. A sample is one forward of a batch
+    that is already on the device. The models take turns, in reversed order every second round. For each batch
+    size the rounds end after `samples`, or when `seconds` are over for all models together, but not before
+    FEWEST_ROUNDS; `n` is their number. If a batch size takes far longer (PATIENCE), it has one round and
+    larger ones are left out. Percentiles are by nearest rank: with fewer than 20 samples, p95 is the slowest
+    one. images_per_s follows from p50.
 
     Copies of the models are measured: in inference mode, channels last, exact float32. A model that says
     `channels_first` is given images in that layout. On a GPU the time is that between two events, and the
@@ -80,12 +86,13 @@ def measure(
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     notes: list[str] = []
     with torch_threads(threads), torch.inference_mode(), exact():
-        needs = {name: bytes_per_image(model, image_shape) for name, model in models.items() if room}
+        taken = {name: shapes.get(name, image_shape) for name in models}
+        needs = {name: bytes_per_image(model, taken[name]) for name, model in models.items() if room}
         for mode in modes:
             how = {"device": torch.device(device).type, "mode": mode, "threads": threads}
             too_large = partial(_too_large, needs, room=room)
             sizes = sorted(batches)
-            for batch, arms in _in_mode(models, image_shape, sizes, device, mode, too_large, seconds):
+            for batch, arms in _in_mode(models, taken, sizes, device, mode, too_large, seconds):
                 for name, times in _take_turns(arms, samples, seconds).items():
                     rows[name].append(how | {"batch": batch} | summary(times, batch))
                 notes += arms.notes(_words(batch, device, mode))
@@ -94,7 +101,7 @@ def measure(
 
 def _in_mode(
     models: Mapping[str, nn.Module],
-    image_shape: tuple[int, int, int],
+    shapes: Mapping[str, Shape],
     batches: Sequence[int],
     device: str,
     mode: str,
@@ -108,7 +115,9 @@ def _in_mode(
     for batch in batches:
         start = time.perf_counter()
         arms = _Arms(broken | too_large(batch))
-        arms.add(copies, (batch, *image_shape), place, mode)
+        for shape in dict.fromkeys(shapes.values()):
+            alike = {name: copy for name, copy in copies.items() if shapes[name] == shape}
+            arms.add(alike, (batch, *shape), place, mode)
         yield batch, arms
         if (took := time.perf_counter() - start) > seconds + PATIENCE:
             broken = dict.fromkeys(models, f"batch {batch} took {took:.0f} s") | broken
@@ -121,17 +130,20 @@ def summary(times_ms: Sequence[float], batch: int) -> dict[str, float]:
     return {"p50_ms": p50, "p95_ms": p95, "images_per_s": 1000 * batch / p50, "n": len(ordered)}
 
 
-def speedup(latency: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def speedup(
+    latency: Mapping[str, Sequence[Mapping[str, Any]]], over: str = "teacher"
+) -> list[dict[str, Any]]:
     """Teacher's p50 over student's: `{device, mode, batch, ratio, significant}` for all that both have.
 
-    Above 1 the student is faster. latency: rows by model, as `measure` returns them. significant: the ratio
-    is further from 1, on a log scale, than MARGIN and than twice the difference between student and control.
-    These have the same architecture, so their difference is noise; it is doubled since it is a single draw.
-    Without a control, the student's own p95 / p50 is the noise.
+    Above 1 the student is faster. over: another model in the teacher's place. latency: rows by model, as
+    `measure` returns them. significant: the ratio is further from 1, on a log scale, than MARGIN and than
+    twice the difference between student and control. These have the same architecture, so their difference is
+    noise; it is doubled since it is a single draw. Without a control, the student's own p95 / p50 is the
+    noise.
     """
     ratios = []
     for student in latency.get("student", ()):
-        teacher = _at_same(latency.get("teacher", ()), student)
+        teacher = _at_same(latency.get(over, ()), student)
         if teacher is None:
             continue
         ratio = teacher["p50_ms"] / student["p50_ms"]

@@ -24,6 +24,7 @@ from kdrun.plan.objective import (
     students_phases,
     teachers_phases,
 )
+from kdrun.plan.reference import Reference, reference_of
 from kdrun.plan.rehearsal import rehearse
 from kdrun.plan.several import refuse_unanswered, several_of, standing
 from kdrun.plan.suggest import naming_alternatives
@@ -38,11 +39,12 @@ class Plan:
     """A checked run.
 
     trainings: in the order in which they are made: teachers (unless there is a peer), assistants or
-    generations, student, control.
+    generations, student, control. reference: the trained model that the student is to replace.
     """
 
     ground: Ground
     trainings: tuple[Training, ...]
+    reference: Reference | None = None
 
     @property
     def run(self) -> Run:
@@ -142,14 +144,16 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     *between, last = [link for link in links(run) if link not in heads]
     refuse_no_images(run, place.data, mixes)
     reads_teacher = any(mix.needs.teacher for mix in mixes)
+    replaced = reference_of(run, place, grounds)
     if run.peer:
-        return Plan(place, _with_control(_with_peer(place, last, phases, mixes)))
+        return Plan(place, _with_control(_with_peer(place, last, phases, mixes)), replaced)
     above, several = _teachers(place, heads, grounds)
     for link in between if reads_teacher else ():
         taught = students_phases(run, link.recipe)
         above += (_taught(place, link, taught, tuple(phase.mix() for phase in taught), above, several),)
         several = ()
-    return Plan(place, (*above, *_with_control(_taught(place, last, phases, mixes, above, several))))
+    trainings = (*above, *_with_control(_taught(place, last, phases, mixes, above, several)))
+    return Plan(place, trainings, replaced)
 
 
 def links(run: Run) -> Iterator[Link]:

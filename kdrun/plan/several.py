@@ -165,21 +165,21 @@ def _related(
     ours: Sequence[str], teacher: Teacher, key: str, loaded: bool
 ) -> tuple[tuple[str, ...], Relation]:
     """The names of a teacher's outputs, and their relation to the data set's classes."""
-    names, class_map = _names(teacher, key), _class_map(teacher, key)
+    names, mapped = _names(teacher, key), class_map(teacher.class_map, key)
     if not loaded:
         chosen = tuple(ours) if names is None else tuple(sorted(names, key=_place(ours, f"{key}.classes")))
         return chosen, relation(chosen, ours, key, subset=True)
     stated = stated_classes(Path(teacher.checkpoint).expanduser()) if teacher.checkpoint else ()
-    if names is None and class_map is not None and not stated:
+    if names is None and mapped is not None and not stated:
         problem = (
             "the names of the teacher's classes, in the order of its outputs, are needed: its file has none"
         )
         raise KdrunError(f"{key}.classes", None, problem)
-    if names is None and class_map is None and len(stated) in (0, len(ours)):
+    if names is None and mapped is None and len(stated) in (0, len(ours)):
         return tuple(ours), relation(ours, ours, key)
     subset = names is not None
     names = names or tuple(stated)
-    return names, relation(names, ours, key, class_map, subset=subset)
+    return names, relation(names, ours, key, mapped, subset=subset)
 
 
 def _place(ours: Sequence[str], key: str) -> Any:
@@ -200,8 +200,12 @@ def _names(teacher: Teacher, key: str) -> tuple[str, ...] | None:
     return tuple(map(str, teacher.classes))
 
 
-def _class_map(teacher: Teacher, key: str) -> dict[str, str] | None:
-    written = teacher.class_map
+def class_map(written: Any, key: str) -> dict[str, str] | None:
+    """A class map as it is written, a mapping or a file with one. Raises KdrunError for another file.
+
+    key: of the model in the configuration.
+    """
+    path = written
     if isinstance(written, str):
         try:
             written = yaml.safe_load(_text(written, f"{key}.class_map"))
@@ -209,7 +213,7 @@ def _class_map(teacher: Teacher, key: str) -> dict[str, str] | None:
             written = None
         if not isinstance(written, Mapping):
             problem = "a mapping is expected, a line `teacher's class: data set's class` for each"
-            raise KdrunError(f"{key}.class_map", teacher.class_map, problem)
+            raise KdrunError(f"{key}.class_map", path, problem)
     return None if written is None else {str(name): str(own) for name, own in written.items()}
 
 

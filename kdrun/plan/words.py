@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kdrun import __version__
 from kdrun.data.lazy import Unread
 from kdrun.evaluation.cost import params
-from kdrun.figures import file_size, listed, short
+from kdrun.figures import file_size, listed, points, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.mismatched import mismatched
@@ -43,6 +43,7 @@ def header(plan: Plan) -> str:
         *([f"quick  {TRIAL}"] if run.quick else []),
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 and len(plan.teachers) == 1 else []),
         *_several(plan),
+        *_versus(plan),
         f"loss   {plan.equation}",
         *_by_data_set(run.remarks.by_data_set),
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
@@ -89,6 +90,12 @@ def _several(plan: Plan) -> Iterator[str]:
         yield f"{'' if place else 'from':6} {asked.name}: {text}"
     if several.how is not None:
         yield f"{'':6} as one: {combined(several.how)}"
+
+
+def _versus(plan: Plan) -> Iterator[str]:
+    """The line for the model that the student is to replace."""
+    if (own := plan.reference) is not None:
+        yield f"versus {own.name} ({own.origin}): as good if less than {points(own.margin)} below"
 
 
 def combined(how: Combination) -> str:

@@ -8,7 +8,7 @@ from kdrun.figures import minute, percent, plural
 from kdrun.report.earlier import kept_from
 from kdrun.report.origin import began
 from kdrun.report.rows import timed_on
-from kdrun.report.schema import ROLES, Report, Scores, called, parts, roles, teachers
+from kdrun.report.schema import REFERENCE, ROLES, Report, Scores, called, parts, roles, teachers
 
 TRIAL = "a trial (quick=true): two batches of everything, so the figures are no result"
 
@@ -56,7 +56,7 @@ def _earlier(report: Report) -> Iterator[str]:
 
 def _along_the_chain(report: Report) -> str:
     """`top-1 test: teacher 93.1, assistant1 92.0, assistant2 91.4, ...`, for which a table has no room."""
-    chain = [role for role in roles(report) if role not in ("control", *teachers(report))]
+    chain = [role for role in roles(report) if role not in ("control", REFERENCE, *teachers(report))]
     scores = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
     texts = ", ".join(f"{role} {percent(value)}" for role, value in scores if value is not None)
     return f"top-1 test: {texts}" if len(chain) > 3 and texts else ""

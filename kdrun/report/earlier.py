@@ -13,7 +13,7 @@ from typing import Any, cast
 from kdrun.config.choices import UNSAID
 from kdrun.report.placing import MODEL
 from kdrun.report.rows import place_of
-from kdrun.report.schema import Look, Report
+from kdrun.report.schema import REFERENCE, Comparison, Look, Report
 
 Path = tuple[Any, ...]
 """Where a figure stands: `("control", "last", "test", "top1")`, `("student", "latency", place)`,
@@ -34,6 +34,8 @@ def with_earlier(new: Report, old: Report) -> Report:
 
     Unchanged if a model that both have is another one, or if other weights are shown.
     """
+    if _fingerprint(new, REFERENCE) not in (None, _fingerprint(old, REFERENCE)):
+        old = _without_reference(old)
     if not same_models(new, old):
         return new
     merged = cast(dict[str, Any], copy.deepcopy(new))
@@ -96,8 +98,18 @@ def _as_careful(done: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     )
 
 
-def _fingerprint(report: Report, role: str) -> str:
-    """Of the weights of a model; older reports have it in the name of its folder only."""
+def _without_reference(report: Report) -> Report:
+    """The report without the model that another one takes the place of."""
+    rest = copy.deepcopy(report)
+    rest["models"].pop(REFERENCE, None)
+    rest.get("comparison", Comparison()).pop("reference", None)
+    return rest
+
+
+def _fingerprint(report: Report, role: str) -> str | None:
+    """Of the weights of a model; older reports have it in the name of its folder only. None without it."""
+    if role not in report["models"]:
+        return None
     folder = report.get("folders", {}).get(role, "")
     return report["models"][role].get("fingerprint") or folder.rpartition("-")[2]
 

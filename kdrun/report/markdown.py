@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kdrun.figures import count, minute, p_value, percent, times
+from kdrun.figures import count, minute, p_value, percent, points, times
 from kdrun.report import mistakes_page
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
@@ -120,6 +120,8 @@ def _meaning(report: Report) -> Iterator[str]:
         yield f"The student closes {percent(share, 0)} % of the gap between control and teacher on test."
     yield from _about_gradients(report)
     yield from _about_calibration(report)
+    if "reference" in comparison:
+        yield from _about_the_reference(report)
     if "speedup" in comparison:
         yield from _about_speed(comparison["speedup"])
     yield from (_about_earlier(report, look) for look in report.get("earlier", []))
@@ -145,6 +147,18 @@ def _about_the_gain(report: Report) -> Iterator[str]:
         )
     if pool := report.get("distillation", {}).get("pool"):
         yield pool_line(pool)
+
+
+def _about_the_reference(report: Report) -> Iterator[str]:
+    against = report["comparison"]["reference"]
+    yield (
+        f"The reference is the model that the student is to replace. As good means: the difference to it is "
+        f"above -{points(against['margin'])} with 95 % (one-sided bound, Tango 1998, of answers to the same "
+        "test images). Worse means that it is below that with 95 %; between these, too few images tell. "
+        "This is one seed, and the margin is a choice (`reference.margin`), not a result."
+    )
+    if speeds := against.get("speedup"):
+        yield "Speed-up over the reference: " + ", ".join(map(_speedup, speeds)) + "."
 
 
 def _about_gradients(report: Report) -> Iterator[str]:

@@ -29,7 +29,7 @@ def origin(model: Model) -> str:
     source, began = model.get("source", ""), model.get("began_from")
     done = source
     if began is not None:
-        loaded = source in ("checkpoint", "pretrained")
+        loaded = source in ("checkpoint", "pretrained", "run")
         done = f"{weights(began)}, not trained here" if loaded else f"fine-tuned from {weights(began)}"
     parts = [done, plural(model["epochs"], "epoch") if "epochs" in model else ""]
     return ", ".join([*filter(None, parts), *(["cached"] if source == "cache" and began else [])])
@@ -60,7 +60,7 @@ def trainings(report: Report) -> Iterator[Sequence[str]]:
     for role in roles(report):
         model = report["models"][role]
         recipe = _recipe(role, model, config.get("recipe", {}))
-        if recipe and model.get("source") not in ("checkpoint", "pretrained", "together"):
+        if recipe and model.get("source") not in ("checkpoint", "pretrained", "together", "run"):
             done, whole = model.get("epochs"), recipe.get("epochs")
             epochs = as_typed(whole) if done in (None, whole) else f"{count(done)} of {as_typed(whole)}"
             batch = as_typed(recipe.get("batch", ABSENT))

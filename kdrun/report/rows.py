@@ -10,7 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Literal, NamedTuple
 
-from kdrun.figures import ABSENT, count, duration, file_size, measured, percent, plural, short, three_digits
+from kdrun.figures import (
+    ABSENT,
+    count,
+    duration,
+    file_size,
+    measured,
+    percent,
+    plural,
+    short,
+    signed,
+    three_digits,
+)
+from kdrun.report import replacing
 from kdrun.report.schema import Latency, Model, Report, Scores, called, gap_closed, parts, roles
 
 Part = Literal["validation", "test"]
@@ -83,6 +95,12 @@ def _likeness(report: Report) -> Iterator[Row]:
         gap_closed(report),
         lambda value: f"{value:.0f}",
     )
+    against = comparison.get("reference")
+    if against is not None and "verdict" in against:
+        bounds = replacing.bounds_of(against)
+        show = partial(signed, digits=replacing.digits(bounds, against["margin"]))
+        yield _student_only(report, "against reference", "points", bounds.difference, show)
+        yield _student_only(report, "at least (95 %)", "points", bounds.at_least, show)
 
 
 def _others(report: Report) -> Iterator[Row]:

@@ -21,7 +21,9 @@ from typing import Any, Literal, TypedDict, cast
 
 SCHEMA = 1
 
-ROLES = ("teacher", "student", "control")
+REFERENCE = "reference"
+"""The role of the trained model that the student is to replace."""
+ROLES = ("teacher", "student", "control", REFERENCE)
 ONE_OF_SEVERAL = r"teacher_\w+"
 """Roles of several teachers; `teacher` is then what they answer together."""
 BETWEEN = r"(?:assistant|generation)\d*"
@@ -65,12 +67,13 @@ class Latency(TypedDict):
 
 
 class Model(TypedDict, total=False):
-    """One role: teacher, one of several teachers, student, control, or one in between.
+    """One role: teacher, one of several teachers, student, control, reference, or one in between.
 
-    fingerprint: of its weights. began_from: the pretrained weights or the file that it began from. `bytes` of
-    its weights. train_seconds of the training that made it, in whichever run that was. waited: the share of
-    them in which it waited for images. companions: folders of the models that were trained in the same loop,
-    whose seconds are divided by all. figures: of evaluators, by name, those that are about no images.
+    fingerprint: of its weights. source: run: a model of another run. began_from: the pretrained weights or
+    the file that it began from. `bytes` of its weights. train_seconds of the training that made it, in
+    whichever run that was. waited: the share of them in which it waited for images. companions: folders of
+    the models that were trained in the same loop, whose seconds are divided by all. figures: of evaluators,
+    by name, those that are about no images.
     """
 
     name: str
@@ -79,7 +82,7 @@ class Model(TypedDict, total=False):
     params: int
     macs: int
     bytes: int
-    source: Literal["trained", "cache", "checkpoint", "pretrained", "peer", "together"]
+    source: Literal["trained", "cache", "checkpoint", "pretrained", "peer", "together", "run"]
     epochs: int
     train_seconds: float
     waited: float
@@ -173,13 +176,27 @@ class Speedup(TypedDict, total=False):
     significant: bool
 
 
+class AgainstReference(TypedDict, total=False):
+    """Student against the model that it is to replace, in points of top-1 on test: difference, the least and
+    the most that it may be (95 % each), and the margin within which it is as good. speedup: as over the
+    teacher.
+    """
+
+    difference: float
+    at_least: float
+    at_most: float
+    margin: float
+    verdict: Literal["as good", "not shown to be as good", "worse"]
+    speedup: list[Speedup]
+
+
 class Comparison(TypedDict, total=False):
     """Student against control (gain in points with its 95 % interval, McNemar's mid-p, verdict) and
     against teacher (agreement in percent, KL in nats, speed; compression: the teacher's parameters over
     the student's); gap_closed is (student - control) / (teacher - control), in percent if `units`
     says so, else a share, as in reports of earlier versions. learned_from: in a chain, the
     role of the one that taught the student, or peer; agreement and kl_teacher_student are then about that
-    one."""
+    one. reference: against the model that the student is to replace."""
 
     gain_top1: float
     gain_interval: list[float]
@@ -191,6 +208,7 @@ class Comparison(TypedDict, total=False):
     kl_teacher_student: float
     speedup: list[Speedup]
     compression: float
+    reference: AgainstReference
 
 
 class _PerClass(TypedDict):
@@ -322,7 +340,7 @@ def problems(report: object) -> list[str]:
 
 
 def roles(report: Report) -> tuple[str, ...]:
-    """The roles of a report: teacher, each of several, those in between, student, control."""
+    """The roles of a report: teacher, each of several, those in between, student, control, reference."""
     between = [role for role in report["models"] if role not in ROLES]
     return tuple(role for role in (ROLES[0], *between, *ROLES[1:]) if role in report["models"])
 
@@ -345,7 +363,7 @@ def parts(report: Report, role: str) -> Parts:
     state only, which then counts whatever the headline is. Empty where there are none."""
     model = report["models"].get(role, Model())
     chosen = model.get(report["headline"])
-    if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together"):
+    if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together", "run"):
         chosen = model.get("last", model.get("val_best"))
     return chosen if chosen is not None else Parts()
 

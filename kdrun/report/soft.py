@@ -30,6 +30,16 @@ def entropy(shares: ArrayLike) -> Floats:
     return np.asarray(-(values * logs).sum(-1), np.float64)
 
 
+def first_to_second(logits: ArrayLike, temperature: float) -> float:
+    """How many times the largest soft target is the second largest, geometric mean over images: the
+    exponential of the mean of (z1 - z2) / T. logits: (N, K).
+
+    The ratio of the logits themselves has no meaning: a softmax does not change if all logits grow by one.
+    """
+    ordered = np.sort(np.asarray(logits, np.float64), axis=-1)
+    return float(np.exp(((ordered[..., -1] - ordered[..., -2]) / temperature).mean()))
+
+
 def most_uncertain(logits: ArrayLike, labels: ArrayLike, temperature: float, count: int = 1) -> list[int]:
     """For each class the `count` images whose soft targets have the highest entropy, class by class.
 

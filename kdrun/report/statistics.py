@@ -87,6 +87,19 @@ def compare(gains: Sequence[float], varied: str = "seed") -> Comparison:
     return _tested(gain, gain.n, f"paired t test over {plural(gain.n, varied)}", f"{varied}s")
 
 
+def one_sided(gains: Sequence[float], shared: float = 0.0) -> tuple[float, float] | None:
+    """The least and the most that a mean difference may be, with 95 % each: Student 1908, of one side.
+
+    gains: paired, one of each seed. shared: of splits that share images, test images over training images
+    (Nadeau and Bengio 2003). None of a single value.
+    """
+    if len(gains) < 2:
+        return None
+    error = stdev(gains) * math.sqrt(1 / len(gains) + shared)
+    half = t_quantile(1 - LEVEL, len(gains) - 1) * error
+    return fmean(gains) - half, fmean(gains) + half
+
+
 def overlapping_splits(gains: Sequence[float], train: int, test: int) -> Comparison:
     """The same for one gain (the mean over its seeds) of each random split of one data set.
 

@@ -14,7 +14,7 @@ from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
 from kdrun.report.statistics import Spread, noise_of
-from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery
+from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 from kdrun.report.table import plain
 
@@ -56,6 +56,9 @@ def outcome(run: Path) -> list[str]:
         ends = comparison.get("gain_interval")
         interval = f" ({signed(ends[0])} to {signed(ends[1])})" if ends else ""
         figures.append(f"gain {signed(comparison['gain_top1'])}{interval}")
+    if "reference" in comparison:
+        against = comparison["reference"]
+        figures.append(f"{against['verdict']} ({signed(against['difference'])} to the reference)")
     return [*figures, id]
 
 
@@ -203,6 +206,8 @@ def sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
                 yield f"{named(setting)} against the control on test: {one}"
         return
     best = settings[chosen.best] if chosen else settings[0] if len(settings) == 1 else None
+    if best is not None and (replaces := replacement(best)):
+        yield f"The student is {replaces}."
     one = None if best is None else comparison(best)
     if one is not None and one.gain.n > 1:
         yield f"Against the control on test: {one}"

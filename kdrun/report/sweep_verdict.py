@@ -7,12 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from kdrun.config.choices import REPEATS
-from kdrun.figures import percent
+from kdrun.evaluation.non_inferiority import as_good
+from kdrun.figures import percent, plural
 from kdrun.report import sweeps
 from kdrun.report.choosing import Winner, winner, winner_of_means
-from kdrun.report.schema import Report
-from kdrun.report.statistics import Comparison, compare, holm_corrected, overlapping_splits
-from kdrun.report.sweeps import Choice, Setting
+from kdrun.report.replacing import Bounds, claim
+from kdrun.report.schema import REFERENCE, Report
+from kdrun.report.statistics import Comparison, compare, holm_corrected, one_sided, overlapping_splits
+from kdrun.report.sweeps import Choice, Job, Setting
 
 SPLIT = REPEATS.index("dataset.split")
 
@@ -26,13 +28,42 @@ def comparison(setting: Setting) -> Comparison | None:
     gains = sweeps.by_repeat(setting, "gain", "test")
     if not gains:
         return None
-    by_split: dict[str, list[float]] = {}
-    for repeat, gain in gains.items():
-        by_split.setdefault(repeat[SPLIT], []).append(gain)
-    if len(by_split) == 1:
+    means = list(map(fmean, _by_split(gains).values()))
+    if len(means) == 1:
         return compare(list(gains.values()))
-    train = _trained_on(setting)
-    return overlapping_splits(list(map(fmean, by_split.values())), train, sweeps.images_of([setting], "test"))
+    return overlapping_splits(means, _trained_on(setting), sweeps.images_of([setting], "test"))
+
+
+def replacement(setting: Setting) -> str:
+    """Whether a setting's students are as good as the model that they are to replace, over its seeds or
+    splits; empty without several students and one such model.
+    """
+    differences = sweeps.by_repeat(setting, "reference", "test")
+    against = [job["report"]["comparison"]["reference"] for job in setting.jobs if _replaces(job)]
+    names = {job["report"]["models"][REFERENCE]["name"] for job in setting.jobs if _replaces(job)}
+    if len(differences) < 2 or len(names) > 1 or len({each["margin"] for each in against}) > 1:
+        return ""
+    by_split = _by_split(differences)
+    values, varied, shared = list(differences.values()), "seed", 0.0
+    if len(by_split) > 1:
+        values, varied = list(map(fmean, by_split.values())), "split"
+        shared = sweeps.images_of([setting], "test") / _trained_on(setting)
+    ends, margin = one_sided(values, shared), against[0]["margin"]
+    if ends is None:
+        return ""
+    said = claim(names.pop(), as_good(*ends, margin), margin, Bounds(fmean(values), *ends))
+    return f"{said}, over {plural(len(values), varied)}"
+
+
+def _replaces(job: Job) -> bool:
+    return job["report"] is not None and "reference" in job["report"].get("comparison", {})
+
+
+def _by_split(values: Mapping[tuple[str, ...], float]) -> dict[str, list[float]]:
+    by_split: dict[str, list[float]] = {}
+    for repeat, value in values.items():
+        by_split.setdefault(repeat[SPLIT], []).append(value)
+    return by_split
 
 
 def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:

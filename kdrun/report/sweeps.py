@@ -20,7 +20,7 @@ from kdrun.report.statistics import spread as spread_over
 
 Job = Mapping[str, Any]
 Part = Literal["validation", "test"]
-What = Literal["gain", "student", "control", "teacher"]
+What = Literal["gain", "student", "control", "teacher", "reference"]
 
 
 class Setting(NamedTuple):
@@ -97,10 +97,12 @@ def key_name(key: str) -> str:
 
 
 def figure(report: Report | None, what: What, part: Part) -> float | None:
-    """Top-1 of a role on a part in percent, or the student's gain over the control in points; None if
-    it was not measured."""
+    """Top-1 of a role on a part in percent, or the student's gain over the control in points, or (reference,
+    on test) its difference to the model that it is to replace; None if it was not measured."""
     if report is None:
         return None
+    if what == "reference":
+        return report.get("comparison", {}).get("reference", {}).get("difference")
     if what != "gain":
         return top1(report, what, part)
     student, control = top1(report, "student", part), top1(report, "control", part)

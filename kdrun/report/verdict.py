@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from kdrun.figures import count, percent, plural, signed, times
+from kdrun.report import replacing
 from kdrun.report.schema import Report, Speedup, called, parts, top1
 
 SURE = 1.645
@@ -13,11 +14,11 @@ SURE = 1.645
 
 def verdict(report: Report) -> str:
     """A few sentences: the gain over the control with its interval, or that it is at chance; then size
-    and (if significant) speed.
+    and (if significant) speed; then how it stands to the model that it is to replace.
     """
     if report.get("config", {}).get("quick"):
         return "A trial: everything ran. Two batches say nothing about the method."
-    said = [_chance(report), _cost(report)]
+    said = [_chance(report), _cost(report), replacing.sentences(report)]
     if not said[0] or report.get("comparison", {}).get("verdict") == "worse":
         said.insert(1, _gain(report))
     return " ".join(part for part in said if part)

@@ -16,6 +16,7 @@ from kdrun.evaluation import compare, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
 from kdrun.machine import exact, torch_threads
+from kdrun.plan.kept import FILE
 from kdrun.plan.plan import Plan
 from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import as_lines
@@ -26,14 +27,14 @@ from kdrun.report import answers, mistakes, pictures, table, thumbnails
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import Comparison, Report, Speedup, build
+from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, build
 from kdrun.resources import free_memory
 from kdrun.stages.healed import damaged
 from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
-from kdrun.stages.student_file import FILE, is_whole, save_student
+from kdrun.stages.student_file import is_whole, save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
-from kdrun.stages.teacher_notes import class_notes, evaluated_notes, purpose_notes
+from kdrun.stages.teacher_notes import class_notes, evaluated_notes, purpose_notes, reference_notes
 
 
 def is_drawn(plan: Plan, job: bool) -> bool:
@@ -59,7 +60,8 @@ def is_current(plan: Plan, drawn: bool = False) -> bool:
     same = [look for look in looks(report) if look.get("fingerprint") == looked_at(plan, look["evaluation"])]
     if drawn and not pictures.drawable(folder):
         return False
-    whole = {training.name for training in plan.trainings} <= report["models"].keys()
+    names = {training.name for training in plan.trainings} | ({REFERENCE} if plan.reference else set())
+    whole = names <= report["models"].keys()
     return whole and covers(same, settings(evaluation))
 
 
@@ -129,7 +131,9 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
     comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
-    notes = [*class_notes(plan), *purpose_notes(plan), *evaluated_notes(plan, subject)]
+    comparison |= _against_reference(plan, subject)
+    notes = [*class_notes(plan), *purpose_notes(plan), *reference_notes(plan)]
+    notes += evaluated_notes(plan, subject)
     notes += [*failed.values(), *times.notes]
     return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
 
@@ -140,6 +144,9 @@ def _with_speedup(report: Report) -> Report:
     speeds = latency.speedup(times)
     if speeds:
         report.setdefault("comparison", Comparison())["speedup"] = cast(list[Speedup], speeds)
+    against, speeds = report.get("comparison", {}).get("reference"), latency.speedup(times, REFERENCE)
+    if against is not None and speeds:
+        against["speedup"] = cast(list[Speedup], speeds)
     return report
 
 
@@ -148,6 +155,15 @@ def _against_control(subject: Subject) -> dict[str, Any]:
     if student is None or control is None:
         return {}
     return compare.against_control(student.logits, control.logits, student.labels)
+
+
+def _against_reference(plan: Plan, subject: Subject) -> dict[str, Any]:
+    """How the student stands to the model that it is to replace, if there is one."""
+    student, other = subject.on_test("student"), subject.on_test(REFERENCE)
+    if student is None or other is None or plan.reference is None:
+        return {}
+    margin = plan.reference.margin
+    return {"reference": compare.against_reference(student.logits, other.logits, student.labels, margin)}
 
 
 def _learned_from(subject: Subject) -> dict[str, str]:
@@ -203,10 +219,14 @@ def _latency(plan: Plan, subject: Subject) -> latency.Measured:
     run, own = plan.run.evaluation, plan.ground.machine.device
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in subject.networks}
     notes: list[str] = []
+    alone, shapes = {}, {}
+    if plan.reference is not None:  # its own cost: it is fed with images as it takes them
+        alone[REFERENCE] = plan.reference.load().eval()
+        shapes[REFERENCE] = plan.reference.sight.shape
     for device in dict.fromkeys((torch.device("cpu"), own)):
         compiled = ("compiled",) if plan.run.runtime.compile else ()
         measured = latency.measure(
-            subject.networks,
+            {**subject.networks, **alone},
             subject.image_shape,
             run.batches,
             device=str(device),
@@ -215,6 +235,7 @@ def _latency(plan: Plan, subject: Subject) -> latency.Measured:
             seconds=run.seconds,
             modes=("eager", "graph", *compiled) if device.type == "cuda" else ("eager",),
             room=free_memory() if device.type == "cpu" else None,
+            shapes=shapes,
         )
         notes += measured.notes
         for name, found in measured.rows.items():

@@ -10,9 +10,8 @@ from kdrun.models.described import read_about
 from kdrun.models.reused import Reused
 from kdrun.models.weights import save_weights
 from kdrun.plan.ground import Ground
+from kdrun.plan.kept import FILE
 from kdrun.stages.saved import Saved, load_model
-
-FILE = "student.safetensors"
 
 
 def is_whole(folder: Path) -> bool:

@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
 from kdrun.config.choices import UNSAID
 from kdrun.config.schema import Evaluation, recorded
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet
+from kdrun.data.images import ImageSet, Part
 from kdrun.data.select import taken
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
@@ -30,6 +30,7 @@ from kdrun.plan.training import Training
 from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
+from kdrun.report.schema import REFERENCE
 from kdrun.sources import sources
 from kdrun.stages.mining import about, mined
 from kdrun.stages.networks import TOGETHER, ensemble_of, is_together, network_of
@@ -47,17 +48,14 @@ def subject_of(plan: Plan, models: Models) -> Subject:
     ground, student = plan.ground, plan.student
     networks = {name: network_of(student, saved) for name, saved in models.items()}
     ensemble = ensemble_of(student, networks)
-    together = {TOGETHER: ensemble} if ensemble is not None else {}
+    whole = {TOGETHER: ensemble} if ensemble is not None else {}
+    whole |= {REFERENCE: plan.reference.network(ground)} if plan.reference is not None else {}
     return Subject(
         answers=(
-            *(
-                a
-                for own in together.values()
-                for a in _answered(plan, TOGETHER, "last", own, student.threads)
-            ),
+            *(a for name, own in whole.items() for a in _answered(plan, name, "last", own, student.threads)),
             *(each for saved in models.values() for each in _answers(plan, saved)),
         ),
-        networks=together | networks,
+        networks=_in_order(whole | networks),
         records={name: saved.record for name, saved in models.items()},
         classes=ground.data.classes,
         image_shape=ground.data.image_shape,
@@ -68,6 +66,12 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         kept_out=tuple(_kept_out(models)) if ground.transfer.missing else (),
         blocks=student.several.blocks if student.several else {},
     )
+
+
+def _in_order(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The networks with the reference behind the others."""
+    last = [name for name in networks if name == REFERENCE]
+    return {name: networks[name] for name in [*(n for n in networks if n != REFERENCE), *last]}
 
 
 def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] = ()) -> dict[str, Any]:
@@ -84,7 +88,9 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "dataset": _dataset(ground.data),
         "seeds": _seeds(plan),
         "headline": ground.headline,
-        "models": _together(plan, models) | {name: _model(saved) for name, saved in models.items()},
+        "models": _together(plan, models)
+        | {name: _model(saved) for name, saved in models.items()}
+        | _reference(plan),
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
         "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
@@ -121,7 +127,7 @@ def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, 
 
 
 def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
-    """A report's fingerprint: the models, the names of the classes, what was measured, the kind of device."""
+    """A report's fingerprint: models, names of the classes, what was measured, the kind of device."""
     key: dict[str, Any] = {
         "models": {training.name: training.fingerprint for training in plan.trainings},
         "classes": list(plan.ground.data.classes),
@@ -129,6 +135,8 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
         "evaluation": {**evaluation, "plots": evaluation["plots"] is not False},  # auto was true before
         "device": plan.ground.machine.device.type,
     }
+    if plan.reference is not None:
+        key["reference"] = [plan.reference.identity, plan.reference.margin]
     if plan.run.diagnostics:
         key["diagnostics"] = list(plan.run.diagnostics)
     if own := sources(evaluation.get("figures", []), plan.run.packages):
@@ -144,14 +152,17 @@ def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
 
 
 def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: int) -> Iterator[Answers]:
-    data, device = plan.ground.data, plan.ground.machine.device
-    image_bytes = bytes_per_image(model, data.image_shape)
-    for name, part in {"validation": data.validation, "test": data.test}.items():
+    for name, part in {"validation": plan.ground.data.validation, "test": plan.ground.data.test}.items():
         if len(part.labels):
-            batches = plain_batches(part, data, device, image_bytes)
-            with torch_threads(threads):
-                logits = logits_of(model, batches())
-            yield Answers(whose, weights, name, logits, part.labels)
+            yield Answers(whose, weights, name, logits_on(plan, model, part, threads), part.labels)
+
+
+def logits_on(plan: Plan, model: nn.Module, part: Part, threads: int) -> Tensor:
+    """(N, K) float32 on the CPU, of a model that takes the run's images."""
+    data = plan.ground.data
+    batches = plain_batches(part, data, plan.ground.machine.device, bytes_per_image(model, data.image_shape))
+    with torch_threads(threads):
+        return logits_of(model, batches())
 
 
 def _kept_out(models: Models) -> Iterator[Answers]:
@@ -176,6 +187,15 @@ def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
     key = [marks, [list(each) for each in several.asked], list(several.how)]
     name = " + ".join(several.names)
     return {TOGETHER: {"name": name, "source": "together", "fingerprint": fingerprint(key)}}
+
+
+def _reference(plan: Plan) -> dict[str, dict[str, Any]]:
+    """The model that the student is to replace as a model of the report, if there is one."""
+    own = plan.reference
+    if own is None:
+        return {}
+    facts = {"source": own.source, "fingerprint": own.identity, "began_from": own.origin}
+    return {REFERENCE: {"name": own.name, **facts}}
 
 
 def _model(saved: Saved) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kdrun.figures import percent, plural
 from kdrun.plan.ground import Ground
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
+from kdrun.report.schema import REFERENCE
 from kdrun.stages.saved import Saved, class_note, load_model, saved
 
 LOOKED_AT = 2000
@@ -53,9 +54,12 @@ def _at_a_glance(teacher: Saved) -> Iterator[str]:
 
 
 def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
-    """What is wrong with the answers of the teacher, or of a student from a file, as they were evaluated."""
+    """What is wrong with the answers of the teacher, of a student from a file, or of the reference, as they
+    were evaluated.
+    """
     looked = [subject.taught_by] if plan.student.teachers and not plan.run.quick else []
     looked += ["student"] if plan.student.loaded else []
+    looked += [REFERENCE] if plan.reference is not None else []
     for name in looked:
         answers = subject.on_part(name, "validation") or subject.on_test(name)
         if answers is not None and answers.whole:
@@ -80,6 +84,24 @@ def purpose_notes(plan: Plan) -> Iterator[str]:
         yield (
             f"the student learned from no label, its control from {labels} of all classes: an upper bound, "
             "which shows what the labels are worth"
+        )
+
+
+def reference_notes(plan: Plan) -> Iterator[str]:
+    """What cannot be known, or looks wrong, of the model that the student is to replace."""
+    reference, ours = plan.reference, plan.run.dataset
+    if reference is None:
+        return
+    theirs = reference.dataset
+    if theirs is None:
+        yield "whether the reference was trained on our validation or test images cannot be known here"
+        return
+    own_test = ours["test"] is None and ours["source"] == "torchvision"  # which no split draws
+    drawn = [(key, theirs.get(key), ours[key]) for key in ("source", "split", "test")]
+    if not own_test and (changed := [f"{key} {a}, here {b}" for key, a, b in drawn if a != b]):
+        yield (
+            f"the reference learned from other images ({'; '.join(changed)}): test images may be among them, "
+            "and its accuracy is then too high"
         )
 
 

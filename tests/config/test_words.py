@@ -113,7 +113,7 @@ def both(last: str) -> list[str]:
         ("--temperature", ["temperature"]),
         ("gpu", ["device"]),
         ("num-workers", ["runtime.workers"]),
-        ("pretrained", ["teacher.pretrained", "student.pretrained"]),
+        ("pretrained", ["teacher.pretrained", "student.pretrained", "reference.pretrained"]),
         ("augmentation", ["dataset.views.name"]),
         ("dataset.augment", ["dataset.views.name"]),
         ("nonsense", []),

@@ -9,12 +9,15 @@ import torch
 from kdrun.evaluation.compare import (
     Pairs,
     against_control,
+    against_reference,
+    bounds,
     gain,
     gain_interval,
     mcnemar_p,
     pairs,
     verdict,
 )
+from kdrun.evaluation.non_inferiority import as_good
 from tests.evaluation.subjects import one_hot
 
 
@@ -154,3 +157,53 @@ def test_the_same_model_twice_is_no_measurable_difference() -> None:
     values = against_control(logits, logits, torch.zeros(100, dtype=torch.int64))
     assert (values["gain_top1"], values["mcnemar_p"]) == (0.0, 1.0)
     assert values["verdict"] == "no measurable difference"
+
+
+@pytest.mark.parametrize("counts", [Pairs(100, 12, 5), Pairs(40, 3, 9)])
+def test_bounds_of_one_side_lie_where_the_score_test_turns(counts: Pairs) -> None:
+    low, high = bounds(counts)
+    assert likelihood_score(counts, low / 100) == pytest.approx(1.645, abs=0.01)
+    assert likelihood_score(counts, high / 100) == pytest.approx(-1.645, abs=0.01)
+
+
+def test_bounds_without_discordant_images_by_hand() -> None:
+    """As of the interval, with the 95 % point of one side: +- z^2 / (n + z^2)."""
+    z2 = 1.6448536269514722**2
+    assert bounds(Pairs(500, 0, 0)) == pytest.approx((-100 * z2 / (500 + z2), 100 * z2 / (500 + z2)))
+
+
+def test_bounds_approach_the_normal_ones_of_many_images() -> None:
+    """gain -+ z sqrt(b + c - (b - c)^2 / n) / n, by scipy."""
+    norm = pytest.importorskip("scipy.stats").norm
+    n, b, c = 1_000_000, 31_000, 33_000
+    half = norm.ppf(0.95) * math.sqrt(b + c - (b - c) ** 2 / n) / n
+    expected = [100 * ((b - c) / n - half), 100 * ((b - c) / n + half)]
+    assert bounds(Pairs(n, b, c)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_model_at_the_margin_is_called_as_good_once_in_twenty() -> None:
+    """2,000 simulated test parts of 1,000 images, true difference -2 points: the lower bound is above -2 in
+    about 5 %."""
+    generator = torch.Generator().manual_seed(3)
+    chances = torch.tensor([0.04, 0.06, 0.9])
+    kinds = torch.multinomial(chances, 2000 * 1000, replacement=True, generator=generator).reshape(2000, -1)
+    drawn = torch.stack([(kinds == 0).sum(1), (kinds == 1).sum(1)], 1).tolist()
+    known = {(b, c): bounds(Pairs(1000, b, c))[0] for b, c in {(b, c) for b, c in drawn}}
+    assert 0.035 <= sum(known[b, c] > -2 for b, c in drawn) / 2000 <= 0.065
+
+
+def test_as_good_needs_the_whole_bound_within_the_margin() -> None:
+    assert as_good(-0.8, 0.2, 1.0) == "as good"
+    assert as_good(-1.0, 0.2, 1.0) == "not shown to be as good"
+    assert as_good(-1.6, -0.6, 1.0) == "not shown to be as good"
+    assert as_good(-3.1, -1.2, 1.0) == "worse"
+    assert as_good(0.1, 0.9, 0.0) == "as good"
+
+
+def test_against_a_reference() -> None:
+    labels = torch.tensor([0] * 400 + [-1] * 5)
+    student, reference = one_hot([0] * 398 + [1] * 7), one_hot([0] * 400 + [1] * 5)
+    found = against_reference(student, reference, labels, 2.0)
+    assert found["difference"] == -0.5 and found["margin"] == 2.0 and found["verdict"] == "as good"
+    assert (found["at_least"], found["at_most"]) == bounds(Pairs(400, 0, 2))
+    assert against_reference(student, reference, torch.full((405,), -1), 2.0) == {}

@@ -205,3 +205,32 @@ def test_on_a_gpu() -> None:
     )
     assert [row["mode"] for row in rows["student"]] == ["eager", "eager", "graph", "graph"]
     assert all(row["p50_ms"] > 0 for row in rows["student"])
+
+
+class Square(nn.Module):
+    """Takes images of one size only."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side, self.head = side, nn.Linear(side * side, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[1:] == (1, self.side, self.side)
+        out: torch.Tensor = self.head(images.flatten(1))
+        return out
+
+
+def test_a_model_of_other_images_takes_turns_with_the_others() -> None:
+    models = {"student": Square(8), "reference": Square(16)}
+    found = measure(
+        models, (1, 8, 8), (1, 2), samples=3, seconds=5.0, room=10**9, shapes={"reference": (1, 16, 16)}
+    )
+    assert not found.notes
+    assert {name: [row["batch"] for row in rows] for name, rows in found.rows.items()} == {
+        "student": [1, 2],
+        "reference": [1, 2],
+    }
+    over = speedup(found.rows, "reference")
+    assert [row["batch"] for row in over] == [1, 2] and speedup(found.rows) == []
+    first = found.rows["reference"][0]["p50_ms"] / found.rows["student"][0]["p50_ms"]
+    assert over[0]["ratio"] == pytest.approx(first)

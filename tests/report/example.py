@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from kdrun.evaluation.non_inferiority import as_good
 from kdrun.report.schema import Report, build
 
 
@@ -159,3 +160,19 @@ def grid() -> list[dict[str, Any]]:
                     gain = gains[temperature, alpha] + (-0.2, 0.0, 0.2)[seed]
                     jobs.append(job(overrides, gain, 86.0 + seed, seed))
     return jobs
+
+
+def replacing(difference: float = -0.3, low: float = -0.8, high: float = 0.2) -> Report:
+    """The same run with a model that the student is to replace."""
+    fields = copy.deepcopy(FIELDS)
+    own = {"name": "resnet50", "source": "run", "began_from": "big/teacher", "latency": latency(0.067)}
+    own |= {"params": 121994, "macs": 969344, "bytes": 487976, "fingerprint": "a1"}
+    fields["models"]["reference"] = {**own, "last": {"test": scores(1000, 90.9, 0.3, 3.0)}}
+    against = {"difference": difference, "at_least": low, "at_most": high, "margin": 1.0}
+    against["verdict"] = as_good(low, high, 1.0)
+    against["speedup"] = [
+        {"device": "cpu", "mode": "eager", "batch": 1, "ratio": 2.72, "significant": True},
+        {"device": "cpu", "mode": "eager", "batch": 32, "ratio": 1.05, "significant": False},
+    ]
+    fields["comparison"]["reference"] = against
+    return build(**fields)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kdrun.check.duration import first_steps, seconds_left
 from kdrun.check.measure import AtStart, FirstStep
+from kdrun.config.choices import is_control
 from kdrun.config.schema import Run
 from kdrun.evaluation.class_order import Standing
 from kdrun.evaluation.cost import macs, params
@@ -167,7 +168,7 @@ def _pull(term: AtStart) -> float:
 def _memory(measured: Measured) -> Iterator[str]:
     parts = []
     for role, step in measured.steps.items():
-        if role == "control" and "student" in measured.steps:
+        if is_control(role) and "student" in measured.steps:
             continue
         asked = f" and {file_size(step.told)} for the teacher" if step.told else ""
         parts.append(f"training the {role} {file_size(step.kept)}{asked}")

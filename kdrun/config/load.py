@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from kdrun.config import quick, recipes, shorts, words
+from kdrun.config import controls, quick, recipes, shorts, words
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.keys import known
@@ -115,6 +115,7 @@ def _resolve(
         plain["dataset"].pop(hint, None)
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
+    plain["control"] = controls.written(plain["control"])
     plain["teachers"] = teachers(plain["teachers"], model)
     if plain["teachers"]:
         refuse_single(typed, list(plain["teachers"]))

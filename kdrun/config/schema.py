@@ -158,6 +158,22 @@ class Checkpoint:
 
 
 @dataclass
+class Controls:
+    """How controls are trained, if they are asked for.
+
+    label_smoothing: of `smoothed`. true_class, temperature, alpha: of `teacher_free`, as in
+    `kdrun.losses.virtual_teacher`; alpha is the weight of that term, 1 - alpha that of the labels. epochs: of
+    `longer`; auto: as many as cost what teacher and student cost together.
+    """
+
+    label_smoothing: float = 0.1
+    true_class: float = 0.99
+    temperature: float = 20.0
+    alpha: float = 0.1
+    epochs: Any = "auto"
+
+
+@dataclass
 class Evaluation:
     """figures: the evaluators, by name. latency: whether it is measured; at which batch sizes; with how many
     samples or seconds. plots: whether pictures are drawn; auto: of a single run, not of each job of a sweep
@@ -196,6 +212,7 @@ class Run:
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
+    control: true is the plain control, false none, a list any of CONTROLS.
     quick: whether this is a trial with two batches of everything, which is no result.
     name, note, tags: what the user calls the run, for finding it; in no fingerprint.
     """
@@ -221,7 +238,8 @@ class Run:
     transfer_classes: list[Any] = field(default_factory=list)
     transfer_without: list[Any] = field(default_factory=list)
     stages: list[str] = field(default_factory=lambda: list(STAGES))
-    control: bool = True
+    control: Any = True
+    controls: Controls = field(default_factory=Controls)
     device: str = "auto"
     precision: str = "auto"
     threads: Any = "auto"

@@ -22,7 +22,9 @@ from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs
 
 
-def virtual_teacher(student: Tensor, labels: Tensor, temperature: Tensor | float, true_class: float) -> Tensor:
+def virtual_teacher(
+    student: Tensor, labels: Tensor, temperature: Tensor | float, true_class: float
+) -> Tensor:
     """(N,): T^2 KL(p_T || softmax(student / T)), p_T = softmax(log p / T); 0 for a row without a label.
 
     p is true_class for the label, (1 - true_class) / (K - 1) for each other class. student: logits (N, K).

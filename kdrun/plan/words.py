@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdrun import __version__
+from kdrun.config.controls import role
 from kdrun.data.lazy import Unread
 from kdrun.evaluation.cost import params
 from kdrun.figures import file_size, listed, short
@@ -186,9 +187,21 @@ def _images(training: Training) -> str:
     total, labelled = len(labels), int((labels >= 0).sum())
     if training.kind in ("teacher", "control"):
         kind = " labelled" if labelled < len(all_labels) else ""
-        return f"{total:6,}{kind} images" + (", no teacher" if training.kind == "control" else "")
+        return f"{total:6,}{kind} images{_control(training)}"
     part = f", {labelled:,} labelled" if labelled < total else ""
-    return f"{total:6,} images{part}{_shares(training.row_set())}"
+    whom = ", taught by the control" if training.is_control else ""
+    return f"{total:6,} images{part}{_shares(training.row_set())}{whom}"
+
+
+def _control(training: Training) -> str:
+    """What a control without a teacher has in its place."""
+    if training.kind != "control":
+        return ""
+    instead = {
+        role("smoothed"): f", smoothing {training.recipe.label_smoothing:g}",
+        role("teacher_free"): ", a virtual one",
+    }
+    return f", no teacher{instead.get(training.name, '')}"
 
 
 def _shares(row_set: RowSet) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
+from kdrun.config.choices import PLAIN, is_control
 from kdrun.report.mistakes import PAIRS, pairs
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 COLOURS = {"teacher": "#6b6b6b", "student": "#0b6fb8", "control": "#d97a0b"}
 """The same for each role in every picture; told apart in grey and by the colour-blind too."""
 
+CONTROLS = {"smoothed": "#b8336a", "teacher_free": "#8a6d00", "self": "#7a3e9d", "longer": "#2a9d5c"}
+"""Those of the controls besides the plain one."""
+
 BETWEEN = ("#2a9d5c", "#7a3e9d", "#b8336a", "#8a6d00")
 """Those between teacher and student, in order."""
 
@@ -29,6 +33,9 @@ TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
 DPI = 100
 NUMBERS_UP_TO = 20
 """Classes up to which the cells of a confusion matrix carry their counts, and every class its name."""
+
+LONG = 4
+"""A training that has so many times the epochs of every other makes the axis of epochs logarithmic."""
 
 NAMES_WIDE = 3.2
 """Inches for the names of confused pairs."""
@@ -53,6 +60,8 @@ def curves(path: Path, rows: Rows) -> None:
     for position, (title, _, draw) in enumerate(panels):
         axes = figure.add_subplot(high, wide, position + 1)
         draw(axes, rows)
+        if _one_is_long(rows):
+            axes.set_xscale("log")
         dress(axes, title, "epoch")
     save(figure, path)
 
@@ -79,11 +88,17 @@ def confusion(
             _write_counts(axes, counts)
         _name_classes(axes, classes, rows_too=position == 0)
         right = 100 * np.trace(counts) / max(counts.sum(), 1)
-        axes.set_title(f"{role}: {right:.1f} % right", color=colour_of(role), fontsize=11)
+        axes.set_title(f"{shown(role)}: {right:.1f} % right", color=colour_of(role), fontsize=11)
     if not few:
         _name_pairs(figure.add_subplot(grid[-1]), matrices, classes)
     figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
     save(figure, path)
+
+
+def _one_is_long(rows: Rows) -> bool:
+    """Whether one training is so much longer than the others that these would be a stroke at the left."""
+    ends = sorted(epochs[-1]["epoch"] for _, epochs in _by_stage(rows))
+    return len(ends) > 1 and ends[-1] > LONG * ends[-2]
 
 
 def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
@@ -102,7 +117,9 @@ def _validation(axes: Axes, rows: Rows) -> None:
     for stage, epochs in _by_stage(rows):
         measured = [row for row in epochs if row.get("validation")]
         values = [row["validation"]["top1"] for row in measured]
-        _line(axes, stage, measured, values, label=f"{stage}, last {values[-1]:.1f}" if values else stage)
+        _line(
+            axes, stage, measured, values, label=f"{shown(stage)}, last {values[-1]:.1f}" if values else stage
+        )
         # The first epochs would flatten what tells the curves apart: let them begin below the frame.
         settled += values[len(values) // 5 :]
     axes.set_ylim(bottom=max(0.0, min(settled) - 0.1 * (max(settled) - min(settled)) - 1))
@@ -131,7 +148,7 @@ def _terms(axes: Axes, rows: Rows) -> None:
 def _rate(axes: Axes, rows: Rows) -> None:
     for stage, epochs in _by_stage(rows):
         # The control's recipe is the student's; dashes keep the line below it visible.
-        _line(axes, stage, epochs, [row["lr"] for row in epochs], "--" if stage == "control" else "-")
+        _line(axes, stage, epochs, [row["lr"] for row in epochs], "--" if is_control(stage) else "-")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
 
@@ -159,7 +176,7 @@ def _line(
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
     colour = colour_of(stage)
-    axes.plot(epochs, values, style, color=colour, label=label or stage, linewidth=1.6, marker=marker)
+    axes.plot(epochs, values, style, color=colour, label=label or shown(stage), linewidth=1.6, marker=marker)
 
 
 def colour_of(role: str) -> str:
@@ -168,7 +185,12 @@ def colour_of(role: str) -> str:
     """
     digits = "".join(filter(str.isdigit, role))
     number = sum(role.encode()) if role.startswith("teacher_") else int(digits or 1)
-    return COLOURS.get(role, BETWEEN[(number - 1) % len(BETWEEN)])
+    return (COLOURS | CONTROLS).get(shown(role), BETWEEN[(number - 1) % len(BETWEEN)])
+
+
+def shown(role: str) -> str:
+    """A role in a picture: a control as it is asked for."""
+    return role.removeprefix(f"{PLAIN}_")
 
 
 def _log_if_wide(axes: Axes) -> None:

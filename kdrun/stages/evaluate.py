@@ -12,7 +12,7 @@ import torch
 
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
 from kdrun.errors import KdrunError
-from kdrun.evaluation import compare, latency
+from kdrun.evaluation import latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
 from kdrun.machine import exact, torch_threads
@@ -25,8 +25,9 @@ from kdrun.report import answers, mistakes, pictures, table, thumbnails
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import Comparison, Report, Speedup, build
+from kdrun.report.schema import Comparison, Report, Speedup, build, compared, strongest
 from kdrun.resources import free_memory
+from kdrun.stages.against_controls import against_controls
 from kdrun.stages.healed import damaged
 from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
@@ -59,7 +60,8 @@ def is_current(plan: Plan, drawn: bool = False) -> bool:
     if drawn and not pictures.drawable(folder):
         return False
     whole = {training.name for training in plan.trainings} <= report["models"].keys()
-    return whole and covers(same, settings(evaluation))
+    asked = {training.name for training in plan.controls}
+    return whole and asked in (set(), compared(report)) and covers(same, settings(evaluation))
 
 
 def evaluate(
@@ -124,7 +126,7 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
-    comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
+    comparison = against_controls(subject) | measured["comparison"] | _learned_from(subject)
     notes = [*class_notes(plan), *purpose_notes(plan), *evaluated_notes(plan, subject)]
     notes += [*failed.values(), *times.notes]
     return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
@@ -137,13 +139,6 @@ def _with_speedup(report: Report) -> Report:
     if speeds:
         report.setdefault("comparison", Comparison())["speedup"] = cast(list[Speedup], speeds)
     return report
-
-
-def _against_control(subject: Subject) -> dict[str, Any]:
-    student, control = subject.on_test("student"), subject.on_test("control")
-    if student is None or control is None:
-        return {}
-    return compare.against_control(student.logits, control.logits, student.labels)
 
 
 def _learned_from(subject: Subject) -> dict[str, str]:
@@ -189,7 +184,7 @@ def _keep_answers(
     """
     answers.write(folder, _answers(subject), earlier)
     kept = answers.read(folder)
-    report.update(cast(Report, mistakes.facts(kept)))
+    report.update(cast(Report, mistakes.facts(kept, strongest(report))))
     mistakes.write(folder, kept, plan.ground.data.test_files)
     thumbnails.write(folder, shown_of(plan, subject, kept))
 

@@ -75,6 +75,11 @@ KEY_CHOICES = {
 """The words that a key takes. ROLE: teacher or student."""
 
 
+def shown_role(role: str) -> str:
+    """A role on the screen and in pictures: a control as it is asked for, the plain one as `control`."""
+    return role.removeprefix(f"{PLAIN}_")
+
+
 def is_control(role: str) -> bool:
     """Whether a model of this role is one that the student is compared with."""
     return role == PLAIN or role.startswith(f"{PLAIN}_")

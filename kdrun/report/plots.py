@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
-from kdrun.config.choices import PLAIN, is_control
+from kdrun.config.choices import is_control, shown_role
 from kdrun.report.mistakes import PAIRS, pairs
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def confusion(
             _write_counts(axes, counts)
         _name_classes(axes, classes, rows_too=position == 0)
         right = 100 * np.trace(counts) / max(counts.sum(), 1)
-        axes.set_title(f"{shown(role)}: {right:.1f} % right", color=colour_of(role), fontsize=11)
+        axes.set_title(f"{shown_role(role)}: {right:.1f} % right", color=colour_of(role), fontsize=11)
     if not few:
         _name_pairs(figure.add_subplot(grid[-1]), matrices, classes)
     figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
@@ -118,7 +118,11 @@ def _validation(axes: Axes, rows: Rows) -> None:
         measured = [row for row in epochs if row.get("validation")]
         values = [row["validation"]["top1"] for row in measured]
         _line(
-            axes, stage, measured, values, label=f"{shown(stage)}, last {values[-1]:.1f}" if values else stage
+            axes,
+            stage,
+            measured,
+            values,
+            label=f"{shown_role(stage)}, last {values[-1]:.1f}" if values else stage,
         )
         # The first epochs would flatten what tells the curves apart: let them begin below the frame.
         settled += values[len(values) // 5 :]
@@ -176,7 +180,9 @@ def _line(
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
     colour = colour_of(stage)
-    axes.plot(epochs, values, style, color=colour, label=label or shown(stage), linewidth=1.6, marker=marker)
+    axes.plot(
+        epochs, values, style, color=colour, label=label or shown_role(stage), linewidth=1.6, marker=marker
+    )
 
 
 def colour_of(role: str) -> str:
@@ -185,12 +191,7 @@ def colour_of(role: str) -> str:
     """
     digits = "".join(filter(str.isdigit, role))
     number = sum(role.encode()) if role.startswith("teacher_") else int(digits or 1)
-    return (COLOURS | CONTROLS).get(shown(role), BETWEEN[(number - 1) % len(BETWEEN)])
-
-
-def shown(role: str) -> str:
-    """A role in a picture: a control as it is asked for."""
-    return role.removeprefix(f"{PLAIN}_")
+    return (COLOURS | CONTROLS).get(shown_role(role), BETWEEN[(number - 1) % len(BETWEEN)])
 
 
 def _log_if_wide(axes: Axes) -> None:

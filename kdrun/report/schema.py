@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypedDict, cast
 
-from kdrun.config.choices import CONTROLS, PLAIN, is_control
+from kdrun.config.choices import CONTROLS, PLAIN, is_control, shown_role
 
 SCHEMA = 1
 
@@ -349,7 +349,7 @@ def controls(report: Report) -> tuple[str, ...]:
 
 def named_control(role: str) -> str:
     """A control as it is asked for: `plain`, `smoothed`."""
-    return "plain" if role == PLAIN else role.removeprefix(f"{PLAIN}_")
+    return "plain" if role == PLAIN else shown_role(role)
 
 
 def strongest(report: Report) -> str:

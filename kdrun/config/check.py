@@ -341,19 +341,25 @@ def _phase_one(run: Run) -> None:
 
 def _controls(run: Run) -> None:
     settings, names = run.controls, controls.names(run.control)
-    if not 0 < settings.label_smoothing < 1:
-        raise KdrunError("controls.label_smoothing", settings.label_smoothing, "must lie between 0 and 1")
-    if not 0.9 <= settings.true_class < 1:
+    if not 0 < settings.smoothing < 1:
+        raise KdrunError("controls.smoothing", settings.smoothing, "must lie between 0 and 1")
+    if not 0.9 <= settings.virtual_true_class < 1:
         problem = "must be from 0.9 to below 1: a teacher that is sure of the true class"
-        raise KdrunError("controls.true_class", settings.true_class, problem)
-    _above_zero(settings.temperature, "controls.temperature")
-    if not 0 < settings.alpha <= 1:
-        raise KdrunError("controls.alpha", settings.alpha, "must be above 0 and up to 1")
-    if settings.epochs != "auto" and not _whole(settings.epochs, 1):
-        raise KdrunError("controls.epochs", settings.epochs, "must be auto or a whole number from 1")
-    if "longer" in names and settings.epochs != "auto" and settings.epochs <= run.recipe.student.epochs:
+        raise KdrunError("controls.virtual_true_class", settings.virtual_true_class, problem)
+    _above_zero(settings.virtual_temperature, "controls.virtual_temperature")
+    if not 0 < settings.virtual_weight <= 1:
+        raise KdrunError("controls.virtual_weight", settings.virtual_weight, "must be above 0 and up to 1")
+    if settings.longer_epochs != "auto" and not _whole(settings.longer_epochs, 1):
+        raise KdrunError(
+            "controls.longer_epochs", settings.longer_epochs, "must be auto or a whole number from 1"
+        )
+    if (
+        "longer" in names
+        and settings.longer_epochs != "auto"
+        and settings.longer_epochs <= run.recipe.student.epochs
+    ):
         problem = f"must be above recipe.student.epochs={run.recipe.student.epochs}"
-        raise KdrunError("controls.epochs", settings.epochs, problem)
+        raise KdrunError("controls.longer_epochs", settings.longer_epochs, problem)
     if "self" in names and run.peer:
         problem = (
             "has no meaning here: the student learns from a peer, in whose place no trained model can be"

@@ -68,5 +68,5 @@ def lengthened(recipe: Recipe, times: float) -> Recipe:
 def as_trained(name: str, recipe: Recipe, settings: Mapping[str, Any], times: float) -> Recipe:
     """The recipe of a control. recipe: the student's. settings: the keys of `controls`. times: of longer."""
     if name == "smoothed":
-        return replace(recipe, label_smoothing=float(settings["label_smoothing"]))
+        return replace(recipe, label_smoothing=float(settings["smoothing"]))
     return lengthened(recipe, times) if name == "longer" else recipe

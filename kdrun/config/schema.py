@@ -161,16 +161,16 @@ class Checkpoint:
 class Controls:
     """How controls are trained, if they are asked for.
 
-    label_smoothing: of `smoothed`. true_class, temperature, alpha: of `teacher_free`, as in
-    `kdrun.losses.virtual_teacher`; alpha is the weight of that term, 1 - alpha that of the labels. epochs: of
-    `longer`; auto: as many as cost what teacher and student cost together.
+    smoothing: of `smoothed`. virtual_...: of `teacher_free`, as in `kdrun.losses.virtual_teacher`; the labels
+    weigh 1 - virtual_weight. longer_epochs: of `longer`; auto: as many as cost what teacher and student cost
+    together.
     """
 
-    label_smoothing: float = 0.1
-    true_class: float = 0.99
-    temperature: float = 20.0
-    alpha: float = 0.1
-    epochs: Any = "auto"
+    smoothing: float = 0.1
+    virtual_true_class: float = 0.99
+    virtual_temperature: float = 20.0
+    virtual_weight: float = 0.1
+    longer_epochs: Any = "auto"
 
 
 @dataclass

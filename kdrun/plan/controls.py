@@ -61,13 +61,13 @@ def _of_one_teacher(phase: Phase) -> Phase:
 
 
 def _times(student: Training, above: Sequence[Training]) -> float:
-    """How many times the plain control's epochs `longer` is trained: as `controls.epochs` says, or as many as
-    cost what the distillation costs.
+    """How many times the plain control's epochs `longer` is trained: as `controls.longer_epochs` says, or as
+    many as cost what the distillation costs.
 
     The distillation is the training of all models above the student that are not loaded, and its own, with
     the teacher asked in every step.
     """
-    epochs = student.ground.run.controls.epochs
+    epochs = student.ground.run.controls.longer_epochs
     if epochs != "auto":
         return float(epochs / student.recipe.epochs)
     trained = [each for each in (*above, student) if not each.loaded]

@@ -71,12 +71,12 @@ def controls_phases(name: str, run: Run, recipe: Recipe) -> tuple[Phase, ...]:
         terms["hard"]["label_smoothing"] = recipe.label_smoothing
     if name == "teacher_free":
         settings = run.controls
-        terms["hard"]["weight"] = 1.0 - settings.alpha
+        terms["hard"]["weight"] = 1.0 - settings.virtual_weight
         terms["virtual"] = {
             "name": "virtual_teacher",
-            "weight": settings.alpha,
-            "temperature": settings.temperature,
-            "true_class": settings.true_class,
+            "weight": settings.virtual_weight,
+            "temperature": settings.virtual_temperature,
+            "true_class": settings.virtual_true_class,
         }
     return one_phase(smoothed(terms, recipe), recipe)
 

@@ -37,11 +37,11 @@ def what(role: str, model: Model, settings: dict[str, Any]) -> str:
     if role == PLAIN:
         return "the same student, start, steps and recipe, no teacher"
     return {
-        "smoothed": f"plain, with label smoothing {as_typed(settings.get('label_smoothing'))}",
+        "smoothed": f"plain, with label smoothing {as_typed(settings.get('smoothing'))}",
         "teacher_free": (
-            f"plain, with a virtual teacher (weight {as_typed(settings.get('alpha'))}, "
-            f"T={as_typed(settings.get('temperature'))}, "
-            f"{as_typed(settings.get('true_class'))} for the true class)"
+            f"plain, with a virtual teacher (weight {as_typed(settings.get('virtual_weight'))}, "
+            f"T={as_typed(settings.get('virtual_temperature'))}, "
+            f"{as_typed(settings.get('virtual_true_class'))} for the true class)"
         ),
         "self": "taught by the plain control, as the student is by its teacher",
         "longer": f"plain, for {plural(model.get('epochs', 0), 'epoch')}",

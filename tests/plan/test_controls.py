@@ -68,7 +68,7 @@ def test_other_controls_change_no_fingerprint() -> None:
     }
     assert before.control is not None and before.control.fingerprint == "d96a5e37dfa6"
     assert {t.name: t.folder for t in before.trainings}.items() <= every.items()
-    unused = made("controls.alpha=0.5 controls.label_smoothing=0.3 controls.epochs=200")
+    unused = made("controls.virtual_weight=0.5 controls.smoothing=0.3 controls.longer_epochs=200")
     assert [t.folder for t in unused.trainings] == [t.folder for t in before.trainings]
 
 
@@ -76,7 +76,7 @@ def test_smoothed_minimises_torchs_label_smoothing(plan: Plan) -> None:
     logits, known = drawn(0), LABELS >= 0
     own = F.cross_entropy(logits[known], LABELS[known], label_smoothing=0.1).item()
     assert loss_of(plan.named("control_smoothed"), logits) == pytest.approx(own, rel=1e-12)
-    other = made("control=smoothed controls.label_smoothing=0.3").named("control_smoothed")
+    other = made("control=smoothed controls.smoothing=0.3").named("control_smoothed")
     own = F.cross_entropy(logits[known], LABELS[known], label_smoothing=0.3).item()
     assert loss_of(other, logits) == pytest.approx(own, rel=1e-12)
 
@@ -143,7 +143,7 @@ def test_longer_does_not_count_the_training_of_a_loaded_teacher(tmp_path: Path, 
 
 
 def test_longer_is_as_long_as_asked_and_counts_every_model_of_a_chain() -> None:
-    assert made("control=longer controls.epochs=200").named("control_longer").epochs == 200
+    assert made("control=longer controls.longer_epochs=200").named("control_longer").epochs == 200
     chain = made("control=longer assistant=cnn_digits_medium").named("control_longer").epochs
     assert chain > 717
     alone = made("control=longer method=none").named("control_longer").epochs

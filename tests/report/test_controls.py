@@ -30,7 +30,7 @@ def several(**comparison: Any) -> Report:
     every = {role: gain for role in ("control", "control_smoothed", "control_self")}
     report["comparison"] |= gain | {"control": "control_self", "chosen_by": "validation", "controls": every}
     report["comparison"] |= comparison
-    report["config"]["controls"] = {"label_smoothing": 0.1}
+    report["config"]["controls"] = {"smoothing": 0.1}
     return report  # type: ignore[no-any-return]
 
 

@@ -21,7 +21,13 @@ from tests.stages.runs import SHORT, play
 
 ALL = f"control=[{','.join(CONTROLS)}]"
 ROLES = ["control", "control_smoothed", "control_teacher_free", "control_self", "control_longer"]
-COMMON = (*SHORT, "threads=1", "controls.epochs=3", "checkpoint.seconds=0", "evaluation.figures=[accuracy]")
+COMMON = (
+    *SHORT,
+    "threads=1",
+    "controls.longer_epochs=3",
+    "checkpoint.seconds=0",
+    "evaluation.figures=[accuracy]",
+)
 
 
 def report(outputs: Path) -> Any:

@@ -34,6 +34,7 @@ SAME = (
     "note",
     "tags",
     "control",
+    "controls",
 )
 """Keys (with all below them) that leave a cell the experiment that it is."""
 

@@ -45,7 +45,7 @@ def what(role: str, model: Model, settings: dict[str, Any]) -> str:
         ),
         "self": "taught by the plain control, as the student is by its teacher",
         "longer": f"plain, for {plural(model.get('epochs', 0), 'epoch')}",
-    }[named_control(role)]
+    }.get(named_control(role), "")
 
 
 def _row(report: Report, role: str, against: Against) -> list[str]:

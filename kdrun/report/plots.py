@@ -128,7 +128,7 @@ def _validation(axes: Axes, rows: Rows) -> None:
         settled += values[len(values) // 5 :]
     axes.set_ylim(bottom=max(0.0, min(settled) - 0.1 * (max(settled) - min(settled)) - 1))
     axes.set_ylabel("%")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left" if _one_is_long(rows) else "lower right")
 
 
 def _loss(axes: Axes, rows: Rows) -> None:

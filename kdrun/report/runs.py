@@ -188,6 +188,7 @@ def record(folder: Path, report: Report) -> Record:
         "params": report["models"]["student"].get("params"),
         "headline": report["headline"],
         **scores,
+        "control": comparison.get("control"),
         "gain_top1": comparison.get("gain_top1"),
         "gain_low": low,
         "gain_high": high,

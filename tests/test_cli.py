@@ -84,7 +84,7 @@ MISTAKES = {
     "seed=abc": "seed=abc: must be a whole number",
     "seed=-1": "seed=-1: must be 0 or more",
     "seed=null": "seed=null: must not be null",
-    "control=maybe": "control=maybe: must be true or false",
+    "control=maybe": "control=maybe: no such control (true: plain, false: none). Choices: plain, smoothed,",
     "stages=[teachr]": "stages=teachr: no such stage. Choices: teacher, student, evaluate",
     "epochs=x": "recipe.teacher.epochs=x: must be a whole number",
     "batch_size=32": "batch_size=32: no such key. Is it batch, recipe.teacher.batch or recipe.student.batch?",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kdrun.check.duration import first_steps, seconds_left
 from kdrun.check.measure import AtStart, FirstStep
+from kdrun.config.choices import is_control, shown_role
 from kdrun.config.schema import Run
 from kdrun.evaluation.class_order import Standing
 from kdrun.evaluation.cost import macs, params
@@ -180,7 +181,7 @@ def _pull(term: AtStart) -> float:
 def _memory(measured: Measured) -> Iterator[str]:
     parts = []
     for role, step in measured.steps.items():
-        if role == "control" and "student" in measured.steps:
+        if is_control(role) and "student" in measured.steps:
             continue
         asked = f" and {file_size(step.told)} for the teacher" if step.told else ""
         parts.append(f"training the {role} {file_size(step.kept)}{asked}")
@@ -198,15 +199,19 @@ def _time(measured: Measured) -> Iterator[str]:
     if "evaluate" in measured.plan.run.stages and is_current(measured.plan):
         yield f"{'time':{LABEL}}none: the run was finished earlier, and its report is there"
         return
-    seconds = sum(
-        seconds_left(training, measured.steps[training.name], measured.answers)
+    left = {
+        training.name: seconds_left(training, measured.steps[training.name], measured.answers)
         for training in measured.plan.concerned
         if training.name in measured.steps
-    )
-    seconds += _evaluation(measured.plan)
-    took = ", ".join(f"{role} {three_digits(1000 * s.seconds)} ms" for role, s in measured.steps.items())
+    }
+    seconds = sum(left.values()) + _evaluation(measured.plan)
+    steps = {shown_role(role): step.seconds for role, step in measured.steps.items()}
+    took = ", ".join(f"{role} {three_digits(1000 * one)} ms" for role, one in steps.items())
     place = measured.plan.ground.machine.device
     yield f"{'time':{LABEL}}about {roughly(seconds)} on this machine's {place} (one step: {took})"
+    controls = [f"{shown_role(name)} {roughly(left[name])}" for name in left if is_control(name)]
+    if len(controls) > 1:
+        yield f"{'':{LABEL}}of these {', '.join(controls)}"
 
 
 def _evaluation(plan: Plan) -> float:

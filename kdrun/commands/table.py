@@ -14,6 +14,7 @@ from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, pl
 from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER
 from kdrun.config.cells import CHOOSING, Cells, asked
+from kdrun.config.choices import PLAIN
 from kdrun.config.compose import Composer, composing
 from kdrun.config.load import Loaded
 from kdrun.config.options import Options
@@ -233,7 +234,8 @@ def _rows(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> dict[str,
         alone = "student" if cells.table.baseline(str(job.swept["pair"]), method) else method
         for training in plan.trainings:
             if training.folder not in seen:
-                row = {"teacher": "teacher", "control": alone}.get(training.kind, method)
+                row = alone if training.name == PLAIN else method
+                row = "teacher" if training.kind == "teacher" else row
                 rows[row].append(training)
                 seen.add(training.folder)
     return {row: trainings for row, trainings in rows.items() if trainings}

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdrun.config import controls
 from kdrun.config.check_teachers import check_teachers, named_teachers
 from kdrun.config.choices import (
     DATASET_KEYS,
@@ -69,6 +70,7 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
         for name, term in loss.items():
             _term(f"{key}.{name}", term, run.packages)
     _phase_one(run)
+    _controls(run)
     _momenta(run)
     _classifiers(run)
     _peer(run)
@@ -340,6 +342,34 @@ def _phase_one(run: Run) -> None:
     if epochs and not run.phase_one.loss:
         more = "+loss@phase_one.loss.TERM=LOSS (kdrun list losses)"
         raise KdrunError("phase_one.epochs", epochs, f"there is no term in phase_one.loss: {more}")
+
+
+def _controls(run: Run) -> None:
+    settings, names = run.controls, controls.names(run.control)
+    if not 0 < settings.smoothing < 1:
+        raise KdrunError("controls.smoothing", settings.smoothing, "must lie between 0 and 1")
+    if not 0.9 <= settings.virtual_true_class < 1:
+        problem = "must be from 0.9 to below 1: a teacher that is sure of the true class"
+        raise KdrunError("controls.virtual_true_class", settings.virtual_true_class, problem)
+    _above_zero(settings.virtual_temperature, "controls.virtual_temperature")
+    if not 0 < settings.virtual_weight <= 1:
+        raise KdrunError("controls.virtual_weight", settings.virtual_weight, "must be above 0 and up to 1")
+    if settings.longer_epochs != "auto" and not _whole(settings.longer_epochs, 1):
+        raise KdrunError(
+            "controls.longer_epochs", settings.longer_epochs, "must be auto or a whole number from 1"
+        )
+    if (
+        "longer" in names
+        and settings.longer_epochs != "auto"
+        and settings.longer_epochs <= run.recipe.student.epochs
+    ):
+        problem = f"must be above recipe.student.epochs={run.recipe.student.epochs}"
+        raise KdrunError("controls.longer_epochs", settings.longer_epochs, problem)
+    if "self" in names and run.peer:
+        problem = (
+            "has no meaning here: the student learns from a peer, in whose place no trained model can be"
+        )
+        raise KdrunError("control", "self", problem)
 
 
 def _momenta(run: Run) -> None:

@@ -18,6 +18,10 @@ COMBINED_BY = ("mean_probabilities", "mean_logits")
 """How the answers of several teachers become one."""
 COMBINED_WEIGHTS = ("auto", "fixed", "confidence", "most_confident", "entropy", "energy", "known")
 """What each of several teachers counts on an image."""
+CONTROLS = ("plain", "smoothed", "teacher_free", "self", "longer")
+"""What a student is compared with, in the order of the columns."""
+PLAIN = "control"
+"""The role of the plain control; the others are `control_smoothed` and so on."""
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)
 EVALUATORS = ("accuracy", "calibration", "blocks", "agreement", "gap", "cost")
@@ -50,6 +54,7 @@ VIEWS = ("none", "crop_flip", "affine", "resized_crop")
 KEY_CHOICES = {
     "stages": STAGES,
     "transfer": TRANSFERS,
+    "control": ("true", "false", *CONTROLS),
     "combine.by": COMBINED_BY,
     "combine.weights": COMBINED_WEIGHTS,
     "device": DEVICES,
@@ -68,3 +73,13 @@ KEY_CHOICES = {
     "evaluation.figures": EVALUATORS,
 }
 """The words that a key takes. ROLE: teacher or student."""
+
+
+def shown_role(role: str) -> str:
+    """A role on the screen and in pictures: a control as it is asked for, the plain one as `control`."""
+    return role.removeprefix(f"{PLAIN}_")
+
+
+def is_control(role: str) -> bool:
+    """Whether a model of this role is one that the student is compared with."""
+    return role == PLAIN or role.startswith(f"{PLAIN}_")

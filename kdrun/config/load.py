@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from kdrun.config import quick, recipes, shorts, words
+from kdrun.config import controls, quick, recipes, reference, shorts, words
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.exact import Inexact, exact
@@ -20,7 +20,6 @@ from kdrun.config.numbers import refuse_unusable
 from kdrun.config.pairs import OF
 from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
-from kdrun.config.reference import described
 from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.config.teachers import refuse_single, teachers
 from kdrun.errors import KdrunError
@@ -156,13 +155,14 @@ def _resolve(
         plain["dataset"].pop(hint, None)
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
+    plain["control"] = controls.written(plain["control"])
     plain["teachers"] = teachers(plain["teachers"], model)
     if plain["teachers"]:
         refuse_single(typed, list(plain["teachers"]))
         plain["teacher"] = next(iter(plain["teachers"].values()))
     if len(plain["teachers"]) == 1:
         plain["teachers"] = {}
-    plain["reference"] = described(plain["reference"], model)
+    plain["reference"] = reference.described(plain["reference"], model)
     spelled = shorts.into_recipes(plain, typed)
     roles = {role: plain[role] for role in ROLES}
     plain["assistant"] = list(_assistants(plain["assistant"], model))

@@ -21,7 +21,7 @@ MOST = {
     r".*_gb": 1e9,
     r"(teacher|student|assistant\.\d+)\.args\..*": 2**20,
     r"(phase_one\.)?loss\..*": 1e9,
-    r"recipe\..*\.(epochs|batch|milestones\.\d+)": 10**9,
+    r"recipe\..*\.(epochs|batch|milestones\.\d+)|controls\.longer_epochs": 10**9,
 }
 """The most that some keys can mean; the whole key must match."""
 

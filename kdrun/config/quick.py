@@ -30,6 +30,7 @@ def shorten(plain: dict[str, Any]) -> None:
         plain["phase_one"]["epochs"] = 1
     for key in ("alpha", "temperature", "loss", "phase_one"):
         plain[key] = _settled(plain[key])
+    plain["controls"]["longer_epochs"] = plain["recipe"]["student"]["epochs"] + 1
     plain["evaluation"] |= LATENCY
     plain["dataset"]["name"] = f"{plain['dataset']['name']}{MARK}"
     plain["outputs_dir"] = f"{plain['outputs_dir'].rstrip('/')}/{FOLDER}"

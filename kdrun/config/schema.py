@@ -158,6 +158,22 @@ class Checkpoint:
 
 
 @dataclass
+class Controls:
+    """How controls are trained, if they are asked for.
+
+    smoothing: of `smoothed`. virtual_...: of `teacher_free`, as in `kdrun.losses.virtual_teacher`; the labels
+    weigh 1 - virtual_weight. longer_epochs: of `longer`; auto: as many as cost what teacher and student cost
+    together.
+    """
+
+    smoothing: float = 0.1
+    virtual_true_class: float = 0.99
+    virtual_temperature: float = 20.0
+    virtual_weight: float = 0.1
+    longer_epochs: Any = "auto"
+
+
+@dataclass
 class Evaluation:
     """figures: the evaluators, by name. latency: whether it is measured; at which batch sizes; with how many
     samples or seconds. plots: whether pictures are drawn; auto: of a single run, not of each job of a sweep
@@ -237,8 +253,8 @@ class Run:
     each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
-    reference: the model that the student is to replace. quick: whether this is a trial with two batches of
-    everything, which is no result.
+    control: true is the plain control, false none, a list any of CONTROLS. reference: the model that the
+    student is to replace. quick: whether this is a trial with two batches of everything, which is no result.
     name, note, tags: what the user calls the run, for finding it; in no fingerprint.
     """
 
@@ -264,7 +280,8 @@ class Run:
     transfer_classes: list[Any] = field(default_factory=list)
     transfer_without: list[Any] = field(default_factory=list)
     stages: list[str] = field(default_factory=lambda: list(STAGES))
-    control: bool = True
+    control: Any = True
+    controls: Controls = field(default_factory=Controls)
     device: str = "auto"
     precision: str = "auto"
     threads: Any = "auto"

@@ -37,6 +37,7 @@ SAME = (
     "note",
     "tags",
     "control",
+    "controls",
 )
 """Keys (with all below them) that leave a cell the experiment that it is."""
 

@@ -1,17 +1,20 @@
-"""How much of the gap between the control and the teacher the student closes."""
+"""How much of the gap between the (strongest) control and the teacher the student closes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from kdrun.evaluation.compare import gain, pairs
+from kdrun.evaluation.controls import strongest
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
 
 
 def figures(subject: Subject) -> Iterator[Figure]:
     """`gap_closed` in percent: 100 is all of it. Absent with a peer: the student trains it too."""
-    teacher, student, control = map(subject.on_test, ("teacher", "student", "control"))
+    chosen = strongest(subject)
+    teacher, student = map(subject.on_test, ("teacher", "student"))
+    control = subject.on_test(chosen.role) if chosen is not None else None
     if teacher is None or student is None or control is None or subject.taught_by == "peer":
         return
     labels = student.labels

@@ -9,7 +9,7 @@ import copy
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from kdrun.config.choices import is_control
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.figures import file_size
 from kdrun.graphs import cuda_graphs
@@ -147,7 +148,8 @@ def speedup(
         if teacher is None:
             continue
         ratio = teacher["p50_ms"] / student["p50_ms"]
-        noise = max(math.log(MARGIN), _noise(student, _at_same(latency.get("control", ()), student)))
+        controls = (row for model, rows in latency.items() if is_control(model) for row in rows)
+        noise = max(math.log(MARGIN), _noise(student, _at_same(controls, student)))
         head = {key: student[key] for key in ("device", "mode", "batch")}
         ratios.append(head | {"ratio": ratio, "significant": abs(math.log(ratio)) > noise})
     return ratios
@@ -160,7 +162,7 @@ def _noise(student: Mapping[str, Any], control: Mapping[str, Any] | None) -> flo
     return 2 * abs(math.log(student["p50_ms"] / control["p50_ms"]))
 
 
-def _at_same(rows: Sequence[Mapping[str, Any]], other: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _at_same(rows: Iterable[Mapping[str, Any]], other: Mapping[str, Any]) -> Mapping[str, Any] | None:
     keys = ("device", "mode", "threads", "batch")
     return next((row for row in rows if all(row[key] == other[key] for key in keys)), None)
 

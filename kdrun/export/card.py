@@ -10,9 +10,11 @@ from typing import Any
 
 import yaml
 
+from kdrun.config.choices import PLAIN, is_control
 from kdrun.export.tables import answers, as_markdown, caption, latencies, verdict
 from kdrun.figures import count, percent, plural, signed
-from kdrun.report.schema import Report, roles, top1
+from kdrun.report.schema import Report, called, roles, strongest, top1
+from kdrun.report.verdict import its_control
 
 LICENCES = {
     "digits": "CC BY 4.0, as the UCI Machine Learning Repository states it (E. Alpaydin, C. Kaynak, 1998)"
@@ -125,17 +127,26 @@ def _roles(report: Report) -> Iterator[tuple[str, ...]]:
     for role in roles(report):
         model, value = report["models"][role], top1(report, role, "test")
         params = count(model["params"]) if "params" in model else "-"
-        yield role, model["name"], "-" if value is None else percent(value), params
+        yield (
+            called(report, role) if is_control(role) else role,
+            model["name"],
+            "-" if value is None else percent(value),
+            params,
+        )
 
 
 def _gain(report: Report) -> Iterator[str]:
     paired = report.get("comparison", {})
     if "gain_top1" in paired:
         low, high = paired["gain_interval"]
-        yield (
+        about = (
             "The control has the same architecture, start, recipe and steps, and no teacher. Gain over it: "
-            f"{signed(paired['gain_top1'])} points (95 % interval {signed(low)} to {signed(high)}, over the "
-            "test images only: one seed)."
+        )
+        if strongest(report) != PLAIN or "controls" in paired:
+            about = f"Gain over {its_control(report).rstrip(',')}: "
+        yield (
+            f"{about}{signed(paired['gain_top1'])} points (95 % interval {signed(low)} to {signed(high)}, "
+            "over the test images only: one seed)."
         )
         yield ""
 

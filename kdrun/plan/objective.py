@@ -61,11 +61,24 @@ def students_phases(run: Run, recipe: Recipe) -> tuple[Phase, ...]:
     return (Phase(first, 0, min(change, until), PHASE_ONE, run.phase_one.lr), last)
 
 
-def controls_phases(run: Run) -> tuple[Phase, ...]:
-    """A control learns from the labels, with the arguments of the student's cross-entropy if it has one."""
+def controls_phases(name: str, run: Run, recipe: Recipe) -> tuple[Phase, ...]:
+    """A control without a teacher learns from the labels, with the arguments of the student's cross-entropy
+    if it has one. name: plain, smoothed, teacher_free or longer. recipe: its own.
+    """
     own = next((t for t in run.loss.values() if t.get("name") == "cross_entropy"), {"name": "cross_entropy"})
-    recipe = run.recipe.student
-    return one_phase(smoothed({"hard": dict(own) | {"weight": 1.0}}, recipe), recipe)
+    terms: dict[str, dict[str, Any]] = {"hard": dict(own) | {"weight": 1.0}}
+    if name == "smoothed":
+        terms["hard"]["label_smoothing"] = recipe.label_smoothing
+    if name == "teacher_free":
+        settings = run.controls
+        terms["hard"]["weight"] = 1.0 - settings.virtual_weight
+        terms["virtual"] = {
+            "name": "virtual_teacher",
+            "weight": settings.virtual_weight,
+            "temperature": settings.virtual_temperature,
+            "true_class": settings.virtual_true_class,
+        }
+    return one_phase(smoothed(terms, recipe), recipe)
 
 
 def epochs_of(recipe: Recipe) -> int:

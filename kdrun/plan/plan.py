@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from kdrun.config.schema import UPDATES, Model, Recipe, Run, Teacher
+from kdrun.config.choices import PLAIN
+from kdrun.config.schema import Model, Run, Teacher
 from kdrun.evaluation.evaluators import evaluator
-from kdrun.losses.mix import Mix
-from kdrun.plan.build import Read, build_mix
+from kdrun.plan.controls import controls
 from kdrun.plan.ground import Ground, Grounds, ground
+from kdrun.plan.link import Link, alone, label_of, taught, with_peer
 from kdrun.plan.objective import (
-    Phase,
-    controls_phases,
     equation,
     refuse_no_images,
     refuse_one_momentum,
@@ -25,9 +23,7 @@ from kdrun.plan.objective import (
     teachers_phases,
 )
 from kdrun.plan.reference import Reference, reference_of
-from kdrun.plan.rehearsal import rehearse
-from kdrun.plan.several import refuse_unanswered, several_of, standing
-from kdrun.plan.suggest import naming_alternatives
+from kdrun.plan.several import standing
 from kdrun.plan.training import ONE_OF_SEVERAL, Training, section
 from kdrun.sources import sources
 from kdrun.training.seeds import derived
@@ -39,7 +35,7 @@ class Plan:
     """A checked run.
 
     trainings: in the order in which they are made: teachers (unless there is a peer), assistants or
-    generations, student, control. reference: the trained model that the student is to replace.
+    generations, student, controls. reference: the trained model that the student is to replace.
     """
 
     ground: Ground
@@ -67,15 +63,21 @@ class Plan:
 
     @property
     def control(self) -> Training | None:
-        return next((training for training in self.trainings if training.kind == "control"), None)
+        """The plain control."""
+        return next((training for training in self.trainings if training.name == PLAIN), None)
+
+    @property
+    def controls(self) -> tuple[Training, ...]:
+        """All that the student is compared with."""
+        return tuple(training for training in self.trainings if training.is_control)
 
     @property
     def chain(self) -> tuple[Training, ...]:
         """Teachers or peer, assistants or generations, student. Each of these is taught by the one before it,
         or by all teachers.
         """
-        taught = (training for training in self.trainings if training.kind == "student")
-        return (*self.teachers, *taught)
+        students = (t for t in self.trainings if t.kind == "student" and not t.is_control)
+        return (*self.teachers, *students)
 
     @property
     def folder(self) -> Path:
@@ -108,21 +110,15 @@ class Plan:
 
     @property
     def rounds(self) -> tuple[tuple[Training, ...], ...]:
-        """The trainings that the run makes; a round needs only earlier ones. The last has the control."""
+        """The trainings that the run makes; a round needs only earlier ones. The student's has the controls
+        without a teacher; then comes the one that such a control teaches.
+        """
         made = [training for training in self.trainings if self.makes(training)]
         first = tuple(t for t in made if t.kind == "teacher")
-        last = tuple(t for t in made if t.name in ("student", "control"))
-        between = ((t,) for t in made if t not in (*first, *last))
-        return tuple(trainings for trainings in (first, *between, last) if trainings)
-
-
-class Link(NamedTuple):
-    """One model of a chain before it is built. seed: of its initial weights and its epochs."""
-
-    name: str
-    model: Model
-    recipe: Recipe
-    seed: int
+        after = tuple(t for t in made if t.is_control and t.teachers)
+        last = tuple(t for t in made if (t.name == "student" or t.is_control) and t not in after)
+        between = ((t,) for t in made if t not in (*first, *last, *after))
+        return tuple(trainings for trainings in (first, *between, last, after) if trainings)
 
 
 def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
@@ -146,14 +142,15 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     replaced = reference_of(run, place, grounds)
     if run.peer:
-        return Plan(place, _with_control(_with_peer(place, last, phases, mixes)), replaced)
+        student = with_peer(place, last, phases, mixes)
+        return Plan(place, (student, *controls(student)), replaced)
     above, several = _teachers(place, heads, grounds)
     for link in between if reads_teacher else ():
-        taught = students_phases(run, link.recipe)
-        above += (_taught(place, link, taught, tuple(phase.mix() for phase in taught), above, several),)
+        own = students_phases(run, link.recipe)
+        above += (taught(place, link, own, tuple(phase.mix() for phase in own), above, several),)
         several = ()
-    trainings = (*above, *_with_control(_taught(place, last, phases, mixes, above, several)))
-    return Plan(place, trainings, replaced)
+    student = taught(place, last, phases, mixes, above, several)
+    return Plan(place, (*above, student, *controls(student, above)), replaced)
 
 
 def links(run: Run) -> Iterator[Link]:
@@ -196,128 +193,8 @@ def _teachers(
     for link in heads:
         assert isinstance(link.model, Teacher)
         own, relation = standing(place, link.model, section(link.name), grounds)
-        label = _label("teacher", link.model.name, place.run.dataset["name"])
-        teachers.append(_alone(own, link, "teacher", label, teachers_phases(link.recipe)))
+        label = label_of("teacher", link.model.name, place.run.dataset["name"])
+        teachers.append(alone(own, link, "teacher", label, teachers_phases(link.recipe)))
         known.append(Asked(link.name.removeprefix(ONE_OF_SEVERAL), relation, link.model.weight))
     several = len(known) > 1 or not known[0].relation.same
     return tuple(teachers), tuple(known) if several else ()
-
-
-def _control(student: Training) -> Training:
-    """The same student, from the same initial weights, in the same number of steps, without a teacher."""
-    run, model = student.ground.run, replace(student.model, reuse_classifier=False)
-    link = Link("control", model, student.recipe, student.seed)
-    label = _label("control", model.name, run.dataset["name"])
-    return _alone(student.ground, link, "control", label, controls_phases(run))
-
-
-def _alone(place: Ground, link: Link, kind: str, label: str, phases: tuple[Phase, ...]) -> Training:
-    """A training that learns from the labels alone."""
-    built = place.models.plan(link.model, section(link.name), link.seed)
-    mixes = tuple(
-        build_mix(phase.mix(), built.model, built.model, place.models, link.seed) for phase in phases
-    )
-    return Training(place, link.name, kind, label, link.model, link.recipe, link.seed, phases, built, mixes)
-
-
-def _taught(
-    place: Ground,
-    link: Link,
-    phases: tuple[Phase, ...],
-    mixes: tuple[Mix, ...],
-    above: Sequence[Training],
-    several: tuple[Asked, ...] = (),
-) -> Training:
-    """A training that learns from the last of those above it, or from several teachers."""
-    teachers = tuple(above) if several else (above[-1],)
-    teacher, shape, reuses = teachers[0], place.data.image_shape, link.model.reuse_classifier
-    asked = several_of(place.run.combine, mixes, several)
-    refuse_unanswered(place.run, place.data, asked)
-    plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
-    built = plain
-    if reuses:
-        with naming_alternatives(mixes[-1], plain.model, teacher.built.model, shape):
-            built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
-    read = None
-    if asked is not None:
-        own = (Read(each.built.model, each.ground.models) for each in teachers)
-        read = dict(zip(asked.names, own, strict=True))
-    for mix in mixes:
-        build_mix(mix, built.model, teacher.built.model, place.models, link.seed, read)
-    if asked is None:  # the first step tries a loss that reads several teachers
-        rehearse(place.run, phases, built.model, teacher.built.model, place.models)
-    reads_teacher = any(mix.needs.teacher for mix in mixes)
-    return Training(
-        ground=place,
-        name=link.name,
-        kind="student",
-        label=_students_label(place.run, [*_names_above(above), link.model.name]),
-        model=link.model,
-        recipe=link.recipe,
-        seed=link.seed,
-        phases=phases,
-        built=built,
-        mixes=mixes,
-        teachers=teachers if reads_teacher else (),
-        several=asked if reads_teacher else None,
-        momentum_delta=place.run.momentum_delta,
-    )
-
-
-def _names_above(above: Sequence[Training]) -> Iterator[str]:
-    """The models above a student, several teachers as one word: `a+b`, `2xa`."""
-    heads = [training.model.name for training in above if training.kind == "teacher"]
-    counted = [name if (n := heads.count(name)) == 1 else f"{n}x{name}" for name in dict.fromkeys(heads)]
-    yield "+".join(counted)
-    yield from (training.model.name for training in above if training.kind != "teacher")
-
-
-def _with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tuple[Mix, ...]) -> Training:
-    """A student and a peer of the teacher's architecture, which learn from each other in the same steps.
-
-    The peer has its own initial weights, and the teacher's optimiser and learning rate.
-    """
-    run = place.run
-    updates = {name: getattr(run.recipe.teacher, name) for name in UPDATES}
-    seed = derived(link.seed if run.teacher.seed is None else run.teacher.seed, "peer")
-    built = place.models.plan(link.model, section(link.name), link.seed)
-    other = place.models.plan(run.teacher, "teacher", seed)
-    for mix in mixes:
-        build_mix(mix, built.model, other.model, place.models, link.seed)
-    rehearse(run, phases, built.model, other.model, place.models)
-    peers_mixes = tuple(
-        build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases
-    )
-    recipe, label = replace(link.recipe, **updates), _label("peer", run.teacher.name, run.dataset["name"])
-    peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other, peers_mixes)
-    label = _students_label(run, [run.teacher.name, link.model.name])
-    return Training(
-        place,
-        link.name,
-        "student",
-        label,
-        link.model,
-        link.recipe,
-        link.seed,
-        phases,
-        built,
-        mixes,
-        peer=peer,
-    )
-
-
-def _with_control(student: Training) -> tuple[Training, ...]:
-    return (student, _control(student)) if student.ground.run.control else (student,)
-
-
-def _students_label(run: Run, models: Sequence[str]) -> str:
-    """Data set, teacher, taught models, method. The same model three times in a row is `3xresnet8`."""
-    teacher, *taught = models
-    repeated = ((name, len(list(group))) for name, group in groupby(taught))
-    names = [name if count == 1 else f"{count}x{name}" for name, count in repeated]
-    return _label(run.dataset["name"], teacher, *names, run.method or "own")
-
-
-def _label(*parts: str) -> str:
-    """The parts of a folder's name, without slashes and blanks."""
-    return "-".join(parts).replace("/", "_").replace(" ", "_")

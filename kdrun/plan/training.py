@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdrun.artefacts import RECIPE_VERSION, fingerprint
+from kdrun.config.choices import is_control
 from kdrun.config.schema import Model, Recipe
 from kdrun.data.images import Part, Pool
 from kdrun.losses.mix import Mix
@@ -35,11 +36,11 @@ class Training:
     """A model and all that its weights follow from.
 
     name: unique in the run: teacher, assistant1, generation2, student, control. kind: teacher, student (also
-    for assistants and generations), control, or peer. label: the folder's name before the fingerprint. built,
-    mixes: the model and the mix of each phase, for shapes and needs; `initial` and `new_mix` give those that
-    are trained. teachers: the models that its terms read; empty if no term reads a teacher. several: how
-    they answer, if there are several, or one with other classes than the student's. peer: a model that is
-    trained in the same steps and kept in the same folder.
+    for assistants, generations and the control `self`), control, or peer. label: the folder's name before the
+    fingerprint. built, mixes: the model and the mix of each phase, for shapes and needs; `initial` and
+    `new_mix` give those that are trained. teachers: the models that its terms read; empty if no term reads a
+    teacher. several: how they answer, if there are several, or one with other classes than the student's.
+    peer: a model that is trained in the same steps and kept in the same folder.
     """
 
     ground: Ground
@@ -56,6 +57,11 @@ class Training:
     several: Several | None = None
     peer: Training | None = None
     momentum_delta: float | None = None
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the student is compared with it; `self` is of the kind of a student, since it is taught."""
+        return is_control(self.name)
 
     @property
     def section(self) -> str:
@@ -97,7 +103,8 @@ class Training:
         if self.kind == "teacher":
             return bool(self.model.checkpoint) or (self.model.pretrained and not self.built.head_is_new)
         trained = "student" in self.ground.run.stages
-        return self.kind == "student" and bool(self.model.checkpoint) and not trained
+        own = self.kind == "student" and not self.is_control
+        return own and bool(self.model.checkpoint) and not trained
 
     @cached_property
     def rows(self) -> Tensor:

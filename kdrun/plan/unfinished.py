@@ -13,7 +13,7 @@ from kdrun.schedule import Schedule
 
 def unfinished(plan: Plan) -> list[str]:
     """A note for each; a control's are the student's, and what is loaded has none."""
-    trained = [t for t in plan.concerned if not t.loaded and t.kind != "control"]
+    trained = [t for t in plan.concerned if not t.loaded and not t.is_control]
     return list(dict.fromkeys(note for training in trained for note in _notes(training)))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kdrun import __version__
+from kdrun.config.choices import shown_role
+from kdrun.config.controls import role
 from kdrun.data.lazy import Unread
 from kdrun.evaluation.cost import params
 from kdrun.figures import file_size, listed, points, short
@@ -175,16 +177,17 @@ def _rows(training: Training, status: Status) -> list[tuple[str, str, str, str]]
 
 
 def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
+    name = shown_role(training.name)
     if status.kind == "loaded":
-        return (training.name, "loaded", str(training.model.checkpoint or "pretrained weights"), "")
+        return (name, "loaded", str(training.model.checkpoint or "pretrained weights"), "")
     if status.kind == "cached":
-        return (training.name, "cached", training.folder.name, "")
+        return (name, "cached", training.folder.name, "")
     if status.kind == "resume":
         done = f"at epoch {status.epochs} of {training.epochs}"
-        return (training.name, "resume", done, _images(training))
+        return (name, "resume", done, _images(training))
     plural = "s" * (training.recipe.epochs != 1)
     total = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
-    return (training.name, "train", f"{f'{training.epochs}{total} epoch{plural}':>10}", _images(training))
+    return (name, "train", f"{f'{training.epochs}{total} epoch{plural}':>10}", _images(training))
 
 
 def _images(training: Training) -> str:
@@ -193,9 +196,19 @@ def _images(training: Training) -> str:
     total, labelled = len(labels), int((labels >= 0).sum())
     if training.kind in ("teacher", "control"):
         kind = " labelled" if labelled < len(all_labels) else ""
-        return f"{total:6,}{kind} images" + (", no teacher" if training.kind == "control" else "")
+        return f"{total:6,}{kind} images{_control(training)}"
     part = f", {labelled:,} labelled" if labelled < total else ""
-    return f"{total:6,} images{part}{_shares(training.row_set())}"
+    whom = ", by control" if training.is_control else ""
+    return f"{total:6,} images{part}{_shares(training.row_set())}{whom}"
+
+
+def _control(training: Training) -> str:
+    """What a control without a teacher has in its place."""
+    if training.kind != "control":
+        return ""
+    smoothing = training.recipe.label_smoothing
+    instead = {role("smoothed"): f"smoothing {smoothing:g}", role("teacher_free"): "virtual teacher"}
+    return f", {instead.get(training.name, 'no teacher')}"
 
 
 def _shares(row_set: RowSet) -> str:

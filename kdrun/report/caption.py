@@ -8,7 +8,7 @@ from kdrun.figures import minute, percent, plural
 from kdrun.report.earlier import kept_from
 from kdrun.report.origin import began
 from kdrun.report.rows import timed_on
-from kdrun.report.schema import REFERENCE, ROLES, Report, Scores, called, parts, roles, teachers
+from kdrun.report.schema import REFERENCE, ROLES, Report, Scores, called, controls, parts, roles, teachers
 
 TRIAL = "a trial (quick=true): two batches of everything, so the figures are no result"
 
@@ -19,7 +19,9 @@ def caption(report: Report) -> list[str]:
     names = {role: report["models"][role].get("name", "") for role in roles(report)}
     several = teachers(report)
     between = "".join(
-        f"{name} ({role}) -> " for role, name in names.items() if role not in (*ROLES, *several)
+        f"{name} ({role}) -> "
+        for role, name in names.items()
+        if role not in (*ROLES, *several, *controls(report))
     )
     above = called(report, "teacher") if "teacher" in names else "teacher"
     arrow = "<->" if above == "peer" else "->"
@@ -27,8 +29,8 @@ def caption(report: Report) -> list[str]:
     if several:
         head = " + ".join(f"{names[role]} ({called(report, role)})" for role in several)
     pair = f"{head} {arrow} {between}{names['student']} (student"
-    same = names.get("control", names["student"]) == names["student"]
-    pair += ", control)" if "control" in names and same else ")"
+    beside = [called(report, role) for role in controls(report) if names[role] == names["student"]]
+    pair += f"{', '.join(['', *beside])})"
     lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), timed_on(report)]
     return [
         line
@@ -56,7 +58,8 @@ def _earlier(report: Report) -> Iterator[str]:
 
 def _along_the_chain(report: Report) -> str:
     """`top-1 test: teacher 93.1, assistant1 92.0, assistant2 91.4, ...`, for which a table has no room."""
-    chain = [role for role in roles(report) if role not in ("control", REFERENCE, *teachers(report))]
+    beside = (*controls(report), REFERENCE, *teachers(report))
+    chain = [role for role in roles(report) if role not in beside]
     scores = [(role, parts(report, role).get("test", Scores()).get("top1")) for role in chain]
     texts = ", ".join(f"{role} {percent(value)}" for role, value in scores if value is not None)
     return f"top-1 test: {texts}" if len(chain) > 3 and texts else ""

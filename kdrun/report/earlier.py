@@ -13,7 +13,7 @@ from typing import Any, cast
 from kdrun.config.choices import UNSAID
 from kdrun.report.placing import MODEL
 from kdrun.report.rows import place_of
-from kdrun.report.schema import REFERENCE, Comparison, Look, Report
+from kdrun.report.schema import REFERENCE, Comparison, Look, Report, compared
 
 Path = tuple[Any, ...]
 """Where a figure stands: `("control", "last", "test", "top1")`, `("student", "latency", place)`,
@@ -24,6 +24,9 @@ FIGURES = (*MODEL, *WEIGHTS, "latency", "figures")
 """Keys of a model that hold figures; the others say what it is."""
 
 GAIN = tuple(f"comparison/{name}" for name in ("gain", "mcnemar", "verdict"))
+
+AGAINST = ("control", "chosen_by", "controls", "gap_closed")
+"""Keys of `comparison` that belong to the controls of one evaluation."""
 
 RELATED = ("learned_from", "speedup")
 """Keys of `comparison` that follow from the models and from other figures."""
@@ -45,8 +48,13 @@ def with_earlier(new: Report, old: Report) -> Report:
         if folder := old.get("folders", {}).get(role):
             merged.setdefault("folders", {})[role] = folder
     present = dict(_figures(new))
+    others = bool(compared(new)) and compared(new) != compared(old)
     places = {path[2] for path in present if path[1] == "latency"}
     kept = {path: value for path, value in _figures(old) if path not in present and path[-1] not in places}
+    if others:  # the new gain is over other controls
+        kept = {
+            path: value for path, value in kept.items() if path[0] != "comparison" or path[1] not in AGAINST
+        }
     for path, value in kept.items():
         _put(merged, path, value)
     merged["units"] = {**old.get("units", {}), **new.get("units", {})}

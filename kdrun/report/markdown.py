@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from kdrun.config.choices import PLAIN
 from kdrun.figures import count, minute, p_value, percent, points, times
-from kdrun.report import mistakes_page
+from kdrun.report import controls_page, mistakes_page
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
@@ -13,8 +14,8 @@ from kdrun.report.origin import TRAININGS, origin, trainings
 from kdrun.report.pipes import pipe_table
 from kdrun.report.pool_line import pool_line
 from kdrun.report.rows import rows
-from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles
-from kdrun.report.verdict import at_chance, gain, verdict
+from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles, strongest
+from kdrun.report.verdict import TAUGHT, at_chance, gain, its_control, verdict
 
 PLOTS = ("curves.png", "confusion.png", "errors.png", "knowledge.png")
 CAPTIONS = {
@@ -34,6 +35,7 @@ def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
     yield verdict(report)
     yield from _section("What was run", _what(report))
     yield from _section("Figures", ["; ".join(caption(report)) + ".", "", *_table(report)])
+    yield from _section("Against each control", controls_page.lines(report))
     yield from _section("Where it errs", mistakes_page.lines(report))
     yield from _section("What this means", [f"- {line}" for line in _meaning(report)])
     yield from _section("Environment", _environment(report))
@@ -131,7 +133,10 @@ def _meaning(report: Report) -> Iterator[str]:
 def _about_the_gain(report: Report) -> Iterator[str]:
     comparison = report["comparison"]
     p = f"; McNemar's mid-p {p_value(comparison['mcnemar_p'])}" if "mcnemar_p" in comparison else ""
-    yield f"The gain over the control, the same student trained without the teacher, is {gain(report)}{p}."
+    whom = "the control, the same student trained without the teacher,"
+    if strongest(report) != PLAIN or "controls" in comparison:
+        whom = its_control(report).replace("its control", "the control")
+    yield f"The gain over {whom} is {gain(report)}{p}."
     yield (
         "The interval (Tango 1998) is paired: student and control answer the same test images. It says how "
         "much the choice of these images may have to do with the gain. This is one seed: **it does not hold "
@@ -139,7 +144,7 @@ def _about_the_gain(report: Report) -> Iterator[str]:
         "larger; `kdrun -m seed=0,1,2` shows the first."
     )
     yield "A difference is claimed only where the interval leaves out 0 and p is below 0.05."
-    if "unlabelled" in report.get("distillation", {}):
+    if "unlabelled" in report.get("distillation", {}) and strongest(report) != TAUGHT:
         word = "gain" if comparison["gain_top1"] > 0 else "difference"
         yield (
             "Through the teacher's answers the student also learned from images without labels, which the "

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_text
+from kdrun.config.choices import PLAIN
 from kdrun.report.answers import Answers, confusion
 from kdrun.report.schema import Confused, PerClass
 
@@ -23,15 +24,18 @@ SHARE, TRUTH = "probability", "truth"
 """Arrays beside `test/student`: what the student gives its answer, and what it gives the true class."""
 
 
-def facts(answers: Answers) -> dict[str, Any]:
-    """`per_class` and `confused` of a report; empty without answers of the student to labelled images."""
+def facts(answers: Answers, control: str = PLAIN) -> dict[str, Any]:
+    """`per_class` and `confused` of a report; empty without answers of the student to labelled images.
+
+    control: the role that gains and losses are counted against.
+    """
     labels, student = answers.get("test/labels"), answers.get("test/student")
     if labels is None or student is None or not (labels >= 0).any():
         return {}
-    return {"per_class": per_class(answers), "confused": confused(answers)}
+    return {"per_class": per_class(answers, control), "confused": confused(answers)}
 
 
-def per_class(answers: Answers) -> PerClass:
+def per_class(answers: Answers, control: str = PLAIN) -> PerClass:
     """Of each class that has test images: how many, and how many each model has right.
 
     gained: images that the student has right and the control wrong; lost: the other way round. Both are
@@ -54,9 +58,9 @@ def per_class(answers: Answers) -> PerClass:
         images=[int(counts[place]) for place in there],
         right={role: by_class(right) for role, right in hits.items()},
     )
-    if "control" in hits:
-        found["gained"] = by_class(hits["student"] & ~hits["control"])
-        found["lost"] = by_class(hits["control"] & ~hits["student"])
+    if control in hits:
+        found["gained"] = by_class(hits["student"] & ~hits[control])
+        found["lost"] = by_class(hits[control] & ~hits["student"])
     return found
 
 

@@ -10,6 +10,7 @@ from kdrun.report.mistakes import FILE
 from kdrun.report.pipes import pipe_table
 from kdrun.report.schema import PerClass, Report, called
 from kdrun.report.statistics import LEVEL, holm, wilson
+from kdrun.report.verdict import its_control
 
 WORST = 10
 """Classes in the table."""
@@ -36,7 +37,7 @@ def _lines(report: Report, classes: PerClass) -> Iterator[str]:
     yield from _table(report, classes, order[:WORST], first)
     yield from _pairs(report)
     if "gained" in classes:
-        yield from ("", _against_control(classes))
+        yield from ("", _against_control(report, classes))
 
 
 def _table(report: Report, classes: PerClass, order: Sequence[int], first: str) -> list[str]:
@@ -59,7 +60,7 @@ def _pairs(report: Report) -> Iterator[str]:
         yield from ("", f"Most confused on test, in images: {', '.join(named)}.")
 
 
-def _against_control(classes: PerClass) -> str:
+def _against_control(report: Report, classes: PerClass) -> str:
     gains = {
         place: classes["gained"][place] - classes["lost"][place] for place in range(len(classes["names"]))
     }
@@ -73,7 +74,8 @@ def _against_control(classes: PerClass) -> str:
     shown = ", ".join(sure[:WORST]) + (f" and {len(sure) - WORST} more" if len(sure) > WORST else "")
     test = f"McNemar's mid-p, Holm over {plural(len(p), 'class', 'classes')}"
     verdict = f"told apart ({test}): {shown}" if sure else f"no class can be told apart from chance ({test})"
-    return f"Against its control, in images, the student {'; '.join(parts)}. Of these, {verdict}."
+    whom = its_control(report).rstrip(",")
+    return f"Against {whom}, in images, the student {'; '.join(parts)}. Of these, {verdict}."
 
 
 def _change(classes: PerClass, place: int) -> str:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kdrun.config.schema import UPDATES
+from kdrun.config.choices import is_control
+from kdrun.config.controls import as_trained
+from kdrun.config.schema import UPDATES, Recipe
 from kdrun.figures import ABSENT, as_typed, count, percent, plural
-from kdrun.report.schema import Model, Report, called, roles
+from kdrun.report.schema import Model, Report, called, named_control, roles
 
 IMAGENET = re.compile(r"IMAGENET1K|in1k|in12k|in21k|in22k", re.IGNORECASE)
 """In the names of weights that were trained on ImageNet or a part of it."""
@@ -60,6 +62,8 @@ def trainings(report: Report) -> Iterator[Sequence[str]]:
     for role in roles(report):
         model = report["models"][role]
         recipe = _recipe(role, model, config.get("recipe", {}))
+        if is_control(role) and recipe:
+            recipe = _as_control(report, role, recipe)
         if recipe and model.get("source") not in ("checkpoint", "pretrained", "together", "run"):
             done, whole = model.get("epochs"), recipe.get("epochs")
             epochs = as_typed(whole) if done in (None, whole) else f"{count(done)} of {as_typed(whole)}"
@@ -82,6 +86,15 @@ def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str,
         return dict(student)
     several, position = recipes.get("assistant", []), int(number[1] or 1) - 1
     return dict(several[position]) if position < len(several) else {}
+
+
+def _as_control(report: Report, role: str, student: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe of a control. student: the student's."""
+    name, models = named_control(role), report["models"]
+    if name not in ("smoothed", "longer"):
+        return student
+    times = models[role].get("epochs", 1) / models["student"].get("epochs", 1)
+    return vars(as_trained(name, Recipe(**student), report.get("config", {}).get("controls", {}), times))
 
 
 def _optimiser(recipe: Mapping[str, Any]) -> str:

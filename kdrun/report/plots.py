@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
+from kdrun.config.choices import is_control, shown_role
 from kdrun.report.mistakes import PAIRS, pairs
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 COLOURS = {"teacher": "#6b6b6b", "student": "#0b6fb8", "control": "#d97a0b"}
 """The same for each role in every picture; told apart in grey and by the colour-blind too."""
 
+CONTROLS = {"smoothed": "#b8336a", "teacher_free": "#8a6d00", "self": "#7a3e9d", "longer": "#2a9d5c"}
+"""Those of the controls besides the plain one."""
+
 BETWEEN = ("#2a9d5c", "#7a3e9d", "#b8336a", "#8a6d00")
 """Those between teacher and student, in order."""
 
@@ -31,6 +35,9 @@ TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
 DPI = 100
 NUMBERS_UP_TO = 20
 """Classes up to which the cells of a confusion matrix carry their counts, and every class its name."""
+
+LONG = 4
+"""A training that has so many times the epochs of every other makes the axis of epochs logarithmic."""
 
 NAMES_WIDE = 3.2
 """Inches for the names of confused pairs."""
@@ -59,8 +66,11 @@ def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int]
     for position, (name, _, draw) in enumerate(panels):
         axes = figure.add_subplot(high, wide, position + 1)
         draw(axes, rows)
+        if _one_is_long(rows):
+            axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         dress(axes, name, "epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     save(figure, path)
 
 
@@ -86,11 +96,17 @@ def confusion(
             _write_counts(axes, counts)
         _name_classes(axes, classes, rows_too=position == 0)
         right = 100 * np.trace(counts) / max(counts.sum(), 1)
-        axes.set_title(f"{role}: {right:.1f} % right", color=colour_of(role), fontsize=11)
+        axes.set_title(f"{shown_role(role)}: {right:.1f} % right", color=colour_of(role), fontsize=11)
     if not few:
         _name_pairs(figure.add_subplot(grid[-1]), matrices, classes)
     figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
     save(figure, path)
+
+
+def _one_is_long(rows: Rows) -> bool:
+    """Whether one training is so much longer than the others that these would be a stroke at the left."""
+    ends = sorted(epochs[-1]["epoch"] for _, epochs in _by_stage(rows))
+    return len(ends) > 1 and ends[-1] > LONG * ends[-2]
 
 
 def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
@@ -109,7 +125,7 @@ def _validation(axes: Axes, rows: Rows, headlines: Mapping[str, int]) -> None:
     values = [value for line in axes.get_lines() for value in _settled(line.get_ydata())]
     axes.set_ylim(bottom=max(0.0, min(values) - 0.1 * (max(values) - min(values)) - 1))
     axes.set_ylabel("%")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left" if _one_is_long(rows) else "lower right")
 
 
 def _likelihood(axes: Axes, rows: Rows, headlines: Mapping[str, int]) -> None:
@@ -132,10 +148,10 @@ def _measured(
         measured = [row for row in epochs if figure in (row.get("validation") or {})]
         values = [row["validation"][figure] for row in measured]
         at = next((i for i, row in enumerate(measured) if row["epoch"] == headlines.get(stage)), None)
-        label = stage
+        label = shown_role(stage)
         if values:
             epoch = measured[-1 if at is None else at]["epoch"]
-            label = f"{stage} {text(values[-1 if at is None else at])}, epoch {epoch}"
+            label = f"{shown_role(stage)} {text(values[-1 if at is None else at])}, epoch {epoch}"
         _line(axes, stage, measured, values, label=label)
         if at is not None:
             axes.plot([measured[at]["epoch"]], [values[at]], "o", color=colour_of(stage), markersize=6)
@@ -162,7 +178,7 @@ def _terms(axes: Axes, rows: Rows) -> None:
 def _rate(axes: Axes, rows: Rows) -> None:
     for stage, epochs in _by_stage(rows):
         # The control's recipe is the student's; dashes keep the line below it visible.
-        _line(axes, stage, epochs, [row["lr"] for row in epochs], "--" if stage == "control" else "-")
+        _line(axes, stage, epochs, [row["lr"] for row in epochs], "--" if is_control(stage) else "-")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
 
@@ -201,7 +217,9 @@ def _line(
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
     colour = colour_of(stage)
-    axes.plot(epochs, values, style, color=colour, label=label or stage, linewidth=1.6, marker=marker)
+    axes.plot(
+        epochs, values, style, color=colour, label=label or shown_role(stage), linewidth=1.6, marker=marker
+    )
 
 
 def colour_of(role: str) -> str:
@@ -210,7 +228,7 @@ def colour_of(role: str) -> str:
     """
     digits = "".join(filter(str.isdigit, role))
     number = sum(role.encode()) if role.startswith("teacher_") else int(digits or 1)
-    return COLOURS.get(role, BETWEEN[(number - 1) % len(BETWEEN)])
+    return (COLOURS | CONTROLS).get(shown_role(role), BETWEEN[(number - 1) % len(BETWEEN)])
 
 
 def _log_if_wide(axes: Axes) -> None:

@@ -22,7 +22,7 @@ from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read, uncollected
 from kdrun.report.runs_order import by_key, latest
-from kdrun.report.schema import Model, Report, parts, roles, top1
+from kdrun.report.schema import Model, Report, parts, roles, strongest, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.verdict import at_chance
 
@@ -176,7 +176,8 @@ def record(folder: Path, report: Report) -> Record:
     """What a run comes to, by name; what was not measured is absent."""
     comparison = report.get("comparison", {})
     names = {role: report["models"].get(role, Model()).get("name") for role in ("teacher", "student")}
-    scores = {f"{role}_top1": top1(report, role, "test") for role in ("teacher", "student", "control")}
+    shown = {"teacher": "teacher", "student": "student", "control": strongest(report)}
+    scores = {f"{name}_top1": top1(report, role, "test") for name, role in shown.items()}
     low, high = comparison.get("gain_interval", (None, None))
     known = {
         "label": report["label"],
@@ -188,6 +189,7 @@ def record(folder: Path, report: Report) -> Record:
         "params": report["models"]["student"].get("params"),
         "headline": report["headline"],
         **scores,
+        "control": comparison.get("control"),
         "gain_top1": comparison.get("gain_top1"),
         "gain_low": low,
         "gain_high": high,

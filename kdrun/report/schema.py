@@ -19,6 +19,8 @@ from itertools import repeat
 from math import inf
 from typing import Any, Literal, TypedDict, cast
 
+from kdrun.config.choices import CONTROLS, PLAIN, is_control, shown_role
+
 SCHEMA = 1
 
 REFERENCE = "reference"
@@ -190,14 +192,29 @@ class AgainstReference(TypedDict, total=False):
     speedup: list[Speedup]
 
 
+class Against(TypedDict, total=False):
+    """The student against one of several controls, as in `Comparison`; p and verdict by Holm's correction
+    over all of them."""
+
+    gain_top1: float
+    gain_interval: list[float]
+    mcnemar_p: float
+    verdict: Literal["better", "worse", "no measurable difference"]
+
+
 class Comparison(TypedDict, total=False):
     """Student against control (gain in points with its 95 % interval, McNemar's mid-p, verdict) and
     against teacher (agreement in percent, KL in nats, speed; compression: the teacher's parameters over
     the student's); gap_closed is (student - control) / (teacher - control), in percent if `units`
     says so, else a share, as in reports of earlier versions. learned_from: in a chain, the
     role of the one that taught the student, or peer; agreement and kl_teacher_student are then about that
-    one. reference: against the model that the student is to replace."""
+    one. control: the role of the control, absent if it is the plain one and there is no other. chosen_by:
+    of several the strongest on `validation`, or the first (`order`) without validation images. controls: each
+    of several by its role. reference: against the model that the student is to replace."""
 
+    control: str
+    chosen_by: Literal["validation", "order"]
+    controls: dict[str, Against]
     gain_top1: float
     gain_interval: list[float]
     mcnemar_p: float
@@ -333,23 +350,50 @@ def problems(report: object) -> list[str]:
     if report["headline"] not in ("last", "val_best"):
         found.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
     models = report["models"]
-    known = rf"{'|'.join(ROLES)}|{BETWEEN}|{ONE_OF_SEVERAL}"
+    known = rf"{'|'.join(ROLES)}|{BETWEEN}|{ONE_OF_SEVERAL}|{PLAIN}_\w+"
     found += [f"models.{role} is no role" for role in models if not re.fullmatch(known, role)]
     found += [] if "student" in models else ["lacks models.student"]
     return found + list(_wrong_figures(report))
 
 
 def roles(report: Report) -> tuple[str, ...]:
-    """The roles of a report: teacher, each of several, those in between, student, control, reference."""
-    between = [role for role in report["models"] if role not in ROLES]
-    return tuple(role for role in (ROLES[0], *between, *ROLES[1:]) if role in report["models"])
+    """The roles of a report: teacher, each of several, those in between, student, controls, reference."""
+    between = [role for role in report["models"] if role not in ROLES and not is_control(role)]
+    every = (ROLES[0], *between, ROLES[1], *controls(report), REFERENCE)
+    return tuple(role for role in every if role in report["models"])
+
+
+def controls(report: Report) -> tuple[str, ...]:
+    """The roles of all controls, in the order of CONTROLS."""
+    there = [role for role in report["models"] if is_control(role)]
+    return tuple(sorted(there, key=lambda role: (*CONTROLS, named_control(role)).index(named_control(role))))
+
+
+def named_control(role: str) -> str:
+    """A control as it is asked for: `plain`, `smoothed`."""
+    return "plain" if role == PLAIN else shown_role(role)
+
+
+def strongest(report: Report) -> str:
+    """The role of the control that gain and verdict are about."""
+    return report.get("comparison", {}).get("control", PLAIN)
+
+
+def compared(report: Report) -> set[str]:
+    """The roles of all controls that the student was compared with; empty if it was with none."""
+    comparison = report.get("comparison", {})
+    if "gain_top1" not in comparison:
+        return set()
+    return set(comparison.get("controls", {})) or {strongest(report)}
 
 
 def called(report: Report, role: str) -> str:
     """A role as a reader is told it: the teacher may be a peer, which learned from the student as well, or
-    several teachers together.
+    several teachers together; beside other controls, `control` is the plain one.
     """
     names = {"peer": "peer", "together": "teachers"}
+    if is_control(role) and controls(report) != (PLAIN,):
+        return named_control(role)
     return names.get(report["models"][role].get("source", ""), role.replace("teacher_", "teacher ", 1))
 
 

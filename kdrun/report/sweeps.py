@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from kdrun.config.choices import REPEATS
 from kdrun.figures import as_typed
-from kdrun.report.schema import Report, Scores, parts, top1
+from kdrun.report.schema import Report, Scores, parts, strongest, top1
 from kdrun.report.statistics import Spread
 from kdrun.report.statistics import spread as spread_over
 
@@ -98,14 +98,15 @@ def key_name(key: str) -> str:
 
 def figure(report: Report | None, what: What, part: Part) -> float | None:
     """Top-1 of a role on a part in percent, or the student's gain over the control in points, or (reference,
-    on test) its difference to the model that it is to replace; None if it was not measured."""
+    on test) its difference to the model that it is to replace; None if it was not measured. Of several
+    controls the strongest of each run counts."""
     if report is None:
         return None
     if what == "reference":
         return report.get("comparison", {}).get("reference", {}).get("difference")
     if what != "gain":
-        return top1(report, what, part)
-    student, control = top1(report, "student", part), top1(report, "control", part)
+        return top1(report, strongest(report) if what == "control" else what, part)
+    student, control = top1(report, "student", part), top1(report, strongest(report), part)
     return None if student is None or control is None else student - control
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
+from kdrun.config.controls import role
 from kdrun.figures import count, percent, plural, signed, times
 from kdrun.report import replacing
-from kdrun.report.schema import Report, Speedup, called, parts, top1
+from kdrun.report.schema import Report, Speedup, called, named_control, parts, strongest, top1
+
+TAUGHT = role("self")
+"""The control that learns from images without labels too."""
 
 SURE = 1.645
 """Standard deviations by which one who guesses is better than chance once in twenty times."""
@@ -66,17 +70,29 @@ def _gain(report: Report) -> str:
     digits, points = _digits(report), comparison["gain_top1"]
     size = percent(abs(points), digits)
     claim = {
-        "better": f"The distilled student beats its control by {size} points",
-        "worse": f"The distilled student loses to its control by {size} points",
-        "no measurable difference": f"No measurable difference: the distilled student {_near(points, size)}",
+        "better": f"The distilled student beats {its_control(report)} by {size} points",
+        "worse": f"The distilled student loses to {its_control(report)} by {size} points",
+        "no measurable difference": "No measurable difference: the distilled student "
+        + _near(points, size, its_control(report)),
     }[comparison["verdict"]]
     return f"{claim} ({_how_sure(report)}){_unlabelled(report, points)}."
 
 
-def _near(points: float, size: str) -> str:
+def its_control(report: Report) -> str:
+    """`its control`; of several `the strongest of its 5 controls on validation, self,`."""
+    comparison, name = report.get("comparison", {}), named_control(strongest(report))
+    several = len(comparison.get("controls", {}))
+    if not several:
+        return "its control" if name == "plain" else f"its control, {name},"
+    if comparison.get("chosen_by") == "validation":
+        return f"the strongest of its {several} controls on validation, {name},"
+    return f"the first of its {several} controls, {name}, as no validation images could choose one,"
+
+
+def _near(points: float, size: str, control: str) -> str:
     if not size.strip("0."):
-        return "scores the same as its control"
-    return f"is {size} points {'above' if points > 0 else 'below'} its control"
+        return f"scores the same as {control}".rstrip(",")
+    return f"is {size} points {'above' if points > 0 else 'below'} {control}".rstrip(",")
 
 
 def _how_sure(report: Report) -> str:
@@ -99,7 +115,7 @@ def _digits(report: Report) -> int:
 
 def _unlabelled(report: Report, points: float) -> str:
     unlabelled = report.get("distillation", {}).get("unlabelled")
-    if not unlabelled:
+    if not unlabelled or strongest(report) == TAUGHT:
         return ""
     how = "with the help of" if points > 0 else "although it also learned from"
     return f", {how} {plural(unlabelled, 'unlabelled image')}"

@@ -27,8 +27,9 @@ from kdrun.report import answers, mistakes, pictures, table, thumbnails
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, build
+from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, build, compared, strongest
 from kdrun.resources import free_memory
+from kdrun.stages.against_controls import against_controls
 from kdrun.stages.healed import damaged
 from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
@@ -62,7 +63,8 @@ def is_current(plan: Plan, drawn: bool = False) -> bool:
         return False
     names = {training.name for training in plan.trainings} | ({REFERENCE} if plan.reference else set())
     whole = names <= report["models"].keys()
-    return whole and covers(same, settings(evaluation))
+    asked = {training.name for training in plan.controls}
+    return whole and asked in (set(), compared(report)) and covers(same, settings(evaluation))
 
 
 def evaluate(
@@ -130,7 +132,7 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
-    comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
+    comparison = against_controls(subject) | measured["comparison"] | _learned_from(subject)
     comparison |= _against_reference(plan, subject)
     notes = [*class_notes(plan), *purpose_notes(plan), *reference_notes(plan)]
     notes += evaluated_notes(plan, subject)
@@ -148,13 +150,6 @@ def _with_speedup(report: Report) -> Report:
     if against is not None and speeds:
         against["speedup"] = cast(list[Speedup], speeds)
     return report
-
-
-def _against_control(subject: Subject) -> dict[str, Any]:
-    student, control = subject.on_test("student"), subject.on_test("control")
-    if student is None or control is None:
-        return {}
-    return compare.against_control(student.logits, control.logits, student.labels)
 
 
 def _against_reference(plan: Plan, subject: Subject) -> dict[str, Any]:
@@ -209,7 +204,7 @@ def _keep_answers(
     """
     answers.write(folder, _answers(subject), earlier)
     kept = answers.read(folder)
-    report.update(cast(Report, mistakes.facts(kept)))
+    report.update(cast(Report, mistakes.facts(kept, strongest(report))))
     mistakes.write(folder, kept, plan.ground.data.test_files)
     thumbnails.write(folder, shown_of(plan, subject, kept))
 

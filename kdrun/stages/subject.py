@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
-from kdrun.config.choices import UNSAID
+from kdrun.config.choices import UNSAID, is_control
 from kdrun.config.schema import Evaluation, recorded
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part
@@ -166,10 +166,10 @@ def logits_on(plan: Plan, model: nn.Module, part: Part, threads: int) -> Tensor:
 
 
 def _kept_out(models: Models) -> Iterator[Answers]:
-    """Of student and control, to training images that stayed out of the transfer set."""
-    for name in ("student", "control"):
-        if name in models:
-            saved, ground = models[name], models[name].training.ground
+    """Of student and controls, to training images that stayed out of the transfer set."""
+    for name, saved in models.items():
+        if name == "student" or is_control(name):
+            ground = saved.training.ground
             rows = ground.transfer.kept_out
             part = taken(ground.data.train, rows, ground.data.image_shape[1])
             batches = plain_batches(part, ground.data, ground.machine.device)

@@ -79,7 +79,7 @@ def purpose_notes(plan: Plan) -> Iterator[str]:
             "not known, so the teachers together have no figures"
         )
     reads_labels = any(not term.loss.needs.teacher for mix in student.mixes for term in mix.terms)
-    if several.blocks and plan.control is not None and not (known or reads_labels):
+    if several.blocks and plan.controls and not (known or reads_labels):
         labels = plural(int((plan.ground.data.train.labels >= 0).sum()), "label")
         yield (
             f"the student learned from no label, its control from {labels} of all classes: an upper bound, "

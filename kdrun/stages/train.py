@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from kdrun.config.choices import shown_role
 from kdrun.config.schema import Recipe
 from kdrun.data.batches import training_images, wait_note, wait_share
 from kdrun.graphs import Graphs, one_lane
@@ -186,7 +187,7 @@ def _own_rates(training: Training, first: Training) -> Recipe | None:
 def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
     """The first is on the screen, for all of them."""
     first = trainees[0].training
-    name = first.name if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
+    name = shown_role(first.name) if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
     return [name, *[None] * (len(trainees) - 1)]
 
 

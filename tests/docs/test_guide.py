@@ -26,7 +26,7 @@ SHORT = [
     "evaluation.plots=false",
 ]
 SMALL = ("list", "report", "predict", "outputs", "check", "--cfg", "compare", "explain", "look", "quick=true")
-PAGES = ("first_hour.md", "guide.md", "report.md", "tutorials.md", "dark_knowledge.md")
+PAGES = ("first_hour.md", "guide.md", "report.md", "tutorials.md", "dark_knowledge.md", "controls.md")
 COMMANDS = [(page, *pair) for page in PAGES for block in blocks(page) for pair in commands(block)]
 RUN = [(page, command) for page, command, remark in COMMANDS if not re.search("needs|takes long", remark)]
 MARKED = [(page, command) for page, command, remark in COMMANDS if re.search("needs|takes long", remark)]

@@ -1,4 +1,4 @@
-"""The section of report.md about errors: the worst classes, the confused pairs, what was gained and lost."""
+"""The section of report.md about errors: worst classes, confused pairs, images gained and lost."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ NAMED = 5
 
 
 def lines(report: Report) -> list[str]:
-    """The section without its title; empty if the report is of a version that kept no answers by class."""
+    """The section without its title; empty for reports of versions that kept no answers by class."""
     classes = report.get("per_class")
     return [] if classes is None else list(_lines(report, classes))
 
 
 def _lines(report: Report, classes: PerClass) -> Iterator[str]:
-    n = sum(classes["images"])
-    wrong = n - sum(classes["right"]["student"])
+    images = sum(classes["images"])
+    wrong = images - sum(classes["right"]["student"])
     listed = f" `{FILE}` lists them, the surest first." if wrong else ""
-    yield f"The student has {wrong:,} of {n:,} test images wrong.{listed}"
+    yield f"The student has {wrong:,} of {images:,} test images wrong.{listed}"
     yield ""
     order = sorted(range(len(classes["names"])), key=lambda place: _accuracy(classes, "student", place))
     some = len(order) > WORST

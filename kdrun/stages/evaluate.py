@@ -22,10 +22,11 @@ from kdrun.progress.journal import as_lines
 from kdrun.progress.screen import Screen
 from kdrun.records import METRICS, read_rows
 from kdrun.report import answers, mistakes, pictures, table, thumbnails
+from kdrun.report.content import build
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import Comparison, Report, Speedup, build
+from kdrun.report.schema import Comparison, Report, Speedup
 from kdrun.resources import free_memory
 from kdrun.stages.healed import damaged
 from kdrun.stages.looked import shown_of

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kdrun.report.schema import Report, build
+from kdrun.report.content import build
+from kdrun.report.schema import Report
 
 
 def scores(n: int, top1: float, nll: float, ece: float) -> dict[str, Any]:

@@ -67,14 +67,12 @@ class TensorBoard(Logger):
         self.writer.flush()
 
     def text(self, name: str, text: str) -> None:
-        fenced = "\n".join(
-            f"    {line}" for line in text.splitlines()
-        )  # Markdown for text that stays as it is
-        self.writer.add_text(name, fenced, 0)
+        code = "\n".join(f"    {line}" for line in text.splitlines())  # a code block in Markdown
+        self.writer.add_text(name, code, 0)
 
     def close(self, done: bool) -> None:
         self.writer.close()
-        for old in self.old if done else ():  # of a run that was interrupted: all of it was written again
+        for old in self.old if done else ():  # of an interrupted run; all its epochs were written again
             old.unlink(missing_ok=True)
 
 
@@ -154,7 +152,7 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _has_account() -> bool:
-    """Whether Weights & Biases has a mode or a key."""
+    """Whether Weights & Biases is set up: a mode, a key, or an entry in the netrc file."""
     if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", WANDB_HOST).rpartition("/")[2]

@@ -118,7 +118,7 @@ def open_own(path: Path, flags: int) -> int:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise KdrunError(str(path), None, "is a link, and kdrun writes through none; remove it") from error
+        raise KdrunError(str(path), None, "is a link, which kdrun does not write to; remove it") from error
 
 
 def append_text(path: Path, text: str) -> None:
@@ -286,7 +286,7 @@ def _let_go(folder: Path, handle: int) -> None:
 def empty(folder: Path) -> None:
     """Removes everything in a folder except its locks. Raises KdrunError if the folder is a link."""
     if folder.is_symlink():
-        raise KdrunError(str(folder), None, "is a link, and kdrun empties no folder through one; remove it")
+        raise KdrunError(str(folder), None, "is a link, so kdrun does not empty it; remove it")
     for path in folder.iterdir():
         if path.name in (LOCK, HELD):
             continue
@@ -297,6 +297,6 @@ def empty(folder: Path) -> None:
 
 
 def sweep_parts(folder: Path) -> None:
-    """Removes the half-written files of killed processes. Call it with the lock held."""
+    """Removes the incomplete files of killed processes. Call it with the lock held."""
     for path in folder.glob(".*.part"):
         path.unlink(missing_ok=True)

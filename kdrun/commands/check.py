@@ -1,4 +1,4 @@
-"""`kdrun check [overrides]`: the plan of a run and its first step, measured; nothing is kept."""
+"""`kdrun check [overrides]`: the dry run: the plan of a run, and its measured first step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdrun.errors import KdrunError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the plan. Raises KdrunError for whatever would stop the run."""
+    """Prints the dry run. Raises KdrunError for anything that would stop the run."""
     typed = parse(arguments)
     flags = [name for name in typed.options if name != FOLDER]
     if flags or typed.many:

@@ -89,7 +89,7 @@ def alike(key: str, choices: Iterable[str]) -> list[str]:
     last = key.rpartition(".")[2]
     return [
         choice
-        for choice in nearest(key, choices, n=0)
+        for choice in nearest(key, choices, most=0)
         if SequenceMatcher(None, last.lower(), choice.rpartition(".")[2].lower()).ratio() >= NEAR
     ]
 

@@ -69,7 +69,7 @@ def _rule(answers: Answers, count: int, temperature: float) -> str:
     labels = answers["test/labels"]
     every = len(np.unique(labels[labels >= 0]))
     of = "of each class" if count >= every else f"of {count} of {every} classes, evenly spaced,"
-    return f"{of} the test image of highest entropy at T = {temperature:g}, whoever has it right"
+    return f"{of} the test image of highest entropy at T = {temperature:g}, right or wrong"
 
 
 def _other(temperature: float) -> float:

@@ -120,7 +120,9 @@ def test_missing_memory_is_one_line_with_keys(
     assert main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     tried = f" ({amount} were requested at once)" if amount else ""
-    assert line.startswith(f"out of memory{tried}. Lower one of these keys") and "recipe.student.batch" in line
+    assert (
+        line.startswith(f"out of memory{tried}. Lower one of these keys") and "recipe.student.batch" in line
+    )
 
 
 def test_other_errors_are_no_missing_memory() -> None:

@@ -128,8 +128,8 @@ def _meaning(report: Report) -> Iterator[str]:
 
 def _about_the_gain(report: Report) -> Iterator[str]:
     comparison = report["comparison"]
-    p = f"; McNemar's mid-p {p_value(comparison['mcnemar_p'])}" if "mcnemar_p" in comparison else ""
-    yield f"The gain over the control, the same student trained without the teacher, is {gain(report)}{p}."
+    test = f"; McNemar's mid-p {p_value(comparison['mcnemar_p'])}" if "mcnemar_p" in comparison else ""
+    yield f"The gain over the control, the same student trained without the teacher, is {gain(report)}{test}."
     yield (
         "The interval (Tango 1998) is paired: student and control answer the same test images. It covers the "
         "choice of these images alone. This is one seed: **it does not cover the spread between seeds**, nor "

@@ -68,10 +68,10 @@ def _against_control(classes: PerClass) -> str:
     lost = [_change(classes, place) for place in reversed(order) if gains[place] < 0][:NAMED]
     parts = [f"gained most in {', '.join(gained)}" if gained else "gained in no class"]
     parts.append(f"lost most in {', '.join(lost)}" if lost else "lost in no class")
-    p = holm([mid_p(*pair) for pair in zip(classes["gained"], classes["lost"], strict=True)])
-    sure = [name for name, value in zip(classes["names"], p, strict=True) if value < LEVEL]
+    adjusted = holm([mid_p(*pair) for pair in zip(classes["gained"], classes["lost"], strict=True)])
+    sure = [name for name, value in zip(classes["names"], adjusted, strict=True) if value < LEVEL]
     shown = ", ".join(sure[:WORST]) + (f" and {len(sure) - WORST} more" if len(sure) > WORST else "")
-    test = f"McNemar's mid-p, Holm over {plural(len(p), 'class', 'classes')}"
+    test = f"McNemar's mid-p, Holm over {plural(len(adjusted), 'class', 'classes')}"
     verdict = f"told apart ({test}): {shown}" if sure else f"no class can be told apart from chance ({test})"
     return f"Against its control, in images, the student {'; '.join(parts)}. Of these, {verdict}."
 

@@ -166,8 +166,8 @@ def _drawn(
     if format == "md":
         return "\n".join([*pipe_table(head, texts, left=1), *(["", below] if below else [])]) + "\n"
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i, name in enumerate(head):
-        drawn.add_column(name, justify="right" if i else "left", overflow="fold")
+    for place, name in enumerate(head):
+        drawn.add_column(name, justify="right" if place else "left", overflow="fold")
     for cells in texts:
         drawn.add_row(*cells)
     title = f"{value}: mean +- std (n) by {rows} and {cols}"

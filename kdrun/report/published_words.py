@@ -163,9 +163,9 @@ def _chosen(shown: Page, cells: Sequence[Place]) -> Iterator[str]:
     """` pair=... method=...` of some cells. A key is left out if it would name the whole table or more than
     LISTED values: finished cells are not run again."""
     every = shown.table.places()
-    for i, key in enumerate(("pair", "method")):
-        names = list(dict.fromkeys(cell[i] for cell in cells))
-        if len(names) <= LISTED and len(names) < len({place[i] for place in every}):
+    for position, key in enumerate(("pair", "method")):
+        names = list(dict.fromkeys(cell[position] for cell in cells))
+        if len(names) <= LISTED and len(names) < len({place[position] for place in every}):
             yield f" {key}={','.join(names)}"
 
 

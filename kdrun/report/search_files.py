@@ -69,12 +69,12 @@ def csv_text(search: Search) -> str:
     writer = csv.writer(sink, lineterminator="\n")
     figures = ("validation_mean", "validation_std", "n", "last_seen", "epochs", "seconds", "runs", "error")
     writer.writerow(["trial", "state", *search.keys, *figures])
-    for i, trial in enumerate(search.trials, 1):
+    for number, trial in enumerate(search.trials, 1):
         spread = trial.spread
         measured = ["", "", ""] if spread is None else [spread.mean, _or_empty(spread.std), spread.n]
         more = [_or_empty(trial.last), trial.epochs, trial.seconds, " ".join(trial.runs), trial.error]
         values = [sweeps.value_name(trial.values[key]) for key in search.keys]
-        writer.writerow([i, trial.state, *values, *measured, *more])
+        writer.writerow([number, trial.state, *values, *measured, *more])
     return sink.getvalue()
 
 

@@ -55,18 +55,18 @@ def text(search: Search, width: int = 80) -> str:
     table.add_column("validation", justify="right")
     if any(trial.state != "complete" for trial in search.trials):
         table.add_column(ENDED if any(trial.state == "pruned" for trial in search.trials) else "")
-    for i in search.ranked[:ROWS]:
-        table.add_row(*row(search, i))
+    for position in search.ranked[:ROWS]:
+        table.add_row(*row(search, position))
     left = len(search.trials) - ROWS
     more = f"and {plural(left, 'trial')} more, in results.md\n" if left > 0 else ""
     return f"{plain(Text(head), width)}\n{plain(table, width)}{more}\n{plain(Text(below), width)}"
 
 
-def row(search: Search, i: int) -> list[str]:
+def row(search: Search, position: int) -> list[str]:
     """The cells of a trial: mark, number, values, validation, and how it ended if it is not complete."""
-    trial, chosen = search.trials[i], search.choice
-    mark = "*" if i == search.best or (chosen is not None and i in chosen.within) else ""
-    cells = [mark, str(i + 1), *(value_name(trial.values[key]) for key in search.keys)]
+    trial, chosen = search.trials[position], search.choice
+    mark = "*" if position == search.best or (chosen is not None and position in chosen.within) else ""
+    cells = [mark, str(position + 1), *(value_name(trial.values[key]) for key in search.keys)]
     ending = "failed" if trial.state == "failed" else _where(trial)
     shown = spread_text(trial.spread, "student") if trial.spread else ABSENT
     every = any(each.state != "complete" for each in search.trials)

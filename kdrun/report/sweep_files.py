@@ -49,9 +49,10 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[
     costs = cost_columns(settings, part)
     head = ["", *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), *costs, "n"]
     body = []
-    for i, setting in enumerate(settings):
-        figures = [cell(setting, *column) for column in columns] + [column[i] for column in costs.values()]
-        body.append([mark(chosen, i), *values(setting, keys), *figures, _finished(setting)])
+    for place, setting in enumerate(settings):
+        figures = [cell(setting, *column) for column in columns]
+        figures += [column[place] for column in costs.values()]
+        body.append([mark(chosen, place), *values(setting, keys), *figures, _finished(setting)])
     page = ["# Sweep", "", *(f"    {command}" for command in commands), *([""] if commands else [])]
     page += [*_about(jobs), "", f"Top-1 in %, gain in points, {sweeps.means(settings)}.", ""]
     page += [*pipe_table(head, body), ""]
@@ -106,9 +107,9 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     rows = [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(settings)]
     if tradeoff.models_differ(settings):
         on = tradeoff.fronts(tradeoff.points(settings, sweeps.shown_part(jobs)))
-        for i, (record, setting) in enumerate(zip(rows, settings, strict=True)):
+        for place, (record, setting) in enumerate(zip(rows, settings, strict=True)):
             costs = {NAMES[cost]: tradeoff.mean_cost(setting, "student", cost) for cost in tradeoff.COSTS}
-            record |= _without_none({**costs, "front": on.get(i)})
+            record |= _without_none({**costs, "front": on.get(place)})
     return rows
 
 

@@ -114,9 +114,10 @@ def _list(
         table.add_column(sweeps.key_name(key), overflow="fold", justify="left" if words else "right")
     for name in (*(name for name, _, _ in columns), *costs):
         table.add_column(name, justify="right")
-    for i, setting in enumerate(settings):
-        figures = [cell(setting, w, p) for _, w, p in columns] + [column[i] for column in costs.values()]
-        table.add_row(mark(chosen, i), *values(setting, keys), *figures)
+    for place, setting in enumerate(settings):
+        figures = [cell(setting, figure, part) for _, figure, part in columns]
+        figures += [column[place] for column in costs.values()]
+        table.add_row(mark(chosen, place), *values(setting, keys), *figures)
     return table
 
 
@@ -130,11 +131,11 @@ def cost_columns(settings: Sequence[Setting], part: Part) -> dict[str, list[str]
     points = {point.position: point for point in tradeoff.points(settings, part)}
     on = tradeoff.fronts(list(points.values()))
     columns: dict[str, list[str]] = {"ms": [], "parameters": [], "front": []}
-    for i in range(len(settings)):
-        latency, size = (points[i].latency, points[i].size) if i in points else (None, None)
+    for place in range(len(settings)):
+        latency, size = (points[place].latency, points[place].size) if place in points else (None, None)
         columns["ms"].append(ABSENT if latency is None else three_digits(latency))
         columns["parameters"].append(ABSENT if size is None else count(size))
-        columns["front"].append(on.get(i, ""))
+        columns["front"].append(on.get(place, ""))
     if all(value == ABSENT for value in columns["ms"]):
         del columns["ms"]
     return columns

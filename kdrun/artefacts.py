@@ -127,7 +127,7 @@ def open_own(path: Path, flags: int) -> int:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise KdrunError(str(path), None, "is a link, and kdrun writes through none; remove it") from error
+        raise KdrunError(str(path), None, "is a link, which kdrun does not write to; remove it") from error
 
 
 def append_text(path: Path, text: str) -> None:
@@ -295,7 +295,7 @@ def _let_go(folder: Path, handle: int) -> None:
 def empty(folder: Path) -> None:
     """Removes everything in a folder except its locks. Raises KdrunError if the folder is a link."""
     if folder.is_symlink():
-        raise KdrunError(str(folder), None, "is a link, and kdrun empties no folder through one; remove it")
+        raise KdrunError(str(folder), None, "is a link, so kdrun does not empty it; remove it")
     for path in folder.iterdir():
         if path.name in (LOCK, HELD):
             continue

@@ -49,7 +49,7 @@ class KdrunError(Exception):
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """Text for a terminal: control characters as Python writes them, without the middle of a long one."""
+    """Text for a terminal: control characters are escaped, and a long text loses its middle."""
     letters = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     shown = "".join(letters)
     half = longest // 2
@@ -63,9 +63,13 @@ def _word(key: str, value: Any, choices: Iterable[str]) -> str:
     return key if any("." in choice for choice in choices) else key.rpartition(".")[2]
 
 
-def nearest(word: str, choices: Iterable[str], n: int = 5) -> list[str]:
-    """All choices in their order if they are at most n; otherwise the three most similar to the word."""
+def nearest(word: str, choices: Iterable[str], most: int = 5) -> list[str]:
+    """All choices in their order if they are at most `most`; otherwise the three most similar to the word."""
     options = list(dict.fromkeys(choices))
-    if len(options) <= n:
+    if len(options) <= most:
         return options
-    return sorted(options, key=lambda c: -difflib.SequenceMatcher(None, word.lower(), c.lower()).ratio())[:3]
+
+    def unlike(choice: str) -> float:
+        return -difflib.SequenceMatcher(None, word.lower(), choice.lower()).ratio()
+
+    return sorted(options, key=unlike)[:3]

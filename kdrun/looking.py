@@ -1,4 +1,4 @@
-"""What a finished run's teacher says of its test images, or of pictures: its logits."""
+"""The logits of a finished run's teacher for test images, or for pictures."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from kdrun.report.thumbnails import SIDE
 
 
 class Looked(NamedTuple):
-    """What is looked at. names: of each image. pixels: (N, C, h, w) uint8, small, to be shown. truths: the
-    names of the true classes; None for pictures. logits: (N, K) of the teacher. student: the classes that it
-    names. classes: those of the logits. rule: how the images were chosen.
+    """Images with a teacher's logits. names: of the images. pixels: (N, C, h, w) uint8, small, to be shown.
+    truths: the names of the true classes; None for pictures. logits: (N, K) of the teacher. student: the
+    classes that the student predicts. classes: of the logits. rule: how the images were chosen.
     """
 
     names: list[str]
@@ -43,23 +43,23 @@ class Looked(NamedTuple):
 
 
 class Models(NamedTuple):
-    """The two of a run."""
+    """The teacher and the student of a run."""
 
     teacher: Classifier
     student: Classifier
 
 
 def models(run: Path, packages: Iterable[str] = ()) -> Models:
-    """The teacher and the student of a finished run. Raises KdrunError if one is not there (any more)."""
+    """The teacher and the student of a finished run. Raises KdrunError if one is missing."""
     names = tuple(packages)
     return Models(load(run, teacher=True, packages=names), load(run, packages=names))
 
 
 def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
-    """The data set of a finished run, for its test part: read again as the run read it.
+    """The data set of a finished run with its test part, read again as the run read it.
 
-    packages: of your own, if the data set is from one. Raises KdrunError if the data set is not there (any
-    more), or if its test part has another number of images.
+    packages: your own, if the data set is from one. Raises KdrunError if the data set is missing, or if its
+    test part has another number of images now.
     """
     report = read(run)
     config: dict[str, Any] = report.get("config", {})
@@ -80,9 +80,9 @@ def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
 
 
 def of_each_class(data: ImageSet, both: Models, name: str | None, count: int, temperature: float) -> Looked:
-    """Of a class, or of each, the test images for which the teacher's soft targets have the highest entropy.
+    """The `count` test images of one class, or of each, whose soft targets have the highest entropy.
 
-    Raises KdrunError for a class that is none, or that has no test image.
+    Raises KdrunError for an unknown class, or one without test images.
     """
     if name is not None and name not in data.classes:
         raise KdrunError("--class", name, "no such class", data.classes)
@@ -94,11 +94,11 @@ def of_each_class(data: ImageSet, both: Models, name: str | None, count: int, te
     places = soft.most_uncertain(_logits(both.teacher, data, rows), labels[rows], temperature, count)
     whose = "of each class" if name is None else f"of class {name}"
     rule = f"{whose} the {plural(count, 'test image')} of highest entropy at T = {temperature:g}"
-    return of_rows(data, both, rows[places].tolist(), f"{rule}, whoever has it right")
+    return of_rows(data, both, rows[places].tolist(), f"{rule}, right or wrong")
 
 
 def of_rows(data: ImageSet, both: Models, rows: Sequence[int], rule: str = "test images by number") -> Looked:
-    """Test images by their positions in the test part. Raises KdrunError for one that is none."""
+    """Test images by their positions in the test part. Raises KdrunError for a wrong position."""
     count = len(data.test.labels)
     if wrong := [row for row in rows if not 0 <= row < count]:
         problem = f"the test images are 0 to {count - 1}, as in errors.csv"
@@ -118,7 +118,7 @@ def of_rows(data: ImageSet, both: Models, rows: Sequence[int], rule: str = "test
 
 
 def of_pictures(both: Models, files: Sequence[str]) -> Looked:
-    """Pictures of the user's. Raises KdrunError for a file that is none."""
+    """The user's pictures. Raises KdrunError for a file that is not a picture."""
     preprocess = both.teacher.preprocess
     images = torch.stack([preprocess(file) for file in files])
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocess.mean, preprocess.std))
@@ -135,6 +135,6 @@ def of_pictures(both: Models, files: Sequence[str]) -> Looked:
 
 
 def _logits(model: Classifier, data: ImageSet, rows: Tensor) -> Tensor:
-    """(N, K) of test images, which are made as in the run's evaluation."""
+    """(N, K) logits of test images, preprocessed as in the run's evaluation."""
     part = Part(data.test.images[rows], data.test.labels[rows])
     return logits_of(model.model, plain_batches(part, data, torch.device("cpu"))())

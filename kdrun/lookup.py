@@ -87,14 +87,14 @@ def imported(path: str) -> ModuleType | None:
 
 
 def is_listed(path: str, packages: Iterable[str]) -> bool:
-    """Whether a module lies in one of these packages."""
+    """Whether a module is in one of these packages."""
     return any(f"{path}.".startswith(f"{package}.") for package in packages)
 
 
 def refuse_unlisted(path: str, key: str, value: str, packages: Iterable[str]) -> None:
     """Raises KdrunError if a module of the user is in none of the listed packages."""
     if not is_listed(path, packages):
-        problem = f"code of your own must lie in a package that you list: packages=[{path.partition('.')[0]}]"
+        problem = f"your own code must be in a package that you list: packages=[{path.partition('.')[0]}]"
         raise KdrunError(key, value, problem)
 
 
@@ -148,9 +148,9 @@ def kinds(parameter: inspect.Parameter) -> list[str]:
     return [kind.strip() for kind in text.split("|")]
 
 
-def is_class(thing: object) -> bool:
-    """Whether something is a class. `list[int]` claims to be one on Python 3.10."""
-    return issubclass(type(thing), type)
+def is_class(value: object) -> bool:
+    """Whether a value is a class. `list[int]` claims to be one on Python 3.10."""
+    return issubclass(type(value), type)
 
 
 def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:

@@ -29,7 +29,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 UNTRIMMED = 2**31 - 1
 MAPPED_ABOVE = (2**30, 2**25)
-"""Bytes from which malloc maps a block by itself. glibc before 2.35 accepts only the second."""
+"""malloc maps each block above so many bytes by itself. glibc before 2.35 accepts only the second value."""
 
 
 class Machine(NamedTuple):
@@ -47,9 +47,9 @@ class Machine(NamedTuple):
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """The block in which models train. On a GPU, with tf32, convolutions use TF32. Matrix products are
-        exact in every precision, so losses are too. cuDNN uses deterministic kernels and does not choose by
-        timing.
+        """Sets the numerics for training within the block. On a GPU, with tf32, convolutions use TF32. Matrix
+        products, and so losses, are exact in every precision. cuDNN uses deterministic kernels and does not
+        choose them by timing.
         """
         cudnn = torch.backends.cudnn
         with exact():

@@ -1,4 +1,4 @@
-"""A finished run's student, or its teacher, for use: pictures in, classes out."""
+"""A finished run's student or teacher as a classifier: pictures in, classes out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Picture = Any
 
 
 class Prediction(NamedTuple):
-    """label: the most likely class. probability: what the model gives it. probabilities: of every class."""
+    """label: the most probable class. probability: of that class. probabilities: of every class."""
 
     label: str
     probability: float
@@ -34,10 +34,10 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a picture to what the model sees: (C, H, W) float32, normalised as the training images were.
+    """Turns a picture into the model's input: (C, H, W) float32, normalised like the training images.
 
-    shape: (C, H, W). resize_to: the length to which the shorter side is resized before the centre is cut out.
-    mean, std: of each channel, for pixels from 0 to 1.
+    shape: (C, H, W). resize_to: the length of the shorter side before the centre is cut out. mean, std: of
+    each channel, for pixels from 0 to 1.
     """
 
     shape: tuple[int, int, int]
@@ -46,18 +46,18 @@ class Preprocess:
     std: tuple[float, ...]
 
     def __call__(self, picture: Picture) -> Tensor:
-        """Raises KdrunError for a file that is no picture."""
+        """The tensor of a picture. Raises KdrunError for a file that is not a picture."""
         return self.looked_at(picture)[0]
 
     def looked_at(self, picture: Picture) -> tuple[Tensor, str]:
         """The tensor, and how the picture was changed; empty if it was not."""
         channels, height, width = self.shape
         if channels not in (1, 3):
-            problem = f"the model sees images of {channels} channels, no pictures"
+            problem = f"the model takes images with {channels} channels, not pictures"
             raise KdrunError("preprocess", None, problem)
         upright = _opened(picture)
         changed = in_channels(upright, channels)
-        if height == width:  # as `kdrun.data` makes the images that were evaluated
+        if height == width:  # like the evaluated images in `kdrun.data`
             pixels = centre(as_pixels(square(changed, self.resize_to)), width)
         else:
             pixels = as_pixels(covering(changed, (width, height)))
@@ -82,16 +82,16 @@ class Classifier:
     name: str
 
     def predict(self, *pictures: Picture) -> list[Prediction]:
-        """What the model says of each picture, a Pillow picture or a path. Raises KdrunError."""
+        """The prediction for each picture, a Pillow picture or a path. Raises KdrunError."""
         return self.predict_tensors([self.preprocess(picture) for picture in pictures])
 
     def predict_tensors(self, images: Sequence[Tensor], temperature: float = 1.0) -> list[Prediction]:
-        """The same of images that are preprocessed, (C, H, W) each; at a temperature: soft targets."""
+        """The same for preprocessed images (C, H, W); with a temperature: soft targets."""
         return [self._prediction((row / temperature).softmax(0)) for row in self.logits(images)]
 
     @torch.inference_mode()
     def logits(self, images: Iterable[Tensor]) -> Tensor:
-        """(N, K) float32 on the CPU, of images (C, H, W) that are preprocessed."""
+        """(N, K) float32 on the CPU, for preprocessed images (C, H, W)."""
         device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
         with exact():
             rows = [self.model(image[None].to(device))[0].float().cpu() for image in images]
@@ -104,11 +104,11 @@ class Classifier:
 
 
 def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -> Classifier:
-    """The student of a finished run, from its folder, from its `student.safetensors` alone, or from what
-    `kdrun export` made of it (.pt2, .onnx).
+    """The student of a finished run, from its folder, from its `student.safetensors` alone, or from an
+    exported file (.pt2, .onnx).
 
-    teacher: the run's teacher instead; needs the folder. packages: of your own, if the model is from one:
-    nothing is imported because a file says so. Raises KdrunError.
+    teacher: the run's teacher instead; needs the folder. packages: your own, if the model is from one; others
+    are not imported, even if a file names them. Raises KdrunError.
     """
     path = Path(run).expanduser()
     if is_exported(path):
@@ -120,7 +120,7 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
 
 def _from_export(file: Path, teacher: bool) -> Classifier:
     if teacher:
-        raise KdrunError(str(file), None, "holds the student alone; name the run for its teacher")
+        raise KdrunError(str(file), None, "has only the student; name the run for its teacher")
     model, about = opened_export(file)
     return Classifier(model.eval(), tuple(about["classes"]), _preprocess(about), about["model"]["name"])
 
@@ -140,7 +140,7 @@ def _opened(picture: Picture) -> Any:
     except ValueError as error:
         name = path or f"a picture of mode {picture.mode}"
         raise KdrunError(str(name), None, f"cannot be read as a picture: {error}") from error
-    # Pillow raises anything from OSError to SyntaxError for files that are no pictures
+    # Pillow raises anything from OSError to SyntaxError for files that are not pictures
     except Exception as error:
         if path is None:
             raise

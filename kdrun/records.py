@@ -68,10 +68,10 @@ class Planned(TypedDict):
 
 
 class Note(TypedDict):
-    """group.json, while a training of a sweep is not finished: who trains in one loop with it.
+    """group.json, while a training of a sweep is not finished: the trainings that share its loop.
 
-    members: the names of the folders, in the order of the loop. threads: of the process of its own in which
-    it trains; None if that is the one of the command.
+    members: the names of the folders, in the order of the loop. threads: of its own process; None if it
+    trains in the process of the command.
     """
 
     members: list[str]
@@ -96,7 +96,7 @@ class Row(_Row, total=False):
 
 
 def teachers_of(key: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The teachers in the key of a student: `{key, weights}` of each; none of a model that has none."""
+    """The teachers in the key of a student, each `{key, weights}`; empty for a model without teachers."""
     several = key.get("teachers") or []
     return [each for each in (key.get("teacher"), *several) if isinstance(each, Mapping)]
 
@@ -112,8 +112,8 @@ def read_planned(path: Path) -> Planned | None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. If an epoch is there twice, the later row counts. Lines that are not rows,
-    such as the half line of a killed process, are left out.
+    """The rows of a metrics.jsonl. If an epoch is there twice, the later row counts. Other lines, such as the
+    incomplete line of a killed process, are left out.
     """
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for line in (read_own(path) or "").split("\n"):
@@ -148,7 +148,7 @@ def read_fields(path: Path, wanted: Any) -> Any:
     except IsADirectoryError as error:
         raise Damaged(str(path), None, "is a folder") from error
     except (ValueError, RecursionError) as error:
-        raise Damaged(str(path), None, "is damaged: no JSON") from error
+        raise Damaged(str(path), None, "is damaged: not JSON") from error
     except KdrunError as error:
         raise Damaged(str(path), None, "is a link") from error
     if text is not None and (wrong := next(wrong_fields(content, wanted), "")):

@@ -12,7 +12,7 @@ CGROUP = Path("/sys/fs/cgroup")
 """The control group of a container, as seen from inside."""
 
 QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
-"""Files with a group's processor time and the period of it: version 2, version 1."""
+"""Files with a control group's processor time and its period: version 2, version 1."""
 
 
 def cores() -> int:
@@ -33,7 +33,7 @@ def free_memory() -> int | None:
 
 
 def no_memory(error: BaseException) -> str:
-    """What to do about an error that memory was missing, of whatever library; empty for any other error."""
+    """Advice for an error about missing memory, from any library; empty for other errors."""
     text = str(error)
     words = ("can't allocate memory", "Cannot allocate memory", "out of memory", "Unable to allocate")
     if not (isinstance(error, MemoryError) or any(word in text for word in words)):
@@ -42,9 +42,9 @@ def no_memory(error: BaseException) -> str:
     tried = ""
     if bytes_asked:
         amount = bytes_asked[2] or f"{int(bytes_asked[1]) / 1e9:.1f} GB"
-        tried = f" ({amount} at once were asked for)"
+        tried = f" ({amount} were requested at once)"
     keys = "recipe.teacher.batch, recipe.student.batch, dataset.train, evaluation.batches"
-    return f"out of memory{tried}. These keys lower what is needed: {keys}. The same command continues"
+    return f"out of memory{tried}. Lower one of these keys: {keys}. The same command continues"
 
 
 def _of_the_machine() -> int | None:

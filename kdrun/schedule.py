@@ -25,8 +25,7 @@ QUOTED = "'KEY={from: 0, to: 1, epochs: 20}'"
 class Schedule(NamedTuple):
     """A number that goes from `start` to `end` within `epochs` and then stays there.
 
-    shape: linear; cosine (half a period, flat at both ends); step (`start` until `epochs` have passed, then
-    `end`).
+    shape: linear; cosine (half a period, flat at both ends); step (`start` for `epochs` epochs, then `end`).
     """
 
     start: float
@@ -43,9 +42,7 @@ class Schedule(NamedTuple):
         if not isinstance(value, Mapping):
             problem = f"a number, or a schedule ({WRITTEN}), is needed"
             if PIECE.fullmatch(str(value)):
-                problem += (
-                    f". This looks like a piece of a mapping that the shell took apart; quote it: {QUOTED}"
-                )
+                problem += f". This looks like a piece of a mapping that the shell split; quote it: {QUOTED}"
             number = _number(value, key, problem.replace("KEY", key))
             return cls(number, number)
         for unknown in value:

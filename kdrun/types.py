@@ -66,10 +66,10 @@ class Outputs(NamedTuple):
 
     logits: (N, K). embedding: (N, D), the input of the classifier head. stages: feature maps in order, the
     stem's first. layers: tensors by name for all other layers (a module path, `stage:2@pre`). classifier: the
-    weights of the model itself, not one row for each image; the student's are those in training.
+    model's own weights, not a row for each image; the student's are those in training.
 
-    Of several teachers: counts: (N,) bool, the images for which they have an answer; None if it is all.
-    teachers: the outputs of each, by its name.
+    With several teachers: counts: (N,) bool, the images that they answer; None: all. teachers: the outputs of
+    each, by its name.
     """
 
     logits: Tensor

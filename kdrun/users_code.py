@@ -1,4 +1,4 @@
-"""Mistakes in code of the user: what went wrong, with the user's own file and line."""
+"""Errors in the user's own code, with its file and line."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from kdrun.errors import KdrunError
 KDRUN = Path(__file__).resolve().parent
 
 
-def is_users(thing: object) -> bool:
-    """Whether a class, function or instance was not written in kdrun."""
-    module = getattr(thing, "__module__", "")
+def is_users(value: object) -> bool:
+    """Whether a class, function or instance is not kdrun's own."""
+    module = getattr(value, "__module__", "")
     return module.partition(".")[0] != "kdrun"
 
 
 @contextmanager
 def one_line(key: str, value: object = None) -> Iterator[None]:
-    """In the block code of the user runs. Its errors become a KdrunError under `key`, also an exit."""
+    """Turns errors of the user's code in the block, and an exit, into a KdrunError under `key`."""
     try:
         yield
     except KdrunError:
@@ -30,14 +30,14 @@ def one_line(key: str, value: object = None) -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """`ValueError: no such layer (net.py, line 12)`: the error, and the user's last line that led to it."""
+    """`ValueError: no such layer (net.py, line 12)`: the error, and the user's last line before it."""
     text = " ".join(str(error).split())
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _own(Path(frame.filename))]
-    where = (own or frames)[-1:] and (own or frames)[-1]
     if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {text}"  # which names file and line itself
-    place = f" ({Path(where.filename).name}, line {where.lineno})" if where else ""
+        return f"{type(error).__name__}: {text}"  # the text names file and line
+    last = next(iter(reversed(own or list(frames))), None)
+    place = "" if last is None else f" ({Path(last.filename).name}, line {last.lineno})"
     return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
 
 

@@ -126,9 +126,9 @@ MISTAKES = {
     "up to 1, a file, or null (all)",
     "dataset.lebelled=3": "dataset.lebelled=3: no such key. Nearest: dataset.labelled",
     "packages=[no_such]": "packages=no_such: no such package in this folder or in this Python",
-    "teacher.family=mine.nets": "teacher.family=mine.nets: code of your own must lie in a package "
+    "teacher.family=mine.nets": "teacher.family=mine.nets: your own code must be in a package "
     "that you list: packages=[mine]",
-    "dataset.source=os.path": "dataset.source=os.path: code of your own must lie in a package "
+    "dataset.source=os.path": "dataset.source=os.path: your own code must be in a package "
     "that you list: packages=[os]",
     "temperature=[1,2": "temperature=[1,2: cannot be read. Lists [a,b] and mappings {a: 1} need "
     "quotes in a shell",
@@ -165,7 +165,7 @@ MISTAKES = {
     "predict": "kdrun predict: which run, and which pictures? kdrun predict RUN IMAGE..., RUN being",
     "predict nowhere": "kdrun predict: which pictures? kdrun predict RUN IMAGE..., RUN being",
     "dataset=torch_dataset dataset.train_class=mine.data:Pictures": "dataset.train_class=mine.data:Pictures: "
-    "code of your own must lie in a package that you list: packages=[mine]",
+    "your own code must be in a package that you list: packages=[mine]",
     "report": "outputs/runs: no such folder",
     "report nowhere": "nowhere: no such run: a folder, the first digits of its id, or its name in",
     "-m seed=0,1 +foo=1": "foo=1: no such key. All: kdrun list keys   (2 of 2 jobs)\nnothing was trained",

@@ -185,7 +185,7 @@ def test_code_of_the_users_lies_in_a_listed_package() -> None:
     for path in ("mine", "mine.nets", "mine.nets.small"):
         lookup.refuse_unlisted(path, "key", path, ["other", "mine"])
     for path in ("mines", "mines.nets", "other"):
-        with pytest.raises(KdrunError, match=rf"^key={path}: code of your own must lie in a package that "):
+        with pytest.raises(KdrunError, match=rf"^key={path}: your own code must be in a package that "):
             lookup.refuse_unlisted(path, "key", path, ["mine"])
 
 

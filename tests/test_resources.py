@@ -119,8 +119,10 @@ def test_missing_memory_is_one_line_with_keys(
     monkeypatch.setattr("kdrun.cli._dispatch", fails)
     assert main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    tried = f" ({amount} at once were asked for)" if amount else ""
-    assert line.startswith(f"out of memory{tried}. These keys lower") and "recipe.student.batch" in line
+    tried = f" ({amount} were requested at once)" if amount else ""
+    assert (
+        line.startswith(f"out of memory{tried}. Lower one of these keys") and "recipe.student.batch" in line
+    )
 
 
 def test_other_errors_are_no_missing_memory() -> None:

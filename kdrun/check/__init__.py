@@ -1,1 +1,1 @@
-"""`kdrun check`: a run before it starts."""
+"""`kdrun check`: the dry run."""

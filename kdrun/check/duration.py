@@ -1,4 +1,4 @@
-"""How long trainings take on this machine, from their first steps."""
+"""Estimates of training time on this machine, from the first steps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from kdrun.stages.saved import initial_model, load_model
 
 
 def first_steps(plan: Plan) -> dict[str, FirstStep]:
-    """The first step of each training that is to be done; the student's also if it is done."""
+    """The first step of each unfinished training, and of the student's in any case."""
     to_do = [training for training in plan.concerned if training.kind == "student" or epochs_left(training)]
     return {training.name: first_step(training, *asked(training)) for training in to_do}
 
 
 def asked(training: Training) -> tuple[nn.Module, ...]:
-    """The teachers that a training reads: trained, or as their own training begins."""
+    """The teachers that a training reads: trained, or with their initial weights."""
     weights = [(teacher, store.saved(teacher, teacher.ground.run.fresh)) for teacher in training.teachers]
     return tuple(
         initial_model(teacher) if own is None else load_model(own, teacher.ground.headline)
@@ -31,14 +31,14 @@ def asked(training: Training) -> tuple[nn.Module, ...]:
 
 
 def epochs_left(training: Training) -> int:
-    """Epochs of a training that are still to be done."""
+    """Epochs of a training that are left."""
     done = store.status(training)
     return 0 if done.kind == "loaded" else training.epochs - done.epochs
 
 
 def seconds_left(training: Training, step: FirstStep, answers: Answers | None = None) -> float:
-    """How long the rest of a training takes. answers: how it gets its teacher's; from a table, the teacher is
-    asked about each view once.
+    """The time for the rest of a training. answers: how it gets its teacher's answers; with a table, the
+    teacher answers each view once.
     """
     ground, left = training.ground, epochs_left(training)
     if not left:
@@ -47,15 +47,15 @@ def seconds_left(training: Training, step: FirstStep, answers: Answers | None = 
     asking = left * rows.steps * step.asking
     if step.asking and answers is not None and answers.kind == "tabled":
         views = ground.views.count or 1
-        distinct = views * (1 - (1 - 1 / views) ** left)  # of each image, in so many draws
+        distinct = views * (1 - (1 - 1 / views) ** left)  # expected views of an image in so many draws
         asking = distinct * rows.steps * step.asking
     validating = left * len(ground.data.validation.labels) / rows.batch * step.seconds / 3
     return left * rows.steps * (step.seconds - step.asking) + asking + validating
 
 
 def of_each(trainings: Iterable[Training]) -> dict[Path, float]:
-    """The seconds that are left of each training, by folder. Of those that differ in their seed alone, one is
-    measured.
+    """The seconds that are left of each training, by folder. Trainings that differ only in their seed are
+    measured once.
     """
     steps: dict[tuple[str, str, str], tuple[FirstStep, Answers | None]] = {}
     seconds: dict[Path, float] = {}

@@ -1,6 +1,4 @@
-"""The first step of a training, on models that are thrown away: what each term says and pulls, how long it
-takes, and what it keeps in memory.
-"""
+"""The first step of a training, on temporary models: value and gradient of each term, time, and memory."""
 
 from __future__ import annotations
 
@@ -32,12 +30,12 @@ from kdrun.types import Batch, Outputs
 WARM_UP = 3
 STEPS = 20
 SECONDS = 0.5
-"""After a few steps to warm up, so many are timed, or as many as fit: of slow steps, one."""
+"""After WARM_UP steps, STEPS are timed, or as many as fit into SECONDS, at least one."""
 
 
 class AtStart(NamedTuple):
-    """A term before the first update. value: unweighted. gradient: the norm of its gradient with respect to
-    the weights of the model that is trained, unweighted. claims: whether it means to have one.
+    """A term before the first update. value: unweighted. gradient: the norm of its unweighted gradient with
+    respect to the weights of the trained model. claims: whether it should have a gradient.
     """
 
     name: str
@@ -48,8 +46,8 @@ class AtStart(NamedTuple):
 
 
 class FirstStep(NamedTuple):
-    """seconds: of a whole step, and of the teacher's answer in it. kept: bytes that training keeps (weights,
-    gradients, optimiser, activations for the backward pass). told: bytes that asking the teacher takes.
+    """seconds: of a whole step; asking: of the teacher's answer in it. kept: bytes of training (weights,
+    gradients, optimiser, activations for the backward pass). told: bytes of the teacher and its forward pass.
     images: bytes of all training images on the device.
     """
 
@@ -62,9 +60,9 @@ class FirstStep(NamedTuple):
 
 
 def first_step(training: Training, *teachers: nn.Module) -> FirstStep:
-    """Does the first steps of a training, writing nothing.
+    """Does the first steps of a training without writing anything.
 
-    teachers: the models that its terms read, in their order. They are frozen and tapped here.
+    teachers: the models that its terms read, in order. They are frozen and tapped here.
     """
     with torch_threads(training.threads), training.ground.machine.numerics(), kept_generators():
         torch.manual_seed(derived(training.seed, "dropout"))
@@ -106,7 +104,7 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
 
 
 def _terms(learner: Learner, answers: Outputs, batch: Batch) -> tuple[tuple[AtStart, ...], int]:
-    """What every term says and pulls, and the bytes that the forward keeps for the backward pass."""
+    """Value and gradient of every term, and the bytes that are kept for the backward pass."""
     own = {parameter.untyped_storage().data_ptr() for parameter in learner.model.parameters()}
     saved: dict[int, int] = {}
 
@@ -142,7 +140,7 @@ def _finish(act: Callable[[], Any], device: torch.device) -> None:
 
 
 def _held(learner: Learner) -> int:
-    """Weights and buffers, a gradient for each weight, and what the optimiser keeps."""
+    """Bytes of weights and buffers, of a gradient for each weight, and of the optimiser's state."""
     model, mix = learner.model, learner.mix
     gradients = _bytes([*model.parameters(), *mix.parameters()])
     kept = _bytes(tensor for tensors in learner.optimiser.state().values() for tensor in tensors)
@@ -155,8 +153,8 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 @contextmanager
 def _largest_call(model: nn.ModuleList) -> Iterator[list[int]]:
-    """Fills in the most bytes that one module of a forward reads and gives: what a forward without gradients
-    has in memory at once, but for what branches keep.
+    """Fills in the most bytes of inputs and outputs of one module: the memory of a forward pass without
+    gradients, apart from what branches keep.
     """
     largest = [0]
 

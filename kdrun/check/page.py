@@ -1,4 +1,4 @@
-"""`kdrun check`: the plan of a run with its figures, in lines. Nothing is trained, and nothing is written."""
+"""`kdrun check`: the lines of a dry run. Nothing is trained, and nothing is written."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from kdrun.stages.teacher_notes import (
 )
 
 LABEL = 10
-"""Columns of the words at the left."""
+"""Columns of the labels at the left."""
 
 TRAINING_IMAGES = 1000
-"""At least this many labelled training images show how a loaded teacher does on what it may have seen."""
+"""A loaded teacher is tried on at least this many training images, which it may have been trained on."""
 
 LOUD = 100.0
-"""A term is called out if it pulls the student harder than all others together by this factor. Several
-published methods begin with 30.
+"""A note appears if a term's weighted gradient is this many times as large as all others together. Several
+published methods begin at 30.
 """
 
 
 class Tried(NamedTuple):
-    """A teacher whose weights are there, and how it stands on images of its own classes."""
+    """A teacher that has weights, and its standing on images of its own classes."""
 
     weights: Saved
     on_validation: Standing | None
@@ -58,9 +58,8 @@ class Tried(NamedTuple):
 class Measured:
     """What is known of a run before it starts.
 
-    teachers: those whose weights are there. knows: whether the weights of the student's own teachers are
-    there. steps: the first step of each training that is to be done, by name; the student's also if it
-    is done.
+    teachers: those that have weights. knows: whether all of the student's own teachers have weights. steps:
+    the first step of each unfinished training, by name, and of the student's in any case.
     """
 
     plan: Plan
@@ -71,7 +70,7 @@ class Measured:
 
     @property
     def shown(self) -> str:
-        """Whose terms are shown: the student's, if it is to be trained."""
+        """The role whose terms are shown: the student, unless only the teacher is trained."""
         return "student" if "student" in self.plan.run.stages else "teacher"
 
 
@@ -158,7 +157,7 @@ def _teacher_line(tried: Tried) -> str:
 
 
 def _whom(plan: Plan) -> str:
-    """The name of the one that the student reads, or of several."""
+    """The names of the teachers that the student reads."""
     return " and ".join(teacher.name for teacher in plan.student.teachers) or plan.teacher.name
 
 
@@ -174,7 +173,7 @@ def _terms(measured: Measured) -> Iterator[str]:
 
 
 def _pull(term: AtStart) -> float:
-    """The term's gradient with its weight, at the weight's highest."""
+    """The term's gradient times its weight; of a scheduled weight, its maximum."""
     return max(term.weight.start, term.weight.end) * term.gradient
 
 
@@ -246,7 +245,7 @@ def _about_teacher(tried: Tried) -> Iterator[str]:
 
 
 def _seen(here: Standing | None, there: Standing) -> str:
-    """A loaded teacher may have been trained on any of our images; what its accuracies tell of that."""
+    """A loaded teacher may have been trained on any of our images: what its accuracies say about that."""
     doubt = "whether it was trained on our validation or test images cannot be known here"
     if here is None or there is None:
         return f"the teacher is loaded: {doubt}"
@@ -262,7 +261,7 @@ def _seen(here: Standing | None, there: Standing) -> str:
 
 
 def _about_terms(terms: tuple[AtStart, ...], role: str, is_trained: bool) -> Iterator[str]:
-    """is_trained: whether the teacher is trained; before that, how hard its terms pull says nothing."""
+    """Notes on terms. is_trained: whether the teacher is; before that, its gradients mean nothing."""
     for term in terms:
         others = sum(_pull(other) for other in terms if other is not term)
         if not math.isfinite(term.value) or not math.isfinite(term.gradient):
@@ -271,13 +270,13 @@ def _about_terms(terms: tuple[AtStart, ...], role: str, is_trained: bool) -> Ite
             yield f"loss.{term.name} sends no gradient to the {role} at step 0"
         elif is_trained and others > 0 and _pull(term) > LOUD * others:
             yield (
-                f"loss.{term.name} pulls the {role} {count(_pull(term) / others)} times as hard as all other "
-                f"terms together: are the weights as they are meant?"
+                f"loss.{term.name} has {count(_pull(term) / others)} times the weighted gradient on the "
+                f"{role} of all other terms: are the weights right?"
             )
 
 
 def _folded(text: str, width: int) -> Iterator[str]:
-    """Lines that are too long continue below their own words."""
+    """The text in lines of at most `width`; a long line continues below its text, right of its label."""
     for line in text.split("\n"):
         words = re.match(r"\S*\s{2,}", line)
         indent = " " * (words.end() if words and words.end() <= LABEL else 0)

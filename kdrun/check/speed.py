@@ -1,4 +1,4 @@
-"""How fast this machine trains: a step of resnet20 on 32x32 images, timed."""
+"""The training speed of this machine, from timed steps of resnet20 on 32x32 images."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from kdrun.training.seeds import kept_generators
 
 SHAPE, BATCH, CLASSES = (3, 32, 32), 64, 10
 BACKWARD = 3
-"""A training step costs about this many forwards: one, and two for the gradients."""
+"""A training step costs about this many forward passes: one, and two for the gradients."""
 
 WARM_UP, SECONDS = 2, 1.0
 
 
 def training_speed() -> tuple[str, float]:
-    """The device that `device=auto` takes, and multiply-accumulates a second in training."""
+    """The device of `device=auto`, and its multiply-accumulates per second in training."""
     place = machine("auto", "fp32", "auto")
     node = {
         "name": "resnet20",
@@ -37,7 +37,7 @@ def training_speed() -> tuple[str, float]:
 
 
 def _steps(model: torch.nn.Module, place: Machine) -> Iterator[float]:
-    """The seconds of some steps: WARM_UP + 1 of them at least, and SECONDS in all."""
+    """The seconds of each step: at least WARM_UP + 1 steps, and SECONDS in all."""
     images = torch.randn(BATCH, *SHAPE, device=place.device)
     labels = torch.zeros(BATCH, dtype=torch.long, device=place.device)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)

@@ -1,1 +1,1 @@
-"""What can be typed: run (the default, also a sweep), table, tune, check, list, report, predict, outputs."""
+"""The commands: a module for each page of `pages.py`, with a `main`."""

@@ -1,4 +1,4 @@
-"""`kdrun compare A B`: what two runs were told differently, and what came out differently."""
+"""`kdrun compare A B`: the keys and the figures that differ between two runs."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ GAP = 2
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the differences. Raises KdrunError for what is no finished run."""
+    """Prints the differences. Raises KdrunError for a run that is not finished."""
     words, options = Options(values={"--format": ("text", "json")}).parse(arguments)
     if len(words) != 2:
         problem = "which two runs? Folders, first digits of their ids, or names: kdrun compare A B"
         raise KdrunError("kdrun compare", None, problem)
     from kdrun.report.comparison import compared
 
-    found = compared(*map(run_named, words))
+    both = compared(*map(run_named, words))
     if options.get("--format") == "json":
-        print(json.dumps(found, indent=2))
+        print(json.dumps(both, indent=2))
     else:
-        print("\n".join(as_text(found, width())))
+        print("\n".join(as_text(both, width())))
     return 0
 
 
-def as_text(found: Mapping[str, Any], columns: int) -> Iterator[str]:
+def as_text(both: Mapping[str, Any], columns: int) -> Iterator[str]:
     """The folders, a table of keys, a table of figures, and the verdict."""
-    for name, folder in zip(found["runs"], found["folders"], strict=True):
+    for name, folder in zip(both["runs"], both["folders"], strict=True):
         yield f"{name}  {shortened(folder, columns - len(name) - 2)}"
     for title in ("keys", "figures"):
         yield ""
-        if found[title]:
-            yield from _table(f"{title} that differ", found["runs"], found[title], columns)
+        if both[title]:
+            yield from _table(f"{title} that differ", both["runs"], both[title], columns)
         else:
             yield f"no {title} differ"
     yield ""
-    yield from textwrap.wrap(_verdict(found), columns)
+    yield from textwrap.wrap(_verdict(both), columns)
 
 
 def _table(title: str, runs: Sequence[str], rows: Sequence[Mapping[str, str]], columns: int) -> Iterator[str]:
@@ -62,8 +62,8 @@ def _table(title: str, runs: Sequence[str], rows: Sequence[Mapping[str, str]], c
             yield f"    {shortened(line[side], columns - 4)}"
 
 
-def _verdict(found: Mapping[str, Any]) -> str:
-    paired, (first, second) = found.get("paired"), found["runs"]
+def _verdict(both: Mapping[str, Any]) -> str:
+    paired, (first, second) = both.get("paired"), both["runs"]
     if not paired:
         return (
             "No paired test: both runs must have kept their answers to the same test images, of the same "

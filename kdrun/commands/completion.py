@@ -1,6 +1,6 @@
 """Completion of a command line: commands, flags, lists, runs and paths here; keys and choices by Hydra.
 
-`kdrun -sc install=SHELL` prints what the shell must read; it then calls `kdrun -sc query=SHELL` with the
+`kdrun -sc install=SHELL` prints a script for the shell. The script calls `kdrun -sc query=SHELL` with the
 line so far in COMP_LINE.
 """
 
@@ -52,14 +52,14 @@ OF_RUNS = ("predict", "continue", "compare")
 
 
 def install(shell: str) -> str:
-    """What a shell must read: by `eval "$(...)"`, in fish by `kdrun -sc install=fish | source`."""
+    """The script for a shell: for `eval "$(...)"`, in fish for `kdrun -sc install=fish | source`."""
     if shell not in SCRIPTS:
         raise KdrunError("-sc install", shell, "no such shell", SCRIPTS)
     return SCRIPTS[shell]
 
 
 def candidates(line: str) -> list[str]:
-    """The words that may stand where the line ends. line: with the program's name."""
+    """The words that can complete the line. line: with the program's name."""
     words = line.split()[1:]
     word = words.pop() if words and not line.endswith(" ") else ""
     command = words[0] if words and words[0] in PAGES else ""
@@ -97,20 +97,20 @@ def _starting(word: str, choices: Iterable[str]) -> list[str]:
 
 
 def _flags(command: str) -> list[str]:
-    """The flags on a command's page, as they are typed."""
+    """The flags on a command's page."""
     flags = [flag for flag, _ in PAGES[command].flags]
     return sorted({name for flag in flags for name in re.findall(r"--?[\w-]+", flag)} | {"--help"})
 
 
 def _paths(start: str) -> list[str]:
-    """Files and folders that begin so; a folder ends with a slash."""
+    """Files and folders whose paths begin with `start`; a folder ends with a slash."""
     head, slash, tail = start.rpartition("/")
     folder = Path(f"{head}{slash}" or ".").expanduser()
     try:
-        found = sorted(path for path in folder.iterdir() if path.name.startswith(tail))
+        paths = sorted(path for path in folder.iterdir() if path.name.startswith(tail))
     except OSError:
         return []
-    shown = [path for path in found if tail.startswith(".") or not path.name.startswith(".")]
+    shown = [path for path in paths if tail.startswith(".") or not path.name.startswith(".")]
     return [f"{head}{slash}{path.name}{'/' if path.is_dir() else ''}" for path in shown]
 
 
@@ -138,5 +138,5 @@ def _of_hydra(overrides: Sequence[str], word: str) -> list[str]:
     with composing(typed):
         plugins: Any = Plugins.instance().discover(CompletionPlugin)
         (bash,) = (each for each in plugins if each.provides() == "bash")
-        found = bash(loader())._query("config", " ".join([*typed.overrides, word or " "]))
-    return [each for each in found if not each.startswith("hydra")]
+        words = bash(loader())._query("config", " ".join([*typed.overrides, word or " "]))
+    return [each for each in words if not each.startswith("hydra")]

@@ -1,4 +1,4 @@
-"""`kdrun continue RUN`: the command of a run or of a sweep again, which goes on where it was broken off."""
+"""`kdrun continue RUN`: gives the command of a run or a sweep again, which continues it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdrun.report.naming import run_named
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code of that command. Raises KdrunError if none is known, and what the command raises."""
+    """The exit code of the command. Raises KdrunError if it is not known, and what the command raises."""
     words, _ = Options(values={}).parse(arguments)
     if len(words) != 1:
         problem = "which run? Its folder, the first digits of its id, or its name"
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def command_of(folder: Path) -> list[str]:
-    """The words of the command that a run's plan.json names, or the last call of a sweep or table."""
+    """The words of the command in a run's plan.json, or of the last call of a sweep or table."""
     planned = read_planned(folder / PLAN)
     if planned is not None:
         return shlex.split(planned["command"])
@@ -38,5 +38,5 @@ def command_of(folder: Path) -> list[str]:
 
     calls = commands(folder)
     if not calls:
-        raise KdrunError(str(folder), None, f"does not say by which command it was made (no {PLAN})")
+        raise KdrunError(str(folder), None, f"does not name the command that made it (no {PLAN})")
     return shlex.split(calls[-1])

@@ -15,25 +15,25 @@ from kdrun.config.shorts import SHORTS
 from kdrun.errors import KdrunError
 
 MOST = 12
-"""So many keys are explained in full; of more only the names are shown."""
+"""Up to so many keys are explained in full; of more only the names are shown."""
 
 HEAD = 10
 """Columns of a heading."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints an entry for each key that is meant. Raises KdrunError if none is."""
+    """Prints an entry for each key that the words mean. Raises KdrunError for a word that means none."""
     words, options = Options(values={"--format": ("text", "json")}).parse(arguments)
     if not words:
         raise KdrunError("kdrun explain", None, "which key? kdrun explain lr; all: kdrun list keys")
-    found = [key for word in words for key in explained(word.partition("=")[0])]
-    entries_of = [described(key) for key in dict.fromkeys(found)]
+    meant = dict.fromkeys(key for word in words for key in explained(word.partition("=")[0]))
+    about = list(map(described, meant))
     if options.get("--format") == "json":
-        print(json.dumps(entries_of, indent=2))
-    elif len(entries_of) > MOST:
-        print("\n".join(f"{entry['key']}  {', '.join(entry.get('of', []))}".rstrip() for entry in entries_of))
+        print(json.dumps(about, indent=2))
+    elif len(about) > MOST:
+        print("\n".join(f"{entry['key']}  {', '.join(entry.get('of', []))}".rstrip() for entry in about))
     else:
-        print("\n\n".join("\n".join(as_text(entry, width())) for entry in entries_of))
+        print("\n\n".join("\n".join(as_text(entry, width())) for entry in about))
     return 0
 
 
@@ -51,11 +51,11 @@ def explained(word: str) -> list[Key]:
         exact = [key for key in every if key.name == f"loss.TERM.{last}"]
         exact = [key for key in exact if f"loss {term}" in key.of] or exact
     alike = set() if exact else {*meant(name, [key.name for key in every])}
-    found = exact or [key for key in every if key.name in alike]
-    found = found or [key for key in every if f"loss {name}" in key.of or f"dataset {name}" in key.of]
+    fitting = exact or [key for key in every if key.name in alike]
+    fitting = fitting or [key for key in every if f"loss {name}" in key.of or f"dataset {name}" in key.of]
     below = [key for key in every if key.name.startswith(f"{name}.")]
-    if found or below:
-        return [*found, *(below if not found or not found[0].default else [])]
+    if fitting or below:
+        return [*fitting, *(below if not fitting or not fitting[0].default else [])]
     if text := advice(name):
         raise KdrunError(word, None, text)
     choices = sorted({key.name for key in every} | {key.last for key in every})
@@ -63,7 +63,7 @@ def explained(word: str) -> list[Key]:
 
 
 def described(key: Key) -> dict[str, Any]:
-    """`{key, comment, default, choices, of, set_by, sets}`, what there is of it."""
+    """`{key, comment, default, choices, of, set_by, sets}`, without empty fields."""
     entry: dict[str, Any] = {"key": key.name, "comment": key.comment, "default": key.default}
     entry["choices"] = list(key.choices) or _choices(key)
     entry["of"] = [f"{of}{_methods(of)}" for of in key.of]
@@ -89,7 +89,7 @@ def _methods(of: str) -> str:
 
 
 def as_text(entry: dict[str, Any], columns: int) -> Iterator[str]:
-    """The key, and a paragraph for each thing that there is to say."""
+    """The key, and a paragraph for each field of its entry."""
     yield entry["key"]
     if "comment" in entry:
         yield textwrap.fill(entry["comment"], columns, initial_indent="  ", subsequent_indent="  ")

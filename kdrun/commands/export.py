@@ -1,4 +1,4 @@
-"""`kdrun export RUN --to pt2,onnx,int8`: the student in other files, each checked on the whole test part."""
+"""`kdrun export RUN --to pt2,onnx,int8`: the student in other formats, checked on the whole test part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USE = "kdrun export RUN --to pt2, RUN being a folder in outputs/runs"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Raises KdrunError for what is no finished run, and for an export that is not good."""
+    """Exports. Raises KdrunError for a run that is not finished, and for an export that fails its check."""
     values = {"--to": (), "--out": (), "--format": ("text", "json"), "--packages": (), "--data-dir": ()}
     words, options = Options(values=values).parse(arguments)
     if len(words) != 1:

@@ -1,4 +1,4 @@
-"""`kdrun --help`, and `kdrun COMMAND --help`: what to copy, flags, and the choices of each key."""
+"""`kdrun --help`, and `kdrun COMMAND --help`: examples, flags, and the choices of each key."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ MEANING = {
 LIBRARIES = ("torchvision", "timm")
 
 DESCRIPTION = 16
-"""Columns of a description, or it stands below its name."""
+"""The least width of a description; with less, it stands below its name."""
 
 OPTIONS = Options(values={"--format": ("text", "json"), "--config-dir": ()}, aliases={"-cd": "--config-dir"})
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     listed = {word: _having(_entries(GROUPS[word], folders), having) for word in asked or GROUPS}
     if having and not any(listed.values()):
         raise KdrunError(
-            f"kdrun list {' '.join(words)}", None, "nothing has these words in name or description"
+            f"kdrun list {' '.join(words)}", None, "no entry has these words in its name or description"
         )
     listed = {word: group for word, group in listed.items() if group or not having}
     print(as_json(listed) if options.get("--format") == "json" else as_text(listed, width(), bool(having)))
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _asked(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The lists that are asked for, `models` also for `model`, and the words that their entries must have."""
+    """The lists that are asked for (`model` means `models`), and the words that their entries must have."""
     singular = {**{group: name for name, group in GROUPS.items()}, "key": "keys"}
     named = [singular.get(word, word) for word in words]
     asked = list(itertools.takewhile(LISTS.__contains__, named))
@@ -87,7 +87,7 @@ def _asked(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _having(group: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
-    """The entries with all words in their names, or else in their descriptions; resnet8 before resnet110."""
+    """The entries with all words in their names, else in their descriptions; resnet8 before resnet110."""
 
     def place(entry: Entry) -> tuple[bool, list[tuple[int, str]]]:
         return entry.path == Path(), natural(entry.name)
@@ -99,23 +99,22 @@ def _having(group: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """A key for sorting in which numbers count as numbers."""
+    """A key for sorting that compares numbers in names as numbers."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _keys(words: Sequence[str], columns: int) -> str:
-    """All keys, with default and comment; those with all words in name or comment."""
+    """The keys with all words in name or comment, each with its default and comment."""
     from kdrun.config.keys import keys
 
-    found = [
-        k for k in keys() if all(word in f"{k.name} {k.comment} {' '.join(k.of)}".lower() for word in words)
-    ]
-    if not found:
+    texts = {key: f"{key.name} {key.comment} {' '.join(key.of)}".lower() for key in keys()}
+    fitting = [key for key, text in texts.items() if all(word in text for word in words)]
+    if not fitting:
         raise KdrunError(
-            f"kdrun list keys {' '.join(words)}", None, "no key has these words in name or comment"
+            f"kdrun list keys {' '.join(words)}", None, "no key has these words in its name or comment"
         )
-    lines = [f"keys ({len(found)})   KEY=VALUE; kdrun explain KEY"]
-    for key in found:
+    lines = [f"keys ({len(fitting)})   KEY=VALUE; kdrun explain KEY"]
+    for key in fitting:
         default = f"={key.default}" if key.default else ""
         of = f"  ({', '.join(key.of)})" if key.of else ""
         lines.append(
@@ -152,7 +151,7 @@ def as_json(listed: dict[str, list[Entry]]) -> str:
 
 
 def as_text(listed: dict[str, list[Entry]], columns: int, filtered: bool = False) -> str:
-    """A line each: name, costs, description, what follows the bar, needs; torchvision's models as a block."""
+    """A line for each entry: name, costs, description, extra, needs; torchvision's models as a block."""
     blocks = []
     for word, group in listed.items():
         described = [entry for entry in group if entry.path != Path()]
@@ -173,7 +172,7 @@ def as_text(listed: dict[str, list[Entry]], columns: int, filtered: bool = False
 
 
 def _legend(word: str, columns: int) -> Iterator[str]:
-    """What the columns of costs mean."""
+    """The meaning of the columns of costs."""
     if word in COSTS:
         meanings = "; ".join(f"{key}: {MEANING[key]}" for key in COSTS[word] if key in MEANING)
         text = f"{meanings} ({' -> '.join(PAIR)}, 100 classes)"

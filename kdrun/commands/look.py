@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kdrun.looking import Looked
 
 OF_A_CLASS = "4"
-"""Images of a class, unless --count says another number; of all classes, one each."""
+"""The default of --count with --class; without --class it is 1 for each class."""
 
 VALUES = ("--class", "--image", "--count", "--temperature", "--top", "--out", "--packages")
 
@@ -54,7 +54,7 @@ def _of_run(run: Path) -> list[float]:
 
 
 def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> Looked:
-    """The pictures, the test images by number, or those of the highest entropy at the run's temperature."""
+    """The given pictures, test images by number, or those of the highest entropy at the run's temperature."""
     chosen = [flag for flag in ("--class", "--image", "--count") if flag in options]
     if pictures and chosen:
         raise KdrunError(chosen[0], options[chosen[0]], "chooses test images; leave it out with pictures")
@@ -77,7 +77,7 @@ def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> L
 def as_rows(looked: Looked, asked: Sequence[float], top: int) -> list[dict[str, Any]]:
     """`{image, truth, teacher, student, soft_targets: {T: {class: probability}}, entropy: {T: nats}}` each.
 
-    The classes are those of the highest probability, `top` of them.
+    The classes are the `top` most probable ones.
     """
     rows = []
     for place, logits in enumerate(looked.logits.numpy()):
@@ -87,7 +87,8 @@ def as_rows(looked: Looked, asked: Sequence[float], top: int) -> list[dict[str, 
         row |= {"truth": looked.truths[place]} if looked.truths else {}
         row |= {"teacher": looked.classes[order[0]], "student": looked.student[place]}
         row["soft_targets"] = {
-            t: {looked.classes[c]: float(own[c]) for c in order} for t, own in shares.items()
+            temperature: {looked.classes[number]: float(own[number]) for number in order}
+            for temperature, own in shares.items()
         }
         row["entropy"] = {t: float(soft.entropy(own)) for t, own in shares.items()}
         rows.append(row)
@@ -95,21 +96,21 @@ def as_rows(looked: Looked, asked: Sequence[float], top: int) -> list[dict[str, 
 
 
 def as_text(rows: Sequence[Mapping[str, Any]], rule: str, columns: int) -> Iterator[str]:
-    """A line for each image, below it one for each temperature, broken between classes where it must be."""
+    """A line for each image, and below it a line for each temperature, broken between classes if needed."""
     yield from textwrap.wrap(f"Soft targets of the teacher: {rule}", columns)
     for row in rows:
-        said = [f"{word} {row[word]}" for word in ("truth", "teacher", "student") if word in row]
+        answers = [f"{word} {row[word]}" for word in ("truth", "teacher", "student") if word in row]
         yield ""
-        yield from in_lines([shortened(row["image"], columns), *said], columns)
-        for t, shares in row["soft_targets"].items():
-            head = f"  T = {t:4} "
+        yield from in_lines([shortened(row["image"], columns), *answers], columns)
+        for temperature, shares in row["soft_targets"].items():
+            head = f"  T = {temperature:4} "
             parts = [soft.in_words([share], [name]) for name, share in shares.items()]
             for number, line in enumerate(in_lines(parts, columns - len(head))):
                 yield (head if number == 0 else " " * len(head)) + line
 
 
 def draw(path: Path, looked: Looked, asked: Sequence[float]) -> None:
-    """The same as a picture."""
+    """Draws the soft targets as a picture."""
     images = []
     for place, (pixels, logits) in enumerate(zip(looked.pixels.numpy(), looked.logits.numpy(), strict=True)):
         truth = f"   truth {looked.truths[place]}" if looked.truths else ""

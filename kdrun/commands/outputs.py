@@ -1,6 +1,4 @@
-"""`kdrun outputs [DIR]`: what is kept, how large, used by whom; `--prune` removes what could go, or what is
-named.
-"""
+"""`kdrun outputs [DIR]`: lists what is kept, with sizes and users; `--prune` and `rm` remove."""
 
 from __future__ import annotations
 
@@ -19,23 +17,25 @@ from kdrun.report.naming import run_named, said_of, short_id
 from kdrun.report.outputs import KINDS, ROOMS, Kept, Outputs, holders, kept, named, prunable
 
 SHOWN = 10
-"""So many of a kind are named, the largest; JSON has all."""
+"""The most folders of a kind that are named, the largest first; JSON has all."""
 
 FIGURES = 45
-"""Columns behind a name: its size, its date, and who uses it."""
+"""Columns for the size, the date and the users, after a name."""
 
 DATED = ("report.json", "student.json", "model.json", "metrics.jsonl", "results.json", "table.json")
-"""Files whose newest date is that of their folder."""
+"""The newest of these files gives the date of a folder."""
+
+_PLACES = "models/, runs/, sweeps/, searches/ or tables/"
 
 SHORTEST = 24
-"""Columns of a name, or its figures go on a line of their own."""
+"""The least width of a name; with less, its figures have a line of their own."""
 
 Going = Sequence[tuple[Kept, str]]
 """What is to be removed, and why."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints what is there, or removes. Raises KdrunError for a folder that is none of kdrun's."""
+    """Lists or removes. Raises KdrunError for a folder that is not kdrun's."""
     known = Options(values={"--format": ("text", "json")}, switches=("--prune", "--yes"))
     words, options = known.parse(arguments)
     if words[:1] == ["rm"]:
@@ -43,10 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     paths = [Path(word.removeprefix("outputs_dir=")).expanduser() for word in words] or [Path("outputs")]
     single = any((paths[0] / room).is_dir() for room in ROOMS) or not _is_named(paths[0])
     if single and len(paths) > 1:
-        problem = (
-            "one folder of outputs at a time, or several folders in its models/, runs/, sweeps/, searches/"
-        )
-        problem += " searches/ or tables/"
+        problem = f"one folder of outputs at a time, or several folders in its {_PLACES}"
         raise KdrunError("kdrun outputs", None, problem)
     shown = kept(paths[0]) if single else named(paths)
     going = prunable(shown) if single else [(each, _why(each)) for each in shown.kept]
@@ -71,11 +68,8 @@ def _remove_named(words: Sequence[str], sure: bool) -> int:
     paths = [run_named(word) for word in words]
     for path in paths:
         if not path.is_dir() or not _is_named(path):
-            raise KdrunError(
-                str(path), None, "no folder in the models/, runs/, sweeps/ or tables/ of an outputs folder"
-            )
-    found = named(paths)
-    return prune([(each, _why(each)) for each in found.kept], sure)
+            raise KdrunError(str(path), None, f"no folder in the {_PLACES} of an outputs folder")
+    return prune([(each, _why(each)) for each in named(paths).kept], sure)
 
 
 def _is_named(path: Path) -> bool:
@@ -83,14 +77,14 @@ def _is_named(path: Path) -> bool:
 
 
 def _why(each: Kept) -> str:
-    """Why a folder goes that was named, with what is lost by it."""
+    """The reason why a named folder is removed, with what is lost."""
     if each.users:
         return f"named, used by {plural(len(each.users), 'run')}"
     return "named" if each.state == "finished" else f"named, {_use(each)}"
 
 
 def as_text(outputs: Path | None, shown: Outputs, columns: int) -> Iterator[str]:
-    """Each kind with its number and size, and the largest of it by name; then what could go."""
+    """Each kind with its number, its size and its largest folders; then what can be removed."""
     yield f"{outputs or 'named'}   {file_size(sum(each.bytes for each in shown.kept))}"
     for kind in KINDS:
         group = [each for each in shown.kept if each.kind == kind]
@@ -119,11 +113,11 @@ def _could_go(shown: Outputs) -> Iterator[str]:
     if broken:
         which = f"{plural(len(broken), 'training')}, {file_size(sum(each.bytes for each in broken))}"
         yield f"\n--prune keeps what can be continued ({which});"
-        yield "kdrun outputs FOLDER --prune removes one that you name"
+        yield "kdrun outputs FOLDER --prune removes the one that you name"
 
 
 def prune(going: Going, sure: bool) -> int:
-    """Says what would go, asks, removes. Nothing that another process holds goes: 1 if it was named."""
+    """Lists what would be removed, asks, removes. A folder that another process uses stays: then 1."""
     if not going:
         print("nothing to remove")
         return 0
@@ -147,8 +141,8 @@ def _agreed(question: str) -> bool:
 
 
 def _remove(each: Kept) -> bool:
-    """False for what another process holds, or what cannot be removed."""
-    if not each.path.exists():  # went with the folder around it
+    """Removes a folder. False if another process uses it, or if it cannot be removed."""
+    if not each.path.exists():  # was removed with the folder around it
         return True
     try:
         if remove(each.path, holders(each)):
@@ -171,7 +165,7 @@ def _called(each: Kept) -> str:
 
 
 def changed(path: Path) -> str:
-    """The day on which a folder's files were last written: `2026-01-02`."""
+    """The day when a folder's files were last written: `2026-01-02`."""
     files = (path / name for name in DATED)
     times = [file.stat().st_mtime for file in files if file.exists()] or [path.stat().st_mtime]
     return datetime.fromtimestamp(max(times)).strftime("%Y-%m-%d")
@@ -203,8 +197,9 @@ def _line(name: str, size: str, use: str, columns: int) -> str:
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:
-    """`{kind, path, bytes, date, state, users, age, prune}`; users of models and runs, age (in seconds) of
-    what can be continued, prune if it could go; of runs also id, and name, note and tags if they have any.
+    """`{kind, path, bytes, date, state, users, age, prune}`. Models and runs have users. What can be
+    continued has an age in seconds, what can be removed the reason. Runs also have an id, and the user's
+    name, note and tags.
     """
     row: dict[str, object] = {"kind": each.kind, "path": str(each.path), "bytes": each.bytes}
     row["date"] = changed(each.path)

@@ -1,4 +1,4 @@
-"""The page of each command: `kdrun COMMAND --help`. A command is known by its entry here."""
+"""The page of each command: `kdrun COMMAND --help`. A command exists if it has an entry here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 
 class Page(NamedTuple):
-    """use: what may follow the command. short: its line in `kdrun --help`; empty: it is not listed there.
-    text: what it does. examples: commands with a remark each. flags: with what they do.
+    """use: what can follow the command. short: its line in `kdrun --help`; empty: it is not listed there.
+    text: what it does. examples: commands, each with a remark. flags: each with its meaning.
     """
 
     use: str
@@ -24,10 +24,8 @@ PAGES = {
         "[KEY=VALUE ...]",
         "train, distil, evaluate: any keys as key=value, in any order",
         "Trains the teacher, distils the student, trains a control without a teacher, and evaluates all "
-        "three. The "
-        "word run may be left out. The same command again shows the result, or continues what was "
-        "interrupted. With "
-        "-m and several values a,b for a key it runs all combinations.",
+        "three. The word run can be left out. The same command again shows the result, or continues an "
+        "interrupted run. With -m and several values a,b for a key it runs all combinations.",
         (
             ("kdrun dataset=cifar100 method=dkd epochs=30", "another data set, method, length"),
             ("kdrun -m temperature=1,2,4 seed=0,1", "six runs, one table"),
@@ -38,15 +36,14 @@ PAGES = {
             ("--max-jobs N", "allow more than 1,000 combinations"),
             OWN_FILES,
             ("--cfg job", "show the configuration instead of running it"),
-            ("-sc install=SHELL", "print what sets up completion: bash, zsh or fish"),
+            ("-sc install=SHELL", "print the script for completion: bash, zsh or fish"),
         ),
     ),
     "check": Page(
         "[KEY=VALUE ...]",
         "dry run: models, terms, memory, time; nothing is trained or kept",
-        "Makes the plan of a run, measures its first steps on temporary models, and says what it would "
-        "take in time, "
-        "memory and disk.",
+        "Makes the plan of a run, measures its first steps on temporary models, and estimates time, memory "
+        "and disk space.",
         (
             ("kdrun check method=dkd", "before a run"),
             ("kdrun check dataset=cifar100 epochs=30", "how long would it take here?"),
@@ -59,24 +56,21 @@ PAGES = {
     ),
     "list": Page(
         "[LIST] [WORD ...]",
-        "what there is to choose from: kdrun list models resnet",
+        "the choices for each key: kdrun list models resnet",
         "Lists the choices, each with its description. LIST is models, methods, losses, datasets, "
-        "recipes, experiments, sweeps or keys; without one, all but the keys. Words behind the list "
-        "leave only what has them in "
-        "its name or "
-        "description.",
+        "recipes, experiments, sweeps or keys; without LIST, all but the keys. With WORDs only the "
+        "entries with these words in their name or description.",
         (
             ("kdrun list models resnet", "models with resnet in their names"),
-            ("kdrun list methods --format json", "with what each needs and costs"),
+            ("kdrun list methods --format json", "with the needs and costs of each"),
         ),
         (("--format text|json", "json names all models of timm, too"), OWN_FILES),
     ),
     "explain": Page(
         "KEY",
         "what a key sets, its default and choices: kdrun explain lr",
-        "Says what a key sets, its default, its choices, and which files set it. A full key, its last "
-        "part, the "
-        "argument of a loss or of an augmentation, or what other tools call it.",
+        "Says what a key sets, its default, its choices, and which files set it. KEY is a full key, its "
+        "last part, the argument of a loss or of an augmentation, or its name in other tools.",
         (
             ("kdrun explain recipe.student.lr", "one key"),
             ("kdrun explain beta", "the argument of every loss that has it"),
@@ -86,9 +80,8 @@ PAGES = {
     "table": Page(
         "[NAME] [pair=... method=... seed=...] [KEY=VALUE ...]",
         "a published table beside ours: kdrun table crd1 --list",
-        "Runs the cells of a published table and shows it beside what was published. Without a name it "
-        "lists the "
-        "tables. Further keys are set in all cells, which makes it a reduced table.",
+        "Runs the cells of a published table and shows our figures beside the published ones. Without a "
+        "name it lists the tables. Further keys are set in all cells, which makes it a reduced table.",
         (
             ("kdrun table crd1 --list", "its trainings, and how long they take here"),
             (
@@ -109,31 +102,30 @@ PAGES = {
             ("kdrun tune temperature='interval(1,16)' alpha='interval(0,1)'", "two numbers, 20 trials"),
             (
                 "kdrun tune method=kd,dkd lr='tag(log, interval(1e-4,1e-1))' seed=0,1,2",
-                "a choice and a rate by decades; a trial is the mean over three seeds",
+                "a choice, and a rate on a log scale; a trial is the mean over three seeds",
             ),
         ),
         (
             ("interval(1,16)", "any number between; int(interval(1,16)): a whole one"),
-            ("tag(log, interval(..))", "by decades: for rates and the like"),
+            ("tag(log, interval(..))", "a logarithmic scale: for rates and the like"),
             ("a,b  range(0,10,2)", "one of these; glob(*): of the files of a group"),
             ("seed=0,1,2", "not searched, but repeated; so are other seeds and dataset.split"),
-            ("--trials N", "how many in all, earlier calls included (default 20)"),
-            ("--minutes M, --hours H", "no trial begins after that"),
+            ("--trials N", "the total, with those of earlier calls (default 20)"),
+            ("--minutes M, --hours H", "no trial begins after this time"),
             ("--name NAME", "the folder outputs/searches/NAME (default: by the keys)"),
             ("--pruner none", "train every trial to its end (default median)"),
-            ("--sampler-seed N", "another course of the search (default 0)"),
+            ("--sampler-seed N", "the seed of the sampler (default 0)"),
             OWN_FILES,
         ),
     ),
     "report": Page(
         "[DIR ...]",
         "the table of finished runs: kdrun report --format md",
-        "Shows the finished runs in these folders as a table, or a sweep's end screen again. Without a "
-        "folder: "
-        "outputs/runs.",
+        "Shows the finished runs in these folders as a table, or a sweep's end screen again. The default "
+        "folder is outputs/runs.",
         (
             ("kdrun report --format csv > runs.csv", "all runs, for a spreadsheet"),
-            ("kdrun report outputs/sweeps/SWEEP", "how that sweep ended"),
+            ("kdrun report outputs/sweeps/SWEEP", "the end screen of a sweep"),
         ),
         (
             ("--format text|md|csv|json|tex", ""),
@@ -145,8 +137,8 @@ PAGES = {
         "RUN IMAGE ...",
         "classify pictures: kdrun predict RUN cat.png --teacher",
         "Classifies pictures, or all pictures in a folder, with the student of a finished run. RUN is a "
-        "folder in outputs/runs, the first digits of its id, or a file that kdrun export made (.pt2, "
-        ".onnx). Open only .pt2 files that you trust: torch can execute what is in them.",
+        "folder in outputs/runs, the first digits of its id, or an exported file (.pt2, .onnx). Open only "
+        ".pt2 files that you trust: torch can execute code in them.",
         (
             ("kdrun predict outputs/runs/RUN cat.png dog.jpg", "class and probability of each"),
             ("kdrun predict 1a34f photos --top 5 --format csv", "a folder; by the run's id"),
@@ -157,18 +149,18 @@ PAGES = {
         ),
         (
             ("--teacher", "also the teacher's answers"),
-            ("--top N", "so many classes, the most probable first (default 1)"),
-            ("--temperature 1,4", "soften the logits by these"),
+            ("--top N", "the N most probable classes (default 1)"),
+            ("--temperature 1,4", "soft targets at these temperatures"),
             ("--format text|json|csv", "csv: a line per picture, model and temperature"),
             ("--packages NAMES", "your packages with the models, as packages=[...] in the run"),
         ),
     ),
     "look": Page(
         "RUN [PICTURE ...]",
-        "what a teacher says besides the class: kdrun look RUN --class 2",
+        "a teacher's soft targets (dark knowledge): kdrun look RUN --class 2",
         "Shows the soft targets of a finished run's teacher at several temperatures: for test images, or for "
-        "pictures of yours. Without --class and --image it takes one image of each class. Chosen are those "
-        "for which the teacher's soft targets have the highest entropy, whoever has them right.",
+        "your own pictures. Without --class and --image it takes one image of each class: the one with the "
+        "highest entropy of the teacher's soft targets, right or wrong.",
         (
             ("kdrun look 1a34f --class 2 --temperature 1,4,20", "the twos that look like something else"),
             ("kdrun look 1a34f --image 387,466 --out look.png", "test images by number, also drawn"),
@@ -177,8 +169,8 @@ PAGES = {
             ("--class NAME", "test images of this class"),
             ("--count N", "how many (default 4 of a class, or 1 of each)"),
             ("--image N,M", "test images by number, as in errors.csv"),
-            ("--temperature 1,4", "at these (default 1 and that of the run's loss)"),
-            ("--top N", "so many classes (default 5)"),
+            ("--temperature 1,4", "these temperatures (default 1 and that of the run's loss)"),
+            ("--top N", "the N most probable classes (default 5)"),
             ("--out FILE.png", "also draw them"),
             ("--format text|json", ""),
             ("--packages NAMES", "your packages with the models, as packages=[...] in the run"),
@@ -209,8 +201,7 @@ PAGES = {
         "A B",
         "what differs between two runs, in keys and figures",
         "Shows the keys and the figures that differ between two finished runs. If both kept their "
-        "answers to the same "
-        "test images, a paired test says whether one student is better.",
+        "answers to the same test images, a paired test says whether one student is better.",
         (
             ("kdrun compare 1a34f 7290", "by their ids"),
             ("kdrun compare first second --format json", "by names given with name="),
@@ -220,9 +211,8 @@ PAGES = {
     "continue": Page(
         "RUN",
         "the command of a run again: kdrun continue 1a34f",
-        "Gives the command again by which a run, a sweep or a table was made. What was interrupted goes "
-        "on, what is "
-        "finished is shown. Start it in the folder in which the command was given.",
+        "Gives the command of a run, a sweep or a table again. Interrupted runs continue, finished runs "
+        "are shown. Start it in the folder in which the command was given.",
         (
             ("kdrun continue 1a34f", "by the first digits of its id"),
             ("kdrun continue outputs/sweeps/SWEEP", "all jobs that are left"),
@@ -230,14 +220,14 @@ PAGES = {
     ),
     "outputs": Page(
         "[DIR] | rm RUN ...",
-        "what is kept, and used by whom; --prune removes what is not",
-        "Lists what is kept on disk, with sizes, and removes what no run uses, or what is named.",
+        "what is on disk, and which runs use it; --prune removes the rest",
+        "Lists what is on disk, with sizes, and removes what no run uses, or what you name.",
         (
             ("kdrun outputs --prune", "remove what no finished run uses; asks first"),
             ("kdrun outputs rm 1a34f", "remove one run, by its id"),
         ),
         (
-            ("--prune", "remove what could go"),
+            ("--prune", "remove what no run uses"),
             ("--yes", "do not ask"),
             ("--format text|json", "json names all"),
         ),
@@ -247,4 +237,4 @@ PAGES = {
 }
 
 OTHER_WORDS = {"train": "run", "distill": "run", "distil": "run", "ls": "list", "info": "explain"}
-"""Words for commands."""
+"""Other words for commands."""

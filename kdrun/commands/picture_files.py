@@ -17,44 +17,44 @@ if TYPE_CHECKING:
 
 
 def read_pictures(words: Sequence[str], preprocess: Preprocess) -> dict[str, tuple[Any, str]]:
-    """The tensor of each picture, and how it was changed, by its file. Folders stand for all files in them.
+    """The tensor of each picture, and how it was changed, by its file. A folder stands for all files in it.
 
-    Files in a folder that are no pictures are left out, with one note. Raises KdrunError for a named file
-    that is no picture, for a folder without pictures, and for the folder of a run.
+    Other files in a folder are left out, with one note. Raises KdrunError for a named file that is not a
+    picture, for a folder without pictures, and for the folder of a run.
     """
-    found: dict[str, tuple[Any, str]] = {}
+    pictures: dict[str, tuple[Any, str]] = {}
     left_out: list[str] = []
     for word in words:
         path = Path(word).expanduser()
         if not path.is_dir():
-            found[word] = preprocess.looked_at(word)
+            pictures[word] = preprocess.looked_at(word)
             continue
-        before = len(found)
+        before = len(pictures)
         for file in _files(path):
             try:
-                found[file] = preprocess.looked_at(file)
+                pictures[file] = preprocess.looked_at(file)
             except KdrunError:
                 left_out.append(file)
-        if len(found) == before:
+        if len(pictures) == before:
             raise KdrunError(word, None, "no pictures in it")
     if left_out:
-        _note(f"{plural(len(left_out), 'file')} left out, no pictures: {_first(left_out)}")
-    changed = {file: how for file, (_, how) in found.items() if how}
+        _note(f"{plural(len(left_out), 'file')} left out, not pictures: {_first(left_out)}")
+    changed = {file: how for file, (_, how) in pictures.items() if how}
     if len(changed) == 1:
         _note(*(f"{file}: {how}, as the training images are" for file, how in changed.items()))
     elif changed:
         _note(
-            f"{len(changed)} of {plural(len(found), 'picture')} changed, as the training images are: "
+            f"{len(changed)} of {plural(len(pictures), 'picture')} changed, as the training images are: "
             f"{_first([f'{file} ({how})' for file, how in changed.items()])}"
         )
-    return found
+    return pictures
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """The files in a folder and in the folders in it, by path; hidden ones left out."""
+    """The files in a folder and in its subfolders, by path, without hidden ones."""
     if (folder / NAME).exists() or (folder / PLAN).exists():
         raise KdrunError(
-            str(folder), None, "is the folder of a run, no pictures; name one run, then pictures"
+            str(folder), None, "is the folder of a run, not of pictures; name one run, then pictures"
         )
     from kdrun.data.imagefolder import files_in
 

@@ -1,4 +1,4 @@
-"""`kdrun predict RUN IMAGE...`: what a finished run's student says of pictures, its teacher beside it."""
+"""`kdrun predict RUN IMAGE...`: classifies pictures with a finished run's student, and its teacher."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ USE = (
 )
 
 CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "?")
-"""What a terminal takes for orders, as text."""
+"""Control characters of a terminal, replaced in class names."""
 
 VALUES = ("--packages", "--top", "--temperature")
 
 
 class Asked(NamedTuple):
-    """What is wanted of each picture. top: so many classes. temperatures: soft targets at each; empty: the
-    model's own probabilities."""
+    """The answers for each picture. teacher: also the teacher's. top: number of classes. temperatures: soft
+    targets at each; empty: the model's own probabilities."""
 
     teacher: bool = False
     top: int = 1
@@ -42,7 +42,7 @@ class Asked(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints a line for each picture. Raises KdrunError for a run or a picture that is none."""
+    """Prints a line for each picture. Raises KdrunError for a wrong run or picture."""
     values = {"--format": ("text", "json", "csv"), **dict.fromkeys(VALUES, ())}
     words, options = Options(values=values, switches=("--teacher",)).parse(arguments)
     packages = [name for name in options.get("--packages", "").strip("[]").split(",") if name]
@@ -69,9 +69,8 @@ def predicted(
 ) -> list[dict[str, Any]]:
     """A row for each file: `{file, class, probability, changed, teacher: {class, probability}}`.
 
-    With more than the first class wanted, each model's answer also has `top`; with temperatures
-    `soft_targets`, by temperature: `[{class, probability}, ...]`. packages: of the user's own, in which the
-    models may lie.
+    If several classes are wanted, each model's answer also has `top`; with temperatures `soft_targets`, by
+    temperature: `[{class, probability}, ...]`. packages: the user's own, which may define the models.
     """
     from kdrun.predictor import load
 
@@ -93,7 +92,7 @@ def predicted(
 
 
 def _answers(logits: Any, classes: Sequence[str], asked: Asked) -> dict[str, Any]:
-    """What one model says of one picture."""
+    """The answer of one model to one picture."""
 
     def largest(temperature: float) -> list[dict[str, Any]]:
         shares = soft.softened(logits, temperature)
@@ -116,16 +115,16 @@ def as_csv(rows: Sequence[Mapping[str, Any]], asked: Asked) -> str:
     writer = csv.writer(sink, lineterminator="\n")
     more = [f"{name}_{place}" for place in range(2, asked.top + 1) for name in ("class", "probability")]
     writer.writerow(["file", "model", "temperature", "class", "probability", *more])
-    for row, role, t, answers in _each(rows):
+    for row, role, temperature, answers in _each(rows):
         pairs = [text for each in answers for text in (each["class"], f"{each['probability']:.6g}")]
-        writer.writerow([row["file"], role, t, *pairs])
+        writer.writerow([row["file"], role, temperature, *pairs])
     return sink.getvalue()
 
 
 def _each(
     rows: Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[Mapping[str, Any], str, str, list[dict[str, Any]]]]:
-    """Row, role, temperature, and the answers: of each picture, model and temperature."""
+    """(row, role, temperature, answers) for each picture, model and temperature."""
     for row in rows:
         for role in ("student", "teacher"):
             answer = row if role == "student" else row.get("teacher")
@@ -140,20 +139,20 @@ def in_blocks(rows: Sequence[Mapping[str, Any]], columns: int) -> Iterator[str]:
     several = "teacher" in rows[0]
     softer = "soft_targets" in rows[0]
     last = None
-    for row, role, t, answers in _each(rows):
+    for row, role, temperature, answers in _each(rows):
         if row is not last:
             yield shortened(row["file"], columns)
             last = row
-        head = "  " + (f"{role}  " if several else "") + (f"T = {t:4} " if softer else "")
+        head = "  " + (f"{role}  " if several else "") + (f"T = {temperature:4} " if softer else "")
         parts = [soft.in_words([each["probability"]], [each["class"].translate(CONTROL)]) for each in answers]
         for number, line in enumerate(in_lines(parts, columns - len(head))):
             yield (head if number == 0 else " " * len(head)) + line
 
 
 def as_text(rows: Sequence[dict[str, Any]], columns: int) -> str:
-    """A line each: file, class and probability in percent, the teacher's too where it was asked.
+    """A line for each picture: file, class and probability in percent, then the teacher's if it was asked.
 
-    If that is wider than the screen, each stands on a line of its own, with long names shortened.
+    If that is wider than the screen, each model has a line of its own, with long names shortened.
     """
     parts = [("", [row["file"] for row in rows]), ("student", [_answer(row) for row in rows])]
     if "teacher" in rows[0]:
@@ -164,12 +163,15 @@ def as_text(rows: Sequence[dict[str, Any]], columns: int) -> str:
     if sum(widths) + 3 * (len(parts) - 1) > columns:
         return "\n".join(line for row in rows for line in _below(row, columns))
     lines = [[head for head, _ in parts], *zip(*(cells for _, cells in parts), strict=True)]
-    text = ["   ".join(f"{c:{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join(line for line in text if line)
+    text = [
+        "   ".join(f"{cell:{wide}}" for cell, wide in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join(filter(None, text))
 
 
 def _below(row: dict[str, Any], columns: int) -> Iterator[str]:
-    """The file, and below it who says what."""
+    """The file, and below it a line for each model."""
     yield shortened(row["file"], columns)
     for who in ("student", "teacher"):
         if who == "student" or who in row:

@@ -14,11 +14,11 @@ from kdrun.report.naming import run_named
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
-"""Options of the cross table, and what each is if only another is given."""
+"""Options of the cross table, with the default of each if another is given."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints the table. Raises KdrunError for a folder that is none, and if there is no finished run."""
+    """Prints the table. Raises KdrunError for a missing folder, and if there is no finished run."""
     values = {"--format": FORMATS, "--sort": (), "--last": (), **dict.fromkeys(PIVOT, ())}
     words, options = Options(values=values).parse(arguments)
     folders = [run_named(word) for word in words or ["outputs/runs"]]
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _draw_missing(folder: Path) -> None:
-    """Draws what a run lacks that was a job of a sweep, and says so; not if it was to have no pictures."""
+    """Draws the missing pictures of a sweep's job, and names them; not with `evaluation.plots=false`."""
     from kdrun.report.pictures import draw_missing
     from kdrun.report.read import NAME, read
 
@@ -79,7 +79,7 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
 
 
 def _of_many(folder: Path, format: str) -> str:
-    """What the folder of a sweep, a search or a published table ends with; empty for another folder."""
+    """The end screen for the folder of a sweep, a search or a published table; empty for other folders."""
     if (folder / "search.json").is_file():
         return _of_search(folder, format)
     if not (folder / "jobs").is_dir():

@@ -42,7 +42,7 @@ def _refuse_name(overrides: Sequence[str]) -> None:
 
 
 def completion(words: Sequence[str]) -> int:
-    """`-sc install=SHELL` prints what sets up completion, `-sc query=SHELL` what may follow COMP_LINE."""
+    """`-sc install=SHELL` prints the script for completion, `-sc query=SHELL` the words for COMP_LINE."""
     from kdrun.commands.completion import candidates, install
 
     what, _, shell = words[0].partition("=")
@@ -55,9 +55,9 @@ def completion(words: Sequence[str]) -> int:
 
 
 def run(run: Run, overrides: list[str], quiet: bool = False) -> Path:
-    """Runs the pipeline and returns the run's folder; quiet: nothing on the screen. Raises KdrunError.
+    """Carries out a run and returns its folder. Raises KdrunError.
 
-    overrides: as typed, for the record.
+    overrides: as typed, for the record. quiet: shows nothing on the screen.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""A search at work: trial after trial, then the best one as an ordinary run, then what came out."""
+"""Carries out a search: its trials, then the best one as an ordinary run, then the results."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:  # these import torch
     from kdrun.search.runs import Runs
 
 HOPELESS = 3
-"""If so many trials failed and none did not, the search ends."""
+"""The search ends if the first HOPELESS trials all fail."""
 
 ABOUT = "search.json"
-"""What a folder's search is of, and the commands that it was called with."""
+"""The file with the description of a folder's search, and its commands."""
 
 
 class Budget(NamedTuple):
-    """trials: in all calls together. seconds: in this call; None: no end."""
+    """trials: in all calls together. seconds: in this call; None: no limit."""
 
     trials: int
     seconds: float | None
 
 
 class Asked(NamedTuple):
-    """A search as it was asked for. seed: of the sampler. prunes: whether trials may be stopped. described:
-    what makes it this search, as plain values.
+    """A search as it was typed. seed: of the sampler. prunes: whether trials may be stopped. described: what
+    identifies the search, as plain values.
     """
 
     typed: Typed
@@ -56,8 +56,8 @@ class Asked(NamedTuple):
 
 
 class Searching(NamedTuple):
-    """default: the values without a search that the space has. images: of the validation part. plan: of a
-    trial.
+    """default: the values without a search, if they are in the space. images: of the validation part. plan:
+    of a trial.
     """
 
     asked: Asked
@@ -71,13 +71,14 @@ class Searching(NamedTuple):
         return Path(self.plan.run.outputs_dir) / "searches" / self.asked.name
 
     def all(self) -> int:
-        """Tries, tests the best, shows; 1 if no trial came to its end. However it ends, the trials so far are
-        written and shown.
+        """Tries all trials, tests the best, shows the results; 1 if no trial is complete.
+
+        The trials so far are written and shown even after an error.
         """
         from kdrun.search.history import History
 
         def waits(who: str) -> None:
-            print(f"waits for {who}, which is at this search", file=sys.stderr, flush=True)
+            print(f"waits for {who}, which works on this search", file=sys.stderr, flush=True)
 
         with held([self.folder]), locked(self.folder, waits):
             commands = self._begin()
@@ -91,7 +92,7 @@ class Searching(NamedTuple):
         return int(best(history.trials) is None)
 
     def _begin(self) -> tuple[str, ...]:
-        """Makes the folder, and returns all commands of this search. Raises KdrunError for another's."""
+        """Makes the folder, and returns all commands of this search. Raises KdrunError for another search."""
         if self.plan.run.fresh:
             empty(self.folder)
         sweep_parts(self.folder)
@@ -101,9 +102,7 @@ class Searching(NamedTuple):
             commands = before.pop("commands")
             if before != self.asked.described:
                 keys = ", ".join(before["keys"])
-                problem = (
-                    f"is another search (of {keys}): give this one another name, or fresh=true starts over"
-                )
+                problem = f"is another search (of {keys}): choose another name, or start over with fresh=true"
                 raise KdrunError("--name", self.asked.name, problem)
         commands = list(dict.fromkeys([*commands, self.asked.command]))
         write_json(path, {**self.asked.described, "commands": commands})
@@ -135,12 +134,12 @@ class Searching(NamedTuple):
 
         try:
             plans = self.runs.trial(proposal.setting)
-        except KdrunError as error:  # each value is possible, but not together
+        except KdrunError as error:  # each value is possible alone, but not together
             return Trial(proposal.setting, "failed", error=str(error))
         return tried(proposal, plans, shown)
 
     def _say(self, trials: list[Trial]) -> None:
-        """A line for the trial that has just ended. Raises KdrunError if none works."""
+        """Prints a line for the trial that has just ended. Raises KdrunError if all have failed."""
         from kdrun.report.search_table import line
 
         trial, most = trials[-1], self.asked.budget.trials
@@ -152,8 +151,8 @@ class Searching(NamedTuple):
             raise error
 
     def _tested(self, history: History) -> list[dict[str, Any]]:
-        """The best trial as ordinary runs, one for each repeat, with control and test; as `report.sweeps` has
-        jobs.
+        """The best trial as ordinary runs, one for each repeat, with control and test; jobs as in
+        `report.sweeps`.
         """
         from kdrun.plan.plan import make_plan
         from kdrun.report.read import read
@@ -173,7 +172,8 @@ class Searching(NamedTuple):
         for each, plan, repeat in zip(loaded, plans, space.repeats, strict=True):
             command = shlex.join(["kdrun", *self.asked.typed.place, *each.overrides])
             run = carried_out(plan, command, made)
-            own = {k: v for k, v in swept(space, setting, repeat).items() if k not in setting}
+            every = swept(space, setting, repeat).items()
+            own = {key: value for key, value in every if key not in setting}
             about = {"overrides": own, "report": read(run), "folder": self._relative(run)}
             jobs.append(about | {"command": command})
         return jobs

@@ -1,4 +1,4 @@
-"""`kdrun -m key=a,b ...`: all combinations, each once, and the table of what they gave."""
+"""`kdrun -m key=a,b ...`: runs all combinations, each once, and shows the table of results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # these import torch
 
 Ended = dict[str, Any]
 """How a job ended: state (finished, failed), run (its folder or None), error, evaluated (whether the run has
-a report), earlier, seconds, ended.
+a report), earlier (whether it was finished before this call), seconds, ended.
 """
 
 LEGEND = "student: top-1 on test in %; gain: points over the control (95 % interval)"
@@ -38,7 +38,7 @@ LEGEND = "student: top-1 on test in %; gain: points over the control (95 % inter
 def sweep(typed: Typed) -> int:
     """Runs a sweep; 1 if a job failed. Raises KdrunError or Refused before any job has run.
 
-    However it ends, the table of all jobs of its folder so far is written and shown.
+    The table of all jobs so far is written and shown even after an error.
     """
     jobs, loaded = composed_jobs(typed)
     runs, plans = planned(loaded)
@@ -66,7 +66,7 @@ def sweep(typed: Typed) -> int:
 def planned(
     loaded: Sequence[Loaded | KdrunError], grounds: Grounds | None = None
 ) -> tuple[list[Loaded], list[Plan]]:
-    """Plans all jobs, which reads each data set once. Raises Refused if one of them cannot run.
+    """Plans all jobs; each data set is read once. Raises Refused if one of the jobs cannot run.
 
     grounds: of jobs that were planned before.
     """
@@ -89,7 +89,7 @@ def planned(
 
 
 def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
-    """Whether each was finished before this call; None if it cannot go on, which its job then says."""
+    """Whether each was finished before this call; None if it cannot continue, which its job then reports."""
     from kdrun.stages.evaluate import is_current, is_drawn
     from kdrun.stages.pipeline import refuse_unstartable
 
@@ -105,7 +105,7 @@ def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
 
 
 def ahead(plans: Sequence[Plan]) -> Made:
-    """Trains, several at once, what the jobs have left to train."""
+    """Makes the unfinished trainings of the jobs, several at once."""
     from rich.console import Console
 
     from kdrun.plan.unfinished import unfinished
@@ -124,13 +124,13 @@ def ahead(plans: Sequence[Plan]) -> Made:
     trainings = [training for plan in plans for training in plan.trainings]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
-    for note in dict.fromkeys(n for plan in plans for n in (*unfinished(plan), *class_notes(plan))):
+    for note in dict.fromkeys(note for plan in plans for note in (*unfinished(plan), *class_notes(plan))):
         shown.say(f"note   {note}")
     return make(plans, Observers(shown))
 
 
 def carried_out(plan: Plan, command: str, made: Made) -> Path:
-    """Does what is left of a job, and shows nothing. Returns the run's folder."""
+    """Carries out the rest of a job without a screen. Returns the run's folder."""
     from rich.console import Console
 
     from kdrun.progress.screen import screen
@@ -146,9 +146,9 @@ def run_jobs(
     folder: Path,
     ended: list[Ended],
 ) -> None:
-    """One job after the other: each leaves a record in the sweep's folder, an entry in `ended`, and a line.
+    """One job after the other: each has a record in the sweep's folder, an entry in `ended`, and a line.
 
-    work: does the job at a position and returns its run's folder. What it raises fails that job alone.
+    work: does the job at a position and returns its run's folder. Its errors fail that job alone.
     """
     total = len(jobs)
     heads = [f" {n:>{len(str(total))}} of {total}  {job}".rstrip() for n, job in enumerate(jobs, 1)]
@@ -163,7 +163,7 @@ def run_jobs(
 
 
 def perform(work: Callable[[], Path], errors: Path) -> Ended:
-    """How a job ended. A failure leaves its traceback in the file `errors`."""
+    """Does a job, and returns how it ended. A failure writes its traceback into the file `errors`."""
     began = time.time()
     errors.unlink(missing_ok=True)
     ended: Ended = {"state": "finished", "run": None, "error": None, "evaluated": False}
@@ -179,8 +179,8 @@ def perform(work: Callable[[], Path], errors: Path) -> Ended:
 
 
 def line(head: str, ended: Mapping[str, Any], columns: int) -> str:
-    """` 4 of 9  method=dkd seed=0  student 90.1  gain +1.2 (+0.1 to +2.3)  7f3a1c`, the figures in lines of
-    their own if that is wider than the screen.
+    """` 4 of 9  method=dkd seed=0  student 90.1  gain +1.2 (+0.1 to +2.3)  7f3a1c`; in several lines if that
+    is wider than the screen.
     """
     from kdrun.report.sweep_table import outcome
 
@@ -194,7 +194,7 @@ def line(head: str, ended: Mapping[str, Any], columns: int) -> str:
 
 
 def summarise(jobs: Sequence[Job], ended: Sequence[Ended], folder: Path) -> None:
-    """Says how the jobs of this call ended, and writes and shows the table of the sweep so far."""
+    """Counts how the jobs of this call ended, and writes and shows the table of the sweep so far."""
     kinds = Counter("earlier" if each["earlier"] else each["state"] for each in ended)
     parts = [f"{kinds['earlier']} finished earlier", f"{kinds['finished']} run", f"{kinds['failed']} failed"]
     if len(ended) < len(jobs):
@@ -206,7 +206,7 @@ def summarise(jobs: Sequence[Job], ended: Sequence[Ended], folder: Path) -> None
 
 
 def results(folder: Path) -> None:
-    """The table of all jobs of the folder, of other calls too; what is written is named below it."""
+    """Shows and writes the table of all jobs of the folder, with those of other calls; then the files."""
     from kdrun.report.sweep_files import write
     from kdrun.report.sweep_table import text
 

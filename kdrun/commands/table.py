@@ -53,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def page_of(folder: Path, format: str) -> str:
-    """The page of a published table's folder, with all cells that were run so far; empty for the folder of
-    something else. Raises KdrunError.
+    """The page of a published table's folder, with all cells that have a run; empty for other folders. Raises
+    KdrunError.
     """
     from kdrun.report.published_folder import done, shown
     from kdrun.report.published_page import render
@@ -72,7 +72,7 @@ def page_of(folder: Path, format: str) -> str:
 
 
 def _is_name(word: str) -> bool:
-    """Whether a word of the command line names a table: the others are overrides."""
+    """Whether a word of the command line names a table; other words are overrides."""
     return "=" not in word and not word.startswith("~")
 
 
@@ -81,13 +81,13 @@ def _own(options: Mapping[str, str]) -> Path | None:
 
 
 def _cells(name: str, words: Sequence[str], options: Mapping[str, str]) -> Cells:
-    """The cells of a table that words of the command line choose."""
+    """The cells of a table, as chosen on the command line."""
     own = _own(options)
     return asked(read(name, own), words, (FOLDER, options[FOLDER]) if own else ())
 
 
 def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, str]) -> int:
-    """What there is, and what it costs here."""
+    """Lists all tables, with their cost on this machine."""
     if words or "--list" in options:
         names = [entry.name for entry in tables(own)]
         raise KdrunError(words[0] if words else "--list", None, "the name of a table is missing", names)
@@ -106,7 +106,7 @@ def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, st
 
 
 def fill(cells: Cells, format: str, command: str) -> int:
-    """Runs the cells that are not done, pair by pair, and shows the table; 1 if a cell failed."""
+    """Runs the unfinished cells, pair by pair, and shows the table; 1 if a cell failed."""
     from kdrun.plan.ground import Grounds
     from kdrun.report.published_folder import folder_of
     from kdrun.report.sweep_folder import record_call
@@ -130,7 +130,7 @@ def fill(cells: Cells, format: str, command: str) -> int:
 
 
 def show_cells(cells: Cells) -> int:
-    """The state of each training, and how long the rest takes; nothing is trained."""
+    """Shows the state of each training, and the time for the rest; nothing is trained."""
     from kdrun.plan.ground import Grounds
     from kdrun.report.published_list import trainings_text
 
@@ -147,7 +147,7 @@ def show_cells(cells: Cells) -> int:
 
 
 class OfPair(NamedTuple):
-    """The cells of a pair, and for each the run that it is or what is wrong with it."""
+    """The cells of a pair, and for each its run or its error."""
 
     jobs: list[Job]
     loaded: list[Loaded | KdrunError]
@@ -168,7 +168,7 @@ def _composed(cells: Cells) -> list[OfPair]:
 
 
 def _checked(pairs: Sequence[OfPair], grounds: Grounds) -> list[Loaded]:
-    """Plans each cell with one of its seeds, and keeps no plan: all of a large table do not fit into memory.
+    """Plans each cell with one of its seeds. No plan is kept: a large table would not fit into memory.
 
     Raises Refused if a cell cannot run.
     """
@@ -184,7 +184,7 @@ def _checked(pairs: Sequence[OfPair], grounds: Grounds) -> list[Loaded]:
 
 
 def _run(cells: Cells, pair: OfPair, plans: Sequence[Plan], folder: Path, ended: list[Ended]) -> None:
-    """Trains what the cells of a pair share, then finishes each as an ordinary run."""
+    """Makes the trainings of a pair, then finishes each cell as an ordinary run."""
     earlier = finished_earlier(plans)
     made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
 
@@ -209,7 +209,7 @@ def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
 
 
 def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> Iterator[Line]:
-    """A line for each row of a pair: its teacher, its student without one, its methods."""
+    """A line for each row of a pair: its teacher, its student alone, its methods."""
     from kdrun.check.duration import of_each
     from kdrun.report.published_list import Line
     from kdrun.report.published_words import row_name
@@ -226,7 +226,7 @@ def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> Iterator
 
 
 def _rows(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> dict[str, list[Training]]:
-    """The trainings of a pair by the row of the table that they belong to, each once."""
+    """The trainings of a pair by row of the table, each once."""
     rows: dict[str, list[Training]] = {row: [] for row in cells.table.methods}
     seen = set[Path]()
     for job, plan in zip(jobs, plans, strict=True):

@@ -1,4 +1,4 @@
-"""How wide the screen is, and names cut to fit."""
+"""The width of the screen, and texts made to fit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Iterable
 
 LEAST = 40
-"""Columns that everything is written for, however narrow the terminal is."""
-
+"""The least width that is written for, even in a narrower terminal."""
 
 TABLE = 60
-"""Columns that a table with many columns takes at least."""
+"""The least width of a table with many columns."""
 
 
 def width(least: int = LEAST) -> int:
@@ -19,7 +18,7 @@ def width(least: int = LEAST) -> int:
 
 
 def in_lines(parts: Iterable[str], columns: int) -> list[str]:
-    """The parts in as few lines as they fit into, none of them broken."""
+    """The parts in as few lines as possible; no part is broken."""
     lines: list[str] = []
     for part in parts:
         if lines and len(lines[-1]) + 2 + len(part) <= columns:
@@ -30,5 +29,5 @@ def in_lines(parts: Iterable[str], columns: int) -> list[str]:
 
 
 def shortened(name: str, room: int) -> str:
-    """A name of at most `room` columns: `imagefolde...36ea597d061` without its middle."""
+    """A name in at most `room` columns, without its middle: `imagefolde...36ea597d061`."""
     return name if len(name) <= room else f"{name[: room // 2 - 2]}...{name[-(room - room // 2 - 1) :]}"

@@ -1,4 +1,4 @@
-"""`kdrun tune key='interval(...)' ...`: searches the setting that does best on validation."""
+"""`kdrun tune key='interval(...)' ...`: searches the setting that is best on validation."""
 
 from __future__ import annotations
 
@@ -33,9 +33,7 @@ OPTIONS = Options(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Searches. 1 if no trial came to its end. Raises KdrunError before any training for what cannot be
-    searched.
-    """
+    """Searches; 1 if no trial is complete. Raises KdrunError before any training for a wrong space."""
     asked = read(arguments)
     from kdrun.search.history import refuse_without_optuna
 
@@ -58,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read(arguments: Sequence[str]) -> Asked:
-    """What was typed. Raises KdrunError."""
+    """The search that was typed. Raises KdrunError."""
     words, options = OPTIONS.parse(arguments)
     place = (FOLDER, options[FOLDER]) if FOLDER in options else ()
     typed = parse([MANY, *place, *words])
@@ -66,23 +64,23 @@ def read(arguments: Sequence[str]) -> Asked:
         if key_of(word) == "stages":
             raise KdrunError(word, None, "kdrun tune sets the stages itself")
     with composing(typed):
-        found = space(typed, loader())
+        searched = space(typed, loader())
     minutes = 60 * _number(options, "--hours") + _number(options, "--minutes")
     budget = Budget(int(_number(options, "--trials", TRIALS, True)), 60 * minutes or None)
     seed = int(_number(options, "--sampler-seed", 0, True, least=0))
-    prunes = options.get("--pruner", "median") == "median" and not found.lengths_differ
-    described = {**found.described, "seed": seed, "prunes": prunes}
-    name = options.get("--name") or f"{found.short_name}-{short_hash(described)}"
+    prunes = options.get("--pruner", "median") == "median" and not searched.lengths_differ
+    described = {**searched.described, "seed": seed, "prunes": prunes}
+    name = options.get("--name") or f"{searched.short_name}-{short_hash(described)}"
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise KdrunError("--name", name, "letters, digits, - _ . only: it names a folder")
     command = shlex.join(["kdrun", "tune", *arguments])
-    return Asked(typed, found, budget, name, seed, prunes, described, command)
+    return Asked(typed, searched, budget, name, seed, prunes, described, command)
 
 
 def _number(
     options: Mapping[str, str], name: str, usual: float = 0, whole: bool = False, least: float = 1e-9
 ) -> float:
-    """The number that an option gives. Raises KdrunError."""
+    """The number of an option. usual: its default. Raises KdrunError."""
     text = options.get(name)
     if text is None:
         return usual

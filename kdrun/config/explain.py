@@ -81,7 +81,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.append(current)
         current = current.__cause__ or current.__context__
     telling = (KdrunError, MissingConfigException, OmegaConfBaseException, yaml.MarkedYAMLError)
-    yield from sorted(seen, key=lambda e: not isinstance(e, telling))
+    yield from sorted(seen, key=lambda each: not isinstance(each, telling))
 
 
 def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunError:

@@ -54,20 +54,20 @@ def lines(path: Path) -> Iterator[Line]:
     """The keys of a YAML file in order, dotted, without Hydra's defaults list."""
     above: list[tuple[int, str]] = []
     for text in path.read_text(encoding="utf-8").splitlines():
-        if (found := LINE.match(text)) is None:
+        if (match := LINE.match(text)) is None:
             continue
-        indent = len(found["indent"])
-        above = [(column, key) for column, key in above if column < indent] + [(indent, found["key"])]
-        value = re.sub(r"^[&*]\w+$", "", found["value"].strip())
+        indent = len(match["indent"])
+        above = [(column, key) for column, key in above if column < indent] + [(indent, match["key"])]
+        value = re.sub(r"^[&*]\w+$", "", match["value"].strip())
         if above[0][1] != "defaults":
-            yield Line(".".join(key for _, key in above), value, (found["comment"] or "").strip())
+            yield Line(".".join(key for _, key in above), value, (match["comment"] or "").strip())
 
 
 @cache
 def keys() -> tuple[Key, ...]:
     """All keys, each once: of the run, its data set, its models, its recipes, its terms."""
-    found = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *_of_losses()]
-    return tuple(key._replace(choices=KEY_CHOICES.get(_pattern(key.name), ())) for key in found)
+    every = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *_of_losses()]
+    return tuple(key._replace(choices=KEY_CHOICES.get(_pattern(key.name), ())) for key in every)
 
 
 def _pattern(name: str) -> str:
@@ -118,11 +118,11 @@ def _of_recipes() -> Iterator[Key]:
 def _of_losses() -> Iterator[Key]:
     """`loss.TERM.beta` of each loss that has it, with the comment of its own file or of another loss."""
     files = {entry.name: list(lines(entry.path)) for entry in entries(shipped(), "loss")}
-    said = {line.key: line.comment for own in files.values() for line in own if line.comment}
+    comments = {line.key: line.comment for own in files.values() for line in own if line.comment}
     for name, own in files.items():
         for line in own:
             if line.key != "name":
-                comment = line.comment or COMMON.get(line.key) or said.get(line.key, "")
+                comment = line.comment or COMMON.get(line.key) or comments.get(line.key, "")
                 yield Key(f"loss.TERM.{line.key}", line.value, comment, (f"loss {name}",))
 
 
@@ -134,7 +134,7 @@ def methods_of(loss: str) -> list[str]:
 
 def setters(name: str) -> dict[str, list[str]]:
     """The shipped files that give a key a value, by that value: `{"4.0": ["method at_kd", ...]}`."""
-    found: dict[str, list[str]] = {}
+    files_of: dict[str, list[str]] = {}
     for kind in CHOSEN if name not in CHOSEN else ():
         group = "model" if kind in ROLES else kind
         prefix = f"{kind}." if kind in (*ROLES, "dataset", "recipe") else ""
@@ -143,8 +143,8 @@ def setters(name: str) -> dict[str, list[str]]:
             by_model = kind == "recipe" and any(key.startswith(f"{own}.") for key in values)
             value = "by model" if by_model else values.get(own)
             if value is not None and f"{group} {file}" != "recipe auto":
-                found.setdefault(_shown(value), []).append(f"{group} {file}")
-    return found
+                files_of.setdefault(_shown(value), []).append(f"{group} {file}")
+    return files_of
 
 
 @cache

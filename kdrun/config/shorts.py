@@ -33,6 +33,7 @@ def spelled_out(overrides: Iterable[str]) -> Iterator[str]:
     for word in words:
         key, equals, value = word.partition("=")
         if key in SHORTS and equals:
-            yield from (f"{k}={value}" for role in ROLES if (k := f"recipe.{role}.{key}") not in long)
+            own = (f"recipe.{role}.{key}" for role in ROLES)
+            yield from (f"{name}={value}" for name in own if name not in long)
         else:
             yield word

@@ -175,25 +175,25 @@ def _convention(content: Any, where: str) -> Convention:
 
 def _published(content: Any, reading: _Reading, where: str) -> tuple[dict[Place, Value], dict[Place, Value]]:
     """The numbers of the table that were read in a source, and those that were not."""
-    found: dict[bool, dict[Place, Value]] = {True: {}, False: {}}
+    values_by_state: dict[bool, dict[Place, Value]] = {True: {}, False: {}}
     for position, group in enumerate(_items(content, where)):
         here = f"{where}.{position}"
         node = _mapping(group, here, ("source", "cells"), ("std_source", "runs", "verified", "about"))
         for place, value in _cells(node, reading, here, reading.convention.runs):
-            if any(place in values for values in found.values()):
+            if any(place in values for values in values_by_state.values()):
                 raise KdrunError(f"{here}.cells.{place[1]}.{place[0]}", None, "is there twice")
-            found[node.get("verified", True) is True][place] = value
-    return found[True], found[False]
+            values_by_state[node.get("verified", True) is True][place] = value
+    return values_by_state[True], values_by_state[False]
 
 
 def _others(content: Any, reading: _Reading, where: str) -> dict[Place, tuple[Value, ...]]:
-    found: dict[Place, tuple[Value, ...]] = {}
+    values_of: dict[Place, tuple[Value, ...]] = {}
     for position, group in enumerate(_items(content, where)):
         here = f"{where}.{position}"
         node = _mapping(group, here, ("who", "source", "cells"), ("std_source", "runs", "about"))
         for place, value in _cells(node, reading, here, None):
-            found[place] = (*found.get(place, ()), value)
-    return found
+            values_of[place] = (*values_of.get(place, ()), value)
+    return values_of
 
 
 def _cells(
@@ -217,10 +217,10 @@ def _cells(
 
 
 def _number(content: Any, where: str) -> tuple[float, float | None]:
-    found = CELL.fullmatch(str(content))
-    if found is None or isinstance(content, bool):
+    match = CELL.fullmatch(str(content))
+    if match is None or isinstance(content, bool):
         raise KdrunError(where, content, "a number is needed, or NUMBER +- DEVIATION")
-    return float(found[1]), float(found[2]) if found[2] else None
+    return float(match[1]), float(match[2]) if match[2] else None
 
 
 def _mapping(
@@ -249,11 +249,11 @@ def _items(content: Any, where: str) -> list[Any]:
 
 
 def _overrides(content: Any, where: str) -> tuple[str, ...]:
-    found = _texts(content, where)
-    for override in found:
+    overrides = _texts(content, where)
+    for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise KdrunError(where, override, "an override is key=value, +key=value or ~key")
-    return found
+    return overrides
 
 
 def _texts(content: Any, where: str) -> tuple[str, ...]:

@@ -71,9 +71,9 @@ def meant(key: str, among: Sequence[str] = ()) -> list[str]:
     word = word.lower()
     names = [next((name for name, words in SYNONYMS.items() if word in words), word)]
     every = list(dict.fromkeys([*known(), *among]))
-    found = [k for name in names for k in every if k == name or k.endswith(f".{name}")]
-    inside = [k for k in found if set(above) & set(k.split(".")[:-1])]
-    near = [k for k in inside if set(above) <= set(k.split(".")[:-1])] or inside or found
+    fitting = [own for name in names for own in every if own == name or own.endswith(f".{name}")]
+    inside = [own for own in fitting if set(above) & set(own.split(".")[:-1])]
+    near = [own for own in inside if set(above) <= set(own.split(".")[:-1])] or inside or fitting
     return near if near != [key] else []
 
 
@@ -89,7 +89,7 @@ def alike(key: str, choices: Iterable[str]) -> list[str]:
     last = key.rpartition(".")[2]
     return [
         choice
-        for choice in nearest(key, choices, n=0)
+        for choice in nearest(key, choices, most=0)
         if SequenceMatcher(None, last.lower(), choice.rpartition(".")[2].lower()).ratio() >= NEAR
     ]
 

@@ -69,15 +69,17 @@ def as_seen(images: Tensor, shape: Sequence[int], white: float, wanted: float) -
     """
     if tuple(images.shape[1:]) == tuple(shape) and white == wanted:
         return images
-    found = images.float()
-    if found.shape[1] != shape[0]:
+    pixels = images.float()
+    if pixels.shape[1] != shape[0]:
         grey = (
-            found if found.shape[1] == 1 else (found * torch.tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True)
+            pixels
+            if pixels.shape[1] == 1
+            else (pixels * torch.tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True)
         )
-        found = grey.expand(-1, shape[0], -1, -1)
-    if found.shape[2:] != tuple(shape[1:]):
-        found = F.interpolate(found, tuple(shape[1:]), mode="bilinear", antialias=True)
-    return (found * (wanted / white)).round().clamp(0, wanted).to(torch.uint8)
+        pixels = grey.expand(-1, shape[0], -1, -1)
+    if pixels.shape[2:] != tuple(shape[1:]):
+        pixels = F.interpolate(pixels, tuple(shape[1:]), mode="bilinear", antialias=True)
+    return (pixels * (wanted / white)).round().clamp(0, wanted).to(torch.uint8)
 
 
 def in_memory(images: Tensor | Unread) -> Tensor:

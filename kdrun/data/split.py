@@ -83,9 +83,9 @@ def shared_out(sizes: list[int], count: int) -> list[int]:
     if total == 0:
         return [0] * len(sizes)
     shares = [count * size // total for size in sizes]
-    by_remainder = sorted(range(len(sizes)), key=lambda i: -(count * sizes[i] % total))
-    for i in by_remainder[: count - sum(shares)]:
-        shares[i] += 1
+    by_remainder = sorted(range(len(sizes)), key=lambda place: -(count * sizes[place] % total))
+    for place in by_remainder[: count - sum(shares)]:
+        shares[place] += 1
     return shares
 
 
@@ -105,11 +105,11 @@ def labelled(labels: Tensor, setting: int | float | None, seed: int, label_seed:
     if isinstance(setting, float):
         rows, _ = take(strata, max(1, round(setting * int(known.sum()))), "dataset.labelled")
         return mask(len(labels), rows)
-    for c, there in strata.items():
-        if len(there) < setting:
-            problem = f"class {c} has {len(there)} training images, fewer than {setting}"
+    for number, rows in strata.items():
+        if len(rows) < setting:
+            problem = f"class {number} has {len(rows)} training images, fewer than {setting}"
             raise KdrunError("dataset.labelled", setting, problem)
-    return mask(len(labels), np.concatenate([rows[:setting] for rows in strata.values()]))
+    return mask(len(labels), np.concatenate([each[:setting] for each in strata.values()]))
 
 
 def labelled_by_file(file: Path, parts: Split, images: int) -> Tensor:

@@ -142,17 +142,17 @@ def _number(label: Any) -> int:
 
 def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
     """The data set `module:Class(**args)`. Raises KdrunError if it is no data set."""
-    key, (module, colon, thing) = f"dataset.{name}_class", path.partition(":")
-    if not colon or not module or not thing.isidentifier():
+    key, (module, colon, class_name) = f"dataset.{name}_class", path.partition(":")
+    if not colon or not module or not class_name.isidentifier():
         raise KdrunError(key, path, "is written module:Class, such as mine.data:Pictures")
     imported = lookup.imported(module)
     if imported is None:
         raise KdrunError(key, path, f"there is no module {module}")
-    dataset_class = getattr(imported, thing, None)
+    dataset_class = getattr(imported, class_name, None)
     if not callable(dataset_class):
-        raise KdrunError(key, path, f"{module} has no class {thing}")
+        raise KdrunError(key, path, f"{module} has no class {class_name}")
     given = dict(args or {})
-    lookup.check_arguments(thing, lookup.parameters(dataset_class), given, f"dataset.{name}_args")
+    lookup.check_arguments(class_name, lookup.parameters(dataset_class), given, f"dataset.{name}_args")
     source = dataset_class(**given)
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise KdrunError(key, path, "needs a length and items by position (__len__, __getitem__)")

@@ -58,21 +58,19 @@ class Standing(NamedTuple):
 
 
 def standing(logits: Tensor, labels: Tensor) -> Standing | None:
-    """How a model stands on labelled images, None where there are none: logits (N, K), labels (N,), -1 left
-    out.
-    """
+    """A model's standing on labelled images; None without any. Logits (N, K), labels (N,), -1 left out."""
     confusion = confusion_matrix(logits, labels)
-    n = int(confusion.sum())
-    if not n:
+    images = int(confusion.sum())
+    if not images:
         return None
     exchanged, right = relabelling(confusion)
     known = labels >= 0
     return Standing(
-        n,
-        100 * int(confusion.diagonal().sum()) / n,
-        100 * int(confusion.sum(1).max()) / n,
-        100 * right / n,
-        100 * _by_luck(logits[known], labels[known]) / n,
+        images,
+        100 * int(confusion.diagonal().sum()) / images,
+        100 * int(confusion.sum(1).max()) / images,
+        100 * right / images,
+        100 * _by_luck(logits[known], labels[known]) / images,
         exchanged,
     )
 

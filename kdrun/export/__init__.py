@@ -1,1 +1,1 @@
-"""`kdrun export`: a finished student as a file of another kind, checked by use."""
+"""`kdrun export`: a finished student in another file format, checked on the test part."""

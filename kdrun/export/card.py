@@ -19,16 +19,16 @@ from kdrun.report.verdict import its_control
 LICENCES = {
     "digits": "CC BY 4.0, as the UCI Machine Learning Repository states it (E. Alpaydin, C. Kaynak, 1998)"
 }
-"""Of data sets, by their source, as far as kdrun knows them."""
+"""The licences of data sets that kdrun knows, by source."""
 
 PLACES = ("data_dir", "outputs_dir")
-"""Keys about the machine of the run, which a card does without."""
+"""Keys about the run's machine, which a card leaves out."""
 
 UNKNOWN = "unknown to kdrun; look it up before you pass the files on"
 
 
 def text(report: Report, record: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """The card of the files in a record (export.json). about: what the files say of the student."""
+    """The card for the files in a record (export.json). about: the metadata in the files."""
     front = yaml.safe_dump(dict(_front(report, record, about)), sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n\n" + "\n".join(_body(report, record, about)) + "\n"
 
@@ -53,13 +53,13 @@ def _front(report: Report, record: Mapping[str, Any], about: Mapping[str, Any]) 
 
 
 def _kinds(record: Mapping[str, Any]) -> list[str]:
-    """The libraries of the files, as the hub tags them."""
+    """The hub's tags for the libraries of the files."""
     kinds = {"pt2": "pytorch", "onnx": "onnx", "int8": "onnx"}
     return sorted({kinds[name] for name in record["files"]})
 
 
 def hub_name(report: Report, role: str) -> str:
-    """The weights that a model began from, as the hub calls them; empty if they are none of its own."""
+    """The hub's name for a model's pretrained weights; empty if they are not from the hub."""
     began = report["models"].get(role, {}).get("began_from", "")
     node = report.get("config", {}).get(role) or {}
     return f"timm/{began}" if began and node.get("family") == "timm" and not node.get("checkpoint") else ""
@@ -169,11 +169,11 @@ def _licences(report: Report) -> Iterator[str]:
         if role in report["models"]:
             began = report["models"][role].get("began_from")
             yield f"- {role}: {_of_weights(config, role, began)}"
-    yield "- these files: unknown; it follows from those of the data and of the weights"
+    yield "- these files: unknown; it depends on the licences of the data and of the weights"
 
 
 def _of_weights(config: Mapping[str, Any], role: str, began: str | None) -> str:
-    """Where a model's weights are from, and their licence."""
+    """The origin of a model's weights, and their licence."""
     if began is None:
         return "drawn at random and trained on the data above"
     node = config.get(role) or {}

@@ -1,4 +1,4 @@
-"""An exported file on the whole test part, beside the student that it was made from."""
+"""Compares an exported file with its student on the whole test part."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from kdrun.evaluation.agreement import agreement
 from kdrun.export.data import batches
 
 BATCHES = (1, 2, 32)
-"""Batch sizes: an export can hold the size of the traced batch fast, or be wrong for a single image."""
+"""Batch sizes: an export can be tied to the traced batch size, or be wrong for a single image."""
 
 TOLERANCE = 1e-4
-"""How far logits may be from the student's, relative to the largest one; rounding gives about 1e-6."""
+"""The largest allowed difference of logits, relative to the largest logit; rounding gives about 1e-6."""
 
 
 class Answered(TypedDict):
-    """The test part at one batch size. top1, agreement with the student: in percent. difference: the largest
-    of logits.
+    """The test part at one batch size. top1, agreement (with the student): in percent. difference: the
+    largest difference of logits.
     """
 
     batch: int
@@ -48,16 +48,16 @@ class Checked(TypedDict):
 
 
 def top1_of(logits: Tensor, labels: Tensor) -> tuple[float, list[float]]:
-    """Percent right of the images with a label, and the 95 % interval. Logits (N, K), labels (N,)."""
+    """Top-1 on the labelled images in percent, and its 95 % interval. Logits (N, K), labels (N,)."""
     known = labels >= 0
-    right, n = int(correct(logits[known], labels[known]).sum()), int(known.sum())
-    return 100 * right / n, list(compare.share_interval(right, n))
+    right, images = int(correct(logits[known], labels[known]).sum()), int(known.sum())
+    return 100 * right / images, list(compare.share_interval(right, images))
 
 
 def checked(model: nn.Module, student: Tensor, data: ImageSet, sizes: Sequence[int] = BATCHES) -> Checked:
-    """What an exported model answers, beside the student's logits (N, K) on the same test part.
+    """The answers of an exported model, compared with the student's logits (N, K) on the test part.
 
-    What the model raises at a batch size is not caught.
+    Errors of the model are not caught.
     """
     labels = data.test.labels
     every = [(size, logits_of(model, batches(data, size))) for size in sizes]
@@ -86,18 +86,18 @@ def checked(model: nn.Module, student: Tensor, data: ImageSet, sizes: Sequence[i
     )
 
 
-def problem(found: Checked, exact: bool) -> str:
+def problem(outcome: Checked, exact: bool) -> str:
     """What is wrong with an export, in words; empty if it is good.
 
-    exact: whether its logits must be the student's up to TOLERANCE. Another one must answer in numbers.
+    exact: whether its logits must be the student's up to TOLERANCE. All logits must be finite.
     """
-    for row in found["answered"]:
+    for row in outcome["answered"]:
         at = f"at batch {row['batch']}"
         if not math.isfinite(row["difference"]):
-            return f"{at} some logits are no numbers"
-        if exact and not row["difference"] <= TOLERANCE * found["scale"]:
+            return f"{at} some logits are not finite"
+        if exact and not row["difference"] <= TOLERANCE * outcome["scale"]:
             return (
                 f"{at} logits differ by up to {row['difference']:.2g} from the student's, more than "
-                f"{TOLERANCE:g} of the largest, {found['scale']:.3g}; its top-1 is {row['top1']:.1f} %"
+                f"{TOLERANCE:g} of the largest, {outcome['scale']:.3g}; its top-1 is {row['top1']:.1f} %"
             )
     return ""

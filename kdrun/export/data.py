@@ -1,4 +1,4 @@
-"""The data set of a finished run again: the test images, and training images for the ranges of int8."""
+"""The data set of a finished run: the test images, and training images for the calibration of int8."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kdrun.plan.ground import reading
 from kdrun.report.schema import Report
 
 CALIBRATION = 512
-"""Training images from which int8 takes the ranges of activations, at most."""
+"""The most training images for the calibration of int8 (the ranges of activations)."""
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 def data_of(report: Report, packages: tuple[str, ...], data_dir: str | None) -> ImageSet:
     """The data set that a report names, read and split as the run did.
 
-    packages: of the user's, which a source may be from. data_dir: in place of the run's. Raises KdrunError.
+    packages: the user's own, which may define the source. data_dir: in place of the run's. Raises KdrunError.
     """
     config = report.get("config", {})
     dataset: Mapping[str, Any] = config.get("dataset") or {}
@@ -40,7 +40,7 @@ def data_of(report: Report, packages: tuple[str, ...], data_dir: str | None) -> 
         raise KdrunError(source, None, problem)
     place = Path(data_dir or config.get("data_dir", "data")).expanduser()
     most = quick.images(config["recipe"]["student"]["batch"]) if config.get("quick") else None
-    labelled = {key: value for key, value in dataset.items() if key != "unlabelled"}  # a pool is no test
+    labelled = {key: value for key, value in dataset.items() if key != "unlabelled"}  # needs no pool
     data = load(labelled, place, reading(Runtime(), CPU), most)
     if not len(data.test.labels):
         raise KdrunError(str(dataset.get("name")), None, "has no test images, and an export is tested")

@@ -1,4 +1,4 @@
-"""The files that a student is exported to, and how each is written."""
+"""The file formats of an export, and how each is written."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from kdrun.errors import KdrunError
 from kdrun.models.exported import ABOUT, INPUT, OUTPUT, needs, quiet
 
 OLDEST_FOR_ONNX = (2, 7)
-"""The first torch whose exporter to ONNX works with the onnxscript of today."""
+"""The first torch whose ONNX exporter works with current versions of onnxscript."""
 
 EXAMPLE_BATCH = 2
-"""Images of the traced batch. With a single one, the exporter would take the batch size for a constant."""
+"""Images in the traced batch. With a single one, the exporter would make the batch size a constant."""
 
 
 @dataclass(frozen=True)
 class Student:
-    """What is written: the model on the CPU in evaluation mode; what its file says of it; the images
-    (N, C, H, W), normalised, from which int8 takes the ranges of values.
+    """What is written. model: on the CPU in evaluation mode. about: the metadata of its file. calibration:
+    returns normalised images (N, C, H, W) for the ranges of int8.
     """
 
     model: nn.Module
@@ -42,7 +42,7 @@ class Student:
 
 
 class Format(NamedTuple):
-    """file: its name. write: writes a student to a path. exact: whether logits must be the student's up to
+    """file: its name. write: writes a student to a path. exact: whether logits must equal the student's up to
     rounding. extra: packages that it needs beside torch.
     """
 
@@ -53,8 +53,8 @@ class Format(NamedTuple):
 
 
 class _ImagesToLogits(nn.Module):
-    """The model behind one more call: the exporter leaves out the hooks of the outermost module, and with
-    them the resizing and normalising of images.
+    """The model inside another module: the exporter ignores hooks of the outermost module, and with them the
+    resizing and normalisation of images.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,7 +67,7 @@ class _ImagesToLogits(nn.Module):
 
 
 def traced(student: Student) -> torch.export.ExportedProgram:
-    """The model as a graph for any number of images; not strict, as torch 2.7 takes one hook for another.
+    """The model as a graph for any batch size. Not strict: strict tracing in torch 2.7 mixes up hooks.
 
     Raises KdrunError for a model that cannot be traced.
     """
@@ -79,26 +79,26 @@ def traced(student: Student) -> torch.export.ExportedProgram:
             _ImagesToLogits(student.model), (images,), dynamic_shapes=({0: batch},), strict=False
         )
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # lines of source code, with the paths of this machine
+        node.meta.pop("stack_trace", None)  # has paths of this machine
     return program
 
 
 @contextmanager
 def refused(student: Student, by: str) -> Iterator[None]:
-    """Turns what a library raises in the block into a KdrunError; keeps what it prints off the screen."""
+    """Turns errors in the block into a KdrunError, and hides what the library prints."""
     try:
         with quiet(), warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             warnings.simplefilter("ignore")
             yield
     except KdrunError:
         raise
-    except Exception as error:  # tracing runs the model's own code, and the exporters have many errors
+    except Exception as error:  # tracing runs the model's own code, and exporters raise many kinds of errors
         problem = f"{by} of torch {torch.__version__} cannot export this model: {_first_cause(error)}"
         raise KdrunError(str(student.about["model"]["name"]), None, problem) from error
 
 
 def _first_cause(error: BaseException) -> str:
-    """Type and first line of the error that began it."""
+    """Type and first line of the original error."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -130,7 +130,7 @@ def write_onnx(student: Student, path: Path) -> None:
 
 
 def _forget_notes(graph: Any) -> None:
-    """Drops the names of Python modules that the exporter notes beside each node; half of a small file."""
+    """Removes the names of Python modules that the exporter adds to each node: half of a small file."""
     for each in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
         del each.metadata_props[:]
 
@@ -141,11 +141,10 @@ def _describe(model: Any, about: Mapping[str, Any]) -> None:
 
 
 def write_int8(student: Student, path: Path) -> None:
-    """An ONNX model of 8-bit activations and weights, these for each channel, in QDQ form, by onnxruntime.
+    """An ONNX model with 8-bit activations and weights (per channel) in QDQ form, by onnxruntime.
 
-    The ranges of activations are the smallest and largest values of the calibration images. Weights take 7 of
-    the 8 bits (`reduce_range`): processors without VNNI add two products in 16 bits, which whole weights
-    overflow.
+    The ranges of activations are the minimum and maximum over the calibration images. Weights use 7 of the 8
+    bits (`reduce_range`): processors without VNNI add two products in 16 bits, which 8-bit weights overflow.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, quantize_static
@@ -171,7 +170,7 @@ def write_int8(student: Student, path: Path) -> None:
 
 
 class _Calibration:
-    """Images in batches, as the quantiser asks for them."""
+    """Images in batches, with the interface that the quantiser needs."""
 
     SIZE = 32
 
@@ -193,7 +192,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def format_named(name: str) -> Format:
-    """Raises KdrunError for a format that does not exist, a missing package, and a torch that is too old."""
+    """The format of that name. Raises KdrunError for an unknown one, a missing package, or an old torch."""
     if name not in FORMATS:
         raise KdrunError("--to", name, "no such format", FORMATS)
     version = tuple(map(int, torch.__version__.split(".")[:2]))

@@ -1,4 +1,4 @@
-"""Exports a finished student: writes each file aside, uses it on the test part, keeps it if it is good."""
+"""Exports a finished student: writes each file, checks it on the test part, and keeps it if it is good."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from kdrun.report.schema import Report, top1
 RECORD, USE, CARD = "export.json", "use.py", "README.md"
 
 FOLDER = "export"
-"""Below the run's folder, if no other is named."""
+"""The folder in the run's folder, if no other is named."""
 
 FAR_OFF = 0.01
-"""The share of test images that may be answered otherwise than the report says: by another device, or by the
-last bits. More is another data set.
+"""The largest allowed difference from the report's top-1, as a share of the test images. Another device can
+change a few answers; a larger difference means another data set.
 """
 
 
 class Exports(TypedDict):
     """The content of export.json. student: its identity. eager: the student's top-1 with its interval, on
-    `images` test images. files: by format, what was checked. latency: rows by `eager` and format, measured
+    `images` test images. files: the checked figures by format. latency: rows by `eager` and format, measured
     in turns on this `cpu`.
     """
 
@@ -86,8 +86,8 @@ def export(
 ) -> Path:
     """Exports the student of a finished run to formats (`FORMATS`). Returns the folder with the files.
 
-    Good files of the same student that are there already stay, and are timed again beside the new ones. say:
-    is called with each step. Raises KdrunError; if an export is not good, its file is not kept.
+    Earlier good files of the same student stay, and are timed again beside the new ones. say: gets a line for
+    each step. Raises KdrunError; a file that fails its check is not kept.
     """
     formats = {name: format_named(name) for name in names}
     source = _source(run, tuple(packages), data_dir)
@@ -100,9 +100,9 @@ def export(
     with torch_threads(source.threads):
         for name, kind in formats.items():
             say(f"{kind.file}: written, then used on {plural(record['images'], 'test image')}")
-            found = _made(kind, source, folder)
+            figures = _made(kind, source, folder)
             size = (folder / kind.file).stat().st_size
-            record["files"][name] = {"file": kind.file, "bytes": size, **found}
+            record["files"][name] = {"file": kind.file, "bytes": size, **figures}
             write_json(folder / RECORD, record)
         say("latency: all of them, taking turns")
         record["latency"] = _latency(source, folder, record["files"])
@@ -114,7 +114,7 @@ def export(
 
 
 def _source(run: Path, packages: tuple[str, ...], data_dir: str | None) -> Source:
-    """Raises KdrunError for a run that is not finished, or whose data are not there."""
+    """What an export needs. Raises KdrunError for a run that is not finished, or whose data are missing."""
     model = load(run, packages=packages).model
     if not run.is_dir():
         raise KdrunError(
@@ -133,17 +133,17 @@ def _source(run: Path, packages: tuple[str, ...], data_dir: str | None) -> Sourc
 
 def _refuse_other_data(report: Report, data: ImageSet, logits: Tensor) -> None:
     """Raises KdrunError if the student does not answer the test part as its report says."""
-    said, here = top1(report, "student", "test"), top1_of(logits, data.test.labels)[0]
-    if said is not None and abs(said - here) > 100 * FAR_OFF:
-        shown = f"{here:.1f} % here, {said:.1f} % in {NAME}"
+    reported, here = top1(report, "student", "test"), top1_of(logits, data.test.labels)[0]
+    if reported is not None and abs(reported - here) > 100 * FAR_OFF:
+        shown = f"{here:.1f} % here, {reported:.1f} % in {NAME}"
         raise KdrunError(data.name, None, f"not the images that the run was tested on: top-1 is {shown}")
 
 
 def _record(folder: Path, source: Source, ours: bool) -> Exports:
-    """What is known of good files of the same student in the folder.
+    """A new record, with the earlier good files of the same student in the folder.
 
-    ours: whether the folder is below the run: files of a student that it had before are removed. Raises
-    KdrunError for another folder that holds what is not this student's.
+    ours: whether the folder is in the run's: then files of an earlier student are removed. Raises KdrunError
+    for another folder with files of another student.
     """
     value, interval = top1_of(source.logits, source.data.test.labels)
     new = Exports(
@@ -179,20 +179,20 @@ def _earlier(folder: Path) -> Exports | None:
 
 
 def _made(kind: Format, source: Source, folder: Path) -> Checked:
-    """Writes a file aside, checks it and puts it into the folder. Raises KdrunError if it is not good."""
+    """Writes a file, checks it and puts it into the folder. Raises KdrunError if it is not good."""
     with _aside(folder) as aside:
         path = aside / kind.file
         kind.write(source.student, path)
         try:
-            found = checked(opened(path, source.threads).model, source.logits, source.data)
+            figures = checked(opened(path, source.threads).model, source.logits, source.data)
         except KdrunError:
             raise
-        except Exception as error:  # a runtime may raise anything for a batch that it cannot take
+        except Exception as error:  # a runtime may raise any error for a batch that it cannot take
             raise _failed(kind, f"cannot be used: {type(error).__name__}: {error}") from error
-        if wrong := problem(found, kind.exact):
+        if wrong := problem(figures, kind.exact):
             raise _failed(kind, wrong)
         write_whole(folder / kind.file, lambda temporary: shutil.copyfile(path, temporary))
-        return found
+        return figures
 
 
 def _failed(kind: Format, what: str) -> KdrunError:
@@ -203,7 +203,7 @@ def _failed(kind: Format, what: str) -> KdrunError:
 
 @contextmanager
 def _aside(folder: Path) -> Iterator[Path]:
-    """A folder in the folder, which is gone after the block."""
+    """A temporary folder in the folder."""
     place = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
     try:
         yield place

@@ -66,10 +66,10 @@ for path in sys.argv[2:]:
 
 
 def program(files: Sequence[str], about: Mapping[str, Any]) -> str:
-    """The text of use.py for these files: it does to pictures of 8 bits what `kdrun predict` does. Empty if
-    the model sees no pictures, but images of other channels.
+    """The text of use.py for these files. It treats 8-bit pictures as `kdrun predict` does. Empty if the
+    model takes images with other channels than pictures have.
 
-    about: what the files say of the student.
+    about: the metadata in the files.
     """
     channels, height, width = about["image_shape"]
     if channels not in (1, 3):
@@ -79,7 +79,7 @@ def program(files: Sequence[str], about: Mapping[str, Any]) -> str:
 
 
 def _loads(files: Sequence[str]) -> str:
-    """Opens the file by the packages that it needs, and imports no other."""
+    """The lines that open a file, and import only the packages that it needs."""
     kinds = {file.endswith(".pt2") for file in files}
     if len(kinds) == 1:
         return PT2 if True in kinds else ONNX

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdrun.figures import ABSENT, file_size, percent, plural, signed, three_digits
+from kdrun.report.pipes import pipe_table
 
 Table = list[tuple[str, ...]]
 """A head, then rows."""
 
 
 def answers(record: Mapping[str, Any]) -> Table:
-    """What each file answers on the test part, beside the student; the worst of its batch sizes."""
+    """The answers of each file on the test part beside the student's: the worst of its batch sizes."""
     eager = record["eager"]
     rows: Table = [("", "top-1 %", "95 %", "change", "95 %", "agrees %", "differ", "size")]
     own = percent(eager["top1"]), _interval(eager["interval"], percent)
@@ -52,7 +53,7 @@ def latencies(record: Mapping[str, Any]) -> Table:
 
 
 def caption(record: Mapping[str, Any]) -> str:
-    """What the rows of `answers` are about."""
+    """Explains the rows of `answers`."""
     sizes = [row["batch"] for file in record["files"].values() for row in file["answered"]]
     batches = ", ".join(map(str, sorted(set(sizes))))
     return (
@@ -63,7 +64,7 @@ def caption(record: Mapping[str, Any]) -> str:
 
 
 def verdict(record: Mapping[str, Any]) -> str:
-    """What int8 costs, in a sentence; empty without int8."""
+    """What int8 costs in accuracy, in a sentence; empty without int8."""
     file = record["files"].get("int8")
     if file is None:
         return ""
@@ -75,7 +76,7 @@ def verdict(record: Mapping[str, Any]) -> str:
 
 
 def as_text(table: Table) -> list[str]:
-    """Aligned, for a screen: the first column to the left."""
+    """Aligned columns for a screen, the first to the left."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
@@ -87,9 +88,9 @@ def as_text(table: Table) -> list[str]:
 
 
 def as_markdown(table: Table) -> list[str]:
-    """A Markdown table."""
-    head, *rows = (f"| {' | '.join(row)} |" for row in table)
-    return [head, f"| --- |{' ---: |' * (len(table[0]) - 1)}", *rows]
+    """The lines of a Markdown table."""
+    head, *rows = table
+    return pipe_table(head, rows)
 
 
 def _interval(ends: Sequence[float], form: Any) -> str:

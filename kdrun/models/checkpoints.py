@@ -62,10 +62,10 @@ def load_plain(path: Path) -> Any:
         try:
             return _load(path, names)
         except pickle.UnpicklingError as error:
-            found = UNKNOWN.search(str(error))
-            if found is None:
+            match = UNKNOWN.search(str(error))
+            if match is None:
                 raise ValueError("damaged") from error
-            name = found[1] or found[2]
+            name = match[1] or match[2]
             if name.partition(".")[0] not in HARMLESS or name in names:
                 raise NotPlain(name) from error
             names.append(name)

@@ -61,14 +61,14 @@ def _names(content: Mapping[Any, Any]) -> tuple[str, ...]:
     return ()
 
 
-def _by_number(found: Any) -> tuple[str, ...]:
+def _by_number(names: Any) -> tuple[str, ...]:
     """A list of names, or a mapping from 0, 1, 2 ... to names, as JSON has them or not."""
-    if isinstance(found, Mapping):
-        numbered = {str(number): name for number, name in found.items()}
-        found = [numbered.get(str(number)) for number in range(len(numbered))]
-    if not isinstance(found, (list, tuple)) or not all(isinstance(name, str) for name in found):
+    if isinstance(names, Mapping):
+        numbered = {str(number): name for number, name in names.items()}
+        names = [numbered.get(str(number)) for number in range(len(numbered))]
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         return ()
-    return tuple(found)
+    return tuple(names)
 
 
 def moved(stated: Sequence[str], here: Sequence[str]) -> bool:

@@ -98,23 +98,23 @@ def relation(
             raise KdrunError(f"{key}.class_map", name, "the teacher has no such class", theirs)
         if own not in number:
             raise KdrunError(f"{key}.class_map.{name}", own, "the data set has no such class", ours)
-    found = Relation(tuple(number.get(map_.get(name, name), -1) for name in theirs), len(ours))
-    if not found.known:
+    related = Relation(tuple(number.get(map_.get(name, name), -1) for name in theirs), len(ours))
+    if not related.known:
         problem = f"the teacher and the data set have no class in common ({_listed(theirs)}; {_listed(ours)})"
         raise KdrunError(f"{key}.classes", None, problem)
     if class_map is None:
-        _refuse_others(found, theirs, ours, key, subset)
-    if len(found.known) < 2:
-        problem = f"the teacher knows one class of the data set only ({ours[found.known[0]]})"
+        _refuse_others(related, theirs, ours, key, subset)
+    if len(related.known) < 2:
+        problem = f"the teacher knows one class of the data set only ({ours[related.known[0]]})"
         raise KdrunError(f"{key}.classes", None, problem)
-    return found
+    return related
 
 
 def _refuse_others(
-    found: Relation, theirs: Sequence[str], ours: Sequence[str], key: str, subset: bool
+    related: Relation, theirs: Sequence[str], ours: Sequence[str], key: str, subset: bool
 ) -> None:
-    foreign = [name for name, target in zip(theirs, found.targets, strict=True) if target < 0]
-    absent = [name for place, name in enumerate(ours) if place not in found.known and not subset]
+    foreign = [name for name, target in zip(theirs, related.targets, strict=True) if target < 0]
+    absent = [name for place, name in enumerate(ours) if place not in related.known and not subset]
     if foreign or absent:
         parts = [f"it has {_listed(foreign)}, which the data set has not"] if foreign else []
         parts += [f"it does not know {_listed(absent)}"] if absent else []

@@ -26,19 +26,19 @@ SHOWN = 3
 
 
 def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
-    """The tensors that are the model's. Raises KdrunError where they are another model's."""
+    """The tensors that are the model's. Raises KdrunError for those of another model."""
     own = model.state_dict()
     needed = _needed(model)
-    found = {name: tensor for name, tensor in tensors.items() if not _dispensable(name, own)}
+    kept = {name: tensor for name, tensor in tensors.items() if not _dispensable(name, own)}
     missing, extra = (
-        [name for name in needed if name not in found],
-        [name for name in found if name not in own],
+        [name for name in needed if name not in kept],
+        [name for name in kept if name not in own],
     )
-    other = [name for name in own if name in found and own[name].shape != found[name].shape]
+    other = [name for name in own if name in kept and own[name].shape != kept[name].shape]
     if missing or extra or other:
-        raise KdrunError(key, value, _misfit(own, found, missing, extra, other, key))
-    _refuse_unusable(model, found, key, value)
-    return found
+        raise KdrunError(key, value, _misfit(own, kept, missing, extra, other, key))
+    _refuse_unusable(model, kept, key, value)
+    return kept
 
 
 def under_prefix(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ def _dispensable(name: str, own: Mapping[str, Tensor]) -> bool:
 
 def _misfit(
     own: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
     missing: list[str],
     extra: list[str],
     other: list[str],
@@ -89,7 +89,7 @@ def _misfit(
 ) -> str:
     """What does not fit, the first of it by name, and how to go on if that is known."""
     if other:
-        shapes = [list(each[other[0]].shape) for each in (found, own)]
+        shapes = [list(each[other[0]].shape) for each in (kept, own)]
         first = f"{other[0]} has shape {shapes[0]}, the model's {shapes[1]}"
     elif missing:
         first = f"{missing[0]} is missing"
@@ -99,17 +99,17 @@ def _misfit(
     parts = [f"weights of another architecture: {first} ({counts})"]
     if missing and extra:
         parts.append(f"its names begin with {', '.join(extra[:SHOWN])}")
-    if hint := _stem_hint(own, found, [*missing, *extra, *other], key):
+    if hint := _stem_hint(own, kept, [*missing, *extra, *other], key):
         parts.append(hint)
     return "; ".join(parts)
 
 
-def _stem_hint(own: Mapping[str, Tensor], found: Mapping[str, Tensor], wrong: list[str], key: str) -> str:
+def _stem_hint(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], wrong: list[str], key: str) -> str:
     """Names the stem of the file, if the first convolution is all that differs."""
     role, _, named = key.partition(".")
-    if named != "checkpoint" or len(wrong) != 1 or wrong[0] not in own or wrong[0] not in found:
+    if named != "checkpoint" or len(wrong) != 1 or wrong[0] not in own or wrong[0] not in kept:
         return ""
-    theirs, ours = found[wrong[0]].shape, own[wrong[0]].shape
+    theirs, ours = kept[wrong[0]].shape, own[wrong[0]].shape
     if len(theirs) != 4 or len(ours) != 4 or theirs[:2] != ours[:2]:
         return ""
     stem = "imagenet" if theirs[-1] > ours[-1] else "cifar"
@@ -117,11 +117,11 @@ def _stem_hint(own: Mapping[str, Tensor], found: Mapping[str, Tensor], wrong: li
     return f"only the first convolution differs, {size} in the file: {role}.stem={stem} fits"
 
 
-def _refuse_unusable(model: nn.Module, found: Mapping[str, Tensor], key: str, value: str) -> None:
-    """Raises KdrunError for weights that are no real finite numbers."""
+def _refuse_unusable(model: nn.Module, kept: Mapping[str, Tensor], key: str, value: str) -> None:
+    """Raises KdrunError for weights that are not real finite numbers."""
     parameters = dict(model.named_parameters())
     for name, own in model.state_dict().items():
-        tensor = found.get(name, own)
+        tensor = kept.get(name, own)
         problem = ""
         if tensor.is_complex():
             problem = "holds complex numbers"

@@ -132,8 +132,8 @@ def load_into(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: 
     """
     under = under_prefix(model, tensors, key, value)
     attach_from(model, under)
-    found = fitted(model, under, key, value)
+    kept = fitted(model, under, key, value)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            if name in found:
-                tensor.copy_(found[name])
+            if name in kept:
+                tensor.copy_(kept[name])

@@ -39,8 +39,8 @@ MEMORY_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Answers:
-    """kind: none, peer, live, ahead or tabled; of several teachers each once: `live and tabled`. reason: for
-    the screen. bytes: of full tables.
+    """kind: none, peer, live, ahead or tabled; for several teachers each kind once: `live and tabled`.
+    reason: for the screen. bytes: of full tables.
     """
 
     kind: str
@@ -70,7 +70,7 @@ def answers_plan(training: Training) -> Answers:
 def answers_of(training: Training, needs: frozenset[str], teacher: Training | None = None) -> Answers:
     """How a teacher of a training answers. needs: the layers to read. teacher: one of several.
 
-    Raises KdrunError if the configuration rounds answers, which changes results, and a table does not fit.
+    Raises KdrunError if the configuration rounds answers but a table does not fit: results would change.
     """
     if not needs:
         return Answers("none", "no term reads the teacher")
@@ -141,8 +141,8 @@ def _teacher(training: Training) -> Training:
 
 
 def _table_key(training: Training, teacher: Training) -> str:
-    """All that the teacher's answers depend on, including the kind of device and the precision; on a GPU the
-    size of a forward too, by which its libraries choose a kernel.
+    """All that the teacher's answers depend on, with the kind of device and the precision. On a GPU also the
+    images of one forward pass, because its libraries choose a kernel by them.
     """
     ground = training.ground
     key: dict[str, Any] = {
@@ -167,7 +167,7 @@ def _table_key(training: Training, teacher: Training) -> str:
 
 
 def _no_room(training: Training, size: int, folder: Path) -> str:
-    """The reason if a table of this size does not fit, else empty. An existing table counts as free space."""
+    """Why a table of this size does not fit; empty if it fits. An existing table counts as free space."""
     if size > 1e9 * training.ground.run.runtime.table_gb:
         return f"{file_size(size)} are above runtime.table_gb"
     existing = sum(path.stat().st_size for path in folder.glob("*.*"))
@@ -178,7 +178,7 @@ def _no_room(training: Training, size: int, folder: Path) -> str:
 
 
 def _pays_ahead(training: Training, needs: frozenset[str], teacher: Training | None) -> bool:
-    """Whether bulk is faster: on a GPU, which small batches leave idle, if no image has to be read twice."""
+    """Whether bulk is faster: on a GPU, which small batches leave idle, if no image is read twice."""
     ground = training.ground
     if ground.machine.device.type == "cpu" or isinstance(ground.data.train.images, Unread):
         return False

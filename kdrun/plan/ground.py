@@ -32,8 +32,8 @@ DEVICE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Ground:
-    """headline: the weights that are used and shown, `last` or `val_best`. transfer: the images, by class, on
-    which students are taught.
+    """headline: the weights that are used and shown, `last` or `val_best`. transfer: the images that students
+    learn from, by class.
     """
 
     run: Run
@@ -46,7 +46,7 @@ class Ground:
 
 
 def sight(data: ImageSet) -> Sight:
-    """How pixels of a data set become what a model sees."""
+    """How the pixels of a data set become the input of a model."""
     return Sight(data.mean, data.std, data.white, data.image_shape)
 
 
@@ -97,7 +97,7 @@ def reading(runtime: Runtime, device: torch.device) -> Reading:
 
 
 def auto_workers(device: torch.device) -> int:
-    """All cores but one if a GPU computes; a quarter of the cores if they also train."""
+    """All cores but one if a GPU trains; a quarter of the cores if the CPU trains."""
     if not POSSIBLE:
         return 0
     return max(1, cores() // 4) if device.type == "cpu" else min(max(1, cores() - 1), MOST_WORKERS)

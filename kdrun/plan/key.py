@@ -14,7 +14,7 @@ from kdrun.plan.objective import Terms, epochs_of
 
 
 def model_key(model: Model) -> dict[str, Any]:
-    """A model's description. A checkpoint is in it by its content."""
+    """A model's description. A checkpoint counts by its content."""
     key: dict[str, Any] = {
         "name": model.name,
         "family": model.family,
@@ -35,7 +35,7 @@ def model_key(model: Model) -> dict[str, Any]:
 
 
 def head_key(machine: Machine) -> dict[str, str]:
-    """In bf16, that the head computes in float32: earlier trainings in bf16 were others."""
+    """Marks bf16 trainings whose head computes in float32: in earlier versions it computed in bf16."""
     return {"head": "fp32"} if machine.precision == "bf16" else {}
 
 

@@ -1,4 +1,4 @@
-"""What does not fit in a plan that can run: a role left at a model of another size, absent classes."""
+"""Notes on plans that can run but look wrong: models of very different sizes, missing classes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from kdrun.figures import plural, short
 from kdrun.plan.plan import Plan
 
 FAR = 50
-"""How many times as large a chosen teacher may be as a student that nobody chose."""
+"""A chosen teacher may be this many times as large as a student that nobody chose."""
 
 NAMED = 3
-"""So many absent classes are named."""
+"""The most missing classes that are named."""
 
 
 def mismatched(plan: Plan) -> list[str]:
-    """A note for each."""
+    """A note for each mismatch."""
     return [*_sizes(plan), *_classes(plan)]
 
 
 def _sizes(plan: Plan) -> Iterator[str]:
-    """One role was chosen, the other left at the data set's model, and their sizes are far apart."""
+    """A note if one role was chosen, the other has the data set's model, and their sizes do not match."""
     left = plan.run.remarks.by_data_set
     if len(left) != 1 or plan.run.quick:
         return
@@ -42,11 +42,11 @@ def _sizes(plan: Plan) -> Iterator[str]:
 
 
 def _classes(plan: Plan) -> Iterator[str]:
-    """Classes without an image where there should be one; a trial has too few images for them."""
+    """A note for each part without images of some classes; not in a trial, which has too few images."""
     data = plan.ground.data
     parts = {"validation": data.validation, "test": data.test, "the labelled training images": data.train}
     for name, part in parts.items() if not plan.run.quick else ():
-        absent = [data.classes[c] for c in absent_classes(part, len(data.classes))]
+        absent = [data.classes[number] for number in absent_classes(part, len(data.classes))]
         if absent and len(part.labels):
             named = ", ".join(absent[:NAMED]) + (" ..." if len(absent) > NAMED else "")
             verb = "is" if len(absent) == 1 else "are"

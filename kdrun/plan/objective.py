@@ -15,9 +15,8 @@ from kdrun.losses.mix import Mix, make_mix
 Terms = Mapping[str, Mapping[str, Any]]
 """The terms of a loss by name, each as in the configuration: `{name: soft_targets, weight: 0.9}`."""
 
-
 PHASE_ONE = "phase_one.loss"
-"""Where the terms of a first phase stand."""
+"""The key of the terms of a first phase."""
 
 
 class Phase(NamedTuple):
@@ -120,9 +119,8 @@ def refuse_one_momentum(run: Run) -> None:
     if run.momentum_delta is None:
         return
     for key, loss in (("loss", run.loss), ("phase_one.loss", run.phase_one.loss)):
-        terms = {
-            name: {**term, "weight": 1.0} for name, term in loss.items()
-        }  # so that alpha=0 leaves no term out
+        # With alpha=0 a term would be left out, so all have weight 1 here.
+        terms = {name: {**term, "weight": 1.0} for name, term in loss.items()}
         kinds = {bool(term.loss.needs.teacher) for term in make_mix(terms, key).terms} if terms else set()
         if len(kinds) == 2:
             return
@@ -138,19 +136,21 @@ def refuse_without_labels(run: Run, mixes: Sequence[Mix]) -> None:
         reads = [term.name for term in mix.terms if not term.loss.uses_unlabelled]
         if chosen == "unlabelled" and reads:
             problem = (
-                f"{mix.key}.{reads[0]} needs labels, and there are none. Leave it out: ~{mix.key}.{reads[0]}"
+                f"{mix.key}.{reads[0]} needs labels, but there are none. Leave it out: ~{mix.key}.{reads[0]}"
             )
             raise KdrunError(key, chosen, problem)
 
 
 def refuse_no_images(run: Run, data: ImageSet, mixes: Sequence[Mix]) -> None:
-    """Raises KdrunError for a transfer set of images without labels if all have one."""
+    """Raises KdrunError for a transfer set of unlabelled images if all images have labels."""
     sets = {"transfer": run.transfer}
     if len(mixes) > 1 and run.phase_one.transfer is not None:
         sets["phase_one.transfer"] = run.phase_one.transfer
     for key, chosen in sets.items():
         if chosen == "unlabelled" and bool((data.taught_labels >= 0).all()):
-            raise KdrunError(key, chosen, "no image is without a label: dataset.labelled, dataset.unlabelled")
+            raise KdrunError(
+                key, chosen, "all images have labels; see dataset.labelled and dataset.unlabelled"
+            )
 
 
 def refuse_unprepared(mixes: Sequence[Mix]) -> None:

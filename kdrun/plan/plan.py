@@ -59,7 +59,9 @@ class Plan:
     def teachers(self) -> tuple[Training, ...]:
         """The teachers at the head of the chain: one, as a rule, or the student's peer."""
         peer = self.student.peer
-        return (peer,) if peer else tuple(t for t in self.trainings if t.kind == "teacher")
+        if peer:
+            return (peer,)
+        return tuple(training for training in self.trainings if training.kind == "teacher")
 
     @property
     def control(self) -> Training | None:
@@ -104,9 +106,10 @@ class Plan:
         if stages == ["evaluate"]:
             return ()
         needs_teacher = bool(self.student.teachers) or "teacher" in stages
-        if "student" not in stages:
-            return tuple(t for t in self.trainings if t.kind == "teacher" and needs_teacher)
-        return tuple(t for t in self.trainings if t.kind != "teacher" or needs_teacher)
+        wanted = {"teacher"} if needs_teacher else set()
+        if "student" in stages:
+            wanted |= {"student", "control"}
+        return tuple(training for training in self.trainings if training.kind in wanted)
 
     @property
     def rounds(self) -> tuple[tuple[Training, ...], ...]:
@@ -156,14 +159,14 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
 def links(run: Run) -> Iterator[Link]:
     """Teachers, assistants (Mirzadeh et al. 2020), earlier generations (Furlanello et al. 2018), student.
 
-    Taught models of the same architecture begin with different weights. So do several teachers of the same
+    Taught models of the same architecture begin with different weights, and so do several teachers of one
     architecture.
     """
     if not run.teachers:
         yield Link("teacher", run.teacher, run.recipe.teacher, run.teacher.seed or 0)
     heads = [_architecture(model) for model in run.teachers.values()]
-    for i, (name, teacher) in enumerate(run.teachers.items()):
-        earlier, seed = heads[:i].count(heads[i]), teacher.seed or 0
+    for place, (name, teacher) in enumerate(run.teachers.items()):
+        earlier, seed = heads[:place].count(heads[place]), teacher.seed or 0
         own = derived(seed, "teacher", earlier + 1) if earlier and teacher.seed is None else seed
         yield Link(f"{ONE_OF_SEVERAL}{name}", teacher, run.recipe.teachers[name], own)
     several = len(run.assistant) > 1
@@ -174,9 +177,9 @@ def links(run: Run) -> Iterator[Link]:
     taught = [*between, *[run.student] * run.generations]
     recipes = [*run.recipe.assistant, *[run.recipe.student] * run.generations]
     architectures = [_architecture(model) for model in taught]
-    for i, (name, model, recipe) in enumerate(zip(names, taught, recipes, strict=True)):
+    for place, (name, model, recipe) in enumerate(zip(names, taught, recipes, strict=True)):
         seed = run.seed if model.seed is None else model.seed
-        earlier = architectures[:i].count(architectures[i])
+        earlier = architectures[:place].count(architectures[place])
         yield Link(name, model, recipe, derived(seed, "generation", earlier + 1) if earlier else seed)
 
 
@@ -187,7 +190,7 @@ def _architecture(model: Model) -> tuple[Any, ...]:
 def _teachers(
     place: Ground, heads: Sequence[Link], grounds: Grounds | None
 ) -> tuple[tuple[Training, ...], tuple[Asked, ...]]:
-    """The teachers, and what each knows, if there are several or one of other classes than the data set's."""
+    """The teachers; and what each knows, if there are several or one with other classes than the data set."""
     teachers: list[Training] = []
     known: list[Asked] = []
     for link in heads:

@@ -1,4 +1,4 @@
-"""One step of a mix that has code of the user, on a few images of noise, before anything is trained."""
+"""Tries each mix with the user's own losses on a few images of noise, before anything is trained."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ IMAGES = 4
 def rehearse(
     run: Run, phases: tuple[Phase, ...], student: nn.Module, teacher: nn.Module, models: Models
 ) -> None:
-    """Calls each phase with a loss of the user once. Its weights and random numbers are as before.
+    """Calls each phase with a user's loss once. Weights and random numbers are the same afterwards.
 
-    student, teacher: planned models, images to logits. Raises KdrunError for a loss that raises, returns no
-    tensor, one of another shape, or something that is not a number.
+    student, teacher: planned models, images to logits. Raises KdrunError for a loss that raises, or returns
+    something other than a tensor, a tensor of another shape, or NaN.
     """
     for phase in phases if run.packages else ():
         if not any(is_users(term.loss) for term in phase.mix().terms):

@@ -1,4 +1,4 @@
-"""Several teachers of a student, or one with other classes: what each knows, and what terms may read."""
+"""Several teachers of a student, or one with other classes: the classes of each, and what terms can read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kdrun.training.several import Asked
 from kdrun.types import CLASSIFIER
 
 GATE = "most_confident"
-"""The weights of teachers that know different classes, if the configuration does not say."""
+"""The default weights of teachers that know different classes."""
 
 
 class Several(NamedTuple):
@@ -39,24 +39,24 @@ class Several(NamedTuple):
 
     @property
     def blocks(self) -> Mapping[str, tuple[int, ...]]:
-        """The student's classes that each teacher knows, by its name, if they do not all know all."""
+        """The student's classes that each teacher knows, by its name; empty if all teachers know all."""
         whole = all(each.relation.whole for each in self.asked)
         return {} if whole else {each.name: each.relation.known for each in self.asked}
 
     @property
     def answers_images(self) -> bool:
-        """Whether they answer as one for an image without a label."""
+        """Whether they can answer as one for an image without a label."""
         return self.how is not None and self.how.weights != "known"
 
     def needs(self, mix: Mix, name: str) -> frozenset[str]:
-        """The layers of one teacher that a mix reads, of this one alone or of all as one."""
+        """The layers of a teacher that a mix reads, from this one alone or from all as one."""
         if len(self.asked) == 1:
             return mix.needs.teacher
         return mix.reads(name) | (mix.reads("") and frozenset({"logits"}))
 
 
 class Standing(NamedTuple):
-    """What a teacher is trained on or loaded for, and how its classes relate to those of the data set."""
+    """The ground of a teacher, and the relation of its classes to those of the data set."""
 
     ground: Ground
     relation: Relation
@@ -79,9 +79,9 @@ def standing(place: Ground, teacher: Teacher, key: str, grounds: Grounds | None 
 
 
 def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...]) -> Several | None:
-    """How the teachers of a training answer; None if there is one, with the student's classes.
+    """How the teachers of a training answer; None if there is one with the student's classes.
 
-    Raises KdrunError for a term that has no meaning with these teachers, or names none of them.
+    Raises KdrunError for a term that does not work with these teachers, or names a wrong one.
     """
     terms = [(f"{mix.key}.{term.name}", term) for mix in mixes for term in mix.terms]
     for key, term in terms:
@@ -102,8 +102,8 @@ def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...])
 
 
 def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None:
-    """Raises KdrunError if images without labels beside the training part get no answer of several teachers,
-    or if these cannot choose among them.
+    """Raises KdrunError if several teachers cannot answer the images of the pool as one, or cannot choose
+    among them.
     """
     if data.pool is None or several is None or len(several.asked) < 2 or several.answers_images:
         return
@@ -117,11 +117,11 @@ def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None
 
 
 def combination(combine: Combine, asked: Sequence[Asked]) -> Combination:
-    """How teachers answer as one. Raises KdrunError for what has no meaning with their classes."""
+    """How teachers answer as one. Raises KdrunError for a combination that their classes do not allow."""
     same = all(each.relation.known == asked[0].relation.known for each in asked)
     weights = combine.weights if combine.weights != "auto" else "fixed" if same else GATE
     if combine.by == "mean_logits" and not all(each.relation.whole for each in asked):
-        problem = "logits of models that know different classes have no common zero: take mean_probabilities"
+        problem = "logits of models with different classes have no common scale: take mean_probabilities"
         raise KdrunError("combine.by", combine.by, problem)
     if weights == "fixed" and not same:
         problem = "the teachers know different classes, so one of them must be chosen for each image"
@@ -141,10 +141,10 @@ def _refuse_name(term: Term, key: str, names: Sequence[str]) -> None:
 
 
 def _refuse_layers(key: str, reads: frozenset[str], read: Sequence[Asked]) -> None:
-    """A layer is one teacher's, and its classifier has its own classes."""
+    """Raises KdrunError for a layer of several teachers, and for a classifier with other classes."""
     if len(read) > 1 and reads - {"logits"}:
         names = [each.name for each in read]
-        raise KdrunError(f"{key}.teacher", None, "this term reads layers of one teacher: say of which", names)
+        raise KdrunError(f"{key}.teacher", None, "this term reads layers of one teacher: name it", names)
     if CLASSIFIER in reads and not read[0].relation.same:
         raise KdrunError(key, None, f"reads the classifier of {read[0].name}, which has other classes")
 
@@ -227,11 +227,10 @@ def _text(path: str, key: str) -> str:
 def _data(
     data: ImageSet, names: Sequence[str], related: Relation, teacher: Teacher, key: str, loaded: bool
 ) -> ImageSet:
-    if not related.same:
-        change = (
-            renamed(data, names, related.targets) if loaded else of_classes(data, names, f"{key}.classes")
-        )
-        data = change
+    if not related.same and loaded:
+        data = renamed(data, names, related.targets)
+    elif not related.same:
+        data = of_classes(data, names, f"{key}.classes")
     if teacher.normalisation is None:
         return data
     channels, numbers = data.image_shape[0], {}

@@ -1,4 +1,4 @@
-"""The shipped methods that fit a pair of models, for the error of one that does not."""
+"""The shipped methods that fit a pair of models, for the error about a method that does not."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def naming_alternatives(
     image_shape: tuple[int, int, int],
     named: bool = True,
 ) -> Iterator[None]:
-    """Adds the methods that fit to a KdrunError that says why a mix does not fit two models.
+    """Adds the methods that fit to a KdrunError about a mix that does not fit two models.
 
-    An error with choices is about a typed word and does not change. named: False: no error changes.
+    An error with choices is about a typed word and does not change. named: if False, no error changes.
     """
     try:
         yield

@@ -28,12 +28,12 @@ from kdrun.training.plan import RowSet, Shares
 from kdrun.training.tabled import why_no_table
 
 ONE_OF_SEVERAL = "teacher_"
-"""How the name of a training begins that makes one of several teachers."""
+"""The start of the name of a training that makes one of several teachers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A model and all that its weights follow from.
+    """A model and all that its weights depend on.
 
     name: unique in the run: teacher, assistant1, generation2, student, control. kind: teacher, student (also
     for assistants, generations and the control `self`), control, or peer. label: the folder's name before the
@@ -97,8 +97,8 @@ class Training:
     def loaded(self) -> bool:
         """Whether the model is not trained, but loaded from a checkpoint or pretrained weights.
 
-        A pretrained teacher with a new head is trained. So is a student with a checkpoint, from which it
-        starts.
+        A pretrained teacher with a new head is trained (fine-tuned). A student with a checkpoint is trained
+        from it.
         """
         if self.kind == "teacher":
             return bool(self.model.checkpoint) or (self.model.pretrained and not self.built.head_is_new)
@@ -128,20 +128,20 @@ class Training:
         return (run.phase_one.transfer if mix.key == PHASE_ONE else None) or run.transfer
 
     def _transferred(self, rows: Tensor) -> Tensor:
-        """Those of the rows whose classes are in the transfer set; all for a teacher."""
+        """The rows whose classes are in the transfer set; for a teacher all rows."""
         if self.kind == "teacher" or not self.ground.transfer.missing:
             return rows
         return rows[self.ground.transfer.stays[rows]]
 
     @property
     def part(self) -> Part:
-        """The images that its rows count: the training part; behind it, for a student, the pool."""
+        """The images that its rows index: the training part, and for a student the pool after it."""
         data = self.ground.data
         return data.taught if self.kind in ("student", "peer") else data.train
 
     @cached_property
     def labels(self) -> Tensor:
-        """(N,) int64 of its part, -1 for those that it may not know."""
+        """(N,) int64, the labels of its part; -1 for a label that it must not know."""
         data = self.ground.data
         return data.taught_labels if self.kind in ("student", "peer") else data.train.labels
 
@@ -164,7 +164,7 @@ class Training:
         return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch, self._shares(rows))
 
     def _shares(self, rows: Tensor) -> Shares | None:
-        """How its batches are filled from these rows; None if they come as they are, or all carry labels."""
+        """The shares of labelled and unlabelled rows in a batch; None if they are not fixed."""
         share, labels = self.ground.run.recipe.labelled_share, self.labels[rows]
         if share is None or self.kind not in ("student", "peer") or len(torch.unique(labels >= 0)) < 2:
             return None
@@ -206,7 +206,7 @@ class Training:
             "loss": loss_key(self.loss),
             "seed": self.seed,
             "precision": self.ground.machine.precision,
-            **({"transfer_without": [data.classes[c] for c in missing]} if missing else {}),
+            **({"transfer_without": [data.classes[number] for number in missing]} if missing else {}),
         } | head_key(self.ground.machine)
 
     def _taught_key(self) -> dict[str, Any]:
@@ -217,7 +217,7 @@ class Training:
             key["labelled_share"] = self.ground.run.recipe.labelled_share
         if self.pool is not None:
             dataset = run.dataset
-            mined = {k: dataset.get(f"unlabelled_{k}") for k in ("confidence", "top_k")}
+            mined = {name: dataset.get(f"unlabelled_{name}") for name in ("confidence", "top_k")}
             chosen = {name: value for name, value in mined.items() if value is not None}
             key["unlabelled"] = {"images": self.pool.fingerprint, **chosen}
         for phase in self.phases[:-1]:
@@ -236,14 +236,14 @@ class Training:
         return key
 
     def _teachers_key(self, teacher: Training) -> dict[str, Any]:
-        """Its weights, and how it sees images if not as the student does."""
+        """Its weights, and its preprocessing if that differs from the student's."""
         given = sight(teacher.ground.data)
         seen = {} if given == sight(self.ground.data) else {"sight": list(given)}
         return {"key": teacher.fingerprint, "weights": teacher.ground.headline} | seen
 
     def _several_key(self, several: Several) -> dict[str, Any]:
-        """The teachers in their order: the name of one that a term reads alone, its classes if they differ;
-        weights and combination if a term reads all as one.
+        """The teachers in order. A teacher's name counts if a term reads it alone, its classes if they differ
+        from the data set's, its weight and the combination if a term reads all teachers as one.
         """
         named = {term.teacher for mix in self.mixes for term in mix.terms}
         teachers = []
@@ -264,9 +264,7 @@ class Training:
         return sources(parts, run.packages)
 
     def _rounding(self, name: str = "") -> dict[str, Any]:
-        """The number format of the table of the teacher's answers, if a table rounds them. name: of the one
-        of several teachers.
-        """
+        """The number format of a table that rounds a teacher's answers. name: of one of several teachers."""
         runtime, views = self.ground.run.runtime, self.ground.views.count
         phases = [needs for mix in self.mixes if (needs := self.needs_of(mix, name))]
         tabled = runtime.table != "off" and not all(why_no_table(needs, views) for needs in phases)
@@ -308,7 +306,7 @@ class Training:
         return self.ground.models.build(self.model, self.section, self.seed, reused)
 
     def new_mix(self, phase: Phase, teacher: Training | None = None) -> Mix:
-        """A new mix of a phase, with new adapters. teacher: of a peer, the student that it learns from."""
+        """A new mix of a phase, with new adapters. teacher: for a peer, the student that it learns from."""
         other = (teacher or self.teacher or self).built
         return build_mix(
             phase.mix(), self.built.model, other.model, self.ground.models, self.seed, self.read_by_name
@@ -316,7 +314,7 @@ class Training:
 
     @property
     def read_by_name(self) -> Mapping[str, Read] | None:
-        """The models of several teachers, whose shapes a mix is built for; None without these."""
+        """The models of several teachers by name, for the shapes of a mix; None if there is one teacher."""
         if self.several is None:
             return None
         models = (Read(teacher.built.model, teacher.ground.models) for teacher in self.teachers)
@@ -324,7 +322,7 @@ class Training:
 
     @property
     def needs_of_each(self) -> list[frozenset[str]]:
-        """The layers of each of its teachers that all phases read, in their order; of a peer likewise."""
+        """The layers of each of its teachers (or of its peer) that its phases read, in order."""
         if self.several is None:
             return [self.teacher_needs]
         return [
@@ -333,7 +331,7 @@ class Training:
         ]
 
     def needs_of(self, mix: Mix, name: str = "") -> frozenset[str]:
-        """The layers that a mix reads of a teacher. name: of the one of several teachers."""
+        """The layers of a teacher that a mix reads. name: of one of several teachers."""
         return mix.needs.teacher if self.several is None else self.several.needs(mix, name)
 
 

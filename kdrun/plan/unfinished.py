@@ -1,4 +1,4 @@
-"""Schedules, warm-ups and phases that are longer than the training, which is over before they are."""
+"""Notes on schedules, warm-ups and phases that are longer than the training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _notes(training: Training) -> Iterator[str]:
                 if _is_cut(schedule, phase.until):
                     key = shared.get((name, schedule.epochs), f"{phase.key}.{term.name}.{name}")
                     last = schedule.at(phase.until - 1)
-                    reached = "" if key == "alpha" else f": it comes to {last:.4g} only"
+                    reached = "" if key == "alpha" else f": it reaches only {last:.4g}"
                     taken = f"takes {plural(schedule.epochs, 'epoch')}"
                     yield f"the schedule of {key} {taken}, but {_until(training, phase.until, end)}{reached}"
 
@@ -39,14 +39,14 @@ def _until(training: Training, until: int, end: str) -> str:
 
 
 def _is_cut(schedule: Schedule, epochs: int) -> bool:
-    """Whether a training of so many epochs ends before the schedule does."""
+    """Whether a training of `epochs` epochs ends before the schedule."""
     if schedule.constant:
         return False
     return schedule.epochs > (epochs - 1 if schedule.shape == "step" else epochs)
 
 
 def _shared(training: Training) -> Mapping[tuple[str, float], str]:
-    """The keys from which terms may have a schedule: by what it is of a term, and its epochs."""
+    """The shared keys with a schedule, by the argument of a term that they set and their epochs."""
     run = training.ground.run
     keys: dict[str, tuple[str, Any]] = {
         "temperature": ("temperature", run.temperature),
@@ -66,6 +66,6 @@ def _rates(training: Training, end: str) -> Iterator[str]:
     warm = recipe.warmup * recipe.epochs
     if recipe.schedule in ("cosine", "onecycle") and warm and warm >= training.epochs:
         yield f"the warm-up of {key} takes {plural(round(warm, 1), 'epoch')}, but {end}: its rate never falls"
-    late = [m for m in recipe.milestones if m >= recipe.epochs]
+    late = [milestone for milestone in recipe.milestones if milestone >= recipe.epochs]
     if recipe.schedule == "step" and late:
         yield f"{key}.milestones={as_typed(late)} are never reached: it has {plural(recipe.epochs, 'epoch')}"

@@ -53,9 +53,9 @@ def header(plan: Plan) -> str:
         *_streaming(plan),
     ]
     notes = [
-        f"model  {note if t.model.name in note else f'{t.model.name}: {note}'}"
-        for t in plan.chain
-        for note in t.built.notes
+        f"model  {note if training.model.name in note else f'{training.model.name}: {note}'}"
+        for training in plan.chain
+        for note in training.built.notes
     ]
     cut = [f"note   {note}" for note in (*mismatched(plan), *unfinished(plan))]
     return "\n".join([*lines, *dict.fromkeys(notes), *cut])
@@ -66,14 +66,12 @@ def _sized(training: Training) -> str:
 
 
 def _by_data_set(roles: Sequence[str]) -> list[str]:
-    """The line that says which models were not chosen."""
-    if not roles:
-        return []
-    return [f"models {' and '.join(roles)} by data set"]
+    """The line that names the roles whose models were not chosen."""
+    return [f"models {' and '.join(roles)} by data set"] if roles else []
 
 
 def pairs(spelled: Sequence[str]) -> Iterator[str]:
-    """The long keys that were typed short, a line for both recipes: `recipe.teacher.lr=0.1  recipe...`."""
+    """The long forms of short keys, a line for both recipes: `recipe.teacher.lr=0.1  recipe...`."""
     by_key: dict[str, list[str]] = {}
     for key in spelled:
         by_key.setdefault(key.rpartition(".")[2], []).append(key)
@@ -127,8 +125,8 @@ def steps(plan: Plan, status: StatusOf) -> list[str]:
         rows.append(("evaluate", _evaluation(plan), "", ""))
     wide = max((len(row[0]) for row in rows), default=0)
     return [
-        f"{'plan' if not i else '':7}{a:{max(wide, 9)}}  {b:8} {c}  {d}".rstrip()
-        for i, (a, b, c, d) in enumerate(rows)
+        f"{'plan' if not place else '':7}{name:{max(wide, 9)}}  {what:8} {extent}  {images}".rstrip()
+        for place, (name, what, extent, images) in enumerate(rows)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Says during a training that its loss on the labels is worse than guessing: the rate may be too high."""
+"""Notes during a training that its loss on the labels is worse than guessing: the rate may be too high."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from kdrun.plan.training import Training
 from kdrun.progress.screen import Screen
 
 FAR = 2.0
-"""How many times the loss of a guess (the logarithm of the number of classes) a training's loss may be."""
+"""A training diverges if its loss is this many times that of guessing (the logarithm of the classes)."""
 
 
 class Diverging:
-    """A follower that notes once that a training diverges, from its second epoch on or at its last."""
+    """A follower that notes once that a training diverges: from its second epoch on, or at its last."""
 
     def __init__(self, shown: Screen, training: Training) -> None:
         self.shown, self.training, self.noted = shown, training, training.ground.run.quick
@@ -23,10 +23,10 @@ class Diverging:
         self.terms = [name for name in names if _is_of_labels(training, name)]
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Nothing: a training that is continued is judged by its further epochs."""
+        """Does nothing: a continued training is judged by its further epochs."""
 
     def steps(self, done: int) -> None:
-        """Nothing: single batches say too little."""
+        """Does nothing: single batches say too little."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         loss = max((row.get("terms", {}).get(name, 0.0) for name in self.terms), default=0.0)
@@ -37,7 +37,7 @@ class Diverging:
         key = f"recipe.{self.training.section}.lr"
         self.shown.say(
             f"note   the {self.training.name} diverges: its loss on the labels is {loss:.3g}, "
-            f"that of a guess {self.guess:.3g}. A lower learning rate may help: {key} is "
+            f"that of guessing {self.guess:.3g}. A lower learning rate may help: {key} is "
             f"{self.training.recipe.lr:g}"
         )
 

@@ -25,9 +25,9 @@ class Journal:
         self.began, self.resumed_at = time.monotonic(), 0
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Forgets epochs after the state that is continued.
+        """Removes the epochs after the state that is continued.
 
-        A state of an epoch's last step makes the loop report that epoch again.
+        After a state of an epoch's last step the loop reports that epoch again.
         """
         self.began, self.resumed_at = time.monotonic(), done // steps
         if self.metrics.exists():
@@ -53,7 +53,7 @@ def as_lines(rows: Iterable[Mapping[str, Any]]) -> str:
 def own_rows(path: Path, kind: str) -> list[dict[str, Any]]:
     """The epochs of the folder's own training, without a name.
 
-    After an evaluation, the metrics.jsonl of a run holds the epochs of all its models, each with its `stage`.
+    After an evaluation, the metrics.jsonl of a run has the epochs of all its models, each with its `stage`.
     """
     return [_unnamed(row) for row in read_rows(path) if row.get("stage", kind) == kind]
 

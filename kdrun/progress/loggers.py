@@ -243,7 +243,7 @@ def scalars(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _has_account() -> bool:
-    """Whether Weights & Biases has a mode or a key."""
+    """Whether Weights & Biases is set up: a mode, a key, or an entry in the netrc file."""
     if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", WANDB_HOST).rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""How far all trainings of a sweep are: a row for each process at work, and one line about all of them."""
+"""The progress of a sweep's trainings: a row for each process at work, and one line about all of them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ EVERY = 60.0
 """Seconds between two lines of a log."""
 
 LINES = 10
-"""Lines of a log, at least, if there are as many trainings."""
+"""The least number of lines in a log, if there are as many trainings."""
 
 SURE = 3.0
-"""Seconds of training from which the rest is estimated."""
+"""Seconds of training before the rest is estimated."""
 
 
 @dataclass
 class Row:
-    """A process at work. weight: of its trainings, in estimated seconds. begun: steps that were done before.
+    """A process at work. weight: of its trainings, in estimated seconds. begun: steps done by earlier calls.
     numbers: of its last epoch. at: when it began.
     """
 
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def eta(self) -> str:
-        """`eta 0:40`, empty as long as nothing is done."""
+        """`eta 0:40`; empty until the first step is done."""
         new, left = self.done - self.begun, self.steps - self.done
         return f"eta {duration((time.monotonic() - self.at) / new * left)}" if new else ""
 
@@ -56,15 +56,15 @@ class Row:
 
     @property
     def work(self) -> float:
-        """Estimated seconds that were worked off in this call."""
+        """The work done in this call, in estimated seconds."""
         return self.weight * (self.done - self.begun) / self.steps if self.steps else 0.0
 
 
 class Overall(ABC):
-    """Told by each process, by its number: what it trains, and how far it is.
+    """The progress of all processes. Each reports, by its number, what it trains and how far it is.
 
-    weights: of all trainings, in estimated seconds, by folder; what they really take follows from those that
-    are done. after: seconds of what comes after the trainings.
+    weights: of all trainings, in estimated seconds, by folder. The estimates are corrected by the time of the
+    work that is done. after: seconds of what comes after the trainings.
     """
 
     def __init__(self, weights: Mapping[Path, float], after: float = 0.0) -> None:
@@ -77,7 +77,7 @@ class Overall(ABC):
         return self.total - len(self.waiting)
 
     def start(self, number: int, name: str, weight: float) -> None:
-        """A process begins with trainings."""
+        """A process starts trainings. weight: in estimated seconds."""
         self.rows[number] = Row(name, weight)
         self.shown()
 
@@ -98,7 +98,7 @@ class Overall(ABC):
         self.shown()
 
     def end(self, number: int, folders: Iterable[Path]) -> None:
-        """A process has ended with these trainings, done or failed."""
+        """A process has ended; these trainings are done or failed."""
         row = self.rows.pop(number)
         self.worked += row.weight * (1 - row.begun / row.steps) if row.steps else 0.0
         for folder in folders:
@@ -106,7 +106,7 @@ class Overall(ABC):
         self.shown()
 
     def seconds_left(self) -> float | None:
-        """Until everything is done; None as long as too little is done to tell."""
+        """Estimated seconds until everything is done; None if too little is done for an estimate."""
         passed = time.monotonic() - self.began
         worked = self.worked + sum(row.work for row in self.rows.values())
         if passed < SURE or worked <= 0:
@@ -129,7 +129,7 @@ class Overall(ABC):
 
 
 class LiveRows(Overall):
-    """In a terminal: the rows change in place, and are gone at the end."""
+    """In a terminal: the rows change in place, and disappear at the end."""
 
     def __init__(self, console: Console, weights: Mapping[Path, float], after: float = 0.0) -> None:
         super().__init__(weights, after)
@@ -158,28 +158,28 @@ class Logged(Overall):
 
     def __init__(self, say: Callable[[str], None], weights: Mapping[Path, float], after: float = 0.0) -> None:
         super().__init__(weights, after)
-        self.say, self.last, self.told = say, time.monotonic(), 0
+        self.say, self.last, self.tenths = say, time.monotonic(), 0
 
     def shown(self) -> None:
         tenths, now = LINES * self.trained // max(self.total, 1), time.monotonic()
-        if tenths > self.told or now - self.last >= EVERY:
+        if tenths > self.tenths or now - self.last >= EVERY:
             at_work = "; ".join(map(_at, self.rows.values()))
             self.say(f"{time.strftime('%H:%M:%S')} {self.line()}{f': {at_work}' if at_work else ''}")
-            self.told, self.last = tenths, now
+            self.tenths, self.last = tenths, now
 
     def close(self) -> None:
         pass
 
 
 class Reported(Screen):
-    """A process's screen: all that it shows is told to `tell(kind, *what)`, as Overall's methods have it."""
+    """A process's screen: it passes its calls on to `tell(kind, *what)`, as Overall's methods take them."""
 
     def __init__(self, tell: Callable[..., None], say: Callable[[str], None] | None = None) -> None:
-        self.tell, self.said = tell, say
+        self.tell, self.print = tell, say
 
     def say(self, text: str = "") -> None:
-        if self.said is not None:
-            self.said(text)
+        if self.print is not None:
+            self.print(text)
 
     def show(self, content: RenderableType) -> None:
         pass

@@ -1,4 +1,4 @@
-"""A run in the tools of `logger=[...]`: which numbers they get, and when."""
+"""Passes a run's numbers on to the loggers of `logger=[...]`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from kdrun.report.read import read
 from kdrun.report.schema import Report, parts
 
 MARK = "logged.json"
-"""The file in a run's folder that names the tools that have the whole run."""
+"""The file in a run's folder that names the loggers that have the whole run."""
 
 
 class Recorder:
-    """Hands every epoch of a run to its loggers once, also the epochs before a resume.
+    """Gives every epoch of a run to its loggers once, also the epochs before a resume.
 
-    trainings: by name. Epochs that another process trained are read from their folders.
+    trainings: by name. Epochs of another process are read from the folders of its trainings.
     """
 
     def __init__(self, loggers: Iterable[Logger], trainings: Mapping[str, Training]) -> None:
@@ -39,13 +39,13 @@ class Recorder:
         return _Following(self, name)
 
     def earlier(self, name: str) -> None:
-        """Hands on the epochs that are in the folder of a training."""
+        """Gives the epochs in the folder of a training to the loggers."""
         training = self.trainings.get(name)
         if training is not None:
             self.give(named_rows(training.folder / METRICS, training.kind, name))
 
     def give(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Hands on the rows that were not handed on before."""
+        """Gives the rows to the loggers, except those that they have."""
         for row in rows:
             if (row["stage"], row["epoch"]) not in self.given:
                 self.given.add((row["stage"], row["epoch"]))
@@ -92,7 +92,7 @@ def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
 
 
 def unrecorded(plan: Plan) -> list[str]:
-    """The loggers of a finished run that do not have all of it."""
+    """The loggers of a finished run that do not have the whole run."""
     complete = _logged(plan.folder)
     return [name for name in plan.run.logger if name not in complete]
 

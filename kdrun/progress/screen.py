@@ -18,7 +18,7 @@ class Screen(ABC):
     """Prints text, and shows the progress of one training at a time, from `begin` to `end`."""
 
     columns = 80
-    """How wide it is."""
+    """Width in characters."""
 
     @abstractmethod
     def say(self, text: str = "") -> None:
@@ -112,7 +112,7 @@ class Bars(Screen):
 
 
 class Lines(Screen):
-    """One plain line per epoch, for logs: no control characters. unsaid: trainings without such lines."""
+    """One plain line per epoch, for logs, without control characters. unsaid: trainings without lines."""
 
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
         self.console, self.columns, self.unsaid = console, console.width, unsaid
@@ -151,5 +151,5 @@ def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
 
 
 def screen(console: Console, unsaid: Collection[str] = ()) -> Screen:
-    """Bars in a terminal, lines elsewhere. unsaid: trainings of which a log has no lines."""
+    """Bars in a terminal, lines elsewhere. unsaid: trainings without lines in a log."""
     return Bars(console) if console.is_terminal else Lines(console, unsaid)

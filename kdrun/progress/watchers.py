@@ -13,7 +13,7 @@ from kdrun.progress.screen import Screen
 
 
 class Follower(Protocol):
-    """As `kdrun.training.fit.Watcher`; rows also have the training's name as `stage`."""
+    """Like `kdrun.training.fit.Watcher`; rows also have the training's name as `stage`."""
 
     def begin(self, epochs: int, steps: int, done: int) -> None: ...
 
@@ -23,7 +23,7 @@ class Follower(Protocol):
 
 
 class Watchers:
-    """The followers of one training. images: of an epoch, for the speed."""
+    """The followers of one training. images: per epoch, for the speed."""
 
     def __init__(self, name: str, images: int, followers: Sequence[Follower]) -> None:
         self.name, self.images, self.followers = name, images, tuple(followers)

@@ -1,2 +1,1 @@
-"""report.json and everything that is drawn from it: verdict, table, markdown, plots, sweeps. Nothing here
-imports torch."""
+"""report.json and what is made from it: verdict, tables, pages, plots, sweeps. Nothing here imports torch."""

@@ -1,7 +1,8 @@
-"""answers.npz, beside report.json: the class that each model names for each image of validation and test.
+"""answers.npz, beside report.json: the class that each model predicts for each image of validation and test.
 
 Arrays by name: `classes` (K,) names; `test/labels` (N,) true classes, -1 if unknown; `test/student` (N,) the
-classes that a model names under the report's headline, -1 if its logits are not numbers; all integers.
+classes that the student predicts under the report's headline, -1 if its logits are not finite. Classes are
+integers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Answers = Arrays
 
 
 def write(folder: Path, answers: Answers, kept: Collection[str] = ()) -> None:
-    """Writes the file. kept: models whose answers it has from an earlier evaluation, and keeps."""
+    """Writes the file. kept: models whose answers of an earlier evaluation stay in it."""
     earlier = read(folder) if kept else {}
     old = {name: earlier[name] for part in PARTS for whose in kept if (name := f"{part}/{whose}") in earlier}
     every = {name: values for name, values in old.items() if _fits(answers, name, values)} | answers
@@ -55,7 +56,7 @@ def confusion(answers: Answers, whose: str) -> NDArray[np.int64] | None:
 
 
 def _fits(answers: Answers, name: str, values: NDArray[Any]) -> bool:
-    """Whether earlier answers are about as many images as the present ones."""
+    """Whether earlier answers are for as many images as the present ones."""
     labels = answers.get(f"{name.partition('/')[0]}/labels")
     return labels is not None and len(labels) == len(values)
 

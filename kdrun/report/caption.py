@@ -1,4 +1,4 @@
-"""What the figures of a table are about, in a few lines above it."""
+"""The lines above a table that say which models, data and device its figures are about."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ TRIAL = "a trial (quick=true): two batches of everything, so the figures are no 
 
 
 def caption(report: Report) -> list[str]:
-    """What the figures are about, a line each: which models on which data; which part and weights; which
-    device."""
+    """A line each: which models on which data; which part and weights; which device; then what is special."""
     names = {role: report["models"][role].get("name", "") for role in roles(report)}
     several = teachers(report)
     between = "".join(
@@ -51,7 +50,7 @@ def is_trial(report: Report) -> bool:
 
 
 def _earlier(report: Report) -> Iterator[str]:
-    """`measured on 2026-01-02 03:04: latency`, of figures that an earlier evaluation has left."""
+    """`measured on 2026-01-02 03:04: latency`, for figures that are kept from an earlier evaluation."""
     for look in report.get("earlier", []):
         yield f"measured on {minute(look.get('created', ''))}: {', '.join(kept_from(report, look))}"
 

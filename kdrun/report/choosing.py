@@ -1,4 +1,4 @@
-"""The best of several, chosen on validation, and how much the choice flatters the figure it was made by."""
+"""The best of several, chosen on validation, and the selection bias of its figure on validation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kdrun.report.statistics import noise_of
 
 DRAWS = 2_000
 CHUNK = 100
-"""Draws at once, for memory: each is a weight for every image."""
+"""Draws at once. Each draw has a weight for every image, so this limits the memory."""
 
 
 class Winner(NamedTuple):
-    """position: of the best, by its mean over seeds on validation, `shown`. bias: by how much `shown` is too
-    high for having been chosen, in the same unit. holds: what the bias was estimated from."""
+    """position: of the best by its mean over seeds on validation, which is `shown`. bias: by how much `shown`
+    is too high because it was chosen, in the same unit. holds: what the bias was estimated from."""
 
     position: int
     shown: float
@@ -26,7 +26,7 @@ class Winner(NamedTuple):
 
     @property
     def corrected(self) -> float:
-        """What the winner may be expected to give on other images, by the validation part alone."""
+        """The winner's expected accuracy on other images, estimated on validation alone."""
         return self.shown - self.bias
 
 
@@ -39,12 +39,12 @@ def winner(
 ) -> Winner:
     """The best of k and its bias in points, from answers that are right or wrong.
 
-    correct: (k, seeds, images) of 0 and 1, the same seeds and validation images for each. Seeds and images
-    are drawn with replacement, the same for all k (what they share cancels out); in each draw the best is
-    chosen anew, and the bias is the mean of what it shows in the draw above its mean here (Tibshirani and
-    Tibshirani 2009, by the bootstrap of Efron 1979). The figure to report is on test images, which chose
-    nothing. splits: of each seed, if they answer different images; those of one split share the draw. noun:
-    what a seed is called.
+    correct: (k, seeds, images) of 0 and 1, the same seeds and validation images for each. Each draw takes
+    seeds and images with replacement, the same for all k, so that common noise cancels out. It chooses the
+    best again. The bias is the mean over draws of this best's value in the draw minus its value here
+    (Tibshirani and Tibshirani 2009, by the bootstrap of Efron 1979). The figure to report is the one on test,
+    which chose nothing. splits: the split of each seed, if splits have different validation images; seeds of
+    one split share the draw of images. noun: what a seed is called.
     """
     right = np.asarray(correct, dtype=np.float64)
     seeds, images = right.shape[1:]
@@ -62,9 +62,9 @@ def winner(
 def _drawn(
     right: NDArray[np.float64], groups: Sequence[Sequence[int]], count: int, source: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(count, k) means in percent of `right` (k, seeds, images) with seeds and images drawn anew.
+    """(count, k) means in percent of `right` (k, seeds, images), each over new draws of seeds and images.
 
-    groups: positions of the seeds that answer the same images.
+    groups: positions of the seeds that share their validation images.
     """
     k, seeds, images = right.shape
     by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds
@@ -79,11 +79,11 @@ def _drawn(
 def winner_of_means(
     accuracy: ArrayLike, images: int, draws: int = DRAWS, seed: int = 0, noun: str = "seed"
 ) -> Winner:
-    """The same where only accuracies in percent are known: (k, seeds).
+    """The same if only accuracies in percent are known: (k, seeds).
 
-    Seeds are drawn with replacement; the noise of the images is normal with variance p (1 - p) / images and
-    independent from one to the next. They answer the same images, so in truth a part of it is shared and
-    cancels out: this bias is an upper bound.
+    Seeds are drawn with replacement. The noise of the images is normal with variance p (1 - p) / images, and
+    independent for each of the k. In truth they share the images, so a part of the noise cancels out: this
+    bias is an upper bound.
     """
     values = np.asarray(accuracy, dtype=np.float64)
     k, seeds = values.shape

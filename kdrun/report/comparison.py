@@ -31,17 +31,20 @@ class Difference(NamedTuple):
 
 
 def compared(first: Path, second: Path) -> Compared:
-    """`{runs, keys, figures, paired}`; paired is absent unless both kept answers to the same test images.
+    """`{runs, folders, keys, figures, paired}`; paired is absent unless both kept answers to the same test
+    images.
 
     Raises KdrunError for a folder without a report.
     """
     reports = read(first), read(second)
-    found: Compared = {"runs": [_called(run) for run in (first, second)]}
-    found["folders"] = [str(first), str(second)]
-    found["keys"] = [each._asdict() for each in keys(*reports)]
-    found["figures"] = [each._asdict() for each in figures(*reports)]
+    both: Compared = {
+        "runs": [_called(run) for run in (first, second)],
+        "folders": [str(first), str(second)],
+        "keys": [each._asdict() for each in keys(*reports)],
+        "figures": [each._asdict() for each in figures(*reports)],
+    }
     paired = paired_test(first, second)
-    return found | ({"paired": paired} if paired else {})
+    return both | ({"paired": paired} if paired else {})
 
 
 def _called(run: Path) -> str:
@@ -49,15 +52,13 @@ def _called(run: Path) -> str:
 
 
 def keys(first: Report, second: Report) -> Iterator[Difference]:
-    """The keys of the configurations that differ. A key that an earlier version did not have is at its
-    default.
-    """
+    """The keys that differ. A key that is missing in a report of an earlier version has its default."""
     usual = dict(leaves(recorded(Run())))
     one, two = (dict(leaves(report.get("config", {}))) for report in (first, second))
     for key in dict.fromkeys([*one, *two]):
         values = [side.get(key, usual.get(key)) for side in (one, two)]
-        told = key.split(".")[0] not in UNTOLD and not key.startswith("recipe.reasons")
-        if told and values[0] != values[1]:
+        counts = key.split(".")[0] not in UNTOLD and not key.startswith("recipe.reasons")
+        if counts and values[0] != values[1]:
             yield Difference(key, *map(_text, values))
 
 
@@ -71,11 +72,10 @@ def figures(first: Report, second: Report) -> Iterator[Difference]:
 
 
 def _cells(report: Report) -> dict[str, str]:
-    shown = [role for role in roles(report)]
     return {
         f"{row.label} {row.unit}, {role}".replace(" ,", ","): cell
         for row in rows(report)
-        for role, cell in zip(shown, row.cells, strict=True)
+        for role, cell in zip(roles(report), row.cells, strict=True)
         if role in ROLES and cell not in ("", "-")
     }
 
@@ -85,9 +85,9 @@ def _text(value: Any) -> str:
 
 
 def paired_test(first: Path, second: Path) -> Mapping[str, Any]:
-    """The second student against the first on the images that both answered; empty if they are not the same.
+    """The second student against the first on the same test images; empty if their test images differ.
 
-    gain: in points, with its 95 % interval and McNemar's mid-p, over the choice of test images alone.
+    gain: in points. Its 95 % interval and McNemar's mid-p are over the choice of test images alone.
     """
     one, two = answers.read(first), answers.read(second)
     parts = [side.get("test/labels") for side in (one, two)]

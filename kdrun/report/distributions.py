@@ -1,4 +1,4 @@
-"""Student's t, the F distribution and the power of a t test, by numeric routines that need numpy alone.
+"""Student's t, the F distribution and the power of a t test, computed with numpy alone.
 
 Sources: Abramowitz and Stegun 1964, 26.5 (incomplete beta function), 26.6 (F), 26.7 (t, noncentral t); the
 continued fraction is evaluated by the method of Lentz 1976 as Thompson and Barnett 1986 changed it.
@@ -14,7 +14,7 @@ NORMAL = NormalDist()
 TINY = 1e-300
 ENOUGH = 1e-16
 POINTS = 4000
-"""Midpoints that a power is integrated on; the error is below 1e-5."""
+"""Midpoints for the integral of a power; the error is below 1e-5."""
 
 
 def beta_share(x: float, a: float, b: float) -> float:
@@ -56,8 +56,8 @@ def f_p(f: float, above: float, below: float) -> float:
 
 
 def t_power(effect: float, n: int, level: float = 0.05) -> float:
-    """The chance that a two-sided t test over n values calls a true mean of `effect` standard deviations
-    different from 0, on the right side.
+    """The power of a two-sided t test over n values to see a true mean of `effect` standard deviations, with
+    the right sign.
 
     P(T' > c) of the noncentral t with n - 1 degrees of freedom and noncentrality effect * sqrt(n), c the
     critical value. Given the estimated over the true deviation s, T' > c has the normal probability

@@ -1,7 +1,7 @@
 """Figures of an earlier evaluation of the same models: a later one with other settings keeps them.
 
-A look is one evaluation. A report is the latest look; `earlier` lists those of which it keeps figures, each
-with its own time, machine and settings.
+A look is one evaluation. A report is the latest look. Its `earlier` lists the looks that kept figures are
+from, each with its own time, machine and settings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Path = tuple[Any, ...]
 
 WEIGHTS = ("last", "val_best")
 FIGURES = (*MODEL, *WEIGHTS, "latency", "figures")
-"""Keys of a model that hold figures; the others say what it is."""
+"""Keys of a model that hold figures; the others describe the model."""
 
 GAIN = tuple(f"comparison/{name}" for name in ("gain", "mcnemar", "verdict"))
 
@@ -35,7 +35,7 @@ RELATED = ("learned_from", "speedup")
 def with_earlier(new: Report, old: Report) -> Report:
     """The new report with the figures and the models that only the old one has.
 
-    Unchanged if a model that both have is another one, or if other weights are shown.
+    The new report is unchanged if a role has another model in the old one, or if the headlines differ.
     """
     if _fingerprint(new, REFERENCE) not in (None, _fingerprint(old, REFERENCE)):
         old = _without_reference(old)
@@ -65,7 +65,7 @@ def with_earlier(new: Report, old: Report) -> Report:
 
 
 def same_models(new: Report, old: Report) -> bool:
-    """Whether all models that both reports have are the same, and are shown with the same weights."""
+    """Whether each role in both reports has the same model, and both have the same headline."""
     both = new["models"].keys() & old["models"].keys()
     marks = ((_fingerprint(new, role), _fingerprint(old, role)) for role in both)
     return new["headline"] == old["headline"] and all(one and one == other for one, other in marks)
@@ -77,16 +77,16 @@ def missing_roles(new: Report, old: Report) -> list[str]:
 
 
 def looks(report: Report) -> list[Look]:
-    """The latest look, without `figures`, and the earlier ones of which figures are left."""
+    """The latest look, without `figures`, then the earlier ones that kept figures are from."""
     settings = dict(report.get("config", {}).get("evaluation", {}))
     if settings.get("figures") == list(UNSAID):
-        del settings["figures"]  # as it counts in fingerprints
+        del settings["figures"]  # fingerprints leave out the default too
     facts = {key: report[key] for key in ("fingerprint", "created", "kdrun", "environment") if key in report}
     return [cast(Look, facts | {"evaluation": settings}), *report.get("earlier", [])]
 
 
 def covers(looks: list[Look], asked: Mapping[str, Any]) -> bool:
-    """Whether these looks measured all that is asked for: the evaluators, and latencies as carefully.
+    """Whether these looks measured all that is asked for: every evaluator, and latencies with as much care.
 
     asked: the keys of `evaluation`.
     """
@@ -151,7 +151,8 @@ def _kept_looks(old: Report, names: list[str]) -> Iterator[Look]:
     """The looks that these figures are from, the latest first."""
     latest, *before = looks(old)
     known = {name for look in before for name in look["figures"]}
-    for look, own in ((latest, [n for n in names if n not in known]), *((b, b["figures"]) for b in before)):
+    new = [name for name in names if name not in known]
+    for look, own in ((latest, new), *((look, look["figures"]) for look in before)):
         kept = [name for name in own if name in names]
         if kept:
             yield cast(Look, {**look, "figures": kept})
@@ -163,7 +164,7 @@ def _flat(path: Path) -> Iterator[Any]:
 
 
 def kept_from(report: Report, look: Look) -> list[str]:
-    """What a report keeps from a look, in words: `latency`, `the control`, `entropy`."""
+    """What a report keeps of an earlier look, in words: `latency`, `the control`, `entropy`."""
     left, words = list(look["figures"]), []
     for role in report["models"]:
         own = [_name(path) for path, _ in _figures(report) if path[0] == role]

@@ -14,15 +14,15 @@ from kdrun.records import PLAN
 from kdrun.report.read import NAME, content_of, run_folder
 
 DEPTH = 3
-"""How far below a given folder runs are looked for: outputs/runs/<run>."""
+"""How many levels below a given folder are searched: outputs/runs/<run>."""
 
 RESULTS = "results.json"
-"""Lists the runs of a sweep."""
+"""The file that lists the runs of a sweep."""
 
 
 class Found(NamedTuple):
-    """finished: folders with a report, of sweeps and published tables first. unfinished: begun, as their plan
-    says, and without a report.
+    """finished: folders with a report; those of sweeps and published tables come first. unfinished: folders
+    with a plan and without a report.
     """
 
     finished: list[Path]
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 
 
 def find_runs(folder: Path) -> Found:
-    """The runs that a folder is, lists or holds, DEPTH below it at most; each once for each of its names."""
+    """The runs that a folder is, lists or contains, at most DEPTH levels below it."""
     finished: dict[Path, None] = {}
     reports: list[Path] = []
     unfinished = []
@@ -65,7 +65,7 @@ def _real(path: Path, above: Callable[[Path], Path]) -> Path:
 
 
 def _walked(folder: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:
-    """This folder and those below it, in the order of their names, each with the names in it."""
+    """This folder and those below it, sorted by name, each with the names of its entries."""
     try:
         with os.scandir(folder) as entries:
             inside = sorted((entry.name, entry.is_dir()) for entry in entries)

@@ -1,4 +1,4 @@
-"""What the gradients of `diagnostics=gradients` say: whether one term decides where the student goes."""
+"""Summary of `diagnostics=gradients`: whether the gradient of one term dominates the update."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from kdrun.figures import plural
 from kdrun.report.schema import Gradients
 
 TIMES = 10.0
-"""A term dominates where its gradient is longer than so many times all others together."""
+"""A term dominates if its gradient norm is more than this many times the sum of all others."""
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> Gradients | None:
-    """Of the rows of metrics.jsonl of one stage; None where they have no gradients.
-
-    norm and cosine of a term are medians over the epochs that have them.
-    """
+    """Medians over the epochs of one stage, from its rows of metrics.jsonl; None without gradients."""
     measured = [row["gradients"] for row in rows if row.get("gradients")]
     if not measured:
         return None
@@ -37,7 +34,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> Gradients | None:
 
 
 def sentence(gradients: Gradients) -> str:
-    """Whether a term dominates, and by which rule."""
+    """Says whether a term dominates, and by which rule."""
     rule = f"more than {TIMES:g} times as long as those of all other terms together"
     about = (
         f"On a fixed batch after each of {plural(gradients['epochs'], 'epoch')}, the gradient of {{}} on the "

@@ -1,6 +1,6 @@
 """A table of short texts in columns, as plain text.
 
-rich takes a millisecond for each row, which is seconds for thousands of runs.
+rich takes a millisecond for each row, so a table of thousands of runs would take seconds.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from rich.cells import cell_len
 
 SPACE = 2
-"""Columns between two columns."""
+"""Blanks between two columns."""
 
 
 class Column(NamedTuple):
-    """A column of a grid. least: its width, also if the grid becomes too wide by it."""
+    """A column of a grid. least: its minimum width, even if the grid is then too wide."""
 
     heading: str
     texts: Sequence[str]
@@ -36,12 +36,10 @@ def natural_width(columns: Sequence[Column]) -> int:
 
 
 def grid(columns: Sequence[Column], width: int) -> str:
-    """The columns beside each other. Texts are folded where the whole would be wider than `width`."""
+    """The columns beside each other. Texts are folded if the grid is wider than `width`."""
     widths = _widths(columns, width)
     rows = zip(*((column.heading, *column.texts) for column in columns), strict=True)
-    cells = (
-        [folded(text, own) for text, own in zip(row, widths, strict=True)] for row in rows
-    )  # of each row, the lines of each cell
+    cells = ([folded(text, own) for text, own in zip(row, widths, strict=True)] for row in rows)
     sides = [(column.right, own) for column, own in zip(columns, widths, strict=True)]
     return "".join(_line(row, number, sides) for row in cells for number in range(max(map(len, row))))
 
@@ -68,7 +66,7 @@ def _line(row: Sequence[Sequence[str]], number: int, sides: Sequence[tuple[bool,
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:
-    """The natural widths, or less of the widest columns, which are at least as wide as they need to be."""
+    """The natural widths; if they are too wide together, the widest columns shrink, to `least` at most."""
     widths = [column.natural for column in columns]
     over = sum(widths) + SPACE * (len(widths) - 1) - width
     while over > 0:

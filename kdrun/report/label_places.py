@@ -1,4 +1,4 @@
-"""Names beside the points of a picture, where they cover neither a point nor each other."""
+"""Names beside the points of a picture, placed so that they cover neither a point nor each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEAR, FAR = 12.0, 90.0
 """Pixels between a point and its name: at first, and at most."""
 
 ROOM, THIN = 8.5, 1.5
-"""Half the side of the square that a point takes, and that a spot of a line takes."""
+"""Half the side of the square that is kept free at a point, and at a spot along a line."""
 
 EDGE = 4.0
 """Pixels between a name and the frame."""
@@ -31,9 +31,9 @@ def write_names(
     points: Sequence[tuple[float, float]],
     names: Sequence[str],
 ) -> None:
-    """Writes the name of each point at the nearest free place, with a line to it if that is not beside it.
+    """Writes the name of each point at the nearest free place. A line joins the two if they are far apart.
 
-    All that is drawn in the axes stays free. The limits and the layout of the axes must be final.
+    Names cover nothing that is drawn in the axes. The limits and the layout of the axes must be final.
     """
     frame, per_point = axes.get_window_extent(), axes.figure.dpi / 72
     inside = (frame.x0 + EDGE, frame.y0 + EDGE, frame.x1 - EDGE, frame.y1 - EDGE)
@@ -59,8 +59,8 @@ def write_names(
 def free_place(
     point: tuple[float, float], size: tuple[float, float], taken: Sequence[Box], frame: Box
 ) -> Box:
-    """The nearest box of that size around a point that covers nothing and lies in the frame; if there is
-    none, the one that covers least.
+    """The nearest box of this size around a point that covers nothing and lies in the frame; without one,
+    the box that covers least.
     """
     boxes = list(_around(point, size))
     return min(boxes, key=lambda box: sum(_common(box, other) for other in taken) + 3 * _outside(box, frame))

@@ -1,4 +1,5 @@
-"""How many labels distillation saves: a sweep over `dataset.labelled`, read across instead of up.
+"""How many labels distillation saves, from a sweep over `dataset.labelled`: with how many labels student and
+control have the same accuracy.
 
 Formulas: docs/statistics.md.
 """
@@ -18,7 +19,7 @@ from kdrun.report.sweeps import Job, Setting
 
 KEY = "dataset.labelled"
 DRAWS = 2_000
-"""Resamplings behind an interval."""
+"""Bootstrap draws for an interval."""
 
 SPLIT = REPEATS.index("dataset.split")
 
@@ -29,8 +30,8 @@ class Curves(NamedTuple):
     """Accuracies on test over the number of labels.
 
     labels: (P,), rising. images: of the training part, 100 % of the labels. student, control: (P, R) in
-    percent, a column for each repeat that all points have. units: (R,) the split of each repeat, or its own
-    number if there is one split; these are resampled. varied: what one of them is.
+    percent, a column for each repeat that all points have. units: (R,) what is resampled: the split of each
+    repeat, or its own number if there is one split. varied: what a unit is called.
     """
 
     labels: Figures
@@ -47,11 +48,11 @@ class Curves(NamedTuple):
 
 
 class Saving(NamedTuple):
-    """A number of labels with which the student is as good as the control is with `alone` labels.
+    """With `labels` labels the student is as accurate as the control with `alone` labels.
 
-    side: 0; or where the student's accuracy is out of the control's range, 1 (above) or -1 (below), and then
-    `alone` is that end of it. interval: 95 %, of the share of labels saved; None of one repeat. outside: the
-    share of the resamplings that leave the range.
+    side: 0; or, if the student's accuracy is out of the control's range, 1 (above) or -1 (below), and then
+    `alone` is that end of the range. interval: 95 %, of the share of labels saved; None for one repeat.
+    outside: the share of the draws that leave the range.
     """
 
     labels: float
@@ -62,12 +63,12 @@ class Saving(NamedTuple):
 
     @property
     def saved(self) -> float:
-        """The share of the labels that is saved; below 0 if distilling needs more of them."""
+        """The share of the labels that is saved; below 0 if the student needs more than the control."""
         return 1 - self.labels / self.alone
 
 
 def curves(jobs: Sequence[Job]) -> Curves | None:
-    """The curves of a sweep over the labels alone; None for any other sweep, or if nothing is complete."""
+    """The curves of a sweep over the labels alone; None for other sweeps, or with fewer than two points."""
     settings = sweeps.settings(jobs)
     if sweeps.swept(jobs) != (KEY,):
         return None
@@ -85,21 +86,21 @@ def curves(jobs: Sequence[Job]) -> Curves | None:
     return Curves(labels, images, student, control, units, "split" if several else "seed")
 
 
-def savings(found: Curves) -> list[Saving]:
+def savings(measured: Curves) -> list[Saving]:
     """One for each number of labels, with its interval: the percentile bootstrap over the units (Efron 1979).
 
     A drawn unit counts in all points of both curves.
     """
-    means = [_savings(found.labels, found.student.mean(1), found.control.mean(1))]
-    if found.number == 1:
+    means = [_savings(measured.labels, measured.student.mean(1), measured.control.mean(1))]
+    if measured.number == 1:
         return means[0]
     random = np.random.default_rng(0)
-    members = [np.flatnonzero(found.units == unit) for unit in np.unique(found.units)]
+    members = [np.flatnonzero(measured.units == unit) for unit in np.unique(measured.units)]
     drawn = []
     for _ in range(DRAWS):
         columns = np.concatenate([members[i] for i in random.integers(len(members), size=len(members))])
-        student, control = found.student[:, columns].mean(1), found.control[:, columns].mean(1)
-        drawn.append(_savings(found.labels, student, control))
+        student, control = measured.student[:, columns].mean(1), measured.control[:, columns].mean(1)
+        drawn.append(_savings(measured.labels, student, control))
     return [
         _with_interval(saving, draws)
         for saving, draws in zip(means[0], zip(*drawn, strict=True), strict=True)
@@ -107,10 +108,10 @@ def savings(found: Curves) -> list[Saving]:
 
 
 def labels_for(accuracy: float, labels: Figures, control: Figures) -> tuple[float, int]:
-    """With how many labels the control reaches an accuracy, and the side if that is out of its range.
+    """How many labels the control needs for an accuracy, and the side if that is out of its range.
 
-    labels, control: (P,). The control's curve is made non-decreasing (`rising`), and is a straight line
-    between two points over the logarithm of the labels. Where it is flat, the fewest labels count.
+    labels, control: (P,). The control's curve is made non-decreasing (`rising`). Between two points it is
+    linear in the logarithm of the labels. Where it is flat, the fewest labels count.
     """
     levels, logs = rising(control), np.log(labels)
     if accuracy < levels[0]:
@@ -137,31 +138,31 @@ def rising(values: Figures) -> Figures:
 
 
 def sentences(jobs: Sequence[Job]) -> list[str]:
-    """What the sweep says about labels: of the fewest labels that have an equal in the control's range, then
-    of the others. Empty for a sweep over something else.
+    """The labels saved: first for the fewest labels whose accuracy is in the control's range, then for the
+    others. Empty for other sweeps.
     """
-    found = curves(jobs)
-    if found is None:
+    measured = curves(jobs)
+    if measured is None:
         return []
-    every = savings(found)
+    every = savings(measured)
     first = next((saving for saving in every if saving.side == 0), None)
     if first is None:
-        low, high = (_share(found, labels) for labels in (found.labels[0], found.labels[-1]))
+        low, high = (_share(measured, labels) for labels in (measured.labels[0], measured.labels[-1]))
         side = (
             {1: "better than", -1: "worse than"}[every[0].side]
             if len({s.side for s in every}) == 1
-            else "off"
+            else "better or worse than"
         )
         problem = (
-            f"the distilled students are {side} all of what is trained alone with {low} to {high} % on test"
+            f"the distilled students are {side} every control with {low} to {high} % of the labels, on test"
         )
         return [f"no number of labels saved: {problem}."]
-    others = [_likewise(found, saving) for saving in every if saving is not first]
-    return [_sentence(found, first), *([f"Likewise {', '.join(others)}."] if others else [])]
+    others = [_likewise(measured, saving) for saving in every if saving is not first]
+    return [_sentence(measured, first), *([f"Likewise {', '.join(others)}."] if others else [])]
 
 
 def _counted(setting: Setting) -> tuple[int, int, Setting] | None:
-    """A setting with its labels and its training images; None if it has not finished, or they differ."""
+    """(labels, training images, setting); None if no job has finished, or if the jobs differ in them."""
     datasets = [job["report"]["dataset"] for job in setting.jobs if job["report"] is not None]
     numbers = {(data.get("labelled") or data["train"], data["train"]) for data in datasets}
     return (*numbers.pop(), setting) if len(numbers) == 1 else None
@@ -178,28 +179,28 @@ def _with_interval(saving: Saving, draws: Sequence[Saving]) -> Saving:
     return saving._replace(interval=(float(low), float(high)), outside=outside)
 
 
-def _sentence(found: Curves, saving: Saving) -> str:
-    own, alone = _share(found, saving.labels), _share(found, saving.alone)
+def _sentence(measured: Curves, saving: Saving) -> str:
+    own, alone = _share(measured, saving.labels), _share(measured, saving.alone)
     equal = f"distilled with {own} % of the labels equals trained alone with {alone} %"
     saved = f"{100 * saving.saved:.0f} % of the labels saved"
     if round(100 * saving.saved) < 0:
         saved = f"no label saved, {100 * (1 / (1 - saving.saved) - 1):.0f} % as many would do alone"
     if saving.interval is None:
-        return f"{equal}: {saved} (on test, no interval: one {found.varied})."
+        return f"{equal}: {saved} (on test, no interval: one {measured.varied})."
     low, high = (f"{100 * edge:.0f}" for edge in saving.interval)
-    over = f"bootstrap over {plural(found.number, found.varied)}, on test"
+    over = f"bootstrap over {plural(measured.number, measured.varied)}, on test"
     cut = f"; {100 * saving.outside:.0f} % of the draws leave the range" if saving.outside else ""
     return f"{equal}: {saved} (95 % interval {low} to {high} %, {over}{cut})."
 
 
-def _likewise(found: Curves, saving: Saving) -> str:
+def _likewise(measured: Curves, saving: Saving) -> str:
     sign = {0: "=", 1: "above", -1: "below"}[saving.side]
-    return f"{_share(found, saving.labels)} % {sign} {_share(found, saving.alone)} %"
+    return f"{_share(measured, saving.labels)} % {sign} {_share(measured, saving.alone)} %"
 
 
-def _share(found: Curves, labels: float) -> str:
+def _share(measured: Curves, labels: float) -> str:
     return (
-        f"{100 * labels / found.images:.2g}"
-        if labels < 0.1 * found.images
-        else f"{100 * labels / found.images:.0f}"
+        f"{100 * labels / measured.images:.2g}"
+        if labels < 0.1 * measured.images
+        else f"{100 * labels / measured.images:.0f}"
     )

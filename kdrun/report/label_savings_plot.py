@@ -1,4 +1,4 @@
-"""label_savings.png: the student's and the control's accuracy over the labels, and how far apart they lie."""
+"""label_savings.png: the student's and the control's accuracy over the labels, and the labels saved."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ NAME = "label_savings.png"
 
 
 def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Writes the picture if the sweep is one over labels, else removes an older one; what was written."""
-    path, found = folder / NAME, curves(jobs)
+    """Writes the picture for a sweep over labels, else removes an older one; the names of what is written."""
+    path, measured = folder / NAME, curves(jobs)
     path.unlink(missing_ok=True)
-    if found is None:
+    if measured is None:
         return []
     figure = new_figure(6.4, 4.2)
     axes = figure.add_subplot()
-    shares = 100 * found.labels / found.images
-    for role, values in (("student", found.student), ("control", found.control)):
+    shares = 100 * measured.labels / measured.images
+    for role, values in (("student", measured.student), ("control", measured.control)):
         name = "distilled" if role == "student" else "trained alone"
         axes.errorbar(
             shares,
@@ -35,9 +35,9 @@ def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
             marker="o",
             markersize=4,
         )
-    for number, saving in enumerate(s for s in savings(found) if s.side == 0 and s.saved > 0):
-        level = found.student.mean(1)[list(found.labels).index(saving.labels)]
-        ends = [100 * labels / found.images for labels in (saving.labels, saving.alone)]
+    for number, saving in enumerate(s for s in savings(measured) if s.side == 0 and s.saved > 0):
+        level = measured.student.mean(1)[list(measured.labels).index(saving.labels)]
+        ends = [100 * labels / measured.images for labels in (saving.labels, saving.alone)]
         label = "labels saved" if number == 0 else None
         axes.plot(ends, [level, level], color="black", linewidth=1.0, linestyle=":", label=label)
         axes.annotate(
@@ -47,7 +47,7 @@ def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
     axes.minorticks_off()
     axes.set_xticks(shares, [f"{share:.3g}" for share in shares])
     axes.set_ylabel("top-1 on test, %")
-    dress(axes, f"mean and std of {_repeats(found)}", f"labels, % of {found.images:,} training images")
+    dress(axes, f"mean and std of {_repeats(measured)}", f"labels, % of {measured.images:,} training images")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     save(figure, path)
     return [NAME]
@@ -57,5 +57,5 @@ def _deviations(values: Figures) -> Figures:
     return values.std(1, ddof=1) if values.shape[1] > 1 else 0 * values[:, 0]
 
 
-def _repeats(found: Curves) -> str:
-    return plural(found.student.shape[1], "run" if found.varied == "split" else "seed")
+def _repeats(measured: Curves) -> str:
+    return plural(measured.student.shape[1], "run" if measured.varied == "split" else "seed")

@@ -23,8 +23,8 @@ NEEDED = r"% needs \usepackage{booktabs}"
 
 
 class Figure(NamedTuple):
-    """A number in a cell: its standard deviation if there is one; whether it is the best, or ties with it.
-    gain: shown with its sign. star: with a star, which the caption explains."""
+    """A number in a cell. std: None if there is none. mark: whether it is the best, or ties with it. gain:
+    shown with its sign. star: shown with a star, which the caption explains."""
 
     mean: float
     std: float | None = None
@@ -52,7 +52,7 @@ def latex(
     corner: str = "",
     digits: int = 2,
 ) -> str:
-    """The table, ready to be put into a document that uses booktabs.
+    """The table for a document that uses booktabs.
 
     columns: headings of the cells. corner: heading of the names. Names, headings, caption and texts are
     escaped. The best figure is bold, ties with it are underlined, None is a dash.
@@ -77,8 +77,8 @@ def figure(value: Figure, digits: int = 2) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text with LaTeX's own characters made plain; `->` and `+-` become signs."""
-    return ESCAPED.sub(lambda found: WORDS.get(found[0]) or SPECIAL[found[0]], text)
+    """The text with LaTeX's special characters escaped; `->` and `+-` become signs."""
+    return ESCAPED.sub(lambda match: WORDS.get(match[0]) or SPECIAL[match[0]], text)
 
 
 def _body(rows: Sequence[Row], wide: int, digits: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""report.md: the whole report on one page, with what its figures do and do not say."""
+"""report.md: the whole report on one page, and what its figures mean."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdrun.report.verdict import TAUGHT, at_chance, gain, its_control, verdict
 PLOTS = ("curves.png", "confusion.png", "errors.png", "knowledge.png")
 CAPTIONS = {
     "errors.png": "The images that the student has wrong with the highest probability.",
-    "knowledge.png": "Dark knowledge: what the teacher says besides the class. `kdrun look` shows any image.",
+    "knowledge.png": "Dark knowledge: the teacher's soft targets. `kdrun look` shows them for any image.",
 }
 
 
@@ -138,17 +138,17 @@ def _about_the_gain(report: Report) -> Iterator[str]:
         whom = its_control(report).replace("its control", "the control")
     yield f"The gain over {whom} is {gain(report)}{p}."
     yield (
-        "The interval (Tango 1998) is paired: student and control answer the same test images. It says how "
-        "much the choice of these images may have to do with the gain. This is one seed: **it does not hold "
-        "the spread between seeds**, nor that between label subsets, splits and teachers, which may be "
-        "larger; `kdrun -m seed=0,1,2` shows the first."
+        "The interval (Tango 1998) is paired: student and control answer the same test images. It covers the "
+        "choice of these images alone. This is one seed: **it does not cover the spread between seeds**, nor "
+        "that between label subsets, splits and teachers, which may be larger; `kdrun -m seed=0,1,2` shows "
+        "the spread between seeds."
     )
     yield "A difference is claimed only where the interval leaves out 0 and p is below 0.05."
     if "unlabelled" in report.get("distillation", {}) and strongest(report) != TAUGHT:
         word = "gain" if comparison["gain_top1"] > 0 else "difference"
         yield (
             "Through the teacher's answers the student also learned from images without labels, which the "
-            f"control cannot use. The {word} is that of the teacher and these images together."
+            f"control cannot use. The {word} is due to the teacher and these images together."
         )
     if pool := report.get("distillation", {}).get("pool"):
         yield pool_line(pool)
@@ -183,18 +183,18 @@ def _about_calibration(report: Report) -> Iterator[str]:
         yield "NLL is the mean negative log-likelihood of the labels."
     if "ECE test" in labels:
         yield (
-            "ECE is the expected calibration error (15 bins, Guo et al. 2017): by how many points confidence "
-            "and accuracy differ on average."
+            "ECE is the expected calibration error (15 bins, Guo et al. 2017): the mean difference between "
+            "confidence and accuracy, in points."
         )
     if "ECE test at that temperature" in labels:
-        yield "The second ECE is that of logits divided by one temperature, which was fitted on validation."
+        yield "The second ECE is after temperature scaling, with the temperature fitted on validation."
 
 
 def _about_speed(speeds: Sequence[Speedup]) -> Iterator[str]:
     yield (
-        "Latencies are medians; the models took turns, on the same threads. A speed-up counts only where it "
-        "is above 1.1 and above the square of the ratio between student and control: these are one "
-        "architecture, so what tells them apart is noise."
+        "Latencies are medians; the models took turns, on the same threads. A speed-up counts only if it is "
+        "above 1.1 and above the square of the ratio between student and control: these have the same "
+        "architecture, so any difference between their latencies is noise."
     )
     yield "Speed-up over the teacher: " + ", ".join(map(_speedup, speeds)) + "."
 

@@ -1,4 +1,4 @@
-"""Where a run's models err, from the answers that it keeps: by class, by pair of classes, image by image."""
+"""The errors of a run's models, from the answers that it keeps: by class, by pair of classes, by image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIRS = 20
 """Pairs of confused classes that a report keeps."""
 
 SHARE, TRUTH = "probability", "truth"
-"""Arrays beside `test/student`: what the student gives its answer, and what it gives the true class."""
+"""Arrays beside `test/student`: the student's probability for its answer, and for the true class."""
 
 
 def facts(answers: Answers, control: str = PLAIN) -> dict[str, Any]:
@@ -53,19 +53,19 @@ def per_class(answers: Answers, control: str = PLAIN) -> PerClass:
     def by_class(chosen: NDArray[np.bool_]) -> list[int]:
         return [int(number) for number in _count(labels, chosen, len(names))[there]]
 
-    found = PerClass(
+    counted = PerClass(
         names=[str(names[place]) for place in there],
         images=[int(counts[place]) for place in there],
         right={role: by_class(right) for role, right in hits.items()},
     )
     if control in hits:
-        found["gained"] = by_class(hits["student"] & ~hits[control])
-        found["lost"] = by_class(hits[control] & ~hits["student"])
-    return found
+        counted["gained"] = by_class(hits["student"] & ~hits[control])
+        counted["lost"] = by_class(hits[control] & ~hits["student"])
+    return counted
 
 
 def confused(answers: Answers, most: int = PAIRS) -> list[Confused]:
-    """The pairs of a true class and another answer of the student that are most frequent on test."""
+    """The most frequent pairs of a true class and a wrong answer of the student on test."""
     matrix = confusion(answers, "student")
     if matrix is None:
         return []
@@ -97,7 +97,7 @@ def surest(answers: Answers) -> list[int]:
 
 
 def write(folder: Path, answers: Answers, files: Sequence[str] = ()) -> None:
-    """Writes errors.csv. files: of the test images, if they are from files."""
+    """Writes errors.csv. files: the paths of the test images, if they are from files."""
     if "test/student" in answers:
         sink = io.StringIO()
         csv.writer(sink, lineterminator="\n").writerows(_rows(answers, files))
@@ -113,8 +113,8 @@ def _rows(answers: Answers, files: Sequence[str]) -> Iterator[list[str]]:
     for row in surest(answers):
         where = [files[row]] if files else []
         shares = [_share(answers, what, row) for what in (SHARE, TRUTH)]
-        said = [names[answers[f"test/{role}"][row]] for role in ("labels", "student")]
-        yield [str(row), *where, *said, *shares, *(names[answers[f"test/{role}"][row]] for role in others)]
+        named = [names[answers[f"test/{role}"][row]] for role in ("labels", "student")]
+        yield [str(row), *where, *named, *shares, *(names[answers[f"test/{role}"][row]] for role in others)]
 
 
 def _share(answers: Answers, what: str, row: int) -> str:

@@ -1,4 +1,4 @@
-"""The section of report.md about errors: the worst classes, the confused pairs, what was gained and lost."""
+"""The section of report.md about errors: worst classes, confused pairs, images gained and lost."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ NAMED = 5
 
 
 def lines(report: Report) -> list[str]:
-    """The section without its title; empty if the report is of a version that kept no answers by class."""
+    """The section without its title; empty for reports of versions that kept no answers by class."""
     classes = report.get("per_class")
     return [] if classes is None else list(_lines(report, classes))
 
 
 def _lines(report: Report, classes: PerClass) -> Iterator[str]:
-    n = sum(classes["images"])
-    wrong = n - sum(classes["right"]["student"])
+    images = sum(classes["images"])
+    wrong = images - sum(classes["right"]["student"])
     listed = f" `{FILE}` lists them, the surest first." if wrong else ""
-    yield f"The student has {wrong:,} of {n:,} test images wrong.{listed}"
+    yield f"The student has {wrong:,} of {images:,} test images wrong.{listed}"
     yield ""
     order = sorted(range(len(classes["names"])), key=lambda place: _accuracy(classes, "student", place))
     some = len(order) > WORST
@@ -69,10 +69,10 @@ def _against_control(report: Report, classes: PerClass) -> str:
     lost = [_change(classes, place) for place in reversed(order) if gains[place] < 0][:NAMED]
     parts = [f"gained most in {', '.join(gained)}" if gained else "gained in no class"]
     parts.append(f"lost most in {', '.join(lost)}" if lost else "lost in no class")
-    p = holm([mid_p(*pair) for pair in zip(classes["gained"], classes["lost"], strict=True)])
-    sure = [name for name, value in zip(classes["names"], p, strict=True) if value < LEVEL]
+    adjusted = holm([mid_p(*pair) for pair in zip(classes["gained"], classes["lost"], strict=True)])
+    sure = [name for name, value in zip(classes["names"], adjusted, strict=True) if value < LEVEL]
     shown = ", ".join(sure[:WORST]) + (f" and {len(sure) - WORST} more" if len(sure) > WORST else "")
-    test = f"McNemar's mid-p, Holm over {plural(len(p), 'class', 'classes')}"
+    test = f"McNemar's mid-p, Holm over {plural(len(adjusted), 'class', 'classes')}"
     verdict = f"told apart ({test}): {shown}" if sure else f"no class can be told apart from chance ({test})"
     whom = its_control(report).rstrip(",")
     return f"Against {whom}, in images, the student {'; '.join(parts)}. Of these, {verdict}."

@@ -1,6 +1,7 @@
-"""A run by its folder, by the first digits of its id, or by the name that the user gave it.
+"""Finds a run by its folder, by the first digits of its id, or by the user's name for it.
 
-The id is the fingerprint at the end of the folder's name. `about.json` in the folder has the user's words.
+The id is the fingerprint at the end of the folder's name. The user's name, note and tags are in `about.json`
+in the folder.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from kdrun.records import Damaged, read_fields
 
 FILE = "about.json"
 LEAST = 2
-"""So many digits of an id must be typed."""
+"""The fewest digits of an id that can be typed."""
 
 ID = 6
-"""So many digits are shown."""
+"""Digits of an id that are shown."""
 
 
 class About(TypedDict, total=False):
-    """What the user says of a run."""
+    """The user's name, note and tags for a run."""
 
     name: str
     note: str
@@ -32,7 +33,7 @@ class About(TypedDict, total=False):
 
 
 def about(folder: Path, name: str | None, note: str | None, tags: Sequence[str]) -> None:
-    """Writes what was said of a run; what was said before and is not said now stays.
+    """Writes a run's name, note and tags. What is not given now keeps its earlier value.
 
     Raises KdrunError if another run beside has the name.
     """
@@ -53,24 +54,24 @@ def about(folder: Path, name: str | None, note: str | None, tags: Sequence[str])
 
 
 def said_of(folder: Path) -> About:
-    """What the user said of a run; empty if nothing, or if the file is damaged."""
+    """A run's name, note and tags; empty if there are none, or if the file is damaged."""
     try:
-        found: About | None = read_fields(folder / FILE, About)
+        words: About | None = read_fields(folder / FILE, About)
     except (Damaged, OSError):
         return {}
-    return found or {}
+    return words or {}
 
 
 def short_id(folder: Path) -> str:
     """The first digits of a run's id; empty for a folder without one."""
-    found = re.search(r"-([0-9a-f]{12})$", folder.name)
-    return found[1][:ID] if found else ""
+    match = re.search(r"-([0-9a-f]{12})$", folder.name)
+    return match[1][:ID] if match else ""
 
 
 def run_named(text: str, outputs: Path = Path("outputs")) -> Path:
     """The folder of a run. text: its path, the first digits of its id, or its name.
 
-    Raises KdrunError if there is none, or if several ids begin so.
+    Raises KdrunError if there is none, or if the digits fit several.
     """
     path = Path(text).expanduser()
     if path.exists() or "/" in text:
@@ -79,12 +80,12 @@ def run_named(text: str, outputs: Path = Path("outputs")) -> Path:
     named = [run for run in runs if said_of(run).get("name") == text or run.name == text]
     word = text.lower()
     is_id = len(word) >= LEAST and re.fullmatch(r"[0-9a-f]{1,12}", word)
-    found = named or [run for run in runs if is_id and run.name.rpartition("-")[2].startswith(word)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        ids = [run.name.rpartition("-")[2] for run in found]
-        raise KdrunError(text, None, "several runs begin so; more digits", ids)
+    fitting = named or [run for run in runs if is_id and run.name.rpartition("-")[2].startswith(word)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        ids = [run.name.rpartition("-")[2] for run in fitting]
+        raise KdrunError(text, None, "several runs begin so: type more digits", ids)
     known = [
         *(name for run in runs if (name := said_of(run).get("name"))),
         *filter(None, map(short_id, runs)),

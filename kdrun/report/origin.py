@@ -1,4 +1,4 @@
-"""How the models of a report came about: the weights that they began from, and how they were trained."""
+"""The origin of a report's models: their initial weights, and how they were trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARGUMENTS = {
     "affine": ("degrees", "scale", "shear", "shift"),
     "resized_crop": ("area", "flip"),
 }
-"""What is said of each view."""
+"""The arguments that are shown for each kind of view."""
 
 
 def origin(model: Model) -> str:
@@ -46,7 +46,7 @@ def weights(name: str) -> str:
 
 
 def began(report: Report) -> list[str]:
-    """A line for those models that began from weights: `student, control: resnet18, fine-tuned from ...`."""
+    """A line for models with initial weights, one for all alike: `student, control: resnet18, ...`."""
     by_words: dict[str, list[str]] = {}
     for role in roles(report):
         model = report["models"][role]
@@ -56,7 +56,7 @@ def began(report: Report) -> list[str]:
 
 
 def trainings(report: Report) -> Iterator[Sequence[str]]:
-    """A line of TRAININGS for each model that was trained."""
+    """A row under TRAININGS for each model that was trained."""
     config = report.get("config", {})
     views = _augmentation(config.get("dataset", {}).get("views", {}))
     for role in roles(report):
@@ -108,14 +108,14 @@ def _optimiser(recipe: Mapping[str, Any]) -> str:
 
 
 def _rate(recipe: Mapping[str, Any]) -> str:
-    said, schedule = [as_typed(recipe.get("lr", ABSENT))], recipe.get("schedule", "constant")
+    parts, schedule = [as_typed(recipe.get("lr", ABSENT))], recipe.get("schedule", "constant")
     if schedule == "step":
-        said.append(f"times {as_typed(recipe.get('gamma'))} after {as_typed(recipe.get('milestones', []))}")
+        parts.append(f"times {as_typed(recipe.get('gamma'))} after {as_typed(recipe.get('milestones', []))}")
     else:
-        said.append(str(schedule))
+        parts.append(str(schedule))
     if schedule in ("cosine", "onecycle") and recipe.get("warmup"):
-        said.append(f"warm-up {percent(100 * recipe['warmup'])} %")
-    return ", ".join(said)
+        parts.append(f"warm-up {percent(100 * recipe['warmup'])} %")
+    return ", ".join(parts)
 
 
 def _augmentation(views: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a folder of outputs holds: how large each thing is, who uses it, and what could go."""
+"""What a folder of outputs contains: the size of each folder, the runs that use it, what can be removed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from kdrun.records import MARKS, NOTE, PLAN, Damaged, Mark, Planned, read_fields
 from kdrun.report.users import Marked, Users
 
 KINDS = ("teacher", "control", "run", "table", "sweep", "search", "published table", "record")
-"""table: of a teacher's answers. published table: its cells and its page. record: of a logger."""
+"""table: a teacher's cached answers. published table: its cells and its page. record: a logger's files."""
 
 RECORDS = ("tensorboard", "wandb", "mlflow")
 """Folders that loggers fill."""
 
 ROOMS = ("models", "runs", "sweeps", "searches")
-"""Folders in which kdrun keeps a folder each. `tables` is one too, but models have a folder of that name."""
+"""Folders with a folder for each model, run, sweep or search. `tables` is another, but models have it too."""
 
 AT_WORK = ("sweep", "search", "published table")
 """Kinds that need models and tables while they are in use."""
@@ -32,9 +32,9 @@ NAME = re.compile(r".+-[0-9a-f]{12}")
 
 
 class Kept(NamedTuple):
-    """kind: one of KINDS. bytes: on the disk; without the tables in it. state: finished; in use, if another
-    process holds it; can be continued, if a training was broken off; unfinished. users: names of the runs
-    that use a model, or learned from the student of a run. age: seconds since it was broken off.
+    """kind: one of KINDS. bytes: on the disk, without the tables in it. state: finished; in use (another
+    process holds its lock); can be continued (a training was interrupted); unfinished. users: names of the
+    runs that use a model, or learned from the student of a run. age: seconds since the interruption.
     """
 
     kind: str
@@ -46,9 +46,9 @@ class Kept(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """kept: what is kdrun's, by kind, the largest first. foreign: how many folders lie between that are not.
-    damaged: what cannot be read, a line each. sweeping: whether a sweep, a published table or a search is at
-    work.
+    """kept: kdrun's own, by kind, the largest first. foreign: how many other folders lie between them.
+    damaged: a line for each file that cannot be read. sweeping: whether a sweep, a published table or a
+    search is at work.
     """
 
     kept: list[Kept]
@@ -78,7 +78,7 @@ class _Call(TypedDict):
 
 
 def kept(outputs: Path) -> Outputs:
-    """All that a folder holds. Raises KdrunError for a folder that is none of kdrun's."""
+    """All that a folder of outputs contains. Raises KdrunError for a folder without anything of kdrun."""
     if not outputs.is_dir():
         raise KdrunError(str(outputs), None, "no such folder")
     known = (*ROOMS, "tables", *RECORDS)
@@ -102,7 +102,7 @@ def _models(ours: Sequence[Marked]) -> Iterator[Kept]:
 
 
 def _groups(outputs: Path) -> Iterator[Kept]:
-    """Sweeps, searches, published tables, and what loggers wrote."""
+    """Sweeps, searches, published tables, and the folders of loggers."""
     rooms = (("sweep", "sweeps"), ("search", "searches"))
     every = ((kind, path) for kind, room in rooms for path in folders(outputs / room))
     groups = [(kind, path) for kind, path in every if (path / f"{kind}.json").exists()]
@@ -115,16 +115,16 @@ def _groups(outputs: Path) -> Iterator[Kept]:
 
 
 def prunable(outputs: Outputs) -> list[tuple[Kept, str]]:
-    """What could go, and why. While a sweep or a search is at work, models and tables stay.
+    """What can be removed, and why. While a sweep or a search is at work, models and tables stay.
 
-    What can be continued stays: hours may be in it.
+    A training that can be continued stays: it may have taken hours.
     """
     reasons = ((each, _reason(each, outputs.sweeping)) for each in outputs.kept)
     return [(each, reason) for each, reason in reasons if reason]
 
 
 def named(paths: Iterable[Path]) -> Outputs:
-    """Those of the folders that are named, each one of kdrun's. Raises KdrunError for another."""
+    """The given folders. Raises KdrunError for one that is not kdrun's."""
     roots: dict[Path, Outputs] = {}
     known: dict[Path, Kept] = {}
     rows: dict[Path, Kept] = {}
@@ -136,7 +136,7 @@ def named(paths: Iterable[Path]) -> Outputs:
                 roots[root] = kept(root)
                 known |= {each.path: each for each in roots[root].kept}
         if place not in known:
-            problem = "is no folder of a model, a run, a sweep, a search or a table of kdrun"
+            problem = "is not a folder of a model, a run, a sweep, a search or a table of kdrun"
             raise KdrunError(str(path), None, problem)
         rows[place] = known[place]
     sweeping = any(outputs.sweeping for outputs in roots.values())
@@ -150,14 +150,14 @@ def _root(path: Path) -> Path:
 
 
 def holders(each: Kept) -> list[Path]:
-    """The folders whose holders keep a thing from being removed, besides those of its own."""
+    """Other folders whose locks keep this one from being removed."""
     if each.kind == "table":
         return [each.path.parent.parent]
     return list(folders(each.path / "tables"))
 
 
 def folders(root: Path) -> Iterator[Path]:
-    """The folders in a folder that may not be there; links are left alone."""
+    """The folders in a folder; none if it does not exist. Links do not count."""
     try:
         with os.scandir(root) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -167,7 +167,7 @@ def folders(root: Path) -> Iterator[Path]:
 
 
 def size(folder: Path, without: str = "") -> int:
-    """Bytes on the disk of all files; what sparse files leave out does not count."""
+    """Bytes on the disk of all files; holes of sparse files do not count."""
     total = 0
     try:
         with os.scandir(folder) as entries:
@@ -176,15 +176,13 @@ def size(folder: Path, without: str = "") -> int:
                     total += size(Path(entry.path)) if entry.name != without else 0
                 else:
                     total += entry.stat(follow_symlinks=False).st_blocks * 512
-    except OSError:  # removed since, or not to be read
+    except OSError:  # removed meanwhile, or unreadable
         pass
     return total
 
 
 def is_ours(folder: Marked) -> bool:
-    """Whether a folder carries something that only kdrun leaves: other tools have folders `runs` and `models`
-    too.
-    """
+    """Whether a folder contains a file that only kdrun writes. Other tools have `runs` and `models` too."""
     if folder.ours:
         return True
     path = folder.path
@@ -199,7 +197,7 @@ def is_published(path: Path) -> bool:
 
 
 def _marked(path: Path) -> Marked:
-    """What the small files of a folder say. Reports are large, so none is kept."""
+    """What the small files of a folder say. Reports are large, so none stays in memory."""
     damaged: list[str] = []
 
     def content(name: str, wanted: Any) -> Any:

@@ -1,4 +1,4 @@
-"""pareto.png: accuracy over latency and over size where students are different models."""
+"""pareto.png: accuracy over latency and over size, for sweeps over different student models."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAMED_UP_TO, LONGEST = 12, 30
-"""Points, and letters of a name, up to which names stand beside the points; else numbers, with a list."""
+"""Names stand beside the points up to so many points and letters; else numbers do, with a list of names."""
 
 LINES = 30
 """Names below each other in the list."""
 
 
 def pareto(path: Path, jobs: Sequence[Job]) -> None:
-    """A panel for each cost that was measured: students, their controls hollow, teachers, the front; on
-    validation if there is such a part; the title says which. Raises ValueError without any student.
+    """A panel for each cost that was measured: students, controls (hollow), teachers, the Pareto front. On
+    validation if there is such a part, else on test; the title says which. Raises ValueError if no cost is
+    known.
     """
     settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     points = tradeoff.points(settings, part)
@@ -111,7 +112,7 @@ def _scale(axes: Axes, costs: Sequence[float]) -> None:
 
 
 def _tick(value: float) -> str:
-    """`50 k`, `0.2`, `0`: no digits that say nothing."""
+    """`50 k`, `0.2`, `0`: without trailing zeros."""
     if value >= 1000:
         number, unit = short(value).split(" ")
         return f"{float(number.replace(',', '')):g} {unit}"

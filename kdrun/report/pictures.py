@@ -1,4 +1,4 @@
-"""The pictures of a finished run, drawn from its files: no data set and no model is needed."""
+"""The pictures of a finished run, drawn from its files, without the data set and the models."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NAMES = CURVES, CONFUSION, ERRORS, KNOWLEDGE = markdown.PLOTS
 
 
 def drawable(folder: Path) -> bool:
-    """Whether the confusion is drawn, or can be; runs of earlier versions have kept no answers."""
+    """Whether the confusion matrix is drawn or can be. Runs of earlier versions kept no answers."""
     return (folder / CONFUSION).exists() or (folder / answers.NAME).exists()
 
 
 def draw_missing(folder: Path) -> list[str]:
-    """Draws what a finished run lacks, and shows it in report.md; the names of the new pictures.
+    """Draws the pictures that a finished run lacks, and adds them to report.md; their names.
 
     Raises KdrunError without a report, and OSError for a folder that cannot be written.
     """
@@ -31,9 +31,9 @@ def draw_missing(folder: Path) -> list[str]:
 
 
 def draw(folder: Path, report: Report, again: bool = False) -> list[str]:
-    """The pictures for which there is data, and report.md with them; the names of those that were drawn.
+    """Draws the pictures for which there is data, and writes report.md; the names of those that were drawn.
 
-    again: also those that are there already. A confusion of more models than there are answers stays.
+    again: also those that exist. A confusion matrix that shows models whose answers are lost stays as it is.
     """
     kept = answers.read(folder)
     drawn = [

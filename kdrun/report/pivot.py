@@ -1,4 +1,4 @@
-"""`kdrun report DIR... --rows method --cols pair --value gain`: the runs of several folders, crossed."""
+"""`kdrun report DIR... --rows method --cols pair --value gain`: a cross table of the runs of some folders."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ NAMES = {
     "control top-1": "control_top1",
     "parameters": "params",
 }
-"""Words for figures, and their names in a record."""
+"""Words that the user can type, and the names of their figures in a record."""
 
 SETS = ("dataset", "dataset.name", "pair", "dataset.split")
-"""Columns over which rows are ranked: each is another set of images, or another pair of models."""
+"""Keys of columns over which rows are ranked: each value is another set of images or pair of models."""
 
 Place = tuple[str, str]
 """The names of a row and a column."""
@@ -59,8 +59,8 @@ def render(
     """The mean of a figure over the runs of each cell, with std and n; over data sets also mean ranks.
 
     rows, cols: `method`, `pair`, `dataset`, or any key. value: a word of NAMES, `latency`, or the name of any
-    figure in `--format json`. warn: is given a line if runs of one cell differ in more than their seeds, and
-    for each damaged report, which is left out. Raises KdrunError if no run has one of them.
+    figure in `--format json`. warn: gets a line if runs of one cell differ in more than their seeds, and for
+    each damaged report, which is left out. Raises KdrunError if no run has such a key or figure.
     """
     runs = reports_of(folders, warn)
     reports = [report for _, report in runs]
@@ -84,26 +84,26 @@ def render(
 
 
 def mixtures(places: Sequence[Place], reports: Sequence[Report]) -> tuple[list[Place], list[str]]:
-    """The cells of a cross table whose runs differ in more than REPEATS, and in which keys; of keys that
-    change together (alpha, and the weights that follow from it) only the one that is typed.
+    """The cells whose runs differ in more than REPEATS, and the keys that they differ in.
 
-    places: the cell of each report.
+    places: the cell of each report. Of keys that change together (alpha, and the weights that follow from it)
+    only the one that is typed is named.
     """
     flat = [dict(leaves(report.get("config", {}))) for report in reports]
     every = dict.fromkeys(key for values in flat for key in values if not _is_aside(key))
     patterns: dict[tuple[str, ...], str] = {}
     for key in sorted(every, key=lambda key: key.count(".")):
         patterns.setdefault(tuple(repr(values.get(key)) for values in flat), key)
-    found: dict[Place, None] = {}
+    mixed: dict[Place, None] = {}
     keys = []
     for pattern, key in patterns.items():
         values: dict[Place, set[str]] = {}
         for place, own in zip(places, pattern, strict=True):
             values.setdefault(place, set()).add(own)
         several = [place for place, own in values.items() if len(own) > 1]
-        found |= dict.fromkeys(several)
+        mixed |= dict.fromkeys(several)
         keys += [key] if several else []
-    return list(found), keys
+    return list(mixed), keys
 
 
 def ranks(table: Cells, cols: str, name: str) -> Ranks | None:
@@ -168,8 +168,8 @@ def _drawn(
     if format == "md":
         return "\n".join([*pipe_table(head, texts, left=1), *(["", below] if below else [])]) + "\n"
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for i, name in enumerate(head):
-        drawn.add_column(name, justify="right" if i else "left", overflow="fold")
+    for place, name in enumerate(head):
+        drawn.add_column(name, justify="right" if place else "left", overflow="fold")
     for cells in texts:
         drawn.add_row(*cells)
     title = f"{value}: mean +- std (n) by {rows} and {cols}"

@@ -15,7 +15,7 @@ COMPARISON = ("agreement", "kl_teacher_student", "gap_closed", "compression")
 
 
 def placed(figures: Iterable[Figure]) -> dict[str, Any]:
-    """The fields `models`, `comparison` and `units` of a report, as far as figures fill them.
+    """The figures in the fields `models`, `comparison` and `units` of a report.
 
     A figure of some weights and part is at `models.WHOSE.WEIGHTS.PART.NAME`, any other at
     `models.WHOSE.figures.NAME`, unless it is one of MODEL or COMPARISON.

@@ -1,5 +1,7 @@
-"""Pictures of a run: curves.png and confusion.png. matplotlib is imported only here and in `sweep_plots`,
-without pyplot, which takes longer to import and keeps figures alive."""
+"""Pictures of a run: curves.png and confusion.png; and what all pictures share.
+
+matplotlib is used without pyplot, which takes longer to import and keeps figures alive.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = {"teacher": "#6b6b6b", "student": "#0b6fb8", "control": "#d97a0b"}
-"""The same for each role in every picture; told apart in grey and by the colour-blind too."""
+"""The same for each role in every picture. They also differ in greyscale and for colour-blind readers."""
 
 CONTROLS = {"smoothed": "#b8336a", "teacher_free": "#8a6d00", "self": "#7a3e9d", "longer": "#2a9d5c"}
 """Those of the controls besides the plain one."""
 
 BETWEEN = ("#2a9d5c", "#7a3e9d", "#b8336a", "#8a6d00")
-"""Those between teacher and student, in order."""
+"""Colours of the roles between teacher and student, in order."""
 
 TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
 DPI = 100
 NUMBERS_UP_TO = 20
-"""Classes up to which the cells of a confusion matrix carry their counts, and every class its name."""
+"""Up to so many classes a confusion matrix shows the count in each cell and the name of each class."""
 
 LONG = 4
 """A training that has so many times the epochs of every other makes the axis of epochs logarithmic."""
@@ -77,11 +79,11 @@ def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int]
 def confusion(
     path: Path, matrices: Mapping[str, Any], classes: Sequence[str], title: str = "test part"
 ) -> None:
-    """One panel per role: rows are the true classes, columns the answers, counts; what is right in blue, what
-    is wrong in orange, each by its share of the true class.
+    """One panel per role: rows are the true classes, columns the answers. Right answers are blue, wrong ones
+    orange; the shade is the share of the true class.
 
-    matrices: role -> (K, K) counts, anything numpy can read. Up to NUMBERS_UP_TO classes cells carry their
-    counts; with more, the pairs that the student confuses most stand beside the panels, by name.
+    matrices: role -> (K, K) counts, anything numpy can read. Up to NUMBERS_UP_TO classes the cells show their
+    counts; with more, the pairs that the student confuses most are listed beside the panels.
     """
     few = len(classes) <= NUMBERS_UP_TO
     size = max(0.42 * len(classes) + 1.6, 4.8) if few else 5.6
@@ -110,7 +112,7 @@ def _one_is_long(rows: Rows) -> bool:
 
 
 def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """The pairs of classes that the student (or else the first) confuses most, with the number of images."""
+    """The pairs of classes that the student (else the first role) confuses most, with their counts."""
     role = "student" if "student" in matrices else next(iter(matrices))
     most = pairs(np.asarray(matrices[role], dtype=np.int64), classes, PAIRS)
     axes.axis("off")
@@ -223,8 +225,8 @@ def _line(
 
 
 def colour_of(role: str) -> str:
-    """The role's; of those between teacher and student by the number in their name, of one of several
-    teachers by its letters.
+    """The colour of a role. Roles between teacher and student take theirs by the number in their name, each
+    of several teachers by its letters.
     """
     digits = "".join(filter(str.isdigit, role))
     number = sum(role.encode()) if role.startswith("teacher_") else int(digits or 1)
@@ -232,7 +234,7 @@ def colour_of(role: str) -> str:
 
 
 def _log_if_wide(axes: Axes) -> None:
-    """A logarithmic axis where the values span more than a factor of 20 and none is zero or less."""
+    """Makes the axis logarithmic if all values are positive and span more than a factor of 20."""
     values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
     values = values[np.isfinite(values)]
     if values.size and values.min() > 0 and values.max() > 20 * values.min():
@@ -252,13 +254,13 @@ def dress(axes: Axes, title: str, below: str) -> None:
 def _shade(axes: Axes, counts: NDArray[np.int64]) -> None:
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     diagonal = np.eye(len(counts), dtype=bool)
-    # The square root lifts rare mistakes: most are a hundredth of their class and would stay white.
+    # The square root makes rare mistakes visible: most are a hundredth of their class.
     axes.imshow(np.where(diagonal, np.sqrt(share), np.nan), cmap=fade("#0b6fb8"), vmin=0, vmax=1.25)
     axes.imshow(np.where(diagonal, np.nan, np.sqrt(share)), cmap=fade("#d9480b"), vmin=0, vmax=0.6)
 
 
 def fade(*ends: str) -> Colormap:
-    """White to a colour, or one colour over white to another."""
+    """A colour map from white to a colour, or from one colour over white to another."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("faded", [*ends[:-1], "#ffffff", ends[-1]])
@@ -284,7 +286,7 @@ def _name_classes(axes: Axes, classes: Sequence[str], rows_too: bool) -> None:
 
 
 def _step(count: int) -> int:
-    """Of class numbers along an axis: 10 for a hundred, 100 for a thousand."""
+    """The step between class numbers along an axis: 10 for a hundred classes, 100 for a thousand."""
     return max(5, int(10 ** (len(str(count - 1)) - 1)))
 
 
@@ -328,7 +330,7 @@ def as_written(figure: Figure) -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """The figure as PNG, without the version of matplotlib in it."""
+    """Writes the figure as PNG, without matplotlib's version in its metadata."""
     draw = partial(figure.savefig, format="png", dpi=DPI, metadata={"Software": None})
     with as_written(figure):
         write_whole(path, draw)

@@ -1,4 +1,4 @@
-"""What a report says about images without labels beside the training part."""
+"""The report's sentences about the pool: unlabelled images beside the training part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from kdrun.report.schema import PoolUse
 
 
 def pool_line(pool: PoolUse) -> str:
-    """How many a student saw more than its control, of which source, and which were left out by name."""
+    """How many images the student alone saw, their source, and which images were left out."""
     chosen = f" of {count(pool['images'])}" if pool["used"] < pool["images"] else ""
     text = (
         f"{count(pool['used'])}{chosen} images of {pool['source']} without labels were for the student alone."

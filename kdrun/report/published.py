@@ -1,4 +1,4 @@
-"""A published table beside what others got and what was got here: published | others | ours | difference."""
+"""A published table beside the results of others and ours: published | others | ours | difference."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kdrun.report.schema import Model, Report, Scores, parts
 from kdrun.report.statistics import Mark, Spread, marks, spread
 
 NEAR = 2
-"""A published figure that lies within this many standard deviations of our seeds is marked."""
+"""A published figure is marked if it lies within this many standard deviations of our seeds."""
 
 
 class Done(NamedTuple):
-    """A cell's run. report: None where it failed, or has not been run."""
+    """A cell's run. report: None if it failed."""
 
     pair: str
     method: str
@@ -24,11 +24,12 @@ class Done(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A row of a pair. values: ours by seed (a teacher's: by its own). lacks: why kdrun cannot run it.
-    unchecked: whether a figure is known that was not checked against a source, and so is not shown.
+    """A method's row of a pair. values: ours by seed (a teacher's by its own seed). lacks: why kdrun cannot
+    run it. unchecked: whether there is a published figure that nobody checked against a source; it is not
+    shown.
 
-    difference: ours minus published. near: whether that is within NEAR standard deviations of our seeds; None
-    where it cannot be said: nothing published, or fewer than two seeds.
+    difference: ours minus published. near: whether it is within NEAR standard deviations of our seeds; None
+    if nothing is published, or with fewer than two seeds.
     """
 
     pair: str
@@ -56,9 +57,8 @@ class Cell(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What is shown of a table: its cells pair by pair. reduced: overrides that make ours another experiment
-    than the published one; then there are no differences to speak of, and nothing is a reproduction. made:
-    on what our runs were made, and when.
+    """What is shown of a table: its cells pair by pair. reduced: overrides that make ours a different
+    experiment from the published one, so that no difference is shown. made: where and when ours were made.
     """
 
     table: Table
@@ -82,10 +82,10 @@ def page(
     methods: Sequence[str] = (),
     reduced: Sequence[str] = (),
 ) -> Page:
-    """The cells of these pairs and methods, or of all, with their runs; baselines are always there.
+    """The cells of these pairs and methods, or of all, with their runs; baselines are always shown.
 
-    A cell is there if anything is known of it: published, of others, or ours. reduced: `changed` of what the
-    user typed (`kdrun.config.table`).
+    A cell is shown if it has any figure: published, of others, or ours. reduced: `changed` of what the user
+    typed (`kdrun.config.table`).
     """
     runs = list(done)
     shown = table.rows(methods)
@@ -155,8 +155,8 @@ def _cells(table: Table, runs: Sequence[Done], pair: str, methods: Sequence[str]
 
 
 def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[int, float]:
-    """Ours by seed. The student alone is the control of methods that train by the table's own recipe."""
-    gains: dict[int, float] = {}
+    """Our figures by seed. The student alone is the control of a method that uses the table's own recipe."""
+    by_seed: dict[int, float] = {}
     for run in runs:
         if run.pair != pair or run.report is None:
             continue
@@ -168,29 +168,29 @@ def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[
         elif (table.methods[method].of or method) == run.method:
             value = figure(table, run.report, "student", table.methods[method].figure)
         if value is not None:
-            gains.setdefault(seed, value)
-    return gains
+            by_seed.setdefault(seed, value)
+    return by_seed
 
 
 def differences(shown: Page) -> list[str]:
-    """Every difference between the published protocol and ours: of all cells, of shown pairs and methods."""
-    table, found = shown.table, dict[str, list[str]]()
+    """Every difference between the published protocol and ours: of the table, of shown pairs and methods."""
+    table, own = shown.table, dict[str, list[str]]()
     for pair in shown.pairs:
         for text in table.pairs[pair].differences:
-            found.setdefault(text, []).append(pair)
+            own.setdefault(text, []).append(pair)
     for method in shown.methods:
         for text in table.methods[method].differences:
-            found.setdefault(text, []).append(method)
-    return [*table.differences, *(f"{', '.join(names)}: {text}" for text, names in found.items())]
+            own.setdefault(text, []).append(method)
+    return [*table.differences, *(f"{', '.join(names)}: {text}" for text, names in own.items())]
 
 
 def unknown(shown: Page) -> list[Place]:
-    """Cells with a figure that was not checked against a source, which is not shown."""
+    """Cells whose published figure is not shown, because nobody checked it against a source."""
     return [(cell.pair, cell.method) for cell in shown.cells if cell.unchecked]
 
 
 def missing(shown: Page) -> list[Place]:
-    """Cells that could be run and were not."""
+    """Cells that can be run and have no run."""
     return [
         (cell.pair, cell.method)
         for cell in shown.cells
@@ -199,7 +199,7 @@ def missing(shown: Page) -> list[Place]:
 
 
 def records(shown: Page) -> list[dict[str, Any]]:
-    """A record for each cell, in full figures; what is not known is absent."""
+    """A record for each cell, with unrounded figures; unknown ones are absent."""
     return [_record(shown, cell) for cell in shown.cells]
 
 

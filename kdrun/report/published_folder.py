@@ -16,14 +16,12 @@ FILES = {name: f"table.{name}" for name in FORMATS if name != "text"}
 
 
 def folder_of(cells: Cells, outputs: Path) -> Path:
-    """Where a table is kept; one of a reduced budget has a folder of its own."""
+    """The folder of a table; a reduced budget has a folder of its own."""
     return outputs / "tables" / cells.name
 
 
 def done(cells: Cells, folder: Path) -> Iterator[Done]:
-    """The cells whose runs are there. Those of an earlier version of the table, with other settings, are left
-    out.
-    """
+    """The cells that have a run. Runs with the settings of an earlier version of the table are left out."""
     for row in collected(folder):
         swept = row["overrides"]
         try:
@@ -41,7 +39,7 @@ def shown(cells: Cells, runs: Sequence[Done]) -> Page:
 
 
 def write(cells: Cells, folder: Path, runs: Sequence[Done]) -> list[str]:
-    """Writes the page of the whole table, also of cells that were run by earlier calls. Returns the names."""
+    """Writes the page of the whole table, with the cells of earlier calls. Returns the names of the files."""
     whole = page(cells.table, runs, reduced=cells.reduced)
     for format, name in FILES.items():
         write_text(folder / name, render(whole, format))

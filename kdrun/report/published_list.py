@@ -15,8 +15,8 @@ from kdrun.report.table import plain
 
 
 class Line(NamedTuple):
-    """The trainings of a row of a table. name: a method, or the baseline with its model. begun: broken off,
-    to be continued. seconds: of the rest, here.
+    """The trainings of a row of a table. name: a method, or the baseline with its model. begun: interrupted,
+    to be continued. seconds: estimate for the rest, on this machine.
     """
 
     pair: str
@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A table in the list of all. seconds: about what all its cells take here; None if it is not known."""
+    """A table in the list of all. seconds: estimate for all its cells on this machine; None if unknown."""
 
     name: str
     about: str
@@ -37,7 +37,7 @@ class Known(NamedTuple):
 
 
 def trainings_text(table: Table, lines: Sequence[Line], place: str, width: int) -> str:
-    """The state of a table's trainings, pair by pair. place: the device that the times are of."""
+    """The state of a table's trainings, pair by pair. place: the device of the estimates."""
     text = [f"{table.title} ({table.paper.authors}, {table.paper.venue}) on {table.dataset}"]
     for pair in dict.fromkeys(line.pair for line in lines):
         text += ["", arrow(pair), plain(_grid([line for line in lines if line.pair == pair]), width).rstrip()]
@@ -45,7 +45,7 @@ def trainings_text(table: Table, lines: Sequence[Line], place: str, width: int) 
 
 
 def tables_text(known: Sequence[Known], place: str, width: int) -> str:
-    """The list of all tables. place: the device that the times are of."""
+    """The list of all tables. place: the device of the estimates."""
     grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("table", "cells", "time here", ""):
         grid.add_column(name, justify="right" if name in ("cells", "time here") else "left", overflow="fold")
@@ -53,8 +53,8 @@ def tables_text(known: Sequence[Known], place: str, width: int) -> str:
         cost = "" if each.seconds is None else roughly(each.seconds)
         grid.add_row(each.name, f"{each.cells}", cost, each.about)
     note = (
-        f"A cell is a pair, a method and a seed. Time: of all trainings on this machine's {place}, at the "
-        "speed of a resnet20 step, so roughly. By a table's own steps: kdrun table NAME --list"
+        f"A cell is a pair, a method and a seed. Time: of all trainings on this machine's {place}, a rough "
+        "estimate from a resnet20 step. From the table's own steps: kdrun table NAME --list"
     )
     return "\n".join([plain(grid, width).rstrip(), "", *_folded(note, width)])
 
@@ -78,7 +78,7 @@ def _sum(lines: Sequence[Line], place: str) -> str:
     seconds = sum(line.seconds for line in lines)
     return (
         f"{state}. The rest takes about {roughly(seconds)} on this machine's {place}, one after the other, "
-        "as their first steps say and without evaluation. Nothing was trained."
+        "estimated from their first steps, without evaluation. Nothing was trained."
     )
 
 

@@ -42,8 +42,8 @@ def render(shown: Page, format: str = "text", width: int = 80) -> str:
 
 
 def text(shown: Page, width: int = 80) -> str:
-    """As plain text, no line longer than width. If that is too narrow, published deviations are left out, and
-    only the heading says which keys were reduced."""
+    """As plain text, no line longer than width. In a narrow terminal published deviations are left out, and
+    only the heading names the reduced keys."""
     for full in (True, False):
         grids = [_grid(shown, pair, full) for pair in shown.pairs]
         lines = [line for grid in grids for line in plain(grid, 10_000).splitlines()]
@@ -72,7 +72,7 @@ def markdown(shown: Page) -> str:
 
 
 def csv_text(shown: Page) -> str:
-    """A line for each cell, in full figures; others as `value +- std (runs) who`, divided by semicolons."""
+    """A line for each cell, with unrounded figures; others as `value +- std (runs) who`, with semicolons."""
     sink = StringIO()
     writer = csv.DictWriter(sink, FIELDS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
@@ -82,7 +82,7 @@ def csv_text(shown: Page) -> str:
 
 
 def json_text(shown: Page) -> str:
-    """`records`, what they are of, and every difference of protocol."""
+    """The table, its cells (`records`), and every difference between the protocols."""
     table = shown.table
     about = {"table": table.name, "title": table.title, "paper": table.paper._asdict()}
     about |= {"convention": table.convention._asdict(), "reduced": list(shown.reduced)}
@@ -92,8 +92,8 @@ def json_text(shown: Page) -> str:
 
 
 def tex(shown: Page) -> str:
-    """As LaTeX with booktabs: our best method of a pair bold, methods that our seeds do not tell from it
-    underlined, a star where published lies within two standard deviations."""
+    """As LaTeX with booktabs: our best method of a pair is bold, methods that tie with it are underlined; a
+    star: the published figure lies within two standard deviations of ours."""
     rows = []
     for pair in shown.pairs:
         rows.append(Row(words.arrow(pair)))
@@ -124,14 +124,14 @@ def _grid(shown: Page, pair: str, full: bool) -> Grid:
 
 
 def _wrapped(note: str, width: int, bullet: str) -> str:
-    """The note in lines of at most width, indented below the first; a command goes on behind a backslash."""
+    """The note in lines of at most width, indented below the first; a long command continues after a `\\`."""
     end = " \\" if "kdrun table" in note else ""
     pieces = wrap(note, width - len(end), initial_indent=bullet, subsequent_indent="  ", **WHOLE_WORDS)
     return f"{end}\n".join(pieces)
 
 
 def _flat(shown: Page, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record holds below other keys, by the names of FIELDS."""
+    """The nested values of a record, by the names of FIELDS."""
     published, ours = record.get("published", {}), record.get("ours", {})
     return {
         "published": published.get("value"),
@@ -147,7 +147,7 @@ def _flat(shown: Page, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figures(shown: Page, cell: Cell) -> list[LatexCell]:
-    """The cells of a line in LaTeX; of several others the texts, with their letters."""
+    """The cells of a line in LaTeX. Several others are one text, each with its letter."""
     published, ours, difference = cell.published, cell.ours, cell.difference
     row: list[LatexCell] = [Figure(published.value, published.std) if published else None]
     if "others" in words.columns(shown):

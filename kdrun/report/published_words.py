@@ -1,4 +1,4 @@
-"""What the page of a published table says: its heading, the texts of its cells, and what stands below."""
+"""The texts on the page of a published table: its heading, its cells, and the notes below."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WHEN = {
 }
 OVER = {"mean": "mean", "median": "median", "single": "a single run", "unknown": "a figure"}
 LISTED = 6
-"""So many are named one by one."""
+"""The most names in a list; the others are counted."""
 
 
 def heading(shown: Page) -> list[str]:
-    """What the table is and how its figures came about; of a reduced budget, that it reproduces nothing."""
+    """What the table is, and how its figures were made; for a reduced budget, that it is no reproduction."""
     table, convention = shown.table, shown.table.convention
     less = "" if table.figure == "accuracy" else "; less is better"
     title = f"{table.title} ({table.paper.authors}, {table.paper.venue})"
@@ -34,20 +34,20 @@ def heading(shown: Page) -> list[str]:
         f"{published}; ours: mean +- std (seeds), last epoch",
     ]
     if shown.reduced:
-        lines.append(f"{reduced(shown)}. Another experiment than the published one: it reproduces nothing.")
+        lines.append(f"{reduced(shown)}. This is not the published experiment, so it reproduces nothing.")
     return lines
 
 
 def columns(shown: Page) -> list[str]:
-    """The headings over the cells: without others where there are none, without a difference where ours are
-    of a reduced budget, which the last cell says itself."""
+    """The headings over the cells. `others` is left out if there are none. With a reduced budget the last
+    column names the reduced keys instead of a difference."""
     others = ["others"] if any(cell.others for cell in shown.cells) else []
     return ["published", *others, "ours", "" if shown.reduced else "difference"]
 
 
 def row(shown: Page, cell: Cell, full: bool = True) -> list[str]:
-    """The texts of a line: its name, then one for each of `columns`. full: with published deviations and all
-    keys that were reduced."""
+    """The texts of a line: its name, then one for each of `columns`. full: with published deviations and the
+    reduced keys."""
     texts = [
         row_name(cell.pair, cell.method),
         "" if cell.published is None else value_text(shown, cell.published, full),
@@ -79,20 +79,20 @@ def digits(shown: Page) -> int:
 
 
 def number(shown: Page, mean: float, std: float | None, n: int | None) -> str:
-    """`75.33 +- 0.20 (5)`, without what is not known; a count that is no mean is a whole number."""
+    """`75.33 +- 0.20 (5)`, without what is unknown; a count that is not a mean is a whole number."""
     counted = shown.table.figure == "errors" and std is None and float(mean).is_integer()
     spread = "" if std is None else f" +- {std:.{digits(shown)}f}"
     return f"{mean:.{0 if counted else digits(shown)}f}{spread}{'' if n is None else f' ({n})'}"
 
 
 def value_text(shown: Page, value: Value, deviation: bool = True) -> str:
-    """A figure of somebody's."""
+    """A figure of a paper or another implementation, with its deviation if that is asked for."""
     std = value.std if deviation else None
     return number(shown, value.value, std, None if std is None else value.runs)
 
 
 def others_text(shown: Page, cell: Cell) -> str:
-    """What others got, each with the letter that `letters` gives them."""
+    """The results of others, each with its letter of `letters`."""
     known = letters(shown)
     texts = (f"{value_text(shown, value)} {known.get(value.who, '')}".strip() for value in cell.others)
     return ", ".join(texts)
@@ -121,7 +121,7 @@ def reduced(shown: Page) -> str:
 
 
 def below(shown: Page) -> Iterator[tuple[str, list[str]]]:
-    """What stands under the table: a title (empty for the first part) and its lines."""
+    """The notes under the table: a title (empty for the first part) and its lines."""
     yield "", [*_legend(shown), *_left_out(shown)]
     if lines := differences(shown):
         yield "Differences between the published protocol and ours", lines
@@ -160,17 +160,17 @@ def _left_out(shown: Page) -> Iterator[str]:
 
 
 def _chosen(shown: Page, cells: Sequence[Place]) -> Iterator[str]:
-    """` pair=... method=...` of some cells, but not where it would be all of the table or more than LISTED:
-    finished cells are not run again."""
+    """` pair=... method=...` of some cells. A key is left out if it would name the whole table or more than
+    LISTED values: finished cells are not run again."""
     every = shown.table.places()
-    for i, key in enumerate(("pair", "method")):
-        names = list(dict.fromkeys(cell[i] for cell in cells))
-        if len(names) <= LISTED and len(names) < len({place[i] for place in every}):
+    for position, key in enumerate(("pair", "method")):
+        names = list(dict.fromkeys(cell[position] for cell in cells))
+        if len(names) <= LISTED and len(names) < len({place[position] for place in every}):
             yield f" {key}={','.join(names)}"
 
 
 def _sources(shown: Page) -> Iterator[str]:
-    """Where the figures of the shown cells were read."""
+    """The sources of the shown cells' figures."""
     values = [cell.published for cell in shown.cells if cell.published]
     for what, sources in (
         ("figures", [value.source for value in values]),

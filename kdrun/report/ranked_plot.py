@@ -21,14 +21,14 @@ SHADES = {"BEATS": COLOURS["student"], "LOSES": COLOURS["control"]}
 UNDECIDED = "#8c8c8c"
 
 TIMES = 3.0
-"""The axis ends at so many times the largest mean: intervals over two seeds can be 50 times as wide."""
+"""The axis ends at this many times the largest mean: intervals over two seeds can be 50 times as wide."""
 
 LONGEST = 41
-"""Letters of a name; what is longer is cut in the middle."""
+"""The most letters of a name; a longer one is cut in the middle."""
 
 
 class Line(NamedTuple):
-    """A line of the list. ends: of its interval, None without one. verdict: None if there is no test."""
+    """A line of the list. ends: of its interval; None without one. verdict: None if there is no test."""
 
     name: str
     mean: float
@@ -66,8 +66,8 @@ def ranked(path: Path, jobs: Sequence[Job]) -> None:
 
 
 def gain_lines(settings: Sequence[Setting]) -> Iterator[Line]:
-    """Of each setting with a gain: over seeds, verdicts by Holm's correction over all of them; of one seed
-    the run's own, over the test images.
+    """A line for each setting with a gain. With several seeds: the interval over seeds, and the verdict with
+    Holm's correction over all settings. With one seed: the run's own interval, over the test images.
     """
     names = short_names(settings)
     for name, setting, one in zip(names, settings, comparisons(settings), strict=True):
@@ -80,7 +80,7 @@ def gain_lines(settings: Sequence[Setting]) -> Iterator[Line]:
 
 
 def accuracy_lines(settings: Sequence[Setting]) -> Iterator[Line]:
-    """Of each setting: the student's top-1 on test, and one standard deviation to both sides."""
+    """A line for each setting: the student's top-1 on test, and one standard deviation to both sides."""
     for name, setting in zip(short_names(settings), settings, strict=True):
         one = sweeps.spread(setting, "student", "test")
         if one is not None:
@@ -112,7 +112,7 @@ def _draw(axes: Axes, row: int, line: Line, frame: tuple[float, float], gain: bo
 
 
 def _ends(lines: Sequence[Line], gains: bool) -> tuple[float, float]:
-    """Where the axis ends: at all intervals, but not far beyond the means."""
+    """The ends of the axis: it shows all intervals, but not far beyond the means."""
     every = [value for line in lines for value in (line.mean, *(line.ends or ()))]
     if gains:
         bound = TIMES * max(max(abs(line.mean) for line in lines), 1.0)
@@ -127,14 +127,14 @@ def _ends(lines: Sequence[Line], gains: bool) -> tuple[float, float]:
 def _title(settings: Sequence[Setting], gains: bool) -> str:
     if not gains:
         return f"top-1 of the student on test, {sweeps.means(settings)}"
-    found = [one for one in comparisons(settings) if one is not None]
-    most = max(found, key=lambda one: one.gain.n)
+    gained = [one for one in comparisons(settings) if one is not None]
+    most = max(gained, key=lambda one: one.gain.n)
     over = plural(most.gain.n, most.varied.removesuffix("s")) if most.gain.n > 1 else "test images, one seed"
     return f"gain over the control on test, 95 % interval over {over}"
 
 
 def _explain(axes: Axes, lines: Sequence[Line]) -> None:
-    """What the colours say."""
+    """A legend for the colours."""
     from matplotlib.lines import Line2D
 
     words = {"BEATS": "beats the control", "TIES": "not told apart", "LOSES": "loses to it"}

@@ -1,4 +1,4 @@
-"""Methods by their ranks over several data sets: mean ranks with intervals, and whether all are equal."""
+"""Ranks of methods over several data sets: means with intervals, and a test whether all are equal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rank(NamedTuple):
 
 
 class Ranks(NamedTuple):
-    """The ranks by method, best first, over so many data sets; p: that all methods are equally good."""
+    """methods: mean ranks, best first. sets: number of data sets. p: of all methods being equally good."""
 
     methods: dict[str, Rank]
     sets: int
@@ -34,9 +34,9 @@ class Ranks(NamedTuple):
 def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS, seed: int = 0) -> Ranks:
     """Ranks of methods by their scores (higher is better) on each data set: Friedman 1937, Demsar 2006.
 
-    scores: by data set, by method; methods that a data set lacks are left out of all. Intervals: percentiles
-    of the mean ranks of resampled data sets, so with fewer than about six they are coarse. Raises ValueError
-    below two data sets or two methods, of which there are no ranks to speak of.
+    scores: by data set, by method; a method that some data set lacks is left out. Intervals: percentiles of
+    the mean ranks of resampled data sets; with fewer than about six data sets they are coarse. Raises
+    ValueError with fewer than two data sets or two methods.
     """
     names = [name for name in next(iter(scores.values()), {}) if all(name in row for row in scores.values())]
     if len(scores) < 2 or len(names) < 2:
@@ -44,15 +44,16 @@ def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS, se
     each = np.array([_ranked([-row[name] for name in names]) for row in scores.values()])
     picks = np.random.default_rng(seed).integers(len(each), size=(draws, len(each)))
     low, high = np.quantile(each[picks].mean(1), (LEVEL / 2, 1 - LEVEL / 2), axis=0)
-    found = {n: Rank(*map(float, row)) for n, *row in zip(names, each.mean(0), low, high, strict=True)}
-    return Ranks(dict(sorted(found.items(), key=lambda item: item[1].mean)), len(each), friedman_p(each))
+    columns = zip(names, each.mean(0), low, high, strict=True)
+    by_name = {name: Rank(*map(float, figures)) for name, *figures in columns}
+    return Ranks(dict(sorted(by_name.items(), key=lambda item: item[1].mean)), len(each), friedman_p(each))
 
 
 def friedman_p(ranks: NDArray[np.float64]) -> float:
     """The p of the hypothesis that all methods are equal. ranks: (data sets, methods), ties shared.
 
     Friedman's statistic, corrected for ties, as the F of Iman and Davenport 1980 (Demsar 2006, 3.2.2).
-    No p is below that of full agreement, 1 / (k!)^(N - 1), which the approximation does not know.
+    The approximation can go below the p of full agreement, 1 / (k!)^(N - 1); this is the smallest p.
     """
     sets, k = ranks.shape
     off = ranks - (k + 1) / 2

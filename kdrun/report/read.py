@@ -10,14 +10,15 @@ from typing import Any, cast
 
 from kdrun.artefacts import read_json
 from kdrun.errors import KdrunError
-from kdrun.report.schema import Report, problems
+from kdrun.report.content import problems
+from kdrun.report.schema import Report
 
 NAME = "report.json"
 
 
 def read(path: Path) -> Report:
-    """The report of a run: its folder or the file itself. Raises KdrunError for one that is missing,
-    truncated, foreign or of another schema."""
+    """The report of a run. path: its folder or the file itself. Raises KdrunError if the report is missing,
+    truncated, not kdrun's, or of another schema."""
     file = path / NAME if path.is_dir() else path
     report = content_of(file)
     wrong = problems(report)
@@ -42,14 +43,14 @@ def uncollected() -> Iterator[None]:
 
 def run_folder(outputs: Path, run: str) -> Path:
     """The folder of a run that a sweep names, relative to the outputs folder. Earlier versions of kdrun named
-    it as seen from where they were called.
+    it relative to the working directory.
     """
     places = (outputs / run, outputs / Path(*Path(run).parts[-2:]), Path(run))
     return next((place for place in places if (place / NAME).is_file()), places[1])
 
 
 def content_of(file: Path) -> Any:
-    """The content of a JSON file. Raises KdrunError if it is missing or no JSON."""
+    """The content of a JSON file. Raises KdrunError if it is missing or not JSON."""
     try:
         return read_json(file)
     except OSError as error:

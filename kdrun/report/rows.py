@@ -1,6 +1,6 @@
 """The figures of a run as rows of text, one column per role, for the table on the screen and report.md.
 
-Figures that this file does not name come from evaluators of the user's; they are drawn by their own names and
+Figures that this file does not name come from the user's evaluators, and are shown with their own names and
 units.
 """
 
@@ -34,7 +34,7 @@ SCORES = ("n", "top1", "top5", "nll", "ece", "temperature", "ece_calibrated")
 
 
 class Place(NamedTuple):
-    """What a latency belongs to."""
+    """Where and how a latency was measured."""
 
     device: str
     mode: str
@@ -43,7 +43,7 @@ class Place(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table: what is measured, its unit, and one cell per role, ABSENT without a figure."""
+    """A line of the table: what is measured, its unit, and a cell for each role, ABSENT without a figure."""
 
     label: str
     unit: str
@@ -51,9 +51,7 @@ class Row(NamedTuple):
 
 
 def rows(report: Report, full: bool = False) -> list[Row]:
-    """All rows that hold a figure. full adds what a screen has no room for: bytes, calibrated ECE, p95,
-    images/s.
-    """
+    """All rows with a figure. full: also bytes, calibrated ECE, p95, images/s, too many for a screen."""
     every = [*_quality(report, full), *_other_scores(report, full), *_likeness(report), *_others(report)]
     every += [*_cost(report, full), *_latency(report, full), *_training(report)]
     return [row for row in every if set(row.cells) != {ABSENT}]
@@ -71,7 +69,7 @@ def _quality(report: Report, full: bool) -> Iterator[Row]:
 
 
 def _other_scores(report: Report, full: bool) -> Iterator[Row]:
-    """Figures of a part that are none of SCORES: on test, with `full` on validation too."""
+    """Figures of a part that are not in SCORES: on test, and with `full` on validation too."""
     own: tuple[Part, ...] = ("test", "validation") if full else ("test",)
     for part in own:
         for name in _names(parts(report, role).get(part, {}) for role in roles(report)):
@@ -104,7 +102,7 @@ def _likeness(report: Report) -> Iterator[Row]:
 
 
 def _others(report: Report) -> Iterator[Row]:
-    """Figures of evaluators that are about no images."""
+    """Figures of evaluators that do not depend on images."""
     for name in _names(report["models"][role].get("figures", {}) for role in roles(report)):
         unit = report.get("units", {}).get(name, "")
         yield _row(
@@ -142,7 +140,7 @@ def _latency(report: Report, full: bool) -> Iterator[Row]:
 
 
 def timed_on(report: Report) -> str:
-    """`median latency on cpu, 1 thread`, if all are of one device; else each row names its own."""
+    """`median latency on cpu, 1 thread` if all are of one device; else empty, and each row names its own."""
     places = _places(report)
     return f"median latency on {_how(places[0])}" if _devices(places) == 1 else ""
 
@@ -180,7 +178,7 @@ def _timed(label: str, unit: str, rows: list[Latency | None], show: Callable[[La
 
 
 def place_of(row: Latency) -> Place:
-    """What a latency belongs to."""
+    """The place of a latency."""
     return Place(row["device"], row["mode"], row["threads"], row["batch"])
 
 
@@ -193,7 +191,7 @@ def _shown(value: float | None, show: Show) -> str:
 
 
 def _trained(model: Model) -> str:
-    """The time, or where the weights came from. A cached model's time is that of the run that trained it."""
+    """The training time, or the source of the weights. For a cached model: of the run that trained it."""
     source = model.get("source", "trained")
     took = _shown(model.get("train_seconds"), duration)
     if source in ("trained", "peer"):

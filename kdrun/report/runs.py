@@ -49,11 +49,11 @@ UNTOLD = (
     "diagnostics",
     "evaluation",
 )
-"""Keys (with all below them) that do not change what a run is about."""
+"""Keys (with all below them) that do not tell experiments apart."""
 
 SHOWN = ("dataset", "method", "teacher", "student", "seed")
 WHO = len(SHOWN)
-"""So many of the columns say which run it is; the others, how well it did."""
+"""So many columns say which run it is; the others say how well it did."""
 
 
 @uncollected()
@@ -65,14 +65,13 @@ def render(
     last: str = "",
     warn: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """One line per finished run, in the order of the folders: each a run, a sweep, or a folder with runs in
-    it.
+    """One line per finished run, in the order of the folders. folders: of runs, of sweeps, or with runs in
+    them.
 
-    format: text, md, csv, json or tex; csv and json carry full figures, and leave out what was not measured;
-    tex has means over repeats. sort: a figure or a word by which runs are sorted (`runs_order.by_key`). last:
-    how many of the latest runs are shown. warn: is given a line for each damaged report, which is left out.
-    Raises KdrunError for a folder without a finished run, naming it, for another format, and for what cannot
-    be sorted by or counted.
+    format: text, md, csv, json or tex. csv and json have unrounded figures, and leave out what was not
+    measured; tex has means over repeats. sort: a figure or a word to sort by (`runs_order.by_key`). last: how
+    many of the latest runs are shown. warn: gets a line for each damaged report, which is left out. Raises
+    KdrunError for a folder without a finished run, for another format, and for a wrong sort or last.
     """
     if format not in FORMATS:
         raise KdrunError("format", format, "no such format", FORMATS)
@@ -102,8 +101,8 @@ def render(
 def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:
     """The finished runs of some folders with their reports.
 
-    A damaged report is left out and said by `warn`; its error is raised if the run was named, or if no other
-    is left.
+    A damaged report is left out, and `warn` gets a line. Its error is raised if the run itself was named, or
+    if no other run is left.
     """
     runs, damaged = [], None
     for run in all_runs(folders):
@@ -131,10 +130,11 @@ def all_runs(folders: Sequence[Path]) -> list[Path]:
 def differing(
     records: Sequence[Record], configs: Sequence[Record], most: int | None = DIFFERENCES
 ) -> list[Record]:
-    """Of each run the values of those keys of its configuration that tell the runs apart and that no column
-    shows: at most `most`, the shortest first; of keys that change together (alpha, and the weights that
-    follow from it) only the first. What belongs to a model or a method (arguments, recipe, terms) is left out
-    if it follows from the name.
+    """For each run, the values of the keys that tell the runs apart and that no column shows.
+
+    At most `most` keys, the shortest first. Of keys that change together (alpha, and the weights that follow
+    from it) only the first is shown. A key of a model or a method (arguments, recipe, terms) is left out if
+    its value follows from the name.
     """
     every = [key for key in dict.fromkeys(chain(*configs)) if key not in UNTOLD]
     parts = [key for key in every if any(own.get(key) != configs[0].get(key) for own in configs)]
@@ -152,7 +152,7 @@ def differing(
 
 
 def _chosen_by(key: str) -> str:
-    """The column whose name chooses what a nested key usually is: `student` for student.args.depth and
+    """The column whose value usually decides a nested key: `student` for student.args.depth and
     recipe.student.lr, `method` for loss.soft.weight; empty for other keys.
     """
     first, *rest = key.removeprefix("recipe.").split(".")
@@ -160,7 +160,7 @@ def _chosen_by(key: str) -> str:
 
 
 def _with(record: Record, values: Record) -> Record:
-    """The record with values of the configuration between what the run is and how well it did."""
+    """The record, with values of the configuration after the fields that say which run it is."""
     names = list(record)
     first = {name: record[name] for name in names[: names.index("headline") + 1]}
     return first | {key: value for key, value in values.items() if value is not None} | record
@@ -173,7 +173,7 @@ def repeats(config: Record) -> Record:
 
 
 def record(folder: Path, report: Report) -> Record:
-    """What a run comes to, by name; what was not measured is absent."""
+    """A run's settings and figures by name; what was not measured is absent."""
     comparison = report.get("comparison", {})
     names = {role: report["models"].get(role, Model()).get("name") for role in ("teacher", "student")}
     shown = {"teacher": "teacher", "student": "student", "control": strongest(report)}
@@ -202,8 +202,8 @@ def record(folder: Path, report: Report) -> Record:
 
 
 def _figures(report: Report) -> Iterator[tuple[str, float]]:
-    """Every figure of a model under the headline on test, as `student_nll`, and those that are about no
-    images, as `student_macs`.
+    """Every figure of a role on test under the headline (`student_nll`), and those that do not depend on
+    images (`student_macs`).
     """
     for role in roles(report):
         model = report["models"][role]
@@ -236,15 +236,14 @@ COLUMNS: tuple[Column, ...] = (
 HEADINGS = tuple(name for name, _ in COLUMNS[:WHO])
 WORDS = ("data set", "method", "teacher", "student", "verdict")
 NARROW = ("parameters", "verdict")
-"""Left out where the text would be wider than the terminal."""
+"""Left out if the text would be wider than the terminal."""
 
 NARROWER = ("95 % interval", "seed", "teacher %", "control %")
-"""Left out besides, one after the other, in terminals that are too narrow for the figures."""
+"""Left out next, one after the other, until the figures fit."""
 
 
 def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
-    """All columns, or without NARROW where that is too wide; what all runs share is said above instead of
-    in a column."""
+    """All columns, or without NARROW if they are too wide. What all runs share is in a line above them."""
     columns = [_drawn(column, records) for column in _columns(differs)]
     many = len(records) > 1 or _least(columns, NARROW) > width
     who = [column for column in columns if _name(column) in HEADINGS]
@@ -258,11 +257,11 @@ def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
 
 
 def _drawn(column: Column, records: Sequence[Record]) -> GridColumn:
-    """The column with its texts. The names of keys are long, so each part has a line of the heading."""
+    """The column with its texts. Names of keys are long, so each part has its own line in the heading."""
     name, cell = column
     texts, heading = [cell(run) for run in records], name.replace(".", ".\n")
     least = max(map(len, re.split(r"[ .]", name)))
-    if name not in WORDS:  # figures are not folded within
+    if name not in WORDS:  # a figure is never folded
         least = max(least, *(len(word) for text in set(texts) for word in text.split()))
     return GridColumn(heading, texts, name not in WORDS, least)
 
@@ -272,7 +271,7 @@ def _name(column: GridColumn) -> str:
 
 
 def _left_out(columns: Sequence[GridColumn], width: int) -> Sequence[str]:
-    """NARROW, and of NARROWER what it takes until each word and figure of the others fits in its column."""
+    """NARROW, and as many of NARROWER as it takes until the other columns fit."""
     for some in range(len(NARROWER)):
         if _least(columns, (*NARROW, *NARROWER[:some])) <= width:
             return (*NARROW, *NARROWER[:some])
@@ -285,7 +284,7 @@ def _least(columns: Sequence[GridColumn], without: Sequence[str]) -> int:
 
 
 def _columns(differs: Sequence[str]) -> list[Column]:
-    """The columns, with those of the differing keys between who and how well."""
+    """The columns, with the differing keys after those that say which run it is."""
     extra: list[Column] = [
         (key_name(key), lambda run, key=key: value_name(run.get(key)))  # type: ignore[misc]
         for key in differs

@@ -1,4 +1,4 @@
-"""Which of the finished runs a table shows, and in which order."""
+"""The selection and the order of the finished runs in a table."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SORTS = {
     "gain": "gain_top1",
     "parameters": "params",
 }
-"""Words for figures to sort by, and their names in a record."""
+"""Words to sort by, and the names of their figures in a record."""
 
 
 def latest(runs: Sequence[Run], number: str) -> list[Run]:
-    """The last runs by the time of their reports, in the order in which they were given.
+    """The runs with the latest reports, in the given order.
 
     number: as it was typed. Raises KdrunError unless it is a whole number from 1.
     """
@@ -34,7 +34,7 @@ def latest(runs: Sequence[Run], number: str) -> list[Run]:
 
 
 def by_key(records: Sequence[Mapping[str, Any]], key: str) -> list[int]:
-    """The order of records by a figure, the largest first, or by a word; those that lack it come last.
+    """The order of records by a figure, the largest first, or by a text; records without it come last.
 
     key: a word of SORTS, or the name of any field. Raises KdrunError if no record has it.
     """

@@ -23,8 +23,8 @@ MARKED = " Bold: the highest mean; underlined: ties with it."
 def tex(records: Sequence[Record], differs: Sequence[str] = ()) -> str:
     """A heading for each data set and pair, below it a line for each method.
 
-    differs: further keys that tell runs apart. Those that are no REPEATS, and differ among the runs of a
-    method and a pair, have lines of their own. The best student and its ties are marked where they have
+    differs: further keys that tell runs apart. Apart from REPEATS, each value of such a key that differs
+    within a method and a pair has a line of its own. The best student and its ties are marked if there are
     several seeds (`statistics.marks`).
     """
     keys = [key for key in differs if key not in REPEATS]
@@ -38,10 +38,10 @@ def tex(records: Sequence[Record], differs: Sequence[str] = ()) -> str:
             places.setdefault(place, {}).setdefault(_line(run, own), []).append(run)
     rows, marked = [], False
     for place, lines in places.items():
-        found = _marks(lines)
-        marked = marked or bool(found)
+        own_marks = _marks(lines)
+        marked = marked or bool(own_marks)
         rows.append(Row(place))
-        rows += [_row(line, runs, found.get(line)) for line, runs in lines.items()]
+        rows += [_row(line, runs, own_marks.get(line)) for line, runs in lines.items()]
     return latex([*COLUMNS, "n"], rows, CAPTION + (MARKED if marked else ""), corner="method", digits=1)
 
 

@@ -1,7 +1,7 @@
 """report.json, schema 1, and a row of metrics.jsonl: the shapes of what is kept about a run.
 
-A figure that was not measured, or has no meaning, is absent: never 0, never null. That is why most keys are
-optional. Evaluators may add figures of their own: `Scores` and `Model.figures` hold any name.
+A figure that was not measured, or has no meaning, is absent: never 0, never null. So most keys are optional.
+Evaluators may add figures of their own: `Scores` and `Model.figures` can have any name.
 
 A row of metrics.jsonl, one per stage and epoch:
 `{"stage": "student", "epoch": 3, "epochs": 80, "lr": 0.01, "loss": 1.2, "terms": {"hard": 0.8, "soft": 0.4},
@@ -12,12 +12,8 @@ With `diagnostics=gradients`, the student's rows also have
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping
-from itertools import repeat
-from math import inf
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict
 
 from kdrun.config.choices import CONTROLS, PLAIN, is_control, shown_role
 
@@ -27,17 +23,17 @@ REFERENCE = "reference"
 """The role of the trained model that the student is to replace."""
 ROLES = ("teacher", "student", "control", REFERENCE)
 ONE_OF_SEVERAL = r"teacher_\w+"
-"""Roles of several teachers; `teacher` is then what they answer together."""
+"""Roles of several teachers; the role `teacher` is then their common answer."""
 BETWEEN = r"(?:assistant|generation)\d*"
-"""Roles between teacher and student: each was taught by the one before, and taught the next."""
+"""Roles between teacher and student: each learned from the one before, and taught the next."""
 
 Headline = Literal["last", "val_best"]
-"""Whose weights the figures are about: of the last epoch, or of the epoch best on validation."""
+"""The weights that the figures are of: the last epoch's, or those of the epoch best on validation."""
 
 
 class Scores(TypedDict, total=False):
-    """One model on one part: n images; top1, top5, ece, ece_calibrated in percent; nll in nats;
-    `temperature`, fitted on validation, is what `ece_calibrated` divides the logits by."""
+    """One model on one part: n images; top1, top5, ece, ece_calibrated in percent; nll in nats. For
+    `ece_calibrated` the logits are divided by `temperature`, which is fitted on validation."""
 
     n: int
     top1: float
@@ -120,8 +116,8 @@ class Seeds(TypedDict, total=False):
 
 
 class TeacherUse(TypedDict, total=False):
-    """How the teacher was asked: live, ahead, tabled, or peer; images answered, and saved by a table;
-    answers: to what they were rounded (fp16), absent where they were not."""
+    """plan: how the teacher was asked: live, ahead, tabled (cached), or peer. forwards: images that it
+    answered; forwards_saved: by a table. answers: what they were rounded to (fp16); absent if nothing."""
 
     plan: str
     forwards: int
@@ -130,8 +126,9 @@ class TeacherUse(TypedDict, total=False):
 
 
 class Gradients(TypedDict, total=False):
-    """Of `diagnostics=gradients`: epochs measured; of each term the medians of `norm` (of its weighted
-    gradient on the student) and `cosine` (to cross-entropy's); dominant: terms that were, in how many epochs.
+    """Of `diagnostics=gradients`. epochs: how many were measured. terms: for each term the medians of `norm`
+    (of its weighted gradient on the student) and `cosine` (to the gradient of cross-entropy). dominant: for
+    each term that dominated, in how many epochs.
     """
 
     epochs: int
@@ -140,9 +137,9 @@ class Gradients(TypedDict, total=False):
 
 
 class PoolUse(TypedDict, total=False):
-    """Images without labels beside the training part. images: that could be used; used: that the teacher
-    chose; left_out: `a.png (test image 7)`, near-duplicates of validation and test images; repeated: how many
-    were there already.
+    """Unlabelled images beside the training part. images: that could be used; used: that the teacher chose.
+    left_out: near-duplicates of validation and test images, as `a.png (test image 7)`. repeated: how many are
+    in the training part already.
     """
 
     source: str
@@ -154,9 +151,9 @@ class PoolUse(TypedDict, total=False):
 
 
 class Distillation(TypedDict, total=False):
-    """terms: the weight of each term, a number or a schedule as text. unlabelled: images without a label that
-    the student learned from, absent where there were none. pool: those beside the training part, likewise.
-    gradients: where they were asked for."""
+    """terms: the weight of each term, a number or a schedule as text. unlabelled: how many images without a
+    label the student learned from; absent if none. pool: those beside the training part; absent if none.
+    gradients: with `diagnostics=gradients`."""
 
     method: str
     temperature: float | str
@@ -235,8 +232,8 @@ class _PerClass(TypedDict):
 
 
 class PerClass(_PerClass, total=False):
-    """Of each class with test images: its name, how many there are, how many each role has right. gained:
-    those that the student has right and the control wrong; lost: the other way round."""
+    """For each class with test images: its name, its images, and how many of them each role has right.
+    gained: images that the student has right and the control wrong; lost: the other way round."""
 
     gained: list[int]
     lost: list[int]
@@ -251,7 +248,7 @@ class Confused(TypedDict):
 
 
 class Environment(TypedDict, total=False):
-    """What the run ran on. numerics: how which figures were computed, if training was not in fp32."""
+    """Hardware and software of the run. numerics: precision of each figure, if training was not in fp32."""
 
     python: str
     torch: str
@@ -265,9 +262,9 @@ class Environment(TypedDict, total=False):
 
 
 class Look(TypedDict, total=False):
-    """An earlier evaluation of which the report keeps figures. fingerprint, created, kdrun, environment: as
-    in a report, but its own. evaluation: its settings. figures: the figures that are kept, as
-    `control/last/test/top1`, `student/latency/cpu/eager/1/32`, `comparison/gain_top1`."""
+    """An earlier evaluation that the report keeps figures of. fingerprint, created, kdrun, environment: as in
+    a report, but its own. evaluation: its settings. figures: the kept ones, such as `control/last/test/top1`,
+    `student/latency/cpu/eager/1/32`, `comparison/gain_top1`."""
 
     fingerprint: str
     created: str
@@ -278,10 +275,9 @@ class Look(TypedDict, total=False):
 
 
 class Report(TypedDict, total=False):
-    """The content of report.json. `command` is what was typed, `created` a time in ISO 8601, `equation`
-    one line. folders: of the models that were trained, by role. units: of each figure of an evaluator, by
-    name. notes: what could not be measured, and why. earlier: looks that some figures are from, the latest
-    first."""
+    """The content of report.json. command: what was typed. created: a time in ISO 8601. equation: one line.
+    folders: of the models that were trained, by role. units: of each figure of an evaluator, by name. notes:
+    what could not be measured, and why. earlier: the looks that kept figures are from, the latest first."""
 
     schema: int
     kdrun: str
@@ -304,56 +300,6 @@ class Report(TypedDict, total=False):
     units: dict[str, str]
     notes: list[str]
     earlier: list[Look]
-
-
-REQUIRED = ("schema", "kdrun", "label", "headline", "dataset", "seeds", "models")
-"""Without these nothing can be drawn."""
-
-
-def build(**fields: Any) -> Report:
-    """A report from its fields (the keys of `Report`, `schema` apart), ready to be written as JSON.
-
-    At any depth, what is None, NaN or infinite and what is an empty dict or list is left out, so that a
-    caller may pass on what it does not have; only `config` stays as it is. Raises ValueError for what
-    `problems` finds.
-    """
-    config = {"config": fields.pop("config")} if "config" in fields else {}
-    report = {"schema": SCHEMA} | _present(fields) | config
-    wrong = problems(report)
-    if wrong:
-        raise ValueError("; ".join(wrong))
-    return cast(Report, report)
-
-
-PERCENTS = frozenset(("top1", "top5", "ece", "ece_calibrated", "agreement"))
-COUNTS = frozenset(("p50_ms", "p95_ms", "params", "n"))
-"""Names of figures from 0 to 100, and of those from 0."""
-
-LIMITED = PERCENTS | COUNTS
-
-
-def problems(report: object) -> list[str]:
-    """What is wrong with a report as read from JSON, one phrase each; nothing where it can be drawn.
-
-    Unknown keys are allowed: a newer version may add some without changing the schema.
-    """
-    if not isinstance(report, Mapping):
-        return ["is not an object"]
-    if report.get("schema") != SCHEMA:
-        return [f"has schema {report.get('schema')}, not {SCHEMA}"]
-    found = [f"lacks {key}" for key in REQUIRED if key not in report]
-    found += [
-        f"{key} is not an object" for key in ("dataset", "seeds", "models") if not _is_object(report, key)
-    ]
-    if found:
-        return found
-    if report["headline"] not in ("last", "val_best"):
-        found.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
-    models = report["models"]
-    known = rf"{'|'.join(ROLES)}|{BETWEEN}|{ONE_OF_SEVERAL}|{PLAIN}_\w+"
-    found += [f"models.{role} is no role" for role in models if not re.fullmatch(known, role)]
-    found += [] if "student" in models else ["lacks models.student"]
-    return found + list(_wrong_figures(report))
 
 
 def roles(report: Report) -> tuple[str, ...]:
@@ -398,13 +344,13 @@ def called(report: Report, role: str) -> str:
 
 
 def teachers(report: Report) -> tuple[str, ...]:
-    """The roles of several teachers; none if there is one."""
+    """The roles of several teachers; empty if there is one."""
     return tuple(role for role in report["models"] if re.fullmatch(ONE_OF_SEVERAL, role))
 
 
 def parts(report: Report, role: str) -> Parts:
-    """The figures of a role under the headline, by part; a checkpoint, a pretrained model and a peer have one
-    state only, which then counts whatever the headline is. Empty where there are none."""
+    """The figures of a role under the headline, by part; empty if there are none. A checkpoint, a pretrained
+    model and a peer have only one state, which counts for both headlines."""
     model = report["models"].get(role, Model())
     chosen = model.get(report["headline"])
     if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together", "run"):
@@ -413,7 +359,7 @@ def parts(report: Report, role: str) -> Parts:
 
 
 def top1(report: Report, role: str, part: Literal["validation", "test"]) -> float | None:
-    """Percent right of a role on a part under the headline, None where it was not measured."""
+    """The top-1 of a role on a part under the headline, in percent; None if it was not measured."""
     return parts(report, role).get(part, Scores()).get("top1")
 
 
@@ -423,71 +369,3 @@ def gap_closed(report: Report) -> float | None:
     if report.get("units", {}).get("gap_closed") != "%":
         closed *= 100
     return closed if closed >= 0 else None
-
-
-def _is_object(report: Mapping[str, Any], key: str) -> bool:
-    return isinstance(report.get(key, {}), Mapping)
-
-
-def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:
-    """Figures outside of what they can be: a fraction that was taken for a percentage is the likeliest
-    mistake."""
-    content = {key: value for key, value in report.items() if key != "config"}
-    if _is_possible(content):
-        return
-    for path, value in _numbers(content):
-        name = path.rpartition(".")[2]
-        if problem := _problem(name, value):
-            yield f"{path} is {value}{problem}".rstrip()
-
-
-def _is_possible(content: Mapping[str, Any]) -> bool:
-    """Whether all figures in it can be. Quick, and so no recursion: thousands of reports are read at once."""
-    left: list[Any] = [content]
-    while left:
-        value = left.pop()
-        for name, inner in value.items() if type(value) is dict else zip(repeat(""), value):
-            kind = type(inner)
-            if kind is dict or kind is list:
-                left.append(inner)
-            elif (kind is float or kind is int) and (
-                not -inf < inner < inf or (name in LIMITED and _problem(name, inner))
-            ):
-                return False
-    return True
-
-
-def _problem(name: str, value: float) -> str:
-    """What is wrong with a figure, besides its value; empty if it can be."""
-    if not math.isfinite(value):
-        return " "
-    if name in PERCENTS:
-        return "" if 0 <= value <= 100 else ", not a percentage"
-    return " " if value < 0 and name in COUNTS else ""
-
-
-def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _numbers(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for position, inner in enumerate(value):
-            yield from _numbers(inner, f"{path}[{position}]")
-
-
-def _present(value: Any) -> Any:
-    """The same without what is absent; containers that become empty go too."""
-    if isinstance(value, Mapping):
-        kept = {key: _present(inner) for key, inner in value.items()}
-        return {key: inner for key, inner in kept.items() if not _absent(inner)}
-    if isinstance(value, (list, tuple)):
-        return [inner for inner in map(_present, value) if not _absent(inner)]
-    return value
-
-
-def _absent(value: Any) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    return value is None or (isinstance(value, (Mapping, list)) and not value)

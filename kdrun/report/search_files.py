@@ -23,9 +23,7 @@ WHAT: tuple[sweeps.What, ...] = ("teacher", "student", "control", "gain")
 
 
 def write(folder: Path, search: Search) -> list[str]:
-    """Writes the files into the folder; the names of what was written. A picture for which there are no
-    figures is not there.
-    """
+    """Writes the files into the folder; their names. Pictures without figures are left out."""
     drawn = _drawn(folder, search)
     texts = {
         "results.csv": csv_text(search),
@@ -38,7 +36,7 @@ def write(folder: Path, search: Search) -> list[str]:
 
 
 def _drawn(folder: Path, search: Search) -> list[str]:
-    """Draws what can be drawn, and removes what an earlier call drew and this one cannot."""
+    """Draws the possible pictures, and removes those of an earlier call; the names of the drawn ones."""
     wanted = {
         "history.png": (history, bool(search.complete)),
         "importance.png": (importance, bool(search.importance)),
@@ -52,7 +50,7 @@ def _drawn(folder: Path, search: Search) -> list[str]:
 
 
 def markdown(search: Search, pictures: list[str]) -> str:
-    """results.md: commands, all trials with the best first, what they say, the pictures."""
+    """results.md: commands, all trials with the best first, notes, pictures."""
     head = ["", "trial", *map(key_name, search.keys), "validation"]
     head += [ENDED] if any(trial.state != "complete" for trial in search.trials) else []
     page = ["# Search", "", *(f"    {command}" for command in search.commands), "", f"{title(search)}.", ""]
@@ -71,12 +69,12 @@ def csv_text(search: Search) -> str:
     writer = csv.writer(sink, lineterminator="\n")
     figures = ("validation_mean", "validation_std", "n", "last_seen", "epochs", "seconds", "runs", "error")
     writer.writerow(["trial", "state", *search.keys, *figures])
-    for i, trial in enumerate(search.trials, 1):
+    for number, trial in enumerate(search.trials, 1):
         spread = trial.spread
         measured = ["", "", ""] if spread is None else [spread.mean, _or_empty(spread.std), spread.n]
         more = [_or_empty(trial.last), trial.epochs, trial.seconds, " ".join(trial.runs), trial.error]
         values = [sweeps.value_name(trial.values[key]) for key in search.keys]
-        writer.writerow([i, trial.state, *values, *measured, *more])
+        writer.writerow([number, trial.state, *values, *measured, *more])
     return sink.getvalue()
 
 
@@ -115,7 +113,7 @@ def record(search: Search) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Search:
-    """The search that `write` left in a folder. Raises KdrunError if there is none."""
+    """The search that `write` wrote into a folder. Raises KdrunError if there is none."""
     content = content_of(folder / "results.json")
     try:
         chosen = content.get("chosen", {"command": "", "runs": []})
@@ -145,15 +143,14 @@ def read(folder: Path) -> Search:
 
 
 def as_text(search: Search, format: str) -> str:
-    """What the file of that format holds: md, csv or json."""
+    """The content of the file of that format: md, csv or json."""
     if format == "json":
         return json.dumps(record(search), indent=1, allow_nan=False)
     return csv_text(search) if format == "csv" else markdown(search, [])
 
 
 def _figures(report: Any) -> dict[str, float]:
-    found = {what: sweeps.figure(report, what, "test") for what in WHAT}
-    return {what: value for what, value in found.items() if value is not None}
+    return {what: value for what in WHAT if (value := sweeps.figure(report, what, "test")) is not None}
 
 
 def _or_empty(value: float | None) -> float | str:

@@ -22,8 +22,8 @@ LEAST_SHOWN = 1.0
 
 
 def history(path: Path, search: Search) -> None:
-    """Validation of each trial in the order in which they were tried, and the best so far. A pruned trial is
-    where it was when it was stopped. Raises ValueError if no trial is complete.
+    """Validation accuracy of each trial in order, and the best so far. A pruned trial is shown with its
+    accuracy when it was stopped. Raises ValueError if no trial is complete.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -64,7 +64,7 @@ def history(path: Path, search: Search) -> None:
 
 
 def importance(path: Path, search: Search) -> None:
-    """How much each key decides whether a trial is among the best, as bars. Raises ValueError without."""
+    """The importance of each key for being among the best, as bars. Raises ValueError without importance."""
     if not search.importance:
         raise ValueError("no importance")
     keys = list(search.importance)[::-1]
@@ -79,8 +79,8 @@ def importance(path: Path, search: Search) -> None:
 
 
 def slices(path: Path, search: Search) -> None:
-    """Validation of the complete trials over the values of each key, the most important key first; later
-    trials are darker, the chosen one is ringed. Raises ValueError if no trial is complete.
+    """Validation accuracy of the complete trials over the values of each key, the most important key first.
+    Later trials are darker, the chosen one has a ring. Raises ValueError if no trial is complete.
     """
     if not search.complete:
         raise ValueError("no trial is complete")
@@ -122,7 +122,7 @@ def _slice(axes: Axes, search: Search, key: str) -> None:
 
 
 def _decades(axes: Axes, places: Sequence[float]) -> None:
-    """A logarithmic axis with numbers as they are typed: at 1, 2 and 5 if it spans less than two decades."""
+    """Makes the axis logarithmic with plain numbers; below two decades also at 2 and 5."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_xscale("log")
@@ -140,7 +140,7 @@ def _points(search: Search, positions: Sequence[int]) -> tuple[list[int], list[f
 
 
 def _span(axes: Axes, low: float, high: float) -> None:
-    """An axis from low to high with a margin; trials that were pruned far below do not flatten the others."""
+    """Limits the axis to low and high with a margin, so that trials pruned far below do not compress it."""
     margin = max(LEAST_SHOWN, high - low) * 0.15
     axes.set_ylim(low - margin, high + margin)
 

@@ -16,17 +16,17 @@ from kdrun.report.sweeps import Setting, choice_among, key_name, value_name
 from kdrun.report.table import plain
 
 ROWS = 20
-"""So many trials are on the screen; the files have all."""
+"""The most trials on the screen; the files have all."""
 
 ENDED = "pruned at"
-"""The column of trials that were not trained to the end."""
+"""The heading of the column that says how pruned and failed trials ended."""
 
 BY = "by PED-ANOVA"
 """How importance is measured."""
 
 
 def line(trials: Sequence[Trial], most: int, columns: int) -> str:
-    """` 3 of 20  temperature=3.2 alpha=0.7  validation 90.9  best 91.4`, in two lines if it is too long."""
+    """` 3 of 20  temperature=3.2 alpha=0.7  validation 90.9  best 91.4`; two lines if one is too long."""
     number, trial = len(trials), trials[-1]
     values = " ".join(f"{key}={value_name(value)}" for key, value in trial.values.items())
     head, at = f" {number:>{len(str(most))}} of {most}  {values}", best(trials)
@@ -43,7 +43,7 @@ def outcome(trial: Trial) -> str:
 
 
 def text(search: Search, width: int = 80) -> str:
-    """The trials as plain text, no line longer than width, then what they say."""
+    """The trials as plain text, no line longer than width, then the notes."""
     head = title(search)
     below = "\n".join(notes(search))
     table = bare_table()
@@ -55,18 +55,18 @@ def text(search: Search, width: int = 80) -> str:
     table.add_column("validation", justify="right")
     if any(trial.state != "complete" for trial in search.trials):
         table.add_column(ENDED if any(trial.state == "pruned" for trial in search.trials) else "")
-    for i in search.ranked[:ROWS]:
-        table.add_row(*row(search, i))
+    for position in search.ranked[:ROWS]:
+        table.add_row(*row(search, position))
     left = len(search.trials) - ROWS
     more = f"and {plural(left, 'trial')} more, in results.md\n" if left > 0 else ""
     return f"{plain(Text(head), width)}\n{plain(table, width)}{more}\n{plain(Text(below), width)}"
 
 
-def row(search: Search, i: int) -> list[str]:
-    """A trial: mark, number, values, validation, and how it ended if not by itself."""
-    trial, chosen = search.trials[i], search.choice
-    mark = "*" if i == search.best or (chosen is not None and i in chosen.within) else ""
-    cells = [mark, str(i + 1), *(value_name(trial.values[key]) for key in search.keys)]
+def row(search: Search, position: int) -> list[str]:
+    """The cells of a trial: mark, number, values, validation, and how it ended if it is not complete."""
+    trial, chosen = search.trials[position], search.choice
+    mark = "*" if position == search.best or (chosen is not None and position in chosen.within) else ""
+    cells = [mark, str(position + 1), *(value_name(trial.values[key]) for key in search.keys)]
     ending = "failed" if trial.state == "failed" else _where(trial)
     shown = spread_text(trial.spread, "student") if trial.spread else ABSENT
     every = any(each.state != "complete" for each in search.trials)
@@ -110,12 +110,12 @@ def _counts(search: Search) -> Iterator[str]:
 
 
 def _tested(search: Search) -> Iterator[str]:
-    """What the best has on test, and how sure its gain is."""
+    """The best trial's accuracy on test, and the evidence for its gain."""
     assert search.best is not None
     values = search.trials[search.best].values
     named = ", ".join(f"{key_name(key)} {value_name(value)}" for key, value in values.items())
     if not search.jobs:
-        yield f"The best so far on validation: {named}. Test is read when the search has ended."
+        yield f"The best so far on validation: {named}. The test part is used only when the search has ended."
         return
     setting = Setting({}, search.jobs)
     yield f"The setting chosen on validation ({named}) has {on_test(setting)}"

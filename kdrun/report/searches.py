@@ -14,9 +14,9 @@ State = Literal["complete", "pruned", "failed"]
 
 class Trial(NamedTuple):
     """A setting that was tried. values: by searched key. accuracy: on validation after the last epoch, in %,
-    of each repeat; of a pruned trial, of those that were trained to the end. curve: by step, what pruning
-    saw: a step is an epoch of a repeat. epochs: that were trained, over all repeats. runs: the folders of its
-    students, relative to the outputs folder.
+    for each repeat that was trained to the end. curve: what the pruner saw, by step; a step is an epoch of a
+    repeat. epochs: trained over all repeats. runs: the folders of its students, relative to the outputs
+    folder.
     """
 
     values: Mapping[str, Any]
@@ -30,23 +30,22 @@ class Trial(NamedTuple):
 
     @property
     def spread(self) -> Spread | None:
-        """Of the accuracy of a complete trial; None of another."""
+        """The accuracy's mean and deviation over repeats; None unless the trial is complete."""
         return spread(self.accuracy) if self.state == "complete" else None
 
     @property
     def last(self) -> float | None:
-        """What was last seen of it on validation; None if it failed before that."""
+        """The last accuracy on validation; None if it failed before the first."""
         return self.curve[max(self.curve)] if self.curve else None
 
 
 class Search(NamedTuple):
     """A search as it is shown.
 
-    keys: the searched ones; logarithmic: those by decades. trials: in the order in which they were tried.
-    images: of the validation part.
-    repeats: the overrides of the runs whose mean a trial is. default: whether the first trial has the values
-    without a search. importance: by key, shares that add up to 1; empty if there are too few trials. jobs:
-    the runs of the chosen setting on test, as `report.sweeps` has jobs; empty if test was not read.
+    keys: the searched ones; logarithmic: those with a logarithmic scale. trials: in order. images: of the
+    validation part. repeats: overrides of the runs that a trial is the mean of. default: whether the first
+    trial has the values without a search. importance: by key, shares that add up to 1; empty with too few
+    trials. jobs: the runs of the chosen setting on test, as in `report.sweeps`; empty if test was not used.
     commands: of the search. chosen: the command of the chosen setting's first run.
     """
 
@@ -68,12 +67,12 @@ class Search(NamedTuple):
 
     @property
     def choice(self) -> Choice | None:
-        """The best trial, the first of equals, and those within the noise of it; None of fewer than two."""
-        found = choice_among(self.accuracy, self.images)
-        if found is None:
+        """The best trial, the first of equals, and those within the noise of it; None with fewer than two."""
+        chosen = choice_among(self.accuracy, self.images)
+        if chosen is None:
             return None
-        at = self.complete
-        return Choice(at[found.best], frozenset(at[i] for i in found.within), found.images)
+        complete = self.complete
+        return Choice(complete[chosen.best], frozenset(complete[i] for i in chosen.within), chosen.images)
 
     @property
     def best(self) -> int | None:
@@ -82,13 +81,13 @@ class Search(NamedTuple):
 
     @property
     def accuracy(self) -> list[dict[int, float]]:
-        """Of the complete trials, by repeat."""
+        """The accuracies of the complete trials, by repeat."""
         return [dict(enumerate(self.trials[i].accuracy)) for i in self.complete]
 
     @property
     def ranked(self) -> list[int]:
-        """The positions of all trials: the complete ones, the best first; then the pruned ones, those that
-        came furthest first; then the failed ones."""
+        """The positions of all trials: complete ones, the best first; then pruned ones, those with most
+        epochs first; then failed ones."""
         order = {"complete": 0, "pruned": 1, "failed": 2}
 
         def place(i: int) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Pictures made of images: errors.png and knowledge.png, on one canvas in inches, which is quick to draw."""
+"""Pictures made of images: errors.png and knowledge.png. One canvas in inches for each is quick to draw."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 WRONG, GREY, SOFT = "#d9480b", "#555555", "#7a3e9d"
 COLUMNS = 6
 CELL = (1.7, 1.95)
-"""Width and height of an image with its words, in inches."""
+"""Width and height of an image with its caption, in inches."""
 
 SIDE = 1.25
-
-"""Inches that a letter of 8 points takes on average."""
+"""Side of an image, in inches."""
 
 TOP = 5
 """Classes whose share is drawn."""
 
 BAR = 0.19
+"""Height of a bar, in inches."""
+
 BARS = (1.05, 0.62)
 """Width of a bar of 100 % and of the number behind it, in inches."""
 
@@ -48,7 +49,7 @@ class Caption(NamedTuple):
 
 
 class Softened(NamedTuple):
-    """An image (C, H, W), a line above it, and the teacher's logits (K,) of it."""
+    """An image (C, H, W), a line above it, and the teacher's logits (K,) for it."""
 
     image: NDArray[np.uint8]
     title: str
@@ -56,9 +57,9 @@ class Softened(NamedTuple):
 
 
 class Knowledge(NamedTuple):
-    """What knowledge.png shows. temperatures: a column of bars for each. called: the one that taught. rule:
-    how the images were chosen. entropy: (T, 3) at TEMPERATURES; None: neither it nor `parted` is shown.
-    parted: images on which teacher and student part, some of `parted_in_all`.
+    """What knowledge.png shows. temperatures: a column of bars for each. called: the role of the teacher.
+    rule: how the images were chosen. entropy: (T, 3) at TEMPERATURES; None: neither it nor `parted` is shown.
+    parted: images on which teacher and student disagree, some of `parted_in_all`.
     """
 
     images: Sequence[Softened]
@@ -81,7 +82,7 @@ def errors(path: Path, captions: Sequence[Caption], title: str) -> None:
 
 
 def knowledge(path: Path, content: Knowledge) -> None:
-    """Images with soft targets at some temperatures; below them entropy over T, and where the two part."""
+    """Images with soft targets at some temperatures; below them the entropy over T, and disagreements."""
     panel = TOP * BAR + 0.2 + CLASS + len(content.temperatures) * sum(BARS)
     columns = 2 if len(content.images) > 1 and len(content.temperatures) < 3 else 1
     high = TOP * BAR + 0.62
@@ -101,7 +102,7 @@ def knowledge(path: Path, content: Knowledge) -> None:
 
 
 def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float) -> None:
-    """One image, and bars for the classes that are largest at the last temperature."""
+    """One image, and bars for the classes with the largest shares at the last temperature."""
     _write(axes, x, y + 0.16, each.title)
     _image(axes, each.image, x, y + 0.25, TOP * BAR + 0.1)
     shares = [softened(each.logits, temperature) for temperature in content.temperatures]
@@ -122,14 +123,14 @@ def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float
 
 
 def _polygons(corners: Sequence[Sequence[tuple[float, float]]], colours: Sequence[str]) -> PolyCollection:
-    """Many bars at once: a patch for each would take twice the time of all else."""
+    """Many bars at once: a patch for each would take twice as long as everything else."""
     from matplotlib.collections import PolyCollection
 
     return PolyCollection(corners, facecolors=colours, edgecolors=colours, linewidths=0.5)
 
 
 def _colours(content: Knowledge) -> list[str]:
-    """One for each temperature."""
+    """A colour for each temperature."""
     palette = (colour_of(content.called), SOFT, *TERMS[2:])
     return [palette[place % len(palette)] for place in range(len(content.temperatures))]
 
@@ -174,7 +175,7 @@ def _row(axes: Axes, captions: Sequence[Caption], left: float, top: float, colum
 
 
 def _image(axes: Axes, pixels: NDArray[np.uint8], x: float, y: float, side: float) -> None:
-    """Draws (C, H, W) into a square; what is not square keeps its shape."""
+    """Draws (C, H, W) into a square, and keeps its proportions."""
     shape = pixels.shape[1:]
     high, wide = (side * length / max(shape) for length in shape)
     left, top = x + (side - wide) / 2, y + (side - high) / 2
@@ -197,7 +198,7 @@ def _write(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """As PNG. `savefig` would draw everything twice, to lay out what is laid out here."""
+    """Writes a PNG. `savefig` would draw everything twice for a layout that is already made."""
     from PIL import Image
 
     with as_written(figure):

@@ -1,4 +1,4 @@
-"""errors.png and knowledge.png of a run, from what it keeps: answers.npz and thumbnails.npz."""
+"""errors.png and knowledge.png of a run, from its answers.npz and thumbnails.npz."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdrun.report.soft import WITHOUT, share_text
 from kdrun.report.thumbnails import Thumbnails
 
 NAME, OTHER = 17, 11
-"""Letters of a class name below an image: alone, and before a share."""
+"""The most letters of a class name below an image: alone, and before a share."""
 
 
 def errors(path: Path, answers: Answers, shown: Thumbnails) -> bool:
@@ -25,14 +25,14 @@ def errors(path: Path, answers: Answers, shown: Thumbnails) -> bool:
         sheets.Caption(image, (_truth(answers, row), _says(answers, row, "student", sheets.WRONG)))
         for row, image in zip(rows.tolist(), shown["errors/images"], strict=True)
     ]
-    wrong, n = len(mistakes.surest(answers)), int((answers["test/labels"] >= 0).sum())
+    wrong, labelled = len(mistakes.surest(answers)), int((answers["test/labels"] >= 0).sum())
     which = f"all {wrong}" if wrong == len(rows) else f"the surest {len(rows)} of {wrong:,}"
-    sheets.errors(path, captions, f"{which} errors of the student on {n:,} test images")
+    sheets.errors(path, captions, f"{which} errors of the student on {labelled:,} test images")
     return True
 
 
 def knowledge(path: Path, answers: Answers, shown: Thumbnails) -> bool:
-    """Draws the soft targets of the one that taught the student. False if nothing of it is kept."""
+    """Draws the soft targets of the role that taught the student. False if none are kept."""
     if not len(shown.get("knowledge/rows", ())) or not _fits(answers, shown):
         return False
     teacher, temperature = str(shown["taught_by"]), float(shown["temperature"])
@@ -69,16 +69,16 @@ def _rule(answers: Answers, count: int, temperature: float) -> str:
     labels = answers["test/labels"]
     every = len(np.unique(labels[labels >= 0]))
     of = "of each class" if count >= every else f"of {count} of {every} classes, evenly spaced,"
-    return f"{of} the test image of highest entropy at T = {temperature:g}, whoever has it right"
+    return f"{of} the test image of highest entropy at T = {temperature:g}, right or wrong"
 
 
 def _other(temperature: float) -> float:
-    """The temperature beside 1: the loss's; WITHOUT if it has none, or if it is 1."""
+    """The temperature beside 1: that of the loss; WITHOUT if it has none, or if it is 1."""
     return temperature if np.isfinite(temperature) and temperature != 1 else WITHOUT
 
 
 def _fits(answers: Answers, shown: Thumbnails) -> bool:
-    """Whether both are of the same evaluation, and have the answers of those that are shown."""
+    """Whether the answers cover all images and roles that are shown."""
     last = max(
         (int(values.max()) for name, values in shown.items() if name.endswith("/rows") and len(values))
     )
@@ -89,8 +89,8 @@ def _fits(answers: Answers, shown: Thumbnails) -> bool:
 def _heading(answers: Answers, row: int, teacher: str) -> str:
     """`truth 2   teacher 2   student 3`."""
     roles = {"truth": "labels", teacher: teacher, "student": "student"}
-    said = [f"{word} {shortened(_name(answers, role, row), NAME)}" for word, role in roles.items()]
-    return f"image {row}:  {'   '.join(said)}"
+    named = [f"{word} {shortened(_name(answers, role, row), NAME)}" for word, role in roles.items()]
+    return f"image {row}:  {'   '.join(named)}"
 
 
 def _truth(answers: Answers, row: int) -> tuple[str, str]:

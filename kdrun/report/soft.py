@@ -1,4 +1,4 @@
-"""Soft targets: logits at a temperature, how uncertain they are, and which images to look at."""
+"""Soft targets: softmax at a temperature, its entropy, and the choice of images to show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def softened(logits: ArrayLike, temperature: float) -> Floats:
 
 
 def entropy(shares: ArrayLike) -> Floats:
-    """In nats, over the last axis; 0 of a certain answer, ln K of a uniform one."""
+    """The entropy in nats over the last axis; 0 for a certain answer, ln K for a uniform one."""
     values = np.asarray(shares, np.float64)
     logs = np.log(values, out=np.zeros_like(values), where=values > 0)
     return np.asarray(-(values * logs).sum(-1), np.float64)
@@ -43,8 +43,8 @@ def first_to_second(logits: ArrayLike, temperature: float) -> float:
 def most_uncertain(logits: ArrayLike, labels: ArrayLike, temperature: float, count: int = 1) -> list[int]:
     """For each class the `count` images whose soft targets have the highest entropy, class by class.
 
-    logits: (N, K). labels: (N,), -1 for an unknown class. The labels only say to which class an image
-    belongs, so whether a model is right chooses nothing. Images whose logits are not numbers are left out.
+    logits: (N, K). labels: (N,), -1 for an unknown class. Whether a model is right does not matter. Images
+    with logits that are not finite are left out.
     """
     values, known = np.asarray(logits), np.asarray(labels)
     usable = (known >= 0) & np.isfinite(values).all(-1)
@@ -63,7 +63,7 @@ def spaced(rows: Sequence[int], most: int) -> list[int]:
 
 
 def largest(shares: ArrayLike, count: int) -> list[int]:
-    """The classes of the largest shares (K,), in that order."""
+    """The classes with the largest shares (K,), the largest first."""
     return [int(place) for place in np.argsort(-np.asarray(shares), kind="stable")[:count]]
 
 
@@ -73,7 +73,7 @@ def in_words(shares: Sequence[float], classes: Sequence[str]) -> str:
 
 
 def share_text(share: float) -> str:
-    """`62 %`; one digit more near the ends, where whole percents would hide the difference: `99.8 %`."""
+    """`62 %`; near 0 and 100, where whole percents hide differences, one digit more: `99.8 %`."""
     value = 100 * share
     if 0 < value < 0.05:
         return "<0.1 %"
@@ -83,7 +83,7 @@ def share_text(share: float) -> str:
 
 
 def temperature_of(config: dict[str, Any]) -> float | None:
-    """The temperature of a run's loss, by its configuration; where a schedule ends. None without one."""
+    """The temperature in the configuration of a run's loss; of a schedule, its end. None without one."""
     terms = [term for term in config.get("loss", {}).values() if isinstance(term, dict)]
     values = [term.get("temperature") for term in terms]
     value = next((value for value in values if value is not None), config.get("temperature"))

@@ -1,7 +1,7 @@
-"""What seeds and splits may be said to show: spreads, paired gains, verdicts and their power.
+"""Statistics over seeds and splits: spreads, paired gains, verdicts and their power.
 
-Formulas and sources: docs/statistics.md. Figures are in points of accuracy, or whatever the values are in.
-If less is better, give the values with the sign turned.
+Formulas and sources: docs/statistics.md. Figures have the unit of the values, usually points of accuracy.
+If less is better, pass the negative values.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from kdrun.figures import p_value, percent, plural, signed
 from kdrun.report.distributions import NORMAL, t_p, t_power, t_quantile
 
 LEVEL = 0.05
-"""A difference is claimed where p is below this; intervals hold 1 minus this."""
+"""A difference is claimed if p is below this; intervals have a level of 1 minus this."""
 
 GAP = 0.5
-"""The difference, in points, that most tables argue about."""
+"""A typical difference between methods in published tables, in points."""
 
 POWER = 0.8
-"""With so many seeds that a test finds a true difference this often, it counts as able to see it."""
+"""Seeds are enough if the test then finds a true difference this often."""
 
 MOST = 100_000
-"""Seeds beyond which nobody would go."""
+"""The most seeds that are ever named."""
 
 Verdict = Literal["BEATS", "TIES", "LOSES"]
 Mark = Literal["best", "tie"]
@@ -32,7 +32,7 @@ Repeat = TypeVar("Repeat")
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation (None of a single value) of n values."""
+    """Mean and sample standard deviation (None for a single value) of n values."""
 
     mean: float
     std: float | None
@@ -40,11 +40,11 @@ class Spread(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """How far one lies above another, and how sure that is.
+    """A gain, and the evidence for it.
 
-    interval: 95 %, of what `varied`. verdict: None where no test can be made. TIES: not told apart, which is
-    not the same as equal. needed: seeds with which a difference of GAP would be seen in POWER of all cases,
-    were their spread the one seen here; None where that is unknown.
+    interval: 95 %, over what `varied`. verdict: None if no test can be made; TIES: not told apart, which is
+    not the same as equal. needed: seeds with which a test sees a difference of GAP with POWER, if their
+    spread is the one seen here; None if that is unknown.
     """
 
     gain: Spread
@@ -58,12 +58,12 @@ class Comparison(NamedTuple):
     def __str__(self) -> str:
         """`BEATS by +1.2 points (95 % interval +0.3 to +2.1, p = 0.022: paired t test over 5 seeds)`."""
         digits = _digits(self)
-        said = f"{self.verdict or 'no verdict'}: {signed(self.gain.mean, digits)} points"
+        claim = f"{self.verdict or 'no verdict'}: {signed(self.gain.mean, digits)} points"
         if self.interval is None or self.p is None:
-            return f"{said} ({self.test})"
+            return f"{claim} ({self.test})"
         low, high = (signed(edge, digits) for edge in self.interval)
         more = f"; {plural(self.needed, 'seed')} would show {GAP:g} points" if self.needed else ""
-        return f"{said} (95 % interval {low} to {high}, p {p_value(self.p)}: {self.test}{more})"
+        return f"{claim} (95 % interval {low} to {high}, p {p_value(self.p)}: {self.test}{more})"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -72,16 +72,16 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def shared(first: Mapping[Repeat, float], second: Mapping[Repeat, float]) -> list[float]:
-    """First minus second, paired: of each seed (or split) that both have, in the order of the first."""
+    """First minus second for each seed (or split) that both have, in the order of the first."""
     return [value - second[repeat] for repeat, value in first.items() if repeat in second]
 
 
 def compare(gains: Sequence[float], varied: str = "seed") -> Comparison:
-    """Whether paired gains, one of each seed, differ from 0: the paired t test (Student 1908).
+    """Whether paired gains, one for each seed, differ from 0: the paired t test (Student 1908).
 
-    varied: what one gain stands for. The test images are the same in all, so their choice is not in the
-    interval. One gain, or gains that are all equal, give no verdict: there is no spread to test against.
-    Gains that are all 0 tie.
+    varied: what one gain stands for. All gains share the test images, so the interval does not cover their
+    choice. One gain, or gains that are all equal, give no verdict: there is no spread. Gains that are all 0
+    tie.
     """
     gain = spread(gains)
     return _tested(gain, gain.n, f"paired t test over {plural(gain.n, varied)}", f"{varied}s")
@@ -101,23 +101,23 @@ def one_sided(gains: Sequence[float], shared: float = 0.0) -> tuple[float, float
 
 
 def overlapping_splits(gains: Sequence[float], train: int, test: int) -> Comparison:
-    """The same for one gain (the mean over its seeds) of each random split of one data set.
+    """The same for random splits of one data set; each gain is a split's mean over its seeds.
 
     Such splits share images, so their gains are not independent, and the plain interval is too short. The
-    corrected one: Nadeau and Bengio 2003, with a variance of (1 / n + test / train) std^2. train:
-    images that a model learned from; test: images of a split's test part.
+    corrected one has the variance (1 / n + test / train) std^2 (Nadeau and Bengio 2003). train: images that
+    a model learned from; test: images of a split's test part.
     """
     gain = spread(gains)
     inflated = 1 / (1 / gain.n + test / train)
-    found = _tested(gain, inflated, f"corrected t test over {plural(gain.n, 'split')}", "splits")
-    return found._replace(needed=None)  # more splits of the same images do not shrink the second part
+    corrected = _tested(gain, inflated, f"corrected t test over {plural(gain.n, 'split')}", "splits")
+    return corrected._replace(needed=None)  # more splits do not reduce the term test / train
 
 
 def seeds_needed(std: float, gap: float = GAP, power: float = POWER, level: float = LEVEL) -> int | None:
     """The fewest seeds with which the paired t test sees a true mean gain of `gap` with that power.
 
-    std: of the paired gains, in the unit of gap. By the noncentral t distribution (`t_power`), not by the
-    normal approximation, which names too few. None beyond MOST.
+    std: of the paired gains, in the unit of gap. From the noncentral t distribution (`t_power`): the normal
+    approximation gives too few. None beyond MOST.
     """
     if std <= 0:
         return 2
@@ -132,9 +132,9 @@ def seeds_needed(std: float, gap: float = GAP, power: float = POWER, level: floa
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """The p of several tests, adjusted so that any false claim is as rare as the level says: Holm 1979.
+    """The p of several tests, adjusted for the family-wise error rate: Holm 1979.
 
-    The i-th smallest of m is multiplied by m - i + 1, never falls below the one before, and stays within 1.
+    The i-th smallest of m is multiplied by m - i + 1, is never below the one before, and at most 1.
     """
     adjusted, largest = [0.0] * len(p), 0.0
     for rank, position in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
@@ -148,8 +148,8 @@ def against_control(
 ) -> dict[str, Comparison]:
     """Each method against one control, paired by seed: p and verdict by Holm's correction over all of them.
 
-    Intervals are those of each method by itself, so one may leave out 0 beside the verdict TIES. Methods that
-    share no seed with the control are left out.
+    Intervals are not corrected, so one may leave out 0 although the verdict is TIES. Methods that share no
+    seed with the control are left out.
     """
     gains = {name: shared(values, control) for name, values in methods.items()}
     return holm_corrected({name: compare(paired) for name, paired in gains.items() if paired})
@@ -157,21 +157,21 @@ def against_control(
 
 def holm_corrected(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
     """The same comparisons with p and verdict by Holm's correction over all that were tested."""
-    found = dict(comparisons)
-    tested = {name: one.p for name, one in found.items() if one.p is not None}
+    corrected = dict(comparisons)
+    tested = {name: one.p for name, one in corrected.items() if one.p is not None}
     for name, p in zip(tested, holm(list(tested.values())), strict=True):
-        one = found[name]
+        one = corrected[name]
         text = f"{one.test}, Holm over {plural(len(tested), 'method')}" if len(tested) > 1 else one.test
-        found[name] = one._replace(p=p, verdict=_verdict(one.gain.mean, p), test=text)
-    return found
+        corrected[name] = one._replace(p=p, verdict=_verdict(one.gain.mean, p), test=text)
+    return corrected
 
 
 def marks(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
-    """The method of the highest mean, and those that the seeds do not tell apart from it (ties).
+    """The method with the highest mean, and its ties.
 
-    A tie: the paired t test against the best, Holm-corrected over all methods, does not reject. Only methods
-    with at least two seeds in common with the best can be told apart from it; the others get no mark. Nothing
-    is marked where the best has one seed only, or is alone.
+    A tie: the paired t test against the best, Holm-corrected over all methods, does not reject. A method
+    needs two seeds in common with the best; without them it gets no mark. Nothing is marked if the best has
+    only one seed, or if there is only one method.
     """
     if len(methods) < 2:
         return {}
@@ -179,13 +179,13 @@ def marks(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
     if len(methods[best]) < 2:
         return {}
     others = {name: values for name, values in methods.items() if name != best}
-    found = against_control(others, methods[best])
-    ties = [name for name, one in found.items() if one.verdict == "TIES"]
+    compared = against_control(others, methods[best])
+    ties = [name for name, one in compared.items() if one.verdict == "TIES"]
     return {best: "best", **dict.fromkeys(ties, "tie")}
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share, right of n, in percent: Wilson 1927. It stays within 0 to 100."""
+    """The 95 % score interval of a share (right of n), in percent: Wilson 1927. It stays within 0 to 100."""
     z = NORMAL.inv_cdf(1 - LEVEL / 2)
     share, weight = right / n, z * z / n
     middle = (share + weight / 2) / (1 + weight)
@@ -194,9 +194,9 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 
 def noise_of(repeats: int, images: int, part: str = "validation", noun: str = "seed") -> str:
-    """What a word about noise holds: `3 seeds and 5,000 validation images`; of one seed, images only.
+    """The sources of noise: `3 seeds and 5,000 validation images`; with one seed, images only.
 
-    noun: what the repeats are called.
+    noun: what a repeat is called.
     """
     shown = plural(images, f"{part} image")
     return f"{plural(repeats, noun)} and {shown}" if repeats > 1 else f"{shown} only: one {noun} each"
@@ -207,8 +207,8 @@ def _tested(gain: Spread, effective: float, test: str, varied: str) -> Compariso
     if gain.n < 2:
         return Comparison(gain, None, None, None, f"no test: one {varied.removesuffix('s')}", varied)
     if not gain.std:
-        told: Verdict | None = None if gain.mean else "TIES"
-        return Comparison(gain, None, None, told, f"no test: all {gain.n} gains are equal", varied)
+        verdict: Verdict | None = None if gain.mean else "TIES"
+        return Comparison(gain, None, None, verdict, f"no test: all {gain.n} gains are equal", varied)
     error, df = gain.std / math.sqrt(effective), gain.n - 1
     half = t_quantile(1 - LEVEL / 2, df) * error
     p = t_p(gain.mean / error, df)
@@ -223,6 +223,6 @@ def _verdict(mean: float, p: float) -> Verdict:
 
 
 def _digits(comparison: Comparison) -> int:
-    """One digit, or two where one would round the mean or an edge of the interval to a bare zero."""
+    """One digit, or two if one would round the mean or an edge of the interval to zero."""
     shown: Iterable[float] = (comparison.gain.mean, *(comparison.interval or ()))
     return 2 if any(value and not percent(abs(value)).strip("0.") for value in shown) else 1

@@ -27,8 +27,8 @@ NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
 
 
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Writes results.csv, .json, .md and .tex into the folder, and the pictures that suit what was swept;
-    the names of what was written."""
+    """Writes results.csv, .json, .md and .tex into the folder, and the pictures for the swept keys; the names
+    of the files."""
     plots = [*sweep_pictures.draw(folder, jobs), *label_savings_plot.plot(folder, jobs)]
     texts = {
         "results.csv": csv_text(jobs),
@@ -49,9 +49,10 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[
     costs = cost_columns(settings, part)
     head = ["", *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), *costs, "n"]
     body = []
-    for i, setting in enumerate(settings):
-        figures = [cell(setting, *column) for column in columns] + [column[i] for column in costs.values()]
-        body.append([mark(chosen, i), *values(setting, keys), *figures, _finished(setting)])
+    for place, setting in enumerate(settings):
+        figures = [cell(setting, *column) for column in columns]
+        figures += [column[place] for column in costs.values()]
+        body.append([mark(chosen, place), *values(setting, keys), *figures, _finished(setting)])
     page = ["# Sweep", "", *(f"    {command}" for command in commands), *([""] if commands else [])]
     page += [*_about(jobs), "", f"Top-1 in %, gain in points, {sweeps.means(settings)}.", ""]
     page += [*pipe_table(head, body), ""]
@@ -63,27 +64,26 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[
 
 
 def as_text(jobs: Sequence[Job], format: str) -> str:
-    """What the file of that format holds: md, csv, json or tex."""
+    """The content of the file of that format: md, csv, json or tex."""
     return {"md": markdown, "csv": csv_text, "json": json_text, "tex": tex}[format](jobs)
 
 
 def commands(folder: Path) -> list[str]:
     """The commands of a sweep's folder, each once, the first one first."""
-    found = []
+    typed = []
     for path in sorted((folder / "calls").glob("*.json")):
         try:
             call = content_of(path)
         except KdrunError:
             continue
-        found += [str(call["command"])] if isinstance(call, dict) and "command" in call else []
-    return list(dict.fromkeys(found))
+        typed += [str(call["command"])] if isinstance(call, dict) and "command" in call else []
+    return list(dict.fromkeys(typed))
 
 
 def tex(jobs: Sequence[Job]) -> str:
     """results.tex: a line per setting, with mean and std on both parts, for a document with booktabs.
 
-    With several seeds the best student on each part is bold, and those that its seeds do not tell apart
-    from it are underlined.
+    With several seeds the best student on each part is bold, and its ties are underlined.
     """
     settings = sweeps.settings(jobs)
     columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
@@ -99,18 +99,18 @@ def tex(jobs: Sequence[Job]) -> str:
 
 
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """results.json: a record per setting with mean, std and n by part and figure, its mark, and its runs, the
-    folders of which are relative to the outputs folder. Where models differ: latency_ms, params, front.
+    """results.json: a record per setting with mean, std and n by part and figure, its mark, and its runs.
+    Folders are relative to the outputs folder. If the student models differ: latency_ms, params, front.
     """
     settings = sweeps.settings(jobs)
     chosen = sweeps.choice(settings)
-    found = [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(settings)]
+    rows = [_record(setting, _mark_name(chosen, i)) for i, setting in enumerate(settings)]
     if tradeoff.models_differ(settings):
         on = tradeoff.fronts(tradeoff.points(settings, sweeps.shown_part(jobs)))
-        for i, (record, setting) in enumerate(zip(found, settings, strict=True)):
+        for place, (record, setting) in enumerate(zip(rows, settings, strict=True)):
             costs = {NAMES[cost]: tradeoff.mean_cost(setting, "student", cost) for cost in tradeoff.COSTS}
-            record |= _without_none({**costs, "front": on.get(i)})
-    return found
+            record |= _without_none({**costs, "front": on.get(place)})
+    return rows
 
 
 def csv_text(jobs: Sequence[Job]) -> str:
@@ -160,10 +160,10 @@ def _marked(settings: Sequence[Setting], part: Part) -> dict[str, Mark]:
 
 
 def _figure(setting: Setting, what: What, part: Part, mark: Mark | None) -> latex.Cell:
-    found = sweeps.spread(setting, what, part)
-    if found is None:
+    spread = sweeps.spread(setting, what, part)
+    if spread is None:
         return None
-    return latex.Figure(found.mean, found.std, mark if what == "student" else None, gain=what == "gain")
+    return latex.Figure(spread.mean, spread.std, mark if what == "student" else None, gain=what == "gain")
 
 
 def _measured(settings: Sequence[Setting], what: What, part: Part) -> bool:

@@ -1,5 +1,5 @@
 """A sweep's folder: a record for each job and for each call. Paths in it are relative to the outputs folder,
-so that this can be moved.
+which can therefore be moved.
 """
 
 from __future__ import annotations
@@ -41,22 +41,21 @@ def record_call(folder: Path, jobs: Sequence[Job], command: str) -> None:
 
 
 def error_file(folder: Path, job: Job) -> Path:
-    """Where a failed job leaves its traceback."""
+    """The file with the traceback of a failed job."""
     return folder / "jobs" / f"{job.name}.error.txt"
 
 
 def write_record(folder: Path, job: Job, ended: Mapping[str, Any]) -> None:
-    """Keeps how a job ended: `{state, run, error, evaluated, seconds, ended}`. run: its folder, or None."""
+    """Records how a job ended: `{state, run, error, evaluated, seconds, ended}`. run: its folder, or None."""
     run = ended["run"] and os.path.relpath(ended["run"], _outputs(folder))
     known = {"name": job.name, "overrides": job.overrides, "swept": job.swept}
     write_json(folder / "jobs" / f"{job.name}.json", {**known, **ended, "run": run})
 
 
 def collected(folder: Path) -> list[dict[str, Any]]:
-    """The evaluated and the failed jobs of a sweep's folder, each once, in the order in which they ended, as
-    the tables want them.
+    """The evaluated and the failed jobs of a sweep's folder, each once, in the order in which they ended.
 
-    A record that cannot be read is named on stderr. A run whose report is gone counts as failed.
+    A record that cannot be read is named on stderr. A run without its report counts as failed.
     """
     by_name: dict[str, dict[str, Any]] = {}
     for path in sorted((folder / "jobs").glob("*.json"), key=lambda path: path.stat().st_mtime_ns):

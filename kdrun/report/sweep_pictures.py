@@ -1,4 +1,4 @@
-"""Which pictures a sweep ends with, by what was swept."""
+"""The choice of pictures for a sweep, by the swept keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("heatmap.png", "lines.png", "pareto.png", "ranked.png")
 
 
 def draw(folder: Path, jobs: Sequence[Job]) -> list[str]:
-    """Draws into the folder, and removes what an earlier, smaller sweep had left; the names."""
+    """Draws into the folder, and removes the pictures of an earlier call; the names of the drawn ones."""
     for name in NAMES:
         (folder / name).unlink(missing_ok=True)
     names = []
@@ -29,8 +29,8 @@ def draw(folder: Path, jobs: Sequence[Job]) -> list[str]:
 
 
 def fitting(jobs: Sequence[Job]) -> Iterator[tuple[str, Draw]]:
-    """Two swept numbers: a heat map. One: a line with its band. Students of several models: accuracy over
-    latency and size. Methods, and whatever else there are several settings of: a ranked list.
+    """Two swept numbers: a heat map. One: a line with its band. Several student models: accuracy over latency
+    and size. Methods, and any other sweep of several settings: a ranked list.
     """
     settings, axes = sweeps.settings(jobs), len(numeric(jobs))
     if all(job["report"] is None for job in jobs):

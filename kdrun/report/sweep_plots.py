@@ -1,4 +1,4 @@
-"""Pictures of a sweep over numbers: heatmap.png for two of them, lines.png for one (seeds apart)."""
+"""Pictures of a sweep over numbers: heatmap.png for two keys, lines.png for one; seeds do not count."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TICK_ROOM = 0.055
-"""Of the width of the axis, from one number below it to the next."""
+"""The least distance between two tick labels, as a share of the axis."""
 
 NARROW = 10
 """Columns of a heatmap above which cells show the mean alone."""
 
 MARKED = "framed: best student on validation (thick), or at most one standard error below it"
-"""How a heatmap says which settings nobody can tell apart."""
+"""The legend of a heatmap's frames."""
 
 
 def numeric(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -36,8 +36,8 @@ def numeric(jobs: Sequence[Job]) -> tuple[str, ...]:
 
 def heatmap(path: Path, jobs: Sequence[Job]) -> None:
     """The gain over the control (without controls: the student's accuracy) by two swept numbers, as a grid
-    of cells with mean and std; on validation if there is such a part; the title says which. Raises
-    ValueError for other sweeps."""
+    of cells with mean and std. On validation if there is such a part, else on test; the title says which.
+    Raises ValueError for other sweeps."""
     keys = numeric(jobs)
     if len(keys) != 2:
         raise ValueError("a heatmap needs exactly two swept numbers")
@@ -64,8 +64,8 @@ def heatmap(path: Path, jobs: Sequence[Job]) -> None:
 
 
 def lines(path: Path, jobs: Sequence[Job]) -> None:
-    """Student, control and teacher over one swept number: means, with a band of one std; on validation if
-    there is such a part; the title says which. Raises ValueError for other sweeps."""
+    """Student, control and teacher over one swept number: means, with a band of one std. On validation if
+    there is such a part, else on test; the title says which. Raises ValueError for other sweeps."""
     keys = numeric(jobs)
     if len(keys) != 1:
         raise ValueError("lines need exactly one swept number")
@@ -93,7 +93,7 @@ def _rounded(name: str) -> str:
 
 
 def _apart(places: Sequence[float], log: bool) -> list[float]:
-    """Those of the places, in order, that leave room for the number of the one before."""
+    """The places that get a tick, in order: those far enough from the tick before."""
     at = [math.log(place) if log else place for place in sorted(places)]
     least = TICK_ROOM * (at[-1] - at[0])
     kept: list[int] = []
@@ -130,7 +130,7 @@ def _paint(
 
 
 def _frame(axes: Axes, settings: Sequence[Setting], at: Sequence[tuple[int, int]]) -> bool:
-    """Frames what the choice marks; whether there was anything to mark."""
+    """Frames the best setting and those within the noise of it; False if none is chosen."""
     from matplotlib.patches import Rectangle
 
     chosen = sweeps.choice(settings)
@@ -158,7 +158,7 @@ def _curve(axes: Axes, role: What, places: Sequence[float], settings: Sequence[S
     if any(stds):
         low, high = ([m + side * s for m, s in zip(means, stds, strict=True)] for side in (-1, 1))
         axes.fill_between(places, low, high, color=COLOURS[role], alpha=0.14, linewidth=0)
-    if len(points) == 1:  # a band has no width there
+    if len(points) == 1:  # a band over one point is invisible
         axes.errorbar(places, means, yerr=stds, color=COLOURS[role], capsize=3)
 
 

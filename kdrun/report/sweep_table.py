@@ -11,6 +11,7 @@ from rich.text import Text
 from kdrun.figures import ABSENT, count, percent, signed, three_digits
 from kdrun.report import label_savings, sweeps, tradeoff
 from kdrun.report.caption import TRIAL, is_trial
+from kdrun.report.naming import short_id
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
 from kdrun.report.statistics import Spread, noise_of
@@ -20,12 +21,10 @@ from kdrun.report.table import plain
 
 FAILED = "failed"
 FAILURES_SHOWN = 5
-ID = 6
-"""Digits of a fingerprint that name a run on the screen."""
 
 
 def text(jobs: Sequence[Job], width: int = 80) -> str:
-    """The sweep as plain text, no line longer than width: a grid for two swept keys (seeds apart), else a
+    """The sweep as plain text, no line longer than width: a grid for two swept keys (without seeds), else a
     list of settings; then the notes."""
     settings = sweeps.settings(jobs)
     part = sweeps.shown_part(jobs)
@@ -45,8 +44,8 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
 
 
 def outcome(run: Path) -> list[str]:
-    """The results of a finished run, for its line: `student 90.1`, `gain +1.2 (+0.1 to +2.3)`, its id."""
-    id = run.name.rpartition("-")[2][:ID]
+    """A finished run's results for its line: `student 90.1`, `gain +1.2 (+0.1 to +2.3)`, its id."""
+    id = short_id(run)
     if not (run / NAME).is_file():
         return ["not evaluated", id]
     report = read(run)
@@ -105,7 +104,7 @@ def _list(
     chosen: Choice | None,
     beside: Collection[str] = ("gain", "control"),
 ) -> Table:
-    """A line for each setting. beside: the columns beside the student's, as far as there is a control."""
+    """A line for each setting. beside: the columns beside the student's, if there is a control."""
     columns: list[tuple[str, What, Part]] = [("student", "student", part)]
     if what == "gain" and "control" in beside and sweeps.shared_control(settings, part) is None:
         columns.append(("control", "control", part))
@@ -118,27 +117,28 @@ def _list(
         table.add_column(sweeps.key_name(key), overflow="fold", justify="left" if words else "right")
     for name in (*(name for name, _, _ in columns), *costs):
         table.add_column(name, justify="right")
-    for i, setting in enumerate(settings):
-        figures = [cell(setting, w, p) for _, w, p in columns] + [column[i] for column in costs.values()]
-        table.add_row(mark(chosen, i), *values(setting, keys), *figures)
+    for place, setting in enumerate(settings):
+        figures = [cell(setting, figure, part) for _, figure, part in columns]
+        figures += [column[place] for column in costs.values()]
+        table.add_row(mark(chosen, place), *values(setting, keys), *figures)
     return table
 
 
 def cost_columns(settings: Sequence[Setting], part: Part) -> dict[str, list[str]]:
-    """Where students are different models: of `ms`, `parameters` and `front` a cell for each setting.
+    """The columns `ms`, `parameters` and `front`, if the student models differ; else none.
 
-    Empty for one model. A figure that was not measured is ABSENT; without any latency there is no `ms`.
+    A figure that was not measured is ABSENT; without any latency there is no `ms`.
     """
     if not tradeoff.models_differ(settings):
         return {}
     points = {point.position: point for point in tradeoff.points(settings, part)}
     on = tradeoff.fronts(list(points.values()))
     columns: dict[str, list[str]] = {"ms": [], "parameters": [], "front": []}
-    for i in range(len(settings)):
-        latency, size = (points[i].latency, points[i].size) if i in points else (None, None)
+    for place in range(len(settings)):
+        latency, size = (points[place].latency, points[place].size) if place in points else (None, None)
         columns["ms"].append(ABSENT if latency is None else three_digits(latency))
         columns["parameters"].append(ABSENT if size is None else count(size))
-        columns["front"].append(on.get(i, ""))
+        columns["front"].append(on.get(place, ""))
     if all(value == ABSENT for value in columns["ms"]):
         del columns["ms"]
     return columns
@@ -169,7 +169,7 @@ def _columns(table: Table) -> int:
 def notes(
     jobs: Sequence[Job], settings: Sequence[Setting], part: Part, chosen: Choice | None
 ) -> Iterator[str]:
-    """The lines below the table: marks, the choice on test, what the spread leaves out, failures."""
+    """The lines below the table: marks, the choice and its test figures, limits of the spread, failures."""
     if any(job["report"] is not None and is_trial(job["report"]) for job in jobs):
         yield f"This is {TRIAL}."
     if chosen is not None:
@@ -184,7 +184,7 @@ def notes(
     elif len(settings) == 1 and part == "validation":
         yield f"The student has {on_test(settings[0])}"
     elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
-        yield "No setting is chosen: there is no validation part, and test figures must not choose."
+        yield "No setting is chosen: there is no validation part, and the choice must not use test figures."
     yield from sure(settings, chosen)
     yield from label_savings.sentences(jobs)
     if sweeps.one_teacher(settings):
@@ -199,7 +199,7 @@ def notes(
 
 
 def sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
-    """How sure the gains on test are: of each method, or else of the chosen or the only setting."""
+    """The evidence for the gains on test: of each method, or else of the chosen or the only setting."""
     if len(settings) > 1 and list(settings[0].values) == ["method"]:
         for setting, one in zip(settings, comparisons(settings), strict=True):
             if one is not None and one.gain.n > 1:
@@ -212,7 +212,7 @@ def sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
     if one is not None and one.gain.n > 1:
         yield f"Against the control on test: {one}"
     elif one is not None:
-        yield f"Against the control on test: no verdict over {one.varied}, there is one only."
+        yield f"Against the control on test: no verdict over {one.varied}, because there is only one."
 
 
 def on_test(setting: Setting) -> str:
@@ -243,7 +243,7 @@ def named(setting: Setting) -> str:
 
 
 def short_names(settings: Sequence[Setting]) -> list[str]:
-    """The settings by their names, without the key if there is one only: `resnet14`."""
+    """The names of the settings, without the key if there is only one: `resnet14`."""
     names = [[sweeps.value_name(value) for value in setting.values.values()] for setting in settings]
     return [own[0] if len(own) == 1 else named(setting) for own, setting in zip(names, settings, strict=True)]
 

@@ -1,4 +1,4 @@
-"""What a sweep may be said to show on test, over its seeds or splits; formulas: docs/statistics.md."""
+"""The gains of a sweep on test over its seeds or splits, and its selection bias; docs/statistics.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPLIT = REPEATS.index("dataset.split")
 def comparison(setting: Setting) -> Comparison | None:
     """A setting's students against their controls on test, paired by seed; None without a gain.
 
-    Several splits of one data set share images: then the gain of a split is the mean over its seeds, and the
+    Several splits of one data set share images. Then the gain of a split is the mean over its seeds, and the
     interval is the corrected one.
     """
     gains = sweeps.by_repeat(setting, "gain", "test")
@@ -74,9 +74,9 @@ def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
 
 
 def flattered(settings: Sequence[Setting], chosen: Choice) -> Winner:
-    """How much validation flatters the chosen setting for being the best of those that were compared.
+    """The selection bias of the chosen setting's validation figure, as the best of those compared.
 
-    From the answers to each image, as far as all the runs have kept them; else from the accuracies.
+    Estimated from the answers to each image if all runs have kept them; else from the accuracies.
     """
     accuracy = [sweeps.by_repeat(setting, "student", "validation") for setting in settings]
     best, noun = accuracy[chosen.best], sweeps.repeat(settings)

@@ -24,15 +24,14 @@ What = Literal["gain", "student", "control", "teacher", "reference"]
 
 
 class Setting(NamedTuple):
-    """What the jobs of one setting share (values by swept key), and the jobs, finished or failed."""
+    """values: of the swept keys, the same in all jobs. jobs: finished or failed."""
 
     values: dict[str, Any]
     jobs: tuple[Job, ...]
 
 
 class Choice(NamedTuple):
-    """Positions among the settings: the best on validation, and all that are within the noise of it (the best
-    too).
+    """Positions among the settings: the best on validation, and all within the noise of it, with the best.
 
     images: of the validation part.
     """
@@ -43,13 +42,13 @@ class Choice(NamedTuple):
 
 
 def swept(jobs: Sequence[Job]) -> tuple[str, ...]:
-    """The keys that tell settings apart: not REPEATS, and with more than one value among the jobs."""
+    """The keys with more than one value among the jobs, without REPEATS."""
     keys = dict.fromkeys(key for job in jobs for key in job["overrides"] if key not in REPEATS)
     return tuple(key for key in keys if len({_name(job, key) for job in jobs}) > 1)
 
 
 def settings(jobs: Sequence[Job]) -> list[Setting]:
-    """The settings, ordered by the first swept key, then the second: numbers by size, words as they came."""
+    """The settings, ordered by the swept keys: numbers by size, words in order of appearance."""
     keys = swept(jobs)
     groups: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
@@ -73,7 +72,7 @@ def values_of(settings: Sequence[Setting], key: str) -> list[str]:
 
 
 def number(value: Any) -> float | None:
-    """A swept value as a number, also from text such as `0.5`; None for words, booleans and structures."""
+    """A swept value as a number, also from text such as `0.5`; None for words, booleans, lists and dicts."""
     if isinstance(value, (bool, list, dict)) or value is None:
         return None
     try:
@@ -131,9 +130,9 @@ def choice(settings: Sequence[Setting]) -> Choice | None:
     """The best setting by the student's mean accuracy on validation, and those within the noise of it.
 
     Within the noise: its mean is lower by at most one standard error of the difference (the
-    one-standard-error rule of Breiman et al. 1984). That error has two parts, added as squares: of the
-    differences to the best, paired by seed, std / sqrt(n); and of the validation part itself, sqrt(p (1 - p)
-    / images) of the best. Only settings with as many finished jobs as any other are compared. None without a
+    one-standard-error rule of Breiman et al. 1984). That error has two parts, added as squares: std / sqrt(n)
+    of the differences to the best, paired by seed; and sqrt(p (1 - p) / images) of the best, for the choice
+    of validation images. Only the settings with the most finished jobs are compared. None without a
     validation part, or with fewer than two settings.
     """
     accuracy = [by_repeat(setting, "student", "validation") for setting in settings]
@@ -157,8 +156,7 @@ def choice_among(accuracy: Sequence[Mapping[Any, float]], images: int) -> Choice
 
 
 def shared_control(settings: Sequence[Setting], part: Part) -> Spread | None:
-    """The control's accuracy over seeds if every setting has the same control for a seed; None if
-    they differ."""
+    """The control's accuracy over seeds if all settings share the control of a seed; else None."""
     controls: dict[tuple[str, ...], float] = {}
     for job in (job for setting in settings for job in setting.jobs):
         value = figure(job["report"], "control", part)
@@ -168,7 +166,7 @@ def shared_control(settings: Sequence[Setting], part: Part) -> Spread | None:
 
 
 def one_teacher(settings: Sequence[Setting]) -> bool:
-    """Whether some setting has several finished jobs and in each of these one teacher served them all."""
+    """Whether some settings have several finished jobs, and each of these has one teacher for all jobs."""
     several = [[job for job in setting.jobs if job["report"] is not None] for setting in settings]
     several = [jobs for jobs in several if len(jobs) > 1]
     return bool(several) and all(len({_teacher(job["report"]) for job in jobs}) == 1 for jobs in several)
@@ -187,7 +185,7 @@ def means(settings: Sequence[Setting]) -> str:
 
 
 def repeat(settings: Sequence[Setting]) -> str:
-    """What the jobs of a setting differ in: `seed`, `split`, or `repeat` for several or other REPEATS."""
+    """The name of a repeat: `seed`, `split`, or `repeat` for several or other keys of REPEATS."""
     keys = _repeated(settings)
     if not any(key.startswith("dataset") for key in keys):
         return "seed"
@@ -201,7 +199,7 @@ def _repeated(settings: Sequence[Setting]) -> list[str]:
 
 
 def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: float) -> bool:
-    """Whether `other` is behind by no more than one standard error; accuracies by repeat."""
+    """Whether `other` is at most one standard error below the best; accuracies by repeat."""
     differences = [best[key] - other[key] for key in best if key in other]
     if not differences:
         return False
@@ -216,8 +214,7 @@ def by_repeat(setting: Setting, what: What, part: Part) -> dict[tuple[str, ...],
 
 
 def right(setting: Setting, repeat: tuple[str, ...]) -> Any:
-    """(N,) whether the student is right on each validation image, by the job's values of REPEATS; None if
-    its run has not kept that."""
+    """(N,) whether the student of a repeat is right, for each validation image; None if it is not kept."""
     return next((job.get("right") for job in setting.jobs if job["report"] and _repeat(job) == repeat), None)
 
 
@@ -230,7 +227,7 @@ def _name(job: Job, key: str) -> str:
 
 
 def _teacher(report: Report) -> tuple[Any, ...]:
-    """What a teacher of a setting depends on beside the setting."""
+    """The seeds that tell the teachers of a setting apart."""
     return tuple(report["seeds"].get(key) for key in ("teacher", "label", "split"))
 
 

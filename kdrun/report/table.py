@@ -20,7 +20,7 @@ COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yello
 
 
 NAMES = 13
-"""Columns for the names of figures; if there are fewer, the name of each stands above it."""
+"""The least width for the names of figures; with less, each name stands above its figures."""
 
 MIN_WIDTH = 10
 """Columns of a role, at least."""
@@ -37,8 +37,8 @@ def render(report: Report, width: int = 80) -> RenderableType:
 
 
 def table(report: Report, width: int = 80) -> Table:
-    """One row per figure, one column per role, numbers on the right; of those between teacher and student the
-    last, who taught the student.
+    """One row per figure, one column per role, numbers on the right. Of the roles between teacher and student
+    only the last, which taught the student, is shown.
 
     In a narrow terminal the name of each figure stands above it.
     """
@@ -70,7 +70,7 @@ def _natural(names: Sequence[str], lines: Sequence[tuple[str, str, list[str]]]) 
 
 
 def _narrow(names: Sequence[str], lines: Sequence[tuple[str, str, list[str]]], width: int) -> Table:
-    """One column, in which each figure of all roles stands below its name; what is too long is left out."""
+    """One column: a name, and below it the figures of all roles; a figure that is too long is left out."""
     room = width // len(names)
     grid = Table(box=None, pad_edge=False, padding=0, header_style="bold")
     grid.add_column("".join(f"{name[: room - 1]:>{room}}" for name in names), overflow="fold")
@@ -97,7 +97,7 @@ def plain(content: RenderableType, width: int) -> str:
         color_system=None,
         highlight=False,
         legacy_windows=False,
-        # Values come from command lines, where `[a]` and `:x:` are no markup.
+        # Texts contain what users typed: there `[a]` and `:x:` are not markup.
         markup=False,
         emoji=False,
     )

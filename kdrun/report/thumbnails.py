@@ -1,11 +1,12 @@
-"""thumbnails.npz, beside report.json: the few test images that errors.png and knowledge.png show, and what is
-said of them. So both can be drawn later, without the data set and the models.
+"""thumbnails.npz, beside report.json: the few test images that errors.png and knowledge.png show, with their
+figures. Both can then be drawn without the data set and the models.
 
 Arrays by name. errors/rows (E,), parted/rows (P,), knowledge/rows (M,): positions in the test part; each
-with `images` (.., C, H, W) uint8 from black to 255, at most SIDE pixels wide. taught_by (): the role of the
-one that taught the student. knowledge/logits (M, K): its own. parted/shares (P, 2): what it and the student
-give their answers. parted/count (): on how many images they part. entropy (T, 3): its 10th percentile, mean
-and 90th percentile over test images, at each of TEMPERATURES. temperature (): the loss's, NaN without one.
+with `images` (.., C, H, W) uint8 from 0 (black) to 255, at most SIDE pixels wide. taught_by (): the role that
+taught the student. knowledge/logits (M, K): its logits. parted: images on which it and the student disagree;
+parted/shares (P, 2): their probabilities for their answers; parted/count (): of all such images. entropy
+(T, 3): of its soft targets, 10th percentile, mean and 90th percentile over test images, at each of
+TEMPERATURES. temperature (): of the loss, NaN without one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def write(folder: Path, images: Thumbnails) -> None:
 
 
 def read(folder: Path) -> Thumbnails:
-    """What the folder of a run keeps; empty without the file, or if it cannot be read."""
+    """The thumbnails in a run's folder; empty without the file, or if it cannot be read."""
     return read_arrays(folder / NAME)
 
 

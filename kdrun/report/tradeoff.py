@@ -1,4 +1,4 @@
-"""Accuracy against latency and size, where the students of a sweep are different models."""
+"""Accuracy against latency and size, for sweeps over different student models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Cost = Literal["latency", "size"]
 COSTS: tuple[Cost, ...] = ("latency", "size")
 
 WITHIN = 1.0
-"""Points below the teacher at which a student still counts as good as it."""
+"""A student counts as good as its teacher if it is at most so many points below."""
 
 
 class Point(NamedTuple):
@@ -45,15 +45,15 @@ def models_differ(settings: Sequence[Setting]) -> bool:
 
 def points(settings: Sequence[Setting], part: Part) -> list[Point]:
     """The settings whose student was measured on the part, in their order."""
-    found = []
+    measured = []
     for position, setting in enumerate(settings):
         accuracy, control, teacher = (
             sweeps.spread(setting, what, part) for what in ("student", "control", "teacher")
         )
         if accuracy is not None:
             mean = [mean_cost(setting, "student", cost) for cost in COSTS]
-            found.append(Point(position, accuracy, control, teacher, *mean))
-    return found
+            measured.append(Point(position, accuracy, control, teacher, *mean))
+    return measured
 
 
 def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -> list[tuple[float, float]]:
@@ -70,15 +70,15 @@ def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -
 
 
 def mean_cost(setting: Setting, role: str, cost: Cost) -> float | None:
-    """Of a role over the finished jobs of a setting; None if it was not measured."""
-    found = [_cost(report, role, cost) for report in _reports([setting])]
-    values = [value for value in found if value is not None]
+    """A role's mean cost over the finished jobs of a setting; None if it was not measured."""
+    costs = (_cost(report, role, cost) for report in _reports([setting]))
+    values = [value for value in costs if value is not None]
     return fmean(values) if values else None
 
 
 def latency(report: Report, role: str) -> Latency | None:
-    """The quickest way to answer the smallest batch on the device of the run, else on a CPU; None if it was
-    not measured.
+    """The shortest latency of the smallest batch, on the run's device if it was measured there; None if none
+    was measured.
     """
     rows = report["models"].get(role, Model()).get("latency", [])
     device = report.get("environment", {}).get("device", "cpu").partition(":")[0]
@@ -97,7 +97,7 @@ def measured_on(settings: Sequence[Setting]) -> str:
 
 
 def front(points: Sequence[Point], cost: Cost) -> frozenset[int]:
-    """Positions of the students that no other beats: none is at least as accurate and costs no more, and is
+    """Positions of the students on the Pareto front: no other is at least as good in accuracy and cost, and
     better in one of the two.
     """
     known = [(p.position, p.accuracy.mean, c) for p in points if (c := p.cost(cost)) is not None]
@@ -109,7 +109,7 @@ def front(points: Sequence[Point], cost: Cost) -> frozenset[int]:
 
 
 def fronts(points: Sequence[Point]) -> dict[int, str]:
-    """On which fronts each is, by position: `both`, `latency`, `size`; those on none are left out."""
+    """The fronts that a student is on, by position: `both`, `latency`, `size`; others are left out."""
     on = {cost: front(points, cost) for cost in COSTS if any(p.cost(cost) is not None for p in points)}
     words: dict[int, str] = {}
     for point in points:

@@ -1,4 +1,4 @@
-"""Which runs use a folder of outputs: their plans and reports name it."""
+"""The runs that use a folder of outputs, because their plans or reports name it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 
 class Marked(NamedTuple):
-    """A folder of a model or a run, as its small files say.
+    """What the small files of a model's or a run's folder say.
 
-    ours: whether one of them is of kdrun. finished: whether its training is. uses: the names of the folders
-    that a run's plan and report name. teacher: the key of the teacher in a student's mark. damaged: a line
-    for each file that cannot be read.
+    ours: whether one of them is kdrun's. finished: whether its training is finished. uses: the names of the
+    folders that a run's plan and report name. teacher: the key of the teacher in a student's mark. damaged: a
+    line for each file that cannot be read.
     """
 
     path: Path

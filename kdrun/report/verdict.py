@@ -1,4 +1,4 @@
-"""The verdict of a run in words: what may be claimed, how sure it is, and what it is not about."""
+"""The verdict of a run in words: what is claimed, the evidence for it, and its limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TAUGHT = role("self")
 """The control that learns from images without labels too."""
 
 SURE = 1.645
-"""Standard deviations by which one who guesses is better than chance once in twenty times."""
+"""Standard deviations above chance that pure guessing reaches once in twenty times."""
 
 
 def verdict(report: Report) -> str:
@@ -29,24 +29,24 @@ def verdict(report: Report) -> str:
 
 
 def at_chance(report: Report) -> bool:
-    """Whether the student is not measurably better on test than one answer to everything."""
+    """Whether the student is not measurably better on test than one answer for all images."""
     share, right = report["dataset"].get("most_frequent"), top1(report, "student", "test")
-    n = parts(report, "student").get("test", {}).get("n")
-    if share is None or right is None or not n:
+    images = parts(report, "student").get("test", {}).get("n")
+    if share is None or right is None or not images:
         return False
-    return right <= share + SURE * math.sqrt(share * (100 - share) / n)
+    return right <= share + SURE * math.sqrt(share * (100 - share) / images)
 
 
 def _chance(report: Report) -> str:
     right = top1(report, "student", "test")
     if right is None or not at_chance(report):
         return ""
-    dataset, n = report["dataset"], parts(report, "student").get("test", {}).get("n", 0)
+    dataset, images = report["dataset"], parts(report, "student").get("test", {}).get("n", 0)
     classes = f" of {count(dataset['classes'])} classes" if "classes" in dataset else ""
     share = percent(dataset["most_frequent"])
     return (
         f"The student is at chance ({percent(right)} %; always the most frequent{classes}: {share} %): it "
-        f"learned nothing that {plural(n, 'test image')} show."
+        f"learned nothing that {plural(images, 'test image')} show."
     )
 
 
@@ -101,14 +101,14 @@ def _how_sure(report: Report) -> str:
     if "gain_interval" in comparison:
         low, high = comparison["gain_interval"]
         sentences.append(f"95 % interval {signed(low, digits)} to {signed(high, digits)}")
-        # Only here do interval and test disagree; without the p the sentence would contradict itself.
+        # The interval leaves out 0 but the test does not reject: the p explains the verdict.
         if comparison.get("verdict") == "no measurable difference" and not low <= 0 <= high:
             sentences.append(f"yet p = {comparison.get('mcnemar_p', 1):.2f} with so few images told apart")
     return ", ".join([*sentences, "over the test images only: one seed" if sentences else "one seed"])
 
 
 def _digits(report: Report) -> int:
-    """One digit, or two where one would round an edge of the interval to a bare zero."""
+    """One digit, or two if one would round an edge of the interval to zero."""
     interval = report.get("comparison", {}).get("gain_interval", [])
     return 2 if any(edge and not signed(edge).strip("0.") for edge in interval) else 1
 

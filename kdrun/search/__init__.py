@@ -1,1 +1,1 @@
-"""`kdrun tune`: a search for the setting that does best on validation. Only this package knows Optuna."""
+"""`kdrun tune`: a search for the setting that is best on validation. Only this package uses Optuna."""

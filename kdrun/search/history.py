@@ -1,7 +1,7 @@
-"""The trials of a search in a journal of Optuna's, each written at once when it has ended.
+"""The trials of a search in an Optuna journal. Each trial is written when it has ended.
 
-A trial that was broken off left nothing here: the same history draws the same setting again, and its
-trainings continue.
+An interrupted trial leaves nothing here. The same history draws the same setting again, and its trainings
+continue.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def refuse_without_optuna() -> None:
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """The space as Optuna has it."""
+    """The space as Optuna's distributions."""
     return {key.name: _distribution(key) for key in space.keys}
 
 
@@ -50,7 +50,7 @@ def _distribution(key: Key) -> BaseDistribution:
 
 
 class _NoLock:
-    """Only one process has the folder, by a lock of kdrun's, which the kernel releases with its holder."""
+    """Optuna needs no lock: kdrun's own lock on the folder admits one process, and ends with it."""
 
     def acquire(self) -> bool:
         return True
@@ -79,7 +79,7 @@ class History:
 
     @property
     def frozen(self) -> list[FrozenTrial]:
-        """The trials as Optuna has them."""
+        """The trials as Optuna's objects."""
         return list(self.study.get_trials(deepcopy=False))
 
     @property
@@ -88,9 +88,7 @@ class History:
         return [_trial(frozen) for frozen in self.frozen]
 
     def add(self, trial: Trial) -> None:
-        """Keeps a trial, whole or not at all. A failed one counts for Optuna as one pruned at once: the worst
-        there is.
-        """
+        """Writes a trial. For Optuna a failed one is pruned at once, which is the worst result."""
         from optuna.trial import TrialState, create_trial
 
         done = trial.spread
@@ -114,7 +112,7 @@ class History:
 
 
 def _cut_half_line(path: Path) -> None:
-    """Removes what a killed process had written of a line."""
+    """Removes the incomplete last line of a killed process."""
     with contextlib.suppress(FileNotFoundError):
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
@@ -138,10 +136,10 @@ def _trial(frozen: FrozenTrial) -> Trial:
 
 
 def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """How much each key decides whether a trial is among the best: PED-ANOVA (Watanabe et al., IJCAI 2023).
+    """The importance of each key for being among the best: PED-ANOVA (Watanabe et al., IJCAI 2023).
 
-    Shares that add up to 1, the largest first; empty if there are fewer than LEAST complete trials, if all
-    of them are equally good, or if no key tells the best from the others.
+    Shares that add up to 1, the largest first. Empty with fewer than LEAST complete trials or two keys, if
+    all trials are equally good, or if no key tells the best from the others.
     """
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -161,15 +159,15 @@ def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:
 
 
 LEAST = 10
-"""Complete trials that an importance needs at least."""
+"""The least number of complete trials for an importance."""
 
 TOP, TOP_SHARE = 5, 0.1
-"""The best of the trials are this share of them, and at least so many, as PED-ANOVA needs."""
+"""For PED-ANOVA the best trials are this share of all, and at least so many."""
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Optuna warns of keys with few trials, and of trials that are all equally good."""
+    """Hides Optuna's warnings about keys with few trials, and about equal trials."""
     import warnings
 
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""The next setting of a search: a function of its seed and of the trials so far, so that a search repeats."""
+"""The next setting of a search: a function of its seed and of earlier trials, so a search is repeatable."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:  # imported only if a search begins
     from optuna.trial import FrozenTrial
 
 ATTEMPTS = 20
-"""How often a setting is drawn anew that was tried before."""
+"""How often a setting is drawn again if it was tried before."""
 
 ENUMERABLE = 10_000
-"""Spaces of so many settings are listed, if no new one is drawn."""
+"""Up to so many settings of a space are listed, if no new one is drawn."""
 
 STARTUP = 5
-"""Complete trials before which none is pruned, and that must have been measured at an epoch."""
+"""The least number of complete trials, in all and at an epoch, before a trial is pruned there."""
 
 WARMUP = 4
-"""No trial is pruned in the first of so many parts of its epochs."""
+"""No trial is pruned in the first 1 / WARMUP of its epochs."""
 
 
 class Proposal:
-    """A setting to be tried, and whether what is seen of it is worth going on."""
+    """A setting to try, and the decision whether to continue its trial."""
 
     def __init__(self, setting: Setting, study: Study, distributions: dict[str, Any], prunes: bool) -> None:
         study.enqueue_trial(dict(setting))
@@ -39,8 +39,8 @@ class Proposal:
         self.curve: dict[int, float] = {}
 
     def worth(self, step: int, accuracy: float, epochs: int) -> bool:
-        """Whether to go on after a step, an epoch of a repeat: MedianPruner, which stops a trial whose best
-        so far is below the median of the complete trials at the same step.
+        """Whether to continue after a step, which is an epoch of a repeat. MedianPruner stops a trial whose
+        best so far is below the median of the complete trials at the same step.
 
         accuracy: on validation, the mean over the repeats so far. epochs: of each repeat.
         """
@@ -56,10 +56,10 @@ class Proposal:
 def propose(
     space: Space, history: History, default: Setting, seed: int, prunes: bool = True
 ) -> Proposal | None:
-    """The next trial: the values without a search first, then what TPE draws; None if all were tried.
+    """The next trial: first the values without a search, then what TPE draws; None if all were tried.
 
-    default: a value for each key; those that are no values of the space are left out and drawn. prunes:
-    whether the trial may be stopped.
+    default: the values without a search, if they are in the space; others are drawn. prunes: whether the
+    trial may be stopped.
     """
     frozen = history.frozen
     tried = {_name(space, trial.params) for trial in frozen}
@@ -79,7 +79,7 @@ def propose(
 
 
 def _study(frozen: Sequence[FrozenTrial]) -> Study:
-    """A study in memory with the same trials, numbered from 0 without a gap."""
+    """A study in memory with the same trials, numbered from 0."""
     import optuna
 
     study = optuna.create_study(direction="maximize")
@@ -90,7 +90,7 @@ def _study(frozen: Sequence[FrozenTrial]) -> Study:
 def _drawn(
     space: Space, frozen: Sequence[FrozenTrial], first: Setting, distributions: dict[str, Any], seed: int
 ) -> dict[str, Value]:
-    """A setting of TPE (Bergstra et al. 2011), each number as short as it is tried."""
+    """A setting drawn by TPE (Bergstra et al. 2011), with its numbers rounded as they are tried."""
     from optuna.samplers import TPESampler
 
     study = _study(frozen)
@@ -107,7 +107,7 @@ def _drawn(
 
 
 def _untried(space: Space, tried: set[tuple[str, ...]]) -> list[dict[str, Value]]:
-    """The settings that are left of a space."""
+    """The settings of a space that were not tried."""
     every = itertools.product(*(_all(key.values) for key in space.keys))
     settings = [dict(zip((key.name for key in space.keys), values, strict=True)) for values in every]
     return [setting for setting in settings if _name(space, setting) not in tried]

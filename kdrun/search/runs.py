@@ -1,4 +1,4 @@
-"""The runs of a search, composed and planned; every value of the space is checked before any training."""
+"""Composes and plans the runs of a search, and checks the space before any training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TRIAL = ("control=false", "stages=[teacher,student]")
 """A trial is chosen by its student on validation, so it has no control and no evaluation."""
 
 INSIDE = 0.382
-"""Where in an interval a number is tried that is not whole."""
+"""The share of an interval at which a fractional number is tried."""
 
 
 class Runs:
-    """Composes and plans; what the runs of a search share is read once."""
+    """Composes and plans the runs of a search; what they share is read once."""
 
     def __init__(self, typed: Typed, space: Space) -> None:
         self.typed, self.space = typed, space
@@ -47,7 +47,7 @@ class Runs:
         return [self.plan(setting, repeat) for repeat in self.space.repeats]
 
     def looked_at(self, setting: Setting) -> Plan:
-        """The plan of a trial's first repeat, to see whether it is possible. Raises KdrunError."""
+        """The plan of a trial's first repeat. Raises KdrunError if the setting is not possible."""
         return self.plan(setting, self.space.repeats[0])
 
     def plain(self) -> Loaded:
@@ -57,7 +57,7 @@ class Runs:
 
 
 def value_of(run: Run, name: str) -> Any:
-    """The value of a key in a run, the name of a chosen file; None if it has none."""
+    """The value of a key in a run, or the name of the file that it chooses; None if it has none."""
     chosen = {
         "method": run.method,
         "teacher": run.teacher.name,
@@ -68,7 +68,7 @@ def value_of(run: Run, name: str) -> Any:
 
 
 def default_of(run: Run, space: Space) -> dict[str, Value]:
-    """The values without a search, of those keys whose space has it."""
+    """The value without a search of each key, if it is in the space."""
     values = {key.name: key.like(value_of(run, key.name)) for key in space.keys}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -86,7 +86,7 @@ def outside(run: Run, space: Space) -> Iterator[str]:
 
 
 def validation_images(plan: Plan) -> int:
-    """How many images a search chooses by. Raises KdrunError if there are none."""
+    """The number of validation images that a search chooses by. Raises KdrunError if there are none."""
     labels = plan.ground.data.validation.labels
     known = int((labels != UNLABELLED).sum())
     if not known:
@@ -99,8 +99,8 @@ def validation_images(plan: Plan) -> int:
 
 
 def refuse_impossible_values(runs: Runs, default: Setting) -> Plan:
-    """Plans the ends of every interval and every choice; returns the plan of the first trial, or of one like
-    it. Raises KdrunError.
+    """Plans runs with the ends of every interval and with every choice. Returns the plan of the first trial
+    (keys without a default have an end of their interval). Raises KdrunError.
     """
     start = {key.name: default.get(key.name, key.ends()[0]) for key in runs.space.keys}
     for key in runs.space.keys:
@@ -120,14 +120,14 @@ def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
     try:
         runs.looked_at({**start, key.name: value})
     except KdrunError as error:
-        if error.key != key.name:  # another key, or one that does not exist, which names it itself
+        if error.key != key.name:  # the error names its own key
             raise
         _, _, problem, choices, more = error.args
         raise KdrunError(key.key, key.given, f"at {as_typed(value)}: {problem}", choices, more) from error
 
 
 def _refuse_broken_numbers(runs: Runs, key: Key, start: Setting, inside: float) -> None:
-    """Raises KdrunError if the same interval of whole numbers is possible."""
+    """Raises KdrunError if the interval is possible with whole numbers only."""
     try:
         runs.looked_at({**start, key.name: round(inside)})
     except KdrunError:
@@ -136,6 +136,6 @@ def _refuse_broken_numbers(runs: Runs, key: Key, start: Setting, inside: float) 
 
 
 def _inside(values: Interval) -> float | None:
-    """A number that is not whole, if the interval has such numbers."""
+    """A fractional number in the interval; None if it has only whole ones."""
     number = values.rounded(values.low + INSIDE * (values.high - values.low)) if values.step is None else 0.0
     return None if float(number).is_integer() else number

@@ -1,4 +1,4 @@
-"""A trial: the student is trained with each of its repeats, and seen on validation; test is not read."""
+"""A trial: trains the student of each repeat, and measures it on validation; the test part is not used."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from kdrun.training.fit import Stopped
 
 
 class Judge:
-    """Follows the student of one repeat, and stops it if the trial is not worth going on.
+    """Follows the student of one repeat, and stops its training if the trial is pruned.
 
-    earlier: by epoch, the accuracies of the repeats before.
+    earlier: the accuracies of each earlier repeat, by epoch.
     """
 
     def __init__(self, proposal: Proposal, student: Training, earlier: Sequence[Mapping[int, float]]) -> None:
@@ -40,24 +40,24 @@ class Judge:
         self.curve: dict[int, float] = {}
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        """Looks at the epochs that were trained before this process."""
+        """Judges the epochs that were trained before this process."""
         for row in self.recorded():
             self.epoch(row)
 
     def recorded(self) -> list[dict[str, Any]]:
-        """The epochs that are in the student's folder."""
+        """The epochs in the student's folder."""
         return own_rows(self.student.folder / METRICS, self.student.kind)
 
     def steps(self, done: int) -> None:
         pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Raises Stopped; not after the last epoch, when nothing is saved by it."""
+        """Raises Stopped if the trial is pruned; not after the last epoch, when that saves nothing."""
         if not self.look(row) and row["epoch"] < self.student.epochs:
             raise Stopped
 
     def look(self, row: Mapping[str, Any]) -> bool:
-        """Whether an epoch is worth going on after; one that was seen before is."""
+        """Whether to continue after an epoch; True for an epoch that was judged before."""
         epoch, epochs = int(row["epoch"]), self.student.epochs
         if epoch in self.curve or not row["validation"]:
             return True
@@ -69,8 +69,8 @@ class Judge:
 def tried(proposal: Proposal, plans: Sequence[Plan], screen: Screen) -> Trial:
     """Tries a setting. plans: a run for each repeat, without control and evaluation.
 
-    A KdrunError of a training, such as a loss that is not finite, and a full GPU fail the trial. Raises
-    KdrunError for what is no fault of the setting, such as a folder that cannot be continued.
+    The trial fails by a KdrunError of a training (such as a loss that is not finite), or if the GPU is full.
+    Raises KdrunError for what is not the setting's fault, such as a folder that cannot be continued.
     """
     began, accuracy, curves = time.monotonic(), list[float](), list[Mapping[int, float]]()
     state, problem = "complete", ""
@@ -102,7 +102,7 @@ def tried(proposal: Proposal, plans: Sequence[Plan], screen: Screen) -> Trial:
 
 
 def _train(plan: Plan, screen: Screen, judge: Judge) -> None:
-    """Makes what is missing of a run's teachers and student."""
+    """Trains what is missing of a run's teachers and student."""
     for line in healed([plan]):
         screen.say(line)
     with (
@@ -116,9 +116,9 @@ def _train(plan: Plan, screen: Screen, judge: Judge) -> None:
 
 
 def _seen(judge: Judge) -> Mapping[int, float]:
-    """The accuracy of each epoch, also of a student that was trained before this trial.
+    """The accuracy of each epoch, also for a student that was trained before this trial.
 
-    Raises KdrunError if the record of a finished student's epochs is gone.
+    Raises KdrunError if a finished student has no record of its last epoch.
     """
     for row in judge.recorded():
         judge.look(row)
@@ -130,7 +130,7 @@ def _seen(judge: Judge) -> Mapping[int, float]:
 
 
 def _accuracy(plan: Plan, curve: Mapping[int, float]) -> float:
-    """On validation, of the weights that a report would be about: the last, or those of the best epoch."""
+    """The accuracy on validation under the headline: of the last epoch, or of the best one."""
     return max(curve.values()) if plan.ground.headline == "val_best" else curve[plan.student.epochs]
 
 

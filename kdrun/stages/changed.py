@@ -1,4 +1,4 @@
-"""What is trained anew because a user's own code has changed since an earlier run: a line for the screen."""
+"""Names the user's own files whose change since an earlier run makes a training start over."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from kdrun.records import Damaged, read_mark, teachers_of
 from kdrun.stages.saved import state_file
 
 UNKNOWN = "your own code"
-"""Stands for files that an earlier version of kdrun did not record."""
+"""Used if an earlier version of kdrun did not record the files."""
 
 LOOKED_AT = 100
-"""So many earlier trainings are compared."""
+"""The most earlier trainings that are compared."""
 
 
 def changed(trainings: Iterable[Training]) -> list[str]:
-    """`mine/losses.py changed: trained anew (student)` for each file that is not what it was."""
+    """`mine/losses.py changed: trained anew (student)` for each file that has changed."""
     by_file: dict[str, dict[str, None]] = {}
     for training in trainings:
         for file in _changed(training):
@@ -44,7 +44,7 @@ def _changed(training: Training) -> list[str]:
 
 
 def _beside(training: Training) -> list[Path]:
-    """The newest marks of finished trainings whose folders differ in the fingerprint only."""
+    """The newest marks of finished trainings whose folders differ only in the fingerprint."""
     label = training.folder.name.removesuffix(training.fingerprint)
     marks = training.folder.parent.glob(f"{label}*/{training.mark.name}")
     return sorted(marks, key=lambda mark: mark.stat().st_mtime, reverse=True)[:LOOKED_AT]
@@ -60,7 +60,7 @@ def _key(mark: Path) -> Mapping[str, Any]:
 
 
 def _plain(key: Mapping[str, Any]) -> str:
-    """A fingerprint of the configuration alone: images and a teacher's key follow from the code too."""
+    """A fingerprint of the configuration alone: images and a teacher's key depend on the code too."""
     plain = {name: value for name, value in key.items() if name not in ("sources", "data", "normalised")}
-    told = [{name: value for name, value in each.items() if name != "key"} for each in teachers_of(key)]
-    return fingerprint(plain | {"teacher": told, "teachers": None})
+    teachers = [{name: value for name, value in each.items() if name != "key"} for each in teachers_of(key)]
+    return fingerprint(plain | {"teacher": teachers, "teachers": None})

@@ -1,4 +1,4 @@
-"""Where trainings are made: in this process, or in several on this machine."""
+"""Runs trainings: in this process, or in several processes on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from kdrun.stages.noted import Part
 from kdrun.stages.saved import finished
 
 WORTH_PROCESSES = 60.0
-"""Estimated seconds of training from which it is worth starting processes."""
+"""Below so many estimated seconds of training, starting processes does not pay."""
 
 PAUSE = 0.25
 """Seconds between two reports of a process."""
@@ -46,8 +46,8 @@ Work = Callable[[Group, Observers], None]
 
 
 def processes_for(trainings: Sequence[Training]) -> int:
-    """How many processes train: as the runs ask for, else one per core of a CPU, or one per GPU, if it is
-    worth it. Never more than there are trainings.
+    """The number of processes: `runtime.jobs`, else one per CPU core or per GPU if that pays. At most one per
+    training.
     """
     if not trainings:
         return 1
@@ -70,7 +70,7 @@ def here(
 ) -> Failures:
     """One group after the other, in this process. If a group of several fails, each is tried alone.
 
-    stop: whether the first error is raised. progress: of several, who shows them instead of the screen.
+    stop: whether the first error is raised. progress: shows them instead of the screen.
     """
     failures: Failures = {}
     left = list(parts)
@@ -118,9 +118,9 @@ def called(group: Group) -> str:
 
 def processes(parts: Sequence[Part], work: Work, count: int, progress: Overall) -> Failures:
     """Each group in a process of its own, `count` at once, the largest first. If the runs name no GPU, each
-    process sees one only, in turn.
+    process sees only one, in turn.
 
-    work: a function of a module, which the processes import.
+    work: a function of a module, because the processes import it.
     """
     left = sorted(parts, key=lambda part: seconds(part.group), reverse=True)
     running, failures = dict[int, _Process](), Failures()
@@ -146,8 +146,8 @@ def processes(parts: Sequence[Part], work: Work, count: int, progress: Overall) 
 
 
 class _Process:
-    """A process at work on a group. result: where it sends how far it is, and at last the errors. gpu: the
-    only one it sees, or empty.
+    """A process at work on a group. result: receives its progress, and its errors at the end. gpu: the only
+    one that it sees, or empty.
     """
 
     def __init__(self, process: SpawnProcess, group: Group, result: Connection, gpu: str) -> None:
@@ -157,11 +157,11 @@ class _Process:
 
     @property
     def awaited(self) -> tuple[Connection | int, ...]:
-        """What is ready when it has reported something, or ended."""
+        """What `wait` returns when it has reported something, or ended."""
         return (self.process.sentinel,) if self.closed else (self.process.sentinel, self.result)
 
     def reports(self) -> Iterator[tuple[Any, ...]]:
-        """What it has sent: names and arguments of methods of Overall."""
+        """What it has sent: names of methods of Overall, with their arguments."""
         try:
             while not self.closed and self.result.poll():
                 kind, *what = self.result.recv()
@@ -173,7 +173,7 @@ class _Process:
             self.closed = True
 
     def failures(self) -> Failures:
-        """The errors of a process that has ended; of one that was killed, for all that is not finished."""
+        """The errors of a process that has ended. If it was killed, each unfinished training has one."""
         self.process.join()
         for _ in self.reports():
             pass
@@ -182,15 +182,13 @@ class _Process:
 
     def _killed(self) -> Failures:
         code = self.process.exitcode
-        error = KdrunError(
-            "runtime.jobs", None, f"a process that trained ended before it was done (exit {code})"
-        )
+        error = KdrunError("runtime.jobs", None, f"a training process ended before it was done (exit {code})")
         error.while_running = True
-        return {t.folder: error for t in self.group if finished(t) is None}
+        return {training.folder: error for training in self.group if finished(training) is None}
 
 
 class _Telling:
-    """Sends what a screen is told: the last steps and the last epoch at once, others every PAUSE seconds."""
+    """Sends a screen's calls to the parent: the last step and epoch at once, others every PAUSE seconds."""
 
     def __init__(self, result: Connection) -> None:
         self.result, self.last, self.steps = result, 0.0, 0
@@ -200,7 +198,7 @@ class _Telling:
         if kind == "begin":
             self.steps, self.last = what[0] * what[1], 0.0
         self.waiting.pop(kind, None)
-        self.waiting[kind] = what  # the last of the waiting
+        self.waiting[kind] = what  # now the last in the order
         ended = self.waiting.get("step") == (self.steps,) or self.last == math.inf
         if kind == "begin" or ended or time.monotonic() - self.last >= PAUSE:
             for name, about in self.waiting.items():
@@ -210,8 +208,8 @@ class _Telling:
 
 
 def _gpus(trainings: Sequence[Training]) -> list[str]:
-    """The GPUs over which processes are spread, as CUDA_VISIBLE_DEVICES names them; none if the runs name one
-    or need none.
+    """The GPUs to spread processes over, as CUDA_VISIBLE_DEVICES names them; empty if the runs name one or
+    need none.
     """
     if trainings[0].ground.machine.device != torch.device("cuda"):
         return []
@@ -251,7 +249,7 @@ def _with_threads(training: Training, threads: int | None) -> Run:
 
 
 def _alone(work: Work, wanted: Sequence[tuple[Run, Path]], path: list[str], result: Connection) -> None:
-    """In a process of its own: plans again, trains one group, and ends with its parent."""
+    """The main function of a process: plans again, trains one group, and ends with its parent."""
     sys.path[:] = path
     threading.Thread(target=_end_with_parent, daemon=True).start()
     observers = Observers(Reported(_Telling(result)))
@@ -268,7 +266,7 @@ def _planned(run: Run, folder: Path) -> Training:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error as another process can read it."""
+    """The error in a form that can be pickled."""
     if isinstance(error, KdrunError):
         return error
     text = "".join(traceback.format_exception(error)).rstrip()

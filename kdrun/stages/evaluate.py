@@ -24,10 +24,11 @@ from kdrun.progress.loggers import shown_by
 from kdrun.progress.screen import Screen
 from kdrun.records import METRICS, read_rows
 from kdrun.report import answers, mistakes, pictures, table, thumbnails
+from kdrun.report.content import build
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, build, compared, strongest
+from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared, strongest
 from kdrun.resources import free_memory
 from kdrun.stages.against_controls import against_controls
 from kdrun.stages.healed import damaged
@@ -44,9 +45,9 @@ def is_drawn(plan: Plan, job: bool) -> bool:
 
 
 def is_current(plan: Plan, drawn: bool = False) -> bool:
-    """Whether the run's report is there, of these very models and with all that is asked for.
+    """Whether the run's report exists, is about these models, and has all that is asked for.
 
-    drawn: whether its pictures must be there, or what they are drawn from.
+    drawn: whether its pictures, or the data for them, must exist too.
     """
     folder, evaluation = plan.student.folder, plan.run.evaluation
     if plan.run.fresh or not (folder / NAME).exists():
@@ -70,10 +71,9 @@ def is_current(plan: Plan, drawn: bool = False) -> bool:
 def evaluate(
     plan: Plan, models: Mapping[str, Saved], command: str, shown: Screen, drawn: bool = True
 ) -> None:
-    """Evaluates what is there (a teacher or a control may be missing), writes the report, shows it.
+    """Evaluates the given models (a teacher or a control may be missing), writes the report, shows it.
 
-    What an earlier evaluation of the same models measured besides stays in the report. drawn: whether there
-    are to be pictures.
+    Figures of an earlier evaluation of the same models stay in the report. drawn: whether to draw pictures.
     """
     folder = plan.student.folder
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def _earlier(folder: Path, say: Callable[[str], None] | None = None) -> Report | None:
-    """The report of an earlier evaluation; None without one, or if it is damaged, which is said."""
+    """The report of an earlier evaluation; None without one, or if it is damaged, which `say` reports."""
     if not (folder / NAME).exists():
         return None
     try:
@@ -111,7 +111,7 @@ def _earlier(folder: Path, say: Callable[[str], None] | None = None) -> Report |
 
 
 def show(plan: Plan, shown: Screen, note: str = "") -> None:
-    """The paths, the table, the verdict: the last thing on the screen."""
+    """Shows the paths, the table and the verdict at the end of a run."""
     folder = plan.student.folder
     content = read(folder)
     possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE)
@@ -141,7 +141,7 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
 
 
 def _with_speedup(report: Report) -> Report:
-    """The report with the speed-ups that follow from all its latencies."""
+    """The report with the speed-ups from all its latencies."""
     times = {role: model["latency"] for role, model in report["models"].items() if "latency" in model}
     speeds = latency.speedup(times)
     if speeds:
@@ -162,30 +162,30 @@ def _against_reference(plan: Plan, subject: Subject) -> dict[str, Any]:
 
 
 def _learned_from(subject: Subject) -> dict[str, str]:
-    """Who taught the student, if it is not simply the teacher."""
+    """The role that taught the student, if it is not the teacher."""
     return {} if subject.taught_by == "teacher" else {"learned_from": subject.taught_by}
 
 
 def _epochs_kept(folder: Path, report: Report, models: Mapping[str, Saved]) -> list[dict[str, Any]]:
-    """The epochs of models that an earlier evaluation left in the report."""
+    """The epochs of models that are in the report from an earlier evaluation."""
     rows = read_rows(folder / METRICS)
     return [row for row in rows if row.get("stage") in report["models"].keys() - models.keys()]
 
 
 def _answers(subject: Subject) -> answers.Answers:
-    """The class that each model names for each image under the headline; -1 where it names none."""
-    found: answers.Answers = {"classes": np.array(subject.classes)}
+    """The class that each model predicts for each image under the headline; -1 if a logit is NaN."""
+    arrays: answers.Answers = {"classes": np.array(subject.classes)}
     for whose in subject.networks:
         for part in answers.PARTS:
             own = subject.on_part(whose, part)
             if own is not None:
                 named = own.logits.argmax(1).masked_fill(own.logits.isnan().any(1), -1)
-                found |= {f"{part}/labels": own.labels.numpy(), f"{part}/{whose}": named.numpy()}
-    return found | _probabilities(subject)
+                arrays |= {f"{part}/labels": own.labels.numpy(), f"{part}/{whose}": named.numpy()}
+    return arrays | _probabilities(subject)
 
 
 def _probabilities(subject: Subject) -> answers.Answers:
-    """What the student gives its answer, and the true class, for each test image."""
+    """The student's probabilities for its answer and for the true class, for each test image."""
     own = subject.on_test("student")
     if own is None:
         return {}
@@ -198,9 +198,9 @@ def _probabilities(subject: Subject) -> answers.Answers:
 def _keep_answers(
     folder: Path, plan: Plan, subject: Subject, report: Report, earlier: Collection[str]
 ) -> None:
-    """Writes answers.npz, errors.csv and shown.npz, and puts into the report what follows from the answers.
+    """Writes answers.npz, errors.csv and thumbnails.npz, and adds the errors by class to the report.
 
-    earlier: models whose answers are those of an earlier evaluation.
+    earlier: models whose answers are from an earlier evaluation.
     """
     answers.write(folder, _answers(subject), earlier)
     kept = answers.read(folder)
@@ -210,8 +210,8 @@ def _keep_answers(
 
 
 def _latency(plan: Plan, subject: Subject) -> latency.Measured:
-    """On a CPU, and on the device of the run."""
-    run, own = plan.run.evaluation, plan.ground.machine.device
+    """Latencies on a CPU, and on the device of the run."""
+    asked, own = plan.run.evaluation, plan.ground.machine.device
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in subject.networks}
     notes: list[str] = []
     alone, shapes = {}, {}
@@ -223,18 +223,18 @@ def _latency(plan: Plan, subject: Subject) -> latency.Measured:
         measured = latency.measure(
             {**subject.networks, **alone},
             subject.image_shape,
-            run.batches,
+            asked.batches,
             device=str(device),
             threads=latency_threads(plan),
-            samples=run.samples,
-            seconds=run.seconds,
+            samples=asked.samples,
+            seconds=asked.seconds,
             modes=("eager", "graph", *compiled) if device.type == "cuda" else ("eager",),
             room=free_memory() if device.type == "cpu" else None,
             shapes=shapes,
         )
         notes += measured.notes
-        for name, found in measured.rows.items():
-            rows[name] += found
+        for name, own_rows in measured.rows.items():
+            rows[name] += own_rows
     return latency.Measured(rows, notes)
 
 

@@ -1,4 +1,4 @@
-"""Which trainings share a loop, and how long they take."""
+"""Groups of trainings that share a loop, and estimates of their time."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from kdrun.plan.training import Training
 from kdrun.types import CLASSIFIER
 
 STACKED_MACS = 60e6
-"""Models whose step has fewer multiply-accumulates are worth batching: calls are most of their time."""
+"""Models with fewer multiply-accumulates per step are worth batching: their time is mostly overhead."""
 
 STACKED, SHARED, BESIDE = 32, 8, 4
-"""Learners at once, at most: of one batched model, of those that only share a live teacher, and of those
-that only fill a GPU, where one alone leaves most of it idle. The last number is a guess: `scripts/gpu`
-measures it.
+"""The most learners in one loop: of a batched model; that only share a live teacher; that only share a GPU,
+most of which one alone would leave idle. The last number is a guess: `scripts/gpu` measures it.
 """
 
 DRAWING = ("StochasticDepth", "DropPath")
 """Classes of other libraries that draw random numbers, besides torch's dropout."""
 
 STEP_SECONDS, MACS_A_SECOND = 0.5e-3, 2e10
-"""What a step takes at least, and what one core does. For estimates."""
+"""The least time of a step, and the speed of one core. For estimates."""
 
 WORTH_STACKING = 8.0
-"""Estimated seconds of training from which a batched model is worth making: to trace it takes about 3."""
+"""Below so many estimated seconds of training, batching does not pay: tracing takes about 3 seconds."""
 
 Group = list[Training]
 
 
 def groups(trainings: Sequence[Training]) -> list[Group]:
-    """Those that can be trained in one loop, and gain by it; most often each alone.
+    """The trainings in groups that can share a loop and gain by it; most often each is alone.
 
-    Students of several architectures share the answers of a teacher that is asked live; those of one
-    architecture are one batched model, if they are small.
+    Small students of one architecture become one batched model. Students of several architectures share the
+    answers of a live teacher.
     """
     shared = _of_several_models(trainings)
     by_kind: dict[str, Group] = {}
@@ -49,16 +48,14 @@ def groups(trainings: Sequence[Training]) -> list[Group]:
 
 
 def seconds(group: Sequence[Training]) -> float:
-    """About how long the trainings take on one core, one after the other."""
+    """An estimate of the trainings' time on one core, one after the other."""
     steps = [training.epochs * training.row_set().steps for training in group]
     one = [STEP_SECONDS + training.macs / MACS_A_SECOND for training in group]
     return float(sum(map(mul, steps, one)))
 
 
 def spread(parts: Sequence[Group], processes: int) -> list[Group]:
-    """The same, the largest first. A group that would keep one process busy while others wait is cut in
-    halves.
-    """
+    """The groups, the largest first. A group that would keep one process busy while others wait is split."""
     share = sum(map(seconds, parts)) / processes
     large = [group for group in parts if len(group) > 1 and seconds(group) > share]
     small = [group for group in parts if group not in large]
@@ -70,7 +67,7 @@ def spread(parts: Sequence[Group], processes: int) -> list[Group]:
 
 
 def stackable(training: Training) -> bool:
-    """Whether the learner can be, and gains by being, one of a batched model."""
+    """Whether the learner can be part of a batched model, and gains by it."""
     (mix, *more) = training.mixes
     plain = CLASSIFIER not in mix.needs.student | mix.needs.teacher and not mix.needs.indices
     steady = all(term.loss.capturable for term in mix.terms)
@@ -79,7 +76,7 @@ def stackable(training: Training) -> bool:
 
 
 def batched(group: Group) -> bool:
-    """Whether the trainings of a loop are to be one batched model."""
+    """Whether the trainings of a loop form one batched model."""
     return stackable(group[0]) and len({_stack(training) for training in group}) == 1
 
 
@@ -91,7 +88,7 @@ def _parts(kind: str, group: Group) -> list[Group]:
 
 
 def _of_several_models(trainings: Sequence[Training]) -> dict[Path, str]:
-    """The kinds of students that share a live teacher with students of another architecture, by folder."""
+    """The kind of each student that shares a live teacher with another architecture's students, by folder."""
     students = [training for training in trainings if training.kind == "student" and _can_share(training)]
     if len({_model(training) for training in students}) < 2:
         return {}
@@ -113,17 +110,17 @@ def _kind(training: Training) -> str:
 
 
 def _live_kind(training: Training) -> str:
-    """Equal for students that ask a live teacher about the same batches; empty for those that do not."""
+    """Equal for students that ask a live teacher about the same batches; empty for others."""
     if not answers_plan(training).runs:
         return ""
-    recipe = training.recipe  # its other numbers belong to each learner
+    recipe = training.recipe  # its other values can differ within a loop
     return "live " + fingerprint(
         [*_common(training), training.seed, recipe.epochs, training.epochs, recipe.batch]
     )
 
 
 def _beside_kind(training: Training) -> str:
-    """Equal for trainings that fill a GPU together: they read a table, or no teacher; empty for others."""
+    """Equal for trainings that share a GPU: they read a cached teacher, or none. Empty for others."""
     if not on_gpu(training) or _draws(training) or answers_plan(training).kind not in ("tabled", "none"):
         return ""
     return "beside " + fingerprint([*_common(training), training.key["recipe"]])
@@ -135,7 +132,7 @@ def _can_share(training: Training) -> bool:
 
 
 def _common(training: Training) -> list[Any]:
-    """What is equal for all trainings of any group."""
+    """What all trainings of a group have in common, whatever its kind."""
     ground, apart = training.ground, ("seed", "model", "loss", "recipe")
     key = {name: value for name, value in training.key.items() if name not in apart}
     about: list[Any] = [key, training.kind, ground.headline, len(training.rows), ground.run.outputs_dir]
@@ -153,12 +150,12 @@ def _model(training: Training) -> str:
 
 
 def on_gpu(training: Training) -> bool:
-    """Whether it computes on a GPU, which one small model leaves mostly idle."""
+    """Whether it computes on a GPU. A small model alone leaves most of it idle."""
     return training.ground.machine.device.type == "cuda"
 
 
 def _draws(training: Training) -> bool:
-    """Whether its model or its losses draw random numbers: then no graph holds several of them."""
+    """Whether its model or its losses draw random numbers: then it cannot share a CUDA graph with others."""
     losses = [term.loss for mix in training.mixes for term in mix.terms]
     return any(loss.draws for loss in losses) or any(
         (isinstance(module, _DropoutNd) and module.p > 0) or type(module).__name__ in DRAWING

@@ -1,4 +1,4 @@
-"""Damaged files of trainings: named, and made anew."""
+"""Finds damaged files of trainings, and prepares these trainings to run again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kdrun.stages.saved import finished, state_file, weights_file
 from kdrun.training.checkpoint import read_state
 
 ASIDE = "state.damaged"
-"""What a state is renamed to that cannot be read."""
+"""The new name of a state that cannot be read."""
 
 
 def healed(plans: Iterable[Plan]) -> list[str]:
-    """A line for each file that is damaged, after its training has been made ready to be done anew.
+    """A line for each damaged file. Its training is ready to start over afterwards.
 
     Raises KdrunError for a file of a training that these plans do not make.
     """
@@ -46,7 +46,7 @@ def _healed(training: Training, is_made: bool) -> Iterator[str]:
 
 
 def damaged(training: Training) -> Damaged | None:
-    """The mark, or a file of weights, that is not what was written; None for a model that is not trained."""
+    """The mark or the file of weights that has changed since it was written; None if all are whole."""
     if training.loaded:
         return None
     try:
@@ -63,7 +63,7 @@ def damaged(training: Training) -> Damaged | None:
 
 
 def _aside(state: Path) -> str:
-    """Renames a state that cannot be read; what is to be said of it."""
+    """Renames a state that cannot be read; the message about it, or empty."""
     try:
         read_state(state, keep=True)
     except Damaged as error:

@@ -1,4 +1,4 @@
-"""The test images that the pictures of a report show, chosen from the models' answers."""
+"""Chooses the test images for the pictures of a report, from the models' answers."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from kdrun.stages.subject import config_of
 
 
 def shown_of(plan: Plan, subject: Subject, answers: Answers) -> Thumbnails:
-    """The surest errors of the student, images with a teacher's soft targets, images on which both part."""
+    """The student's surest errors, images with the teacher's soft targets, and disagreements of the two."""
     data, student = plan.ground.data, subject.on_test("student")
-    found: Thumbnails = {}
+    images: Thumbnails = {}
     if student is None:
-        return found
-    found |= _images(data, "errors", mistakes.surest(answers)[: thumbnails.ERRORS])
+        return images
+    images |= _images(data, "errors", mistakes.surest(answers)[: thumbnails.ERRORS])
     teacher = subject.on_test(subject.taught_by)
     if teacher is None or not teacher.logits.isfinite().all(1).any():
-        return found
+        return images
     temperature = soft.temperature_of(config_of(plan))
     logits = teacher.logits.numpy()
     rows = soft.most_uncertain(logits, teacher.labels, temperature or soft.WITHOUT)
-    found |= _images(data, "knowledge", soft.spaced(rows, thumbnails.KNOWLEDGE))
-    found["knowledge/logits"] = logits[found["knowledge/rows"]]
-    found |= {
+    images |= _images(data, "knowledge", soft.spaced(rows, thumbnails.KNOWLEDGE))
+    images["knowledge/logits"] = logits[images["knowledge/rows"]]
+    images |= {
         "entropy": thumbnails.entropies(logits),
         "temperature": np.array(np.nan if temperature is None else temperature),
         "taught_by": np.array(subject.taught_by),
     }
-    return found | _parted(data, teacher.logits, student.logits)
+    return images | _parted(data, teacher.logits, student.logits)
 
 
 def _parted(data: ImageSet, teacher: Tensor, student: Tensor) -> Thumbnails:
-    """Images for which the two name different classes: those of which both are surest together."""
+    """Images on which the two disagree: those on which their probabilities have the largest sum."""
     given, own = ((logits.float().softmax(1).max(1)) for logits in (teacher, student))
     apart = (given.indices != own.indices) & teacher.isfinite().all(1) & student.isfinite().all(1)
     both = torch.where(apart, given.values + own.values, -1.0)
@@ -56,7 +56,7 @@ def _parted(data: ImageSet, teacher: Tensor, student: Tensor) -> Thumbnails:
 
 
 def _images(data: ImageSet, purpose: str, rows: Sequence[int]) -> Thumbnails:
-    """The images at these rows of the test part, small."""
+    """The images at these rows of the test part, made small."""
     chosen = torch.tensor(rows, dtype=torch.int64)
     pixels = data.test.images[chosen] if len(rows) else torch.zeros(0, *data.image_shape)
     return {

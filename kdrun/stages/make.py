@@ -1,4 +1,4 @@
-"""Trainings are made once: found finished, continued, or trained from the start. A run is a sweep of one."""
+"""Makes each training once: it is finished already, continued, or started. A run is a sweep of one job."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
 
 EVALUATION = 0.5
-"""Seconds of a job's evaluation without latencies, of small models."""
+"""Seconds of a job's evaluation without latencies, for small models."""
 
 
 class Made(NamedTuple):
-    """Folders of the trainings that were made just now, and the errors of those that failed."""
+    """Folders of the trainings that were made in this call, and the errors of those that failed."""
 
     trained: frozenset[Path] = frozenset()
     failures: Mapping[Path, Exception] = {}
 
 
 def make(plans: Sequence[Plan], observers: Observers) -> Made:
-    """Trains what the runs make and is not there: teachers first, then those that learn from them.
+    """Trains what the runs need and is not finished: teachers first, then those that learn from them.
 
-    Each training is made once, also if several runs need it. Those that gain by it share a loop; long ones
-    are spread over processes. Of one run, the first error is raised at once.
+    A training that several runs need is made once. Trainings share a loop if they gain by it; long ones are
+    spread over processes. With a single run, the first error is raised at once.
     """
     failures: Failures = {}
     tried: list[Training] = []
@@ -63,7 +63,7 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
 def _made(
     ready: Sequence[Training], observers: Observers, several: bool, progress: Callable[[], Overall]
 ) -> Failures:
-    """Trains them, in groups and in processes. several: whether they are of several runs."""
+    """Trains them, in groups and in processes. several: whether there are several runs."""
     count = processes_for(ready)
     every = parts(ready, count, max(1, cores() // count))
     if several:
@@ -75,7 +75,7 @@ def _made(
 
 
 def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Overall:
-    """Who shows how far all trainings are that are left, until `closing`."""
+    """Shows the progress of all unfinished trainings, until `closing`."""
     every = [training for trainings in _rounds(plans) for training in trainings]
     left = [training for training in every if finished(training, training.ground.run.fresh) is None]
     after = sum(evaluation_seconds(plan) for plan in plans)
@@ -85,8 +85,8 @@ def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Over
 
 
 def evaluation_seconds(plan: Plan) -> float:
-    """About how long a job's evaluation takes: mostly its latencies, which take up to `evaluation.seconds`
-    for each model and batch size.
+    """Estimated seconds of a job's evaluation: mostly latencies, up to `evaluation.seconds` for each model
+    and batch size.
     """
     evaluation = plan.run.evaluation
     if "evaluate" not in plan.run.stages:
@@ -97,7 +97,7 @@ def evaluation_seconds(plan: Plan) -> float:
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:
-    """Trains those of a group that nobody has trained meanwhile; those at the same step in one loop."""
+    """Trains the unfinished trainings of a group; those at the same step share a loop."""
     with ExitStack() as locks:
         for training in sorted(group, key=lambda training: training.folder):
             locks.enter_context(_held(training, observers.screen))
@@ -112,14 +112,14 @@ def make_group(group: Sequence[Training], observers: Observers) -> None:
 
 
 def _rounds(plans: Sequence[Plan]) -> Iterator[list[Training]]:
-    """What the plans make, each folder once; a round needs only the rounds before it."""
+    """The trainings of the plans in rounds, each folder once; a round needs only earlier rounds."""
     for several in zip_longest(*(plan.rounds for plan in plans), fillvalue=()):
         by_folder = {training.folder: training for one in several for training in one}
         yield list(by_folder.values())
 
 
 def _missing(trainings: Sequence[Training]) -> list[Training]:
-    """Those that are not finished. A kill just after a mark was written leaves a state beside it."""
+    """The unfinished trainings. A finished one may still have a state if it was killed just then: removed."""
     missing = []
     for training in trainings:
         if finished(training, training.ground.run.fresh) is None:
@@ -131,12 +131,12 @@ def _missing(trainings: Sequence[Training]) -> list[Training]:
 
 
 def _is_ready(training: Training) -> bool:
-    """Whether all its teachers are there; if one failed, that is what is told."""
+    """Whether all its teachers are trained. If one failed, its error is the one to report."""
     return all(saved(teacher) is not None for teacher in training.teachers)
 
 
 def _position(training: Training) -> tuple[int, int]:
-    """Epoch and step at which a training goes on."""
+    """The epoch and step at which a training continues."""
     state = read_state(state_file(training), keep=True)
     return (state["position"][0], state["position"][1]) if state else (0, 0)
 
@@ -152,7 +152,7 @@ def _held(training: Training, screen: Screen) -> ExitStack:
 
 
 def _start_over(training: Training) -> None:
-    """Removes the mark; with `fresh`, everything of before the command."""
+    """Removes the mark; with `fresh`, everything from before the command."""
     training.mark.unlink(missing_ok=True)
     state: Path = state_file(training)
     if training.ground.run.fresh and (not state.exists() or state.stat().st_mtime < started()):

@@ -1,4 +1,4 @@
-"""Which images without labels a student learns from: those of whose class its trained teacher is sure."""
+"""Chooses the unlabelled images that a student learns from: those on which its teacher is confident."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from kdrun.stages.saved import saved
 from kdrun.types import UNLABELLED
 
 NAME = "unlabelled.json"
-"""In the student's folder: what was left out and what was used of `dataset.unlabelled`."""
+"""In the student's folder: the images of `dataset.unlabelled` that were left out, and those that are used."""
 
 
 def mined(training: Training) -> Tensor | None:
-    """(M,) int64, the images of the pool that a student uses; None if it uses none, or there is no pool.
+    """(M,) int64, the images of the pool that a student uses; None without a pool.
 
-    They are chosen once and written down, so that a training that goes on has the same ones. Raises
-    KdrunError if the teacher is sure of no image, or there is no teacher.
+    They are chosen once and written down, so that a continued training has the same ones. Raises KdrunError
+    if the teacher is confident on no image, or if there is no teacher.
     """
     pool, file = training.pool, training.folder / NAME
     if pool is None:
@@ -43,15 +43,15 @@ def mined(training: Training) -> Tensor | None:
         if confidence is not None or top_k is not None:
             used = chosen(_probabilities(training, pool), confidence or 0.0, top_k)
         if not len(used):
-            problem = "the teacher is so sure of none of the images; a lower number, or null, uses more"
+            problem = "the teacher is not so confident on any image; a lower number, or null, uses more"
             raise KdrunError("dataset.unlabelled_confidence", confidence, problem)
         write_json(file, _record(pool) | {"used": used.tolist()})
     return used
 
 
 def chosen(probabilities: Tensor, confidence: float, top_k: int | None) -> Tensor:
-    """(M,) int64, rising: the images whose largest probability is `confidence` or more, and of those of each
-    class the `top_k` with the largest (the first of equals; None: all). probabilities: (P, K).
+    """(M,) int64, rising: the images whose largest probability is at least `confidence`. Of these each class
+    keeps the `top_k` with the largest (the first of equals; None: all). probabilities: (P, K).
     """
     sure, classes = probabilities.max(dim=1)
     kept = sure >= confidence
@@ -64,7 +64,7 @@ def chosen(probabilities: Tensor, confidence: float, top_k: int | None) -> Tenso
 
 
 def about(training: Training) -> dict[str, Any] | None:
-    """For the report: how many images of which source were used, and which were left out; None without."""
+    """For the report: the pool's source, and which images are used or left out; None without a pool."""
     pool = training.pool
     used = None if pool is None else _written(training.folder / NAME, pool)
     if pool is None or used is None:
@@ -73,7 +73,7 @@ def about(training: Training) -> dict[str, Any] | None:
 
 
 def pool_notes(plan: Plan, most: int = 3) -> Iterator[str]:
-    """What is left out of the images beside the training part, with the first names."""
+    """Notes on the images that are left out of the pool, with the first names."""
     pool = plan.student.pool
     if pool is None:
         return
@@ -98,20 +98,20 @@ def _record(pool: Pool) -> dict[str, Any]:
 
 def _written(file: Path, pool: Pool) -> Tensor | None:
     try:
-        there = read_json(file)
+        record = read_json(file)
     except (OSError, ValueError):
         return None
-    if not isinstance(there, dict) or there.get("fingerprint") != pool.fingerprint:
+    if not isinstance(record, dict) or record.get("fingerprint") != pool.fingerprint:
         return None
-    return torch.tensor(there["used"], dtype=torch.int64)
+    return torch.tensor(record["used"], dtype=torch.int64)
 
 
 def _probabilities(training: Training, pool: Pool) -> Tensor:
-    """(P, K) of the teacher's, or of several as one, at temperature 1, for the images as they are."""
+    """(P, K) probabilities of the teacher, or of several as one, at temperature 1, without augmentation."""
     ground, weights = training.ground, [saved(teacher) for teacher in training.teachers]
     networks = {own.name: network_of(training, own) for own in weights if own is not None}
     if len(networks) < max(1, len(training.teachers)):
-        problem = "no term of the student reads a trained teacher that could choose images"
+        problem = "a trained teacher chooses the images, but no term of the student reads one"
         raise KdrunError("dataset.unlabelled", pool.source, problem)
     first, *others = networks.values()
     model = ensemble_of(training, networks) if others else first

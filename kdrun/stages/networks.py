@@ -1,4 +1,4 @@
-"""The models of a run as networks from the run's images to logits over the run's classes."""
+"""The models of a run as networks that take the run's images and return logits over its classes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from kdrun.stages.saved import Saved, load_model
 from kdrun.training.several import Ensemble, Together
 
 TOGETHER = "teacher"
-"""The name of several teachers as one in a report."""
+"""The role of several teachers as one in a report."""
 
 
 def network_of(student: Training, saved: Saved, weights: str | None = None) -> nn.Module:
-    """A model of a student's run: of a teacher with other images or classes, one that takes and gives the
-    student's.
+    """A model of a student's run. A teacher with other images or classes is adapted to the student's.
 
-    weights: `last` or `val_best`; None: those that are shown.
+    weights: `last` or `val_best`; None: those of the headline.
     """
     training = saved.training
     model = load_model(saved, weights or training.ground.headline)
@@ -35,14 +34,14 @@ def network_of(student: Training, saved: Saved, weights: str | None = None) -> n
 
 
 def is_together(student: Training, there: Collection[str]) -> bool:
-    """Whether several teachers answer as one, without a label, and all are there. there: names of models."""
+    """Whether several teachers can answer as one without labels, and all exist. there: names of models."""
     if student.several is None or not student.several.answers_images:
         return False
     return all(teacher.name in there for teacher in student.teachers)
 
 
 def ensemble_of(student: Training, networks: Mapping[str, nn.Module]) -> nn.Module | None:
-    """Several teachers as one network, from the network of each by its training's name."""
+    """Several teachers as one network; None if they cannot be one. networks: by the name of the training."""
     several = student.several
     if several is None or not is_together(student, networks):
         return None

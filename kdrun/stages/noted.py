@@ -1,6 +1,6 @@
-"""Groups are written down before they train, so that a killed sweep forms the same ones again.
+"""Writes groups down before they train, so that a killed sweep forms the same groups again.
 
-The last bits of a batched model depend on who is in it, and on the threads. What is left after a kill could
+The last bits of a batched model depend on its members and its threads, and what is left after a kill could
 form other groups.
 """
 
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 def parts(ready: Sequence[Training], processes: int, threads: int) -> list[Part]:
     """The groups of trainings: those that were written down, then new ones, spread over processes.
 
-    threads: of a new group's process.
+    threads: for the process of a new group.
     """
     noted: dict[str, tuple[Note, Group]] = {}
     new = []
@@ -45,7 +45,7 @@ def parts(ready: Sequence[Training], processes: int, threads: int) -> list[Part]
 
 
 def write_notes(every: Sequence[Part]) -> None:
-    """Writes down who trains together."""
+    """Writes the members of each group into their folders, unless an earlier note is there."""
     for part in every:
         note = Note(members=[training.folder.name for training in part.group], threads=part.threads)
         for training in part.group:
@@ -55,7 +55,7 @@ def write_notes(every: Sequence[Part]) -> None:
 
 
 def read_note(training: Training) -> Note | None:
-    """Who a training was to be trained with; None if it is not written down."""
+    """The note on a training's group; None if there is none."""
     with suppress(OSError, Damaged):
         note: Note | None = read_fields(training.folder / NOTE, Note)
         return note
@@ -63,9 +63,9 @@ def read_note(training: Training) -> Note | None:
 
 
 def settle(group: Sequence[Training], state: str) -> None:
-    """Makes the states of a group those of one step, if a kill came between two of them.
+    """Brings the states of a group to one step if a kill came while they were written.
 
-    They are all written as NEXT, then renamed to `state`, the first one first. Call it with the locks held.
+    They are all written as NEXT, then renamed to `state`, the first member's first. Hold the locks.
     """
     note = read_note(group[0])
     first = group[0].folder.parent / note["members"][0] if note else group[0].folder
@@ -78,7 +78,7 @@ def settle(group: Sequence[Training], state: str) -> None:
 
 
 def note_loop(loop: Sequence[Training]) -> None:
-    """Writes down who really trains together, if it is not as it was to be."""
+    """Corrects the notes if the members of a loop are not those of the note."""
     names = [training.folder.name for training in loop]
     for training in loop:
         note = read_note(training)

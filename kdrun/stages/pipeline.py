@@ -1,5 +1,5 @@
-"""One run: everything is checked, then said, then done. A finished run is shown again, an unfinished one
-continued.
+"""One run: it is checked, announced, then carried out. A finished run is shown again; an unfinished one
+continues.
 """
 
 from __future__ import annotations
@@ -39,18 +39,17 @@ from kdrun.stages.teacher_notes import class_notes, reference_notes
 
 
 def execute(run: Run, command: str, console: Console | None = None) -> Path:
-    """Does the stages of a run that are not done yet. Returns the folder of the run, or of the teacher if
-    that is all.
+    """Carries out the stages of a run that are not done. Returns the run's folder, or the teacher's if only
+    that is asked for.
 
-    command: as typed, for the record. Raises KdrunError; its `while_running` says whether a training had
-    begun.
+    command: as typed, for the record. Raises KdrunError; its `while_running` says whether the run had begun.
     """
     return carry_out(make_plan(run), command, screen(console or Console()))
 
 
 def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = None) -> Path:
-    """Does what a plan says and is not done yet. before: what was made for this and other runs together, as
-    for the jobs of a sweep.
+    """Carries out what is not done of a plan. before: what was made for all jobs of a sweep together; None
+    for a single run.
     """
     refuse_unstartable(plan)
     about(plan.folder, plan.run.name, plan.run.note, plan.run.tags)
@@ -113,9 +112,9 @@ def described(plan: Plan, command: str) -> dict[str, Any]:
 
 
 def there(plan: Plan, trained: Collection[Path]) -> dict[str, Saved]:
-    """The models of a run whose weights are there, by name in the report's order.
+    """The models of a run that have weights, by name in the report's order.
 
-    trained: folders of those that were trained just now.
+    trained: folders of those that were trained in this call.
     """
     every = [saved(training) for training in plan.trainings]
     models = [
@@ -128,8 +127,8 @@ def there(plan: Plan, trained: Collection[Path]) -> dict[str, Saved]:
 
 
 def refuse_unstartable(plan: Plan) -> None:
-    """Raises KdrunError for what can be seen to fail: a stage whose input is not there, a checkpoint that
-    does not fit, a state of another version.
+    """Raises KdrunError for what is bound to fail: a stage without its input, a checkpoint that does not fit,
+    a state of another version.
     """
     for training in plan.chain:
         check_checkpoint(training)
@@ -147,7 +146,7 @@ def refuse_unstartable(plan: Plan) -> None:
 
 def _refuse_absent(plan: Plan, training: Training) -> None:
     if saved(training) is None:
-        read_mark(training.mark)  # one that is damaged is named
+        read_mark(training.mark)  # raises if it is damaged
         asked = "[" + ",".join(plan.run.stages) + "]"
         problem = (
             f"the {training.name} is not trained yet (no {training.mark}); add {training.kind} to the stages"
@@ -166,5 +165,5 @@ def _refuse_unwritable(plan: Plan) -> None:
 
 def _leave(folder: Path, error: Exception) -> None:
     text = str(error) if isinstance(error, KdrunError) else "".join(traceback.format_exception(error))
-    with contextlib.suppress(OSError):  # the disk may be what failed; the error itself is raised
+    with contextlib.suppress(OSError):  # the disk itself may have failed; the first error is raised
         artefacts.write_text(folder / "error.txt", text + "\n")

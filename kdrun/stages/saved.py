@@ -1,6 +1,4 @@
-"""Trainings whose weights are there: found finished, from a checkpoint, pretrained, or trained along as a
-peer.
-"""
+"""Trainings that have weights: finished ones, checkpoints, pretrained models, and peers."""
 
 from __future__ import annotations
 
@@ -26,20 +24,20 @@ from kdrun.training.checkpoint import read_state
 
 
 def started() -> float:
-    """When the command began; `fresh=true` starts over what was finished before that, so a sweep trains each
+    """When the command began. `fresh=true` starts over what was finished before that, so a sweep trains each
     teacher once.
 
-    It is in the environment, where the command line puts it: other processes of the command read the same
-    time. Called from Python, the command begins when this is first asked.
+    The command line puts the time into the environment, so all processes of a command read the same one.
+    Called from Python, the command begins at the first call of this function.
     """
     return float(os.environ.setdefault(STARTED, str(time.time())))
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A training whose weights are there.
+    """A training that has weights.
 
-    source: trained (just now), cache, checkpoint, pretrained or peer. weights: files by name (`last`,
+    source: trained (in this call), cache, checkpoint, pretrained or peer. weights: files by name (`last`,
     `val_best`). record: the content of its mark.
     """
 
@@ -50,17 +48,17 @@ class Saved:
 
     @property
     def name(self) -> str:
-        """Its name in the report: a peer stands in the teacher's place."""
+        """Its name in the report: a peer takes the place of the teacher."""
         return "teacher" if self.training.kind == "peer" else self.training.name
 
     @property
     def metrics(self) -> Path | None:
-        """The epochs that it was trained for, if it was trained by itself."""
+        """The file with its epochs; None if it is loaded, or a peer."""
         return self.training.folder / "metrics.jsonl" if self.source in ("trained", "cache") else None
 
 
 def saved(training: Training, fresh: bool = False) -> Saved | None:
-    """The weights of a training; None if they are yet to be made.
+    """The weights of a training; None if it is not finished.
 
     fresh: what was finished before the command began does not count.
     """
@@ -77,7 +75,7 @@ def saved(training: Training, fresh: bool = False) -> Saved | None:
 
 
 def saved_peer(student: Saved) -> Saved | None:
-    """The peer that was trained along with a student; None for a student from a checkpoint."""
+    """The peer that was trained with a student; None for a student from a checkpoint."""
     peer = student.training.peer
     if peer is None or PEER not in student.record.get("peers", ()):
         return None
@@ -86,21 +84,21 @@ def saved_peer(student: Saved) -> Saved | None:
 
 
 def finished(training: Training, fresh: bool = False) -> dict[str, Any] | None:
-    """The record of a finished training; None if there is none, or if it is to be made anew."""
+    """The record of a finished training; None if it is not finished, or starts over."""
     try:
         record = read_mark(training.mark)
-    except Damaged:  # `healed` says so
+    except Damaged:  # `healed` reports it
         return None
     if record is None:
         return None
     names = [*record["weights"], *record.get("peers", ())]
     if not all(weights_file(training, name).exists() for name in names):
-        return None  # someone removed a file: the mark no longer holds
+        return None  # someone removed a file, so the mark no longer holds
     return None if fresh and record["finished"] < started() else dict(record)
 
 
 def status(training: Training) -> Status:
-    """How far a training is, as the run's `fresh` has it."""
+    """How far a training is; with the run's `fresh`, nothing of before the command counts."""
     fresh = training.ground.run.fresh
     if training.loaded:
         return Status("loaded")
@@ -108,23 +106,23 @@ def status(training: Training) -> Status:
         return Status("cached", training.epochs)
     try:
         state = None if fresh else read_state(state_file(training), keep=True)
-    except Damaged:  # `healed` says so
+    except Damaged:  # `healed` reports it
         state = None
     return Status("train") if state is None else Status("resume", state["position"][0])
 
 
 def weights_file(training: Training, name: str) -> Path:
-    """Where weights of that name (`last`, `val_best`) are kept."""
+    """The file of the weights of that name (`last`, `val_best`)."""
     return training.folder / f"{name}.safetensors"
 
 
 def state_file(training: Training) -> Path:
-    """Where the state is kept while it trains."""
+    """The file of the state while it trains."""
     return training.folder / "state.pt"
 
 
 def initial_model(training: Training, warm: bool = True) -> nn.Module:
-    """The model as training begins, on the run's device: seeded weights, or those of its checkpoint.
+    """The model before its training, on the run's device: seeded weights, or those of its checkpoint.
 
     warm: whether a checkpoint is read.
     """
@@ -154,8 +152,8 @@ def load_checkpoint(model: nn.Module, training: Training) -> None:
 
 
 def check_checkpoint(training: Training) -> None:
-    """Raises KdrunError if the checkpoint that the configuration names does not fit the model, or if it is
-    taken as it is and the data set's classes are other outputs of it.
+    """Raises KdrunError if a training's checkpoint does not fit its model, or if it is used without training
+    and has the data set's classes in another order.
     """
     if not training.model.checkpoint:
         return
@@ -167,19 +165,19 @@ def check_checkpoint(training: Training) -> None:
 
 
 def checkpoint_classes(training: Training) -> tuple[str, ...]:
-    """The names of the classes that the checkpoint of a training states; none if there are none."""
+    """The class names in the checkpoint of a training; empty if it has none."""
     path = training.model.checkpoint
     return stated_classes(Path(path).expanduser()) if path else ()
 
 
 def class_note(training: Training) -> str:
-    """What a model's checkpoint says of its classes, if they have other names than those of the data set."""
+    """A note if the class names in a model's checkpoint differ from those of the data set; else empty."""
     problem = differences(checkpoint_classes(training), training.ground.data.classes)
     return f"{training.section}.checkpoint: {problem}" if problem else ""
 
 
 def on_device(model: nn.Module, training: Training) -> nn.Module:
-    """The model on the run's device, channels last; in bf16 with a head in float32."""
+    """The model on the run's device, channels last. With bf16 its head stays in float32."""
     if training.ground.machine.precision == "bf16":
         exact_head(model)
     placed: nn.Module = model.to(training.ground.machine.device).to(memory_format=torch.channels_last)

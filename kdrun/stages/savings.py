@@ -1,4 +1,4 @@
-"""Which savings a step on a GPU can have, by its learners, teacher and images."""
+"""Chooses the savings of a GPU's step, by its learners, teacher and images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kdrun.users_code import is_users
 def save(
     names: Collection[str], learners: Sequence[Learner], teacher: Teacher, images: Images, ground: Ground
 ) -> None:
-    """Leaves out what it can of a step. names: some of SAVINGS. A compiler does the first two by itself."""
+    """Turns on the possible savings of a step. names: some of SAVINGS. A compiler does the first two."""
     bf16 = ground.machine.precision == "bf16"
     for learner in () if ground.run.runtime.compile else learners:
         # DOT reads gradients between two backward passes, so it has no shadows
@@ -37,7 +37,7 @@ def save(
 
 
 def _softened(learners: Sequence[Learner]) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    """What terms with a fixed temperature compute from the teacher's logits; they are told to look it up."""
+    """What terms with a fixed temperature compute from the teacher's logits. These terms then look it up."""
     for term in (term for learner in learners for term in learner.mix.terms):
         loss = term.loss
         if type(loss) is SoftTargets and loss.per_class is None and "temperature" not in term.others:
@@ -46,9 +46,9 @@ def _softened(learners: Sequence[Learner]) -> Iterator[tuple[str, Callable[[Tens
 
 
 def _convolve(learners: Sequence[Learner], teacher: Teacher, ground: Ground) -> bool:
-    """Whether all who read images convert them to bf16 at once: models that begin with a convolution."""
+    """Whether all readers of the images convert them to bf16 first: models that begin with a convolution."""
     losses = [term.loss for learner in learners for term in learner.mix.terms]
     if any(map(is_users, losses)):
-        return False  # it may read images
+        return False  # users' losses may read images
     models = [learner.model for learner in learners] + list(teacher.models())
     return all(convolution_reads_first(model, ground.data.image_shape) for model in models)

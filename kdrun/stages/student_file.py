@@ -1,4 +1,4 @@
-"""The student as one file: its weights, with all that is needed to use them."""
+"""The student as one file: its weights, and all that is needed to use them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdrun.stages.saved import Saved, load_model
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the file of a run's folder is there, as it was written."""
+    """Whether the student's file exists in a run's folder and is undamaged."""
     try:
         read_about(folder / FILE)
     except KdrunError:
@@ -24,7 +24,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def save_student(student: Saved) -> None:
-    """The headline's weights by the model's own names; model, classes, preprocessing in the metadata."""
+    """Writes the headline's weights, with model, classes and preprocessing in the metadata."""
     training = student.training
     ground, described = training.ground, training.model
     data, model = ground.data, load_model(student, ground.headline)

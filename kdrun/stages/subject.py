@@ -1,5 +1,5 @@
-"""All that the evaluation reads from a plan and its saved models: what evaluators look at, and what a report
-says besides figures.
+"""What the evaluation reads from a plan and its saved models: the input of evaluators, and the fields of a
+report that are not figures.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from kdrun.stages.networks import TOGETHER, ensemble_of, is_together, network_of
 from kdrun.stages.saved import Saved, load_model
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
-"""What a report says of a training, by its keys in the training's record."""
+"""Keys of a training's record that are in the report."""
 
 Models = Mapping[str, Saved]
 """The models of a run by their names in the report."""
 
 
 def subject_of(plan: Plan, models: Models) -> Subject:
-    """What evaluators look at. The test part is read here and nowhere else, after all training."""
+    """The input of evaluators. The test part is used only here, after all training."""
     ground, student = plan.ground, plan.student
     networks = {name: network_of(student, saved) for name, saved in models.items()}
     ensemble = ensemble_of(student, networks)
@@ -75,9 +75,9 @@ def _in_order(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 
 
 def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] = ()) -> dict[str, Any]:
-    """The fields of a report that are no figures. failed: evaluators that yielded nothing."""
+    """The fields of a report that are not figures. failed: evaluators that yielded nothing."""
     ground = plan.ground
-    facts = {
+    return {
         "kdrun": __version__,
         "label": plan.student.folder.name.rpartition("-")[0],
         "fingerprint": looked_at(plan, settings(plan.run.evaluation, failed)),
@@ -95,11 +95,10 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "distillation": _distillation(plan, models["student"]),
         "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
     }
-    return facts
 
 
 def _numerics(machine: Machine) -> dict[str, str]:
-    """Which numerics each figure has, if not all were computed in fp32."""
+    """The precision of each figure, if not all were computed in fp32."""
     if machine.precision == "fp32":
         return {}
     during = f"training and the scores after each epoch: {machine.precision}"
@@ -117,9 +116,9 @@ def config_of(plan: Plan) -> dict[str, Any]:
 
 
 def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, Any]:
-    """The keys of `evaluation`, as a fingerprint has them: `figures` only if they are not UNSAID.
+    """The keys of `evaluation` for a fingerprint: `figures` only if they are not UNSAID.
 
-    failed: evaluators that do not count, so that they are tried again.
+    failed: evaluators that are left out, so that they are tried again.
     """
     keys = dataclasses.asdict(evaluation)
     names = [name for name in keys.pop("figures") if name not in failed]
@@ -132,7 +131,10 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
         "models": {training.name: training.fingerprint for training in plan.trainings},
         "classes": list(plan.ground.data.classes),
         "headline": plan.ground.headline,
-        "evaluation": {**evaluation, "plots": evaluation["plots"] is not False},  # auto was true before
+        "evaluation": {
+            **evaluation,
+            "plots": evaluation["plots"] is not False,
+        },  # earlier versions had no auto
         "device": plan.ground.machine.device.type,
     }
     if plan.reference is not None:
@@ -145,7 +147,7 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
 
 
 def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
-    """Of a model under all its weights, on the parts that hold images."""
+    """The answers of a model with each of its weights, on the parts that have images."""
     for weights in saved.weights or ("last",):
         network = network_of(plan.student, saved, weights)
         yield from _answered(plan, saved.name, weights, network, saved.training.threads)
@@ -178,7 +180,7 @@ def _kept_out(models: Models) -> Iterator[Answers]:
 
 
 def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
-    """Several teachers as one model of the report, if all are there and a term reads them as one."""
+    """Several teachers as one model of the report, if all exist and a term reads them as one."""
     several = plan.student.several
     if not is_together(plan.student, models):
         return {}
@@ -210,13 +212,13 @@ def _model(saved: Saved) -> dict[str, Any]:
 
 
 def _identity(training: Training) -> str:
-    """Of the weights: those of a student that is taken as it is are not those that it would be trained to."""
+    """The fingerprint of the weights. A student that is not trained has other weights than a trained one."""
     taken = training.kind == "student" and training.loaded
     return fingerprint([training.fingerprint, "loaded"]) if taken else training.fingerprint
 
 
 def _began_from(training: Training) -> str | None:
-    """The weights that a model has, or began its training with, if they were not drawn anew."""
+    """A model's initial weights: its checkpoint or the name of pretrained ones; None if they were random."""
     model = training.model
     if model.checkpoint:
         return model.checkpoint
@@ -264,7 +266,7 @@ def _distillation(plan: Plan, student: Saved) -> dict[str, Any]:
 
 
 def _unlabelled(training: Training) -> int | None:
-    """How many images without labels the student learned from, those of the pool included."""
+    """How many unlabelled images the student learned from, with those of the pool; None if none."""
     used = mined(training) if training.pool is not None else None
     rows = training.row_set(mined=used).rows
     return int((training.labels[rows] < 0).sum()) or None

@@ -1,4 +1,4 @@
-"""The teachers that a student asks while it trains: live, ahead of the steps, or from a table, as planned."""
+"""The teachers that a student asks in training: live, ahead of the steps, or from a table, as planned."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 
 def live_teachers(training: Training, mix: Mix, say: Say) -> Live | Several | None:
-    """The trained teachers that a mix reads, asked about every batch; None if it reads none, or a peer."""
+    """The trained teachers that a mix reads, run on every batch; None if it reads none, or a peer."""
     if not mix.needs.teacher or not training.teachers:
         return None
     if training.several is None:
@@ -40,7 +40,7 @@ def live_teachers(training: Training, mix: Mix, say: Say) -> Live | Several | No
 
 
 def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live | Several | None:
-    """The same of models that are given, one for each teacher of the training."""
+    """The same with given models, one for each teacher of the training."""
     if not mix.needs.teacher or not models:
         return None
     if training.several is None:
@@ -52,7 +52,7 @@ def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live |
 
 
 def as_one(training: Training, mix: Mix, teachers: Mapping[str, Teacher]) -> Several:
-    """Several teachers of a training as one, as far as a mix reads them. teachers: by name."""
+    """The teachers of a training that a mix reads, as one. teachers: by name."""
     assert training.several is not None
     asked = [each for each in training.several.asked if each.name in teachers]
     how = training.several.how if mix.reads("") else None
@@ -60,14 +60,14 @@ def as_one(training: Training, mix: Mix, teachers: Mapping[str, Teacher]) -> Sev
 
 
 def _read(training: Training, mix: Mix) -> dict[str, tuple[Training, frozenset[str]]]:
-    """Those of several teachers that a mix reads, with the layers that it reads of them."""
+    """Of several teachers those that a mix reads, each with the layers that it reads."""
     assert training.several is not None
     named = zip(training.several.names, training.teachers, strict=True)
     return {name: (one, needs) for name, one in named if (needs := training.needs_of(mix, name))}
 
 
 def live_teacher(training: Training, teacher: Training, needs: frozenset[str], say: Say) -> Live:
-    """A trained teacher, which sees the images of the training that it teaches."""
+    """A trained teacher that takes the images of the training that it teaches."""
     weights, ground = saved(teacher), teacher.ground
     assert weights is not None, f"{teacher.name} is made before {training.name}"
     model = load_model(weights, ground.headline)
@@ -83,7 +83,7 @@ def _tapped(training: Training, teacher: Training, model: nn.Module, needs: froz
 
 
 def planned_teacher(training: Training, mix: Mix, live: Live | Several, images: Images, say: Say) -> Teacher:
-    """The live teachers, each as it is, or keeping its answers in its folder, or asked ahead of the steps."""
+    """The teachers as planned: each live, ahead of the steps, or with a table of answers in its folder."""
     if isinstance(live, Live):
         return planned(training, training.teachers[0], mix.needs.teacher, live, images, say)
     asked: dict[str, Teacher] = {}
@@ -97,7 +97,7 @@ def planned_teacher(training: Training, mix: Mix, live: Live | Several, images: 
 def planned(
     training: Training, teacher: Training, needs: frozenset[str], live: Live, images: Images, say: Say
 ) -> Teacher:
-    """One live teacher, as it is, or keeping its answers in its folder, or asked ahead of the steps."""
+    """One teacher as planned: live, ahead of the steps, or with a table of answers in its folder."""
     ground, kind = training.ground, answers_of(training, needs, teacher).kind
     if kind in ("none", "live"):
         return live
@@ -116,8 +116,8 @@ def _tabled(
     room: int,
     say: Say,
 ) -> Tabled:
-    """A teacher with the first table that holds its answers or none yet. Other answers stay where they are:
-    they can be right on another machine.
+    """A teacher with the first table that is empty or has its answers. Other tables stay: their answers can
+    be right on another machine.
     """
     ground, layers = training.ground, widths(training, needs, teacher)
     folder, numbers, device = (
@@ -143,7 +143,7 @@ def _tabled(
 
 
 def answers_note(teacher: Teacher) -> str:
-    """A note after a training: how many answers of the teacher were there already."""
+    """A note after a training: how many of the teacher's answers came from the cache."""
     if not teacher.saved:
         return ""
     total = teacher.forwards + teacher.saved

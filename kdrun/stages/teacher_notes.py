@@ -1,4 +1,4 @@
-"""What looks wrong with models that a run takes as they are, said before a student learns from them."""
+"""Notes on models that look wrong: on teachers, before a student learns from them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from kdrun.report.schema import REFERENCE
 from kdrun.stages.saved import Saved, class_note, load_model, saved
 
 LOOKED_AT = 2000
-"""A run tries a teacher on at most this many images before a student learns from it."""
+"""The most images that a teacher is tried on before a student learns from it."""
 
 
 def class_notes(plan: Plan) -> Iterator[str]:
-    """Of each model whose file names other classes than the data set."""
+    """A note for each model whose file has other class names than the data set."""
     trainings = (*plan.chain, *filter(None, [plan.student.peer]))
     yield from dict.fromkeys(note for training in trainings if (note := class_note(training)))
 
 
 def teacher_notes(trainings: Iterable[Training]) -> Iterator[str]:
-    """What is wrong with the answers of the teachers of some trainings, as far as their weights are there."""
-    trained = [training for training in trainings if not training.ground.run.quick]  # who guesses in a trial
+    """Notes on the answers of the trainings' teachers, if they have weights."""
+    trained = [training for training in trainings if not training.ground.run.quick]  # in a trial all guess
     teachers = {teacher.folder: teacher for training in trained for teacher in training.teachers}
     for teacher in teachers.values():
         with suppress(KdrunError):  # a training that reads it raises this
@@ -45,7 +45,7 @@ def teacher_notes(trainings: Iterable[Training]) -> Iterator[str]:
 
 
 def _at_a_glance(teacher: Saved) -> Iterator[str]:
-    """Of a teacher's answers to some images that it is not trained on here, or else to training images."""
+    """Notes on a teacher's answers to some validation images, or else training images."""
     ground = teacher.training.ground
     part = next(part for part in (ground.data.validation, ground.data.train) if len(part.labels))
     network = load_model(teacher, ground.headline)
@@ -68,15 +68,15 @@ def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
 
 
 def purpose_notes(plan: Plan) -> Iterator[str]:
-    """What must be known to read the figures of a student of several teachers."""
+    """Notes on how to read the figures of a student of several teachers."""
     student, several = plan.student, plan.student.several
     if several is None:
         return
     known = several.how is not None and several.how.weights == "known"
     if known:
         yield (
-            "combine.weights=known takes from an image's label which teacher answers; of test images it is "
-            "not known, so the teachers together have no figures"
+            "combine.weights=known chooses the teacher by an image's label; this cannot be used on test "
+            "images, so the teachers together have no figures"
         )
     reads_labels = any(not term.loss.needs.teacher for mix in student.mixes for term in mix.terms)
     if several.blocks and plan.controls and not (known or reads_labels):
@@ -110,10 +110,10 @@ def answer_notes(name: str, stands: Standing | None, classes: tuple[str, ...]) -
     if stands is None:
         return
     if stands.permuted:
-        moved = [(a, c) for a, c in enumerate(stands.exchanged) if a != c]
-        first = ", ".join(f"its {classes[a]} is {classes[c]}" for a, c in moved[:3])
+        moved = [(answer, true) for answer, true in enumerate(stands.exchanged) if answer != true]
+        first = ", ".join(f"its {classes[answer]} is {classes[true]}" for answer, true in moved[:3])
         yield (
-            f"the {name}'s classes seem to be in another order: exchanged one to one it would have "
+            f"the {name}'s classes seem to be in another order: reordered, it would have "
             f"{percent(stands.relabelled)} % right ({first}{' ...' if len(moved) > 3 else ''})"
         )
     elif stands.guesses:
@@ -124,7 +124,7 @@ def answer_notes(name: str, stands: Standing | None, classes: tuple[str, ...]) -
 
 
 def standing_on(ground: Ground, network: nn.Module, part: Part) -> Standing | None:
-    """How a model stands on the labelled images of a part; None if there are none."""
+    """A model's standing on the labelled images of a part; None if there are none."""
     if not len(part.labels):
         return None
     image_bytes = bytes_per_image(network, ground.data.image_shape)
@@ -135,7 +135,7 @@ def standing_on(ground: Ground, network: nn.Module, part: Part) -> Standing | No
 
 
 def some_images(part: Part, data: ImageSet, most: int) -> Part:
-    """At most this many labelled images of a part, as a model sees them in validation."""
+    """At most `most` labelled images of a part, as a model sees them in validation."""
     side = data.image_shape[1]
     rows = torch.nonzero(part.labels >= 0).flatten()
     rows = rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]

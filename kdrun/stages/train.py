@@ -1,6 +1,6 @@
-"""One training loop: trainees, images, teacher and step are put together, phase after phase.
+"""One training loop: puts together trainees, images, teacher and step for each phase.
 
-One training as a rule; several that share images, schedule and teacher in a sweep.
+A loop has one training as a rule; in a sweep several can share images, schedule and teacher.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ States = Sequence[Mapping[str, Any] | None]
 
 
 class Trained(NamedTuple):
-    """What a phase gives. seconds: since the beginning of the training. best: of each trainee."""
+    """The result of a phase. seconds: since the beginning of the training. best: for each trainee."""
 
     seconds: float
     best: list[Best | None]
@@ -50,9 +50,9 @@ class Trained(NamedTuple):
 
 
 def train(trainings: Sequence[Training], observers: Observers) -> None:
-    """Trains them in one loop and writes what they learned.
+    """Trains them in one loop and writes their weights and records.
 
-    All stand at the same step, and have machine, data, rows, epochs and teacher in common.
+    All are at the same step, and share machine, data, rows, epochs and teacher.
     """
     first, states = trainings[0], [read_state(state_file(training)) for training in trainings]
     machine, state = first.ground.machine, states[0]
@@ -70,7 +70,7 @@ def train(trainings: Sequence[Training], observers: Observers) -> None:
 def _phases(
     trainings: Sequence[Training], states: States, facts: dict[str, Any], observers: Observers
 ) -> None:
-    """One phase after the other, from the one in which the states were written."""
+    """One phase after the other, from the phase of the states on."""
     first, alone = trainings[0], len(trainings) == 1
     at = Position(*states[0]["position"]) if states[0] else Position()
     trainees: list[Trainee] = []
@@ -105,7 +105,7 @@ def _phase(
     observers: Observers,
     before: Asked,
 ) -> Trained:
-    """From a position to the end of the phase."""
+    """Trains from a position to the end of the phase."""
     screen = observers.screen
     with ExitStack() as closing:
         loop = laid_out(trainees, states, facts, observers, closing)
@@ -120,7 +120,7 @@ def _phase(
 
 
 class Loop(NamedTuple):
-    """What `fit` takes, and what it works on. step: as fast as it can be; plain: the step that it wraps."""
+    """The arguments of `fit`, and what they work on. step: the fastest one; plain: the step that it wraps."""
 
     course: Course
     step: Stepping
@@ -138,8 +138,8 @@ def laid_out(
     closing: ExitStack,
     savings: Collection[str] = SAVINGS,
 ) -> Loop:
-    """Puts together the loop of a phase, from the states on. closing: closes what is opened here. savings: of
-    a step on a GPU.
+    """Puts together the loop of a phase, and restores the states. closing: closes what is opened here.
+    savings: for a step on a GPU.
     """
     first, say = trainees[0], observers.screen.say
     training, ground = first.training, first.training.ground
@@ -168,7 +168,7 @@ def laid_out(
 
 
 def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
-    """The step, or one that does the same faster, or one whose learners teach each other."""
+    """The step; or a batched one, which is faster; or one whose learners teach each other."""
     first = trainees[0].training
     if first.peer is not None:
         return Mutual(step, first.peer.recipe.lr / first.recipe.lr)
@@ -180,12 +180,12 @@ def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
 
 
 def _own_rates(training: Training, first: Training) -> Recipe | None:
-    """Its recipe if its learning rates may not be those of the loop, which are the first's."""
+    """Its recipe if that differs from the first's, whose learning rates the loop has."""
     return None if training.recipe == first.recipe else training.recipe
 
 
 def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
-    """The first is on the screen, for all of them."""
+    """Names on the screen: the first stands for all of them."""
     first = trainees[0].training
     name = shown_role(first.name) if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
     return [name, *[None] * (len(trainees) - 1)]
@@ -194,7 +194,7 @@ def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
 def _faster(
     step: Stepping, batch: int, images: Images, ground: Ground, graphs: Graphs | None, say: Say
 ) -> Stepping:
-    """The step with compiled models if asked for, and on a GPU as a graph."""
+    """The step with compiled models if that is asked for, and as a CUDA graph on a GPU."""
     if ground.run.runtime.compile and isinstance(step, (Step, Mutual)):
         compile_models(step, batch)
     return step if graphs is None else captured(step, images, graphs, say)
@@ -208,7 +208,7 @@ def _course(trainee: Trainee) -> Course:
 
 
 def _lend_classifier(live: Teacher | None, trainee: Trainee) -> None:
-    """Gives the teacher's trained classifier to a student that begins and is to use it."""
+    """Gives the teacher's trained classifier to a student that begins and reuses it."""
     if trainee.begins and isinstance(live, Live) and isinstance(trainee.model, Reused):
         head = classifier(live.network)
         if head is not None:

@@ -1,4 +1,4 @@
-"""One model in a training loop: built for a phase, watched, validated; and what it leaves behind."""
+"""One model in a training loop: built for a phase, watched, validated, and written at the end."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ Say = Callable[[str], None]
 class Trainee:
     """The model of a training in one of its phases, and the model of its peer if it has one.
 
-    models, taps, mixes, learners: its own first, then the peer's. begins: whether this is the very beginning
-    of the training. draws: its own random numbers; None if they are the global ones. stream: which of a
-    step's rows it learns from. rates: its own learning rates if they are not those of its loop.
+    models, taps, mixes, learners: its own first, then the peer's. begins: whether the training starts here.
+    draws: its own random numbers; None if they are the global ones. stream: which of a step's rows it learns
+    from. rates: its own learning rates if they are not those of its loop.
     """
 
     training: Training
@@ -70,8 +70,8 @@ class Trainee:
 
 
 class Asked(NamedTuple):
-    """Answers of the teacher in all phases so far: forward passes, those that were saved, and how it was
-    asked.
+    """The teacher's answers in all phases so far. forwards: images it answered. saved: answers that came from
+    the cache. record: how it was asked.
     """
 
     forwards: int = 0
@@ -88,7 +88,7 @@ def begin(
     alone: bool = True,
     rates: Rates | None = None,
 ) -> Trainee:
-    """The trainee of the first phase in this process. resumed: whether a state is put into it afterwards.
+    """The trainee of the first phase in this process. resumed: whether a state is restored afterwards.
 
     alone: whether no other training shares its loop, so that its random numbers can be the global ones.
     rates: its own learning rates if they are not those of the loop.
@@ -99,7 +99,7 @@ def begin(
 
 
 def next_phase(before: Trainee, phase: Phase) -> Trainee:
-    """The same models in the next phase. Adapters of the same name and shape go on."""
+    """The same models in the next phase. Adapters of the same name and shape keep their weights."""
     own = before.draws, before.stream, before.rates
     trainee = _trainee(before.training, phase, before.models, False, *own)
     for mix, earlier in zip(trainee.mixes, before.mixes, strict=True):
@@ -110,7 +110,7 @@ def next_phase(before: Trainee, phase: Phase) -> Trainee:
 def strand(
     trainee: Trainee, facts: dict[str, Any], watchers: Watchers, step: Step, live: Teacher | None, say: Say
 ) -> Strand:
-    """Its part of a training loop. facts: stored with its states."""
+    """A trainee's part of the training loop. facts: stored with its states."""
     training = trainee.training
     pace = training.ground.run.checkpoint
     diagnose = _diagnosis(trainee, step, live)
@@ -136,7 +136,7 @@ def finish(
     facts: Mapping[str, Any],
     companions: Sequence[str],
 ) -> None:
-    """Writes the weights, then the mark; then removes the state, which nobody needs any more.
+    """Writes the weights, then the mark; then removes the state.
 
     companions: folders of the trainings in the same loop.
     """
@@ -146,7 +146,7 @@ def finish(
         weights["val_best"] = best.weights
     peers = {PEER: trainee.models[1].state_dict()} if trainee.models[1:] else {}
     files = (weights | peers).items()
-    # no class names: a renamed class keeps its trainings, whose files must not keep the old name
+    # without class names: renaming a class keeps the trainings, so their files must not have the old name
     written = {name: save_weights(weights_file(training, name), tensors, {}) for name, tensors in files}
     record = {
         "role": training.kind,
@@ -194,12 +194,12 @@ def _trainee(
 
 
 def _others(both: Sequence[Training]) -> tuple[Training | None, ...]:
-    """Whom each reads, if it is not what the training says: a peer reads the student."""
+    """The training that each reads in place of its own teachers: a peer reads the student."""
     return (None, both[0])[: len(both)]
 
 
 def _read(mixes: Sequence[Mix]) -> list[frozenset[str]]:
-    """The layers that are read of each model: by its own mix, and by that of its peer."""
+    """The layers of each model that are read, by its own mix and by its peer's."""
     peers = reversed(mixes) if len(mixes) > 1 else [None]
     return [
         mix.needs.student | (peer.needs.teacher if peer else frozenset())
@@ -223,7 +223,7 @@ def _learner(
 
 
 def _diagnosis(trainee: Trainee, step: Step, live: Teacher | None) -> Callable[[], dict[str, Any]]:
-    """What `diagnostics` asks for about each epoch of a student."""
+    """The measurements of `diagnostics` after each epoch of a student."""
     training, ground = trainee.training, trainee.training.ground
     if training.kind != "student" or "gradients" not in ground.run.diagnostics:
         return dict

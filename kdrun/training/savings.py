@@ -96,7 +96,9 @@ def _converted(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Plac
     """
     calls: list[nn.Module] = []
     layers = [
-        m for m in model.modules() if isinstance(m, (_ConvNd, nn.Linear)) and type(m) is not ExactLinear
+        layer
+        for layer in model.modules()
+        if isinstance(layer, (_ConvNd, nn.Linear)) and type(layer) is not ExactLinear
     ]
     handles = [layer.register_forward_pre_hook(lambda module, _: calls.append(module)) for layer in layers]
     try:
@@ -106,9 +108,9 @@ def _converted(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Plac
             handle.remove()
     places = [(layer, name) for layer in layers if calls.count(layer) == 1 for name in layer._parameters]
     owners = [id(tensor) for module in model.modules() for tensor in module._parameters.values()]
-    found = [(place, place[0]._parameters[place[1]]) for place in places]
+    weights = [(place, place[0]._parameters[place[1]]) for place in places]
     return [
-        place for place, weight in found
+        place for place, weight in weights
         if weight is not None and weight.requires_grad and owners.count(id(weight)) == 1
     ]  # fmt: skip
 

@@ -134,10 +134,10 @@ class Table:
         except OSError:
             self.writable = False
 
-    def some(self, n: int, seed: int) -> NDArray[np.int64]:
-        """At most n codes that are there, drawn at random: for checking."""
+    def some(self, most: int, seed: int) -> NDArray[np.int64]:
+        """At most `most` stored codes, drawn at random, for a check."""
         there = np.flatnonzero(self._places >= 0)
-        drawn = np.sort(np.random.default_rng(seed).permutation(there)[:n]).astype(np.int64)
+        drawn = np.sort(np.random.default_rng(seed).permutation(there)[:most]).astype(np.int64)
         return drawn[self.has(drawn)]
 
     def clear(self) -> None:

@@ -73,13 +73,15 @@ def test_layers_tables_and_schedules_are_shown(here: Here) -> None:
     assert code == 0 and re.search(r"^soft +0 -> 2 in 5 epochs ", out, re.M)
     assert "cached answers up to 28.8 kB on disk" in " ".join(out.split())  # 600 times 48 bytes
     hint = ("+loss@loss.hint=feature", "recipe.student.clip=1", *SHORT)
-    assert "times as hard" not in here("check", *hint, "loss.hint.weight=1e6")[1]  # of an untrained teacher
+    assert (
+        "times the weighted gradient" not in here("check", *hint, "loss.hint.weight=1e6")[1]
+    )  # of an untrained teacher
     here.run()
     before = here.files()
     code, out, _ = here("check", *hint, "loss.hint.weight=1e6")
     assert code == 0 and "layers    student logits stage:-1; teacher logits stage:-1" in out
     text = " ".join(out.split())
-    assert re.search(r"note loss\.hint pulls the student [\d,]+ times as hard as all other terms", text)
+    assert re.search(r"note loss\.hint has [\d,]+ times the weighted gradient on the student of all", text)
     assert here.files() == before
 
 

@@ -178,7 +178,7 @@ def test_a_run_folder_that_is_a_link_is_not_emptied(here: Here) -> None:
     shutil.rmtree(run)
     run.symlink_to(home)
     code, _, err = here(*SHORT, "fresh=true")
-    assert code == 1 and "is a link, and kdrun empties no folder through one" in err
+    assert code == 1 and "is a link, so kdrun does not empty it" in err
     assert (home / "letter").read_text() == "dear"
     with locked(home):
         pass

@@ -145,7 +145,7 @@ def test_folders_of_other_tools_stay(here: Here) -> None:
     assert here("outputs", "--prune", "--yes")[:2] == (0, "nothing to remove\n")
     code, _, err = here("outputs", "outputs/models/bert", "--prune", "--yes")
     assert code == 2 and err == (
-        "outputs/models/bert: is no folder of a model, a run, a sweep, a search or a table of kdrun\n"
+        "outputs/models/bert: is not a folder of a model, a run, a sweep, a search or a table of kdrun\n"
     )
     assert all((here.root / "outputs" / name).read_text() == text for name, text in foreign.items())
 
@@ -190,7 +190,7 @@ def test_published_tables_are_a_kind_of_their_own(here: Here) -> None:
     assert code == 0 and not folder.exists() and not teachers_table.exists()
     assert (root / "tables" / "mine").exists()
     code, _, err = here("outputs", "outputs/tables/mine", "--prune", "--yes")
-    assert code == 2 and "outputs/tables/mine: is no folder of " in err
+    assert code == 2 and "outputs/tables/mine: is not a folder of " in err
 
 
 def test_a_plan_says_what_a_run_uses(here: Here) -> None:

@@ -80,7 +80,7 @@ def test_lists_are_filtered(monkeypatch: pytest.MonkeyPatch, capsys: Capture) ->
     out = capsys.readouterr().out
     assert "recipe.teacher.momentum" in out and "weight_decay" not in out
     assert main(["list", "models", "nosuchmodel"]) == 2
-    assert "nothing has these words" in capsys.readouterr().err
+    assert "no entry has these words" in capsys.readouterr().err
 
 
 def test_numbers_count_in_the_order() -> None:

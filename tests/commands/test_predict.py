@@ -88,7 +88,7 @@ def test_a_folder_top_classes_soft_targets_and_one_note(here: Here) -> None:
         *("class_2", "probability_2", "class_3", "probability_3"),
     ]
     assert err.splitlines() == [
-        "note: 1 file left out, no pictures: in/notes.txt",
+        "note: 1 file left out, not pictures: in/notes.txt",
         "note: 2 of 3 pictures changed, as the training images are: in/more/1.png (16x16 grey made 8x8 grey) "
         "and 1 more",
     ]

@@ -97,7 +97,7 @@ def test_a_table_from_nothing_to_its_page_and_again(table: Here) -> None:
 def test_a_reduced_table_says_so_and_is_kept_apart(table: Here) -> None:
     code, out, _ = call(table, "method=kd", "recipe.student.epochs=1")
     assert code == 0
-    assert "reduced: student.epochs=1. Another experiment than the published one" in " ".join(out.split())
+    assert "reduced: student.epochs=1. This is not the published experiment" in " ".join(out.split())
     (folder,) = (table.root / "outputs" / "tables").iterdir()
     assert folder.name.startswith("two-")
     cells = json.loads((folder / "table.json").read_text())["cells"]

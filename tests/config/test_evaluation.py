@@ -20,7 +20,7 @@ from tests.config.composed import composed
         ("evaluation.seconds=inf", "must be a finite number"),
         ("evaluation.seconds=nan", "must be a finite number"),
         ("evaluation.figures=[cost,cost]", "must not name anything twice"),
-        ("evaluation.figures=[mine.entropy]", "code of your own must lie in a package that you list"),
+        ("evaluation.figures=[mine.entropy]", "your own code must be in a package that you list"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(typed: str, problem: str) -> None:

@@ -71,15 +71,15 @@ def test_each_command_runs(
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("teacher.family=mine.nets", "teacher.family=mine.nets: code of your own must lie in a package"),
-        ("'+loss.near={name: mine.losses}'", "loss.near.name=mine.losses: code of your own must lie in"),
+        ("teacher.family=mine.nets", "teacher.family=mine.nets: your own code must be in a package"),
+        ("'+loss.near={name: mine.losses}'", "loss.near.name=mine.losses: your own code must be in"),
         (
             "packages=[mine] 'evaluation.figures=[accuracy,mine.nothing]'",
             "evaluation.figures=mine.nothing: no such evaluator",
         ),
         (
             "'evaluation.figures=[mine.entropy]'",
-            "evaluation.figures=mine.entropy: code of your own must lie in a package",
+            "evaluation.figures=mine.entropy: your own code must be in a package",
         ),
         (
             "packages=[mine] 'evaluation.figures=[mine.nets]'",

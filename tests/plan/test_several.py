@@ -66,14 +66,14 @@ def test_overlapping_sets_and_classes_that_nobody_knows() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (f"{TWO} method=fitnet", "loss.hint.teacher: this term reads layers of one teacher: say of which"),
+        (f"{TWO} method=fitnet", "loss.hint.teacher: this term reads layers of one teacher: name it"),
         (f"{TWO} loss.soft.teacher=x", "loss.soft.teacher=x: no such teacher. Choices: cnn_digits, cnn_dig"),
         (f"{TWO} loss.hard.teacher=cnn_digits", "loss.hard.teacher=cnn_digits: this term reads no teacher"),
         ("loss.soft.teacher=cnn_digits", "loss.soft.teacher=cnn_digits: there is one teacher; leave it out"),
         (f"{TWO} loss.soft.teacher=cnn_digits", "teachers.cnn_digits_medium: no term reads it; leave it out"),
         (f"{TWO} combine.weights=known", "combine.weights=known: all teachers know the same classes"),
         (f"{HALVES} combine.weights=fixed", "combine.weights=fixed: the teachers know different classes"),
-        (f"{HALVES} combine.by=mean_logits", "combine.by=mean_logits: logits of models that know different"),
+        (f"{HALVES} combine.by=mean_logits", "combine.by=mean_logits: logits of models with different"),
         (f"{HALVES} teachers.low.classes=[0,1,x]", "teachers.low.classes=x: the data set has no such class"),
         (
             f"{HALVES} method=kd_std",
@@ -116,5 +116,5 @@ def test_a_class_map_in_a_file(tmp_path: Path) -> None:
     ):
         plan(loaded)
     (tmp_path / "map.yaml").write_text("- zero\n")
-    with pytest.raises(KdrunError, match="a mapping is expected, a line `teacher's class: data set's class`"):
+    with pytest.raises(KdrunError, match="must be a mapping with lines `teacher's class: data set's class`"):
         plan(f"{loaded} teacher.class_map={tmp_path / 'map.yaml'}")

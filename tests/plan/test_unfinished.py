@@ -26,12 +26,12 @@ def notes(*overrides: str) -> list[str]:
     [
         (
             "temperature={from: 4, to: 1, epochs: 20}",
-            f"the schedule of temperature takes 20 epochs, but {STOPS}: it comes to 2.65 only",
+            f"the schedule of temperature takes 20 epochs, but {STOPS}: it reaches only 2.65",
         ),
         ("alpha={from: 0, to: 1, epochs: 20}", f"the schedule of alpha takes 20 epochs, but {STOPS}"),
         (
             "loss.soft.weight={from: 0, to: 2, epochs: 10, shape: step}",
-            f"the schedule of loss.soft.weight takes 10 epochs, but {STOPS}: it comes to 0 only",
+            f"the schedule of loss.soft.weight takes 10 epochs, but {STOPS}: it reaches only 0",
         ),
         (
             f"{STUDENT}.warmup=1",

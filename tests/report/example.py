@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 from kdrun.evaluation.non_inferiority import as_good
-from kdrun.report.schema import Report, build
+from kdrun.report.content import build
+from kdrun.report.schema import Report
 
 
 def scores(n: int, top1: float, nll: float, ece: float) -> dict[str, Any]:

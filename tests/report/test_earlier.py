@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from kdrun.config.schema import Evaluation
+from kdrun.report.content import build, problems
 from kdrun.report.earlier import covers, kept_from, looks, with_earlier
 from kdrun.report.markdown import markdown
-from kdrun.report.schema import Report, build, problems
+from kdrun.report.schema import Report
 from kdrun.report.table import text
 from kdrun.stages.subject import settings
 from tests.report.example import FIELDS, latency

@@ -79,8 +79,8 @@ def test_what_a_sweep_says() -> None:
     )
     assert "bootstrap over 2 seeds, on test" in first and second == "Likewise 10 % = 14 %, 20 % above 20 %."
     assert sentences(swept(40.0)) == [
-        "no number of labels saved: the distilled students are better than all of what is trained alone with "
-        "5 to 20 % on test."
+        "no number of labels saved: the distilled students are better than every control with 5 to 20 % of "
+        "the labels, on test."
     ]
     assert sentences(swept(3.0, ("temperature",))) == [] and curves([]) is None
 

@@ -20,7 +20,7 @@ def test_everything_is_on_the_page() -> None:
         "| top-1 test | % | 92.4 | 90.6 | 86.8 |",
         "| latency, batch 1, p95 | ms | 0.0871 | 0.0320 | 0.0325 |",
         "| weights |  | 488 kB | 3.98 kB | 3.98 kB |",
-        "**it does not hold the spread between seeds**",
+        "**it does not cover the spread between seeds**",
         "McNemar's mid-p < 0.001",
         "Speed-up over the teacher: 4.8 x at batch 32 on cpu, 2.7 x at batch 1 on cpu.",
         "| torch | 2.6.0 |",

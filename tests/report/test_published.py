@@ -187,7 +187,7 @@ def test_a_reduced_budget_reproduces_nothing() -> None:
     for form in ("text", "md", "tex"):
         content = render(few, form, 140)
         assert "difference: ours" not in content and "*" not in content.replace("\\%", "")
-        assert f"{told}. Another experiment than the published one: it reproduces nothing." in content
+        assert f"{told}. This is not the published experiment, so it reproduces nothing." in content
         rows = [line for line in content.splitlines() if "73.23" in line or "79.00" in line]
         assert len(rows) == 2 and all(told in row for row in rows)
     narrow = text(few, 80)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import kdrun.report
-from kdrun.report.schema import build, gap_closed, parts, problems, top1
+from kdrun.report.content import build, problems
+from kdrun.report.schema import gap_closed, parts, top1
 from tests.report.example import FIELDS, example
 
 

@@ -66,7 +66,7 @@ def test_the_screen(width: int) -> None:
 
 def test_a_broken_off_search_says_nothing_of_test() -> None:
     shown = " ".join(text(SEARCH._replace(jobs=(), importance={})).split())
-    assert "Test is read when the search has ended." in shown and "on test" not in shown
+    assert "The test part is used only when the search has ended." in shown and "on test" not in shown
     assert "not measured" in shown
 
 

@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from kdrun.report.schema import build
+from kdrun.report.content import build
 from kdrun.report.table import render, text
 from tests.report.example import FIELDS, example, without_control
 

@@ -144,4 +144,4 @@ def test_unlabelled_images_do_not_help_to_lose(points: float, word: str) -> None
     found = example()
     found["comparison"] |= {"gain_top1": points, "verdict": word}  # type: ignore[typeddict-item]
     assert ", although it also learned from 540 unlabelled images." in verdict(found)
-    assert "with the help" not in markdown(found) and "The difference is that of" in markdown(found)
+    assert "with the help" not in markdown(found) and "The difference is due to" in markdown(found)

@@ -49,7 +49,7 @@ def test_classes_left_out_are_in_no_batch_of_student_and_control() -> None:
         ("dataset=digits transfer_classes=[0,1,2,3,4,5,6,7,8,9]", "transfer_classes=.*: leaves no class out"),
         (
             "dataset=digits method=soft transfer=unlabelled",
-            "transfer=unlabelled: no image is without a label",
+            "transfer=unlabelled: all images have labels",
         ),
     ],
 )

@@ -1,0 +1,128 @@
+"""Builds the content of report.json, and checks what was read from it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from itertools import repeat
+from math import inf
+from typing import Any, cast
+
+from kdrun.config.choices import PLAIN
+from kdrun.report.schema import BETWEEN, ONE_OF_SEVERAL, ROLES, SCHEMA, Report
+
+REQUIRED = ("schema", "kdrun", "label", "headline", "dataset", "seeds", "models")
+"""Keys that every report has."""
+
+
+def build(**fields: Any) -> Report:
+    """A report from its fields (the keys of `Report`, `schema` apart), ready to be written as JSON.
+
+    Values that are None, NaN, infinite, or an empty dict or list are left out at any depth, so callers can
+    pass what they do not have. Only `config` stays as it is. Raises ValueError for what `problems` returns.
+    """
+    config = {"config": fields.pop("config")} if "config" in fields else {}
+    report = {"schema": SCHEMA} | _present(fields) | config
+    wrong = problems(report)
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return cast(Report, report)
+
+
+PERCENTS = frozenset(("top1", "top5", "ece", "ece_calibrated", "agreement"))
+COUNTS = frozenset(("p50_ms", "p95_ms", "params", "n"))
+"""Names of figures from 0 to 100, and of those from 0."""
+
+LIMITED = PERCENTS | COUNTS
+
+
+def problems(report: object) -> list[str]:
+    """What is wrong with a report as read from JSON, a phrase each; empty if it can be shown.
+
+    Unknown keys are allowed: a newer version may add some without changing the schema.
+    """
+    if not isinstance(report, Mapping):
+        return ["is not an object"]
+    if report.get("schema") != SCHEMA:
+        return [f"has schema {report.get('schema')}, not {SCHEMA}"]
+    wrong = [f"lacks {key}" for key in REQUIRED if key not in report]
+    wrong += [
+        f"{key} is not an object" for key in ("dataset", "seeds", "models") if not _is_object(report, key)
+    ]
+    if wrong:
+        return wrong
+    if report["headline"] not in ("last", "val_best"):
+        wrong.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
+    models = report["models"]
+    known = rf"{'|'.join(ROLES)}|{BETWEEN}|{ONE_OF_SEVERAL}|{PLAIN}_\w+"
+    wrong += [f"models.{role} is no role" for role in models if not re.fullmatch(known, role)]
+    wrong += [] if "student" in models else ["lacks models.student"]
+    return wrong + list(_wrong_figures(report))
+
+
+def _is_object(report: Mapping[str, Any], key: str) -> bool:
+    return isinstance(report.get(key, {}), Mapping)
+
+
+def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:
+    """A phrase for each impossible figure, such as a percentage above 100."""
+    content = {key: value for key, value in report.items() if key != "config"}
+    if _is_possible(content):
+        return
+    for path, value in _numbers(content):
+        name = path.rpartition(".")[2]
+        if problem := _problem(name, value):
+            yield f"{path} is {value}{problem}".rstrip()
+
+
+def _is_possible(content: Mapping[str, Any]) -> bool:
+    """Whether all figures in it are possible. Fast: no recursion, since thousands are read at once."""
+    left: list[Any] = [content]
+    while left:
+        value = left.pop()
+        for name, inner in value.items() if type(value) is dict else zip(repeat(""), value):
+            kind = type(inner)
+            if kind is dict or kind is list:
+                left.append(inner)
+            elif (kind is float or kind is int) and (
+                not -inf < inner < inf or (name in LIMITED and _problem(name, inner))
+            ):
+                return False
+    return True
+
+
+def _problem(name: str, value: float) -> str:
+    """What is wrong with a figure, for behind its value; empty if it is possible."""
+    if not math.isfinite(value):
+        return " "
+    if name in PERCENTS:
+        return "" if 0 <= value <= 100 else ", not a percentage"
+    return " " if value < 0 and name in COUNTS else ""
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _numbers(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _numbers(inner, f"{path}[{position}]")
+
+
+def _present(value: Any) -> Any:
+    """The value without absent parts, and without containers that become empty."""
+    if isinstance(value, Mapping):
+        kept = {key: _present(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in kept.items() if not _absent(inner)}
+    if isinstance(value, (list, tuple)):
+        return [inner for inner in map(_present, value) if not _absent(inner)]
+    return value
+
+
+def _absent(value: Any) -> bool:
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return value is None or (isinstance(value, (Mapping, list)) and not value)

@@ -103,11 +103,11 @@ def _tried(teacher: Saved) -> Tried:
 
 
 def _models(plan: Plan) -> Iterator[str]:
-    chain, shape = plan.chain, plan.ground.data.image_shape
+    chain = plan.chain
     names = max(len(training.model.name) for training in chain)
     roles = max(LABEL, *(len(training.name) + 1 for training in chain))
     for training in chain:
-        model = training.built.model
+        model, shape = training.built.model, training.ground.data.image_shape
         shapes = probe(model, shape)
         stages = " ".join(str(_channels(shapes.layer(f"stage:{i}"))) for i in range(shapes.stages))
         parts = [f"{short(params(model)):>6}", f"{short(macs(model, shape)):>6} MACs", f"stages {stages}"]

@@ -49,7 +49,8 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
         _one_of("diagnostics", name, DIAGNOSTICS)
     _choices(run)
     _shared(run, shared_with_labels)
-    _dataset(run.dataset)
+    _dataset(run.dataset, run.packages)
+    _own_datasets(run)
     _pool(run)
     for role, model in (*named_teachers(run).items(), ("student", run.student)):
         _model(role, model, run.packages)
@@ -67,9 +68,6 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _momenta(run)
     _classifiers(run)
     _peer(run)
-    _named(run.dataset.get("source"), "dataset.source", run.packages)
-    for part in ("train", "validation", "test"):
-        _class(run.dataset.get(f"{part}_class"), f"dataset.{part}_class", run.packages)
     _pace(run)
     _evaluation(run.evaluation, run.packages)
     _runtime(run.runtime)
@@ -152,7 +150,17 @@ def _above_zero(value: Any, key: str) -> None:
         raise KdrunError(key, _shown(value), "must be above 0")
 
 
-def _dataset(dataset: Mapping[str, Any]) -> None:
+def _own_datasets(run: Run) -> None:
+    """Those of teachers, each under the key of its teacher."""
+    for key, teacher in named_teachers(run).items():
+        if teacher.dataset is not None:
+            try:
+                _dataset(teacher.dataset, run.packages)
+            except KdrunError as error:
+                raise error.below(key) from None
+
+
+def _dataset(dataset: Mapping[str, Any], packages: Collection[str]) -> None:
     """What is wrong whatever the data is; the rest is checked when it is read."""
     for key in DATASET_KEYS:
         if key not in dataset or (key in ("name", "source") and not dataset[key]):
@@ -178,6 +186,9 @@ def _dataset(dataset: Mapping[str, Any]) -> None:
     _labelled(dataset["labelled"])
     _unlabelled(dataset)
     _normalisation(dataset)
+    _named(dataset["source"], "dataset.source", packages)
+    for part in ("train", "validation", "test"):
+        _class(dataset.get(f"{part}_class"), f"dataset.{part}_class", packages)
 
 
 def _labelled(labelled: Any) -> None:
@@ -366,6 +377,9 @@ def _peer(run: Run) -> None:
     if not run.peer:
         return
     two = "two that teach each other"
+    if run.teacher.dataset is not None or run.teacher.head != "auto":
+        key = "teacher.head" if run.teacher.dataset is None else "teacher.dataset"
+        raise KdrunError(key, None, f"there is one data set, with its classes, of {two}")
     if run.stages == ["teacher"]:
         problem = (
             f"method {run.method} has no teacher to train before: a peer is trained in the stage student"

@@ -65,8 +65,11 @@ def _teacher(key: str, teacher: Teacher) -> None:
     if not (teacher.class_map is None or isinstance(teacher.class_map, Mapping)):
         problem = "a mapping from the teacher's classes to those of the data set, or a file with one"
         _file(f"{key}.class_map", teacher.class_map, problem)
-    if teacher.class_map is not None and not (teacher.checkpoint or teacher.pretrained):
-        problem = "is for a teacher that is loaded; one that is trained here has the data set's own classes"
+    if teacher.class_map is not None and not (teacher.checkpoint or teacher.pretrained or teacher.dataset):
+        problem = (
+            "is for a teacher that is loaded or has a data set of its own; one that is trained on the run's "
+            "has its classes"
+        )
         raise KdrunError(f"{key}.class_map", None, f"{problem}: {key}.classes")
     _normalisation(f"{key}.normalisation", teacher.normalisation)
 
@@ -94,9 +97,5 @@ def _alone(run: Run) -> None:
     several = f"goes with one teacher; there are {len(run.teachers)} ({', '.join(run.teachers)})"
     if run.peer:
         raise KdrunError("peer", "true", several)
-    if run.assistant:
-        raise KdrunError("assistant", run.assistant[0].name, several)
-    if run.generations > 1:
-        raise KdrunError("generations", run.generations, several)
     if run.student.reuse_classifier:
         raise KdrunError("student.reuse_classifier", "true", several)

@@ -16,6 +16,7 @@ from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.keys import known
 from kdrun.config.numbers import refuse_unusable
+from kdrun.config.own_dataset import own_dataset
 from kdrun.config.pairs import OF
 from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
@@ -90,7 +91,7 @@ def load(
     plain["dataset"] |= _as_text(plain["dataset"])
     plain["dataset"] |= _unlabelled(plain["dataset"], dataset)
     given = {"teacher"} if plain["teachers"] else set()
-    spelled = _resolve(plain, typed, choices, recipe, model)
+    spelled = _resolve(plain, typed, choices, recipe, model, dataset)
     run = OmegaConf.to_object(OmegaConf.merge(_schema(), plain))
     assert isinstance(run, Run)
     by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF) and role not in given]
@@ -106,6 +107,7 @@ def _resolve(
     choices: Mapping[str, Any],
     recipe: recipes.Read,
     model: Node,
+    dataset: Node,
 ) -> list[str]:
     """Replaces in a plain configuration what stands for something else: short keys, recipes, schedules.
 
@@ -119,6 +121,7 @@ def _resolve(
     if plain["teachers"]:
         refuse_single(typed, list(plain["teachers"]))
         plain["teacher"] = next(iter(plain["teachers"].values()))
+    _own_datasets(plain, dataset)
     if len(plain["teachers"]) == 1:
         plain["teachers"] = {}
     spelled = shorts.into_recipes(plain, typed)
@@ -163,6 +166,14 @@ def _unlabelled(dataset: Mapping[str, Any], named: Node) -> dict[str, Any]:
     if "/" in chosen:
         raise KdrunError("dataset.unlabelled", chosen, "no such folder")
     return {"unlabelled": dict(named(chosen))}
+
+
+def _own_datasets(plain: Mapping[str, Any], named: Node) -> None:
+    """Puts in place of what is written of the teachers' own data sets the whole data sets."""
+    several = {f"teachers.{name}": each for name, each in plain["teachers"].items()}
+    for key, teacher in (several or {"teacher": plain["teacher"]}).items():
+        own = own_dataset(f"{key}.dataset", teacher.get("dataset"), plain["dataset"], named)
+        teacher["dataset"] = None if own is None else own | _as_text(own)
 
 
 def _assistants(written: Any, model: Node) -> Iterator[Mapping[str, Any]]:

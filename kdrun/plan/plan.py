@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdrun.config.schema import UPDATES, Model, Recipe, Run, Teacher
+from kdrun.errors import KdrunError
 from kdrun.evaluation.evaluators import evaluator
 from kdrun.losses.mix import Mix
 from kdrun.plan.build import Read, build_mix
@@ -25,7 +26,7 @@ from kdrun.plan.objective import (
     teachers_phases,
 )
 from kdrun.plan.rehearsal import rehearse
-from kdrun.plan.several import refuse_unanswered, several_of, standing
+from kdrun.plan.several import refuse_named, refuse_unanswered, several_of, standing
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import ONE_OF_SEVERAL, Training, section
 from kdrun.sources import sources
@@ -62,6 +63,12 @@ class Plan:
         """The teachers at the head of the chain: one, as a rule, or the student's peer."""
         peer = self.student.peer
         return (peer,) if peer else tuple(t for t in self.trainings if t.kind == "teacher")
+
+    @property
+    def taught_first(self) -> Training:
+        """The one that learns from the teachers themselves: the student, or the first in between."""
+        heads = (t for t in self.trainings if any(above.kind == "teacher" for above in t.teachers))
+        return next(heads, self.student)
 
     @property
     def control(self) -> Training | None:
@@ -146,6 +153,8 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     if run.peer:
         return Plan(place, _with_control(_with_peer(place, last, phases, mixes)))
     above, several = _teachers(place, heads, grounds)
+    if between and len(heads) > 1:
+        refuse_named(mixes)
     for link in between if reads_teacher else ():
         taught = students_phases(run, link.recipe)
         above += (_taught(place, link, taught, tuple(phase.mix() for phase in taught), above, several),)
@@ -181,22 +190,27 @@ def links(run: Run) -> Iterator[Link]:
 
 
 def _architecture(model: Model) -> tuple[Any, ...]:
-    return model.family, model.args, model.stem, model.pretrained
+    """Models of which this differs, or that stand on other data sets, may begin with the same weights."""
+    own = model.dataset if isinstance(model, Teacher) else None
+    return model.family, model.args, model.stem, model.pretrained, own
 
 
 def _teachers(
     place: Ground, heads: Sequence[Link], grounds: Grounds | None
 ) -> tuple[tuple[Training, ...], tuple[Asked, ...]]:
-    """The teachers, and what each knows, if there are several or one of other classes than the data set's."""
+    """The teachers, and what each knows, if there are several or one of other classes or other images than
+    the data set's.
+    """
     teachers: list[Training] = []
     known: list[Asked] = []
     for link in heads:
         assert isinstance(link.model, Teacher)
-        own, relation = standing(place, link.model, section(link.name), grounds)
-        label = _label("teacher", link.model.name, place.run.dataset["name"])
+        own, relation = standing(place, link.model, section(link.name), grounds, alone=len(heads) == 1)
+        label = _label("teacher", link.model.name, own.run.dataset["name"])
         teachers.append(_alone(own, link, "teacher", label, teachers_phases(link.recipe)))
         known.append(Asked(link.name.removeprefix(ONE_OF_SEVERAL), relation, link.model.weight))
-    several = len(known) > 1 or not known[0].relation.same
+    same = known[0].relation.same and teachers[0].ground.data.image_shape == place.data.image_shape
+    several = len(known) > 1 or not same
     return tuple(teachers), tuple(known) if several else ()
 
 
@@ -229,6 +243,9 @@ def _taught(
     teachers = tuple(above) if several else (above[-1],)
     teacher, shape, reuses = teachers[0], place.data.image_shape, link.model.reuse_classifier
     asked = several_of(place.run.combine, mixes, several)
+    if reuses and asked is not None:
+        problem = "goes with a teacher that has the student's own classes and images"
+        raise KdrunError("student.reuse_classifier", "true", problem)
     refuse_unanswered(place.run, place.data, asked)
     plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
     built = plain

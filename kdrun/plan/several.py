@@ -17,8 +17,9 @@ from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix, Term
 from kdrun.models.class_names import stated_classes
 from kdrun.models.class_relation import Relation, relation
+from kdrun.models.seen import mixing
 from kdrun.plan.build import Models
-from kdrun.plan.ground import Ground, Grounds
+from kdrun.plan.ground import Ground, Grounds, own_ground
 from kdrun.training.combine import Combination
 from kdrun.training.several import Asked
 from kdrun.types import CLASSIFIER
@@ -62,20 +63,47 @@ class Standing(NamedTuple):
     relation: Relation
 
 
-def standing(place: Ground, teacher: Teacher, key: str, grounds: Grounds | None = None) -> Standing:
-    """The ground of a teacher: that of the run, or one with its own classes and normalisation.
+def standing(
+    place: Ground, teacher: Teacher, key: str, grounds: Grounds | None = None, *, alone: bool = True
+) -> Standing:
+    """The ground of a teacher: the run's or that of its own data set, with its classes and normalisation.
 
-    key: of the teacher in the configuration. Raises KdrunError for classes that do not fit.
+    key: of the teacher in the configuration. alone: whether it is the only one, which must then know all
+    classes or say otherwise. Raises KdrunError for classes or images that do not fit.
     """
-    data, loaded = place.data, bool(teacher.checkpoint) or teacher.pretrained
-    names, related = _related(data.classes, teacher, key, loaded)
+    loaded = bool(teacher.checkpoint) or bool(teacher.pretrained)
+    own, map_ = place, _class_map(teacher, key)
+    if teacher.dataset is not None:
+        own = own_ground(place, teacher.dataset, key, grounds)
+        _refuse_channels(own.data, place.data, key)
+    names, related = _related(own.data.classes, teacher, key, loaded, map_ if own is place else None)
+    stands = _changed(own, names, related, teacher, key, {} if grounds is None else grounds)
+    if own is place:
+        return Standing(stands, related)
+    subset = teacher.classes is not None or not alone
+    return Standing(stands, relation(names, place.data.classes, key, map_, subset=subset))
+
+
+def _changed(
+    own: Ground, names: Sequence[str], related: Relation, teacher: Teacher, key: str, made: Grounds
+) -> Ground:
+    """A ground with the classes and the normalisation of a teacher, if they are others."""
+    data, loaded = own.data, bool(teacher.checkpoint) or bool(teacher.pretrained)
     if related.same and teacher.normalisation is None:
-        return Standing(place, related)
+        return own
     about = json.dumps([id(data), names, related.targets, loaded, teacher.normalisation], default=str)
-    made = {} if grounds is None else grounds
     if about not in made:
-        made[about] = _ground(place, _data(data, names, related, teacher, key, loaded))
-    return Standing(replace(made[about], run=place.run, transfer=place.transfer), related)
+        made[about] = _ground(own, _data(data, names, related, teacher, key, loaded))
+    return replace(made[about], run=own.run, transfer=own.transfer, headline=own.headline)
+
+
+def _refuse_channels(own: ImageSet, ours: ImageSet, key: str) -> None:
+    """Raises KdrunError if the student's images cannot be given the channels of a teacher's."""
+    try:
+        mixing(ours.image_shape[0], own.image_shape[0])
+    except ValueError as error:
+        problem = f"its images have other channels than the student's, and {error}"
+        raise KdrunError(f"{key}.dataset", own.name, problem) from error
 
 
 def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...]) -> Several | None:
@@ -99,6 +127,20 @@ def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...])
         _refuse_layers(key, term.loss.needs.teacher, read)
         _refuse_logits(term, key, read, how)
     return Several(asked, how)
+
+
+def refuse_named(mixes: Sequence[Mix]) -> None:
+    """Raises KdrunError for a term that must name one of several teachers, where assistants or generations
+    are between these and the student: each of the others has one teacher, to which no such name belongs.
+    """
+    chain = "with assistants or generations the several teachers answer as one"
+    for mix in mixes:
+        for term in mix.terms:
+            key = f"{mix.key}.{term.name}"
+            if term.teacher:
+                raise KdrunError(f"{key}.teacher", term.teacher, f"{chain}; leave it out")
+            if term.loss.needs.teacher - {"logits"}:
+                raise KdrunError(key, None, f"reads layers of one teacher, and {chain}")
 
 
 def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None:
@@ -162,10 +204,10 @@ def _refuse_logits(term: Term, key: str, read: Sequence[Asked], how: Combination
 
 
 def _related(
-    ours: Sequence[str], teacher: Teacher, key: str, loaded: bool
+    ours: Sequence[str], teacher: Teacher, key: str, loaded: bool, class_map: Mapping[str, str] | None
 ) -> tuple[tuple[str, ...], Relation]:
-    """The names of a teacher's outputs, and their relation to the data set's classes."""
-    names, class_map = _names(teacher, key), _class_map(teacher, key)
+    """The names of a teacher's outputs, and their relation to the classes of its data set."""
+    names = _names(teacher, key)
     if not loaded:
         chosen = tuple(ours) if names is None else tuple(sorted(names, key=_place(ours, f"{key}.classes")))
         return chosen, relation(chosen, ours, key, subset=True)

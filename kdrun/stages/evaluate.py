@@ -118,6 +118,7 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
     more = ["missing_classes"] if subject.missing else []
+    more += ["own_test"] if subject.own else []
     with torch_threads(plan.student.threads):
         figures, failed = evaluated([*plan.run.evaluation.figures, *more], subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)

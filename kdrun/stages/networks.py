@@ -21,7 +21,7 @@ def network_of(student: Training, saved: Saved, weights: str | None = None) -> n
     """A model of a student's run: of a teacher with other images or classes, one that takes and gives the
     student's.
 
-    weights: `last` or `val_best`; None: those that are shown.
+    student: the one that learns from the teachers. weights: `last` or `val_best`; None: those that are shown.
     """
     training = saved.training
     model = load_model(saved, weights or training.ground.headline)

@@ -44,9 +44,9 @@ Models = Mapping[str, Saved]
 
 def subject_of(plan: Plan, models: Models) -> Subject:
     """What evaluators look at. The test part is read here and nowhere else, after all training."""
-    ground, student = plan.ground, plan.student
-    networks = {name: network_of(student, saved) for name, saved in models.items()}
-    ensemble = ensemble_of(student, networks)
+    ground, student, first = plan.ground, plan.student, plan.taught_first
+    networks = {name: network_of(first, saved) for name, saved in models.items()}
+    ensemble = ensemble_of(first, networks)
     together = {TOGETHER: ensemble} if ensemble is not None else {}
     return Subject(
         answers=(
@@ -66,7 +66,9 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         settings=dataclasses.asdict(plan.run.evaluation),
         missing=ground.transfer.missing,
         kept_out=tuple(_kept_out(models)) if ground.transfer.missing else (),
-        blocks=student.several.blocks if student.several else {},
+        blocks=first.several.blocks if first.several else {},
+        headlines=_headlines(models),
+        own=tuple(answers for saved in models.values() for answers in _on_own_test(plan, saved)),
     )
 
 
@@ -84,7 +86,7 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "dataset": _dataset(ground.data),
         "seeds": _seeds(plan),
         "headline": ground.headline,
-        "models": _together(plan, models) | {name: _model(saved) for name, saved in models.items()},
+        "models": _together(plan, models) | {name: _model(plan, saved) for name, saved in models.items()},
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
         "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
@@ -139,7 +141,7 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
 def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
     """Of a model under all its weights, on the parts that hold images."""
     for weights in saved.weights or ("last",):
-        network = network_of(plan.student, saved, weights)
+        network = network_of(plan.taught_first, saved, weights)
         yield from _answered(plan, saved.name, weights, network, saved.training.threads)
 
 
@@ -152,6 +154,24 @@ def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: i
             with torch_threads(threads):
                 logits = logits_of(model, batches())
             yield Answers(whose, weights, name, logits, part.labels)
+
+
+def _on_own_test(plan: Plan, saved: Saved) -> Iterator[Answers]:
+    """Of a teacher with a data set of its own, to the test images of that one, if they are others."""
+    ground = saved.training.ground
+    if ground.run.dataset == plan.run.dataset or ground.data.fingerprint == plan.ground.data.fingerprint:
+        return
+    model, part = load_model(saved, ground.headline), ground.data.test
+    batches = plain_batches(
+        part, ground.data, ground.machine.device, bytes_per_image(model, ground.data.image_shape)
+    )
+    with torch_threads(saved.training.threads):
+        yield Answers(saved.name, ground.headline, "own_test", logits_of(model, batches()), part.labels)
+
+
+def _headlines(models: Models) -> dict[str, str]:
+    """The weights that are shown of each model, by its name."""
+    return {name: saved.training.ground.headline for name, saved in models.items()}
 
 
 def _kept_out(models: Models) -> Iterator[Answers]:
@@ -168,24 +188,30 @@ def _kept_out(models: Models) -> Iterator[Answers]:
 
 def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
     """Several teachers as one model of the report, if all are there and a term reads them as one."""
-    several = plan.student.several
-    if not is_together(plan.student, models):
+    first, several = plan.taught_first, plan.taught_first.several
+    if not is_together(first, models):
         return {}
     assert several is not None and several.how is not None
-    marks = [training.fingerprint for training in plan.student.teachers]
+    marks = [training.fingerprint for training in first.teachers]
     key = [marks, [list(each) for each in several.asked], list(several.how)]
     name = " + ".join(several.names)
     return {TOGETHER: {"name": name, "source": "together", "fingerprint": fingerprint(key)}}
 
 
-def _model(saved: Saved) -> dict[str, Any]:
+def _model(plan: Plan, saved: Saved) -> dict[str, Any]:
     training, record = saved.training, saved.record
+    ground = training.ground
+    own: dict[str, Any] = {}
+    if ground.headline != plan.ground.headline and saved.source in ("trained", "cache"):
+        own["headline"] = ground.headline
+    if ground.run.dataset != plan.run.dataset:
+        own["dataset"] = _dataset(ground.data)
     facts = {
         "name": training.model.name,
         "source": saved.source,
         "fingerprint": _identity(training),
         "began_from": _began_from(training),
-    }
+    } | own
     return facts | {key: record[key] for key in RECORDED if record.get(key) not in (None, [])}
 
 

@@ -65,7 +65,7 @@ def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
 
 def purpose_notes(plan: Plan) -> Iterator[str]:
     """What must be known to read the figures of a student of several teachers."""
-    student, several = plan.student, plan.student.several
+    student, several = plan.student, plan.taught_first.several
     if several is None:
         return
     known = several.how is not None and several.how.weights == "known"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdrun.config.choices import DATASET_OPTIONS
 from kdrun.data.picture import as_pixels, centre, covering, in_channels, opened, square
 from kdrun.errors import KdrunError
 from kdrun.fields import wrong_fields
@@ -30,6 +31,12 @@ from kdrun.report.read import NAME, read
 from kdrun.report.schema import Report
 
 FILE = "student.safetensors"
+
+OF_TRAINING = (
+    *("train", "validation", "test", "split", "labelled", "label_seed", "views", "headline", "recipe"),
+    *DATASET_OPTIONS,
+)
+"""Keys of a data set that say which of its images are used for what."""
 
 Picture = Any
 """A Pillow picture, or the path of a file that Pillow can read."""
@@ -212,7 +219,8 @@ def _teacher(file: Path) -> tuple[Mapping[str, Any], Path, str | None]:
     kept = _teacher_folder(folder, report)
     if kept is None:
         raise KdrunError(str(folder), None, "its teacher is not kept (any more)")
-    name = report["headline"] if (kept / f"{report['headline']}.safetensors").is_file() else "last"
+    shown = report["models"].get("teacher", {}).get("headline", report["headline"])
+    name = shown if (kept / f"{shown}.safetensors").is_file() else "last"
     return node, kept / f"{name}.safetensors", _digest(kept / "model.json", name)
 
 
@@ -222,11 +230,22 @@ def _refuse_others(folder: Path, config: Mapping[str, Any]) -> None:
         raise KdrunError(
             str(folder), None, f"has several teachers ({', '.join(names)}); one can be loaded only"
         )
+    teacher = config.get("teacher") or {}
+    if teacher.get("head") == "none":
+        raise KdrunError(str(folder), None, "its teacher has no classes, so it answers nothing")
+    own, ours = teacher.get("dataset"), config.get("dataset") or {}
+    if own and _as_seen(own) != _as_seen(ours):
+        raise KdrunError(str(folder), None, "its teacher has images of its own, and cannot be loaded here")
     for key in ("classes", "class_map", "normalisation"):
-        if (config.get("teacher") or {}).get(key) is not None:
+        if teacher.get(key) is not None:
             raise KdrunError(
                 str(folder), None, f"its teacher has {key} of its own, and cannot be loaded here"
             )
+
+
+def _as_seen(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a data set from which its classes and the pixels of an image follow."""
+    return {key: value for key, value in dataset.items() if key not in OF_TRAINING}
 
 
 def _digest(mark: Path, name: str) -> str | None:

@@ -94,6 +94,8 @@ def _measured(plan: Plan) -> Measured:
 def _tried(teacher: Saved) -> Tried:
     """A teacher on the images of its own classes."""
     ground = teacher.training.ground
+    if teacher.training.headless:
+        return Tried(teacher, None, None)
     network, on_training = load_model(teacher, ground.headline), None
     on_validation = standing_on(ground, network, ground.data.validation)
     if teacher.training.loaded:
@@ -137,7 +139,9 @@ def _teacher_line(tried: Tried) -> str:
     }[teacher.source]
     chance = percent(100 / len(teacher.training.ground.data.classes))
     text = f"no validation images to try it on ({where})"
-    if standing is not None:
+    if teacher.training.headless:
+        text = f"no classes, so nothing to be right about; {where}"
+    elif standing is not None:
         text = f"{percent(standing.top1)} % of {plural(standing.n, 'validation image')} right"
         text += f" (chance {chance}); {where}"
     return f"{teacher.name:{max(LABEL, len(teacher.name) + 1)}}{text}"
@@ -221,13 +225,16 @@ def _notes(measured: Measured) -> Iterator[str]:
 
 
 def _about_teacher(tried: Tried) -> Iterator[str]:
+    if tried.weights.training.headless:
+        yield _seen(None, None)
+        return
     stands = tried.on_validation or tried.on_training
     yield from answer_notes(tried.weights.name, stands, tried.weights.training.ground.data.classes)
     if tried.on_training is not None:
         yield _seen(tried.on_validation, tried.on_training)
 
 
-def _seen(here: Standing | None, there: Standing) -> str:
+def _seen(here: Standing | None, there: Standing | None) -> str:
     """A loaded teacher may have been trained on any of our images; what its accuracies tell of that."""
     doubt = "whether it was trained on our validation or test images cannot be known here"
     if here is None or there is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.config.choices import COMBINED_BY, COMBINED_WEIGHTS
+from kdrun.config.choices import COMBINED_BY, COMBINED_WEIGHTS, HEADS
 from kdrun.config.schema import Combine, Run, Teacher
 from kdrun.errors import KdrunError
 
@@ -57,6 +57,7 @@ def _combine(combine: Combine) -> None:
 def _teacher(key: str, teacher: Teacher) -> None:
     if not 0 < teacher.weight < math.inf:
         raise KdrunError(f"{key}.weight", teacher.weight, "must be above 0")
+    _head(key, teacher)
     if isinstance(teacher.classes, list):
         if len(teacher.classes) < 2:
             raise KdrunError(f"{key}.classes", f"{teacher.classes}", "two classes or more are needed")
@@ -72,6 +73,24 @@ def _teacher(key: str, teacher: Teacher) -> None:
         )
         raise KdrunError(f"{key}.class_map", None, f"{problem}: {key}.classes")
     _normalisation(f"{key}.normalisation", teacher.normalisation)
+
+
+def _head(key: str, teacher: Teacher) -> None:
+    """A teacher without a classifier is loaded, and has no classes."""
+    if teacher.head not in HEADS:
+        raise KdrunError(f"{key}.head", teacher.head, "no such choice", HEADS)
+    if teacher.head == "auto":
+        return
+    if not (teacher.checkpoint or teacher.pretrained):
+        problem = (
+            f"a teacher that is trained here learns classes; {key}.checkpoint or {key}.pretrained is needed"
+        )
+        raise KdrunError(f"{key}.head", "none", problem)
+    for name in ("classes", "class_map"):
+        if getattr(teacher, name) is not None:
+            raise KdrunError(
+                f"{key}.{name}", None, f"a teacher without a head has no classes: {key}.head=none"
+            )
 
 
 def _file(key: str, value: Any, needed: str) -> None:

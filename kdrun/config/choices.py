@@ -18,6 +18,8 @@ COMBINED_BY = ("mean_probabilities", "mean_logits")
 """How the answers of several teachers become one."""
 COMBINED_WEIGHTS = ("auto", "fixed", "confidence", "most_confident", "entropy", "energy", "known")
 """What each of several teachers counts on an image."""
+HEADS = ("auto", "none")
+"""none: a teacher without a classifier."""
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)
 EVALUATORS = ("accuracy", "calibration", "blocks", "agreement", "gap", "cost")
@@ -60,6 +62,7 @@ KEY_CHOICES = {
     "dataset.resize": RESIZES,
     "dataset.views.name": VIEWS,
     "ROLE.stem": STEMS,
+    "teacher.head": HEADS,
     "recipe.ROLE.optimiser": OPTIMISERS,
     "recipe.ROLE.schedule": SCHEDULES,
     "runtime.table": SWITCHES,

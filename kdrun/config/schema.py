@@ -51,6 +51,11 @@ class Teacher(Model):
     weight: float = 1.0
 
 
+def is_headless(model: Model) -> bool:
+    """Whether it is a teacher without classes, of which only layers are read."""
+    return isinstance(model, Teacher) and model.head == "none"
+
+
 @dataclass
 class Combine:
     """How several teachers answer as one: see `kdrun.training.combine`. weights: auto is fixed if all know

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
+from kdrun.models.headless import head_of
 
 AUXILIARY = re.compile(r"(AuxLogits|aux\d*|aux_head|aux_classifier|auxiliary_head)\.")
 """Heads beside the classifier, which are read while training only."""
@@ -26,10 +27,16 @@ SHOWN = 3
 
 
 def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
-    """The tensors that are the model's. Raises KdrunError where they are another model's."""
-    own = model.state_dict()
+    """The tensors that are the model's, without those of a head that was taken out. Raises KdrunError where
+    they are another model's.
+    """
+    own, head = model.state_dict(), head_of(model)
     needed = _needed(model)
-    found = {name: tensor for name, tensor in tensors.items() if not _dispensable(name, own)}
+    found = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not (_dispensable(name, own) or (head and name.startswith(f"{head}.")))
+    }
     missing, extra = (
         [name for name in needed if name not in found],
         [name for name in found if name not in own],

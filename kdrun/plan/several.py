@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kdrun.config.schema import Combine, Run, Teacher
+from kdrun.config.schema import Combine, Run, Teacher, is_headless
 from kdrun.data.classes import of_classes, renamed
 from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
@@ -28,6 +28,10 @@ GATE = "most_confident"
 """The weights of teachers that know different classes, if the configuration does not say."""
 
 
+LAYERS = "fitnet, at, sp, rkd, pkt, crd, nst, vid ..."
+"""Losses of layers, for the error of one that reads logits that are not there."""
+
+
 class Several(NamedTuple):
     """asked: the teachers in the order of the training's `teachers`. how: None: no term reads all as one."""
 
@@ -41,8 +45,9 @@ class Several(NamedTuple):
     @property
     def blocks(self) -> Mapping[str, tuple[int, ...]]:
         """The student's classes that each teacher knows, by its name, if they do not all know all."""
-        whole = all(each.relation.whole for each in self.asked)
-        return {} if whole else {each.name: each.relation.known for each in self.asked}
+        known = [each for each in self.asked if each.relation.targets]
+        whole = all(each.relation.whole for each in known)
+        return {} if whole else {each.name: each.relation.known for each in known}
 
     @property
     def answers_images(self) -> bool:
@@ -76,6 +81,11 @@ def standing(
     if teacher.dataset is not None:
         own = own_ground(place, teacher.dataset, key, grounds)
         _refuse_channels(own.data, place.data, key)
+    if is_headless(teacher):
+        theirs = own.data.classes
+        same = relation(theirs, theirs, key)
+        stands = _changed(own, theirs, same, teacher, key, {} if grounds is None else grounds)
+        return Standing(stands, Relation((), len(place.data.classes)))
     names, related = _related(own.data.classes, teacher, key, loaded, map_ if own is place else None)
     stands = _changed(own, names, related, teacher, key, {} if grounds is None else grounds)
     if own is place:
@@ -120,6 +130,8 @@ def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...])
     for each in asked:
         if reading and not any(term.teacher in ("", each.name) for _, term in reading):
             raise KdrunError(f"teachers.{each.name}", None, "no term reads it; leave it out")
+    for key, term in reading:
+        _refuse_headless(term, key, asked)
     together = len(asked) > 1 and any(not term.teacher for _, term in reading)
     how = combination(combine, asked) if together else None
     for key, term in reading:
@@ -147,7 +159,9 @@ def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None
     """Raises KdrunError if images without labels beside the training part get no answer of several teachers,
     or if these cannot choose among them.
     """
-    if data.pool is None or several is None or len(several.asked) < 2 or several.answers_images:
+    if data.pool is None or several is None or several.answers_images:
+        return
+    if len(several.asked) == 1 and several.asked[0].relation.targets:
         return
     if several.how is not None:
         problem = "reads labels, and the images of dataset.unlabelled have none"
@@ -155,6 +169,8 @@ def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None
     for key in ("confidence", "top_k"):
         if (value := run.dataset.get(f"unlabelled_{key}")) is not None:
             problem = "no term reads the teachers as one, so they cannot choose images together"
+            if len(several.asked) == 1:
+                problem = "the teacher has no classes (head=none), so it cannot choose images"
             raise KdrunError(f"dataset.unlabelled_{key}", value, problem)
 
 
@@ -180,6 +196,24 @@ def _refuse_name(term: Term, key: str, names: Sequence[str]) -> None:
         raise KdrunError(f"{key}.teacher", term.teacher, "no such teacher", names)
     if term.teacher and not term.loss.needs.teacher:
         raise KdrunError(f"{key}.teacher", term.teacher, "this term reads no teacher")
+
+
+def _refuse_headless(term: Term, key: str, asked: Sequence[Asked]) -> None:
+    """A teacher without classes has layers only."""
+    of_a_head = {"logits": "logits", CLASSIFIER: "classifier"}
+    reads = [word for layer, word in of_a_head.items() if layer in term.loss.needs.teacher]
+    read = [each for each in asked if term.teacher in ("", each.name)]
+    lacking = [each.name for each in read if not each.relation.targets]
+    if not reads or not lacking:
+        return
+    if term.teacher or len(asked) == 1:
+        problem = f"reads the {reads[0]} of {lacking[0]}, which has no classes (head=none)"
+        raise KdrunError(key, None, f"{problem}; terms that read layers would do: {LAYERS}")
+    problem = (
+        f"reads the {reads[0]} of all teachers, and {lacking[0]} has no classes (head=none): name another"
+    )
+    named = [each.name for each in asked if each.relation.targets]
+    raise KdrunError(f"{key}.teacher", None, problem, named)
 
 
 def _refuse_layers(key: str, reads: frozenset[str], read: Sequence[Asked]) -> None:

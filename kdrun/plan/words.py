@@ -88,6 +88,7 @@ def _several(plan: Plan) -> Iterator[str]:
     for place, asked in enumerate(several.asked):
         known = [classes[number] for number in asked.relation.known]
         text = f"knows {listed(known)}" if not asked.relation.whole else "knows all classes"
+        text = text if asked.relation.targets else "no classes; only its layers are read"
         text += "" if several.how is None or asked.share == 1 else f", weight {asked.share:g}"
         yield f"{'' if place else 'from':6} {asked.name}: {text}"
     if several.how is not None:

@@ -29,9 +29,9 @@ def network_of(student: Training, saved: Saved, weights: str | None = None) -> n
     if student.several is None or training not in student.teachers:
         return model
     relation = student.several.asked[student.teachers.index(training)].relation
-    return (
-        model if relation.same else nn.Sequential(model, Related(relation).to(student.ground.machine.device))
-    )
+    if relation.same or training.headless:
+        return model
+    return nn.Sequential(model, Related(relation).to(student.ground.machine.device))
 
 
 def is_together(student: Training, there: Collection[str]) -> bool:

@@ -160,6 +160,8 @@ def check_checkpoint(training: Training) -> None:
     if not training.model.checkpoint:
         return
     load_checkpoint(training.initial().model, training)
+    if training.headless:
+        return
     stated, here = checkpoint_classes(training), training.ground.data.classes
     if training.loaded and moved(stated, here) and (problem := differences(stated, here)):
         path = str(training.model.checkpoint)
@@ -174,6 +176,8 @@ def checkpoint_classes(training: Training) -> tuple[str, ...]:
 
 def class_note(training: Training) -> str:
     """What a model's checkpoint says of its classes, if they have other names than those of the data set."""
+    if training.headless:
+        return ""
     problem = differences(checkpoint_classes(training), training.ground.data.classes)
     return f"{training.section}.checkpoint: {problem}" if problem else ""
 

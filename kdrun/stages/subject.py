@@ -139,7 +139,9 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
 
 
 def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
-    """Of a model under all its weights, on the parts that hold images."""
+    """Of a model under all its weights, on the parts that hold images; none of one without classes."""
+    if saved.training.headless:
+        return
     for weights in saved.weights or ("last",):
         network = network_of(plan.taught_first, saved, weights)
         yield from _answered(plan, saved.name, weights, network, saved.training.threads)
@@ -159,7 +161,9 @@ def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: i
 def _on_own_test(plan: Plan, saved: Saved) -> Iterator[Answers]:
     """Of a teacher with a data set of its own, to the test images of that one, if they are others."""
     ground = saved.training.ground
-    if ground.run.dataset == plan.run.dataset or ground.data.fingerprint == plan.ground.data.fingerprint:
+    if saved.training.headless or ground.run.dataset == plan.run.dataset:
+        return
+    if ground.data.fingerprint == plan.ground.data.fingerprint:
         return
     model, part = load_model(saved, ground.headline), ground.data.test
     batches = plain_batches(

@@ -35,7 +35,8 @@ def class_notes(plan: Plan) -> Iterator[str]:
 def teacher_notes(trainings: Iterable[Training]) -> Iterator[str]:
     """What is wrong with the answers of the teachers of some trainings, as far as their weights are there."""
     trained = [training for training in trainings if not training.ground.run.quick]  # who guesses in a trial
-    teachers = {teacher.folder: teacher for training in trained for teacher in training.teachers}
+    every = (teacher for training in trained for teacher in training.teachers)
+    teachers = {teacher.folder: teacher for teacher in every if not teacher.headless}
     for teacher in teachers.values():
         with suppress(KdrunError):  # a training that reads it raises this
             weights = saved(teacher)

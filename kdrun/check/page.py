@@ -23,7 +23,7 @@ from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.saved import Saved, load_model
-from kdrun.stages.teacher_notes import answer_notes, class_notes, some_images, standing_on
+from kdrun.stages.teacher_notes import answer_notes, model_notes, some_images, standing_on
 
 LABEL = 10
 """Columns of the words at the left."""
@@ -210,7 +210,7 @@ def _evaluation(plan: Plan) -> float:
 
 def _notes(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
-    for line in class_notes(measured.plan):
+    for line in model_notes(measured.plan):
         yield f"{'note':{LABEL}}{line}"
     for line in (line for tried in measured.teachers for line in _about_teacher(tried)):
         yield f"{'note':{LABEL}}{line}"

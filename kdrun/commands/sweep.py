@@ -114,7 +114,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     from kdrun.stages.changed import changed
     from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
-    from kdrun.stages.teacher_notes import class_notes
+    from kdrun.stages.teacher_notes import model_notes
 
     if not plans:
         return Made()
@@ -122,7 +122,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     trainings = [training for plan in plans for training in plan.trainings]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
-    for note in dict.fromkeys(n for plan in plans for n in (*unfinished(plan), *class_notes(plan))):
+    for note in dict.fromkeys(n for plan in plans for n in (*unfinished(plan), *model_notes(plan))):
         shown.say(f"note   {note}")
     return make(plans, Observers(shown))
 

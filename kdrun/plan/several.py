@@ -13,6 +13,7 @@ import yaml
 from kdrun.config.schema import Combine, Run, Teacher, is_headless
 from kdrun.data.classes import of_classes, renamed
 from kdrun.data.images import ImageSet
+from kdrun.data.overlap import overlap
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix, Term
 from kdrun.models.class_names import stated_classes
@@ -30,6 +31,10 @@ GATE = "most_confident"
 
 LAYERS = "fitnet, at, sp, rkd, pkt, crd, nst, vid ..."
 """Losses of layers, for the error of one that reads logits that are not there."""
+
+
+MOST_SHARED = 0.01
+"""The share of the test images that a teacher may be trained on: published sets have a few images twice."""
 
 
 class Several(NamedTuple):
@@ -81,6 +86,8 @@ def standing(
     if teacher.dataset is not None:
         own = own_ground(place, teacher.dataset, key, grounds)
         _refuse_channels(own.data, place.data, key)
+        if not loaded:
+            _refuse_test_images(own.data, place.data, key)
     if is_headless(teacher):
         theirs = own.data.classes
         same = relation(theirs, theirs, key)
@@ -105,6 +112,17 @@ def _changed(
     if about not in made:
         made[about] = _ground(own, _data(data, names, related, teacher, key, loaded))
     return replace(made[about], run=own.run, transfer=own.transfer, headline=own.headline)
+
+
+def _refuse_test_images(own: ImageSet, ours: ImageSet, key: str) -> None:
+    """Raises KdrunError if a teacher would be trained on test images of the student's."""
+    shared, every = overlap(own, ours)["test"], len(ours.test.labels)
+    if shared > MOST_SHARED * every:
+        problem = (
+            f"{shared:,} of the student's {every:,} test images are in its training part; a split and a test "
+            "part that both have in common keep these apart"
+        )
+        raise KdrunError(f"{key}.dataset", own.name, problem)
 
 
 def _refuse_channels(own: ImageSet, ours: ImageSet, key: str) -> None:

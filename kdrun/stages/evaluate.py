@@ -32,7 +32,7 @@ from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import FILE, is_whole, save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
-from kdrun.stages.teacher_notes import class_notes, evaluated_notes, purpose_notes
+from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes
 
 
 def is_drawn(plan: Plan, job: bool) -> bool:
@@ -126,7 +126,7 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
     comparison = _against_control(subject) | measured["comparison"] | _learned_from(subject)
-    notes = [*class_notes(plan), *purpose_notes(plan), *evaluated_notes(plan, subject)]
+    notes = [*model_notes(plan), *purpose_notes(plan), *evaluated_notes(plan, subject)]
     notes += [*failed.values(), *times.notes]
     return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
 

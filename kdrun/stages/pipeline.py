@@ -33,7 +33,7 @@ from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
-from kdrun.stages.teacher_notes import class_notes
+from kdrun.stages.teacher_notes import model_notes
 
 
 def execute(run: Run, command: str, console: Console | None = None) -> Path:
@@ -62,7 +62,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
             return plan.folder
     for line in (*changed(plan.trainings), *healed([plan])):
         shown.say(line)
-    shown.say(intent(plan, status, [*class_notes(plan), *pool_notes(plan)]))
+    shown.say(intent(plan, status, [*model_notes(plan), *pool_notes(plan)]))
     _refuse_unwritable(plan)
     try:
         with (

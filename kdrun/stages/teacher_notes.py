@@ -10,6 +10,7 @@ from torch import nn
 
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part
+from kdrun.data.overlap import overlap
 from kdrun.data.picture import centre
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
@@ -26,10 +27,19 @@ LOOKED_AT = 2000
 """A run tries a teacher on at most this many images before a student learns from it."""
 
 
-def class_notes(plan: Plan) -> Iterator[str]:
-    """Of each model whose file names other classes than the data set."""
+def model_notes(plan: Plan) -> Iterator[str]:
+    """Of each model whose file names other classes than the data set, and of each teacher that was trained on
+    images that the student holds out.
+    """
     trainings = (*plan.chain, *filter(None, [plan.student.peer]))
     yield from dict.fromkeys(note for training in trainings if (note := class_note(training)))
+    for teacher in plan.teachers:
+        ours, own = plan.ground, teacher.ground
+        if not teacher.loaded and own.run.dataset != ours.run.dataset:
+            for part, shared in overlap(own.data, ours.data).items():
+                if shared:
+                    images = plural(shared, f"{part} image")
+                    yield f"the {teacher.name} is trained on {images} of the student's: too good there"
 
 
 def teacher_notes(trainings: Iterable[Training]) -> Iterator[str]:

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from kdrun.cli import main
+from kdrun.data.overlap import overlap
 from kdrun.errors import KdrunError
 from kdrun.models.seen import Seen, Sight
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.report.schema import parts
+from kdrun.stages.teacher_notes import model_notes
 from tests.config.composed import composed
 from tests.stages.runs import play
 
@@ -155,6 +157,10 @@ def test_only_its_views_are_others() -> None:
         ("teacher.dataset.views.nam=1", "teacher.dataset.views.nam"),
         ("teacher.dataset.validation=-1", "teacher.dataset.validation=-1: must be a whole number from 0"),
         ("teacher.dataset.test=5000", "teacher.dataset.test=5000"),
+        (
+            "dataset=digits teacher.dataset.split=1",
+            r"teacher.dataset=digits: \d+ of the student's 1,000 test im",
+        ),
         ("teacher.dataset.unlabelled=mnist", "is for students; a teacher learns from labels"),
         ("teacher.dataset=fake", r"have no class in common \(class 0, class 1"),
         ("dataset=fake 'teacher.dataset={channels: 4}'", "teacher.dataset=fake: its images have other chan"),
@@ -183,6 +189,19 @@ def test_several_teachers_overlap_by_name_and_each_begins_as_it_would_alone() ->
     assert plan.teachers[1].folder == alone.teacher.folder
     assert plan.student.several is not None
     assert plan.student.several.blocks["cnn_digits_2"] == (0, 1, 2, 3)
+
+
+def test_images_that_the_student_holds_out_are_counted() -> None:
+    """Also if they are resized, in other channels, and of another largest pixel value."""
+    other = "b: {source: fake, size: 8, channels: 3, test: 200}"
+    parts = f"{{a: {{source: digits, white: 16, test: 300, split: 1}}, {other}}}"
+    data = f"dataset=merged 'dataset.parts={parts}' dataset.size=8 dataset.channels=3"
+    with pytest.raises(KdrunError, match=r"teacher.dataset=digits: \d+ of the student's 500 test images"):
+        make_plan(composed(f"{data} teacher=mlp teacher.dataset=digits 'teacher.class_map={{}}'").run)
+    plan = make_plan(composed("dataset=digits teacher.dataset.validation=0").run)
+    assert overlap(plan.teacher.ground.data, plan.ground.data) == {"validation": 197, "test": 0}
+    (note,) = model_notes(plan)
+    assert note == "the teacher is trained on 197 validation images of the student's: too good there"
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(1, 3), (3, 1), (3, 3)])

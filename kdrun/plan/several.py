@@ -116,7 +116,7 @@ def _changed(
 
 def _refuse_test_images(own: ImageSet, ours: ImageSet, key: str) -> None:
     """Raises KdrunError if a teacher would be trained on test images of the student's."""
-    shared, every = overlap(own, ours)["test"], len(ours.test.labels)
+    shared, every = overlap(own, ours).get("test", 0), len(ours.test.labels)
     if shared > MOST_SHARED * every:
         problem = (
             f"{shared:,} of the student's {every:,} test images are in its training part; a split and a test "

@@ -104,7 +104,7 @@ def _own_datasets(plan: Plan) -> Iterator[str]:
             continue
         if own.run.dataset["name"] == ours.run.dataset["name"]:
             keys = [key for key, value in own.run.dataset.items() if value != ours.run.dataset.get(key)]
-            about = f"the same with {' and '.join(keys)} of its own"
+            about = f"the run's, with {' and '.join(keys)} of its own"
         else:
             channels, height, width = own.data.image_shape
             grey = {1: " grey", 3: " colour"}.get(channels, f"x{channels}")

@@ -161,9 +161,7 @@ def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: i
 def _on_own_test(plan: Plan, saved: Saved) -> Iterator[Answers]:
     """Of a teacher with a data set of its own, to the test images of that one, if they are others."""
     ground = saved.training.ground
-    if saved.training.headless or ground.run.dataset == plan.run.dataset:
-        return
-    if ground.data.fingerprint == plan.ground.data.fingerprint:
+    if saved.training.headless or not _stands_apart(plan, saved.training):
         return
     model, part = load_model(saved, ground.headline), ground.data.test
     batches = plain_batches(
@@ -171,6 +169,12 @@ def _on_own_test(plan: Plan, saved: Saved) -> Iterator[Answers]:
     )
     with torch_threads(saved.training.threads):
         yield Answers(saved.name, ground.headline, "own_test", logits_of(model, batches()), part.labels)
+
+
+def _stands_apart(plan: Plan, training: Training) -> bool:
+    """Whether a model has a data set of its own, with other images or labels than the run's."""
+    own, ours = training.ground, plan.ground
+    return own.run.dataset != ours.run.dataset and own.data.fingerprint != ours.data.fingerprint
 
 
 def _headlines(models: Models) -> dict[str, str]:
@@ -208,7 +212,7 @@ def _model(plan: Plan, saved: Saved) -> dict[str, Any]:
     own: dict[str, Any] = {}
     if ground.headline != plan.ground.headline and saved.source in ("trained", "cache"):
         own["headline"] = ground.headline
-    if ground.run.dataset != plan.run.dataset:
+    if _stands_apart(plan, training):
         own["dataset"] = _dataset(ground.data)
     facts = {
         "name": training.model.name,

@@ -44,6 +44,9 @@ class Batch(NamedTuple):
 MISSING = -1e4
 """The logit of a class that a teacher does not know: a softmax gives it 0, and no difference is infinite."""
 
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue weigh in grey (ITU-R 601), as Pillow has it."""
+
 CLASSIFIER = "@classifier"
 """The name in a mix's `needs` for the weights of a model's classifier."""
 

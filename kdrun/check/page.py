@@ -28,7 +28,7 @@ from kdrun.stages.room import refuse_full_disk
 from kdrun.stages.saved import Saved, load_model
 from kdrun.stages.teacher_notes import (
     answer_notes,
-    class_notes,
+    model_notes,
     reference_notes,
     some_images,
     standing_on,
@@ -103,6 +103,8 @@ def _measured(plan: Plan) -> Measured:
 def _tried(teacher: Saved) -> Tried:
     """A teacher on the images of its own classes."""
     ground = teacher.training.ground
+    if teacher.training.headless:
+        return Tried(teacher, None, None)
     network, on_training = load_model(teacher, ground.headline), None
     on_validation = standing_on(ground, network, ground.data.validation)
     if teacher.training.loaded:
@@ -112,11 +114,11 @@ def _tried(teacher: Saved) -> Tried:
 
 
 def _models(plan: Plan) -> Iterator[str]:
-    chain, shape = plan.chain, plan.ground.data.image_shape
+    chain = plan.chain
     names = max(len(training.model.name) for training in chain)
     roles = max(LABEL, *(len(training.name) + 1 for training in chain))
     for training in chain:
-        model = training.built.model
+        model, shape = training.built.model, training.ground.data.image_shape
         shapes = probe(model, shape)
         stages = " ".join(str(_channels(shapes.layer(f"stage:{i}"))) for i in range(shapes.stages))
         parts = [f"{short(params(model)):>6}", f"{short(macs(model, shape)):>6} MACs", f"stages {stages}"]
@@ -150,7 +152,9 @@ def _teacher_line(tried: Tried) -> str:
     }[teacher.source]
     chance = percent(100 / len(teacher.training.ground.data.classes))
     text = f"no validation images to try it on ({where})"
-    if standing is not None:
+    if teacher.training.headless:
+        text = f"no classes, so nothing to be right about; {where}"
+    elif standing is not None:
         text = f"{percent(standing.top1)} % of {plural(standing.n, 'validation image')} right"
         text += f" (chance {chance}); {where}"
     return f"{teacher.name:{max(LABEL, len(teacher.name) + 1)}}{text}"
@@ -223,7 +227,7 @@ def _evaluation(plan: Plan) -> float:
 
 def _notes(measured: Measured) -> Iterator[str]:
     """What looks wrong, or cannot be known."""
-    for line in (*class_notes(measured.plan), *reference_notes(measured.plan)):
+    for line in (*model_notes(measured.plan), *reference_notes(measured.plan)):
         yield f"{'note':{LABEL}}{line}"
     for line in (line for tried in measured.teachers for line in _about_teacher(tried)):
         yield f"{'note':{LABEL}}{line}"
@@ -238,13 +242,16 @@ def _notes(measured: Measured) -> Iterator[str]:
 
 
 def _about_teacher(tried: Tried) -> Iterator[str]:
+    if tried.weights.training.headless:
+        yield _seen(None, None)
+        return
     stands = tried.on_validation or tried.on_training
     yield from answer_notes(tried.weights.name, stands, tried.weights.training.ground.data.classes)
     if tried.on_training is not None:
         yield _seen(tried.on_validation, tried.on_training)
 
 
-def _seen(here: Standing | None, there: Standing) -> str:
+def _seen(here: Standing | None, there: Standing | None) -> str:
     """A loaded teacher may have been trained on any of our images: what its accuracies say about that."""
     doubt = "whether it was trained on our validation or test images cannot be known here"
     if here is None or there is None:

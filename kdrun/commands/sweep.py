@@ -115,7 +115,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
     from kdrun.stages.room import refuse_full_disk
-    from kdrun.stages.teacher_notes import class_notes
+    from kdrun.stages.teacher_notes import model_notes
 
     if not plans:
         return Made()
@@ -124,7 +124,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     trainings = [training for plan in plans for training in plan.trainings]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
-    for note in dict.fromkeys(note for plan in plans for note in (*unfinished(plan), *class_notes(plan))):
+    for note in dict.fromkeys(note for plan in plans for note in (*unfinished(plan), *model_notes(plan))):
         shown.say(f"note   {note}")
     return make(plans, Observers(shown))
 

@@ -32,7 +32,6 @@ from kdrun.config.ranges import (
     at_least,
     listed,
     one_of,
-    refuse_unlisted_class,
     refuse_unlisted_name,
     shown,
     texts,
@@ -60,7 +59,8 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
         one_of("diagnostics", name, DIAGNOSTICS)
     _choices(run)
     _shared(run, shared_with_labels)
-    check_dataset(run.dataset)
+    check_dataset(run.dataset, run.packages)
+    _own_datasets(run)
     check_pool(run)
     for role, model in (*named_teachers(run).items(), ("student", run.student)):
         _model(role, model, run.packages)
@@ -82,9 +82,6 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _momenta(run)
     _classifiers(run)
     _peer(run)
-    refuse_unlisted_name(run.dataset.get("source"), "dataset.source", run.packages)
-    for part in ("train", "validation", "test"):
-        refuse_unlisted_class(run.dataset.get(f"{part}_class"), f"dataset.{part}_class", run.packages)
     _pace(run)
     _evaluation(run.evaluation, run.packages)
     _runtime(run.runtime)
@@ -145,6 +142,16 @@ def _shared(run: Run, shared_with_labels: bool) -> None:
     if not all(0 <= value <= most for value in (alpha.start, alpha.end)):
         allowed = "between 0 and 1" if shared_with_labels else "0 or more"
         raise KdrunError("alpha", shown(run.alpha), f"must be {allowed} (weight of the distillation term)")
+
+
+def _own_datasets(run: Run) -> None:
+    """The data sets of teachers, each under the key of its teacher."""
+    for key, teacher in named_teachers(run).items():
+        if teacher.dataset is not None:
+            try:
+                check_dataset(teacher.dataset, run.packages)
+            except KdrunError as error:
+                raise error.below(key) from None
 
 
 def _model(role: str, model: Model, packages: Collection[str]) -> None:
@@ -305,6 +312,9 @@ def _peer(run: Run) -> None:
     if not run.peer:
         return
     two = "two that teach each other"
+    if run.teacher.dataset is not None or run.teacher.head != "auto":
+        key = "teacher.head" if run.teacher.dataset is None else "teacher.dataset"
+        raise KdrunError(key, None, f"there is one data set, with its classes, of {two}")
     if run.stages == ["teacher"]:
         problem = (
             f"method {run.method} has no teacher to train before: a peer is trained in the stage student"

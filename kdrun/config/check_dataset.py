@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from kdrun.config.choices import DATASET_KEYS, HEADLINES, RESIZES
-from kdrun.config.ranges import number, one_of, shown, texts, whole
+from kdrun.config.ranges import (
+    number,
+    one_of,
+    refuse_unlisted_class,
+    refuse_unlisted_name,
+    shown,
+    texts,
+    whole,
+)
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 
 
-def check_dataset(dataset: Mapping[str, Any]) -> None:
+def check_dataset(dataset: Mapping[str, Any], packages: Collection[str]) -> None:
     """Raises KdrunError for a value that is wrong for any data; the rest is checked when the data is read."""
     for key in DATASET_KEYS:
         if key not in dataset or (key in ("name", "source") and not dataset[key]):
@@ -38,6 +46,9 @@ def check_dataset(dataset: Mapping[str, Any]) -> None:
     _labelled(dataset["labelled"])
     _unlabelled(dataset)
     _normalisation(dataset)
+    refuse_unlisted_name(dataset["source"], "dataset.source", packages)
+    for part in ("train", "validation", "test"):
+        refuse_unlisted_class(dataset.get(f"{part}_class"), f"dataset.{part}_class", packages)
 
 
 def _labelled(labelled: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdrun.config.choices import COMBINED_BY, COMBINED_WEIGHTS
+from kdrun.config.choices import COMBINED_BY, COMBINED_WEIGHTS, HEADS
 from kdrun.config.schema import Combine, Run, Teacher
 from kdrun.errors import KdrunError
 
@@ -58,6 +58,7 @@ def check_teacher(key: str, teacher: Teacher) -> None:
     """Raises KdrunError for what cannot be meant of one teacher, whose keys are below `key`."""
     if not 0 < teacher.weight < math.inf:
         raise KdrunError(f"{key}.weight", teacher.weight, "must be above 0")
+    _head(key, teacher)
     if isinstance(teacher.classes, list):
         if len(teacher.classes) < 2:
             raise KdrunError(f"{key}.classes", f"{teacher.classes}", "two classes or more are needed")
@@ -66,10 +67,31 @@ def check_teacher(key: str, teacher: Teacher) -> None:
     if not (teacher.class_map is None or isinstance(teacher.class_map, Mapping)):
         problem = "a mapping from the teacher's classes to those of the data set, or a file with one"
         _file(f"{key}.class_map", teacher.class_map, problem)
-    if teacher.class_map is not None and not (teacher.checkpoint or teacher.pretrained):
-        problem = "is for a teacher that is loaded; one that is trained here has the data set's own classes"
+    if teacher.class_map is not None and not (teacher.checkpoint or teacher.pretrained or teacher.dataset):
+        problem = (
+            "is for a teacher that is loaded or has a data set of its own; one that is trained on the run's "
+            "has its classes"
+        )
         raise KdrunError(f"{key}.class_map", None, f"{problem}: {key}.classes")
     _normalisation(f"{key}.normalisation", teacher.normalisation)
+
+
+def _head(key: str, teacher: Teacher) -> None:
+    """A teacher without a classifier is loaded, and has no classes."""
+    if teacher.head not in HEADS:
+        raise KdrunError(f"{key}.head", teacher.head, "no such choice", HEADS)
+    if teacher.head == "auto":
+        return
+    if not (teacher.checkpoint or teacher.pretrained):
+        problem = (
+            f"a teacher that is trained here learns classes; {key}.checkpoint or {key}.pretrained is needed"
+        )
+        raise KdrunError(f"{key}.head", "none", problem)
+    for name in ("classes", "class_map"):
+        if getattr(teacher, name) is not None:
+            raise KdrunError(
+                f"{key}.{name}", None, f"a teacher without a head has no classes: {key}.head=none"
+            )
 
 
 def _file(key: str, value: Any, needed: str) -> None:
@@ -95,9 +117,5 @@ def _alone(run: Run) -> None:
     several = f"goes with one teacher; there are {len(run.teachers)} ({', '.join(run.teachers)})"
     if run.peer:
         raise KdrunError("peer", "true", several)
-    if run.assistant:
-        raise KdrunError("assistant", run.assistant[0].name, several)
-    if run.generations > 1:
-        raise KdrunError("generations", run.generations, several)
     if run.student.reuse_classifier:
         raise KdrunError("student.reuse_classifier", "true", several)

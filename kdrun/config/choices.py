@@ -22,6 +22,8 @@ CONTROLS = ("plain", "smoothed", "teacher_free", "self", "longer")
 """What a student is compared with, in the order of the columns."""
 PLAIN = "control"
 """The role of the plain control; the others are `control_smoothed` and so on."""
+HEADS = ("auto", "none")
+"""none: a teacher without a classifier."""
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "mps")
 DIAGNOSTICS = ("gradients",)
 EVALUATORS = ("accuracy", "calibration", "blocks", "agreement", "gap", "cost")
@@ -65,6 +67,7 @@ KEY_CHOICES = {
     "dataset.resize": RESIZES,
     "dataset.views.name": VIEWS,
     "ROLE.stem": STEMS,
+    "teacher.head": HEADS,
     "recipe.ROLE.optimiser": OPTIMISERS,
     "recipe.ROLE.schedule": SCHEDULES,
     "runtime.table": SWITCHES,

@@ -17,6 +17,7 @@ from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.exact import Inexact, exact
 from kdrun.config.keys import known
 from kdrun.config.numbers import refuse_unusable
+from kdrun.config.own_dataset import own_dataset
 from kdrun.config.pairs import OF
 from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
@@ -117,7 +118,7 @@ def as_run(
     plain["dataset"] |= _as_text(plain["dataset"])
     plain["dataset"] |= _unlabelled(plain["dataset"], dataset)
     given = {"teacher"} if plain["teachers"] else set()
-    spelled = _resolve(plain, _typed(overrides), choices, recipe, model)
+    spelled = _resolve(plain, _typed(overrides), choices, recipe, model, dataset)
     run = _converted(plain)
     by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF) and role not in given]
     run.remarks = Remarks(spelled, by_data_set)
@@ -146,6 +147,7 @@ def _resolve(
     choices: Mapping[str, Any],
     recipe: recipes.Read,
     model: Node,
+    dataset: Node,
 ) -> list[str]:
     """Replaces in a plain configuration what stands for something else: short keys, recipes, schedules.
 
@@ -160,6 +162,7 @@ def _resolve(
     if plain["teachers"]:
         refuse_single(typed, list(plain["teachers"]))
         plain["teacher"] = next(iter(plain["teachers"].values()))
+    _own_datasets(plain, dataset)
     if len(plain["teachers"]) == 1:
         plain["teachers"] = {}
     plain["reference"] = reference.described(plain["reference"], model)
@@ -205,6 +208,14 @@ def _unlabelled(dataset: Mapping[str, Any], named: Node) -> dict[str, Any]:
     if "/" in chosen:
         raise KdrunError("dataset.unlabelled", chosen, "no such folder")
     return {"unlabelled": dict(named(chosen))}
+
+
+def _own_datasets(plain: Mapping[str, Any], named: Node) -> None:
+    """Puts in place of what is written of the teachers' own data sets the whole data sets."""
+    several = {f"teachers.{name}": each for name, each in plain["teachers"].items()}
+    for key, teacher in (several or {"teacher": plain["teacher"]}).items():
+        own = own_dataset(f"{key}.dataset", teacher.get("dataset"), plain["dataset"], named)
+        teacher["dataset"] = None if own is None else own | _as_text(own)
 
 
 def _assistants(written: Any, model: Node) -> Iterator[Mapping[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 FOLDER = "quick"
@@ -32,8 +32,16 @@ def shorten(plain: dict[str, Any]) -> None:
         plain[key] = _settled(plain[key])
     plain["controls"]["longer_epochs"] = plain["recipe"]["student"]["epochs"] + 1
     plain["evaluation"] |= LATENCY
-    plain["dataset"]["name"] = f"{plain['dataset']['name']}{MARK}"
+    for dataset in (plain["dataset"], *_own_datasets(plain)):
+        dataset["name"] = f"{dataset['name']}{MARK}"
     plain["outputs_dir"] = f"{plain['outputs_dir'].rstrip('/')}/{FOLDER}"
+
+
+def _own_datasets(plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The data sets that teachers have of their own."""
+    for teacher in plain["teachers"].values() or [plain["teacher"]]:
+        if teacher.get("dataset"):
+            yield teacher["dataset"]
 
 
 def _settled(value: Any) -> Any:

@@ -30,7 +30,8 @@ def resolve(
 
     recipe, models: by role (`teacher`, `student`); beside these, the recipe may have a `labelled_share`. What
     is written there beats what `auto` took. assistants: models that are trained by the student's recipe.
-    teachers: several teachers by name, each trained by the teacher's recipe.
+    teachers: several teachers by name, each trained by the teacher's recipe. `auto` takes that of a teacher's
+    own data set if it has one.
     """
     resolved = {role: _resolved(role, recipe[role], dataset, model, read) for role, model in models.items()}
     others = [_resolved("student", recipe["student"], dataset, model, read)[0] for model in assistants]
@@ -61,7 +62,7 @@ def _resolved(
 ) -> tuple[dict[str, Any], str]:
     written, reason = _numbers(recipe), ""
     if written.get("name") == AUTO:
-        name, reason = _picked(dataset, str(model["family"]))
+        name, reason = _picked(model.get("dataset") or dataset, str(model["family"]))
         written = {**_numbers(read(name)[role]), **written, "name": name}
     numbers = {key: _for_model(value, model, f"recipe.{role}.{key}") for key, value in written.items()}
     for key in REQUIRED:

@@ -39,13 +39,21 @@ class Teacher(Model):
     classes: the names of its outputs, in their order, or a file with one a line; a teacher that is trained
     learns from the images of these classes only. class_map: a mapping from its classes to those of the data
     set, or a file with one. normalisation: `{mean, std}` of pixels from 0 to 1, as its own training had it.
-    weight: of its answers among those of others.
+    weight: of its answers among those of others. dataset: the whole data set on which it is trained; None:
+    that of the run. head: auto, or none for a file without a classifier, of which only layers are read.
     """
 
+    dataset: Any = None
+    head: str = "auto"
     classes: Any = None
     class_map: Any = None
     normalisation: Any = None
     weight: float = 1.0
+
+
+def is_headless(model: Model) -> bool:
+    """Whether it is a teacher without classes, of which only layers are read."""
+    return isinstance(model, Teacher) and model.head == "none"
 
 
 @dataclass

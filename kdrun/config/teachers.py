@@ -14,7 +14,7 @@ from kdrun.errors import KdrunError
 
 KEYS = [field.name for field in fields(Teacher)]
 
-OPEN = re.compile(r"(phase_one\.)?loss\.\w+\.teacher|teachers\.\w+(\.\w+)*")
+OPEN = re.compile(r"(phase_one\.)?loss\.\w+\.teacher|teachers\.\w+(\.\w+)*|teacher\.dataset(\.\w+)+")
 """Keys that need no `+` on a command line."""
 
 Node = Callable[[str], Mapping[str, Any]]

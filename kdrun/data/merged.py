@@ -16,9 +16,7 @@ from kdrun.data.load import checked, read_raw
 from kdrun.data.picture import centre
 from kdrun.data.split import split
 from kdrun.errors import KdrunError
-
-LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue weigh in grey, as in `in_channels` (ITU-R 601)."""
+from kdrun.types import LUMA
 
 
 def read(data_dir: Path, *, parts: Any = None, size: int = 28, channels: int = 1) -> Raw:

@@ -17,10 +17,9 @@ from kdrun.data.images import Part, Pool
 from kdrun.data.lazy import Unread
 from kdrun.data.near_duplicates import near_duplicates
 from kdrun.errors import KdrunError
+from kdrun.types import LUMA
 
 KEY = "dataset.unlabelled"
-GREY = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in grey (ITU-R BT.601), as Pillow takes them."""
 
 
 def pool(source: str, images: Tensor, names: Sequence[str], parts: Mapping[str, Part]) -> Pool:
@@ -44,8 +43,8 @@ def pool(source: str, images: Tensor, names: Sequence[str], parts: Mapping[str, 
         )
         raise KdrunError(KEY, source, f"{problem}, the others are training images")
     used, repeated = images[kept], int(clean.sum() - fresh.sum())
-    digest = hashlib.sha256(used.contiguous().numpy().data).hexdigest()
-    return Pool(used, tuple(names[i] for i in kept), tuple(left_out), repeated, source, digest)
+    content = hashlib.sha256(used.contiguous().numpy().data).hexdigest()
+    return Pool(used, tuple(names[i] for i in kept), tuple(left_out), repeated, source, content)
 
 
 def from_folder(folder: Path, shape: Sequence[int], white: float) -> tuple[Tensor, list[str]]:
@@ -74,7 +73,7 @@ def as_seen(images: Tensor, shape: Sequence[int], white: float, wanted: float) -
         grey = (
             pixels
             if pixels.shape[1] == 1
-            else (pixels * torch.tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True)
+            else (pixels * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
         )
         pixels = grey.expand(-1, shape[0], -1, -1)
     if pixels.shape[2:] != tuple(shape[1:]):
@@ -89,16 +88,17 @@ def in_memory(images: Tensor | Unread) -> Tensor:
 
 def _unseen(images: Tensor, clean: Tensor, train: Tensor | Unread) -> Tensor:
     """(N,) bool: whether no training image and no earlier image of the pool has exactly these pixels."""
-    seen = set[bytes]() if isinstance(train, Unread) else set(map(_digest, train))
+    seen = set[bytes]() if isinstance(train, Unread) else set(map(digest, train))
     new = torch.zeros(len(images), dtype=torch.bool)
     for row in torch.nonzero(clean).flatten().tolist():
-        digest = _digest(images[row])
-        new[row] = digest not in seen
-        seen.add(digest)
+        mark = digest(images[row])
+        new[row] = mark not in seen
+        seen.add(mark)
     return new
 
 
-def _digest(image: Tensor) -> bytes:
+def digest(image: Tensor) -> bytes:
+    """Equal for images (C, H, W) of the same pixels."""
     return hashlib.blake2b(image.contiguous().numpy().data, digest_size=16).digest()
 
 

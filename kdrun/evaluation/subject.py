@@ -51,7 +51,9 @@ class Subject:
     one in between, or peer. settings: the keys of `evaluation`. missing: classes that the student was not
     taught on. kept_out: if there are any, the answers of student and control to training images of all
     classes that neither learned from; their part is `kept_out`. blocks: the classes that each of several
-    teachers knows, by its name, if they do not all know all.
+    teachers knows, by its name, if they do not all know all. headlines: by name, the weights that are
+    shown of a model, if they are others. own: the answers of teachers to test images of their own data sets,
+    which count their own classes; their part is `own_test`.
     """
 
     answers: tuple[Answers, ...]
@@ -65,6 +67,8 @@ class Subject:
     missing: tuple[int, ...] = ()
     kept_out: tuple[Answers, ...] = ()
     blocks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    headlines: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[Answers, ...] = ()
 
     def on_test(self, whose: str) -> Answers | None:
         """A model's answers to the test images, with the headline's or its only weights; None without any."""
@@ -73,4 +77,4 @@ class Subject:
     def on_part(self, whose: str, part: str) -> Answers | None:
         """The same for the images of a part: test or validation."""
         own = {each.weights: each for each in self.answers if (each.whose, each.part) == (whose, part)}
-        return own.get(self.headline) or own.get("last")
+        return own.get(self.headlines.get(whose, self.headline)) or own.get("last")

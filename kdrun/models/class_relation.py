@@ -24,7 +24,7 @@ SHOWN = 4
 
 class Relation(NamedTuple):
     """targets: for each output of the teacher the number of the student's class, -1 if the student does not
-    have it. classes: how many the student has.
+    have it; none of a teacher without classes. classes: how many the student has.
     """
 
     targets: tuple[int, ...]
@@ -64,7 +64,7 @@ class Related(nn.Module):
         ]
         most = max(map(len, of_class))
         filled = [own + [-1] * (most - len(own)) for own in of_class]
-        table = torch.tensor(filled)
+        table = torch.tensor(filled, dtype=torch.int64)
         self.same = relation.same
         self.register_buffer("members", table.clamp(min=0), persistent=False)
         self.register_buffer("absent", table < 0, persistent=False)
@@ -72,6 +72,8 @@ class Related(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         if self.same:
             return logits
+        if not self.members.numel():
+            return logits.new_full((len(logits), len(self.members)), MISSING)
         own = logits.index_select(1, self.members.flatten()).view(-1, *self.members.shape)
         summed: Tensor = own.masked_fill(self.absent, -torch.inf).logsumexp(2)
         return summed.masked_fill(self.absent.all(1), MISSING)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
+from kdrun.models.headless import head_of
 
 AUXILIARY = re.compile(r"(AuxLogits|aux\d*|aux_head|aux_classifier|auxiliary_head)\.")
 """Heads beside the classifier, which are read while training only."""
@@ -26,10 +27,17 @@ SHOWN = 3
 
 
 def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
-    """The tensors that are the model's. Raises KdrunError for those of another model."""
-    own = model.state_dict()
+    """The tensors that are the model's, without those of a removed head.
+
+    Raises KdrunError for those of another model.
+    """
+    own, head = model.state_dict(), head_of(model)
     needed = _needed(model)
-    kept = {name: tensor for name, tensor in tensors.items() if not _dispensable(name, own)}
+    kept = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not (_dispensable(name, own) or (head and name.startswith(f"{head}.")))
+    }
     missing, extra = (
         [name for name in needed if name not in kept],
         [name for name in kept if name not in own],

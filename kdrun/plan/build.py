@@ -10,12 +10,13 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from kdrun.config.schema import Model
+from kdrun.config.schema import Model, is_headless
 from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import macs
 from kdrun.losses.mix import Mix
 from kdrun.models.build import Built, build
+from kdrun.models.headless import ANY_CLASSES, headless
 from kdrun.models.reused import reusing
 from kdrun.models.taps import layer_names, probe
 from kdrun.plan.suggest import naming_alternatives
@@ -61,8 +62,11 @@ class Models:
             "role": section,
             "normalisation": (self.data.mean, self.data.std),
         }
-        weights, classes = derived(seed, "weights"), len(self.data.classes)
+        weights, without = derived(seed, "weights"), is_headless(model)
+        classes = ANY_CLASSES if without else len(self.data.classes)
         built = build(description, classes, self.data.image_shape, self.resize, weights)
+        if without:
+            return headless(built, model.name, section)
         if teacher is None:
             return built
         projector = derived(weights, "projector")

@@ -73,6 +73,15 @@ def ground(run: Run, made: Grounds | None = None) -> Ground:
     return new
 
 
+def own_ground(place: Ground, dataset: dict[str, Any], key: str, made: Grounds | None = None) -> Ground:
+    """The ground of a run on a teacher's own data set. Raises KdrunError below `key`, that of the teacher."""
+    run = replace(place.run, dataset=dataset, transfer_classes=[], transfer_without=[])
+    try:
+        return ground(run, made)
+    except KdrunError as error:
+        raise (error.below(key) if error.key.startswith("dataset") else error) from error.__cause__
+
+
 def _transfer(run: Run, data: ImageSet) -> TransferSet:
     return transfer_set(data, run.transfer_classes, run.transfer_without, run.dataset["split"])
 

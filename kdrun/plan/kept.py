@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from kdrun.config.choices import DATASET_OPTIONS
 from kdrun.errors import KdrunError
 from kdrun.fields import wrong_fields
 from kdrun.lookup import is_listed
@@ -23,6 +24,12 @@ from kdrun.report.read import NAME, read
 from kdrun.report.schema import Report
 
 FILE = "student.safetensors"
+
+OF_TRAINING = (
+    *("train", "validation", "test", "split", "labelled", "label_seed", "views", "headline", "recipe"),
+    *DATASET_OPTIONS,
+)
+"""Keys of a data set that say which of its images are used for what."""
 
 KEPT = ("student", "teacher", "control")
 """The models of a run that can be had again."""
@@ -132,7 +139,8 @@ def _beside(file: Path, role: str) -> tuple[Mapping[str, Any], Path, str | None]
     place = _folder_of(role, folder, report)
     if place is None:
         raise KdrunError(str(folder), None, f"its {role} is not kept (any more)")
-    name = report["headline"] if (place / f"{report['headline']}.safetensors").is_file() else "last"
+    shown = report["models"].get(role, {}).get("headline", report["headline"])
+    name = shown if (place / f"{shown}.safetensors").is_file() else "last"
     return node, place / f"{name}.safetensors", _digest(place / "model.json", name)
 
 
@@ -142,11 +150,22 @@ def _refuse_others(folder: Path, config: Mapping[str, Any]) -> None:
         raise KdrunError(
             str(folder), None, f"has several teachers ({', '.join(names)}); one can be loaded only"
         )
+    teacher = config.get("teacher") or {}
+    if teacher.get("head") == "none":
+        raise KdrunError(str(folder), None, "its teacher has no classes, so it answers nothing")
+    own, ours = teacher.get("dataset"), config.get("dataset") or {}
+    if own and _as_seen(own) != _as_seen(ours):
+        raise KdrunError(str(folder), None, "its teacher has images of its own, and cannot be loaded here")
     for key in ("classes", "class_map", "normalisation"):
-        if (config.get("teacher") or {}).get(key) is not None:
+        if teacher.get(key) is not None:
             raise KdrunError(
                 str(folder), None, f"its teacher has {key} of its own, and cannot be loaded here"
             )
+
+
+def _as_seen(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a data set from which its classes and the pixels of an image follow."""
+    return {key: value for key, value in dataset.items() if key not in OF_TRAINING}
 
 
 def _digest(mark: Path, name: str) -> str | None:

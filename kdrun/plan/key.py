@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import file_hash
-from kdrun.config.schema import Model, Recipe
+from kdrun.config.schema import Model, Recipe, is_headless
 from kdrun.errors import KdrunError
 from kdrun.machine import Machine
 from kdrun.plan.objective import Terms, epochs_of
@@ -26,6 +26,8 @@ def model_key(model: Model) -> dict[str, Any]:
         key["reuse_classifier"] = True
         if model.projector_factor != 2:
             key["projector_factor"] = model.projector_factor
+    if is_headless(model):
+        key["head"] = "none"
     if model.checkpoint:
         path = Path(model.checkpoint).expanduser()
         if not path.is_file():

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from kdrun.config.schema import UPDATES, Model, Recipe, Run
+from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix
 from kdrun.plan.build import Read, build_mix
 from kdrun.plan.ground import Ground
@@ -50,6 +51,9 @@ def taught(
     teachers = tuple(above) if several else (above[-1],)
     teacher, shape, reuses = teachers[0], place.data.image_shape, link.model.reuse_classifier
     asked = several_of(place.run.combine, mixes, several)
+    if reuses and asked is not None:
+        problem = "goes with a teacher that has the student's own classes and images"
+        raise KdrunError("student.reuse_classifier", "true", problem)
     refuse_unanswered(place.run, place.data, asked)
     plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
     built = plain

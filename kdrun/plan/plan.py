@@ -23,7 +23,7 @@ from kdrun.plan.objective import (
     teachers_phases,
 )
 from kdrun.plan.reference import Reference, reference_of
-from kdrun.plan.several import standing
+from kdrun.plan.several import refuse_named, standing
 from kdrun.plan.training import ONE_OF_SEVERAL, Training, section
 from kdrun.sources import sources
 from kdrun.training.seeds import derived
@@ -62,6 +62,12 @@ class Plan:
         if peer:
             return (peer,)
         return tuple(training for training in self.trainings if training.kind == "teacher")
+
+    @property
+    def taught_first(self) -> Training:
+        """The one that learns from the teachers themselves: the student, or the first in between."""
+        heads = (t for t in self.trainings if any(above.kind == "teacher" for above in t.teachers))
+        return next(heads, self.student)
 
     @property
     def control(self) -> Training | None:
@@ -148,6 +154,8 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
         student = with_peer(place, last, phases, mixes)
         return Plan(place, (student, *controls(student)), replaced)
     above, several = _teachers(place, heads, grounds)
+    if between and len(heads) > 1:
+        refuse_named(mixes)
     for link in between if reads_teacher else ():
         own = students_phases(run, link.recipe)
         above += (taught(place, link, own, tuple(phase.mix() for phase in own), above, several),)
@@ -184,20 +192,25 @@ def links(run: Run) -> Iterator[Link]:
 
 
 def _architecture(model: Model) -> tuple[Any, ...]:
-    return model.family, model.args, model.stem, model.pretrained
+    """Models of which this differs, or that stand on other data sets, may begin with the same weights."""
+    own = model.dataset if isinstance(model, Teacher) else None
+    return model.family, model.args, model.stem, model.pretrained, own
 
 
 def _teachers(
     place: Ground, heads: Sequence[Link], grounds: Grounds | None
 ) -> tuple[tuple[Training, ...], tuple[Asked, ...]]:
-    """The teachers; and what each knows, if there are several or one with other classes than the data set."""
+    """The teachers; and what each knows, if there are several or one with other classes or other images than
+    the data set.
+    """
     teachers: list[Training] = []
     known: list[Asked] = []
     for link in heads:
         assert isinstance(link.model, Teacher)
-        own, relation = standing(place, link.model, section(link.name), grounds)
-        label = label_of("teacher", link.model.name, place.run.dataset["name"])
+        own, relation = standing(place, link.model, section(link.name), grounds, alone=len(heads) == 1)
+        label = label_of("teacher", link.model.name, own.run.dataset["name"])
         teachers.append(alone(own, link, "teacher", label, teachers_phases(link.recipe)))
         known.append(Asked(link.name.removeprefix(ONE_OF_SEVERAL), relation, link.model.weight))
-    several = len(known) > 1 or not known[0].relation.same
+    same = known[0].relation.same and teachers[0].ground.data.image_shape == place.data.image_shape
+    several = len(known) > 1 or not same
     return tuple(teachers), tuple(known) if several else ()

@@ -10,21 +10,31 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kdrun.config.schema import Combine, Run, Teacher
+from kdrun.config.schema import Combine, Run, Teacher, is_headless
 from kdrun.data.classes import of_classes, renamed
 from kdrun.data.images import ImageSet
+from kdrun.data.overlap import overlap
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix, Term
 from kdrun.models.class_names import stated_classes
 from kdrun.models.class_relation import Relation, relation
+from kdrun.models.seen import mixing
 from kdrun.plan.build import Models
-from kdrun.plan.ground import Ground, Grounds
+from kdrun.plan.ground import Ground, Grounds, own_ground
 from kdrun.training.combine import Combination
 from kdrun.training.several import Asked
 from kdrun.types import CLASSIFIER
 
 GATE = "most_confident"
 """The default weights of teachers that know different classes."""
+
+
+LAYERS = "fitnet, at, sp, rkd, pkt, crd, nst, vid ..."
+"""Losses of layers, for the error of one that reads logits that are not there."""
+
+
+MOST_SHARED = 0.01
+"""The share of the test images that a teacher may be trained on: published sets have a few images twice."""
 
 
 class Several(NamedTuple):
@@ -40,8 +50,9 @@ class Several(NamedTuple):
     @property
     def blocks(self) -> Mapping[str, tuple[int, ...]]:
         """The student's classes that each teacher knows, by its name; empty if all teachers know all."""
-        whole = all(each.relation.whole for each in self.asked)
-        return {} if whole else {each.name: each.relation.known for each in self.asked}
+        known = [each for each in self.asked if each.relation.targets]
+        whole = all(each.relation.whole for each in known)
+        return {} if whole else {each.name: each.relation.known for each in known}
 
     @property
     def answers_images(self) -> bool:
@@ -62,20 +73,65 @@ class Standing(NamedTuple):
     relation: Relation
 
 
-def standing(place: Ground, teacher: Teacher, key: str, grounds: Grounds | None = None) -> Standing:
-    """The ground of a teacher: that of the run, or one with its own classes and normalisation.
+def standing(
+    place: Ground, teacher: Teacher, key: str, grounds: Grounds | None = None, *, alone: bool = True
+) -> Standing:
+    """The ground of a teacher: the run's or that of its own data set, with its classes and normalisation.
 
-    key: of the teacher in the configuration. Raises KdrunError for classes that do not fit.
+    key: of the teacher in the configuration. alone: whether it is the only one, which must then know all
+    classes or say otherwise. Raises KdrunError for classes or images that do not fit.
     """
-    data, loaded = place.data, bool(teacher.checkpoint) or teacher.pretrained
-    names, related = _related(data.classes, teacher, key, loaded)
+    loaded = bool(teacher.checkpoint) or bool(teacher.pretrained)
+    own, mapped = place, class_map(teacher.class_map, key)
+    if teacher.dataset is not None:
+        own = own_ground(place, teacher.dataset, key, grounds)
+        _refuse_channels(own.data, place.data, key)
+        if not loaded:
+            _refuse_test_images(own.data, place.data, key)
+    if is_headless(teacher):
+        theirs = own.data.classes
+        same = relation(theirs, theirs, key)
+        stands = _changed(own, theirs, same, teacher, key, {} if grounds is None else grounds)
+        return Standing(stands, Relation((), len(place.data.classes)))
+    names, related = _related(own.data.classes, teacher, key, loaded, mapped if own is place else None)
+    stands = _changed(own, names, related, teacher, key, {} if grounds is None else grounds)
+    if own is place:
+        return Standing(stands, related)
+    subset = teacher.classes is not None or not alone
+    return Standing(stands, relation(names, place.data.classes, key, mapped, subset=subset))
+
+
+def _changed(
+    own: Ground, names: Sequence[str], related: Relation, teacher: Teacher, key: str, made: Grounds
+) -> Ground:
+    """A ground with the classes and the normalisation of a teacher, if they are others."""
+    data, loaded = own.data, bool(teacher.checkpoint) or bool(teacher.pretrained)
     if related.same and teacher.normalisation is None:
-        return Standing(place, related)
+        return own
     about = json.dumps([id(data), names, related.targets, loaded, teacher.normalisation], default=str)
-    made = {} if grounds is None else grounds
     if about not in made:
-        made[about] = _ground(place, _data(data, names, related, teacher, key, loaded))
-    return Standing(replace(made[about], run=place.run, transfer=place.transfer), related)
+        made[about] = _ground(own, _data(data, names, related, teacher, key, loaded))
+    return replace(made[about], run=own.run, transfer=own.transfer, headline=own.headline)
+
+
+def _refuse_test_images(own: ImageSet, ours: ImageSet, key: str) -> None:
+    """Raises KdrunError if a teacher would be trained on test images of the student's."""
+    shared, every = overlap(own, ours).get("test", 0), len(ours.test.labels)
+    if shared > MOST_SHARED * every:
+        problem = (
+            f"{shared:,} of the student's {every:,} test images are in its training part; a split and a test "
+            "part that both have in common keep these apart"
+        )
+        raise KdrunError(f"{key}.dataset", own.name, problem)
+
+
+def _refuse_channels(own: ImageSet, ours: ImageSet, key: str) -> None:
+    """Raises KdrunError if the student's images cannot be given the channels of a teacher's."""
+    try:
+        mixing(ours.image_shape[0], own.image_shape[0])
+    except ValueError as error:
+        problem = f"its images have other channels than the student's, and {error}"
+        raise KdrunError(f"{key}.dataset", own.name, problem) from error
 
 
 def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...]) -> Several | None:
@@ -92,6 +148,8 @@ def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...])
     for each in asked:
         if reading and not any(term.teacher in ("", each.name) for _, term in reading):
             raise KdrunError(f"teachers.{each.name}", None, "no term reads it; leave it out")
+    for key, term in reading:
+        _refuse_headless(term, key, asked)
     together = len(asked) > 1 and any(not term.teacher for _, term in reading)
     how = combination(combine, asked) if together else None
     for key, term in reading:
@@ -101,11 +159,27 @@ def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...])
     return Several(asked, how)
 
 
+def refuse_named(mixes: Sequence[Mix]) -> None:
+    """Raises KdrunError for a term that must name one of several teachers, where assistants or generations
+    are between these and the student: each of the others has one teacher, to which no such name belongs.
+    """
+    chain = "with assistants or generations the several teachers answer as one"
+    for mix in mixes:
+        for term in mix.terms:
+            key = f"{mix.key}.{term.name}"
+            if term.teacher:
+                raise KdrunError(f"{key}.teacher", term.teacher, f"{chain}; leave it out")
+            if term.loss.needs.teacher - {"logits"}:
+                raise KdrunError(key, None, f"reads layers of one teacher, and {chain}")
+
+
 def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None:
     """Raises KdrunError if several teachers cannot answer the images of the pool as one, or cannot choose
     among them.
     """
-    if data.pool is None or several is None or len(several.asked) < 2 or several.answers_images:
+    if data.pool is None or several is None or several.answers_images:
+        return
+    if len(several.asked) == 1 and several.asked[0].relation.targets:
         return
     if several.how is not None:
         problem = "reads labels, and the images of dataset.unlabelled have none"
@@ -113,6 +187,8 @@ def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None
     for key in ("confidence", "top_k"):
         if (value := run.dataset.get(f"unlabelled_{key}")) is not None:
             problem = "no term reads the teachers as one, so they cannot choose images together"
+            if len(several.asked) == 1:
+                problem = "the teacher has no classes (head=none), so it cannot choose images"
             raise KdrunError(f"dataset.unlabelled_{key}", value, problem)
 
 
@@ -140,6 +216,24 @@ def _refuse_name(term: Term, key: str, names: Sequence[str]) -> None:
         raise KdrunError(f"{key}.teacher", term.teacher, "this term reads no teacher")
 
 
+def _refuse_headless(term: Term, key: str, asked: Sequence[Asked]) -> None:
+    """A teacher without classes has layers only."""
+    of_a_head = {"logits": "logits", CLASSIFIER: "classifier"}
+    reads = [word for layer, word in of_a_head.items() if layer in term.loss.needs.teacher]
+    read = [each for each in asked if term.teacher in ("", each.name)]
+    lacking = [each.name for each in read if not each.relation.targets]
+    if not reads or not lacking:
+        return
+    if term.teacher or len(asked) == 1:
+        problem = f"reads the {reads[0]} of {lacking[0]}, which has no classes (head=none)"
+        raise KdrunError(key, None, f"{problem}; terms that read layers would do: {LAYERS}")
+    problem = (
+        f"reads the {reads[0]} of all teachers, and {lacking[0]} has no classes (head=none): name another"
+    )
+    named = [each.name for each in asked if each.relation.targets]
+    raise KdrunError(f"{key}.teacher", None, problem, named)
+
+
 def _refuse_layers(key: str, reads: frozenset[str], read: Sequence[Asked]) -> None:
     """Raises KdrunError for a layer of several teachers, and for a classifier with other classes."""
     if len(read) > 1 and reads - {"logits"}:
@@ -162,10 +256,10 @@ def _refuse_logits(term: Term, key: str, read: Sequence[Asked], how: Combination
 
 
 def _related(
-    ours: Sequence[str], teacher: Teacher, key: str, loaded: bool
+    ours: Sequence[str], teacher: Teacher, key: str, loaded: bool, mapped: Mapping[str, str] | None
 ) -> tuple[tuple[str, ...], Relation]:
-    """The names of a teacher's outputs, and their relation to the data set's classes."""
-    names, mapped = _names(teacher, key), class_map(teacher.class_map, key)
+    """The names of a teacher's outputs, and their relation to the classes of its data set."""
+    names = _names(teacher, key)
     if not loaded:
         chosen = tuple(ours) if names is None else tuple(sorted(names, key=_place(ours, f"{key}.classes")))
         return chosen, relation(chosen, ours, key, subset=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdrun.artefacts import RECIPE_VERSION, fingerprint
 from kdrun.config.choices import is_control
-from kdrun.config.schema import Model, Recipe
+from kdrun.config.schema import Model, Recipe, is_headless
 from kdrun.data.images import Part, Pool
 from kdrun.losses.mix import Mix
 from kdrun.machine import threads_for
@@ -92,6 +92,11 @@ class Training:
     def student_needs(self) -> frozenset[str]:
         """The layers of its own model that all phases read."""
         return frozenset().union(*(mix.needs.student for mix in self.mixes))
+
+    @property
+    def headless(self) -> bool:
+        """Whether it is a teacher without classes, of which only layers are read."""
+        return is_headless(self.model)
 
     @cached_property
     def loaded(self) -> bool:
@@ -187,7 +192,7 @@ class Training:
             return {
                 "recipe_version": RECIPE_VERSION,
                 "model": model_key(self.model),
-                "classes": list(self.ground.data.classes),
+                "classes": [] if self.headless else list(self.ground.data.classes),
                 "resize": self.ground.run.dataset["resize"],
             }
         return self._trained_key() | (self._taught_key() if self.kind == "student" else {})

@@ -39,11 +39,14 @@ def header(plan: Plan) -> str:
     run = plan.run
     teacher, student = " + ".join(map(_sized, plan.teachers)), _sized(plan.student)
     chain = [f"{training.name} {training.model.name}" for training in plan.chain]
+    heads = len(plan.teachers)
+    chain = [" + ".join(chain[:heads]), *chain[heads:]]
     pair = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
     lines = [
         f"kdrun {__version__}   {run.dataset['name']}   {pair}   {run.method}",
         *([f"quick  {TRIAL}"] if run.quick else []),
-        *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 and len(plan.teachers) == 1 else []),
+        *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
+        *_own_datasets(plan),
         *_several(plan),
         *_versus(plan),
         f"loss   {plan.equation}",
@@ -80,12 +83,13 @@ def pairs(spelled: Sequence[str]) -> Iterator[str]:
 
 def _several(plan: Plan) -> Iterator[str]:
     """A line for each of several teachers, or for one with other classes; then how they answer as one."""
-    several, classes = plan.student.several, plan.ground.data.classes
+    several, classes = plan.taught_first.several, plan.ground.data.classes
     if several is None:
         return
     for place, asked in enumerate(several.asked):
         known = [classes[number] for number in asked.relation.known]
         text = f"knows {listed(known)}" if not asked.relation.whole else "knows all classes"
+        text = text if asked.relation.targets else "no classes; only its layers are read"
         text += "" if several.how is None or asked.share == 1 else f", weight {asked.share:g}"
         yield f"{'' if place else 'from':6} {asked.name}: {text}"
     if several.how is not None:
@@ -96,6 +100,24 @@ def _versus(plan: Plan) -> Iterator[str]:
     """The line for the model that the student is to replace."""
     if (own := plan.reference) is not None:
         yield f"versus {own.name} ({own.origin}): as good if less than {points(own.margin)} below"
+
+
+def _own_datasets(plan: Plan) -> Iterator[str]:
+    """A line for each teacher with a data set of its own: its name and images, or which keys are others."""
+    ours = plan.ground
+    for teacher in plan.teachers:
+        own = teacher.ground
+        if own.run.dataset == ours.run.dataset:
+            continue
+        if own.run.dataset["name"] == ours.run.dataset["name"]:
+            keys = [key for key, value in own.run.dataset.items() if value != ours.run.dataset.get(key)]
+            about = f"the run's, with {' and '.join(keys)} of its own"
+        else:
+            channels, height, width = own.data.image_shape
+            grey = {1: " grey", 3: " colour"}.get(channels, f"x{channels}")
+            images = f"{len(own.data.train.labels):,} training images of {height}x{width}{grey}"
+            about = f"{own.run.dataset['name']}, {images}"
+        yield f"data   {teacher.name}: {about}"
 
 
 def combined(how: Combination) -> str:

@@ -36,6 +36,7 @@ def caption(report: Report) -> list[str]:
         for line in (
             *([TRIAL] if is_trial(report) else []),
             *lines,
+            *_own_datasets(report),
             _along_the_chain(report),
             *began(report),
             *_earlier(report),
@@ -53,6 +54,14 @@ def _earlier(report: Report) -> Iterator[str]:
     """`measured on 2026-01-02 03:04: latency`, for figures that are kept from an earlier evaluation."""
     for look in report.get("earlier", []):
         yield f"measured on {minute(look.get('created', ''))}: {', '.join(kept_from(report, look))}"
+
+
+def _own_datasets(report: Report) -> Iterator[str]:
+    """`teacher: trained on its own data set, mnist (10,000 test images)`, of each that was."""
+    for role in roles(report):
+        if own := report["models"][role].get("dataset"):
+            images = plural(own.get("test", 0), "test image")
+            yield f"{called(report, role)}: trained on its own data set, {own.get('name', '')} ({images})"
 
 
 def _along_the_chain(report: Report) -> str:

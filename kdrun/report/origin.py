@@ -58,7 +58,6 @@ def began(report: Report) -> list[str]:
 def trainings(report: Report) -> Iterator[Sequence[str]]:
     """A row under TRAININGS for each model that was trained."""
     config = report.get("config", {})
-    views = _augmentation(config.get("dataset", {}).get("views", {}))
     for role in roles(report):
         model = report["models"][role]
         recipe = _recipe(role, model, config.get("recipe", {}))
@@ -69,7 +68,15 @@ def trainings(report: Report) -> Iterator[Sequence[str]]:
             epochs = as_typed(whole) if done in (None, whole) else f"{count(done)} of {as_typed(whole)}"
             batch = as_typed(recipe.get("batch", ABSENT))
             how = (str(recipe.get("name", ABSENT)), _optimiser(recipe), _rate(recipe), batch, epochs)
-            yield (called(report, role), *how, views)
+            yield (called(report, role), *how, _augmentation(_dataset(role, config).get("views", {})))
+
+
+def _dataset(role: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data set of a role: a teacher's own, or the run's."""
+    node: Mapping[str, Any] = config.get("teacher") or {} if role == "teacher" else {}
+    if role.startswith("teacher_"):
+        node = (config.get("teachers") or {}).get(role.removeprefix("teacher_"), {})
+    return node.get("dataset") or config.get("dataset") or {}
 
 
 def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -212,7 +212,7 @@ def _names(figures: Iterable[Mapping[str, object]]) -> list[str]:
 def _words(name: str) -> str:
     if name.startswith("top1_of_"):
         return f"{name.removeprefix('top1_of_')}: top-1"
-    return name.replace("_", " ")
+    return name.replace("top1_own", "top-1 own").replace("_", " ")
 
 
 def _hundredths(share: float) -> str:

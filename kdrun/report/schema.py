@@ -71,7 +71,8 @@ class Model(TypedDict, total=False):
     the file that it began from. `bytes` of its weights. train_seconds of the training that made it, in
     whichever run that was. waited: the share of them in which it waited for images. companions: folders of
     the models that were trained in the same loop, whose seconds are divided by all. figures: of evaluators,
-    by name, those that are about no images.
+    by name, those that are about no images of the report's data set. dataset: its own, if that is another.
+    headline: its own, if that is another.
     """
 
     name: str
@@ -89,6 +90,8 @@ class Model(TypedDict, total=False):
     val_best: Parts
     latency: list[Latency]
     figures: dict[str, float]
+    dataset: Dataset
+    headline: Headline
 
 
 class Dataset(TypedDict, total=False):
@@ -352,7 +355,7 @@ def parts(report: Report, role: str) -> Parts:
     """The figures of a role under the headline, by part; empty if there are none. A checkpoint, a pretrained
     model and a peer have only one state, which counts for both headlines."""
     model = report["models"].get(role, Model())
-    chosen = model.get(report["headline"])
+    chosen = model.get(model.get("headline", report["headline"]))
     if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together", "run"):
         chosen = model.get("last", model.get("val_best"))
     return chosen if chosen is not None else Parts()

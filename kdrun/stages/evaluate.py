@@ -36,7 +36,7 @@ from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import is_whole, save_student
 from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
-from kdrun.stages.teacher_notes import class_notes, evaluated_notes, purpose_notes, reference_notes
+from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes, reference_notes
 
 
 def is_drawn(plan: Plan, job: bool) -> bool:
@@ -126,6 +126,7 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
     more = ["missing_classes"] if subject.missing else []
+    more += ["own_test"] if subject.own else []
     with torch_threads(plan.student.threads):
         figures, failed = evaluated([*plan.run.evaluation.figures, *more], subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
@@ -134,7 +135,7 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
     comparison = against_controls(subject) | measured["comparison"] | _learned_from(subject)
     comparison |= _against_reference(plan, subject)
-    notes = [*class_notes(plan), *purpose_notes(plan), *reference_notes(plan)]
+    notes = [*model_notes(plan), *purpose_notes(plan), *reference_notes(plan)]
     notes += evaluated_notes(plan, subject)
     notes += [*failed.values(), *times.notes]
     return build(**fields, comparison=comparison, units=measured["units"], notes=notes)

@@ -20,7 +20,7 @@ TOGETHER = "teacher"
 def network_of(student: Training, saved: Saved, weights: str | None = None) -> nn.Module:
     """A model of a student's run. A teacher with other images or classes is adapted to the student's.
 
-    weights: `last` or `val_best`; None: those of the headline.
+    student: it learns from the teachers. weights: `last` or `val_best`; None: those of the headline.
     """
     training = saved.training
     model = load_model(saved, weights or training.ground.headline)
@@ -28,9 +28,9 @@ def network_of(student: Training, saved: Saved, weights: str | None = None) -> n
     if student.several is None or training not in student.teachers:
         return model
     relation = student.several.asked[student.teachers.index(training)].relation
-    return (
-        model if relation.same else nn.Sequential(model, Related(relation).to(student.ground.machine.device))
-    )
+    if relation.same or training.headless:
+        return model
+    return nn.Sequential(model, Related(relation).to(student.ground.machine.device))
 
 
 def is_together(student: Training, there: Collection[str]) -> bool:

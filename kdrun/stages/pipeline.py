@@ -35,7 +35,7 @@ from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
 from kdrun.stages.room import refuse_full_disk
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
-from kdrun.stages.teacher_notes import class_notes, reference_notes
+from kdrun.stages.teacher_notes import model_notes, reference_notes
 
 
 def execute(run: Run, command: str, console: Console | None = None) -> Path:
@@ -65,7 +65,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
         refuse_full_disk([plan])
     for line in (*changed(plan.trainings), *healed([plan])):
         shown.say(line)
-    shown.say(intent(plan, status, [*class_notes(plan), *reference_notes(plan), *pool_notes(plan)]))
+    shown.say(intent(plan, status, [*model_notes(plan), *reference_notes(plan), *pool_notes(plan)]))
     _refuse_unwritable(plan)
     try:
         with (

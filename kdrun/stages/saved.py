@@ -158,6 +158,8 @@ def check_checkpoint(training: Training) -> None:
     if not training.model.checkpoint:
         return
     load_checkpoint(training.initial().model, training)
+    if training.headless:
+        return
     stated, here = checkpoint_classes(training), training.ground.data.classes
     if training.loaded and moved(stated, here) and (problem := differences(stated, here)):
         path = str(training.model.checkpoint)
@@ -172,6 +174,8 @@ def checkpoint_classes(training: Training) -> tuple[str, ...]:
 
 def class_note(training: Training) -> str:
     """A note if the class names in a model's checkpoint differ from those of the data set; else empty."""
+    if training.headless:
+        return ""
     problem = differences(checkpoint_classes(training), training.ground.data.classes)
     return f"{training.section}.checkpoint: {problem}" if problem else ""
 

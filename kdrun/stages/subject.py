@@ -45,9 +45,9 @@ Models = Mapping[str, Saved]
 
 def subject_of(plan: Plan, models: Models) -> Subject:
     """The input of evaluators. The test part is used only here, after all training."""
-    ground, student = plan.ground, plan.student
-    networks = {name: network_of(student, saved) for name, saved in models.items()}
-    ensemble = ensemble_of(student, networks)
+    ground, student, first = plan.ground, plan.student, plan.taught_first
+    networks = {name: network_of(first, saved) for name, saved in models.items()}
+    ensemble = ensemble_of(first, networks)
     whole = {TOGETHER: ensemble} if ensemble is not None else {}
     whole |= {REFERENCE: plan.reference.network(ground)} if plan.reference is not None else {}
     return Subject(
@@ -64,7 +64,9 @@ def subject_of(plan: Plan, models: Models) -> Subject:
         settings=dataclasses.asdict(plan.run.evaluation),
         missing=ground.transfer.missing,
         kept_out=tuple(_kept_out(models)) if ground.transfer.missing else (),
-        blocks=student.several.blocks if student.several else {},
+        blocks=first.several.blocks if first.several else {},
+        headlines=_headlines(models),
+        own=tuple(answers for saved in models.values() for answers in _on_own_test(plan, saved)),
     )
 
 
@@ -89,7 +91,7 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "seeds": _seeds(plan),
         "headline": ground.headline,
         "models": _together(plan, models)
-        | {name: _model(saved) for name, saved in models.items()}
+        | {name: _model(plan, saved) for name, saved in models.items()}
         | _reference(plan),
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
@@ -147,9 +149,11 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
 
 
 def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
-    """The answers of a model with each of its weights, on the parts that have images."""
+    """The answers of a model with each of its weights, on the parts with images; none without classes."""
+    if saved.training.headless:
+        return
     for weights in saved.weights or ("last",):
-        network = network_of(plan.student, saved, weights)
+        network = network_of(plan.taught_first, saved, weights)
         yield from _answered(plan, saved.name, weights, network, saved.training.threads)
 
 
@@ -167,6 +171,30 @@ def logits_on(plan: Plan, model: nn.Module, part: Part, threads: int) -> Tensor:
         return logits_of(model, batches())
 
 
+def _on_own_test(plan: Plan, saved: Saved) -> Iterator[Answers]:
+    """Of a teacher with a data set of its own, to the test images of that one, if they are others."""
+    ground = saved.training.ground
+    if saved.training.headless or not _stands_apart(plan, saved.training):
+        return
+    model, part = load_model(saved, ground.headline), ground.data.test
+    batches = plain_batches(
+        part, ground.data, ground.machine.device, bytes_per_image(model, ground.data.image_shape)
+    )
+    with torch_threads(saved.training.threads):
+        yield Answers(saved.name, ground.headline, "own_test", logits_of(model, batches()), part.labels)
+
+
+def _stands_apart(plan: Plan, training: Training) -> bool:
+    """Whether a model has a data set of its own, with other images or labels than the run's."""
+    own, ours = training.ground, plan.ground
+    return own.run.dataset != ours.run.dataset and own.data.fingerprint != ours.data.fingerprint
+
+
+def _headlines(models: Models) -> dict[str, str]:
+    """The weights that are shown of each model, by its name."""
+    return {name: saved.training.ground.headline for name, saved in models.items()}
+
+
 def _kept_out(models: Models) -> Iterator[Answers]:
     """Of student and controls, to training images that stayed out of the transfer set."""
     for name, saved in models.items():
@@ -181,11 +209,11 @@ def _kept_out(models: Models) -> Iterator[Answers]:
 
 def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
     """Several teachers as one model of the report, if all exist and a term reads them as one."""
-    several = plan.student.several
-    if not is_together(plan.student, models):
+    first, several = plan.taught_first, plan.taught_first.several
+    if not is_together(first, models):
         return {}
     assert several is not None and several.how is not None
-    marks = [training.fingerprint for training in plan.student.teachers]
+    marks = [training.fingerprint for training in first.teachers]
     key = [marks, [list(each) for each in several.asked], list(several.how)]
     name = " + ".join(several.names)
     return {TOGETHER: {"name": name, "source": "together", "fingerprint": fingerprint(key)}}
@@ -200,14 +228,20 @@ def _reference(plan: Plan) -> dict[str, dict[str, Any]]:
     return {REFERENCE: {"name": own.name, **facts}}
 
 
-def _model(saved: Saved) -> dict[str, Any]:
+def _model(plan: Plan, saved: Saved) -> dict[str, Any]:
     training, record = saved.training, saved.record
+    ground = training.ground
+    own: dict[str, Any] = {}
+    if ground.headline != plan.ground.headline and saved.source in ("trained", "cache"):
+        own["headline"] = ground.headline
+    if _stands_apart(plan, training):
+        own["dataset"] = _dataset(ground.data)
     facts = {
         "name": training.model.name,
         "source": saved.source,
         "fingerprint": _identity(training),
         "began_from": _began_from(training),
-    }
+    } | own
     return facts | {key: record[key] for key in RECORDED if record.get(key) not in (None, [])}
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part
+from kdrun.data.overlap import overlap
 from kdrun.data.picture import centre
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
@@ -27,16 +28,26 @@ LOOKED_AT = 2000
 """The most images that a teacher is tried on before a student learns from it."""
 
 
-def class_notes(plan: Plan) -> Iterator[str]:
-    """A note for each model whose file has other class names than the data set."""
+def model_notes(plan: Plan) -> Iterator[str]:
+    """A note for each model whose file has other class names than the data set, and for each teacher that was
+    trained on images that the student holds out.
+    """
     trainings = (*plan.chain, *filter(None, [plan.student.peer]))
     yield from dict.fromkeys(note for training in trainings if (note := class_note(training)))
+    for teacher in plan.teachers:
+        ours, own = plan.ground, teacher.ground
+        if not teacher.loaded and own.run.dataset != ours.run.dataset:
+            for part, shared in overlap(own.data, ours.data).items():
+                if shared:
+                    images = plural(shared, f"{part} image")
+                    yield f"the {teacher.name} is trained on {images} of the student's: too good there"
 
 
 def teacher_notes(trainings: Iterable[Training]) -> Iterator[str]:
     """Notes on the answers of the trainings' teachers, if they have weights."""
     trained = [training for training in trainings if not training.ground.run.quick]  # in a trial all guess
-    teachers = {teacher.folder: teacher for training in trained for teacher in training.teachers}
+    every = (teacher for training in trained for teacher in training.teachers)
+    teachers = {teacher.folder: teacher for teacher in every if not teacher.headless}
     for teacher in teachers.values():
         with suppress(KdrunError):  # a training that reads it raises this
             weights = saved(teacher)
@@ -69,7 +80,7 @@ def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
 
 def purpose_notes(plan: Plan) -> Iterator[str]:
     """Notes on how to read the figures of a student of several teachers."""
-    student, several = plan.student, plan.student.several
+    student, several = plan.student, plan.taught_first.several
     if several is None:
         return
     known = several.how is not None and several.how.weights == "known"

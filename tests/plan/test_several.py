@@ -68,6 +68,8 @@ def test_overlapping_sets_and_classes_that_nobody_knows() -> None:
     [
         (f"{TWO} method=fitnet", "loss.hint.teacher: this term reads layers of one teacher: name it"),
         (f"{TWO} loss.soft.teacher=x", "loss.soft.teacher=x: no such teacher. Choices: cnn_digits, cnn_dig"),
+        (f"{TWO} generations=2 loss.soft.teacher=mlp", "loss.soft.teacher=mlp: with assistants or generat"),
+        (f"{TWO} assistant=mlp method=fitnet", "loss.hint: reads layers of one teacher, and with assistants"),
         (f"{TWO} loss.hard.teacher=cnn_digits", "loss.hard.teacher=cnn_digits: this term reads no teacher"),
         ("loss.soft.teacher=cnn_digits", "loss.soft.teacher=cnn_digits: there is one teacher; leave it out"),
         (f"{TWO} loss.soft.teacher=cnn_digits", "teachers.cnn_digits_medium: no term reads it; leave it out"),
@@ -100,6 +102,17 @@ def test_what_has_no_meaning_is_refused_when_it_is_built(line: str, message: str
     with pytest.raises(KdrunError, match=message) as caught:
         plan(line)
     assert "\n" not in str(caught.value)
+
+
+def test_all_teachers_teach_the_first_of_a_chain() -> None:
+    for line in (f"{TWO} assistant=mlp", f"{TWO} generations=2"):
+        chain = plan(line)
+        *heads, between, student = chain.chain
+        assert between.teachers == tuple(heads) == chain.teachers and between.several is not None
+        assert student.teachers == (between,) and student.several is None
+        assert chain.taught_first is between and chain.rounds[1] == (between,)
+    direct = plan(TWO)
+    assert between.fingerprint == direct.student.fingerprint
 
 
 def test_a_class_map_in_a_file(tmp_path: Path) -> None:

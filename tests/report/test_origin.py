@@ -132,3 +132,10 @@ def test_what_was_not_trained_has_none_and_a_peer_has_the_updates_of_the_teacher
         "0.1, onecycle, warm-up 30.0 %",
     )
     assert not list(trainings(example()))
+
+
+def test_a_teacher_has_the_views_of_its_own_data_set() -> None:
+    report = trained()
+    report["config"]["teacher"] = {"dataset": {"views": {"name": "none"}}}
+    views = {line[0]: line[-1] for line in trainings(report)}
+    assert views["teacher"] == "none" and views["student"] == "crop_flip (padding 4, flip true)"

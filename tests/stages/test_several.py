@@ -142,6 +142,18 @@ def test_a_merged_student_knows_all_classes_and_each_teacher_its_own(merged: Pla
     assert [len(teacher.ground.data.train.labels) for teacher in merged.teachers] == [60, 60]
 
 
+def test_an_assistant_learns_from_all_and_teaches_the_student(merged: Plan, outputs: Path) -> None:
+    words = [*MERGED, "assistant={name: cnn_digits_small, seed: 8}"]
+    chain = ran(words, outputs)
+    found = report(chain)
+    assert [t.folder for t in chain.teachers] == [t.folder for t in merged.teachers]
+    names = ["teacher", "teacher_one", "teacher_two", "assistant", "student"]
+    assert list(found["models"]) == names and found["comparison"]["learned_from"] == "assistant"
+    before = report(merged)["models"]
+    for name in names[:3]:
+        assert parts(found, name) == parts({**found, "models": before}, name)  # type: ignore[arg-type]
+
+
 def test_no_label_is_read_while_the_merged_student_learns(
     merged: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

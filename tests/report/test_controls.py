@@ -9,9 +9,10 @@ import pytest
 
 from kdrun.report import controls_page
 from kdrun.report.caption import caption
+from kdrun.report.content import problems
 from kdrun.report.earlier import with_earlier
 from kdrun.report.markdown import markdown
-from kdrun.report.schema import Report, called, problems, roles
+from kdrun.report.schema import Report, called, roles
 from kdrun.report.sweeps import figure
 from kdrun.report.table import text
 from kdrun.report.verdict import verdict

@@ -254,7 +254,7 @@ def test_latency_is_measured_on_the_gpu_of_the_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(stage, "latency_threads", lambda plan: 1)
     run = SimpleNamespace(evaluation=Evaluation(), runtime=Runtime())
     place = Machine(torch.device("cuda:1"), "bf16", None)
-    plan: Any = SimpleNamespace(run=run, ground=SimpleNamespace(machine=place))
+    plan: Any = SimpleNamespace(run=run, reference=None, ground=SimpleNamespace(machine=place))
     stage._latency(plan, SimpleNamespace(networks={}, image_shape=(1, 8, 8)))  # type: ignore[arg-type]
     assert asked == [("cpu", ("eager",)), ("cuda:1", ("eager", "graph"))]
 

@@ -102,3 +102,15 @@ def test_classes_may_stand_in_a_file(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
     file.write_text("0\n1\n")
     assert composed(f"teacher.classes={file}").run.teacher.classes == str(file)
+
+
+def test_a_data_set_of_its_own_is_written_out_with_the_recipe_that_belongs_to_it() -> None:
+    run, there = composed("dataset=fake teacher.dataset=digits").run, composed("dataset=digits").run
+    assert run.teacher.dataset is not None and run.recipe.teacher == there.recipe.teacher
+    assert {k: v for k, v in run.teacher.dataset.items() if v is not None} == {
+        k: v for k, v in there.dataset.items() if v is not None
+    }
+    assert run.recipe.student == composed("dataset=fake").run.recipe.student
+    trial = composed("quick=true 'teacher=[mlp,{name: mlp, dataset: {validation: 0}}]'").run
+    assert trial.teachers["mlp_2"].dataset["name"] == "digits_few-quick" == trial.dataset["name"]
+    assert trial.teachers["mlp"].dataset is None

@@ -15,7 +15,18 @@ PACKAGE = Path(__file__).parents[1] / "kdrun"
 
 FLOORS = (
     (
-        *("errors", "schedule", "types", "artefacts", "sources", "names", "choices", "figures", "fields"),
+        *(
+            "errors",
+            "schedule",
+            "types",
+            "artefacts",
+            "sources",
+            "names",
+            "choices",
+            "extras",
+            "figures",
+            "fields",
+        ),
         *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "resources", "users_code", ""),
     ),
     ("config",),

@@ -306,7 +306,7 @@ def class_map(written: Any, key: str) -> dict[str, str] | None:
         except yaml.YAMLError:
             written = None
         if not isinstance(written, Mapping):
-            problem = "a mapping is expected, a line `teacher's class: data set's class` for each"
+            problem = "must be a mapping with lines `teacher's class: data set's class`"
             raise KdrunError(f"{key}.class_map", path, problem)
     return None if written is None else {str(name): str(own) for name, own in written.items()}
 

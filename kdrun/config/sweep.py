@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
@@ -94,6 +95,10 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
         raise KdrunError("-m", None, problem)
     values = {key: list(_values(key, override)) for key, override in by_key.items()}
     swept = [key for key, override in by_key.items() if override.is_sweep_override()]
+    for key in swept:
+        if re.fullmatch(r"\+*reference(\..+)?", key):
+            problem = "one for all jobs: they would share their runs' reports. One sweep after the other"
+            raise KdrunError(key, str(by_key[key].input_line).partition("=")[2], problem)
     by_name: dict[str, Job] = {}
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from kdrun.config.choices import shown_role
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
@@ -110,7 +111,7 @@ def called(group: Group) -> str:
     """A group in a row of the screen: `student resnet8, seed 1`, `3 students`."""
     first = group[0]
     return (
-        f"{first.name} {first.model.name}, seed {first.seed}"
+        f"{shown_role(first.name)} {first.model.name}, seed {first.seed}"
         if len(group) == 1
         else f"{len(group)} {first.kind}s"
     )

@@ -22,7 +22,7 @@ from kdrun.plan.words import header, steps
 from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
-from kdrun.stages.room import refuse_full_disk
+from kdrun.stages.room import refuse_full_disk, refuse_unwritable
 from kdrun.stages.saved import Saved, load_model
 from kdrun.stages.teacher_notes import answer_notes, class_notes, some_images, standing_on
 
@@ -71,6 +71,7 @@ def check(run: Run, width: int) -> str:
     """What is known of a run before it starts, as lines of at most `width` columns. Raises KdrunError."""
     plan = make_plan(run)
     refuse_unstartable(plan)
+    refuse_unwritable(plan)
     refuse_full_disk([plan])
     measured = _measured(plan)
     blocks = (

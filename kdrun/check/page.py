@@ -24,7 +24,7 @@ from kdrun.report.schema import REFERENCE
 from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
-from kdrun.stages.room import refuse_full_disk
+from kdrun.stages.room import refuse_full_disk, refuse_unwritable
 from kdrun.stages.saved import Saved, load_model
 from kdrun.stages.teacher_notes import (
     answer_notes,
@@ -78,6 +78,7 @@ def check(run: Run, width: int) -> str:
     """What is known of a run before it starts, as lines of at most `width` columns. Raises KdrunError."""
     plan = make_plan(run)
     refuse_unstartable(plan)
+    refuse_unwritable(plan)
     refuse_full_disk([plan])
     measured = _measured(plan)
     blocks = (

@@ -248,7 +248,8 @@ def no_such_key(key: str, value: Any, choices: Sequence[str], every: Sequence[st
         values = KEY_CHOICES.get(keys[0], ()) if len(keys) == 1 else ()
         which = f" ({' | '.join(values)})" if values else ""
         return KdrunError(typed, None, f"no such key. Is it {any_of(keys)}{which}?")
-    close = words.alike(key, choices) or words.alike(key, [*known(), *every])
+    others = [name for name in (*known(), *every) if name != key]  # it can be one of another data set
+    close = words.alike(key, choices) or words.alike(key, others)
     if close or len(choices) <= FEW:
         label = f". Nearest: {', '.join(close[:3])}" if close else ""
         return KdrunError(typed, None, f"no such key{label}", () if close else choices)

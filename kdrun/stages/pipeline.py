@@ -5,7 +5,6 @@ continues.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import traceback
 from collections.abc import Collection
 from dataclasses import replace
@@ -33,7 +32,7 @@ from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
 from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
-from kdrun.stages.room import refuse_full_disk
+from kdrun.stages.room import refuse_full_disk, refuse_unwritable
 from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
 from kdrun.stages.teacher_notes import model_notes, reference_notes
 
@@ -52,6 +51,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     for a single run.
     """
     refuse_unstartable(plan)
+    refuse_unwritable(plan)
     about(plan.folder, plan.run.name, plan.run.note, plan.run.tags)
     shown.say(header(plan))
     drawn = is_drawn(plan, job=before is not None)
@@ -66,7 +66,6 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     for line in (*changed(plan.trainings), *healed([plan])):
         shown.say(line)
     shown.say(intent(plan, status, [*model_notes(plan), *reference_notes(plan), *pool_notes(plan)]))
-    _refuse_unwritable(plan)
     try:
         with (
             held(training.folder for training in plan.trainings),
@@ -152,15 +151,6 @@ def _refuse_absent(plan: Plan, training: Training) -> None:
             f"the {training.name} is not trained yet (no {training.mark}); add {training.kind} to the stages"
         )
         raise KdrunError("stages", asked, problem)
-
-
-def _refuse_unwritable(plan: Plan) -> None:
-    try:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=plan.folder).close()
-    except OSError as error:
-        problem = f"{error.filename or plan.folder} cannot be written ({error.strerror})"
-        raise KdrunError("outputs_dir", plan.run.outputs_dir, problem) from error
 
 
 def _leave(folder: Path, error: Exception) -> None:

@@ -1,8 +1,9 @@
-"""Whether the disk has room for what will be trained, known before it is."""
+"""Whether what will be trained can be written, known before it is trained."""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,11 +37,24 @@ def refuse_full_disk(plans: Iterable[Plan]) -> None:
         _refuse(several[0].run.outputs_dir, kept + state)
 
 
+def refuse_unwritable(plan: Plan) -> None:
+    """Raises KdrunError if nothing can be written where the folders of the run lie or will be made."""
+    place = plan.folder.absolute()
+    try:
+        place = _existing(place)
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        problem = f"{place} cannot be written ({error.strerror})"
+        raise KdrunError("outputs_dir", plan.run.outputs_dir, problem) from error
+
+
 def _refuse(outputs: str, needed: int) -> None:
-    place = Path(outputs).expanduser().absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        problem = f"the disk has {file_size(free)} free, and weights and states take {file_size(needed)}"
+    disk = shutil.disk_usage(_existing(Path(outputs).expanduser().absolute()))
+    if disk.total and needed > disk.free:  # some file systems do not say
+        problem = f"the disk has {file_size(disk.free)} free, and weights and states take {file_size(needed)}"
         raise KdrunError("outputs_dir", outputs, problem)
+
+
+def _existing(place: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next((each for each in (place, *place.parents) if each.exists()), place)

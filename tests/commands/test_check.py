@@ -225,3 +225,23 @@ def test_what_is_trained_needs_no_room(here: Here, monkeypatch: pytest.MonkeyPat
     usage = shutil.disk_usage(here.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=10_000))
     assert here("check", *SHORT)[0] == 0
+
+
+WRONG = {
+    "temperature": ["temperature=0"],
+    "stages": ["stages=[student,evaluate]"],
+    "a file in place of a folder": ["outputs_dir=letter/o"],
+    "a folder that is none": ["outputs_dir=/proc/nope"],
+    "weights": ["teacher.checkpoint=letter"],
+    "a layer": ["+loss@loss.hint=feature", "loss.hint.student_layer=nolayer"],
+    "labels": ["dataset.labelled=100000"],
+    "a key of another data set": ["dataset.per_class=1"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG.values(), ids=WRONG)
+def test_a_run_says_what_check_says(here: Here, words: list[str]) -> None:
+    (here.root / "letter").write_text("dear")
+    looked, run = here("check", *SHORT, *words), here(*SHORT, *words)
+    assert looked[0] == run[0] == 2 and looked[2] == run[2] and looked[2].count("\n") == 1
+    assert sorted(path.name for path in here.root.iterdir()) == ["letter"]

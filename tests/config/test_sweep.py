@@ -11,8 +11,9 @@ import pytest
 from kdrun.config.arguments import parse
 from kdrun.config.files import entries, shipped
 from kdrun.config.load import Loaded
-from kdrun.config.sweep import Job, composed_jobs, folder_name, jobs
+from kdrun.config.sweep import Job, composed_jobs, folder_name, jobs, plain
 from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
 
 
 def swept(line: str) -> list[dict[str, Any]]:
@@ -154,3 +155,13 @@ def test_no_two_of_many_jobs_share_a_name() -> None:
     """Six digits were too few: of these, six jobs had the name of another, and were not run."""
     made = jobs(["seed=range(0,100)", "temperature=range(1,101)"], most=10_000)
     assert len(made) == len({job.name for job in made}) == 10_000
+
+
+@pytest.mark.parametrize("text", ["0", "7", "-7", "007", "-0", "1_000", "1.0", "1e3", "9" * 20, "'7'", "x"])
+def test_whole_numbers_are_read_as_by_hydra(text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (parsed,) = OverridesParser.create().parse_overrides([f"a.b={text}"])
+    (job, _) = jobs([f"a.b={text},other"])
+    assert job.swept == {"a.b": parsed.value()} and type(job.swept["a.b"]) is type(parsed.value())
+    assert plain(f"a.b={text}") == f"a.b={as_typed(parsed.value())}"

@@ -33,7 +33,7 @@ DEVICE_SHARE = 0.5
 @dataclass(frozen=True)
 class Ground:
     """headline: the weights that are used and shown, `last` or `val_best`. transfer: the images that students
-    learn from, by class.
+    learn from, by class. teaches: on a teacher's own data set, the run in which it teaches.
     """
 
     run: Run
@@ -43,6 +43,12 @@ class Ground:
     headline: str
     models: Models
     transfer: TransferSet
+    teaches: Run | None = None
+
+    @property
+    def planned(self) -> Run:
+        """The run that was planned: planning it again gives the same trainings."""
+        return self.teaches or self.run
 
 
 def sight(data: ImageSet) -> Sight:
@@ -77,7 +83,7 @@ def own_ground(place: Ground, dataset: dict[str, Any], key: str, made: Grounds |
     """The ground of a run on a teacher's own data set. Raises KdrunError below `key`, that of the teacher."""
     run = replace(place.run, dataset=dataset, transfer_classes=[], transfer_without=[])
     try:
-        return ground(run, made)
+        return replace(ground(run, made), teaches=place.run)
     except KdrunError as error:
         raise (error.below(key) if error.key.startswith("dataset") else error) from error.__cause__
 

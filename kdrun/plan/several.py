@@ -111,7 +111,7 @@ def _changed(
     about = json.dumps([id(data), names, related.targets, loaded, teacher.normalisation], default=str)
     if about not in made:
         made[about] = _ground(own, _data(data, names, related, teacher, key, loaded))
-    return replace(made[about], run=own.run, transfer=own.transfer, headline=own.headline)
+    return replace(made[about], run=own.run, transfer=own.transfer, teaches=own.teaches)
 
 
 def _refuse_test_images(own: ImageSet, ours: ImageSet, key: str) -> None:

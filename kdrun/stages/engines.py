@@ -245,7 +245,7 @@ def _started(part: Part, work: Work, gpu: str) -> _Process:
 
 
 def _with_threads(training: Training, threads: int | None) -> Run:
-    run = training.ground.run
+    run = training.ground.planned
     return run if run.threads != "auto" or threads is None else replace(run, threads=threads)
 
 

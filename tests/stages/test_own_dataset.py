@@ -94,6 +94,11 @@ def test_it_is_the_teacher_of_an_ordinary_run_there(taught: Plan, mine: Path) ->
     assert taught.teacher.ground.headline == "last" != taught.ground.headline
 
 
+def test_another_process_plans_it_again(taught: Plan) -> None:
+    again = make_plan(taught.teacher.ground.planned)
+    assert [t.folder for t in again.trainings] == [t.folder for t in taught.trainings]
+
+
 def test_classes_are_related_by_name_and_its_images_by_sight(taught: Plan) -> None:
     several = taught.student.several
     assert several is not None and several.asked[0].relation.targets == (2, 0, 3, 1)

@@ -147,7 +147,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], li
     plan = [{"args": args["together"], "bomb": None}]
     plan += [{"args": [*args["alone"], "runtime.together=false"], "bomb": None}]
     plan += [{"args": args["killed"], "bomb": bomb} for bomb in bombs]
-    return folders, play(root, plan)
+    return folders, play(plan)
 
 
 def test_each_ends_as_it_would_alone_and_names_its_companions(swept: Any) -> None:

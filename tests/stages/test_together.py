@@ -36,6 +36,9 @@ SWEEP = [
     "checkpoint.seconds=0",
     "evaluation.latency=false",
     "evaluation.plots=false",
+    "teacher=cnn_digits_small",
+    "recipe.teacher.batch=100",
+    "recipe.student.batch=100",
     "runtime.jobs=1",
 ]
 

@@ -1,8 +1,10 @@
-"""What every test may rely on: the packages of a user that one test writes are not found by the next."""
+"""What every test may rely on: the packages of a user that one test writes are not found by the next, and
+each choice of configuration files is composed once.
+"""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,26 @@ from collections.abc import Iterator
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers share the cores, and threads spin
+
+
+@pytest.fixture(autouse=True, scope="session")
+def composing_is_shared() -> Iterator[None]:
+    if importlib.util.find_spec("hydra") is None:  # where only tests run that compose nothing
+        yield
+        return
+    from tests.shared_composing import sharing
+
+    with sharing():
+        yield
+
+
+@pytest.fixture(scope="module")
+def hydra_composes_each() -> Iterator[None]:
+    """For tests of composing itself."""
+    from tests.shared_composing import not_sharing
+
+    with not_sharing():
+        yield
 
 
 @pytest.fixture(autouse=True)

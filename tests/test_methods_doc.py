@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from kdrun.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
@@ -51,7 +52,9 @@ def test_methods_that_it_names_are_there() -> None:
     assert named <= {path.stem for path in (ROOT / "conf" / "method").glob("*.yaml")}
 
 
-def test_the_walk_through_works(script: ModuleType, tmp_path: Path) -> None:
+def test_the_walk_through_works(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     part = PAGE.read_text().partition("## Add one")[2].partition("## All losses")[0]
     files = dict(script.blocks(part))
     assert list(files) == ["mine/huber.py", "conf/loss/huber.yaml", "conf/method/huber.yaml"]
@@ -60,14 +63,9 @@ def test_the_walk_through_works(script: ModuleType, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     (command,) = re.findall(r"^kdrun (.*)$", part, re.MULTILINE)
     short = ["recipe.teacher.epochs=1", "recipe.student.epochs=1", "stages=[teacher,student]"]
-    done = subprocess.run(
-        [sys.executable, "-m", "kdrun", *command.split(), *short, "control=false", f"data_dir={tmp_path}"],
-        cwd=tmp_path,
-        env={"PATH": "", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "0.5 CE + 0.5 Huber(teacher, student; 2)" in done.stdout
+    monkeypatch.chdir(tmp_path)
+    status = main([*command.split(), *short, "control=false", f"data_dir={tmp_path}"])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    assert "0.5 CE + 0.5 Huber(teacher, student; 2)" in out
     assert list(tmp_path.glob("outputs/runs/*-huber-*/student.json"))

@@ -22,9 +22,10 @@ from kdrun.config.arguments import Typed
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
 from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
-from kdrun.config.load import Described, Loaded, as_run, described, load, refuse_impossible
+from kdrun.config.load import Described, Loaded, Node, as_run, described, load, refuse_impossible
 from kdrun.config.pattern import Pattern
 from kdrun.config.plugins import register
+from kdrun.config.recipes import Read
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
 
@@ -52,7 +53,7 @@ def composed(overrides: Sequence[str]) -> Loaded:
     """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
     with _explained(overrides):
         config, choices = _compose(overrides)
-        return load(config, overrides, choices, read_recipe, read_model, read_dataset)
+        return load(config, overrides, choices, *_readers())
 
 
 class Composer:
@@ -65,7 +66,7 @@ class Composer:
     def __init__(self) -> None:
         self.bases: dict[tuple[str, ...], Composed] = {}
         self.patterns: dict[tuple[Any, ...], tuple[Pattern, Mapping[str, Any]] | None] = {}
-        self.read = cache(read_recipe), cache(read_model), cache(read_dataset)
+        self.read = _readers()
 
     def __call__(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Loaded:
         """overrides: of the job. swept: the swept keys with the job's values. Raises KdrunError."""
@@ -161,6 +162,11 @@ def read_model(name: str) -> Mapping[str, Any]:
 def read_dataset(name: str) -> Mapping[str, Any]:
     """The data set of a name, shipped or a user's, as plain values."""
     return _read("dataset", name, "dataset.unlabelled")
+
+
+def _readers() -> tuple[Read, Node, Node]:
+    """Read a recipe, a model and a data set by name; each file once."""
+    return cache(read_recipe), cache(read_model), cache(read_dataset)
 
 
 def _read(group: str, name: str, key: str) -> Mapping[str, Any]:

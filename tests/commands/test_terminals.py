@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from kdrun.cli import main
 from kdrun.commands.sweep import line
 from kdrun.report.runs import render
 from kdrun.report.table import text
@@ -19,10 +22,10 @@ from tests.report.example import example
 
 ROOT = Path(__file__).parents[2]
 
-ASCII = {
-    "pipe": {"PYTHONIOENCODING": "ascii"},
-    "locale": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
-}
+LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+
+Call = Callable[..., tuple[int, str]]
+"""Exit code and all output of a command."""
 
 FOLDERS = (
     *SHORT,
@@ -39,20 +42,46 @@ def pictures(root: Path) -> None:
             Image.new("RGB", (12, 12), (grey + n, grey, grey)).save(folder / f"{n}.png")
 
 
-def called(root: Path, environment: dict[str, str], *arguments: str) -> tuple[int, str]:
-    """Exit code and all output of a process of its own."""
-    values = os.environ | environment | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-    command = [sys.executable, "-m", "kdrun", *arguments]
-    done = subprocess.run(
-        command, cwd=root, env=values, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    return done.returncode, done.stdout.decode("ascii")
+@pytest.fixture
+def pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Calls a command in this process, whose output goes to a pipe for ASCII."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def called(*arguments: str) -> tuple[int, str]:
+        output = io.BytesIO()
+        with monkeypatch.context() as patch, io.TextIOWrapper(output, encoding="ascii") as stream:
+            patch.setattr(sys, "stdout", stream)
+            patch.setattr(sys, "stderr", stream)
+            code = main(list(arguments))
+            stream.flush()
+            return code, output.getvalue().decode("ascii")
+
+    return called
 
 
-@pytest.mark.parametrize("environment", ASCII.values(), ids=ASCII)
-def test_every_command_prints_names_that_ascii_lacks(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.fixture
+def locale(tmp_path: Path) -> Call:
+    """Calls a command in a process of its own, whose locale knows ASCII alone."""
+    values = os.environ | LOCALE | {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+
+    def called(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "kdrun", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=values, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        return done.returncode, done.stdout.decode("ascii")
+
+    return called
+
+
+@pytest.mark.parametrize("where", ["pipe", pytest.param("locale", marks=pytest.mark.long)])
+def test_every_command_prints_names_that_ascii_lacks(
+    tmp_path: Path, request: pytest.FixtureRequest, where: str
+) -> None:
+    called: Call = request.getfixturevalue(where)
     pictures(tmp_path)
-    code, out = called(tmp_path, environment, *FOLDERS)
+    code, out = called(*FOLDERS)
     assert code == 0 and "into   gr?" in out
     run = next(tmp_path.glob("größe/runs/*"))
     for arguments in (
@@ -61,16 +90,16 @@ def test_every_command_prints_names_that_ascii_lacks(tmp_path: Path, environment
         ("report", "größe"),
         ("outputs", "größe"),
     ):
-        code, out = called(tmp_path, environment, *arguments)
+        code, out = called(*arguments)
         assert (code, "Traceback" in out) == (0, False), out
-    code, out = called(tmp_path, environment, "predict", str(run), "pics/größe/ö.png")
+    code, out = called("predict", str(run), "pics/größe/ö.png")
     assert code == 2 and len(out.splitlines()) == 1
     assert b"gr\\\\u00f6\\\\u00dfe" in (run / "student.safetensors").read_bytes()
 
 
-def test_the_table_of_a_sweep_has_names_that_ascii_lacks(tmp_path: Path) -> None:
+def test_the_table_of_a_sweep_has_names_that_ascii_lacks(tmp_path: Path, locale: Call) -> None:
     pictures(tmp_path)
-    code, out = called(tmp_path, ASCII["locale"], "-m", *FOLDERS, "seed=0,1")
+    code, out = locale("-m", *FOLDERS, "seed=0,1")
     assert code == 0 and "results.csv" in out
 
 

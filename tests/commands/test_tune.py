@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 from kdrun.extras import install
 from kdrun.report.schema import parts
 from tests.commands.short import Here, made
+from tests.stages.runs import play
 
 pytest.importorskip("optuna")
 
@@ -116,26 +114,16 @@ def test_a_setting_that_fails_is_a_trial_and_if_none_works_the_search_ends(here:
 
 def test_a_killed_search_ends_as_one_that_was_not(here: Here) -> None:
     words = ["tune", *QUIET, ALPHA, "--name", "one", "--trials", "2"]
-    cut, whole = [*words, "outputs_dir=cut"], [*words, "outputs_dir=whole"]
+    cut, whole = ([*words, f"outputs_dir={here.root / name}"] for name in ("cut", "whole"))
     plans: list[dict[str, Any]] = [
         {"args": cut, "bomb": ["write", "student.json", 1]},
         {"args": cut, "bomb": ["step", 15]},
         {"args": cut, "bomb": None},
         {"args": whole, "bomb": None},
     ]
-    (here.root / "plans.json").write_text(json.dumps(plans))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stages.killed", str(here.root / "plans.json")],
-        capture_output=True, text=True, env=environment(), check=True,
-    )  # fmt: skip
-    ends = [line for line in done.stdout.splitlines() if line.startswith("exit ")]
-    assert ends == ["exit -9"] * 2 + ["exit 0"] * 2, done.stderr
+    assert play(plans) == [-9, -9, 0, 0]
     assert told(found(here, outputs="cut")) == told(found(here, outputs="whole"))
     assert len(list(here.root.glob("cut/runs/*"))) == 2
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def test_no_time_is_no_trial_and_the_same_command_continues(here: Here) -> None:

@@ -22,6 +22,9 @@ from kdrun.config.schema import Model, Recipe, Run, Teacher
 from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
+from tests.shared_composing import sharing
+
+pytestmark = pytest.mark.usefixtures("hydra_composes_each")
 
 
 def test_the_default_run() -> None:
@@ -261,9 +264,35 @@ def test_a_job_is_the_run_of_its_overrides(line: str) -> None:
     typed = parse(["-m", *shlex.split(line)])
     jobs, runs = composed_jobs(typed)
     assert len(jobs) > 1
-    for job, loaded in zip(jobs, runs, strict=True):
-        alone = composed(shlex.join(job.overrides))
-        assert isinstance(loaded, Loaded) and loaded == alone, job
+    assert len(runs) == len(jobs) and all(isinstance(loaded, Loaded) for loaded in runs)
+    for place in (0, -1):  # every key has another value in the last job than in the first
+        assert runs[place] == composed(shlex.join(jobs[place].overrides)), jobs[place]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "method=dkd loss.dkd.beta=2 seed=1 seed=2",
+        "teacher=[cnn_digits,mlp] outputs_dir='a b'",
+        "+loss@loss.hint=fitnet loss.hint.weight=7 ~loss.hard",
+        "temperature='${seed}' teacher.args.widths=[4,8]",
+        "temprature=3",
+        "seed=1,2",
+    ],
+)
+def test_what_tests_share_is_what_hydra_composes(line: str) -> None:
+    """With `tests.shared_composing`, on which all tests but those of this file rely."""
+
+    def asked() -> Loaded | str:
+        try:
+            return composed(line)
+        except KdrunError as error:
+            return str(error)
+
+    whole = asked()
+    with sharing():
+        assert [asked(), asked()] == [whole, whole]
 
 
 @pytest.mark.parametrize(

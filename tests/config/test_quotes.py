@@ -10,6 +10,8 @@ from kdrun.config.quotes import quoted, readable
 from kdrun.config.sweep import jobs
 from kdrun.errors import KdrunError
 
+pytestmark = pytest.mark.usefixtures("hydra_composes_each")
+
 PATHS = (
     "/home/j\u00f6rg/o", "\u65e5\u672c/d", "run(1).pt", "x~1", "it's", 'a"b', "a b", " a", "a#b", "runs (1)",
     "epoch=3-step=10.ckpt", "a\\b", "a\\", "[run] 1", "{x} 1", "2024", "007", "1e3", "true", "null_x", "a:b",
@@ -17,14 +19,18 @@ PATHS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("path", PATHS)
+KEYS = ("dataset.path", "outputs_dir", "data_dir", "note")
+
+
+@pytest.mark.parametrize("first", range(0, len(PATHS), len(KEYS)))
 @pytest.mark.parametrize("several", [[], ["-m"]])
-def test_a_path_is_what_was_typed(path: str, several: list[str]) -> None:
-    typed = parse([*several, f"outputs_dir={path}", f"dataset.path={path}", "dataset=imagefolder"])
+def test_a_path_is_what_was_typed(first: int, several: list[str]) -> None:
+    paths = PATHS[first : first + len(KEYS)]
+    typed = parse([*several, *map("=".join, zip(KEYS, paths, strict=True)), "dataset=imagefolder"])
     if several:
         typed = typed._replace(overrides=jobs(typed.overrides)[0].overrides)
     run = single(typed).run
-    assert run.outputs_dir == run.dataset["path"] == path
+    assert (run.dataset["path"], run.outputs_dir, run.data_dir, run.note) == paths
 
 
 @pytest.mark.parametrize(

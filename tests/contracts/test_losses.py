@@ -202,7 +202,7 @@ def test_compiles_as_one_graph(name: str) -> None:
     loss, student_shapes, teacher_shapes = made(name)
     student, teacher = both(student_shapes, teacher_shapes, torch.float32)
     torch.compiler.reset()
-    compiled = torch.compile(copy.deepcopy(loss), backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(copy.deepcopy(loss), backend="eager", fullgraph=True)
     expected = returned(loss, student, teacher, batch(6))
     torch.manual_seed(11)
     torch.testing.assert_close(compiled(student, teacher, batch(6)), expected)

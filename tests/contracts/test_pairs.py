@@ -44,7 +44,15 @@ REFUSED: dict[tuple[str, str], set[str]] = {
     ("cnn_digits", "cnn_digits_small"): UNEQUAL  # a dense layer; all of the last map; two stages
     | {"cat_kd", "simkd", "fitnet"},
 }
-PAIRS = pytest.mark.parametrize("names", REFUSED, ids="-".join)
+WIDE = "resnet50_cifar"
+"""Its last map has 2,048 channels, so that some methods take seconds for a step."""
+PAIRS = pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(names, marks=[pytest.mark.long] if WIDE in names else [], id="-".join(names))
+        for names in REFUSED
+    ],
+)
 
 
 class Side(NamedTuple):

@@ -1,8 +1,4 @@
-"""Runs kdrun in real processes that are killed at chosen moments. Started as a program by test_kills.py.
-
-`python -m tests.stages.killed PLAN.json`: the plan is a list of {"args": [...], "bomb": [kind, count] or
-null}; one process each, forked from this one, which has imported everything and computed nothing. Prints
-how each ended.
+"""What a process does that is killed at a chosen moment: `run`, the target of the processes of runs.py.
 
 Bombs: `step N`: before the Nth step of any training. `write NAME N`: in the middle of the Nth write of a
 file called NAME, with half of it on disk. `wrote NAME N`: right after the Nth such write. `line N`: in the
@@ -13,7 +9,6 @@ of the Nth write to a table of the teacher's answers.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -148,18 +143,15 @@ def arm_answers(n: int) -> None:
     kdrun.training.table.SECONDS = 0.0
 
 
-def run(args: list[str], bomb: list[Any] | None) -> int:
-    """One process: its exit status, negative for the signal that ended it."""
-    child = os.fork()
-    if not child:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-        if bomb:
-            arm(*bomb)
-        os._exit(kdrun.cli.main(args))
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-if __name__ == "__main__":
+def run(args: list[str], bomb: list[Any] | None, out: str) -> None:
+    """Ends this process with the exit status of the command, or by the bomb. out: the file of its output."""
     kdrun.stages.groups.WORTH_STACKING = 0.0  # short trainings are to be batched too
-    for entry in json.loads(Path(sys.argv[1]).read_text()):
-        print(f"exit {run(entry['args'], entry['bomb'])}", flush=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    file = os.open(out, os.O_RDWR | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    if bomb:
+        arm(*bomb)
+    status = kdrun.cli.main(args)
+    sys.stdout.flush()
+    os._exit(status)

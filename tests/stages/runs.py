@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,15 +19,35 @@ SHORT = (
 )
 
 
-def play(folder: Path, plan: list[dict[str, Any]]) -> list[int]:
-    """The exit statuses of one process for each entry, one after the other."""
-    (folder / "plan.json").write_text(json.dumps(plan))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.stages.killed", str(folder / "plan.json")],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("exit ")]
+def play(plan: list[dict[str, Any]]) -> list[int]:
+    """The exit statuses of one process for each {"args": [...], "bomb": [kind, count] or None}, one after the
+    other; negative for the signal that ended it.
+    """
+    return [ended(begun(entry["args"], entry["bomb"])) for entry in plan]
+
+
+def begun(args: list[str], bomb: list[Any] | None = None, out: str = os.devnull) -> Any:
+    """A process that runs kdrun, all paths given as absolute ones.
+
+    It is forked from a server, which is started once. That has imported everything and computed nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.stages.killed"])
+    process = context.Process(target=_run, args=(args, bomb, out))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # where the server finds what it imports
+        process.start()
+    return process
+
+
+def ended(process: Any) -> int:
+    """Its exit status, when it has ended."""
+    process.join()
+    status: int = process.exitcode
+    return status
+
+
+def _run(*arguments: Any) -> None:
+    from tests.stages.killed import run  # imports everything, which is for the server
+
+    run(*arguments)

@@ -96,7 +96,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Folders]:
         found[name] = whole, killed, []
         plan.append({"args": [*args, f"outputs_dir={whole}"], "bomb": None})
         plan += [{"args": [*args, f"outputs_dir={killed}"], "bomb": bomb} for bomb in [*bombs, None]]
-    statuses = iter(play(tmp_path_factory.mktemp("plan"), plan))
+    statuses = iter(play(plan))
     for name, (_, bombs) in {"kd": (ARGS, BOMBS), **OTHERS}.items():
         assert next(statuses) == 0
         found[name][2].extend(next(statuses) for _ in [*bombs, None])

@@ -48,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         for name, more in asked.items()
         for bomb in bombs.get(name, [None])
     ]
-    statuses = play(root, plan)
+    statuses = play(plan)
     assert statuses[0] == statuses[3] == 0 and statuses[1:3] == [-9, -9]
     assert statuses[4:] == [0, 0]
     weights = {name: read_weights(next((root / name).glob("runs/*/last.safetensors"))) for name in asked}

@@ -33,7 +33,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], li
     plan = [{"args": args["whole"], "bomb": None}]
     plan += [{"args": args["killed"], "bomb": bomb} for bomb in bombs]
     plan += [{"args": [*args["alone"], "runtime.together=false"], "bomb": None}]
-    return folders, play(root, plan)
+    return folders, play(plan)
 
 
 def test_killed_and_continued_as_one_it_ends_with_the_same_bits(swept: Any) -> None:

@@ -18,7 +18,7 @@ from kdrun import artefacts
 from kdrun.cli import main
 from kdrun.models.weights import read_weights
 from kdrun.training.table import Table
-from tests.stages.runs import SHORT
+from tests.stages.runs import SHORT, begun, ended
 
 Go = Callable[..., tuple[int, str, str]]
 
@@ -253,13 +253,11 @@ def test_one_class_data_is_refused(go: Go) -> None:
 
 
 def test_two_processes_train_one_teacher_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kdrun", *SHORT, "recipe.teacher.epochs=12", "control=false"]
-    both = [
-        subprocess.Popen([*command, f"seed={seed}"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for seed in (0, 1)
-    ]
-    texts = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    words = [*SHORT, "recipe.teacher.epochs=12", "control=false", f"outputs_dir={tmp_path / 'outputs'}"]
+    screens = [tmp_path / "zero.txt", tmp_path / "one.txt"]
+    both = [begun([*words, f"seed={seed}"], out=str(screen)) for seed, screen in enumerate(screens)]
+    assert [ended(process) for process in both] == [0, 0]
+    texts = [screen.read_text() for screen in screens]
     trained = [sum(f" teacher  {epoch:>2}/12 " in text for epoch in range(1, 13)) for text in texts]
     assert sorted(trained) == [0, 12]
     waited = texts[trained.index(0)]

@@ -233,7 +233,7 @@ def test_another_normalisation_sees_the_same_view(single: Plan, tmp_path: Path) 
 @pytest.mark.parametrize("bomb", [["step", 30], ["step", 10], ["wrote", "model.json", 2]])
 def test_a_killed_merge_continues_to_the_same_bits(merged: Plan, tmp_path: Path, bomb: list[Any]) -> None:
     args = [*MERGED, "checkpoint.seconds=0", f"outputs_dir={tmp_path / 'o'}"]
-    codes = play(tmp_path, [{"args": args, "bomb": bomb}, {"args": args, "bomb": None}])
+    codes = play([{"args": args, "bomb": bomb}, {"args": args, "bomb": None}])
     assert codes == [-9, 0]
     assert same(weights(planned(MERGED, tmp_path / "o")), weights(merged))
 

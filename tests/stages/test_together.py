@@ -36,6 +36,9 @@ SWEEP = [
     "checkpoint.seconds=0",
     "evaluation.latency=false",
     "evaluation.plots=false",
+    "teacher=cnn_digits_small",
+    "recipe.teacher.batch=100",
+    "recipe.student.batch=100",
     "runtime.jobs=1",
 ]
 
@@ -147,7 +150,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], li
     plan = [{"args": args["together"], "bomb": None}]
     plan += [{"args": [*args["alone"], "runtime.together=false"], "bomb": None}]
     plan += [{"args": args["killed"], "bomb": bomb} for bomb in bombs]
-    return folders, play(root, plan)
+    return folders, play(plan)
 
 
 def test_each_ends_as_it_would_alone_and_names_its_companions(swept: Any) -> None:

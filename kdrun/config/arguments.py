@@ -88,7 +88,7 @@ def parse(arguments: Sequence[str]) -> Typed:
     refuse_pieces(words)
     folders = (shipped(), *([Path(options[FOLDER]).expanduser()] if FOLDER in options else []))
     for folder in folders[1:]:
-        refuse_endless(folder)
+        refuse_endless(folder, words)
     plain = [_plain(word) for word in words]
     params = {key: text for word in plain for key, text in _swept(folders, word).items()}
     experiments = params.pop("experiment", None)

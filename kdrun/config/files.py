@@ -142,11 +142,15 @@ MOST_VALUES = 100_000
 """Values of a file, with what its aliases stand for: more are a mistake, and would fill the memory."""
 
 
-def refuse_endless(own: Path) -> None:
-    """Raises KdrunError for a file of the user whose aliases stand for too many values, or for themselves."""
+def refuse_endless(own: Path, words: Sequence[str]) -> None:
+    """Raises KdrunError for a file of the user whose aliases stand for too many values, or for themselves.
+
+    words: as typed, which name the files that are used.
+    """
     import yaml
 
-    for path in sorted(own.rglob("*.yaml")):
+    names = {name for word in words for name in re.split(r"[=,]", word)[1:]}
+    for path in (path for path in sorted(own.rglob("*.yaml")) if path.stem in names):
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
         except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kdrun.config.files import CHOSEN, shipped, swept
+from kdrun.config.files import CHOSEN, refuse_endless, shipped, swept
 from kdrun.config.options import Options
 from kdrun.config.quotes import readable
 from kdrun.config.shell import refuse_pieces
@@ -87,6 +87,8 @@ def parse(arguments: Sequence[str]) -> Typed:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
     refuse_pieces(words)
     folders = (shipped(), *([Path(options[FOLDER]).expanduser()] if FOLDER in options else []))
+    for folder in folders[1:]:
+        refuse_endless(folder, words)
     plain = [_plain(word) for word in words]
     params = {key: text for word in plain for key, text in _swept(folders, word).items()}
     experiments = params.pop("experiment", None)

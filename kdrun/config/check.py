@@ -217,7 +217,8 @@ def _recipe(key: str, recipe: Recipe) -> None:
         raise KdrunError(f"{key}.nesterov", "true", "needs optimiser sgd with a momentum above 0")
     if len(recipe.betas) != 2 or not all(0 <= beta < 1 for beta in recipe.betas):
         raise KdrunError(f"{key}.betas", listed(recipe.betas), "must be two numbers from 0 to below 1")
-    if any(epoch < 1 for epoch in recipe.milestones) or recipe.milestones != sorted(set(recipe.milestones)):
+    numbers = all(whole(epoch, 1) for epoch in recipe.milestones)
+    if not numbers or recipe.milestones != sorted(set(recipe.milestones)):
         raise KdrunError(
             f"{key}.milestones", listed(recipe.milestones), "must be epochs from 1, in rising order"
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdrun.errors import KdrunError
 
@@ -135,6 +136,37 @@ def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
                 raise KdrunError(
                     str(entry.path), None, f"kdrun has a {group} of this name; give yours another"
                 )
+
+
+MOST_VALUES = 100_000
+"""Values of a file, with what its aliases stand for: more are a mistake, and would fill the memory."""
+
+
+def refuse_endless(own: Path, words: Sequence[str]) -> None:
+    """Raises KdrunError for a file of the user whose aliases stand for too many values, or for themselves.
+
+    words: as typed, which name the files that are used.
+    """
+    import yaml
+
+    names = {name for word in words for name in re.split(r"[=,]", word)[1:]}
+    for path in (path for path in sorted(own.rglob("*.yaml")) if path.stem in names):
+        try:
+            node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError):
+            continue  # said where the file is used
+        if _values(node, {}) > MOST_VALUES:
+            raise KdrunError(str(path), None, f"its aliases stand for more than {MOST_VALUES:,} values")
+
+
+def _values(node: Any, known: dict[int, float]) -> float:
+    """How many values a node of YAML is; inf if it is within itself. known: of nodes by their ids."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = node.value if node is not None and isinstance(node.value, list) else ()
+        parts = (part for each in inner for part in (each if isinstance(each, tuple) else (each,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:

@@ -114,3 +114,9 @@ def test_every_choice_is_one_that_the_code_knows() -> None:
     node = {"name": "resnet18", "family": "torchvision", "args": {}}
     stems = {build(node | {"stem": stem}, 10, (3, 128, 128), "auto", 0).notes for stem in choices.STEMS}
     assert len(stems) == 2  # auto is one of the others
+
+
+@pytest.mark.parametrize("value", ["[[1]]", "[5,3]", "[0]", "[3,3]"])
+def test_milestones_are_epochs_in_rising_order(value: str) -> None:
+    with pytest.raises(KdrunError, match="must be epochs from 1, in rising order"):
+        composed(f"recipe.student.milestones={value}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -433,3 +434,15 @@ def test_names_and_paths_of_digits_are_text(tmp_path: Path) -> None:
     run = composed("experiment=2024", tmp_path).run
     assert (run.dataset["name"], run.dataset["path"], run.seed) == ("2023", "5", 9)
     assert composed("dataset=2023", tmp_path).run.dataset["name"] == "2023"
+
+
+@pytest.mark.parametrize("last", ["tags: *e", "tags: &x [*x]"])
+def test_aliases_without_end_are_named(tmp_path: Path, last: str) -> None:
+    names = "abcde"
+    lines = ["a: &a [" + ",".join("1" * 10) + "]"]
+    lines += [f"{b}: &{b} [" + ",".join([f"*{a}"] * 10) + "]" for a, b in pairwise(names)]
+    (tmp_path / "experiment").mkdir()
+    file = tmp_path / "experiment" / "laughs.yaml"
+    file.write_text("\n".join(["# @package _global_", *lines, last]) + "\n")
+    with pytest.raises(KdrunError, match="its aliases stand for more than 100,000 values"):
+        composed("experiment=laughs", tmp_path)

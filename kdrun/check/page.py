@@ -23,6 +23,7 @@ from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
 from kdrun.stages import saved as store
 from kdrun.stages.evaluate import is_current
+from kdrun.stages.make import evaluation_seconds
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.room import refuse_full_disk, refuse_unwritable
 from kdrun.stages.saved import Saved, load_model
@@ -208,7 +209,7 @@ def _time(measured: Measured) -> Iterator[str]:
         for training in measured.plan.concerned
         if training.name in measured.steps
     }
-    seconds = sum(left.values()) + _evaluation(measured.plan)
+    seconds = sum(left.values()) + evaluation_seconds(measured.plan)
     steps = {shown_role(role): step.seconds for role, step in measured.steps.items()}
     took = ", ".join(f"{role} {three_digits(1000 * one)} ms" for role, one in steps.items())
     place = measured.plan.ground.machine.device
@@ -216,14 +217,6 @@ def _time(measured: Measured) -> Iterator[str]:
     controls = [f"{shown_role(name)} {roughly(left[name])}" for name in left if is_control(name)]
     if len(controls) > 1:
         yield f"{'':{LABEL}}of these {', '.join(controls)}"
-
-
-def _evaluation(plan: Plan) -> float:
-    settings = plan.run.evaluation
-    if "evaluate" not in plan.run.stages or not settings.latency:
-        return 0.0
-    devices = 1 + (plan.ground.machine.device.type != "cpu")
-    return devices * len(settings.batches) * settings.seconds
 
 
 def _notes(measured: Measured) -> Iterator[str]:

@@ -85,15 +85,15 @@ def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Over
 
 
 def evaluation_seconds(plan: Plan) -> float:
-    """Estimated seconds of a job's evaluation: mostly latencies, up to `evaluation.seconds` for each model
-    and batch size.
+    """Estimated seconds of a job's evaluation: mostly latencies, up to `evaluation.seconds` for each batch
+    size, of all models together.
     """
     evaluation = plan.run.evaluation
     if "evaluate" not in plan.run.stages:
         return 0.0
     devices = 1 if plan.ground.machine.device.type == "cpu" else 2
-    each = len(plan.trainings) * len(evaluation.batches) * devices * evaluation.seconds
-    return EVALUATION + (each if evaluation.latency else 0.0)
+    latencies = len(evaluation.batches) * devices * evaluation.seconds
+    return EVALUATION + (latencies if evaluation.latency else 0.0)
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:

@@ -40,7 +40,8 @@ class Shared:
         if values:
             if len(self.composer.bases) > KEPT:
                 self.composer.bases.clear()
-            return self.composer._written(tuple(overrides), values) or self.whole(overrides)
+            common = tuple(each for each in overrides if each.partition("=")[0] not in values)
+            return self.composer._written(common, values) or self.whole(overrides)
         config, choices = self.kept(tuple(overrides))
         return copy.deepcopy(config), choices
 

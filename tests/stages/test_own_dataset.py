@@ -121,7 +121,7 @@ def test_a_killed_teacher_continues_there(taught: Plan, mine: Path, tmp_path: Pa
     ]
     args = ["--config-dir", str(mine / "conf"), *words]
     env = pytest.MonkeyPatch()
-    env.setenv("PYTHONPATH", str(mine), prepend=":")
+    env.syspath_prepend(mine)  # processes take the search path from the test's
     codes = play(tmp_path, [{"args": args, "bomb": ["step", 30]}, {"args": args, "bomb": None}])
     env.undo()
     assert codes == [-9, 0]

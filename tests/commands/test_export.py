@@ -119,7 +119,7 @@ def test_files_say_classes_and_preprocessing_and_kdrun_predicts_with_them(here: 
             assert said["probability"] == pytest.approx(row["probability"], abs=close)
             assert said["class"] == row["class"] and said.get("changed") == row.get("changed")
         code, out, err = here("predict", str(file), "a.png", "--teacher")
-        assert (code, out) == (2, "") and "holds the student alone" in err
+        assert (code, out) == (2, "") and "has only the student" in err
 
 
 def test_use_py_needs_no_kdrun(here: Here, run: Path) -> None:
@@ -349,7 +349,7 @@ def test_what_is_missing_is_said_before_anything_is_written(
     monkeypatch.setitem(sys.modules, "onnx", None)
     code, out, err = here("export", str(run), "--to", "pt2,onnx")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("onnx: needs onnx, which cannot be imported") and "'kdrun[onnx]'" in err
+    assert err.startswith("onnx: needs onnx, which cannot be imported") and "[onnx]'" in err
     assert not (run / "export").exists()
 
 

@@ -122,7 +122,7 @@ def test_a_killed_teacher_continues_there(taught: Plan, mine: Path, tmp_path: Pa
     args = ["--config-dir", str(mine / "conf"), *words]
     env = pytest.MonkeyPatch()
     env.syspath_prepend(mine)  # processes take the search path from the test's
-    codes = play(tmp_path, [{"args": args, "bomb": ["step", 30]}, {"args": args, "bomb": None}])
+    codes = play([{"args": args, "bomb": ["step", 30]}, {"args": args, "bomb": None}])
     env.undo()
     assert codes == [-9, 0]
     ours, theirs = (

@@ -49,8 +49,8 @@ class Answered(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A teacher. overrides: what it is chosen by. command: trains it. answered: None if it is not trained yet;
-    then seconds: how long its training takes here.
+    """A teacher. overrides: what it is chosen by. command: trains it. answered: None if it is not trained
+    yet; then seconds: how long its training takes here.
     """
 
     overrides: str
@@ -68,8 +68,8 @@ class Candidate(NamedTuple):
 def ranking(plans: Mapping[str, Plan], commands: Mapping[str, str], width: int) -> str:
     """The teachers of some plans that differ in them alone, as lines of at most `width` columns.
 
-    plans, and the commands that train their teachers: by the overrides of each. Raises KdrunError for a plan without one teacher, or without
-    validation images.
+    plans, and the commands that train their teachers: by the overrides of each. Raises KdrunError for a plan
+    without one teacher, or without validation images.
     """
     for plan in plans.values():
         _refuse(plan)

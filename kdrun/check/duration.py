@@ -53,9 +53,34 @@ def seconds_left(training: Training, step: FirstStep, answers: Answers | None = 
     return left * rows.steps * (step.seconds - step.asking) + asking + validating
 
 
-def of_each(trainings: Iterable[Training]) -> dict[Path, float]:
+def _first(training: Training) -> FirstStep:
+    return first_step(training, *asked(training))
+
+
+class Measured:
+    """First steps of students by what they minimise, each with the pair on which it was measured."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, tuple[str, FirstStep]] = {}
+        self.ratios: dict[tuple[str, str], float] = {}
+
+    def step_of(self, training: Training) -> FirstStep:
+        """Measured, or that of another pair times the ratio of a step that was measured on both."""
+        pair = repr([training.key["model"], *(teacher.key["model"] for teacher in training.teachers)])
+        what = repr([training.kind, training.recipe.batch, training.phases])
+        before, step = self.steps.get(what, (pair, None))
+        if step is not None and (ratio := self.ratios.get((before, pair))):
+            return step._replace(seconds=ratio * step.seconds, asking=ratio * step.asking)
+        own = _first(training)
+        if step is not None:
+            self.ratios[before, pair] = own.seconds / step.seconds
+        self.steps.setdefault(what, (pair, own))
+        return own
+
+
+def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> dict[Path, float]:
     """The seconds that are left of each training, by folder. Trainings that differ only in their seed are
-    measured once.
+    measured once. measured: of students on other pairs of models, from which those of this pair follow.
     """
     steps: dict[tuple[str, str, str], tuple[FirstStep, Answers | None]] = {}
     seconds: dict[Path, float] = {}
@@ -67,7 +92,8 @@ def of_each(trainings: Iterable[Training]) -> dict[Path, float]:
             continue
         kind = (training.label, repr(training.recipe), repr(training.phases))
         if kind not in steps:
-            answers = answers_plan(training) if training.kind == "student" else None
-            steps[kind] = first_step(training, *asked(training)), answers
+            taught = training.kind == "student"
+            of_pairs = measured.step_of if measured and taught else _first
+            steps[kind] = of_pairs(training), answers_plan(training) if taught else None
         seconds[training.folder] = seconds_left(training, *steps[kind])
     return seconds

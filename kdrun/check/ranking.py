@@ -49,11 +49,12 @@ class Answered(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A teacher. overrides: what it is chosen by. answered: None if it is not trained yet; then seconds: how
-    long its training takes here.
+    """A teacher. overrides: what it is chosen by. command: trains it. answered: None if it is not trained
+    yet; then seconds: how long its training takes here.
     """
 
     overrides: str
+    command: str
     training: Training
     answered: Answered | None
     seconds: float = 0.0
@@ -64,15 +65,15 @@ class Candidate(NamedTuple):
         return re.sub(r"(^|(?<= ))(teacher=|teacher\.|recipe\.teacher\.)", "", self.overrides)
 
 
-def ranking(plans: Mapping[str, Plan], width: int) -> str:
+def ranking(plans: Mapping[str, Plan], commands: Mapping[str, str], width: int) -> str:
     """The teachers of some plans that differ in them alone, as lines of at most `width` columns.
 
-    plans: by the overrides of each. Raises KdrunError for a plan without one teacher, or without
-    validation images.
+    plans, and the commands that train their teachers: by the overrides of each. Raises KdrunError for a plan
+    without one teacher, or without validation images.
     """
     for plan in plans.values():
         _refuse(plan)
-    candidates = list(_candidates(plans))
+    candidates = list(_candidates(plans, commands))
     known = [each for each in candidates if each.answered is not None]
     first = next(iter(plans.values()))
     temperature = soft.temperature_of(config_of(first)) or 1.0
@@ -97,7 +98,7 @@ def _refuse(plan: Plan) -> None:
         raise KdrunError("dataset.validation", len(plan.ground.data.validation.labels), problem)
 
 
-def _candidates(plans: Mapping[str, Plan]) -> Iterator[Candidate]:
+def _candidates(plans: Mapping[str, Plan], commands: Mapping[str, str]) -> Iterator[Candidate]:
     """Each teacher once; those with weights first, the most accurate before the others."""
     by_folder: dict[Path, tuple[str, Plan]] = {}
     for name, plan in plans.items():
@@ -107,9 +108,9 @@ def _candidates(plans: Mapping[str, Plan]) -> Iterator[Candidate]:
         answered = _answered(plan)
         if answered is None:
             seconds = of_each([plan.teacher])[plan.teacher.folder]
-            unknown.append(Candidate(name, plan.teacher, None, seconds))
+            unknown.append(Candidate(name, commands[name], plan.teacher, None, seconds))
         else:
-            known.append((answered.right, Candidate(name, plan.teacher, answered)))
+            known.append((answered.right, Candidate(name, commands[name], plan.teacher, answered)))
     yield from (candidate for _, candidate in sorted(known, key=lambda pair: -pair[0]))
     yield from unknown
 
@@ -176,7 +177,7 @@ def _untrained(candidates: Sequence[Candidate]) -> Iterator[str]:
             size, work = _size(each.training)
             yield (
                 f"not trained yet: {each.name} ({size} parameters, {work} MACs): about "
-                f"{roughly(each.seconds)} to train here: kdrun {each.overrides} 'stages=[teacher]'"
+                f"{roughly(each.seconds)} to train here: {each.command}"
             )
 
 

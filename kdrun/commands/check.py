@@ -5,6 +5,7 @@ teacher=a,b`: teachers beside each other.
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from kdrun.commands.sweep import planned
 from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER, MANY, Typed, parse
 from kdrun.config.compose import single
-from kdrun.config.sweep import composed_jobs
+from kdrun.config.sweep import Job, composed_jobs
 from kdrun.errors import KdrunError
 
 OF_TEACHERS = re.compile(r"(recipe\.)?teacher(\..+)?")
@@ -47,4 +48,11 @@ def ranked(typed: Typed) -> str:
     from kdrun.check.ranking import ranking
 
     _, plans = planned(loaded)
-    return ranking({str(job): plan for job, plan in zip(jobs, plans, strict=True)}, width(TABLE))
+    commands = {str(job): _training_command(typed, job) for job in jobs}
+    return ranking({str(job): plan for job, plan in zip(jobs, plans, strict=True)}, commands, width(TABLE))
+
+
+def _training_command(typed: Typed, job: Job) -> str:
+    """What trains the teacher of a job, and nothing else."""
+    own = [word for word in job.overrides if not word.startswith("stages=")]
+    return shlex.join(["kdrun", *typed.place, *own, "stages=[teacher]"])

@@ -131,6 +131,7 @@ PAGES = {
             ("--format text|md|csv|json|tex", ""),
             ("--rows, --cols, --value NAME", "a cross table; usually method, pair and gain"),
             ("--sort NAME, --last N", "the list of runs by a figure or a word; the latest N only"),
+            ("--seeds mean", "mean +- std (n) in place of a line for each seed, split or subset of labels"),
         ),
     ),
     "predict": Page(

@@ -13,13 +13,14 @@ from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
 
 FORMATS = ("text", "md", "csv", "json", "tex")
+SEEDS = ("each", "mean")
 PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
 """Options of the cross table, with the default of each if another is given."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table. Raises KdrunError for a missing folder, and if there is no finished run."""
-    values = {"--format": FORMATS, "--sort": (), "--last": (), **dict.fromkeys(PIVOT, ())}
+    values = {"--format": FORMATS, "--sort": (), "--last": (), "--seeds": SEEDS, **dict.fromkeys(PIVOT, ())}
     words, options = Options(values=values).parse(arguments)
     folders = [run_named(word) for word in words or ["outputs/runs"]]
     for folder in folders:
@@ -57,10 +58,11 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
 
     format = options.get("--format", "text")
     crossed = any(name in options for name in PIVOT)
-    for name in ("--sort", "--last"):
-        if crossed and name in options:
-            raise KdrunError(name, options[name], "is for the list of runs; a cross table takes all of them")
-    listed = crossed or "--sort" in options or "--last" in options
+    listing = [name for name in ("--sort", "--last", "--seeds") if name in options]
+    if crossed and listing:
+        problem = "is for the list of runs; a cross table takes all of them"
+        raise KdrunError(listing[0], options[listing[0]], problem)
+    listed = crossed or bool(listing)
     if len(folders) == 1 and not listed and (page := _of_many(folders[0], format)):
         return page
     unfinished = {path for folder in folders for path in find_runs(folder).unfinished}
@@ -75,7 +77,7 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
     from kdrun.report import runs
 
     chosen = options.get("--sort", ""), options.get("--last", "")
-    return runs.render(folders, format, width(), *chosen, _warn)
+    return runs.render(folders, format, width(), *chosen, _warn, options.get("--seeds", "each"))
 
 
 def _of_many(folder: Path, format: str) -> str:

@@ -25,6 +25,7 @@ from kdrun.figures import plural
 from kdrun.report.published_page import FORMATS
 
 if TYPE_CHECKING:  # these import torch
+    from kdrun.check.duration import Measured
     from kdrun.plan.ground import Grounds
     from kdrun.plan.plan import Plan
     from kdrun.plan.training import Training
@@ -131,16 +132,17 @@ def fill(cells: Cells, format: str, command: str) -> int:
 
 def show_cells(cells: Cells) -> int:
     """Shows the state of each training, and the time for the rest; nothing is trained."""
+    from kdrun.check.duration import Measured
     from kdrun.plan.ground import Grounds
     from kdrun.report.published_list import trainings_text
 
-    pairs, grounds = _composed(cells), Grounds()
+    pairs, grounds, measured = _composed(cells), Grounds(), Measured()
     _checked(pairs, grounds)
     lines: list[Line] = []
     place = ""
     for pair in pairs:
         plans = planned(pair.loaded, grounds)[1]
-        lines += _lines(cells, pair.jobs, plans)
+        lines += _lines(cells, pair.jobs, plans, measured)
         place = plans[0].ground.machine.device.type
     print(trainings_text(cells.table, lines, place, width(TABLE)))
     return 0
@@ -208,7 +210,7 @@ def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
     print(f"{rest}{folder}\n  {'  '.join(names)}", file=sys.stderr, flush=True)
 
 
-def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> Iterator[Line]:
+def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], measured: Measured) -> Iterator[Line]:
     """A line for each row of a pair: its teacher, its student alone, its methods."""
     from kdrun.check.duration import of_each
     from kdrun.report.published_list import Line
@@ -217,7 +219,7 @@ def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> Iterator
 
     pair = str(jobs[0].swept["pair"])
     print(f"measuring first steps of {pair}", file=sys.stderr, flush=True)
-    seconds = of_each(training for plan in plans for training in plan.trainings)
+    seconds = of_each((training for plan in plans for training in plan.trainings), measured)
     for row, trainings in _rows(cells, jobs, plans).items():
         kinds = [status(training).kind for training in trainings]
         done = kinds.count("cached") + kinds.count("loaded")

@@ -99,6 +99,10 @@ def _cell(cell: Cell, digits: int) -> str:
 
 
 def _line(cells: Sequence[str], escape: int | None = None) -> str:
-    """The cells of a line; the first `escape` of them (None: all) are texts."""
+    """The cells of a line; the first `escape` of them (None: all) are texts.
+
+    `[` and `*` at its start would be options of the line or rule before it.
+    """
     count = len(cells) if escape is None else escape
-    return " & ".join([*map(escaped, cells[:count]), *cells[count:]]) + r" \\"
+    line = " & ".join([*map(escaped, cells[:count]), *cells[count:]])
+    return ("{}" if line.startswith(("[", "*")) else "") + line + r" \\"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.pipes import pipe_table
 from kdrun.report.ranks import Ranks, mean_ranks
 from kdrun.report.read import uncollected
-from kdrun.report.runs import UNTOLD, Record, record, reports_of
+from kdrun.report.runs import UNTOLD, Record, record, repeats, reports_of
+from kdrun.report.runs_tex import MARKED
 from kdrun.report.schema import Report
-from kdrun.report.statistics import Spread, spread
+from kdrun.report.statistics import Mark, Spread, marks_of_most, spread
 from kdrun.report.sweeps import value_name
 from kdrun.report.table import plain
 from kdrun.report.tradeoff import latency
@@ -36,6 +37,9 @@ NAMES = {
     "parameters": "params",
 }
 """Words that the user can type, and the names of their figures in a record."""
+
+PERCENT = ("gain", "top1", "top5", "ece", "agreement", "across_blocks")
+"""What is in the names of figures in percent or points; others are shown with three significant digits."""
 
 SETS = ("dataset", "dataset.name", "pair", "dataset.split")
 """Keys of columns over which rows are ranked: each value is another set of images or pair of models."""
@@ -80,6 +84,8 @@ def render(
         )
         warn(f"runs with different settings are in {cell}: they differ in {', '.join(keys)}")
     table = cells(records, rows, cols, name)
+    if format == "tex":
+        return _tex(table, best(shown, places, name), rows, value)
     return _drawn(table, ranks(table, cols, name), rows, cols, value, format, width)
 
 
@@ -108,7 +114,7 @@ def mixtures(places: Sequence[Place], reports: Sequence[Report]) -> tuple[list[P
 
 def ranks(table: Cells, cols: str, name: str) -> Ranks | None:
     """The ranks of the rows over the columns, if these are data sets and more is better; else None."""
-    if cols not in SETS or not (name.startswith("gain") or name.endswith(("top1", "top5"))):
+    if cols not in SETS or not _more_is_better(name):
         return None
     scores: dict[str, dict[str, float]] = {}
     for (row, column), one in table.items():
@@ -155,10 +161,6 @@ def _drawn(
     down, across = (list(dict.fromkeys(place[i] for place in table)) for i in (0, 1))
     if format in ("csv", "json"):
         return _data(table, rows, cols, format)
-    if format == "tex":
-        gain = value.startswith("gain")
-        body = [Row(r, [_figure(table.get((r, c)), gain) for c in across]) for r in down]
-        return latex(across, body, f"{value}, mean +- std", corner=rows)
     texts = [[row, *(_shown(table.get((row, column)), value) for column in across)] for row in down]
     head, below = [rows, *across], ""
     if ranked is not None:
@@ -174,6 +176,30 @@ def _drawn(
         drawn.add_row(*cells)
     title = f"{value}: mean +- std (n) by {rows} and {cols}"
     return f"{title}\n\n{plain(drawn, width)}" + (plain(Text(f"\n{below}"), width) if below else "")
+
+
+def best(shown: Sequence[tuple[Record, Report]], places: Sequence[Place], name: str) -> dict[Place, Mark]:
+    """The best row of each column and its ties, if more is better; a cell of mixed settings has no mark."""
+    if not _more_is_better(name):
+        return {}
+    columns: dict[str, dict[str, dict[Any, float]]] = {}
+    for (run, report), (row, column) in zip(shown, places, strict=True):
+        repeat = run.get("seed"), *repeats(report.get("config", {})).values()
+        columns.setdefault(column, {}).setdefault(row, {})[repeat] = run[name]
+    alone = {place for place in places if places.count(place) == len(columns[place[1]][place[0]])}
+    own = {c: {r: each for r, each in rows.items() if (r, c) in alone} for c, rows in columns.items()}
+    return {(r, c): mark for c, rows in own.items() for r, mark in marks_of_most(rows).items()}
+
+
+def _more_is_better(name: str) -> bool:
+    return name.startswith("gain") or name.endswith(("top1", "top5"))
+
+
+def _tex(table: Cells, marked: Mapping[Place, Mark], rows: str, value: str) -> str:
+    down, across = (list(dict.fromkeys(place[i] for place in table)) for i in (0, 1))
+    body = [Row(r, [_figure(table.get((r, c)), marked.get((r, c)), value) for c in across]) for r in down]
+    caption = f"{value}, mean +- std." + (MARKED if marked else "")
+    return latex(across, body, caption, corner=rows, digits=1)
 
 
 def _rank(ranked: Ranks, row: str) -> str:
@@ -203,15 +229,26 @@ def _data(table: Cells, rows: str, cols: str, format: str) -> str:
     return sink.getvalue()
 
 
-def _figure(cell: Spread | None, gain: bool) -> Figure | None:
-    return None if cell is None else Figure(cell.mean, cell.std, gain=gain)
+def _figure(cell: Spread | None, mark: Mark | None, value: str) -> Figure | str | None:
+    if cell is None or not _in_percent(value):
+        return None if cell is None else _shown(cell, value)
+    return Figure(cell.mean, cell.std, mark, gain=value.startswith("gain"))
 
 
 def _shown(cell: Spread | None, value: str) -> str:
     """`+1.2 +- 0.3 (3)`."""
     if cell is None:
         return ABSENT
-    show = signed if value.startswith("gain") else count if value in ("params", "parameters") else percent
-    show = three_digits if value == "latency" else show
+    show = signed if value.startswith("gain") else percent if _in_percent(value) else _measured
     std = "" if cell.std is None else f" +- {show(cell.std).lstrip('+')}"
     return f"{show(cell.mean)}{std} ({cell.n})"
+
+
+def _in_percent(value: str) -> bool:
+    name = NAMES.get(value, value)
+    return _more_is_better(name) or any(word in name for word in PERCENT)
+
+
+def _measured(value: float) -> str:
+    """A whole number, or three significant digits."""
+    return count(value) if value == int(value) else three_digits(value)

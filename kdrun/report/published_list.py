@@ -78,7 +78,7 @@ def _sum(lines: Sequence[Line], place: str) -> str:
     seconds = sum(line.seconds for line in lines)
     return (
         f"{state}. The rest takes about {roughly(seconds)} on this machine's {place}, one after the other, "
-        "estimated from their first steps, without evaluation. Nothing was trained."
+        "estimated from first steps (a method's on its first pair), without evaluation. Nothing was trained."
     )
 
 

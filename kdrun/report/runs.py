@@ -21,6 +21,7 @@ from kdrun.report.grid import Column as GridColumn
 from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read, uncollected
+from kdrun.report.runs_mean import STD, means
 from kdrun.report.runs_order import by_key, latest
 from kdrun.report.schema import Model, Report, parts, roles, strongest, top1
 from kdrun.report.sweeps import key_name, value_name
@@ -64,9 +65,10 @@ def render(
     sort: str = "",
     last: str = "",
     warn: Callable[[str], None] = lambda line: None,
+    seeds: str = "each",
 ) -> str:
     """One line per finished run, in the order of the folders. folders: of runs, of sweeps, or with runs in
-    them.
+    them. seeds: `mean` for one line per setting, with means over the runs that differ in REPEATS alone.
 
     format: text, md, csv, json or tex. csv and json have unrounded figures, and leave out what was not
     measured; tex has means over repeats. sort: a figure or a word to sort by (`runs_order.by_key`). last: how
@@ -78,24 +80,46 @@ def render(
     runs = reports_of(folders, warn)
     runs = latest(runs, last) if last else runs
     records = [record(*run) for run in runs]
-    if sort:
+    if sort and (seeds == "each" or format == "tex"):
         order = by_key(records, sort)
         runs, records = [runs[i] for i in order], [records[i] for i in order]
     configs = [report.get("config", {}) for _, report in runs]
-    values = differing(records, configs, None if format == "tex" else DIFFERENCES)
-    differs = list(values[0])
     if format == "tex":
-        values = [{**repeats(config), **own} for config, own in zip(configs, values, strict=True)]
+        return _tex(records, configs)
+    if seeds == "mean":
+        return _means(records, configs, format, width, sort)
+    values = differing(records, configs)
     records = [_with(*both) for both in zip(records, values, strict=True)]
-    if format == "tex":
-        from kdrun.report.runs_tex import tex
+    return _drawn_as(format, records, _columns(COLUMNS, WHO, list(values[0])), width)
 
-        return tex(records, differs)
+
+def _tex(records: Sequence[Record], configs: Sequence[Record]) -> str:
+    from kdrun.report.runs_tex import tex
+
+    values = differing(records, configs, None)
+    repeated = [{**repeats(config), **own} for config, own in zip(configs, values, strict=True)]
+    return tex([_with(*both) for both in zip(records, repeated, strict=True)], list(values[0]))
+
+
+def _means(records: Sequence[Record], configs: Sequence[Record], format: str, width: int, sort: str) -> str:
+    settings, told = means(records, differing(records, configs, None))
+    if sort:
+        settings = [settings[i] for i in by_key(settings, sort)]
+    return _drawn_as(format, settings, _columns(MEANS, WHO - 1, told[:DIFFERENCES]), width, MEAN_TITLE)
+
+
+def _drawn_as(
+    format: str,
+    records: Sequence[Record],
+    columns: Sequence[Column],
+    width: int,
+    title: str = "top-1 on test",
+) -> str:
     if format == "json":
         return json.dumps(records, indent=1) + "\n"
     if format == "csv":
         return _csv(records)
-    return _text(records, differs, width) if format == "text" else _markdown(records, differs)
+    return _text(records, columns, width, title) if format == "text" else _markdown(records, columns)
 
 
 def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:
@@ -189,7 +213,7 @@ def record(folder: Path, report: Report) -> Record:
         "params": report["models"]["student"].get("params"),
         "headline": report["headline"],
         **scores,
-        "control": comparison.get("control"),
+        "gain_over": comparison.get("control"),
         "gain_top1": comparison.get("gain_top1"),
         "gain_low": low,
         "gain_high": high,
@@ -233,27 +257,43 @@ COLUMNS: tuple[Column, ...] = (
     ("95 % interval", lambda run: _interval(run)),
     ("verdict", lambda run: _verdict(run)),
 )
+MEANS: tuple[Column, ...] = (
+    *COLUMNS[: WHO - 1],
+    ("n", lambda run: str(run["n"])),
+    ("parameters", lambda run: _shown(run, "params", count)),
+    ("teacher %", lambda run: _spread(run, "teacher_top1", percent)),
+    ("student %", lambda run: _spread(run, "student_top1", percent)),
+    ("control %", lambda run: _spread(run, "control_top1", percent)),
+    ("gain", lambda run: _spread(run, "gain_top1", signed)),
+)
+USUAL = tuple(name for name, _ in (*COLUMNS, *MEANS))
+MEAN_TITLE = "top-1 on test, mean +- std of n runs that differ in seed, split or labels"
 HEADINGS = tuple(name for name, _ in COLUMNS[:WHO])
 WORDS = ("data set", "method", "teacher", "student", "verdict")
 NARROW = ("parameters", "verdict")
 """Left out if the text would be wider than the terminal."""
 
-NARROWER = ("95 % interval", "seed", "teacher %", "control %")
-"""Left out next, one after the other, until the figures fit."""
+NARROWER = ("95 % interval", "teacher %", "control %")
+"""Left out next, one after the other, until the figures fit; then the keys that tell runs apart, the last one
+first, then the seed."""
 
 
-def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
+def _text(records: Sequence[Record], shown: Sequence[Column], width: int, title: str) -> str:
     """All columns, or without NARROW if they are too wide. What all runs share is in a line above them."""
-    columns = [_drawn(column, records) for column in _columns(differs)]
+    columns = [_drawn(column, records) for column in shown]
     many = len(records) > 1 or _least(columns, NARROW) > width
     who = [column for column in columns if _name(column) in HEADINGS]
     shared = [column for column in who if many and len(set(column.texts)) == 1]
     columns = [column for column in columns if column not in shared]
-    if natural_width(columns) > width:
-        left_out = _left_out(columns, width)
-        columns = [column for column in columns if _name(column) not in left_out]
+    left_out = _left_out(columns, width) if natural_width(columns) > width else ()
+    hidden = [name for name in map(_name, columns) if name in left_out and name not in USUAL]
+    columns = [column for column in columns if _name(column) not in left_out]
     common = [f"{column.heading} {column.texts[0]}" for column in shared]
-    return "\n".join(folded("; ".join(["top-1 on test", *common]), width)) + "\n\n" + grid(columns, width)
+    lines = [*folded("; ".join([title, *common]), width), "", *grid(columns, width).splitlines()]
+    if hidden:
+        about = f"They also differ in {', '.join(hidden)}: a wider terminal or --format md shows it."
+        lines += ["", *folded(about, width)]
+    return "\n".join(lines) + "\n"
 
 
 def _drawn(column: Column, records: Sequence[Record]) -> GridColumn:
@@ -271,11 +311,13 @@ def _name(column: GridColumn) -> str:
 
 
 def _left_out(columns: Sequence[GridColumn], width: int) -> Sequence[str]:
-    """NARROW, and as many of NARROWER as it takes until the other columns fit."""
-    for some in range(len(NARROWER)):
-        if _least(columns, (*NARROW, *NARROWER[:some])) <= width:
-            return (*NARROW, *NARROWER[:some])
-    return (*NARROW, *NARROWER)
+    """NARROW, and as many of NARROWER and of the keys as it takes until the other columns fit."""
+    keys = [name for column in reversed(columns) if (name := _name(column)) not in USUAL]
+    order = (*NARROWER, *keys, "seed")
+    for some in range(len(order)):
+        if _least(columns, (*NARROW, *order[:some])) <= width:
+            return (*NARROW, *order[:some])
+    return (*NARROW, *order)
 
 
 def _least(columns: Sequence[GridColumn], without: Sequence[str]) -> int:
@@ -283,19 +325,20 @@ def _least(columns: Sequence[GridColumn], without: Sequence[str]) -> int:
     return sum(column.least + SPACE for column in columns if _name(column) not in without) - SPACE
 
 
-def _columns(differs: Sequence[str]) -> list[Column]:
-    """The columns, with the differing keys after those that say which run it is."""
+def _columns(usual: Sequence[Column], who: int, differs: Sequence[str]) -> list[Column]:
+    """The columns, with the differing keys after the first ones, which say which run it is."""
     extra: list[Column] = [
         (key_name(key), lambda run, key=key: value_name(run.get(key)))  # type: ignore[misc]
         for key in differs
     ]
-    return [*COLUMNS[:WHO], *extra, *COLUMNS[WHO:]]
+    return [*usual[:who], *extra, *usual[who:]]
 
 
-def _markdown(records: Sequence[Record], differs: Sequence[str]) -> str:
-    columns = _columns(differs)
-    body = [[run["label"], *(cell(run) for _, cell in columns)] for run in records]
-    return "\n".join(pipe_table(["run", *(name for name, _ in columns)], body, left=5)) + "\n"
+def _markdown(records: Sequence[Record], columns: Sequence[Column]) -> str:
+    named: list[Column] = [("run", lambda run: run["label"])] if "label" in records[0] else []
+    columns = [*named, *columns]
+    body = [[cell(run) for _, cell in columns] for run in records]
+    return "\n".join(pipe_table([name for name, _ in columns], body, left=len(named) + 4)) + "\n"
 
 
 def _csv(records: Sequence[Record]) -> str:
@@ -309,6 +352,11 @@ def _csv(records: Sequence[Record]) -> str:
 
 def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
     return show(run[key]) if key in run else ABSENT
+
+
+def _spread(run: Record, key: str, show: Callable[[float], str]) -> str:
+    std = "" if key + STD not in run else f" +- {percent(run[key + STD])}"
+    return _shown(run, key, show) + std
 
 
 def _verdict(run: Record) -> str:

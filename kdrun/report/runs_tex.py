@@ -9,7 +9,7 @@ from kdrun.config.choices import REPEATS
 from kdrun.figures import ABSENT
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.runs_order import SORTS
-from kdrun.report.statistics import Mark, marks, spread
+from kdrun.report.statistics import Mark, marks_of_most, spread
 from kdrun.report.sweeps import key_name, value_name
 
 Record = Mapping[str, Any]
@@ -73,8 +73,7 @@ def _marks(lines: Mapping[str, Sequence[Record]]) -> dict[str, Mark]:
         line: {_repeat(run): run["student_top1"] for run in runs if "student_top1" in run}
         for line, runs in lines.items()
     }
-    most = max(map(len, by_seed.values()), default=0)
-    return marks({line: values for line, values in by_seed.items() if values and len(values) == most})
+    return marks_of_most(by_seed)
 
 
 def _repeat(run: Record) -> tuple[Any, ...]:

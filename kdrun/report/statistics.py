@@ -184,6 +184,12 @@ def marks(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
     return {best: "best", **dict.fromkeys(ties, "tie")}
 
 
+def marks_of_most(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
+    """`marks` among the methods with the most repeats."""
+    most = max(map(len, methods.values()), default=0)
+    return marks({name: values for name, values in methods.items() if values and len(values) == most})
+
+
 def wilson(right: int, n: int) -> tuple[float, float]:
     """The 95 % score interval of a share (right of n), in percent: Wilson 1927. It stays within 0 to 100."""
     z = NORMAL.inv_cdf(1 - LEVEL / 2)

@@ -16,7 +16,7 @@ from kdrun.report import label_savings_plot, latex, sweep_pictures, sweeps, trad
 from kdrun.report.pipes import pipe_table
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report
-from kdrun.report.statistics import Mark, marks
+from kdrun.report.statistics import Mark, marks_of_most
 from kdrun.report.sweep_table import cell, cost_columns, mark, named, notes, values
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 
@@ -154,9 +154,9 @@ def _pair(report: Report) -> str:
 
 def _marked(settings: Sequence[Setting], part: Part) -> dict[str, Mark]:
     """By position: the best student among the settings with the most finished seeds, and its ties."""
-    accuracy = {str(i): sweeps.by_repeat(setting, "student", part) for i, setting in enumerate(settings)}
-    most = max(map(len, accuracy.values()), default=0)
-    return marks({name: values for name, values in accuracy.items() if values and len(values) == most})
+    return marks_of_most(
+        {str(i): sweeps.by_repeat(setting, "student", part) for i, setting in enumerate(settings)}
+    )
 
 
 def _figure(setting: Setting, what: What, part: Part, mark: Mark | None) -> latex.Cell:

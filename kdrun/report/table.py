@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import StringIO
 from itertools import compress
+from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -36,23 +37,48 @@ def render(report: Report, width: int = 80) -> RenderableType:
     return Group(about, Text(), table(report, width), Text(), Text(verdict(report), style=style))
 
 
-def table(report: Report, width: int = 80) -> Table:
+def table(report: Report, width: int = 80) -> RenderableType:
     """One row per figure, one column per role, numbers on the right. Of the roles between teacher and student
     only the last, which taught the student, is shown.
 
-    In a narrow terminal the name of each figure stands above it.
+    In a narrow terminal the name of each figure stands above it. If names or figures are too long for that,
+    the roles are in several tables, one below the other.
     """
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     every = roles(report)
     between = [role for role in every if role not in (*ROLES, *teachers(report), *controls(report))]
     shown = [role not in between[:-1] for role in every]
     names = [called(report, role) for role in compress(every, shown)]
-    lines = [(row.label, row.unit, list(compress(row.cells, shown))) for row in rows(report)]
-    units = max((len(unit) for _, unit, _ in lines), default=0)
-    if width - 12 * len(names) - units - 4 < NAMES:
+    lines = [Line(row.label, row.unit, list(compress(row.cells, shown))) for row in rows(report)]
+    units = max((len(line.unit) for line in lines), default=0)
+    most = (width - units - 4 - NAMES) // 12
+    if len(names) <= most:
+        return _wide(names, lines, width)
+    if most < 2 or _fits(names, lines, width // len(names)):
         return _narrow(names, lines, width)
+    size = -(-len(names) // -(-len(names) // most))
+    parts = [slice(first, first + size) for first in range(0, len(names), size)]
+    tables = [_wide(names[part], _part(lines, part), width) for part in parts]
+    return Group(*[each for own in tables for each in (own, Text())][:-1])
+
+
+class Line(NamedTuple):
+    """A figure of each role."""
+
+    label: str
+    unit: str
+    cells: list[str]
+
+
+def _part(lines: Sequence[Line], roles: slice) -> list[Line]:
+    """The lines of some roles, without those that none of them has."""
+    parts = [line._replace(cells=line.cells[roles]) for line in lines]
+    return [line for line in parts if set(line.cells) != {ABSENT}]
+
+
+def _wide(names: Sequence[str], lines: Sequence[Line], width: int) -> Table:
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     if _natural(names, lines) > width:
-        lines = [(label, unit, [cell.removesuffix(CACHED) for cell in cells]) for label, unit, cells in lines]
+        lines = [line._replace(cells=_short(line)) for line in lines]
     grid.add_column("", overflow="fold")
     grid.add_column("", style="dim")
     for name in names:
@@ -62,22 +88,30 @@ def table(report: Report, width: int = 80) -> Table:
     return grid
 
 
-def _natural(names: Sequence[str], lines: Sequence[tuple[str, str, list[str]]]) -> int:
+def _short(line: Line) -> list[str]:
+    return [cell.removesuffix(CACHED) for cell in line.cells]
+
+
+def _fits(names: Sequence[str], lines: Sequence[Line], room: int) -> bool:
+    """Whether names and figures stand beside each other in columns of that width."""
+    return max(map(len, (*names, *(cell for line in lines for cell in _short(line))))) < room
+
+
+def _natural(names: Sequence[str], lines: Sequence[Line]) -> int:
     """The columns of a terminal in which nothing is folded."""
     labels, units = (max((len(line[i]) for line in lines), default=0) for i in (0, 1))
     own = [max(MIN_WIDTH, len(name), *(len(line[2][i]) for line in lines)) for i, name in enumerate(names)]
     return labels + units + sum(own) + 2 * (len(names) + 1)
 
 
-def _narrow(names: Sequence[str], lines: Sequence[tuple[str, str, list[str]]], width: int) -> Table:
+def _narrow(names: Sequence[str], lines: Sequence[Line], width: int) -> Table:
     """One column: a name, and below it the figures of all roles; a figure that is too long is left out."""
     room = width // len(names)
     grid = Table(box=None, pad_edge=False, padding=0, header_style="bold")
     grid.add_column("".join(f"{name[: room - 1]:>{room}}" for name in names), overflow="fold")
-    for label, unit, cells in lines:
-        short = [cell.removesuffix(CACHED) for cell in cells]
-        figures = [cell if len(cell) < room else ABSENT for cell in short]
-        grid.add_row(f"{label}, {unit}" if unit else label)
+    for line in lines:
+        figures = [cell if len(cell) < room else ABSENT for cell in _short(line)]
+        grid.add_row(f"{line.label}, {line.unit}" if line.unit else line.label)
         grid.add_row("".join(f"{cell:>{room}}" for cell in figures))
     return grid
 

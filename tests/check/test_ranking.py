@@ -54,6 +54,8 @@ def test_trained_ones_are_ranked_and_the_others_named(outputs: Path, capsys: Any
     accuracies = [float(row[-5]) for row in table]
     assert len(table) == 2 and accuracies == sorted(accuracies, reverse=True)
     assert "not trained yet: cnn_digits_medium (9.97 k parameters" in text
+    command = text.partition("to train here: ")[2].partition("'stages=[teacher]'")[0]
+    assert all(word in command for word in (*KEYS, "teacher=cnn_digits_medium", f"outputs_dir={outputs}"))
     assert "no test image is used" in text and "docs/which_teacher.md" in text
     folder = planned(outputs, "teacher=cnn_digits_small").student.folder
     report = json.loads((folder / "report.json").read_text())
@@ -76,7 +78,7 @@ def test_the_test_part_is_never_read(outputs: Path) -> None:
         trainings = tuple(replace(training, ground=ground) for training in plan.trainings)
         trainings = tuple(replace(t, teachers=trainings[:1]) if t.name == "student" else t for t in trainings)
         closed[name] = replace(plan, ground=ground, trainings=trainings)
-    assert ranking(closed, 100) == ranking(plans, 100)
+    assert ranking(closed, dict.fromkeys(closed, ""), 100) == ranking(plans, dict.fromkeys(plans, ""), 100)
 
 
 def test_figures_of_soft_targets_by_hand() -> None:
@@ -90,10 +92,10 @@ def test_figures_of_soft_targets_by_hand() -> None:
 
 def test_refusals(outputs: Path, capsys: Any) -> None:
     with pytest.raises(KdrunError, match="never on test images"):
-        ranking({"a": planned(outputs, "dataset.validation=0")}, 80)
+        ranking({"a": planned(outputs, "dataset.validation=0")}, {}, 80)
     with pytest.raises(KdrunError, match="no teacher to rank"):
-        ranking({"a": planned(outputs, "method=dml")}, 80)
+        ranking({"a": planned(outputs, "method=dml")}, {}, 80)
     with pytest.raises(KdrunError, match="one by one"):
-        ranking({"a": planned(outputs, "teacher=[cnn_digits,cnn_digits_small]")}, 80)
+        ranking({"a": planned(outputs, "teacher=[cnn_digits,cnn_digits_small]")}, {}, 80)
     assert main(["check", "-m", "temperature=1,2"]) == 2
     assert "check -m ranks teachers" in capsys.readouterr().err

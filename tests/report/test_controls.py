@@ -91,3 +91,17 @@ def test_a_gain_over_other_controls_is_not_mixed_with_an_earlier_one() -> None:
     assert set(merged["models"]) == set(old["models"])
     assert merged["comparison"]["gain_top1"] == new["comparison"]["gain_top1"]
     assert not merged["comparison"].keys() & {"control", "controls", "chosen_by", "gap_closed"}
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_columns_that_do_not_fit_beside_each_other_are_below_one_another(width: int) -> None:
+    report = several()
+    for name in ("control_teacher_free", "control_longer"):
+        report["models"][name] = copy.deepcopy(report["models"]["control"])
+        report["comparison"]["controls"][name] = report["comparison"]["controls"]["control"]
+    report["models"]["teacher"]["params"] = 1_234_567_890
+    page = text(report, width)
+    assert max(map(len, page.splitlines())) <= width and "1,234,567,890" in page
+    for name in ("student", "plain", "smoothed", "teacher_free", "self", "longer"):
+        assert sum(name in line.split() for line in page.split("The distilled")[0].splitlines()[4:]) == 1
+    assert page.count("top-1 test") > 1 and page.count("agreement") == 1

@@ -36,7 +36,7 @@ def test_formats_carry_the_same(runs: Path) -> None:
     found = json.loads(render([runs], "method", "pair", "gain", "json"))
     assert [(one["method"], one["mean"], one["n"]) for one in found] == [("kd", 2.0, 2), ("dkd", 4.0, 1)]
     assert "| kd | +2.0 +- 1.4 (2) |" in render([runs], "method", "pair", "gain", "md")
-    assert "kd & $+2.00_{\\pm 1.41}$" in render([runs], "method", "pair", "gain", "tex")
+    assert "kd & $+2.0_{\\pm 1.4}$" in render([runs], "method", "pair", "gain", "tex")
     assert render([runs], "method", "pair", "latency").count("0.0246") == 2
 
 
@@ -93,3 +93,17 @@ def test_over_data_sets_rows_are_ranked(tmp_path: Path, format: str) -> None:
     assert "over 3 columns (dataset)" in found and "(Friedman)" in found
     assert "rank" not in render([tmp_path], "method", "dataset", "params", format)
     assert "rank" not in render([tmp_path], "dataset", "method", "gain", format)
+
+
+def test_in_latex_the_best_of_a_column_and_its_ties_are_marked(tmp_path: Path) -> None:
+    for seed, gains in enumerate(([5.0, 4.0, 1.0], [6.0, 6.1, 1.1], [7.0, 6.5, 1.2])):
+        for name, gain in zip(("best", "near", "far"), gains, strict=True):
+            a_run(tmp_path / f"{name}{seed}", name, "digits", gain, seed=seed)
+            path = tmp_path / f"{name}{seed}" / "report.json"
+            report = json.loads(path.read_text())
+            report["seeds"]["run"] = seed
+            path.write_text(json.dumps(report))
+    page = render([tmp_path], "method", "dataset", "gain", "tex")
+    assert "\\mathbf{+6.0}_{" in page and "\\underline{+5.5}_{" in page and "far & $+1.1_" in page
+    nll = render([tmp_path], "method", "dataset", "student_nll", "tex")
+    assert "0.3" in nll and "mathbf" not in nll and "$\\pm$ 0 (3)" in nll

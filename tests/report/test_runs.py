@@ -153,3 +153,31 @@ def test_assistants_are_told_apart_by_name_then_by_what_else_differs(tmp_path: P
     run(tmp_path / "c", assistant=[])
     assert differ(tmp_path, "ac")[0] == "assistant"
     assert "[mlp]" in render([tmp_path])
+
+
+def several(root: Path) -> Path:
+    """Two settings: one of seeds 0 and 1, whose strongest controls differ, and one of seed 0."""
+    for name, seed, alpha, control, gain in (
+        ("a", 0, 0.5, "control", 1.0),
+        ("b", 1, 0.5, "control_longer", 3.0),
+        ("c", 0, 0.9, "control", 4.0),
+    ):
+        asked = ["plain", "longer"] if alpha == 0.5 else ["plain"]
+        folder = run(root / name, alpha=alpha, seed=seed, control=asked)
+        report = json.loads((folder / "report.json").read_text())
+        report["seeds"]["run"] = seed
+        report["comparison"] |= {"gain_top1": gain, "control": control}
+        report["models"]["control_longer"] = report["models"]["control"]
+        (folder / "report.json").write_text(json.dumps(report))
+    return root
+
+
+def test_means_over_seeds(tmp_path: Path) -> None:
+    records = json.loads(render([several(tmp_path)], "json", seeds="mean", sort="gain"))
+    assert [(run["alpha"], run["n"], run["gain_top1"]) for run in records] == [(0.9, 1, 4.0), (0.5, 2, 2.0)]
+    assert records[1]["gain_top1_std"] == pytest.approx(2**0.5) and "gain_top1_std" not in records[0]
+    page = render([tmp_path], "text", 100, seeds="mean")
+    assert "+2.0 +- 1.4" in page and "+4.0\n" in page and "control_longer" not in page
+    narrow = " ".join(render([tmp_path], "text", 24).split())
+    assert "seed student % gain 0 90.6" in narrow and "They also differ in alpha: a wider" in narrow
+    assert "differ in" not in render([tmp_path], "text", 120)

@@ -51,6 +51,8 @@ def student(*overrides: str) -> Training:
     ("one", "two", "together"),
     [
         (["seed=1"], ["temperature=4", "alpha=0.5"], True),
+        (["seed=1", "recipe.labelled_share=0.5"], ["recipe.labelled_share=0.5"], True),
+        (["seed=1", "recipe.labelled_share=0.5"], [], False),
         (["seed=1"], ["alpha=0"], False),  # has no term that asks the teacher, and sees other rows
         ([], ["student=mlp"], True),  # one teacher, asked live, for both
         (["seed=1"], ["student=mlp"], False),

@@ -1,0 +1,43 @@
+"""The means of finished runs that differ in their repeats alone: seeds, splits, subsets of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kdrun.config.choices import REPEATS
+from kdrun.report.statistics import spread
+
+Record = dict[str, Any]
+
+WHO = ("dataset", "method", "teacher", "student")
+FIGURES = ("teacher_top1", "student_top1", "control_top1", "gain_top1")
+STD = "_std"
+"""What the name of a figure's standard deviation ends with."""
+
+
+def means(records: Sequence[Record], values: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """A record for each setting, in order of appearance: n runs, the mean and (of several) the standard
+    deviation of each figure. Also the names of the keys that tell settings apart.
+
+    values: by run, those of all keys that tell runs apart.
+    """
+    keys = [key for key in dict.fromkeys(key for own in values for key in own) if key not in REPEATS]
+    settings: dict[str, list[int]] = {}
+    for place, (run, own) in enumerate(zip(records, values, strict=True)):
+        setting = [run.get(name) for name in WHO] + [own.get(key) for key in keys]
+        settings.setdefault(repr(setting), []).append(place)
+    told = [key for key in keys if len({repr(values[own[0]].get(key)) for own in settings.values()}) > 1]
+    return [_mean([records[i] for i in own], values[own[0]], told) for own in settings.values()], told
+
+
+def _mean(runs: Sequence[Record], values: Record, keys: Sequence[str]) -> Record:
+    first = runs[0]
+    mean: Record = {name: first[name] for name in WHO if name in first}
+    mean |= {key: values[key] for key in keys if values.get(key) is not None}
+    mean |= {"n": len(runs)} | {name: first[name] for name in ("params",) if name in first}
+    for name in FIGURES:
+        if own := [run[name] for run in runs if name in run]:
+            one = spread(own)
+            mean |= {name: one.mean} | ({} if one.std is None else {name + STD: one.std})
+    return mean

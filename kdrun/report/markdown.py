@@ -91,6 +91,8 @@ def _dataset(report: Report) -> str:
         labelled = f" ({count(dataset['labelled'])} labelled)" if "labelled" in dataset else ""
         parts.append(f"train {count(dataset['train'])}{labelled}")
     parts += [f"{part} {count(dataset[part])}" for part in ("validation", "test") if part in dataset]
+    if "test_of" in dataset:
+        parts[-1] += f" of {count(dataset['test_of'])} (reduced)"
     if "image_shape" in dataset:
         parts.append("images " + " x ".join(map(str, dataset["image_shape"])))
     return ", ".join(parts)

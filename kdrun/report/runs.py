@@ -22,7 +22,7 @@ from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read, uncollected
 from kdrun.report.runs_order import by_key, latest
-from kdrun.report.schema import Model, Report, parts, roles, strongest, top1
+from kdrun.report.schema import Model, Report, data_name, parts, roles, strongest, top1
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.verdict import at_chance
 
@@ -182,7 +182,7 @@ def record(folder: Path, report: Report) -> Record:
     known = {
         "label": report["label"],
         "folder": str(folder),
-        "dataset": report["dataset"].get("name"),
+        "dataset": data_name(report) or None,
         "method": report.get("distillation", {}).get("method"),
         "seed": report["seeds"].get("run"),
         **names,

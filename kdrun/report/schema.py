@@ -16,6 +16,7 @@ import re
 from typing import Any, Literal, TypedDict
 
 from kdrun.config.choices import CONTROLS, PLAIN, is_control, shown_role
+from kdrun.figures import count
 
 SCHEMA = 1
 
@@ -96,7 +97,8 @@ class Model(TypedDict, total=False):
 
 class Dataset(TypedDict, total=False):
     """name; number of classes; images of each part; image_shape (C, H, W); labelled: training images with a
-    label, absent if all have one; most_frequent: percent of the test images that are of the largest class."""
+    label, absent if all have one; test_of: images of the whole test part if `test` are some of them only;
+    most_frequent: percent of the test images that are of the largest class."""
 
     name: str
     classes: int
@@ -104,6 +106,7 @@ class Dataset(TypedDict, total=False):
     labelled: int
     validation: int
     test: int
+    test_of: int
     image_shape: list[int]
     most_frequent: float
 
@@ -359,6 +362,13 @@ def parts(report: Report, role: str) -> Parts:
     if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together", "run"):
         chosen = model.get("last", model.get("val_best"))
     return chosen if chosen is not None else Parts()
+
+
+def data_name(report: Report) -> str:
+    """`mnist`, or `mnist (test 500 of 10,000)` if not all test images were used."""
+    dataset = report["dataset"]
+    whole = f" (test {count(dataset['test'])} of {count(dataset['test_of'])})" if "test_of" in dataset else ""
+    return dataset.get("name", "") + whole
 
 
 def top1(report: Report, role: str, part: Literal["validation", "test"]) -> float | None:

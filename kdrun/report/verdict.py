@@ -22,7 +22,7 @@ def verdict(report: Report) -> str:
     """
     if report.get("config", {}).get("quick"):
         return "A trial: everything ran. Two batches say nothing about the method."
-    said = [_chance(report), _cost(report), replacing.sentences(report)]
+    said = [_chance(report), _cost(report), replacing.sentences(report), _reduced(report)]
     if not said[0] or report.get("comparison", {}).get("verdict") == "worse":
         said.insert(1, _gain(report))
     return " ".join(part for part in said if part)
@@ -48,6 +48,13 @@ def _chance(report: Report) -> str:
         f"The student is at chance ({percent(right)} %; always the most frequent{classes}: {share} %): it "
         f"learned nothing that {plural(images, 'test image')} show."
     )
+
+
+def _reduced(report: Report) -> str:
+    dataset = report["dataset"]
+    if "test_of" not in dataset:
+        return ""
+    return f"Only {count(dataset['test'])} of the {count(dataset['test_of'])} test images were used: a try-out."
 
 
 def gain(report: Report) -> str:

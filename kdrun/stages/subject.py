@@ -127,8 +127,10 @@ def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, 
     return keys if names == list(UNSAID) else keys | {"figures": names}
 
 
-def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
-    """A report's fingerprint: models, names of the classes, what was measured, the kind of device."""
+def looked_at(plan: Plan, evaluation: Mapping[str, Any], whole: bool = False) -> str:
+    """A report's fingerprint: models, names of the classes, what was measured, the kind of device, how many
+    test images there are if not all. whole: as if all were used.
+    """
     key: dict[str, Any] = {
         "models": {training.name: training.fingerprint for training in plan.trainings},
         "classes": list(plan.ground.data.classes),
@@ -139,6 +141,9 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
         },  # earlier versions had no auto
         "device": plan.ground.machine.device.type,
     }
+    places = {"run": plan.ground} | {each.name: each.ground for each in plan.trainings}
+    if not whole and (less := {name: len(at.data.test.labels) for name, at in places.items() if at.data.test_of}):
+        key["test"] = less
     if plan.reference is not None:
         key["reference"] = [plan.reference.identity, plan.reference.margin]
     if plan.run.diagnostics:
@@ -269,6 +274,7 @@ def _dataset(data: ImageSet) -> dict[str, Any]:
         "labelled": labelled if labelled < len(train) else None,
         "validation": len(data.validation.labels),
         "test": len(test),
+        **({} if data.test_of is None else {"test_of": data.test_of}),
         "image_shape": list(data.image_shape),
         "most_frequent": 100 * int(torch.bincount(known).max()) / len(known) if len(known) else None,
     }

@@ -66,7 +66,7 @@ def with_earlier(new: Report, old: Report) -> Report:
 
 
 def same_models(new: Report, old: Report) -> bool:
-    """Whether each role in both reports has the same model, and both have the same headline and test images."""
+    """Whether each role in both reports has the same model, and both have one headline and one test part."""
     both = new["models"].keys() & old["models"].keys()
     marks = ((_fingerprint(new, role), _fingerprint(old, role)) for role in both)
     if any(new["dataset"].get(key) != old["dataset"].get(key) for key in ("test", "test_of")):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from itertools import chain
@@ -13,24 +12,20 @@ from typing import Any
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
-from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.nested import leaves
 from kdrun.report.find_runs import runs_in
-from kdrun.report.grid import SPACE, folded, grid, natural_width
-from kdrun.report.grid import Column as GridColumn
+from kdrun.report.naming import said_of, short_id
 from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read, uncollected
 from kdrun.report.runs_order import by_key, latest
+from kdrun.report.runs_text import TITLE, block, cells, pair
 from kdrun.report.schema import Model, Report, data_name, parts, roles, strongest, top1
-from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.verdict import at_chance
 
 FORMATS = ("text", "md", "csv", "json", "tex")
-SHORT = {"better": "better", "worse": "worse", "no measurable difference": "no difference"}
 
 Record = dict[str, Any]
-Column = tuple[str, Callable[[Record], str]]
 
 DIFFERENCES = 3
 UNTOLD = (
@@ -52,8 +47,6 @@ UNTOLD = (
 """Keys (with all below them) that do not tell experiments apart."""
 
 SHOWN = ("dataset", "method", "teacher", "student", "seed")
-WHO = len(SHOWN)
-"""So many columns say which run it is; the others say how well it did."""
 
 
 @uncollected()
@@ -65,9 +58,9 @@ def render(
     last: str = "",
     warn: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """One line per finished run, in the order of the folders. folders: of runs, of sweeps, or with runs in
-    them.
+    """One line for each finished run, in the order of the folders; text has a block for each pair.
 
+    folders: of runs, of sweeps, or with runs in them.
     format: text, md, csv, json or tex. csv and json have unrounded figures, and leave out what was not
     measured; tex has means over repeats. sort: a figure or a word to sort by (`runs_order.by_key`). last: how
     many of the latest runs are shown. warn: gets a line for each damaged report, which is left out. Raises
@@ -82,6 +75,8 @@ def render(
         order = by_key(records, sort)
         runs, records = [runs[i] for i in order], [records[i] for i in order]
     configs = [report.get("config", {}) for _, report in runs]
+    if format == "text":
+        return _text(records, configs, width)
     values = differing(records, configs, None if format == "tex" else DIFFERENCES)
     differs = list(values[0])
     if format == "tex":
@@ -95,7 +90,20 @@ def render(
         return json.dumps(records, indent=1) + "\n"
     if format == "csv":
         return _csv(records)
-    return _text(records, differs, width) if format == "text" else _markdown(records, differs)
+    return _markdown(records, differs)
+
+
+def _text(records: Sequence[Record], configs: Sequence[Record], width: int) -> str:
+    """A block for each data set and pair, in the order of the runs."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, run in enumerate(records):
+        groups.setdefault(pair(run), []).append(place)
+    blocks = []
+    for places in groups.values():
+        own = [records[place] for place in places]
+        values = differing(own, [configs[place] for place in places])
+        blocks.append(block([_with(*both) for both in zip(own, values, strict=True)], list(values[0]), width))
+    return "\n".join([TITLE + "\n", *blocks])
 
 
 def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:
@@ -182,6 +190,9 @@ def record(folder: Path, report: Report) -> Record:
     known = {
         "label": report["label"],
         "folder": str(folder),
+        "id": short_id(folder.resolve()) or None,
+        "name": said_of(folder).get("name"),
+        "created": report.get("created"),
         "dataset": data_name(report) or None,
         "method": report.get("distillation", {}).get("method"),
         "seed": report["seeds"].get("run"),
@@ -219,81 +230,8 @@ def _pattern(values: Sequence[Any]) -> tuple[int, ...]:
     return tuple(seen.setdefault(repr(value), len(seen)) for value in values)
 
 
-COLUMNS: tuple[Column, ...] = (
-    ("data set", lambda run: run.get("dataset", ABSENT)),
-    ("method", lambda run: run.get("method", ABSENT)),
-    ("teacher", lambda run: run.get("teacher", ABSENT)),
-    ("student", lambda run: run.get("student", ABSENT)),
-    ("seed", lambda run: str(run.get("seed", ABSENT))),
-    ("parameters", lambda run: _shown(run, "params", count)),
-    ("teacher %", lambda run: _shown(run, "teacher_top1", percent)),
-    ("student %", lambda run: _shown(run, "student_top1", percent)),
-    ("control %", lambda run: _shown(run, "control_top1", percent)),
-    ("gain", lambda run: _shown(run, "gain_top1", signed)),
-    ("95 % interval", lambda run: _interval(run)),
-    ("verdict", lambda run: _verdict(run)),
-)
-HEADINGS = tuple(name for name, _ in COLUMNS[:WHO])
-WORDS = ("data set", "method", "teacher", "student", "verdict")
-NARROW = ("parameters", "verdict")
-"""Left out if the text would be wider than the terminal."""
-
-NARROWER = ("95 % interval", "seed", "teacher %", "control %")
-"""Left out next, one after the other, until the figures fit."""
-
-
-def _text(records: Sequence[Record], differs: Sequence[str], width: int) -> str:
-    """All columns, or without NARROW if they are too wide. What all runs share is in a line above them."""
-    columns = [_drawn(column, records) for column in _columns(differs)]
-    many = len(records) > 1 or _least(columns, NARROW) > width
-    who = [column for column in columns if _name(column) in HEADINGS]
-    shared = [column for column in who if many and len(set(column.texts)) == 1]
-    columns = [column for column in columns if column not in shared]
-    if natural_width(columns) > width:
-        left_out = _left_out(columns, width)
-        columns = [column for column in columns if _name(column) not in left_out]
-    common = [f"{column.heading} {column.texts[0]}" for column in shared]
-    return "\n".join(folded("; ".join(["top-1 on test", *common]), width)) + "\n\n" + grid(columns, width)
-
-
-def _drawn(column: Column, records: Sequence[Record]) -> GridColumn:
-    """The column with its texts. Names of keys are long, so each part has its own line in the heading."""
-    name, cell = column
-    texts, heading = [cell(run) for run in records], name.replace(".", ".\n")
-    least = max(map(len, re.split(r"[ .]", name)))
-    if name not in WORDS:  # a figure is never folded
-        least = max(least, *(len(word) for text in set(texts) for word in text.split()))
-    return GridColumn(heading, texts, name not in WORDS, least)
-
-
-def _name(column: GridColumn) -> str:
-    return column.heading.replace("\n", "")
-
-
-def _left_out(columns: Sequence[GridColumn], width: int) -> Sequence[str]:
-    """NARROW, and as many of NARROWER as it takes until the other columns fit."""
-    for some in range(len(NARROWER)):
-        if _least(columns, (*NARROW, *NARROWER[:some])) <= width:
-            return (*NARROW, *NARROWER[:some])
-    return (*NARROW, *NARROWER)
-
-
-def _least(columns: Sequence[GridColumn], without: Sequence[str]) -> int:
-    """The least width of the table without some columns."""
-    return sum(column.least + SPACE for column in columns if _name(column) not in without) - SPACE
-
-
-def _columns(differs: Sequence[str]) -> list[Column]:
-    """The columns, with the differing keys after those that say which run it is."""
-    extra: list[Column] = [
-        (key_name(key), lambda run, key=key: value_name(run.get(key)))  # type: ignore[misc]
-        for key in differs
-    ]
-    return [*COLUMNS[:WHO], *extra, *COLUMNS[WHO:]]
-
-
 def _markdown(records: Sequence[Record], differs: Sequence[str]) -> str:
-    columns = _columns(differs)
+    columns = cells(differs)
     body = [[run["label"], *(cell(run) for _, cell in columns)] for run in records]
     return "\n".join(pipe_table(["run", *(name for name, _ in columns)], body, left=5)) + "\n"
 
@@ -305,16 +243,3 @@ def _csv(records: Sequence[Record]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return sink.getvalue()
-
-
-def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
-    return show(run[key]) if key in run else ABSENT
-
-
-def _verdict(run: Record) -> str:
-    word = SHORT.get(run.get("verdict", ""), ABSENT)
-    return word if "at_chance" not in run or word == SHORT["worse"] else "at chance"
-
-
-def _interval(run: Record) -> str:
-    return f"{signed(run['gain_low'])} to {signed(run['gain_high'])}" if "gain_low" in run else ABSENT

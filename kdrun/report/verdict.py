@@ -54,7 +54,8 @@ def _reduced(report: Report) -> str:
     dataset = report["dataset"]
     if "test_of" not in dataset:
         return ""
-    return f"Only {count(dataset['test'])} of the {count(dataset['test_of'])} test images were used: a try-out."
+    used, whole = count(dataset["test"]), count(dataset["test_of"])
+    return f"The test part was reduced for a try-out: {used} of its {whole} images."
 
 
 def gain(report: Report) -> str:

@@ -142,7 +142,8 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any], whole: bool = False) ->
         "device": plan.ground.machine.device.type,
     }
     places = {"run": plan.ground} | {each.name: each.ground for each in plan.trainings}
-    if not whole and (less := {name: len(at.data.test.labels) for name, at in places.items() if at.data.test_of}):
+    less = {name: len(at.data.test.labels) for name, at in places.items() if at.data.test_of}
+    if less and not whole:
         key["test"] = less
     if plan.reference is not None:
         key["reference"] = [plan.reference.identity, plan.reference.margin]

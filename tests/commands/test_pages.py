@@ -144,8 +144,8 @@ for line; do
 done"""
 
 ZSH = """zmodload zsh/zpty; zpty shell zsh -f -i
-zpty -w shell 'bindkey -e; source script; shown() { print -r -- "[$BUFFER]" }; zle -N shown; bindkey "^T" shown'
-zpty -w shell 'print beg""un'
+zpty -w shell 'bindkey -e; source script; shown() { print -r -- "[$BUFFER]" }'
+zpty -w shell 'zle -N shown; bindkey "^T" shown; print beg""un'
 while zpty -r shell text; do [[ $text == *begun* ]] && break; done
 for line; do
     zpty -w -n shell "$line"$'\\t\\C-T\\C-U'

@@ -56,13 +56,30 @@ def test_each_run_is_listed_once(outputs: Path) -> None:
 
 def test_text(outputs: Path) -> None:
     assert render([outputs / "runs"], "text", 80) == (
-        "top-1 on test; data set digits_few; method kd; teacher cnn_digits; student\n"
-        "cnn_digits_small; seed 0\n"
+        "top-1 on test in %; gain over the control in points\n"
         "\n"
-        "alpha  parameters  teacher %  student %  control %  gain  95 % interval  verdict\n"
-        "  0.5         994       92.4       90.6       86.8  +3.8   +1.9 to +5.7  better\n"
-        "  0.9         994       92.4       90.6       86.8  +3.8   +1.9 to +5.7  better\n"
+        "digits_few   cnn_digits -> cnn_digits_small   2 runs\n"
+        "  method kd; seed 0; parameters 994\n"
+        "  id  alpha  teacher  student  control  gain  95 % interval  verdict\n"
+        "  -     0.5     92.4     90.6     86.8  +3.8   +1.9 to +5.7  better\n"
+        "  -     0.9     92.4     90.6     86.8  +3.8   +1.9 to +5.7  better\n"
     )
+
+
+def test_each_data_set_and_pair_has_a_block_with_ids_and_names(tmp_path: Path) -> None:
+    first = run(tmp_path / "digits-kd-0123456789ab", alpha=0.5)
+    run(tmp_path / "digits-kd-ba9876543210", alpha=0.9)
+    other = json.loads((first / "report.json").read_text())
+    other["dataset"] |= {"name": "mnist", "test": 500, "test_of": 10000}
+    run(tmp_path / "mnist-kd-aaaaaaaaaaaa")
+    (tmp_path / "mnist-kd-aaaaaaaaaaaa" / "report.json").write_text(json.dumps(other))
+    (first / "about.json").write_text('{"name": "mine"}')
+    lines = render([tmp_path], "text", 80).splitlines()
+    assert [line for line in lines if "->" in line] == [
+        "digits_few   cnn_digits -> cnn_digits_small   2 runs",
+        "mnist (test 500 of 10,000)   cnn_digits -> cnn_digits_small   1 run",
+    ]
+    assert [line.split()[:2] for line in lines[4:7]] == [["id", "name"], ["012345", "mine"], ["ba9876", "-"]]
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
 from kdrun.report.schema import REFERENCE
 from kdrun.sources import sources
+from kdrun.stages.kept_answers import kept_answers
 from kdrun.stages.mining import about, mined
 from kdrun.stages.networks import TOGETHER, ensemble_of, is_together, network_of
 from kdrun.stages.saved import Saved, load_model
@@ -159,14 +161,28 @@ def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
     if saved.training.headless:
         return
     for weights in saved.weights or ("last",):
-        network = network_of(plan.taught_first, saved, weights)
-        yield from _answered(plan, saved.name, weights, network, saved.training.threads)
+        ask = partial(_asked, plan, saved, weights)
+        logits = kept_answers(plan, saved, weights, ask)
+        for name, part in _held_out(plan).items():
+            yield Answers(saved.name, weights, name, logits[name], part.labels)
+
+
+def _asked(plan: Plan, saved: Saved, weights: str) -> dict[str, Tensor]:
+    """The logits of a model on the parts with images."""
+    network = network_of(plan.taught_first, saved, weights)
+    parts = _held_out(plan).items()
+    return {name: logits_on(plan, network, part, saved.training.threads) for name, part in parts}
+
+
+def _held_out(plan: Plan) -> dict[str, Part]:
+    """The parts with images that no training sees."""
+    parts = {"validation": plan.ground.data.validation, "test": plan.ground.data.test}
+    return {name: part for name, part in parts.items() if len(part.labels)}
 
 
 def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: int) -> Iterator[Answers]:
-    for name, part in {"validation": plan.ground.data.validation, "test": plan.ground.data.test}.items():
-        if len(part.labels):
-            yield Answers(whose, weights, name, logits_on(plan, model, part, threads), part.labels)
+    for name, part in _held_out(plan).items():
+        yield Answers(whose, weights, name, logits_on(plan, model, part, threads), part.labels)
 
 
 def logits_on(plan: Plan, model: nn.Module, part: Part, threads: int) -> Tensor:

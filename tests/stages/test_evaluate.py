@@ -21,6 +21,7 @@ from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.latency import Measured
 from kdrun.evaluation.latency import measure as measure_latency
 from kdrun.machine import Machine
+from kdrun.models.weights import read_weights
 from kdrun.report import answers
 from kdrun.stages import evaluate as stage
 from kdrun.stages import subject
@@ -282,3 +283,31 @@ def test_figures_are_computed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     logits_of(network, [torch.zeros(2, 1, 2, 2)])
     measure_latency({"student": network}, (1, 2, 2), (1,), samples=1, seconds=0.01)
     assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
+
+
+def test_kept_answers_equal_computed_ones_and_damaged_ones_are_computed_anew(
+    go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    computed = subject._asked
+
+    def asking(plan: Any, saved: Any, weights: str) -> Any:
+        asked[saved.name] = computed(plan, saved, weights)
+        return asked[saved.name]
+
+    monkeypatch.setattr(subject, "_asked", asking)
+    files = {path.parent.name[:7]: path for path in Path("outputs").glob("models/*/answers-*.safetensors")}
+    kept = {role: read_weights(path) for role, path in files.items()}
+    assert set(kept) == {"teacher", "control"}
+    again = ("evaluation.latency=false", "evaluation.plots=false", "evaluation.figures=[accuracy]")
+    for damaged in (False, True):
+        for file in files.values() if damaged else ():
+            file.write_bytes(file.read_bytes()[:-1] + b"?")
+        for file in Path("outputs").glob("runs/*/report.json"):
+            file.unlink()
+        go(*again)
+        assert set(asked) == ({"student", "teacher", "control"} if damaged else {"student"})
+    for role, logits in kept.items():
+        assert logits["test"].equal(asked[role]["test"]) and read_weights(files[role])["test"].equal(
+            logits["test"]
+        )

@@ -17,6 +17,8 @@ import torch
 
 from kdrun.cli import main
 from kdrun.config.schema import Evaluation, Runtime
+from kdrun.data import digits
+from kdrun.data.images import Part, Raw
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.latency import Measured
 from kdrun.evaluation.latency import measure as measure_latency
@@ -311,3 +313,31 @@ def test_kept_answers_equal_computed_ones_and_damaged_ones_are_computed_anew(
         assert logits["test"].equal(asked[role]["test"]) and read_weights(files[role])["test"].equal(
             logits["test"]
         )
+
+
+def test_a_reduced_test_part_is_named_and_replaces_no_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = digits.read(Path())
+    images, labels = plain.train
+    own = Raw(Part(images[:900], labels[:900]), Part(images[900:1100], labels[900:1100]), plain.classes)
+    monkeypatch.setattr(digits, "read", lambda data_dir: own)
+    monkeypatch.chdir(tmp_path)
+    quiet = ("dataset.train=60", "dataset.labelled=null", "evaluation.plots=false")
+
+    def run(test: str, latency: str = "false") -> tuple[int, str]:
+        code = main([*SHORT, *quiet, f"dataset.test={test}", f"evaluation.latency={latency}"])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    code, out = run("40")
+    assert code == 0 and "test 40 of 200 (reduced)" in out
+    assert "reduced for a try-out: 40 of its 200 images" in " ".join(out.split())
+    assert (report()["dataset"]["test"], report()["dataset"]["test_of"]) == (40, 200)
+    assert "test 40 of 200 (reduced)" in page()
+    code, out = run("null")
+    assert code == 0 and report()["dataset"]["test"] == 200 and "test_of" not in report()["dataset"]
+    assert len(list(Path("outputs/models").iterdir())) == 2, "nothing is trained again"
+    assert run("40")[1].count("finished earlier") == 1 and report()["dataset"]["test"] == 200
+    code, out = run("40", "true")
+    assert code != 0 and "dataset.test=40: this run has figures of its whole test part" in out

@@ -254,7 +254,8 @@ class Confused(TypedDict):
 
 
 class Environment(TypedDict, total=False):
-    """Hardware and software of the run. numerics: precision of each figure, if training was not in fp32."""
+    """Hardware and software of the run. numerics: precision of each figure, if training was not in fp32.
+    peak_memory: the most bytes that the process has held when the figures were known."""
 
     python: str
     torch: str
@@ -265,6 +266,7 @@ class Environment(TypedDict, total=False):
     precision: str
     platform: str
     numerics: str
+    peak_memory: int
 
 
 class Look(TypedDict, total=False):

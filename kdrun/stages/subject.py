@@ -32,6 +32,7 @@ from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
 from kdrun.report.schema import REFERENCE
+from kdrun.resources import peak_memory
 from kdrun.sources import sources
 from kdrun.stages.kept_answers import kept_answers
 from kdrun.stages.mining import about, mined
@@ -97,7 +98,9 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         | _reference(plan),
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
-        "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
+        "environment": environment(ground.machine, latency_threads(plan))
+        | _numerics(ground.machine)
+        | {"peak_memory": peak_memory()},
     }
 
 

@@ -61,7 +61,7 @@ def render(
     """One line for each finished run, in the order of the folders; text has a block for each pair.
 
     folders: of runs, of sweeps, or with runs in them.
-    format: text, md, csv, json or tex. csv and json have unrounded figures, and leave out what was not
+    format: text, md, csv, json or tex. csv and json have figures of 12 digits, and leave out what was not
     measured; tex has means over repeats. sort: a figure or a word to sort by (`runs_order.by_key`). last: how
     many of the latest runs are shown. warn: gets a line for each damaged report, which is left out. Raises
     KdrunError for a folder without a finished run, for another format, and for a wrong sort or last.
@@ -81,7 +81,7 @@ def render(
     differs = list(values[0])
     if format == "tex":
         values = [{**repeats(config), **own} for config, own in zip(configs, values, strict=True)]
-    records = [_with(*both) for both in zip(records, values, strict=True)]
+    records = [_exact(_with(*both)) for both in zip(records, values, strict=True)]
     if format == "tex":
         from kdrun.report.runs_tex import tex
 
@@ -165,6 +165,13 @@ def _chosen_by(key: str) -> str:
     """
     first, *rest = key.removeprefix("recipe.").split(".")
     return {"loss": "method", "phase_one": "method"}.get(first, first) if rest else ""
+
+
+def _exact(record: Record) -> Record:
+    """The record with 12 digits of each figure: 72.9 for 72.89999999999999."""
+    return {
+        key: float(f"{value:.12g}") if isinstance(value, float) else value for key, value in record.items()
+    }
 
 
 def _with(record: Record, values: Record) -> Record:

@@ -22,7 +22,7 @@ def verdict(report: Report) -> str:
     """
     if report.get("config", {}).get("quick"):
         return "A trial: everything ran. Two batches say nothing about the method."
-    said = [_chance(report), _cost(report), replacing.sentences(report), _reduced(report)]
+    said = [_chance(report), _cost(report), replacing.sentences(report), reduced(report)]
     if not said[0] or report.get("comparison", {}).get("verdict") == "worse":
         said.insert(1, _gain(report))
     return " ".join(part for part in said if part)
@@ -50,7 +50,8 @@ def _chance(report: Report) -> str:
     )
 
 
-def _reduced(report: Report) -> str:
+def reduced(report: Report) -> str:
+    """That the test part was reduced with dataset.test; empty if it was not."""
     dataset = report["dataset"]
     if "test_of" not in dataset:
         return ""

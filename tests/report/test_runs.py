@@ -99,6 +99,15 @@ def test_md_csv_and_json_carry_the_same_runs(outputs: Path) -> None:
     assert len(table) == 4 and "| kd | cnn_digits | cnn_digits_small | 0 | 0.5 | 994 | 92.4 |" in table[2]
 
 
+def test_sums_of_floats_have_no_tail(tmp_path: Path) -> None:
+    report = example()
+    report["comparison"]["gain_top1"] = 1.1 + 2.2
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert (
+        ",3.3," in render([tmp_path], "csv") and json.loads(render([tmp_path], "json"))[0]["gain_top1"] == 3.3
+    )
+
+
 def test_keys_that_change_together_are_shown_once_and_technical_ones_not(outputs: Path) -> None:
     head = render([outputs / "runs"], "csv").splitlines()[0]
     assert "alpha" in head and "weight" not in head and "threads" not in head

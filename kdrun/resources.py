@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
+import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +32,12 @@ def free_memory() -> int | None:
     """Free bytes for this process, by the machine and its control group; None if unknown."""
     known = [free for free in (_of_the_machine(), _of_the_group()) if free is not None]
     return min(known, default=None)
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def no_memory(error: BaseException) -> str:

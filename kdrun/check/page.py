@@ -13,6 +13,8 @@ from kdrun.check.duration import first_steps, seconds_left
 from kdrun.check.measure import AtStart, FirstStep
 from kdrun.config.choices import is_control, shown_role
 from kdrun.config.schema import Run
+from kdrun.data.batches import batch_size
+from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing
 from kdrun.evaluation.cost import macs, params
 from kdrun.figures import count, file_size, percent, plural, roughly, short, three_digits
@@ -75,22 +77,27 @@ class Measured:
         return "student" if "student" in self.plan.run.stages else "teacher"
 
 
-def check(run: Run, width: int) -> str:
-    """What is known of a run before it starts, as lines of at most `width` columns. Raises KdrunError."""
+def check(run: Run, width: int) -> Iterator[str]:
+    """What is known of a run before it starts, as lines of at most `width` columns, each as soon as it is
+    known. Raises KdrunError.
+    """
+    for line in _lines(run):
+        yield from _folded(line, width)
+
+
+def _lines(run: Run) -> Iterator[str]:
     plan = make_plan(run)
     refuse_unstartable(plan)
     refuse_unwritable(plan)
     refuse_full_disk([plan])
+    yield from (header(plan), *steps(plan, store.status), "")
+    yield from _models(plan)
     measured = _measured(plan)
-    blocks = (
-        [header(plan), *steps(plan, store.status)],
-        [*_models(plan), *map(_teacher_line, measured.teachers)],
-        list(_terms(measured)),
-        [*_memory(measured), *_time(measured), *_notes(measured)],
-    )
-    ready = f"{'ready':{LABEL}}check passed; nothing was trained or written"
-    lines = [line for block in blocks if block for line in (*block, "")][:-1]
-    return "\n".join(part for line in (*lines, ready) for part in _folded(line, width))
+    yield from map(_teacher_line, measured.teachers)
+    for block in (_terms(measured), (*_memory(measured), *_time(measured), *_notes(measured))):
+        if lines := list(block):
+            yield from ("", *lines)
+    yield f"{'ready':{LABEL}}check passed; nothing was trained or written"
 
 
 def _measured(plan: Plan) -> Measured:
@@ -192,10 +199,22 @@ def _memory(measured: Measured) -> Iterator[str]:
         parts.append(f"training the {role} {file_size(step.kept)}{asked}")
     if measured.steps:
         parts.append(f"images {file_size(max(step.images for step in measured.steps.values()))}")
+    if evaluating := _evaluating(measured.plan):
+        parts.append(f"evaluating {file_size(evaluating)}")
     if measured.answers is not None and measured.answers.bytes:
         parts.append(f"cached answers up to {file_size(measured.answers.bytes)} on disk")
     if parts:
         yield f"{'memory':{LABEL}}about: {', '.join(parts)}"
+
+
+def _evaluating(plan: Plan) -> int:
+    """Bytes of images and activations of the largest batch that is evaluated, weights not included."""
+    data, kind = plan.ground.data, plan.ground.machine.device.type
+    models = [each.built.model for each in plan.trainings if not each.headless]
+    sizes = {id(model): bytes_per_image(model, data.image_shape) for model in models}
+    count = len(data.test.labels)
+    pixels = math.prod(data.image_shape)
+    return max((size * min(count, batch_size(pixels, size, kind)) for size in sizes.values()), default=0)
 
 
 def _time(measured: Measured) -> Iterator[str]:

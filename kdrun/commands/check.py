@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"note: {note}", file=sys.stderr)
     from kdrun.check.page import check
 
-    print(check(loaded.run, width()))
+    for line in check(loaded.run, width()):
+        print(line, flush=True)
     return 0
 
 

@@ -17,12 +17,17 @@ from kdrun.errors import KdrunError
 SCRIPTS = {
     "bash": """\
 _kdrun() {
-    local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}" word="${COMP_LINE:0:COMP_POINT}"
-    word="${word##* }"
+    local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}" last='([^ \\\\]|\\\\.)*$' word i
+    [[ $line =~ $last ]] && word="${BASH_REMATCH[0]}"
     COMPREPLY=($(COMP_LINE="$line" "$1" -sc query=bash 2>/dev/null))
     # bash completes only what follows the last of COMP_WORDBREAKS, such as = and :
     local part="${word%"${word##*[=:]}"}"
     [[ $part && $COMP_WORDBREAKS == *=* ]] && COMPREPLY=("${COMPREPLY[@]#"$part"}")
+    for i in "${!COMPREPLY[@]}"; do
+        printf -v COMPREPLY[i] %q "${COMPREPLY[i]}"
+        [[ ${COMPREPLY[i]} == '\\~'* ]] && COMPREPLY[i]="${COMPREPLY[i]:1}"
+    done
+    (( ${#COMPREPLY[@]} == 1 )) && [[ $COMPREPLY != *[=/] ]] && COMPREPLY[0]+=" "
 }
 complete -o nospace -F _kdrun kdrun""",
     "zsh": """\
@@ -31,7 +36,10 @@ _kdrun() {
     local -a found
     found=("${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT]}" "${words[1]}" -sc query=zsh 2>/dev/null)}")
     found=("${(@)found:#}")
-    (( $#found )) && compadd -S '' -U -- "${found[@]}"
+    local -a whole=("${(@)found:#*[=/]}") begun=("${(@M)found:#*[=/]}")
+    # quoted by hand: zsh would quote the ~ of a home folder too
+    (( $#whole )) && compadd -q -S ' ' -U -Q -- "${(@)${(@q)whole}/#\\\\~/~}"
+    (( $#begun )) && compadd -S '' -U -Q -- "${(@)${(@q)begun}/#\\\\~/~}"
 }
 compdef _kdrun kdrun""",
     "fish": """\
@@ -60,8 +68,8 @@ def install(shell: str) -> str:
 
 def candidates(line: str) -> list[str]:
     """The words that can complete the line. line: with the program's name."""
-    words = line.split()[1:]
-    word = words.pop() if words and not line.endswith(" ") else ""
+    words = words_of(line)[1:]
+    word = words.pop() if words else ""
     command = words[0] if words and words[0] in PAGES else ""
     rest = words[1:] if command else words
     if word.startswith("-"):
@@ -75,6 +83,13 @@ def candidates(line: str) -> list[str]:
         named = _starting(word, PAGES) if not words else _tables(word) if command == "table" else []
         return sorted({*named, *_of_hydra([each for each in rest if "=" in each], word)})
     return _of_command(command, rest, word)
+
+
+def words_of(line: str) -> list[str]:
+    """The words of a line as a shell reads them, with what follows the last blank; a quote may be open."""
+    pieces = re.findall(r"""(?:\\.|'[^']*'?|"[^"]*"?|[^\s\\])+|\\$""", line)
+    words = [re.sub(r"""\\(.)|['"]""", lambda match: match[1] or "", piece) for piece in pieces]
+    return words if line == line.rstrip() or line.endswith("\\ ") else [*words, ""]
 
 
 def _of_command(command: str, rest: Sequence[str], word: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from kdrun.config.files import CHOSEN, refuse_endless, shipped, swept
 from kdrun.config.options import Options
 from kdrun.config.quotes import readable
-from kdrun.config.shell import refuse_pieces
+from kdrun.config.shell import refuse_pieces, refuse_slices
 from kdrun.errors import KdrunError
 
 MANY = "-m"
@@ -86,6 +86,7 @@ def parse(arguments: Sequence[str]) -> Typed:
     if "-sc" in options and not words:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
     refuse_pieces(words)
+    refuse_slices(words)
     folders = (shipped(), *([Path(options[FOLDER]).expanduser()] if FOLDER in options else []))
     for folder in folders[1:]:
         refuse_endless(folder, words)

@@ -12,6 +12,20 @@ PIECE = re.compile(r"[\w.]+:.*")
 """A piece of a mapping: `from:0`."""
 
 
+RANGE = re.compile(r"(-?\d+):(-?\d+)")
+"""A range as Python's slices have it."""
+
+
+def refuse_slices(words: Sequence[str]) -> None:
+    """Raises KdrunError for `seed=0:3`: Hydra writes ranges in another way."""
+    for word in words:
+        key, _, value = word.partition("=")
+        if slice := RANGE.fullmatch(value):
+            first, end = slice.groups()
+            problem = f"is no range: write '{key}=range({first},{end})', with -m; {end} is left out"
+            raise KdrunError(key, value, problem)
+
+
 def refuse_pieces(words: Sequence[str]) -> None:
     """Raises KdrunError for a mapping or a list that the shell took apart.
 

@@ -65,7 +65,8 @@ class ImageSet(NamedTuple):
     all parts, or over what the pixels are read from; the same for images that are read later. resized_to: the
     length to which the shorter side of a picture was resized before the centre was cut out, None if pictures
     were taken as they are. pool: more images without labels, for students; in no fingerprint but theirs.
-    test_files: the files of the test images, empty if they are not from files.
+    test_files: the files of the test images, empty if they are not from files. test_of: how many the
+    whole test part has if `test` holds some of them only; the fingerprint is over the whole part.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ImageSet(NamedTuple):
     resized_to: int | None = None
     pool: Pool | None = None
     test_files: tuple[str, ...] = ()
+    test_of: int | None = None
 
     @property
     def taught(self) -> Part:

@@ -46,21 +46,23 @@ def load(
     chosen = (chosen[0]._replace(labels=known), *chosen[1:])
     if most is not None:
         chosen = few(chosen[0], most), few(chosen[1], most), few(chosen[2], most)
-    train, validation, test = at_hand(chosen, reading)
-    at = {"train": train, "validation": validation, "test": test}
+    train, validation, whole = at_hand(chosen, reading)
+    at = {"train": train, "validation": validation, "test": whole}
+    less = reduced(dataset, raw, len(chosen[2].labels))
     return ImageSet(
         name=str(dataset["name"]),
         classes=raw.classes,
         train=train,
         validation=validation,
-        test=test,
+        test=whole if less is None else few(whole, less),
         mean=mean,
         std=std,
         white=float(dataset["white"]),
         resized_to=None if raw.seen is None else raw.train.images.shape[2],
         fingerprint=fingerprint(chosen, len(raw.classes)),
         pool=_pool(dataset, data_dir, at),
-        test_files=files_of(chosen[2].images),
+        test_files=files_of((chosen[2] if less is None else few(chosen[2], less)).images),
+        test_of=None if less is None else len(whole.labels),
     )
 
 
@@ -133,7 +135,7 @@ def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
     """
     value = dataset[part]
     if getattr(raw, part) is not None:
-        if value is not None:
+        if value is not None and part != "test":
             problem = f"this data set has a {part} part of its own; leave it null"
             raise KdrunError(f"dataset.{part}", value, problem)
         return 0
@@ -145,6 +147,22 @@ def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
     if isinstance(value, float):
         return max(1, round(value * int((raw.train.labels != UNLABELLED).sum())))
     return int(value)
+
+
+def reduced(dataset: Mapping[str, Any], raw: Raw, there: int) -> int | None:
+    """How many images of the source's own test part are tested on; None for all.
+
+    there: how many the run has of them. Raises KdrunError if the part has no more than are asked for.
+    """
+    value = dataset["test"]
+    if raw.test is None or value is None:
+        return None
+    own = len(raw.test.labels)
+    asked = max(1, round(value * own)) if isinstance(value, float) else int(value)
+    if asked >= own:
+        problem = f"its own test part has {own:,} images: choose fewer to try out, or null for all"
+        raise KdrunError("dataset.test", value, problem)
+    return asked if asked < there else None
 
 
 def hidden(labels: Tensor, dataset: Mapping[str, Any], parts: Split, images: int) -> Tensor:

@@ -241,6 +241,7 @@ def _evaluation(plan: Plan) -> str:
     data, kind = plan.ground.data, plan.ground.machine.device.type
     parts = [f"validation {len(data.validation.labels):,}"] if len(data.validation.labels) else []
     text = ", ".join([*parts, f"test {len(data.test.labels):,}"])
+    text += f" of {data.test_of:,} (reduced)" if data.test_of else ""
     if not plan.run.evaluation.latency:
         return text
     count = latency_threads(plan)

@@ -8,7 +8,18 @@ from kdrun.figures import minute, percent, plural
 from kdrun.report.earlier import kept_from
 from kdrun.report.origin import began
 from kdrun.report.rows import timed_on
-from kdrun.report.schema import REFERENCE, ROLES, Report, Scores, called, controls, parts, roles, teachers
+from kdrun.report.schema import (
+    REFERENCE,
+    ROLES,
+    Report,
+    Scores,
+    called,
+    controls,
+    data_name,
+    parts,
+    roles,
+    teachers,
+)
 
 TRIAL = "a trial (quick=true): two batches of everything, so the figures are no result"
 
@@ -30,7 +41,7 @@ def caption(report: Report) -> list[str]:
     pair = f"{head} {arrow} {between}{names['student']} (student"
     beside = [called(report, role) for role in controls(report) if names[role] == names["student"]]
     pair += f"{', '.join(['', *beside])})"
-    lines = [f"{pair} on {report['dataset'].get('name', '')}", headline(report), timed_on(report)]
+    lines = [f"{pair} on {data_name(report)}", headline(report), timed_on(report)]
     return [
         line
         for line in (

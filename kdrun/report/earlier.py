@@ -35,7 +35,8 @@ RELATED = ("learned_from", "speedup")
 def with_earlier(new: Report, old: Report) -> Report:
     """The new report with the figures and the models that only the old one has.
 
-    The new report is unchanged if a role has another model in the old one, or if the headlines differ.
+    The new report is unchanged if a role has another model in the old one, or if the headlines or the test
+    images differ.
     """
     if _fingerprint(new, REFERENCE) not in (None, _fingerprint(old, REFERENCE)):
         old = _without_reference(old)
@@ -65,9 +66,11 @@ def with_earlier(new: Report, old: Report) -> Report:
 
 
 def same_models(new: Report, old: Report) -> bool:
-    """Whether each role in both reports has the same model, and both have the same headline."""
+    """Whether each role in both reports has the same model, and both have one headline and one test part."""
     both = new["models"].keys() & old["models"].keys()
     marks = ((_fingerprint(new, role), _fingerprint(old, role)) for role in both)
+    if any(new["dataset"].get(key) != old["dataset"].get(key) for key in ("test", "test_of")):
+        return False
     return new["headline"] == old["headline"] and all(one and one == other for one, other in marks)
 
 

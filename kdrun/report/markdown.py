@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kdrun.config.choices import PLAIN
-from kdrun.figures import count, minute, p_value, percent, points, times
+from kdrun.figures import count, file_size, minute, p_value, percent, points, times
 from kdrun.report import controls_page, mistakes_page
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
@@ -91,6 +91,8 @@ def _dataset(report: Report) -> str:
         labelled = f" ({count(dataset['labelled'])} labelled)" if "labelled" in dataset else ""
         parts.append(f"train {count(dataset['train'])}{labelled}")
     parts += [f"{part} {count(dataset[part])}" for part in ("validation", "test") if part in dataset]
+    if "test_of" in dataset:
+        parts[-1] += f" of {count(dataset['test_of'])} (reduced)"
     if "image_shape" in dataset:
         parts.append("images " + " x ".join(map(str, dataset["image_shape"])))
     return ", ".join(parts)
@@ -202,8 +204,8 @@ def _about_speed(speeds: Sequence[Speedup]) -> Iterator[str]:
 def _about_earlier(report: Report, look: Look) -> str:
     """What an earlier evaluation measured, and how its machine differed."""
     here, there = report.get("environment", {}), look.get("environment", {})
-    others = {**there, "kdrun": look.get("kdrun", report["kdrun"])}.items()
-    now = {**here, "kdrun": report["kdrun"]}
+    others = {**there, "kdrun": look.get("kdrun", report["kdrun"]), "peak_memory": None}.items()
+    now = {**here, "kdrun": report["kdrun"], "peak_memory": None}
     differs = ", ".join(f"{name} {value}" for name, value in others if now.get(name) != value)
     figures = ", ".join(kept_from(report, look))
     when = minute(look.get("created", ""))
@@ -217,12 +219,11 @@ def _speedup(row: Speedup) -> str:
 
 
 def _environment(report: Report) -> list[str]:
-    machine = report.get("environment", {})
-    return (
-        pipe_table(("", ""), [(name, str(value)) for name, value in machine.items()], left=2)
-        if machine
-        else []
-    )
+    machine = {name: str(value) for name, value in report.get("environment", {}).items()}
+    if "peak_memory" in machine:
+        machine["peak_memory"] = f"{file_size(int(machine['peak_memory']))}, of the process"
+    rows = [(name.replace("_", " "), text) for name, text in machine.items()]
+    return pipe_table(("", ""), rows, left=2) if rows else []
 
 
 def _value(value: float | str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from itertools import chain
@@ -13,25 +12,22 @@ from typing import Any
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
-from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.nested import leaves
 from kdrun.report.find_runs import runs_in
-from kdrun.report.grid import SPACE, folded, grid, natural_width
-from kdrun.report.grid import Column as GridColumn
+from kdrun.report.grid import folded
+from kdrun.report.naming import said_of, short_id
 from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read, uncollected
-from kdrun.report.runs_mean import STD, means
+from kdrun.report.runs_mean import means
 from kdrun.report.runs_order import by_key, latest
-from kdrun.report.schema import Model, Report, parts, roles, strongest, top1
-from kdrun.report.sweeps import key_name, value_name
+from kdrun.report.runs_text import MEAN_TITLE, TITLE, Cell, block, cells, pair
+from kdrun.report.schema import Model, Report, data_name, parts, roles, strongest, top1
 from kdrun.report.verdict import at_chance
 
 FORMATS = ("text", "md", "csv", "json", "tex")
-SHORT = {"better": "better", "worse": "worse", "no measurable difference": "no difference"}
 
 Record = dict[str, Any]
-Column = tuple[str, Callable[[Record], str]]
 
 DIFFERENCES = 3
 UNTOLD = (
@@ -53,8 +49,6 @@ UNTOLD = (
 """Keys (with all below them) that do not tell experiments apart."""
 
 SHOWN = ("dataset", "method", "teacher", "student", "seed")
-WHO = len(SHOWN)
-"""So many columns say which run it is; the others say how well it did."""
 
 
 @uncollected()
@@ -67,10 +61,11 @@ def render(
     warn: Callable[[str], None] = lambda line: None,
     seeds: str = "each",
 ) -> str:
-    """One line per finished run, in the order of the folders. folders: of runs, of sweeps, or with runs in
-    them. seeds: `mean` for one line per setting, with means over the runs that differ in REPEATS alone.
+    """One line for each finished run, in the order of the folders; text has a block for each pair.
 
-    format: text, md, csv, json or tex. csv and json have unrounded figures, and leave out what was not
+    seeds: `mean` for one line for each setting, with means over the runs that differ in REPEATS alone.
+    folders: of runs, of sweeps, or with runs in them.
+    format: text, md, csv, json or tex. csv and json have figures of 12 digits, and leave out what was not
     measured; tex has means over repeats. sort: a figure or a word to sort by (`runs_order.by_key`). last: how
     many of the latest runs are shown. warn: gets a line for each damaged report, which is left out. Raises
     KdrunError for a folder without a finished run, for another format, and for a wrong sort or last.
@@ -88,9 +83,18 @@ def render(
         return _tex(records, configs)
     if seeds == "mean":
         return _means(records, configs, format, width, sort)
+    if format == "text":
+        own = ([[every[i] for i in places] for every in (records, configs)] for places in _by_pair(records))
+        blocks = [_block(*both, width) for both in own]
+        return "\n".join([TITLE + "\n", *blocks])
     values = differing(records, configs)
-    records = [_with(*both) for both in zip(records, values, strict=True)]
-    return _drawn_as(format, records, _columns(COLUMNS, WHO, list(values[0])), width)
+    whole = [_exact(_with(*both)) for both in zip(records, values, strict=True)]
+    return _written(format, whole, cells(list(values[0])))
+
+
+def _block(records: Sequence[Record], configs: Sequence[Record], width: int) -> str:
+    values = differing(records, configs)
+    return block([_with(*both) for both in zip(records, values, strict=True)], list(values[0]), width)
 
 
 def _tex(records: Sequence[Record], configs: Sequence[Record]) -> str:
@@ -105,21 +109,25 @@ def _means(records: Sequence[Record], configs: Sequence[Record], format: str, wi
     settings, told = means(records, differing(records, configs, None))
     if sort:
         settings = [settings[i] for i in by_key(settings, sort)]
-    return _drawn_as(format, settings, _columns(MEANS, WHO - 1, told[:DIFFERENCES]), width, MEAN_TITLE)
+    told = told[:DIFFERENCES]
+    if format == "text":
+        blocks = [block([settings[i] for i in own], told, width, mean=True) for own in _by_pair(settings)]
+        return "\n".join(["\n".join(folded(MEAN_TITLE, width)) + "\n", *blocks])
+    return _written(format, list(map(_exact, settings)), cells(told, mean=True))
 
 
-def _drawn_as(
-    format: str,
-    records: Sequence[Record],
-    columns: Sequence[Column],
-    width: int,
-    title: str = "top-1 on test",
-) -> str:
+def _by_pair(records: Sequence[Record]) -> list[list[int]]:
+    """The places of the records of each data set and pair, in the order of the records."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for place, run in enumerate(records):
+        groups.setdefault(pair(run), []).append(place)
+    return list(groups.values())
+
+
+def _written(format: str, records: Sequence[Record], columns: Sequence[Cell]) -> str:
     if format == "json":
         return json.dumps(records, indent=1) + "\n"
-    if format == "csv":
-        return _csv(records)
-    return _text(records, columns, width, title) if format == "text" else _markdown(records, columns)
+    return _csv(records) if format == "csv" else _markdown(records, columns)
 
 
 def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:
@@ -183,6 +191,13 @@ def _chosen_by(key: str) -> str:
     return {"loss": "method", "phase_one": "method"}.get(first, first) if rest else ""
 
 
+def _exact(record: Record) -> Record:
+    """The record with 12 digits of each figure: 72.9 for 72.89999999999999."""
+    return {
+        key: float(f"{value:.12g}") if isinstance(value, float) else value for key, value in record.items()
+    }
+
+
 def _with(record: Record, values: Record) -> Record:
     """The record, with values of the configuration after the fields that say which run it is."""
     names = list(record)
@@ -206,7 +221,10 @@ def record(folder: Path, report: Report) -> Record:
     known = {
         "label": report["label"],
         "folder": str(folder),
-        "dataset": report["dataset"].get("name"),
+        "id": short_id(folder.resolve()) or None,
+        "name": said_of(folder).get("name"),
+        "created": report.get("created"),
+        "dataset": data_name(report) or None,
         "method": report.get("distillation", {}).get("method"),
         "seed": report["seeds"].get("run"),
         **names,
@@ -243,99 +261,8 @@ def _pattern(values: Sequence[Any]) -> tuple[int, ...]:
     return tuple(seen.setdefault(repr(value), len(seen)) for value in values)
 
 
-COLUMNS: tuple[Column, ...] = (
-    ("data set", lambda run: run.get("dataset", ABSENT)),
-    ("method", lambda run: run.get("method", ABSENT)),
-    ("teacher", lambda run: run.get("teacher", ABSENT)),
-    ("student", lambda run: run.get("student", ABSENT)),
-    ("seed", lambda run: str(run.get("seed", ABSENT))),
-    ("parameters", lambda run: _shown(run, "params", count)),
-    ("teacher %", lambda run: _shown(run, "teacher_top1", percent)),
-    ("student %", lambda run: _shown(run, "student_top1", percent)),
-    ("control %", lambda run: _shown(run, "control_top1", percent)),
-    ("gain", lambda run: _shown(run, "gain_top1", signed)),
-    ("95 % interval", lambda run: _interval(run)),
-    ("verdict", lambda run: _verdict(run)),
-)
-MEANS: tuple[Column, ...] = (
-    *COLUMNS[: WHO - 1],
-    ("n", lambda run: str(run["n"])),
-    ("parameters", lambda run: _shown(run, "params", count)),
-    ("teacher %", lambda run: _spread(run, "teacher_top1", percent)),
-    ("student %", lambda run: _spread(run, "student_top1", percent)),
-    ("control %", lambda run: _spread(run, "control_top1", percent)),
-    ("gain", lambda run: _spread(run, "gain_top1", signed)),
-)
-USUAL = tuple(name for name, _ in (*COLUMNS, *MEANS))
-MEAN_TITLE = "top-1 on test, mean +- std of n runs that differ in seed, split or labels"
-HEADINGS = tuple(name for name, _ in COLUMNS[:WHO])
-WORDS = ("data set", "method", "teacher", "student", "verdict")
-NARROW = ("parameters", "verdict")
-"""Left out if the text would be wider than the terminal."""
-
-NARROWER = ("95 % interval", "teacher %", "control %")
-"""Left out next, one after the other, until the figures fit; then the keys that tell runs apart, the last one
-first, then the seed."""
-
-
-def _text(records: Sequence[Record], shown: Sequence[Column], width: int, title: str) -> str:
-    """All columns, or without NARROW if they are too wide. What all runs share is in a line above them."""
-    columns = [_drawn(column, records) for column in shown]
-    many = len(records) > 1 or _least(columns, NARROW) > width
-    who = [column for column in columns if _name(column) in HEADINGS]
-    shared = [column for column in who if many and len(set(column.texts)) == 1]
-    columns = [column for column in columns if column not in shared]
-    left_out = _left_out(columns, width) if natural_width(columns) > width else ()
-    hidden = [name for name in map(_name, columns) if name in left_out and name not in USUAL]
-    columns = [column for column in columns if _name(column) not in left_out]
-    common = [f"{column.heading} {column.texts[0]}" for column in shared]
-    lines = [*folded("; ".join([title, *common]), width), "", *grid(columns, width).splitlines()]
-    if hidden:
-        about = f"They also differ in {', '.join(hidden)}: a wider terminal or --format md shows it."
-        lines += ["", *folded(about, width)]
-    return "\n".join(lines) + "\n"
-
-
-def _drawn(column: Column, records: Sequence[Record]) -> GridColumn:
-    """The column with its texts. Names of keys are long, so each part has its own line in the heading."""
-    name, cell = column
-    texts, heading = [cell(run) for run in records], name.replace(".", ".\n")
-    least = max(map(len, re.split(r"[ .]", name)))
-    if name not in WORDS:  # a figure is never folded
-        least = max(least, *(len(word) for text in set(texts) for word in text.split()))
-    return GridColumn(heading, texts, name not in WORDS, least)
-
-
-def _name(column: GridColumn) -> str:
-    return column.heading.replace("\n", "")
-
-
-def _left_out(columns: Sequence[GridColumn], width: int) -> Sequence[str]:
-    """NARROW, and as many of NARROWER and of the keys as it takes until the other columns fit."""
-    keys = [name for column in reversed(columns) if (name := _name(column)) not in USUAL]
-    order = (*NARROWER, *keys, "seed")
-    for some in range(len(order)):
-        if _least(columns, (*NARROW, *order[:some])) <= width:
-            return (*NARROW, *order[:some])
-    return (*NARROW, *order)
-
-
-def _least(columns: Sequence[GridColumn], without: Sequence[str]) -> int:
-    """The least width of the table without some columns."""
-    return sum(column.least + SPACE for column in columns if _name(column) not in without) - SPACE
-
-
-def _columns(usual: Sequence[Column], who: int, differs: Sequence[str]) -> list[Column]:
-    """The columns, with the differing keys after the first ones, which say which run it is."""
-    extra: list[Column] = [
-        (key_name(key), lambda run, key=key: value_name(run.get(key)))  # type: ignore[misc]
-        for key in differs
-    ]
-    return [*usual[:who], *extra, *usual[who:]]
-
-
-def _markdown(records: Sequence[Record], columns: Sequence[Column]) -> str:
-    named: list[Column] = [("run", lambda run: run["label"])] if "label" in records[0] else []
+def _markdown(records: Sequence[Record], columns: Sequence[Cell]) -> str:
+    named: list[Cell] = [("run", lambda run: run["label"])] if "label" in records[0] else []
     columns = [*named, *columns]
     body = [[cell(run) for _, cell in columns] for run in records]
     return "\n".join(pipe_table([name for name, _ in columns], body, left=len(named) + 4)) + "\n"
@@ -348,21 +275,3 @@ def _csv(records: Sequence[Record]) -> str:
     writer.writeheader()
     writer.writerows(records)
     return sink.getvalue()
-
-
-def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
-    return show(run[key]) if key in run else ABSENT
-
-
-def _spread(run: Record, key: str, show: Callable[[float], str]) -> str:
-    std = "" if key + STD not in run else f" +- {percent(run[key + STD])}"
-    return _shown(run, key, show) + std
-
-
-def _verdict(run: Record) -> str:
-    word = SHORT.get(run.get("verdict", ""), ABSENT)
-    return word if "at_chance" not in run or word == SHORT["worse"] else "at chance"
-
-
-def _interval(run: Record) -> str:
-    return f"{signed(run['gain_low'])} to {signed(run['gain_high'])}" if "gain_low" in run else ABSENT

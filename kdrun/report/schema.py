@@ -16,6 +16,7 @@ import re
 from typing import Any, Literal, TypedDict
 
 from kdrun.config.choices import CONTROLS, PLAIN, is_control, shown_role
+from kdrun.figures import count
 
 SCHEMA = 1
 
@@ -96,7 +97,8 @@ class Model(TypedDict, total=False):
 
 class Dataset(TypedDict, total=False):
     """name; number of classes; images of each part; image_shape (C, H, W); labelled: training images with a
-    label, absent if all have one; most_frequent: percent of the test images that are of the largest class."""
+    label, absent if all have one; test_of: images of the whole test part if `test` are some of them only;
+    most_frequent: percent of the test images that are of the largest class."""
 
     name: str
     classes: int
@@ -104,6 +106,7 @@ class Dataset(TypedDict, total=False):
     labelled: int
     validation: int
     test: int
+    test_of: int
     image_shape: list[int]
     most_frequent: float
 
@@ -251,7 +254,8 @@ class Confused(TypedDict):
 
 
 class Environment(TypedDict, total=False):
-    """Hardware and software of the run. numerics: precision of each figure, if training was not in fp32."""
+    """Hardware and software of the run. numerics: precision of each figure, if training was not in fp32.
+    peak_memory: the most bytes that the process has held when the figures were known."""
 
     python: str
     torch: str
@@ -262,6 +266,7 @@ class Environment(TypedDict, total=False):
     precision: str
     platform: str
     numerics: str
+    peak_memory: int
 
 
 class Look(TypedDict, total=False):
@@ -359,6 +364,13 @@ def parts(report: Report, role: str) -> Parts:
     if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together", "run"):
         chosen = model.get("last", model.get("val_best"))
     return chosen if chosen is not None else Parts()
+
+
+def data_name(report: Report) -> str:
+    """`mnist`, or `mnist (test 500 of 10,000)` if not all test images were used."""
+    dataset = report["dataset"]
+    whole = f" (test {count(dataset['test'])} of {count(dataset['test_of'])})" if "test_of" in dataset else ""
+    return dataset.get("name", "") + whole
 
 
 def top1(report: Report, role: str, part: Literal["validation", "test"]) -> float | None:

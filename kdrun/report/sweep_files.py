@@ -15,7 +15,7 @@ from kdrun.figures import minute
 from kdrun.report import label_savings_plot, latex, sweep_pictures, sweeps, tradeoff
 from kdrun.report.pipes import pipe_table
 from kdrun.report.read import content_of
-from kdrun.report.schema import Model, Report
+from kdrun.report.schema import Model, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
 from kdrun.report.sweep_table import cell, cost_columns, mark, named, notes, values
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
@@ -149,7 +149,7 @@ def _about(jobs: Sequence[Job]) -> list[str]:
 
 def _pair(report: Report) -> str:
     names = [report["models"].get(role, Model()).get("name") for role in ("teacher", "student")]
-    return f"{' -> '.join(name for name in names if name)} on {report['dataset'].get('name', 'data')}"
+    return f"{' -> '.join(name for name in names if name)} on {data_name(report) or 'data'}"
 
 
 def _marked(settings: Sequence[Setting], part: Part) -> dict[str, Mark]:

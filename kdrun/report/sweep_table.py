@@ -18,6 +18,7 @@ from kdrun.report.statistics import Spread, noise_of
 from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 from kdrun.report.table import plain
+from kdrun.report.verdict import reduced
 
 FAILED = "failed"
 FAILURES_SHOWN = 5
@@ -172,6 +173,7 @@ def notes(
     """The lines below the table: marks, the choice and its test figures, limits of the spread, failures."""
     if any(job["report"] is not None and is_trial(job["report"]) for job in jobs):
         yield f"This is {TRIAL}."
+    yield from dict.fromkeys(text for job in jobs if job["report"] and (text := reduced(job["report"])))
     if chosen is not None:
         best = settings[chosen.best]
         repeats = len(sweeps.by_repeat(best, "student", "validation"))

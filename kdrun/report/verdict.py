@@ -22,7 +22,7 @@ def verdict(report: Report) -> str:
     """
     if report.get("config", {}).get("quick"):
         return "A trial: everything ran. Two batches say nothing about the method."
-    said = [_chance(report), _cost(report), replacing.sentences(report)]
+    said = [_chance(report), _cost(report), replacing.sentences(report), reduced(report)]
     if not said[0] or report.get("comparison", {}).get("verdict") == "worse":
         said.insert(1, _gain(report))
     return " ".join(part for part in said if part)
@@ -48,6 +48,15 @@ def _chance(report: Report) -> str:
         f"The student is at chance ({percent(right)} %; always the most frequent{classes}: {share} %): it "
         f"learned nothing that {plural(images, 'test image')} show."
     )
+
+
+def reduced(report: Report) -> str:
+    """That the test part was reduced with dataset.test; empty if it was not."""
+    dataset = report["dataset"]
+    if "test_of" not in dataset:
+        return ""
+    used, whole = count(dataset["test"]), count(dataset["test_of"])
+    return f"The test part was reduced for a try-out: {used} of its {whole} images."
 
 
 def gain(report: Report) -> str:

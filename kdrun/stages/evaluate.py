@@ -59,13 +59,26 @@ def is_current(plan: Plan, drawn: bool = False) -> bool:
     report = _earlier(folder)
     if report is None:
         return False
-    same = [look for look in looks(report) if look.get("fingerprint") == looked_at(plan, look["evaluation"])]
+    same = [look for look in looks(report) if look.get("fingerprint") in _marks(plan, look["evaluation"])]
     if drawn and not pictures.drawable(folder):
         return False
     names = {training.name for training in plan.trainings} | ({REFERENCE} if plan.reference else set())
     whole = names <= report["models"].keys()
     asked = {training.name for training in plan.controls}
     return whole and asked in (set(), compared(report)) and covers(same, settings(evaluation))
+
+
+def _marks(plan: Plan, evaluation: Mapping[str, Any]) -> set[str]:
+    """The fingerprints of reports that would do: a report on all test images does for one on some of them."""
+    return {looked_at(plan, evaluation, whole) for whole in (False, True)}
+
+
+def _refuse_fewer(plan: Plan, old: Report | None) -> None:
+    """Raises KdrunError if an evaluation on all test images would be replaced by one on some of them."""
+    data = plan.ground.data
+    if old is not None and data.test_of and old["dataset"].get("test") == data.test_of:
+        problem = "this run has figures of its whole test part, which would be lost; leave it null"
+        raise KdrunError("dataset.test", len(data.test.labels), problem)
 
 
 def evaluate(
@@ -79,6 +92,7 @@ def evaluate(
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
         sweep_parts(folder)
         old = None if plan.run.fresh else _earlier(folder, shown.say)
+        _refuse_fewer(plan, old)
         with exact():
             subject = subject_of(plan, models)
             new = _report(plan, models, subject, command)

@@ -33,6 +33,16 @@ def network_of(student: Training, saved: Saved, weights: str | None = None) -> n
     return nn.Sequential(model, Related(relation).to(student.ground.machine.device))
 
 
+def is_adapted(student: Training, saved: Saved) -> bool:
+    """Whether `network_of` adapts the model to images or classes of the student."""
+    training = saved.training
+    if sight(student.ground.data) != sight(training.ground.data):
+        return True
+    if student.several is None or training not in student.teachers:
+        return False
+    return not student.several.asked[student.teachers.index(training)].relation.same
+
+
 def is_together(student: Training, there: Collection[str]) -> bool:
     """Whether several teachers can answer as one without labels, and all exist. there: names of models."""
     if student.several is None or not student.several.answers_images:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,7 +32,9 @@ from kdrun.plan.words import latency_threads
 from kdrun.progress.journal import named_rows
 from kdrun.report import gradients
 from kdrun.report.schema import REFERENCE
+from kdrun.resources import peak_memory
 from kdrun.sources import sources
+from kdrun.stages.kept_answers import kept_answers
 from kdrun.stages.mining import about, mined
 from kdrun.stages.networks import TOGETHER, ensemble_of, is_together, network_of
 from kdrun.stages.saved import Saved, load_model
@@ -95,7 +98,9 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         | _reference(plan),
         "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
         "distillation": _distillation(plan, models["student"]),
-        "environment": environment(ground.machine, latency_threads(plan)) | _numerics(ground.machine),
+        "environment": environment(ground.machine, latency_threads(plan))
+        | _numerics(ground.machine)
+        | {"peak_memory": peak_memory()},
     }
 
 
@@ -127,8 +132,10 @@ def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, 
     return keys if names == list(UNSAID) else keys | {"figures": names}
 
 
-def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
-    """A report's fingerprint: models, names of the classes, what was measured, the kind of device."""
+def looked_at(plan: Plan, evaluation: Mapping[str, Any], whole: bool = False) -> str:
+    """A report's fingerprint: models, names of the classes, what was measured, the kind of device, how many
+    test images there are if not all. whole: as if all were used.
+    """
     key: dict[str, Any] = {
         "models": {training.name: training.fingerprint for training in plan.trainings},
         "classes": list(plan.ground.data.classes),
@@ -139,6 +146,10 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any]) -> str:
         },  # earlier versions had no auto
         "device": plan.ground.machine.device.type,
     }
+    places = {"run": plan.ground} | {each.name: each.ground for each in plan.trainings}
+    less = {name: len(at.data.test.labels) for name, at in places.items() if at.data.test_of}
+    if less and not whole:
+        key["test"] = less
     if plan.reference is not None:
         key["reference"] = [plan.reference.identity, plan.reference.margin]
     if plan.run.diagnostics:
@@ -153,14 +164,28 @@ def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
     if saved.training.headless:
         return
     for weights in saved.weights or ("last",):
-        network = network_of(plan.taught_first, saved, weights)
-        yield from _answered(plan, saved.name, weights, network, saved.training.threads)
+        ask = partial(_asked, plan, saved, weights)
+        logits = kept_answers(plan, saved, weights, ask)
+        for name, part in _held_out(plan).items():
+            yield Answers(saved.name, weights, name, logits[name], part.labels)
+
+
+def _asked(plan: Plan, saved: Saved, weights: str) -> dict[str, Tensor]:
+    """The logits of a model on the parts with images."""
+    network = network_of(plan.taught_first, saved, weights)
+    parts = _held_out(plan).items()
+    return {name: logits_on(plan, network, part, saved.training.threads) for name, part in parts}
+
+
+def _held_out(plan: Plan) -> dict[str, Part]:
+    """The parts with images that no training sees."""
+    parts = {"validation": plan.ground.data.validation, "test": plan.ground.data.test}
+    return {name: part for name, part in parts.items() if len(part.labels)}
 
 
 def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: int) -> Iterator[Answers]:
-    for name, part in {"validation": plan.ground.data.validation, "test": plan.ground.data.test}.items():
-        if len(part.labels):
-            yield Answers(whose, weights, name, logits_on(plan, model, part, threads), part.labels)
+    for name, part in _held_out(plan).items():
+        yield Answers(whose, weights, name, logits_on(plan, model, part, threads), part.labels)
 
 
 def logits_on(plan: Plan, model: nn.Module, part: Part, threads: int) -> Tensor:
@@ -269,6 +294,7 @@ def _dataset(data: ImageSet) -> dict[str, Any]:
         "labelled": labelled if labelled < len(train) else None,
         "validation": len(data.validation.labels),
         "test": len(test),
+        **({} if data.test_of is None else {"test_of": data.test_of}),
         "image_shape": list(data.image_shape),
         "most_frequent": 100 * int(torch.bincount(known).max()) / len(known) if len(known) else None,
     }

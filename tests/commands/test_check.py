@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdrun.check import page
 from kdrun.check.measure import first_step
 from kdrun.check.page import roughly
 from kdrun.config.arguments import parse
@@ -42,7 +43,21 @@ def test_it_says_the_plan_and_writes_nothing(here: Here) -> None:
         r"^memory    about: training the teacher [\d.]+ MB, training the student [\d.]+ kB", out, re.M
     )
     assert re.search(r"^time      about \d+ (s|min) on this machine's cpu", out, re.M)
+    assert re.search(r"evaluating\s+[\d.]+ MB", out)
     assert "the teacher is untrained" in out
+
+
+def test_the_plan_is_shown_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unmeasurable(*of: object) -> None:
+        raise AssertionError("measured too early")
+
+    monkeypatch.setattr(page, "first_steps", unmeasurable)
+    lines = page.check(single(parse([])).run, 80)
+    for line in lines:
+        if line.startswith("layers"):
+            break
+    with pytest.raises(AssertionError, match="too early"):
+        next(lines)
 
 
 def test_values_and_gradients_are_those_of_the_first_step() -> None:

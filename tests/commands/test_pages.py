@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kdrun.cli import main
-from kdrun.commands.completion import SCRIPTS, candidates
+from kdrun.commands.completion import SCRIPTS, candidates, words_of
 from kdrun.commands.help import page
 from kdrun.commands.list import natural
 from kdrun.commands.pages import OTHER_WORDS, PAGES
@@ -112,14 +114,75 @@ def test_completion(line: str, found: list[str], tmp_path: Path, monkeypatch: py
     assert candidates(line) == found
 
 
-def test_bash_completes(tmp_path: Path) -> None:
-    (tmp_path / "kdrun").write_text("#!/bin/sh\nprintf 'method=dkd\\nmethod=dkd_std\\n'\n")
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (r"kdrun predict a\ b/c", ["kdrun", "predict", "a b/c"]),
+        ("kdrun predict 'a b", ["kdrun", "predict", "a b"]),
+        ("kdrun predict a\\ ", ["kdrun", "predict", "a "]),
+        ("kdrun predict ", ["kdrun", "predict", ""]),
+    ],
+)
+def test_a_line_is_read_as_shells_do(line: str, words: list[str]) -> None:
+    assert words_of(line) == words
+
+
+LINES = ("kdrun method=dk", "kdrun pred", "kdrun predict ~/p", "kdrun predict a")
+
+KDRUN = """#!/bin/sh
+case "$COMP_LINE" in
+*dk) printf 'method=dkd\\nmethod=dkd_std\\n' ;;
+*pred) echo predict ;;
+*~/p) echo '~/pictures/' ;;
+*) echo 'a b/' ;;
+esac
+"""
+
+BASH = """COMP_WORDBREAKS=' =:'; source script
+for line; do
+    COMP_LINE=$line; COMP_POINT=${#line}; _kdrun kdrun; printf '%s|' "${COMPREPLY[@]}"; echo
+done"""
+
+ZSH = """zmodload zsh/zpty; zpty shell zsh -f -i
+zpty -w shell 'bindkey -e; source script; shown() { print -r -- "[$BUFFER]" }'
+zpty -w shell 'zle -N shown; bindkey "^T" shown; print beg""un'
+while zpty -r shell text; do [[ $text == *begun* ]] && break; done
+for line; do
+    zpty -w -n shell "$line"$'\\t\\C-T\\C-U'
+    while zpty -r shell text; do [[ $text == (#b)*\\[(kdrun *)\\]* ]] && break; done
+    print -r -- "$match[1]|"
+done
+zpty -d shell"""
+
+FISH = "source script; for line in $argv; echo (complete -C $line | string join '|')'|'; end"
+
+
+@pytest.mark.parametrize(
+    ("shell", "program", "completed"),
+    [
+        ("bash", BASH, ["dkd|dkd_std|", "predict |", "~/pictures/|", r"a\ b/|"]),
+        (
+            "zsh",
+            "setopt extendedglob\n" + ZSH,
+            ["kdrun method=dkd|", "kdrun predict |", "kdrun predict ~/pictures/|", r"kdrun predict a\ b/|"],
+        ),
+        ("fish", FISH, ["method=dkd|method=dkd_std|", "predict|", "~/pictures/|", "a b/|"]),
+    ],
+)
+def test_a_shell_completes(shell: str, program: str, completed: list[str], tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "kdrun").write_text(KDRUN)
     (tmp_path / "kdrun").chmod(0o755)
-    call = f'COMP_LINE="kdrun method=dk" COMP_POINT=15; _kdrun {tmp_path}/kdrun; echo "${{COMPREPLY[@]}}"'
+    (tmp_path / "script").write_text(SCRIPTS[shell])
+    name = ["--"] if shell == "fish" else ["shell"]  # the others take it as $0
     done = subprocess.run(
-        ["bash", "-c", f"COMP_WORDBREAKS='=:'\n{SCRIPTS['bash']}\n{call}"],
+        [shell, "-c", program, *name, *LINES],
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
     )
-    assert done.stdout == "dkd dkd_std\n"
+    assert done.stdout.replace("\r", "").splitlines() == completed

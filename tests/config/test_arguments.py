@@ -82,3 +82,9 @@ def test_a_file_of_a_shipped_name_is_refused_since_it_would_be_ignored(tmp_path:
         refuse_clashes(tmp_path, ("resnet18",))
     own.rename(own.with_name("mine.yaml"))
     refuse_clashes(tmp_path, ("resnet18",))
+
+
+def test_a_range_is_named_as_hydra_writes_it() -> None:
+    problem = r"seed=0:3: is no range: write 'seed=range\(0,3\)', with -m; 3 is left out"
+    with pytest.raises(KdrunError, match=problem):
+        parse(["-m", "seed=0:3"])

@@ -201,10 +201,24 @@ def test_mistakes_are_one_line(changes, problem):
         digits(**changes)
 
 
-def test_a_test_count_for_a_set_with_its_own_test_part(tmp_path):
-    write_mnist(tmp_path)
-    with pytest.raises(KdrunError, match=r"dataset\.test=2: this data set has a test part of its own"):
-        load(node("mnist", validation=0, test=2), tmp_path)
+def test_a_reduced_test_part(tmp_path, monkeypatch):
+    import kdrun.data.digits as source
+
+    images, labels = torch.arange(40 * 16).remainder(251).byte().view(40, 1, 4, 4), torch.arange(40) % 2
+    whole = Part(images, labels)
+    monkeypatch.setattr(source, "read", lambda data_dir: Raw(whole, whole, ("a", "b")))
+    plain = node("digits", train=10, validation=4, test=None, views={"name": "none"})
+    full, less = (load({**plain, "test": test}, tmp_path) for test in (None, 8))
+    assert (full.test_of, less.test_of, len(less.test.labels)) == (None, 40, 8)
+    assert less.test.labels.bincount().tolist() == [4, 4]
+    assert less.fingerprint == full.fingerprint and less.train.images.equal(full.train.images)
+    chosen = less.test.images
+    assert all((image == images).flatten(1).all(1).any() for image in chosen)
+    other_split = load({**plain, "test": 0.2, "split": 3}, tmp_path)
+    assert other_split.test.images.equal(chosen)
+    for count in (40, 41):
+        with pytest.raises(KdrunError, match=rf"dataset\.test={count}: its own test part has 40 images"):
+            load({**plain, "test": count}, tmp_path)
 
 
 def test_a_source_with_three_parts_and_larger_images(monkeypatch):

@@ -77,7 +77,7 @@ def test_the_latest(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(order(runs, last="4")) == {("dkd", 0), ("dkd", 1), ("dkd", 2), ("at", 0)}
     assert main([str(runs), "--last", "2", "--sort", "student"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "90.4" in lines[-2] and "90.2" in lines[-1] and "method dkd" in lines[0]
+    assert "90.4" in lines[-2] and "90.2" in lines[-1] and "method dkd" in lines[3]
     with pytest.raises(KdrunError, match=r"^--last=0: must be a whole number from 1"):
         render([runs], last="0")
     with pytest.raises(KdrunError, match=r"^--sort=gain: is for the list of runs"):

@@ -112,3 +112,12 @@ def test_all_failed() -> None:
 def test_values_are_no_markup() -> None:
     jobs = [job({"stages": value}, 1.0) for value in ("[teacher]", "[student]")]
     assert "[teacher]" in text(jobs) and "[student]" in text(jobs)
+
+
+def test_a_reduced_test_part_is_named_once() -> None:
+    jobs = grid()
+    for each in jobs:
+        if each["report"]:
+            each["report"]["dataset"] |= {"test": 500, "test_of": 10000}
+    screen = " ".join(text(jobs, 80).split())
+    assert screen.count("The test part was reduced for a try-out: 500 of its 10,000 images.") == 1

@@ -17,10 +17,13 @@ import torch
 
 from kdrun.cli import main
 from kdrun.config.schema import Evaluation, Runtime
+from kdrun.data import digits
+from kdrun.data.images import Part, Raw
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.latency import Measured
 from kdrun.evaluation.latency import measure as measure_latency
 from kdrun.machine import Machine
+from kdrun.models.weights import read_weights
 from kdrun.report import answers
 from kdrun.stages import evaluate as stage
 from kdrun.stages import subject
@@ -282,3 +285,59 @@ def test_figures_are_computed_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     logits_of(network, [torch.zeros(2, 1, 2, 2)])
     measure_latency({"student": network}, (1, 2, 2), (1,), samples=1, seconds=0.01)
     assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
+
+
+def test_kept_answers_equal_computed_ones_and_damaged_ones_are_computed_anew(
+    go: Go, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    computed = subject._asked
+
+    def asking(plan: Any, saved: Any, weights: str) -> Any:
+        asked[saved.name] = computed(plan, saved, weights)
+        return asked[saved.name]
+
+    monkeypatch.setattr(subject, "_asked", asking)
+    files = {path.parent.name[:7]: path for path in Path("outputs").glob("models/*/answers-*.safetensors")}
+    kept = {role: read_weights(path) for role, path in files.items()}
+    assert set(kept) == {"teacher", "control"}
+    again = ("evaluation.latency=false", "evaluation.plots=false", "evaluation.figures=[accuracy]")
+    for damaged in (False, True):
+        for file in files.values() if damaged else ():
+            file.write_bytes(file.read_bytes()[:-1] + b"?")
+        for file in Path("outputs").glob("runs/*/report.json"):
+            file.unlink()
+        go(*again)
+        assert set(asked) == ({"student", "teacher", "control"} if damaged else {"student"})
+    for role, logits in kept.items():
+        assert logits["test"].equal(asked[role]["test"]) and read_weights(files[role])["test"].equal(
+            logits["test"]
+        )
+
+
+def test_a_reduced_test_part_is_named_and_replaces_no_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = digits.read(Path())
+    images, labels = plain.train
+    own = Raw(Part(images[:900], labels[:900]), Part(images[900:1100], labels[900:1100]), plain.classes)
+    monkeypatch.setattr(digits, "read", lambda data_dir: own)
+    monkeypatch.chdir(tmp_path)
+    quiet = ("dataset.train=60", "dataset.labelled=null", "evaluation.plots=false")
+
+    def run(test: str, latency: str = "false") -> tuple[int, str]:
+        code = main([*SHORT, *quiet, f"dataset.test={test}", f"evaluation.latency={latency}"])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    code, out = run("40")
+    assert code == 0 and "test 40 of 200 (reduced)" in out
+    assert "reduced for a try-out: 40 of its 200 images" in " ".join(out.split())
+    assert (report()["dataset"]["test"], report()["dataset"]["test_of"]) == (40, 200)
+    assert "test 40 of 200 (reduced)" in page()
+    code, out = run("null")
+    assert code == 0 and report()["dataset"]["test"] == 200 and "test_of" not in report()["dataset"]
+    assert len(list(Path("outputs/models").iterdir())) == 2, "nothing is trained again"
+    assert run("40")[1].count("finished earlier") == 1 and report()["dataset"]["test"] == 200
+    code, out = run("40", "true")
+    assert code != 0 and "dataset.test=40: this run has figures of its whole test part" in out

@@ -23,6 +23,7 @@ from kdrun.report.runs_mean import means
 from kdrun.report.runs_order import by_key, latest
 from kdrun.report.runs_text import MEAN_TITLE, TITLE, Cell, block, cells, pair
 from kdrun.report.schema import Model, Report, data_name, parts, roles, strongest, top1
+from kdrun.report.sweeps import value_name
 from kdrun.report.verdict import at_chance
 
 FORMATS = ("text", "md", "csv", "json", "tex")
@@ -84,8 +85,9 @@ def render(
     if seeds == "mean":
         return _means(records, configs, format, width, sort)
     if format == "text":
-        own = ([[every[i] for i in places] for every in (records, configs)] for places in _by_pair(records))
-        blocks = [_block(*both, width) for both in own]
+        blocks = [
+            _block([records[i] for i in own], [configs[i] for i in own], width) for own in _by_pair(records)
+        ]
         return "\n".join([TITLE + "\n", *blocks])
     values = differing(records, configs)
     whole = [_exact(_with(*both)) for both in zip(records, values, strict=True)]
@@ -93,6 +95,7 @@ def render(
 
 
 def _block(records: Sequence[Record], configs: Sequence[Record], width: int) -> str:
+    """The runs of one data set and pair."""
     values = differing(records, configs)
     return block([_with(*both) for both in zip(records, values, strict=True)], list(values[0]), width)
 
@@ -256,9 +259,9 @@ def _figures(report: Report) -> Iterator[tuple[str, float]]:
 
 
 def _pattern(values: Sequence[Any]) -> tuple[int, ...]:
-    """Which of the values are equal: (0, 1, 0) for the first and the last."""
+    """Which of the values are equal: (0, 1, 0) for the first and the last. `2` and `2.0` are equal."""
     seen: dict[str, int] = {}
-    return tuple(seen.setdefault(repr(value), len(seen)) for value in values)
+    return tuple(seen.setdefault(value_name(value), len(seen)) for value in values)
 
 
 def _markdown(records: Sequence[Record], columns: Sequence[Cell]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kdrun.config.choices import REPEATS
 from kdrun.report.statistics import spread
+from kdrun.report.sweeps import value_name
 
 Record = dict[str, Any]
 
@@ -17,18 +18,26 @@ STD = "_std"
 
 
 def means(records: Sequence[Record], values: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """A record for each setting, in order of appearance: n runs, the mean and (of several) the standard
+    """A record for each setting, by the values of its keys: n runs, the mean and (of several) the standard
     deviation of each figure. Also the names of the keys that tell settings apart.
 
     values: by run, those of all keys that tell runs apart.
     """
     keys = [key for key in dict.fromkeys(key for own in values for key in own) if key not in REPEATS]
-    settings: dict[str, list[int]] = {}
+    settings: dict[tuple[str, ...], list[int]] = {}
     for place, (run, own) in enumerate(zip(records, values, strict=True)):
-        setting = [run.get(name) for name in WHO] + [own.get(key) for key in keys]
-        settings.setdefault(repr(setting), []).append(place)
-    told = [key for key in keys if len({repr(values[own[0]].get(key)) for own in settings.values()}) > 1]
-    return [_mean([records[i] for i in own], values[own[0]], told) for own in settings.values()], told
+        setting = *(run.get(name) for name in WHO), *(own.get(key) for key in keys)
+        settings.setdefault(tuple(map(value_name, setting)), []).append(place)
+    first = [values[own[0]] for own in settings.values()]
+    told = [key for key in keys if len({value_name(each.get(key)) for each in first}) > 1]
+    means = [_mean([records[i] for i in own], values[own[0]], told) for own in settings.values()]
+    return sorted(means, key=lambda mean: [_size(mean.get(key)) for key in told]), told
+
+
+def _size(value: Any) -> tuple[bool, float, str]:
+    """By what the values of a key are sorted: numbers by size, then words."""
+    is_number = isinstance(value, (int, float))
+    return not is_number, float(value) if is_number else 0.0, value_name(value)
 
 
 def _mean(runs: Sequence[Record], values: Record, keys: Sequence[str]) -> Record:

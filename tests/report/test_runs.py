@@ -204,3 +204,13 @@ def test_means_over_seeds(tmp_path: Path) -> None:
     assert records[1]["gain_top1_std"] == pytest.approx(2**0.5) and "gain_top1_std" not in records[0]
     page = render([tmp_path], "text", 100, seeds="mean")
     assert "+2.0 +- 1.4" in page and "+4.0\n" in page and "control_longer" not in page
+
+
+def test_equal_numbers_are_one_setting_and_settings_are_sorted(tmp_path: Path) -> None:
+    for name, temperature, seed in (("a", 10, 0), ("b", 2, 0), ("c", 2.0, 1)):
+        folder = run(tmp_path / name, temperature=temperature, seed=seed)
+        report = json.loads((folder / "report.json").read_text())
+        report["seeds"]["run"] = seed
+        (folder / "report.json").write_text(json.dumps(report))
+    means = json.loads(render([tmp_path], "json", seeds="mean"))
+    assert [(mean["temperature"], mean["n"]) for mean in means] == [(2, 2), (10, 1)]

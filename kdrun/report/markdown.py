@@ -222,7 +222,9 @@ def _speedup(row: Speedup) -> str:
 
 def _environment(report: Report) -> list[Block]:
     machine = report.get("environment", {})
-    return [Table(("", ""), [(name, str(value)) for name, value in machine.items()], left=2)] if machine else []
+    return (
+        [Table(("", ""), [(name, str(value)) for name, value in machine.items()], left=2)] if machine else []
+    )
 
 
 def _value(value: float | str) -> str:

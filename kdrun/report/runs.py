@@ -15,10 +15,10 @@ from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, percent, signed
 from kdrun.nested import leaves
+from kdrun.report.blocks import Table, as_markdown
 from kdrun.report.find_runs import runs_in
 from kdrun.report.grid import SPACE, folded, grid, natural_width
 from kdrun.report.grid import Column as GridColumn
-from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read, uncollected
 from kdrun.report.runs_order import by_key, latest
@@ -95,7 +95,17 @@ def render(
         return json.dumps(records, indent=1) + "\n"
     if format == "csv":
         return _csv(records)
-    return _text(records, differs, width) if format == "text" else _markdown(records, differs)
+    if format == "text":
+        return _text(records, differs, width)
+    return "\n".join(as_markdown([_table(records, differs)])) + "\n"
+
+
+def table(runs: Sequence[tuple[Path, Report]]) -> Table:
+    """A row for each run, in their order."""
+    records = [record(*run) for run in runs]
+    values = differing(records, [report.get("config", {}) for _, report in runs])
+    told = [_with(*both) for both in zip(records, values, strict=True)]
+    return _table(told, list(values[0]) if values else [])
 
 
 def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:
@@ -292,10 +302,10 @@ def _columns(differs: Sequence[str]) -> list[Column]:
     return [*COLUMNS[:WHO], *extra, *COLUMNS[WHO:]]
 
 
-def _markdown(records: Sequence[Record], differs: Sequence[str]) -> str:
+def _table(records: Sequence[Record], differs: Sequence[str]) -> Table:
     columns = _columns(differs)
     body = [[run["label"], *(cell(run) for _, cell in columns)] for run in records]
-    return "\n".join(pipe_table(["run", *(name for name, _ in columns)], body, left=5)) + "\n"
+    return Table(["run", *(name for name, _ in columns)], body, left=5)
 
 
 def _csv(records: Sequence[Record]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from bokeh.document import Document
@@ -14,8 +14,6 @@ from bokeh.models import (
     BoxZoomTool,
     ColumnDataSource,
     HoverTool,
-    Legend,
-    LegendItem,
     PanTool,
     PlainText,
     Range1d,
@@ -32,11 +30,29 @@ from kdrun.report.curve_panels import Panel, Rows, one_is_long, panels
 from kdrun.report.plots import COLOURS, NUMBERS_UP_TO, colour_of, line_colours, shortened
 from kdrun.report.sheets import Knowledge, bar_colours
 from kdrun.report.sweep_table import short_names
-from kdrun.report.sweeps import Job
+from kdrun.report.sweeps import Job, Setting
 from kdrun.report.thumbnails import TEMPERATURES
+from kdrun.report.tradeoff import Cost, Point
 
-Charts = dict[str, Any]
-"""Figures of Bokeh by the name of the element that they are drawn into."""
+
+class Key(NamedTuple):
+    """A name in the legend, with its colour; a click hides what is tagged with the name."""
+
+    name: str
+    colour: str
+
+
+class Chart(NamedTuple):
+    """A figure of Bokeh with its title and legend, which the page writes. colour: of the title."""
+
+    title: str
+    figure: Any
+    legend: Sequence[Key] = ()
+    colour: str = ""
+
+
+Charts = dict[str, Chart]
+"""Charts by the name of the element that they are drawn into."""
 
 RIGHT, WRONG = "#0b6fb8", "#d9480b"
 HIGH = 300
@@ -53,9 +69,10 @@ def as_json(charts: Charts) -> str:
     if not charts:
         return ""
     document = Document()
-    for chart in charts.values():
-        document.add_root(chart)
-    roots = {chart.id: name for name, chart in charts.items()}
+    for name, chart in charts.items():
+        chart.figure.tags = [name]
+        document.add_root(chart.figure)
+    roots = {chart.figure.id: name for name, chart in charts.items()}
     items = [{"docid": "charts", "roots": roots, "root_ids": [*roots]}]
     return json.dumps({"docs": {"charts": document.to_json(deferred=False)}, "items": items})
 
@@ -65,51 +82,46 @@ def curves(rows: Rows, headlines: Mapping[str, int]) -> Charts:
     long, charts = one_is_long(rows), Charts()
     for place, panel in enumerate(panels(rows, headlines)):
         chart = _empty(
-            panel.title,
             x_axis_type="log" if long else "linear",
             y_axis_type="log" if panel.is_log() else "linear",
             output_backend="svg",
         )
         if charts:
-            chart.x_range = charts["curve-0"].x_range
+            chart.x_range = charts["curve-0"].figure.x_range
         chart.xaxis.axis_label, chart.yaxis.axis_label = "epoch", panel.unit
-        _draw_lines(chart, panel)
-        if panel.bottom is not None and not panel.is_log():
+        legend = _draw_lines(chart, panel)
+        if panel.bottom is not None:
             chart.y_range.start = panel.bottom
-        charts[f"curve-{place}"] = chart
+        charts[f"curve-{place}"] = Chart(panel.title, chart, legend)
     return charts
 
 
-def _draw_lines(chart: Any, panel: Panel) -> None:
-    drawn = []
+def _draw_lines(chart: Any, panel: Panel) -> list[Key]:
+    lines, legend = [], []
     for line, colour in zip(panel.lines, line_colours(panel), strict=True):
-        who = shown_role(line.role) if line.role else line.name
-        source = ColumnDataSource(
-            {"epoch": line.epochs, "value": line.values, "who": [who] * len(line.epochs)}
-        )
-        stroke = chart.line(
-            "epoch",
-            "value",
-            source=source,
-            line_color=colour,
-            line_width=2,
-            line_dash="dashed" if line.dashed else "solid",
-        )
-        dots = chart.scatter("epoch", "value", source=source, size=4, fill_color=colour, line_color=None)
-        drawn.append(LegendItem(label=line.name, renderers=[stroke, dots]))
+        who = [shown_role(line.role) if line.role else line.name] * len(line.epochs)
+        source = ColumnDataSource({"epoch": line.epochs, "value": line.values, "who": who})
+        stroke = chart.line("epoch", "value", source=source, line_color=colour, line_width=2)
+        stroke.glyph.line_dash = "dashed" if line.dashed else "solid"
+        drawn = [
+            stroke,
+            chart.scatter("epoch", "value", source=source, size=4, fill_color=colour, line_color=None),
+        ]
         if line.marked is not None:
             at = line.marked
-            chart.scatter([line.epochs[at]], [line.values[at]], size=10, color=colour)
-    lines = [item.renderers[0] for item in drawn]
+            drawn.append(chart.scatter([line.epochs[at]], [line.values[at]], size=10, color=colour))
+        lines.append(stroke)
+        legend.append(_key(line.name, colour, drawn))
     text = "<div>@who, epoch @epoch: <b>@value{0.[0000]}</b></div>"
     chart.add_tools(HoverTool(renderers=lines, mode="vline", tooltips=text, line_policy="nearest"))
-    _legend(chart, drawn)
+    return legend
 
 
-def _legend(chart: Any, items: Sequence[Any]) -> None:
-    legend = Legend(items=list(items), click_policy="hide", border_line_color=None, padding=0, spacing=0)
-    legend.update(background_fill_color=None, label_text_font_size="12px")
-    chart.add_layout(legend, "below")
+def _key(name: str, colour: str, drawn: Iterable[Any]) -> Key:
+    """Tags what is drawn with a name of the legend."""
+    for each in drawn:
+        each.tags = [name]
+    return Key(name, colour)
 
 
 def confusion(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str]) -> Charts:
@@ -120,8 +132,7 @@ def confusion(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str])
     across, down = Range1d(-0.5, count - 0.5), Range1d(count - 0.5, -0.5)
     for role, counts in matrices.items():
         right = 100 * np.trace(counts) / max(counts.sum(), 1)
-        chart = _empty(f"{shown_role(role)}: {right:.1f} % right", x_range=across, y_range=down, height=420)
-        chart.title.update(text_color=colour_of(role), tags=["own colour"])
+        chart = _empty(x_range=across, y_range=down, height=420)
         _cells(chart, counts, classes)
         names = {place: PlainText(shortened(name)) for place, name in enumerate(classes)}
         for axis in (chart.xaxis[0], chart.yaxis[0]):
@@ -133,7 +144,8 @@ def confusion(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str])
             )
         chart.xaxis.major_label_orientation = math.pi / 4 if max(map(len, classes)) > 3 else 0.0
         chart.xaxis.axis_label, chart.yaxis.axis_label = "answer", "true class"
-        charts[f"confusion-{role}"] = chart
+        title = f"{shown_role(role)}: {right:.1f} % right"
+        charts[f"confusion-{role}"] = Chart(title, chart, colour=colour_of(role))
     return charts
 
 
@@ -181,7 +193,7 @@ def entropy(content: Knowledge) -> Charts:
     low, mean, high = np.asarray(content.entropy).T
     most = math.log(len(content.classes))
     title = f"entropy of the {content.called}'s soft targets, nats"
-    chart = _empty(title, x_axis_type="log", y_range=Range1d(0, most * 1.08), output_backend="svg")
+    chart = _empty(x_axis_type="log", y_range=Range1d(0, most * 1.08), output_backend="svg")
     source = ColumnDataSource({"t": TEMPERATURES, "low": low, "mean": mean, "high": high})
     band = chart.varea("t", "low", "high", source=source, fill_color=COLOURS["teacher"], fill_alpha=0.25)
     line = chart.line("t", "mean", source=source, line_color=COLOURS["teacher"], line_width=2)
@@ -195,8 +207,8 @@ def entropy(content: Knowledge) -> Charts:
     text = "<div>T = @t: <b>@mean{0.000}</b> (8 of 10 images: @low{0.000} to @high{0.000})</div>"
     chart.add_tools(HoverTool(renderers=[line], mode="vline", tooltips=text))
     items = {"mean": line, "8 of 10 images": band, f"uniform: ln {len(content.classes)}": top}
-    _legend(chart, [LegendItem(label=name, renderers=[drawn]) for name, drawn in items.items()])
-    return {"entropy": chart}
+    legend = [_key(name, COLOURS["teacher"], [drawn]) for name, drawn in items.items()]
+    return {"entropy": Chart(title, chart, legend)}
 
 
 def pareto(jobs: Sequence[Job]) -> Charts:
@@ -204,69 +216,53 @@ def pareto(jobs: Sequence[Job]) -> Charts:
     settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     if not tradeoff.models_differ(settings):
         return {}
-    points, names, charts = tradeoff.points(settings, part), short_names(settings), Charts()
+    points, charts = tradeoff.points(settings, part), Charts()
     for cost in tradeoff.COSTS:
-        known = [(x, point) for point in points if (x := point.cost(cost)) is not None]
-        if not known:
-            continue
-        others = tradeoff.teachers(settings, points, cost)
-        every = [x for x, _ in (*known, *others)]
-        wide = max(every) > 4 * min(every) > 0
-        measured = f"latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "size"
-        chart = _empty(
-            f"top-1 on {part} over {measured}", x_axis_type="log" if wide else "linear", output_backend="svg"
-        )
-        chart.xaxis.axis_label = "ms" if cost == "latency" else "parameters"
-        chart.yaxis.axis_label = "%"
-        on = tradeoff.front(points, cost)
-        best = sorted((x, point.accuracy.mean) for x, point in known if point.position in on)
-        drawn = [
-            LegendItem(
-                label="front",
-                renderers=[
-                    chart.line([x for x, _ in best], [y for _, y in best], color=COLOURS["student"]),
-                    chart.scatter(
-                        [x for x, _ in best],
-                        [y for _, y in best],
-                        size=16,
-                        fill_color=None,
-                        line_color=COLOURS["student"],
-                    ),
-                ],
-            ),
-            _points(chart, "student", [(x, p.accuracy.mean, names[p.position]) for x, p in known]),
-            _points(
-                chart, "control", [(x, p.control.mean, names[p.position]) for x, p in known if p.control]
-            ),
-            _points(chart, "teacher", [(x, y, "") for x, y in others]),
-        ]
-        _legend(chart, [item for item in drawn if item is not None])
-        charts[f"pareto-{cost}"] = chart
+        if any(point.cost(cost) is not None for point in points):
+            measured = f"latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "size"
+            chart, legend = _over(cost, settings, points)
+            charts[f"pareto-{cost}"] = Chart(f"top-1 on {part} over {measured}", chart, legend)
     return charts
 
 
-def _points(chart: Any, role: str, at: Iterable[tuple[float, float, str]]) -> Any:
-    """The dots of a role; controls are hollow. None without any."""
-    known = list(at)
-    if not known:
-        return None
-    xs, ys, names = zip(*known, strict=True)
+def _over(cost: Cost, settings: Sequence[Setting], points: Sequence[Point]) -> tuple[Any, list[Key]]:
+    names = short_names(settings)
+    known = [(x, point, names[point.position]) for point in points if (x := point.cost(cost)) is not None]
+    teachers = [(x, y, "") for x, y in tradeoff.teachers(settings, points, cost)]
+    every = [x for x, *_ in (*known, *teachers)]
+    wide = max(every) > 4 * min(every) > 0
+    chart = _empty(x_axis_type="log" if wide else "linear", output_backend="svg")
+    chart.xaxis.axis_label = "ms" if cost == "latency" else "parameters"
+    chart.yaxis.axis_label = "%"
+    on = tradeoff.front(points, cost)
+    best = sorted((x, point.accuracy.mean) for x, point, _ in known if point.position in on)
+    xs, ys = zip(*best, strict=True)
+    blue = COLOURS["student"]
+    front = [chart.line(xs, ys, color=blue), chart.scatter(xs, ys, size=16, fill_color=None, line_color=blue)]
+    dots = {
+        "student": [(x, point.accuracy.mean, name) for x, point, name in known],
+        "control": [(x, point.control.mean, name) for x, point, name in known if point.control],
+        "teacher": teachers,
+    }
+    return chart, [
+        _key("front", blue, front),
+        *(_points(chart, role, at) for role, at in dots.items() if at),
+    ]
+
+
+def _points(chart: Any, role: str, at: Sequence[tuple[float, float, str]]) -> Key:
+    """The dots of a role; controls are hollow."""
+    xs, ys, names = zip(*at, strict=True)
     source = ColumnDataSource({"x": xs, "y": ys, "name": names})
-    dots = chart.scatter(
-        "x",
-        "y",
-        source=source,
-        size=9,
-        marker="square" if role == "teacher" else "circle",
-        fill_color=None if role == "control" else COLOURS[role],
-        line_color=COLOURS[role],
-    )
+    dots = chart.scatter("x", "y", source=source, size=9, line_color=COLOURS[role])
+    dots.glyph.fill_color = None if role == "control" else COLOURS[role]
+    dots.glyph.marker = "square" if role == "teacher" else "circle"
     text = f"<div>{role} @name: <b>@y{{0.0}} %</b> at @x{{0,0.[000]}}</div>"
     chart.add_tools(HoverTool(renderers=[dots], tooltips=text))
-    return LegendItem(label=role, renderers=[dots])
+    return _key(role, COLOURS[role], [dots])
 
 
-def _empty(title: str, height: int = HIGH, **options: Any) -> Any:
+def _empty(height: int = HIGH, **options: Any) -> Any:
     """A chart without anything in it. Until a tool is chosen, a page is scrolled over it; ctrl and the wheel
     zoom.
     """
@@ -275,12 +271,10 @@ def _empty(title: str, height: int = HIGH, **options: Any) -> Any:
     chart = new_figure(
         height=height, sizing_mode="stretch_width", tools=tools, toolbar_location="above", **options
     )
-    chart.title.text = title
     chart.toolbar.update(logo=None, active_drag=None, active_scroll=wheel)
     chart.update(background_fill_color=None, border_fill_color=None, outline_line_color=None)
     chart.grid.grid_line_alpha = 0.25
     for axis in chart.axis:
         axis.update(major_label_text_font_size="11px", axis_label_text_font_style="normal")
         axis.update(axis_label_text_font_size="12px", minor_tick_line_color=None)
-    chart.title.text_font_size = "13px"
     return chart

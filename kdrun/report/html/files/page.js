@@ -72,7 +72,7 @@
   }
 
   function dress(tools) {
-    const [ink, soft, paper] = ["--ink", "--soft", "--paper"].map(colour);
+    const [ink, soft] = ["--ink", "--soft"].map(colour);
     for (const shown of Bokeh.documents) {
       for (const root of shown.roots()) {
         root.toolbar.visible = tools;
@@ -81,10 +81,6 @@
             model.setv({ axis_line_color: soft, major_tick_line_color: soft, major_label_text_color: soft, axis_label_text_color: soft });
           } else if (model.type === "Grid") {
             model.grid_line_color = soft;
-          } else if (model.type === "Legend") {
-            model.setv({ label_text_color: ink, background_fill_color: paper });
-          } else if (model.type === "Title" && !root.title.tags.includes("own colour")) {
-            model.text_color = ink;
           } else if (model.type === "Text") {
             model.text_color = { value: ink };
           }
@@ -93,11 +89,23 @@
     }
   }
 
+  function legend(list) {
+    const figure = Bokeh.documents[0].roots().find((root) => root.tags.includes(list.dataset.chart));
+    for (const button of list.children) {
+      button.addEventListener("click", () => {
+        const shown = button.getAttribute("aria-pressed") !== "true";
+        button.setAttribute("aria-pressed", String(shown));
+        for (const each of figure.renderers) if (each.tags.includes(button.value)) each.visible = shown;
+      });
+    }
+  }
+
   const data = document.getElementById("charts");
   if (data && window.Bokeh) {
     const { docs, items } = JSON.parse(data.textContent);
     Bokeh.embed.embed_items(docs, items).then(() => {
       dress(true);
+      document.querySelectorAll(".legend").forEach(legend);
       document.documentElement.dataset.charts = String(Bokeh.documents.flatMap((shown) => shown.roots()).length);
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress(true));

@@ -253,6 +253,23 @@ def of_runs(runs: Sequence[tuple[Path, Report]], place: str, links: Links | None
     return Page(plural(len(runs), "finished run"), place, "", "", [_runs(runs, links)])
 
 
+def of_outputs(
+    runs: Sequence[tuple[Path, Report]],
+    place: str,
+    links: Links,
+    many: Mapping[str, str],
+    damaged: Sequence[str],
+) -> Page:
+    """The first page of a server. many: sweeps and searches, with their addresses. damaged: a line each."""
+    parts = [_runs(runs, links)] if runs else []
+    if many:
+        table = Table(("folder",), [(name,) for name in many])
+        parts.append(Part("Sweeps and searches", [table], links=list(many.values())))
+    if damaged:
+        parts.append(Part("Left out", [Bullets(damaged)]))
+    return Page(plural(len(runs), "finished run"), place, "", "", parts)
+
+
 def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
     table = table_of_runs(runs)
     text = "Top-1 on test. A click on a heading sorts."

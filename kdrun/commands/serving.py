@@ -154,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def new_server(outputs: Path, port: int) -> ThreadingHTTPServer:
-    """A server on ADDRESS that does not answer yet. port: 0 for a free one. Raises KdrunError if it is in use."""
+    """A server that does not answer yet. port: 0 for a free one. Raises KdrunError for one in use."""
     need_html("--serve")
     handler = type("OwnHandler", (Handler,), {"site": Site(outputs)})
     try:

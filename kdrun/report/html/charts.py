@@ -14,6 +14,7 @@ from bokeh.models import (
     BoxZoomTool,
     ColumnDataSource,
     HoverTool,
+    NumeralTickFormatter,
     PanTool,
     PlainText,
     Range1d,
@@ -233,6 +234,7 @@ def _over(cost: Cost, settings: Sequence[Setting], points: Sequence[Point]) -> t
     wide = max(every) > 4 * min(every) > 0
     chart = _empty(x_axis_type="log" if wide else "linear", output_backend="svg")
     chart.xaxis.axis_label = "ms" if cost == "latency" else "parameters"
+    chart.xaxis.formatter = NumeralTickFormatter(format="0.[000]" if cost == "latency" else "0.[0] a")
     chart.yaxis.axis_label = "%"
     on = tradeoff.front(points, cost)
     best = sorted((x, point.accuracy.mean) for x, point, _ in known if point.position in on)
@@ -271,6 +273,7 @@ def _empty(height: int = HIGH, **options: Any) -> Any:
     chart = new_figure(
         height=height, sizing_mode="stretch_width", tools=tools, toolbar_location="above", **options
     )
+    chart.toolbar_sticky = False
     chart.toolbar.update(logo=None, active_drag=None, active_scroll=wheel)
     chart.update(background_fill_color=None, border_fill_color=None, outline_line_color=None)
     chart.grid.grid_line_alpha = 0.25

@@ -20,7 +20,7 @@ from kdrun.report import answers, comparison, pictures, search_files, sheets, sw
 from kdrun.report.blocks import Block, Bullets, Section, Table
 from kdrun.report.html import charts
 from kdrun.report.markdown import sections
-from kdrun.report.naming import said_of
+from kdrun.report.naming import said_of, short_id
 from kdrun.report.read import read
 from kdrun.report.runs import table as table_of_runs
 from kdrun.report.schema import Report
@@ -32,7 +32,7 @@ from kdrun.report.table import COLOURS as TONES
 from kdrun.report.verdict import at_chance, verdict
 
 HINT = (
-    "Point at a line to read it; a click in the legend hides one. Ctrl and the wheel zoom; with the tools "
+    "Point at a line or a dot to read it; a click in the legend hides one. Ctrl and the wheel zoom; with the tools "
     "above a chart you move it, zoom into a box, and go back."
 )
 FIRST = ("Figures", "Against each control")
@@ -112,7 +112,8 @@ def of_run(folder: Path) -> Page:
 
 
 def _plain(section: Section) -> Part:
-    return Part(section.title, section.blocks)
+    title = "What was run, and how to repeat it" if section.title == "What was run" else section.title
+    return Part(title, section.blocks)
 
 
 def _about(folder: Path) -> str:
@@ -271,16 +272,21 @@ def of_outputs(
 
 
 def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
+    """A row for each run, by its name or id; what all share stands above the table."""
     table = table_of_runs(runs)
-    text = "Top-1 on test. A click on a heading sorts."
+    columns = list(zip(*table.body, strict=True))
+    shared = [place for place in range(1, table.left) if len(runs) > 1 and len(set(columns[place])) == 1]
+    kept = [place for place in range(1, len(table.head)) if place not in shared]
+    names = [said_of(run).get("name") or short_id(run) or report["label"] for run, report in runs]
+    body = [[name, *(row[place] for place in kept)] for name, row in zip(names, table.body, strict=True)]
+    head = ["run", *(table.head[place] for place in kept)]
+    all_of = [f"{table.head[place]} {columns[place][0]}" for place in shared]
+    blocks: list[Block] = ["; ".join(["Top-1 on test", *all_of]) + ". A click on a heading sorts."]
+    blocks.append(Table(head, body, table.left - len(shared)))
     if links is None:
-        return Part("Runs", [text, table])
-    return Part(
-        "Runs",
-        [text, table],
-        links=[links.page(run) for run, _ in runs],
-        picks=[links.name(run) for run, _ in runs],
-    )
+        return Part("Runs", blocks)
+    places = [run for run, _ in runs]
+    return Part("Runs", blocks, links=list(map(links.page, places)), picks=list(map(links.name, places)))
 
 
 def of_two(first: Path, second: Path) -> Page:

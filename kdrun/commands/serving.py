@@ -105,7 +105,7 @@ class Site:
 
         if len(names) != 2:
             raise KdrunError(
-                "compare", None, f"takes two runs; {len(names)} are chosen. Go back and choose two"
+                "compare", None, f"takes two runs; chosen: {len(names)}. Go back, choose two"
             )
         return pages.of_two(*map(self._run, names))
 

@@ -32,8 +32,8 @@ from kdrun.report.table import COLOURS as TONES
 from kdrun.report.verdict import at_chance, verdict
 
 HINT = (
-    "Point at a line or a dot to read it; a click in the legend hides one. Ctrl and the wheel zoom; with the tools "
-    "above a chart you move it, zoom into a box, and go back."
+    "Point at a line or a dot to read it; a click in the legend hides one. Ctrl and the wheel zoom; with the "
+    "tools above a chart you move it, zoom into a box, and go back."
 )
 FIRST = ("Figures", "Against each control")
 """Sections that stand before the charts."""
@@ -141,7 +141,9 @@ def _images(folder: Path, kept: answers.Answers) -> Iterator[Part]:
         yield Part("Surest errors", [f"{sheet.title}."], thumbs=_captioned(sheet.captions))
     if content := knowledge_of(kept, shown):
         names = ", ".join(f"{value:g}" for value in content.temperatures)
-        text = f"Soft targets of the {content.called} at T = {names}: {content.rule}."
+        text = (
+            f"Soft targets of the {content.called} at T = {names}, bars from left to right: {content.rule}."
+        )
         thumbs = [_softened(each, content) for each in content.images]
         yield Part("Dark knowledge", [text], charts.entropy(content), thumbs)
         apart = f"{content.called} and student part on {content.parted_in_all:,} test images"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from kdrun.commands.page_files import need_html
@@ -104,9 +104,7 @@ class Site:
         from kdrun.report.html import pages
 
         if len(names) != 2:
-            raise KdrunError(
-                "compare", None, f"takes two runs; chosen: {len(names)}. Go back, choose two"
-            )
+            raise KdrunError("compare", None, f"takes two runs; chosen: {len(names)}. Go back, choose two")
         return pages.of_two(*map(self._run, names))
 
 
@@ -135,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _hosts(self) -> tuple[str, ...]:
         """A page of another site could ask under its own name for this address (DNS rebinding)."""
-        port = self.server.server_address[1]
+        port = cast(ThreadingHTTPServer, self.server).server_port
         return (f"{ADDRESS}:{port}", f"localhost:{port}")
 
     def _send(self, status: HTTPStatus, text: str, kind: str) -> None:

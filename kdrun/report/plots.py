@@ -132,8 +132,10 @@ def _panel(axes: Axes, panel: Panel, long: bool) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_ylabel(panel.unit)
-    corner = "upper left" if long else "lower right"
-    axes.legend(frameon=False, loc=corner if panel.unit == "%" else "best")
+    if panel.unit == "%":
+        axes.legend(frameon=False, loc="upper left" if long else "lower right")
+    else:
+        axes.legend(frameon=False)
 
 
 def line_colours(panel: Panel) -> list[str]:

@@ -63,13 +63,13 @@ def blocks(search: Search) -> list[Block]:
     below = [f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(search)]
     failed = [(i, trial.error) for i, trial in enumerate(search.trials, 1) if trial.error]
     below += [f"Trial {i} failed: {error}" for i, error in failed]
-    return [
+    page: list[Block] = [
         Code(search.commands),
         f"{title(search)}.",
         Table(head, [row(search, i) for i in search.ranked]),
-        *([Bullets(below)] if below else []),
-        *(["The chosen run:", Code([search.chosen])] if search.chosen else []),
     ]
+    page += [Bullets(below)] if below else []
+    return page + (["The chosen run:", Code([search.chosen])] if search.chosen else [])
 
 
 def csv_text(search: Search) -> str:

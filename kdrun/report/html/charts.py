@@ -166,8 +166,8 @@ def _cells(chart: Any, counts: NDArray[np.int64], classes: Sequence[str]) -> Non
             "images": number,
             "text": [str(value) for value in number],
             "percent": 100 * share,
-            "truth": [classes[row] for row in truth],
-            "answer": [classes[row] for row in answer],
+            "truth": [classes[row] for row in truth.tolist()],
+            "answer": [classes[row] for row in answer.tolist()],
         }
     )
     cells = chart.rect(

@@ -10,7 +10,6 @@ from typing import Any
 from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
-from kdrun.figures import p_value, plural, signed
 from kdrun.report.naming import run_named
 
 GAP = 2
@@ -34,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def as_text(both: Mapping[str, Any], columns: int) -> Iterator[str]:
     """The folders, a table of keys, a table of figures, and the verdict."""
+    from kdrun.report.comparison import verdict
+
     for name, folder in zip(both["runs"], both["folders"], strict=True):
         yield f"{name}  {shortened(folder, columns - len(name) - 2)}"
     for title in ("keys", "figures"):
@@ -43,7 +44,7 @@ def as_text(both: Mapping[str, Any], columns: int) -> Iterator[str]:
         else:
             yield f"no {title} differ"
     yield ""
-    yield from textwrap.wrap(_verdict(both), columns)
+    yield from textwrap.wrap(verdict(both), columns)
 
 
 def _table(title: str, runs: Sequence[str], rows: Sequence[Mapping[str, str]], columns: int) -> Iterator[str]:
@@ -60,23 +61,3 @@ def _table(title: str, runs: Sequence[str], rows: Sequence[Mapping[str, str]], c
         yield line["name"]
         for side in ("first", "second"):
             yield f"    {shortened(line[side], columns - 4)}"
-
-
-def _verdict(both: Mapping[str, Any]) -> str:
-    paired, (first, second) = both.get("paired"), both["runs"]
-    if not paired:
-        return (
-            "No paired test: both runs must have kept their answers to the same test images, of the same "
-            "data set and split."
-        )
-    low, high = paired["interval"]
-    usual = "does not measurably differ from"
-    how = {"better": "is better than", "worse": "is worse than"}.get(paired["verdict"], usual)
-    images = plural(paired["images"], "test image")
-    right = paired["only_second"], paired["only_first"]
-    interval = f"95 % interval {signed(low)} to {signed(high)}, p {p_value(paired['p'])}"
-    gain = signed(paired["gain"])
-    return (
-        f"On the same {images} the student of {second} {how} that of {first}: {gain} points ({interval}, "
-        f"over the test images only); {right[0]} only it has right, {right[1]} only the other."
-    )

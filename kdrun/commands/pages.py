@@ -126,12 +126,18 @@ PAGES = {
         (
             ("kdrun report --format csv > runs.csv", "all runs, for a spreadsheet"),
             ("kdrun report outputs/sweeps/SWEEP", "the end screen of a sweep"),
+            ("kdrun report 1a34f --html", "a run, a sweep or a list as one file for a browser"),
+            ("kdrun report outputs --serve", "all runs in a browser; compare two"),
         ),
         (
             ("--format text|md|csv|json|tex", ""),
             ("--rows, --cols, --value NAME", "a cross table; usually method, pair and gain"),
             ("--sort NAME, --last N", "the list of runs by a figure or a word; the latest N only"),
             ("--seeds mean", "mean +- std (n) in place of a line for each seed, split or subset of labels"),
+            ("--html", "write report.html into the folder (extra html)"),
+            ("--out FILE.html", "with --html: another file"),
+            ("--serve", "answer a browser of this machine, at 127.0.0.1, until Ctrl-C (extra html)"),
+            ("--port N", "with --serve: another port (default 8642; 0: a free one)"),
         ),
     ),
     "predict": Page(

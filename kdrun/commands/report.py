@@ -1,5 +1,5 @@
 """`kdrun report [DIR...]`: finished runs in a table or a cross table, the end screen of a sweep or search, or
-the page of a published table."""
+the page of a published table; or all of these as pages for a browser."""
 
 from __future__ import annotations
 
@@ -20,16 +20,41 @@ PIVOT = {"--rows": "method", "--cols": "pair", "--value": "gain"}
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table. Raises KdrunError for a missing folder, and if there is no finished run."""
-    values = {"--format": FORMATS, "--sort": (), "--last": (), "--seeds": SEEDS, **dict.fromkeys(PIVOT, ())}
-    words, options = Options(values=values).parse(arguments)
-    folders = [run_named(word) for word in words or ["outputs/runs"]]
+    keys = dict.fromkeys(("--sort", "--last", "--out", "--port", *PIVOT), ())
+    values = {"--format": FORMATS, "--seeds": SEEDS, **keys}
+    words, options = Options(values, ("--html", "--serve")).parse(arguments)
+    _check(options)
+    folders = [run_named(word) for word in words or ["outputs" if "--serve" in options else "outputs/runs"]]
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")
+    if "--serve" in options:
+        from kdrun.commands import serving
+
+        if len(folders) > 1:
+            raise KdrunError("--serve", None, "takes one folder")
+        serving.serve(folders[0], options.get("--port", str(serving.PORT)))
+        return 0
+    if "--html" in options:
+        from kdrun.commands import page_files
+
+        print(page_files.write(folders, options.get("--out", "")))
+        return 0
     if len(folders) == 1:
         _draw_missing(folders[0])
     print(_text(folders, options).rstrip("\n"))
     return 0
+
+
+def _check(options: dict[str, str]) -> None:
+    """Raises KdrunError for options that do not go together."""
+    for name, of in (("--out", "--html"), ("--port", "--serve")):
+        if name in options and of not in options:
+            raise KdrunError(name, options[name], f"is for {of}")
+    page = next((name for name in ("--serve", "--html") if name in options), "")
+    for name in ("--format", "--sort", "--last", *PIVOT, *(["--html"] if page == "--serve" else [])):
+        if page and name in options:
+            raise KdrunError(name, options[name] or None, f"is not for {page}")
 
 
 def _draw_missing(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdrun.config.schema import Run, recorded
+from kdrun.figures import p_value, plural, signed
 from kdrun.nested import leaves
 from kdrun.report import answers
 from kdrun.report.naming import said_of, short_id
@@ -59,7 +60,7 @@ def keys(first: Report, second: Report) -> Iterator[Difference]:
         values = [side.get(key, usual.get(key)) for side in (one, two)]
         counts = key.split(".")[0] not in UNTOLD and not key.startswith("recipe.reasons")
         if counts and values[0] != values[1]:
-            yield Difference(key, *map(_text, values))
+            yield Difference(key, *map(value_text, values))
 
 
 def figures(first: Report, second: Report) -> Iterator[Difference]:
@@ -80,7 +81,8 @@ def _cells(report: Report) -> dict[str, str]:
     }
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value of the configuration: `null`, `true`, `0.1`."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -95,21 +97,42 @@ def paired_test(first: Path, second: Path) -> Mapping[str, Any]:
         return {}
     if "test/student" not in one or "test/student" not in two:
         return {}
-    from kdrun.evaluation.compare import Pairs, gain, gain_interval, mcnemar_p, verdict
+    from kdrun.evaluation import compare
 
     labels = one["test/labels"]
     known = labels >= 0
     hits = [(side["test/student"] == labels)[known] for side in (two, one)]
-    counts = Pairs(int(known.sum()), int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum()))
+    counts = compare.Pairs(int(known.sum()), int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum()))
     if not counts.n:
         return {}
-    interval, p = gain_interval(counts), mcnemar_p(counts)
+    interval, p = compare.gain_interval(counts), compare.mcnemar_p(counts)
     return {
         "images": counts.n,
         "only_first": counts.second,
         "only_second": counts.first,
-        "gain": gain(counts),
+        "gain": compare.gain(counts),
         "interval": list(interval),
         "p": p,
-        "verdict": verdict(interval, p),
+        "verdict": compare.verdict(interval, p),
     }
+
+
+def verdict(both: Mapping[str, Any]) -> str:
+    """A sentence: the paired test of two runs, or why there is none."""
+    paired, (first, second) = both.get("paired"), both["runs"]
+    if not paired:
+        return (
+            "No paired test: both runs must have kept their answers to the same test images, of the same "
+            "data set and split."
+        )
+    low, high = paired["interval"]
+    usual = "does not measurably differ from"
+    how = {"better": "is better than", "worse": "is worse than"}.get(paired["verdict"], usual)
+    images = plural(paired["images"], "test image")
+    right = paired["only_second"], paired["only_first"]
+    interval = f"95 % interval {signed(low)} to {signed(high)}, p {p_value(paired['p'])}"
+    gain = signed(paired["gain"])
+    return (
+        f"On the same {images} the student of {second} {how} that of {first}: {gain} points ({interval}, "
+        f"over the test images only); {right[0]} only it has right, {right[1]} only the other."
+    )

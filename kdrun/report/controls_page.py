@@ -6,13 +6,13 @@ from typing import Any
 
 from kdrun.config.choices import PLAIN
 from kdrun.figures import ABSENT, as_typed, p_value, percent, plural, signed
-from kdrun.report.pipes import pipe_table
+from kdrun.report.blocks import Block, Table
 from kdrun.report.schema import Against, Model, Report, named_control, strongest, top1
 
 HEAD = ("control", "what it is", "validation %", "test %", "gain, points", "95 % interval", "p", "verdict")
 
 
-def lines(report: Report) -> list[str]:
+def blocks(report: Report) -> list[Block]:
     """The section without its title; empty for a run with one control."""
     comparison = report.get("comparison", {})
     every = comparison.get("controls", {})
@@ -24,8 +24,7 @@ def lines(report: Report) -> list[str]:
     if comparison.get("chosen_by") != "validation":
         why = f"Without validation images none can be called the strongest; `{chosen}` is the first of them."
     return [
-        *pipe_table(HEAD, body, left=2),
-        "",
+        Table(HEAD, body, left=2),
         f"{why} Gain and verdict of the run are against this one, a single comparison. In the table, p is "
         f"McNemar's mid-p with Holm's correction over {plural(len(every), 'control')}; each interval holds "
         "for its row alone.",

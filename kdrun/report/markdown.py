@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from kdrun.config.choices import PLAIN
 from kdrun.figures import count, file_size, minute, p_value, percent, points, times
 from kdrun.report import controls_page, mistakes_page
+from kdrun.report.blocks import Block, Bullets, Code, Section, Table, as_markdown
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.origin import TRAININGS, origin, trainings
-from kdrun.report.pipes import pipe_table
 from kdrun.report.pool_line import pool_line
 from kdrun.report.rows import rows
 from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles, strongest
@@ -33,30 +33,34 @@ def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
     yield f"# {report['label']}"
     yield ""
     yield verdict(report)
-    yield from _section("What was run", _what(report))
-    yield from _section("Figures", ["; ".join(caption(report)) + ".", "", *_table(report)])
-    yield from _section("Against each control", controls_page.lines(report))
-    yield from _section("Where it errs", mistakes_page.lines(report))
-    yield from _section("What this means", [f"- {line}" for line in _meaning(report)])
-    yield from _section("Environment", _environment(report))
+    for section in sections(report):
+        yield from ("", f"## {section.title}", "", *as_markdown(section.blocks))
     for plot in plots:
         yield from (["", CAPTIONS[plot]] if plot in CAPTIONS else [])
         yield from ("", f"![{plot.rpartition('.')[0]}]({plot})")
 
 
-def _section(title: str, lines: Sequence[str]) -> list[str]:
-    return ["", f"## {title}", "", *lines] if lines else []
+def sections(report: Report) -> list[Section]:
+    """What follows the verdict, without the pictures; no section is empty."""
+    every = [
+        Section("What was run", list(_what(report))),
+        Section("Figures", ["; ".join(caption(report)) + ".", _table(report)]),
+        Section("Against each control", controls_page.blocks(report)),
+        Section("Where it errs", mistakes_page.blocks(report)),
+        Section("What this means", [Bullets(list(_meaning(report)))]),
+        Section("Environment", _environment(report)),
+    ]
+    return [section for section in every if section.blocks]
 
 
-def _what(report: Report) -> list[str]:
-    lines = []
+def _what(report: Report) -> Iterator[Block]:
     if "command" in report:
-        lines += ["```", report["command"], "```", ""]
+        yield Code([report["command"]])
     if "equation" in report:
-        lines += [f"Loss of the student: `{report['equation']}`", ""]
-    lines += pipe_table(("", ""), list(_facts(report)), left=2)
-    trained = list(trainings(report))
-    return lines + (["", *pipe_table(TRAININGS, trained, left=len(TRAININGS))] if trained else [])
+        yield f"Loss of the student: `{report['equation']}`"
+    yield Table(("", ""), list(_facts(report)), left=2)
+    if trained := list(trainings(report)):
+        yield Table(TRAININGS, trained, left=len(TRAININGS))
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
@@ -106,10 +110,10 @@ def _asked(teacher: Mapping[str, object]) -> Iterator[str]:
             yield f"{count(number)} {words}"
 
 
-def _table(report: Report) -> list[str]:
+def _table(report: Report) -> Table:
     body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
     heads = [called(report, role) for role in roles(report)]
-    return pipe_table(("", "unit", *heads), body, left=2)
+    return Table(("", "unit", *heads), body, left=2)
 
 
 def _meaning(report: Report) -> Iterator[str]:
@@ -218,12 +222,12 @@ def _speedup(row: Speedup) -> str:
     return f"{times(row['ratio'])} at batch {row['batch']} on {where}{noise}"
 
 
-def _environment(report: Report) -> list[str]:
+def _environment(report: Report) -> list[Block]:
     machine = {name: str(value) for name, value in report.get("environment", {}).items()}
     if "peak_memory" in machine:
         machine["peak_memory"] = f"{file_size(int(machine['peak_memory']))}, of the process"
     rows = [(name.replace("_", " "), text) for name, text in machine.items()]
-    return pipe_table(("", ""), rows, left=2) if rows else []
+    return [Table(("", ""), rows, left=2)] if rows else []
 
 
 def _value(value: float | str) -> str:

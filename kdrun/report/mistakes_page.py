@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from kdrun.evaluation.mcnemar import mid_p
 from kdrun.figures import percent, plural, signed
+from kdrun.report.blocks import Block, Table
 from kdrun.report.mistakes import FILE
-from kdrun.report.pipes import pipe_table
 from kdrun.report.schema import PerClass, Report, called
 from kdrun.report.statistics import LEVEL, holm, wilson
 from kdrun.report.verdict import its_control
@@ -19,28 +19,28 @@ NAMED = 5
 """Pairs, and classes gained or lost, that are named in a sentence."""
 
 
-def lines(report: Report) -> list[str]:
+def blocks(report: Report) -> list[Block]:
     """The section without its title; empty for reports of versions that kept no answers by class."""
     classes = report.get("per_class")
-    return [] if classes is None else list(_lines(report, classes))
+    return [] if classes is None else list(_blocks(report, classes))
 
 
-def _lines(report: Report, classes: PerClass) -> Iterator[str]:
+def _blocks(report: Report, classes: PerClass) -> Iterator[Block]:
     images = sum(classes["images"])
     wrong = images - sum(classes["right"]["student"])
     listed = f" `{FILE}` lists them, the surest first." if wrong else ""
     yield f"The student has {wrong:,} of {images:,} test images wrong.{listed}"
-    yield ""
     order = sorted(range(len(classes["names"])), key=lambda place: _accuracy(classes, "student", place))
     some = len(order) > WORST
     first = f"the {WORST} worst of {len(order)} classes" if some else "class"
-    yield from _table(report, classes, order[:WORST], first)
+    yield _table(report, classes, order[:WORST], first)
+    yield "Intervals: Wilson 1927, over the test images alone; each holds for one class by itself."
     yield from _pairs(report)
     if "gained" in classes:
-        yield from ("", _against_control(report, classes))
+        yield _against_control(report, classes)
 
 
-def _table(report: Report, classes: PerClass, order: Sequence[int], first: str) -> list[str]:
+def _table(report: Report, classes: PerClass, order: Sequence[int], first: str) -> Table:
     others = [role for role in report["models"] if role != "student" and role in classes["right"]]
     head = [first, "images", "student %", "95 % interval", *(f"{called(report, role)} %" for role in others)]
     body = []
@@ -49,15 +49,14 @@ def _table(report: Report, classes: PerClass, order: Sequence[int], first: str) 
         row = [classes["names"][place], f"{classes['images'][place]:,}"]
         row += [percent(_accuracy(classes, "student", place)), f"{percent(low)} to {percent(high)}"]
         body.append([*row, *(percent(_accuracy(classes, role, place)) for role in others)])
-    note = "Intervals: Wilson 1927, over the test images alone; each holds for one class by itself."
-    return [*pipe_table(head, body), "", note]
+    return Table(head, body)
 
 
 def _pairs(report: Report) -> Iterator[str]:
     pairs = [pair for pair in report.get("confused", []) if pair["images"] > 1][:NAMED]
     if pairs:
         named = (f"{pair['truth']} taken for {pair['answer']} ({pair['images']:,})" for pair in pairs)
-        yield from ("", f"Most confused on test, in images: {', '.join(named)}.")
+        yield f"Most confused on test, in images: {', '.join(named)}."
 
 
 def _against_control(report: Report, classes: PerClass) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kdrun.artefacts import locked, write_text
 from kdrun.records import METRICS, read_rows
 from kdrun.report import answers, markdown, plots, sheets_of_run, thumbnails
@@ -69,12 +72,17 @@ def pair_of(report: Report) -> str:
 
 
 def _confusion(folder: Path, report: Report, kept: answers.Answers, again: bool) -> list[str]:
-    matrices = {role: one for role in roles(report) if (one := answers.confusion(kept, role)) is not None}
+    matrices = matrices_of(report, kept)
     there = (folder / CONFUSION).exists()
     if not matrices or (there and not (again and matrices.keys() == report["models"].keys())):
         return []
     plots.confusion(folder / CONFUSION, matrices, list(map(str, kept["classes"])))
     return [CONFUSION]
+
+
+def matrices_of(report: Report, kept: answers.Answers) -> dict[str, NDArray[np.int64]]:
+    """By role, the confusion matrix (K, K) on test, of the roles whose answers are kept."""
+    return {role: one for role in roles(report) if (one := answers.confusion(kept, role)) is not None}
 
 
 def _sheets(folder: Path, kept: answers.Answers, again: bool) -> list[str]:

@@ -6,7 +6,7 @@ matplotlib is used without pyplot, which takes longer to import and keeps figure
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
-from kdrun.config.choices import is_control, shown_role
+from kdrun.config.choices import shown_role
+from kdrun.report.curve_panels import Panel, Rows, one_is_long, panels
 from kdrun.report.mistakes import PAIRS, pairs
 
 if TYPE_CHECKING:
@@ -38,14 +39,8 @@ DPI = 100
 NUMBERS_UP_TO = 20
 """Up to so many classes a confusion matrix shows the count in each cell and the name of each class."""
 
-LONG = 4
-"""A training that has so many times the epochs of every other makes the axis of epochs logarithmic."""
-
 NAMES_WIDE = 3.2
 """Inches for the names of confused pairs."""
-
-Rows = Sequence[Mapping[str, Any]]
-Draw = Callable[["Axes", Rows], None]
 
 
 def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int] | None = None) -> None:
@@ -57,22 +52,22 @@ def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int]
     """
     from matplotlib.ticker import MaxNLocator
 
-    panels = [panel for panel in _panels(headlines or {}) if any(panel[1](row) for row in rows)]
-    if not panels:
+    drawn, long = panels(rows, headlines or {}), one_is_long(rows)
+    if not drawn:
         raise ValueError("no epoch to draw")
-    wide = 2 if len(panels) in (2, 4) else min(3, len(panels))
-    high = -(-len(panels) // wide)
+    wide = 2 if len(drawn) in (2, 4) else min(3, len(drawn))
+    high = -(-len(drawn) // wide)
     figure = new_figure(5.0 * wide, 3.6 * high + (0.35 if title else 0))
     if title:
         figure.suptitle(title, fontsize=12, parse_math=False)
-    for position, (name, _, draw) in enumerate(panels):
+    for position, panel in enumerate(drawn):
         axes = figure.add_subplot(high, wide, position + 1)
-        draw(axes, rows)
-        if _one_is_long(rows):
+        _panel(axes, panel, long)
+        if long:
             axes.set_xscale("log")
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        dress(axes, name, "epoch")
+        dress(axes, panel.title, "epoch")
     save(figure, path)
 
 
@@ -105,12 +100,6 @@ def confusion(
     save(figure, path)
 
 
-def _one_is_long(rows: Rows) -> bool:
-    """Whether one training is so much longer than the others that these would be a stroke at the left."""
-    ends = sorted(epochs[-1]["epoch"] for _, epochs in _by_stage(rows))
-    return len(ends) > 1 and ends[-1] > LONG * ends[-2]
-
-
 def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
     """The pairs of classes that the student (else the first role) confuses most, with their counts."""
     role = "student" if "student" in matrices else next(iter(matrices))
@@ -122,106 +111,38 @@ def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str])
         axes.text(0, 1 - (place + 0.5) / PAIRS, text, fontsize=8, va="center")
 
 
-def _validation(axes: Axes, rows: Rows, headlines: Mapping[str, int]) -> None:
-    _measured(axes, rows, "top1", headlines, lambda value: f"{value:.1f}")
-    values = [value for line in axes.get_lines() for value in _settled(line.get_ydata())]
-    axes.set_ylim(bottom=max(0.0, min(values) - 0.1 * (max(values) - min(values)) - 1))
-    axes.set_ylabel("%")
-    axes.legend(frameon=False, loc="upper left" if _one_is_long(rows) else "lower right")
+def _panel(axes: Axes, panel: Panel, long: bool) -> None:
+    for line, colour in zip(panel.lines, line_colours(panel), strict=True):
+        marker = "o" if len(line.epochs) == 1 and line.role else None  # a line through one point is invisible
+        axes.plot(
+            line.epochs,
+            line.values,
+            "--" if line.dashed else "-",
+            color=colour,
+            label=line.name,
+            linewidth=1.6,
+            marker=marker,
+        )
+        if line.marked is not None:
+            at = line.marked
+            axes.plot([line.epochs[at]], [line.values[at]], "o", color=colour, markersize=6)
+    if panel.bottom is not None:
+        axes.set_ylim(bottom=panel.bottom)
+    if panel.is_log():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_ylabel(panel.unit)
+    if panel.unit == "%":
+        axes.legend(frameon=False, loc="upper left" if long else "lower right")
+    else:
+        axes.legend(frameon=False)
 
 
-def _likelihood(axes: Axes, rows: Rows, headlines: Mapping[str, int]) -> None:
-    _measured(axes, rows, "nll", headlines, lambda value: f"{value:.3f}")
-    axes.set_ylabel("nats")
-    _log_if_wide(axes)
-    axes.legend(frameon=False)
-
-
-def _settled(values: Any) -> list[float]:
-    """Without the first fifth of the epochs: they would flatten what tells the curves apart."""
-    return list(values)[len(values) // 5 :]
-
-
-def _measured(
-    axes: Axes, rows: Rows, figure: str, headlines: Mapping[str, int], text: Callable[[float], str]
-) -> None:
-    """A figure on validation, with the value at the epoch of the headline, or at the last."""
-    for stage, epochs in _by_stage(rows):
-        measured = [row for row in epochs if figure in (row.get("validation") or {})]
-        values = [row["validation"][figure] for row in measured]
-        at = next((i for i, row in enumerate(measured) if row["epoch"] == headlines.get(stage)), None)
-        label = shown_role(stage)
-        if values:
-            epoch = measured[-1 if at is None else at]["epoch"]
-            label = f"{shown_role(stage)} {text(values[-1 if at is None else at])}, epoch {epoch}"
-        _line(axes, stage, measured, values, label=label)
-        if at is not None:
-            axes.plot([measured[at]["epoch"]], [values[at]], "o", color=colour_of(stage), markersize=6)
-
-
-def _loss(axes: Axes, rows: Rows) -> None:
-    for stage, epochs in _by_stage(rows):
-        _line(axes, stage, epochs, [row["loss"] for row in epochs])
-    _log_if_wide(axes)
-    axes.legend(frameon=False)
-
-
-def _terms(axes: Axes, rows: Rows) -> None:
-    student = [row for row in rows if row["stage"] == "student"]
-    names = dict.fromkeys(name for row in student for name in row.get("terms", {}))
-    for name, colour in zip(names, TERMS * len(names), strict=False):
-        measured = [row for row in student if name in row.get("terms", {})]
-        values = [row["terms"][name] for row in measured]
-        axes.plot([row["epoch"] for row in measured], values, color=colour, label=name, linewidth=1.6)
-    _log_if_wide(axes)
-    axes.legend(frameon=False)
-
-
-def _rate(axes: Axes, rows: Rows) -> None:
-    for stage, epochs in _by_stage(rows):
-        # The control's recipe is the student's; dashes keep the line below it visible.
-        _line(axes, stage, epochs, [row["lr"] for row in epochs], "--" if is_control(stage) else "-")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-
-
-def _panels(headlines: Mapping[str, int]) -> list[tuple[str, Callable[[Mapping[str, Any]], bool], Draw]]:
-    """Title, whether a row has figures for it, and how it is drawn."""
+def line_colours(panel: Panel) -> list[str]:
+    """A colour for each line: its role's, or one of TERMS."""
     return [
-        (
-            "top-1 on validation",
-            lambda row: bool(row.get("validation")),
-            partial(_validation, headlines=headlines),
-        ),
-        (
-            "NLL on validation",
-            lambda row: "nll" in (row.get("validation") or {}),
-            partial(_likelihood, headlines=headlines),
-        ),
-        ("training loss (each its own sum of terms)", lambda row: "loss" in row, _loss),
-        (
-            "terms of the student",
-            lambda row: row["stage"] == "student" and bool(row.get("terms")),
-            _terms,
-        ),
-        ("learning rate", lambda row: "lr" in row, _rate),
+        colour_of(line.role) if line.role else TERMS[i % len(TERMS)] for i, line in enumerate(panel.lines)
     ]
-
-
-def _by_stage(rows: Rows) -> Iterable[tuple[str, list[Mapping[str, Any]]]]:
-    for stage in dict.fromkeys(row["stage"] for row in rows):
-        yield stage, [row for row in rows if row["stage"] == stage]
-
-
-def _line(
-    axes: Axes, stage: str, rows: Rows, values: Sequence[float], style: str = "-", label: str = ""
-) -> None:
-    epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(epochs) == 1 else None  # a line through one point is invisible
-    colour = colour_of(stage)
-    axes.plot(
-        epochs, values, style, color=colour, label=label or shown_role(stage), linewidth=1.6, marker=marker
-    )
 
 
 def colour_of(role: str) -> str:
@@ -231,15 +152,6 @@ def colour_of(role: str) -> str:
     digits = "".join(filter(str.isdigit, role))
     number = sum(role.encode()) if role.startswith("teacher_") else int(digits or 1)
     return (COLOURS | CONTROLS).get(shown_role(role), BETWEEN[(number - 1) % len(BETWEEN)])
-
-
-def _log_if_wide(axes: Axes) -> None:
-    """Makes the axis logarithmic if all values are positive and span more than a factor of 20."""
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()])
-    values = values[np.isfinite(values)]
-    if values.size and values.min() > 0 and values.max() > 20 * values.min():
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def dress(axes: Axes, title: str, below: str) -> None:

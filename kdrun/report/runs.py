@@ -13,10 +13,10 @@ from typing import Any
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
 from kdrun.nested import leaves
+from kdrun.report.blocks import Table, as_markdown
 from kdrun.report.find_runs import runs_in
 from kdrun.report.grid import folded
 from kdrun.report.naming import said_of, short_id
-from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
 from kdrun.report.read import read, uncollected
 from kdrun.report.runs_mean import means
@@ -130,7 +130,15 @@ def _by_pair(records: Sequence[Record]) -> list[list[int]]:
 def _written(format: str, records: Sequence[Record], columns: Sequence[Cell]) -> str:
     if format == "json":
         return json.dumps(records, indent=1) + "\n"
-    return _csv(records) if format == "csv" else _markdown(records, columns)
+    return _csv(records) if format == "csv" else "\n".join(as_markdown([_table(records, columns)])) + "\n"
+
+
+def table(runs: Sequence[tuple[Path, Report]]) -> Table:
+    """A row for each run, in their order."""
+    records = [record(*run) for run in runs]
+    values = differing(records, [report.get("config", {}) for _, report in runs])
+    told = [_with(*both) for both in zip(records, values, strict=True)]
+    return _table(told, cells(list(values[0]) if values else []))
 
 
 def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:
@@ -264,11 +272,11 @@ def _pattern(values: Sequence[Any]) -> tuple[int, ...]:
     return tuple(seen.setdefault(value_name(value), len(seen)) for value in values)
 
 
-def _markdown(records: Sequence[Record], columns: Sequence[Cell]) -> str:
-    named: list[Cell] = [("run", lambda run: run["label"])] if "label" in records[0] else []
+def _table(records: Sequence[Record], columns: Sequence[Cell]) -> Table:
+    named: list[Cell] = [("run", lambda run: run["label"])] if records and "label" in records[0] else []
     columns = [*named, *columns]
     body = [[cell(run) for _, cell in columns] for run in records]
-    return "\n".join(pipe_table([name for name, _ in columns], body, left=len(named) + 4)) + "\n"
+    return Table([name for name, _ in columns], body, left=len(named) + 4)
 
 
 def _csv(records: Sequence[Record]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.report import sweeps
-from kdrun.report.pipes import pipe_table
+from kdrun.report.blocks import Block, Bullets, Code, Table, as_markdown
 from kdrun.report.read import content_of, run_folder
 from kdrun.report.read import read as read_report
 from kdrun.report.search_plots import history, importance, slices
@@ -51,16 +51,25 @@ def _drawn(folder: Path, search: Search) -> list[str]:
 
 def markdown(search: Search, pictures: list[str]) -> str:
     """results.md: commands, all trials with the best first, notes, pictures."""
-    head = ["", "trial", *map(key_name, search.keys), "validation"]
-    head += [ENDED] if any(trial.state != "complete" for trial in search.trials) else []
-    page = ["# Search", "", *(f"    {command}" for command in search.commands), "", f"{title(search)}.", ""]
-    page += [*pipe_table(head, [row(search, i) for i in search.ranked]), ""]
-    page += [f"- {'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(search)]
-    failed = [(i, trial.error) for i, trial in enumerate(search.trials, 1) if trial.error]
-    page += [f"- Trial {i} failed: {error}" for i, error in failed]
-    page += ["", "The chosen run:", "", f"    {search.chosen}"] if search.chosen else []
+    page = ["# Search", "", *as_markdown(blocks(search))]
     page += [line for name in pictures for line in ("", f"![{name.rpartition('.')[0]}]({name})")]
     return "\n".join(page) + "\n"
+
+
+def blocks(search: Search) -> list[Block]:
+    """The page of a search without its title and pictures."""
+    head = ["", "trial", *map(key_name, search.keys), "validation"]
+    head += [ENDED] if any(trial.state != "complete" for trial in search.trials) else []
+    below = [f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(search)]
+    failed = [(i, trial.error) for i, trial in enumerate(search.trials, 1) if trial.error]
+    below += [f"Trial {i} failed: {error}" for i, error in failed]
+    page: list[Block] = [
+        Code(search.commands),
+        f"{title(search)}.",
+        Table(head, [row(search, i) for i in search.ranked]),
+    ]
+    page += [Bullets(below)] if below else []
+    return page + (["The chosen run:", Code([search.chosen])] if search.chosen else [])
 
 
 def csv_text(search: Search) -> str:

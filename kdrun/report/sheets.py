@@ -105,21 +105,28 @@ def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float
     """One image, and bars for the classes with the largest shares at the last temperature."""
     _write(axes, x, y + 0.16, each.title)
     _image(axes, each.image, x, y + 0.25, TOP * BAR + 0.1)
-    shares = [softened(each.logits, temperature) for temperature in content.temperatures]
     x += TOP * BAR + 0.2 + CLASS
     bars, colours = [], []
-    for place, row in enumerate(largest(shares[-1], TOP)):
+    for place, (name, shares) in enumerate(top_shares(each, content)):
         top = y + 0.27 + place * BAR
-        _write(axes, x - 0.05, top + 0.15, shortened(content.classes[row]), align="right")
-        for column, (own, colour) in enumerate(zip(shares, _colours(content), strict=True)):
-            left, wide = x + column * sum(BARS), BARS[0] * float(own[row])
+        _write(axes, x - 0.05, top + 0.15, shortened(name), align="right")
+        for column, (share, colour) in enumerate(zip(shares, bar_colours(content), strict=True)):
+            left, wide = x + column * sum(BARS), BARS[0] * share
             edges = (left, left + wide, top + 0.14 * BAR, top + 0.86 * BAR)
             bars.append(
                 [(edges[0], edges[2]), (edges[1], edges[2]), (edges[1], edges[3]), (edges[0], edges[3])]
             )
             colours.append(colour)
-            _write(axes, left + wide + 0.05, top + 0.15, share_text(float(own[row])))
+            _write(axes, left + wide + 0.05, top + 0.15, share_text(share))
     axes.add_collection(_polygons(bars, colours), autolim=False)
+
+
+def top_shares(each: Softened, content: Knowledge) -> list[tuple[str, list[float]]]:
+    """The TOP classes with the largest shares at the last temperature, each with its share at every
+    temperature.
+    """
+    shares = [softened(each.logits, temperature) for temperature in content.temperatures]
+    return [(content.classes[row], [float(own[row]) for own in shares]) for row in largest(shares[-1], TOP)]
 
 
 def _polygons(corners: Sequence[Sequence[tuple[float, float]]], colours: Sequence[str]) -> PolyCollection:
@@ -129,7 +136,7 @@ def _polygons(corners: Sequence[Sequence[tuple[float, float]]], colours: Sequenc
     return PolyCollection(corners, facecolors=colours, edgecolors=colours, linewidths=0.5)
 
 
-def _colours(content: Knowledge) -> list[str]:
+def bar_colours(content: Knowledge) -> list[str]:
     """A colour for each temperature."""
     palette = (colour_of(content.called), SOFT, *TERMS[2:])
     return [palette[place % len(palette)] for place in range(len(content.temperatures))]
@@ -152,7 +159,7 @@ def _entropy(figure: Figure, content: Knowledge, below: float) -> None:
     axes.plot(TEMPERATURES, mean, color=COLOURS["teacher"], label="mean; band: 8 of 10 images")
     most = math.log(len(content.classes))
     axes.axhline(most, color=GREY, linestyle=":", linewidth=1, label=f"uniform: ln {len(content.classes)}")
-    for temperature, colour in zip(content.temperatures, _colours(content), strict=True):
+    for temperature, colour in zip(content.temperatures, bar_colours(content), strict=True):
         axes.axvline(temperature, color=colour, linestyle="--", linewidth=1)
     axes.set_xscale("log")
     marks = [0.5, 1, 2, 4, 8, 20]

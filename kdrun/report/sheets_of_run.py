@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,52 +17,61 @@ NAME, OTHER = 17, 11
 """The most letters of a class name below an image: alone, and before a share."""
 
 
+class Sheet(NamedTuple):
+    """Images with captions, under a title."""
+
+    captions: list[sheets.Caption]
+    title: str
+
+
 def errors(path: Path, answers: Answers, shown: Thumbnails) -> bool:
     """Draws the surest errors of the student. False if there are none, or if none are kept."""
+    if sheet := errors_of(answers, shown):
+        sheets.errors(path, *sheet)
+    return sheet is not None
+
+
+def errors_of(answers: Answers, shown: Thumbnails) -> Sheet | None:
+    """The surest errors of the student; None if there are none, or if none are kept."""
     rows = shown.get("errors/rows", np.empty(0, int))
     if not len(rows) or not _fits(answers, shown):
-        return False
+        return None
     captions = [
         sheets.Caption(image, (_truth(answers, row), _says(answers, row, "student", sheets.WRONG)))
         for row, image in zip(rows.tolist(), shown["errors/images"], strict=True)
     ]
     wrong, labelled = len(mistakes.surest(answers)), int((answers["test/labels"] >= 0).sum())
     which = f"all {wrong}" if wrong == len(rows) else f"the surest {len(rows)} of {wrong:,}"
-    sheets.errors(path, captions, f"{which} errors of the student on {labelled:,} test images")
-    return True
+    return Sheet(captions, f"{which} errors of the student on {labelled:,} test images")
 
 
 def knowledge(path: Path, answers: Answers, shown: Thumbnails) -> bool:
     """Draws the soft targets of the role that taught the student. False if none are kept."""
+    if content := knowledge_of(answers, shown):
+        sheets.knowledge(path, content)
+    return content is not None
+
+
+def knowledge_of(answers: Answers, shown: Thumbnails) -> sheets.Knowledge | None:
+    """The soft targets of the role that taught the student; None if none are kept."""
     if not len(shown.get("knowledge/rows", ())) or not _fits(answers, shown):
-        return False
+        return None
     teacher, temperature = str(shown["taught_by"]), float(shown["temperature"])
-    names = [*map(str, answers["classes"]), "-"]
-    content = sheets.Knowledge(
-        [
-            sheets.Softened(image, _heading(answers, row, teacher), logits)
-            for row, image, logits in zip(
-                shown["knowledge/rows"].tolist(),
-                shown["knowledge/images"],
-                shown["knowledge/logits"],
-                strict=True,
-            )
-        ],
-        names[:-1],
-        (1.0, _other(temperature)),
-        teacher,
-        _rule(answers, len(shown["knowledge/rows"]), _other(temperature)),
-        shown["entropy"],
-        [
-            sheets.Caption(image, (_truth(answers, row), *_both(answers, row, teacher, shares.tolist())))
-            for row, image, shares in zip(
-                shown["parted/rows"].tolist(), shown["parted/images"], shown["parted/shares"], strict=True
-            )
-        ],
-        int(shown["parted/count"]),
-    )
-    sheets.knowledge(path, content)
-    return True
+    names = list(map(str, answers["classes"]))
+    rows = shown["knowledge/rows"].tolist()
+    images = [
+        sheets.Softened(image, _heading(answers, row, teacher), logits)
+        for row, image, logits in zip(rows, shown["knowledge/images"], shown["knowledge/logits"], strict=True)
+    ]
+    parted = [
+        sheets.Caption(image, (_truth(answers, row), *_both(answers, row, teacher, shares.tolist())))
+        for row, image, shares in zip(
+            shown["parted/rows"].tolist(), shown["parted/images"], shown["parted/shares"], strict=True
+        )
+    ]
+    other = _other(temperature)
+    rule, count = _rule(answers, len(rows), other), int(shown["parted/count"])
+    return sheets.Knowledge(images, names, (1.0, other), teacher, rule, shown["entropy"], parted, count)
 
 
 def _rule(answers: Answers, count: int, temperature: float) -> str:

@@ -13,7 +13,7 @@ from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.figures import minute
 from kdrun.report import label_savings_plot, latex, sweep_pictures, sweeps, tradeoff
-from kdrun.report.pipes import pipe_table
+from kdrun.report.blocks import Block, Bullets, Code, Table, as_markdown
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
@@ -43,6 +43,13 @@ def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
 
 def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[str] = ()) -> str:
     """results.md: what was run, all settings on both parts, marks and notes, the failed jobs, the plots."""
+    page = ["# Sweep", "", *as_markdown(blocks(jobs, commands))]
+    page += [line for plot in plots for line in ("", f"![{plot.rpartition('.')[0]}]({plot})")]
+    return "\n".join(page) + "\n"
+
+
+def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
+    """The page of a sweep without its title and plots."""
     settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
     columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
@@ -53,14 +60,16 @@ def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[
         figures = [cell(setting, *column) for column in columns]
         figures += [column[place] for column in costs.values()]
         body.append([mark(chosen, place), *values(setting, keys), *figures, _finished(setting)])
-    page = ["# Sweep", "", *(f"    {command}" for command in commands), *([""] if commands else [])]
-    page += [*_about(jobs), "", f"Top-1 in %, gain in points, {sweeps.means(settings)}.", ""]
-    page += [*pipe_table(head, body), ""]
-    page += [
-        f"- {'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, settings, part, chosen)
+    below = [
+        f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, settings, part, chosen)
     ]
-    page += [line for plot in plots for line in ("", f"![{plot.rpartition('.')[0]}]({plot})")]
-    return "\n".join(page) + "\n"
+    return [
+        *([Code(commands)] if commands else []),
+        *_about(jobs),
+        f"Top-1 in %, gain in points, {sweeps.means(settings)}.",
+        Table(head, body),
+        *([Bullets(below)] if below else []),
+    ]
 
 
 def as_text(jobs: Sequence[Job], format: str) -> str:

@@ -65,7 +65,7 @@ def test_the_verdict_says_which_control_it_is_about() -> None:
 
 
 def test_the_page_has_a_line_for_each() -> None:
-    assert controls_page.lines(example()) == []
+    assert controls_page.blocks(example()) == []
     page = markdown(several(), plots=[])
     assert (
         "| smoothed | plain, with label smoothing 0.1 | 88.0 | 89.5 | +2.6 | +0.8 to +4.4 | 0.004 | better |"

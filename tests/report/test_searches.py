@@ -89,7 +89,7 @@ def test_all_files_have_all_trials() -> None:
     content = record(SEARCH)
     assert content["chosen"]["trial"] == 3 and content["chosen"]["within_the_noise"] == [1, 3, 5]
     page = markdown(SEARCH, ["history.png"])
-    assert "    kdrun tune ..." in page and "    kdrun method=dkd" in page
+    assert "```\nkdrun tune ...\n```" in page and "```\nkdrun method=dkd\n```" in page
     assert "- Trial 4 failed: loss.soft: is not finite" in page
 
 

@@ -90,7 +90,7 @@ def test_markdown_says_what_was_run_and_on_what(tmp_path: Path) -> None:
     (tmp_path / "calls" / "2.json").write_text("broken")
     write(tmp_path, grid())
     page = (tmp_path / "results.md").read_text()
-    assert "    kdrun -m temperature=1,2\n" in page
+    assert "```\nkdrun -m temperature=1,2\n```\n" in page
     assert "cnn_digits -> cnn_digits_small on digits_few, 2026-01-02 03:04\n" in page
 
 

@@ -1,0 +1,57 @@
+"""What a page is made of. report.md, results.md and the HTML page are written from the same blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kdrun.report.pipes import pipe_table
+
+
+class Table(NamedTuple):
+    """The first `left` columns are words, to the left; the others are figures, to the right."""
+
+    head: Sequence[str]
+    body: Sequence[Sequence[str]]
+    left: int = 1
+
+
+class Code(NamedTuple):
+    """Commands, a line each."""
+
+    lines: Sequence[str]
+
+
+class Bullets(NamedTuple):
+    """A list of sentences."""
+
+    lines: Sequence[str]
+
+
+Block = str | Table | Code | Bullets
+"""A text may hold `code` and **bold**."""
+
+
+class Section(NamedTuple):
+    """Blocks under a title."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def as_markdown(blocks: Iterable[Block]) -> Iterator[str]:
+    """The lines of the blocks, with an empty line between two."""
+    for place, block in enumerate(blocks):
+        if place:
+            yield ""
+        yield from _lines(block)
+
+
+def _lines(block: Block) -> Sequence[str]:
+    if isinstance(block, str):
+        return [block]
+    if isinstance(block, Code):
+        return ["```", *block.lines, "```"]
+    if isinstance(block, Bullets):
+        return [f"- {line}" for line in block.lines]
+    return pipe_table(*block)

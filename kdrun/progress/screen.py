@@ -13,6 +13,9 @@ from rich.text import Text
 
 from kdrun.figures import duration
 
+EVERY = 30.0
+"""Seconds between two lines of an evaluation in a log."""
+
 
 class Screen(ABC):
     """Prints text, and shows the progress of one training at a time, from `begin` to `end`."""
@@ -43,6 +46,10 @@ class Screen(ABC):
     @abstractmethod
     def end(self) -> None:
         """The training ended or was interrupted."""
+
+    @abstractmethod
+    def answered(self, done: int, total: int) -> None:
+        """The models of an evaluation answered `done` of `total` images."""
 
 
 def numbers(row: Mapping[str, Any]) -> str:
@@ -110,13 +117,22 @@ class Bars(Screen):
             self.progress.stop()
             self.progress = None
 
+    def answered(self, done: int, total: int) -> None:
+        if self.progress is None:
+            self.begin("evaluate", total, 1, 0)
+        assert self.progress is not None
+        text = f"{100 * done // max(1, total)} %"
+        self.progress.update(self.progress.task_ids[0], completed=done, epochs=text, numbers="images")
+        if done >= total:
+            self.end()
+
 
 class Lines(Screen):
     """One plain line per epoch, for logs, without control characters. unsaid: trainings without lines."""
 
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
         self.console, self.columns, self.unsaid = console, console.width, unsaid
-        self.resumed_at, self.began, self.images = 0, 0.0, 0
+        self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
 
     def say(self, text: str = "") -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -136,6 +152,15 @@ class Lines(Screen):
 
     def end(self) -> None:
         pass
+
+    def answered(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == 0:
+            self.began, self.next = now, now + EVERY
+        elif now >= self.next and done < total:
+            self.next = now + EVERY
+            left = duration((now - self.began) / done * (total - done))
+            self.say(f"{time.strftime('%H:%M:%S')} evaluate  {done:,} of {total:,} images  eta {left}")
 
 
 def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:

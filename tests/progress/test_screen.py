@@ -27,3 +27,14 @@ def test_a_terminal_has_a_bar() -> None:
     for done in (0, 500, 1000):
         bars.answered(done, 1000)
     assert bars.progress is None and "evaluate" in text.getvalue() and "100 %" in text.getvalue()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, False), (120, True)])
+def test_a_wide_terminal_has_the_speed(width: int, shown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen.time, "monotonic", iter([0.0, 4.0]).__next__)
+    bars = screen.Bars(Console(file=StringIO(), width=width, force_terminal=True))
+    bars.progress = screen.Progress(console=bars.console, disable=True, get_time=lambda: 0.0)
+    bars.progress.add_task("student", epochs="", numbers="")
+    bars.began = screen.time.monotonic()
+    bars.epoch({"epoch": 2, "epochs": 5, "terms": {"hard": 1.0}, "validation": {}, "images": 6000})
+    assert bars.progress.tasks[0].fields["numbers"] == "hard 1.000" + "  3.0 k images/s" * shown

@@ -65,6 +65,7 @@ MISTAKES = {
     "method=fitnet temperature=8": "temperature=8: no term of method fitnet uses a temperature. "
     "Its terms: hard, hint",
     "method=fitnet alpha=0.5": "alpha=0.5: no term of method fitnet uses alpha. Its terms: hard, hint",
+    "dataset=photos": "dataset=photos: no such data set. A folder of pictures is dataset=imagefolder ",
     "dataset=cifr10": "dataset=cifr10: no such data set. Nearest: cifar10, cifar100, ",
     "recipe=quik": "recipe=quik: no such recipe. Nearest: quick, auto, cosine. All: kdrun list recipes",
     "+foo=1": "foo=1: no such key. All: kdrun list keys",

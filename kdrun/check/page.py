@@ -209,12 +209,13 @@ def _memory(measured: Measured) -> Iterator[str]:
 
 def _evaluating(plan: Plan) -> int:
     """Bytes of images and activations of the largest batch that is evaluated, weights not included."""
-    data, kind = plan.ground.data, plan.ground.machine.device.type
-    models = [each.built.model for each in plan.trainings if not each.headless]
-    sizes = {id(model): bytes_per_image(model, data.image_shape) for model in models}
-    count = len(data.test.labels)
-    pixels = math.prod(data.image_shape)
-    return max((size * min(count, batch_size(pixels, size, kind)) for size in sizes.values()), default=0)
+    count, kind = len(plan.ground.data.test.labels), plan.ground.machine.device.type
+    largest = 0
+    for training in {id(each.built.model): each for each in plan.trainings if not each.headless}.values():
+        shape = training.ground.data.image_shape
+        size = bytes_per_image(training.built.model, shape)
+        largest = max(largest, size * min(count, batch_size(math.prod(shape), size, kind)))
+    return largest
 
 
 def _time(measured: Measured) -> Iterator[str]:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from collections.abc import Iterable
 
 LEAST = 40
 """The least width that is written for, even in a narrower terminal."""
+
+WIDEST = 120
+"""The greatest width that is written for."""
 
 TABLE = 60
 """The least width of a table with many columns."""
 
 
 def width(least: int = LEAST) -> int:
-    """Columns to write for: the terminal's, or 120 in a file or a pipe."""
-    return max(least, min(120, shutil.get_terminal_size((120, 24)).columns))
+    """Columns to write for: the terminal's, also through a pipe (`| head`), or 120 in a file."""
+    return max(least, min(WIDEST, shutil.get_terminal_size((_behind_a_pipe(), 24)).columns))
+
+
+def _behind_a_pipe() -> int:
+    """The width of the terminal that shows errors, if the output is a pipe; else WIDEST."""
+    try:
+        if stat.S_ISFIFO(os.fstat(1).st_mode):
+            return os.get_terminal_size(2).columns or WIDEST
+    except OSError:
+        pass
+    return WIDEST
 
 
 def in_lines(parts: Iterable[str], columns: int) -> list[str]:

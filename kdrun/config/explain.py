@@ -19,6 +19,9 @@ from kdrun.config.load import LISTED, key_of, no_such_key
 from kdrun.config.quotes import quoted, shell_text
 from kdrun.errors import KdrunError
 
+PICTURES = re.compile(r"(my_?)?(photos?|pictures?|images?|folder|image_?folder)", re.IGNORECASE)
+"""Names that people give to a folder of pictures."""
+
 NOUNS = {"dataset": "data set"}
 KINDS = {
     "Integer": "must be a whole number",
@@ -92,6 +95,8 @@ def _missing(error: MissingConfigException, overrides: Sequence[str]) -> KdrunEr
     inside = _file(error) if f"{key}={name}" not in overrides else ""
     problem = f"no such {noun}" + (f" (wanted by {inside})" if inside else "")
     more = f"kdrun list {LISTED[group]}" if group in LISTED else ""
+    if group == "dataset" and PICTURES.fullmatch(name):
+        problem += ". A folder of pictures is dataset=imagefolder dataset.path=FOLDER"
     return KdrunError(key, name, problem, error.options or (), more)
 
 

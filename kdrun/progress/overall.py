@@ -196,6 +196,9 @@ class Reported(Screen):
     def end(self) -> None:
         pass
 
+    def answered(self, done: int, total: int) -> None:
+        pass
+
 
 def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -> Overall:
     """Rows in a terminal, lines elsewhere."""

@@ -13,6 +13,13 @@ from rich.text import Text
 
 from kdrun.figures import duration
 
+EVERY = 30.0
+"""Seconds between two lines of an evaluation in a log."""
+
+
+WIDE = 100
+"""Columns of a terminal from which a bar has the images per second too."""
+
 
 class Screen(ABC):
     """Prints text, and shows the progress of one training at a time, from `begin` to `end`."""
@@ -44,6 +51,10 @@ class Screen(ABC):
     def end(self) -> None:
         """The training ended or was interrupted."""
 
+    @abstractmethod
+    def answered(self, done: int, total: int) -> None:
+        """The models of an evaluation answered `done` of `total` images."""
+
 
 def numbers(row: Mapping[str, Any]) -> str:
     """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
@@ -73,7 +84,7 @@ class Bars(Screen):
     def __init__(self, console: Console) -> None:
         self.console, self.columns = console, console.width
         self.progress: Progress | None = None
-        self.per_epoch = 1
+        self.per_epoch, self.resumed_at, self.began = 1, 0, 0.0
 
     def say(self, text: str = "") -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -82,7 +93,7 @@ class Bars(Screen):
         self.console.print(content)
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        self.per_epoch = steps
+        self.per_epoch, self.resumed_at, self.began = steps, done // steps, time.monotonic()
         self.progress = Progress(
             TextColumn("{task.description:8}"),
             BarColumn(bar_width=16),
@@ -102,13 +113,24 @@ class Bars(Screen):
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         if self.progress:
-            text = f"{row['epoch']}/{row['epochs']}"
-            self.progress.update(self.progress.task_ids[0], epochs=text, numbers=numbers(row))
+            text, shown = f"{row['epoch']}/{row['epochs']}", numbers(row)
+            if self.columns >= WIDE:
+                shown += f"  {_speed(row, time.monotonic() - self.began, self.resumed_at)}"
+            self.progress.update(self.progress.task_ids[0], epochs=text, numbers=shown)
 
     def end(self) -> None:
         if self.progress:
             self.progress.stop()
             self.progress = None
+
+    def answered(self, done: int, total: int) -> None:
+        if self.progress is None:
+            self.begin("evaluate", total, 1, 0)
+        assert self.progress is not None
+        text = f"{100 * done // max(1, total)} %"
+        self.progress.update(self.progress.task_ids[0], completed=done, epochs=text, numbers="images")
+        if done >= total:
+            self.end()
 
 
 class Lines(Screen):
@@ -116,7 +138,7 @@ class Lines(Screen):
 
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
         self.console, self.columns, self.unsaid = console, console.width, unsaid
-        self.resumed_at, self.began, self.images = 0, 0.0, 0
+        self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
 
     def say(self, text: str = "") -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -137,17 +159,29 @@ class Lines(Screen):
     def end(self) -> None:
         pass
 
+    def answered(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == 0:
+            self.began, self.next = now, now + EVERY
+        elif now >= self.next and done < total:
+            self.next = now + EVERY
+            left = duration((now - self.began) / done * (total - done))
+            self.say(f"{time.strftime('%H:%M:%S')} evaluate  {done:,} of {total:,} images  eta {left}")
+
 
 def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
     """An epoch as a line of a log: time of day, training, epoch, terms, validation, speed, time left."""
     done, left = row["epoch"] - resumed_at, row["epochs"] - row["epoch"]
-    speed = row["images"] * done / max(seconds, 1e-9)
-    rate = f"{speed / 1000:.1f} k" if speed >= 1000 else f"{speed:.0f}"
+    rate = _speed(row, seconds, resumed_at)
     ahead = duration(seconds / max(done, 1) * left)
     epoch = f"{row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"
-    return (
-        f"{time.strftime('%H:%M:%S')} {row['stage']:8} {epoch}  {numbers(row)}  {rate} images/s  eta {ahead}"
-    )
+    return f"{time.strftime('%H:%M:%S')} {row['stage']:8} {epoch}  {numbers(row)}  {rate}  eta {ahead}"
+
+
+def _speed(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
+    """`1.3 k images/s` over all epochs since the training was continued."""
+    speed = row["images"] * (row["epoch"] - resumed_at) / max(seconds, 1e-9)
+    return f"{speed / 1000:.1f} k images/s" if speed >= 1000 else f"{speed:.0f} images/s"
 
 
 def screen(console: Console, unsaid: Collection[str] = ()) -> Screen:

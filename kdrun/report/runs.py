@@ -232,7 +232,7 @@ def record(folder: Path, report: Report) -> Record:
     known = {
         "label": report["label"],
         "folder": str(folder),
-        "id": short_id(folder.resolve()) or None,
+        "id": short_id(folder) or None,
         "name": said_of(folder).get("name"),
         "created": report.get("created"),
         "dataset": data_name(report) or None,

@@ -35,7 +35,7 @@ from kdrun.stages.healed import damaged
 from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import is_whole, save_student
-from kdrun.stages.subject import config_of, epochs_of, facts_of, looked_at, settings, subject_of
+from kdrun.stages.subject import config_of, epochs_of, facts_of, images_asked, looked_at, settings, subject_of
 from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes, reference_notes
 
 
@@ -94,7 +94,7 @@ def evaluate(
         old = None if plan.run.fresh else _earlier(folder, shown.say)
         _refuse_fewer(plan, old)
         with exact():
-            subject = subject_of(plan, models)
+            subject = _asked(plan, models, shown)
             new = _report(plan, models, subject, command)
         content = _with_speedup(with_earlier(new, old)) if old else _with_speedup(new)
         save_student(models["student"])
@@ -110,6 +110,22 @@ def evaluate(
             pictures.page(folder, content)
         write_json(folder / NAME, content)
     show(plan, shown)
+
+
+def _asked(plan: Plan, models: Mapping[str, Saved], shown: Screen) -> Subject:
+    """All models with their answers to the held-out images; the screen shows how many there are so far."""
+    done, total = 0, images_asked(plan, models)
+
+    def answered(images: int) -> None:
+        nonlocal done
+        done += images
+        shown.answered(done, total)
+
+    answered(0)
+    try:
+        return subject_of(plan, models, answered)
+    finally:
+        shown.end()
 
 
 def _earlier(folder: Path, say: Callable[[str], None] | None = None) -> Report | None:

@@ -30,14 +30,18 @@ Logits = Mapping[str, Tensor]
 """(N, K) float32 by the name of the part."""
 
 
-def kept_answers(plan: Plan, saved: Saved, weights: str, ask: Callable[[], Logits]) -> Logits:
+def kept_answers(
+    plan: Plan, saved: Saved, weights: str, ask: Callable[[], Logits], answered: Callable[[int], object]
+) -> Logits:
     """The logits of a model on the run's held-out parts: those that are kept, else those that `ask` computes.
 
-    weights: `last` or `val_best`. The logits are equal in every bit either way.
+    weights: `last` or `val_best`. answered: gets the number of images whose answers were kept. The logits are
+    equal in every bit either way.
     """
     file = _file(plan, saved, weights)
     known = _read(file) if file is not None and file.is_file() else None
     if known is not None:
+        answered(sum(map(len, known.values())))
         return known
     logits = ask()
     if file is not None and logits:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -46,7 +46,19 @@ Models = Mapping[str, Saved]
 """The models of a run by their names in the report."""
 
 
-def subject_of(plan: Plan, models: Models) -> Subject:
+Answered = Callable[[int], object]
+"""Gets how many images a model has just answered."""
+
+
+def images_asked(plan: Plan, models: Models) -> int:
+    """How many images all models together answer for `subject_of`."""
+    together = is_together(plan.taught_first, models) + (plan.reference is not None)
+    each = sum(len(part.labels) for part in _held_out(plan).values())
+    own = sum(len(saved.weights or "1") for saved in models.values() if not saved.training.headless)
+    return each * (together + own)
+
+
+def subject_of(plan: Plan, models: Models, answered: Answered = lambda images: None) -> Subject:
     """The input of evaluators. The test part is used only here, after all training."""
     ground, student, first = plan.ground, plan.student, plan.taught_first
     networks = {name: network_of(first, saved) for name, saved in models.items()}
@@ -55,8 +67,12 @@ def subject_of(plan: Plan, models: Models) -> Subject:
     whole |= {REFERENCE: plan.reference.network(ground)} if plan.reference is not None else {}
     return Subject(
         answers=(
-            *(a for name, own in whole.items() for a in _answered(plan, name, "last", own, student.threads)),
-            *(each for saved in models.values() for each in _answers(plan, saved)),
+            *(
+                each
+                for name, own in whole.items()
+                for each in _answered(plan, name, own, student.threads, answered)
+            ),
+            *(each for saved in models.values() for each in _answers(plan, saved, answered)),
         ),
         networks=_in_order(whole | networks),
         records={name: saved.record for name, saved in models.items()},
@@ -159,22 +175,23 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any], whole: bool = False) ->
     return fingerprint(key)
 
 
-def _answers(plan: Plan, saved: Saved) -> Iterator[Answers]:
+def _answers(plan: Plan, saved: Saved, answered: Answered) -> Iterator[Answers]:
     """The answers of a model with each of its weights, on the parts with images; none without classes."""
     if saved.training.headless:
         return
     for weights in saved.weights or ("last",):
-        ask = partial(_asked, plan, saved, weights)
-        logits = kept_answers(plan, saved, weights, ask)
+        ask = partial(_asked, plan, saved, weights, answered)
+        logits = kept_answers(plan, saved, weights, ask, answered)
         for name, part in _held_out(plan).items():
             yield Answers(saved.name, weights, name, logits[name], part.labels)
 
 
-def _asked(plan: Plan, saved: Saved, weights: str) -> dict[str, Tensor]:
+def _asked(plan: Plan, saved: Saved, weights: str, answered: Answered) -> dict[str, Tensor]:
     """The logits of a model on the parts with images."""
     network = network_of(plan.taught_first, saved, weights)
     parts = _held_out(plan).items()
-    return {name: logits_on(plan, network, part, saved.training.threads) for name, part in parts}
+    threads = saved.training.threads
+    return {name: logits_on(plan, network, part, threads, answered) for name, part in parts}
 
 
 def _held_out(plan: Plan) -> dict[str, Part]:
@@ -183,17 +200,29 @@ def _held_out(plan: Plan) -> dict[str, Part]:
     return {name: part for name, part in parts.items() if len(part.labels)}
 
 
-def _answered(plan: Plan, whose: str, weights: str, model: nn.Module, threads: int) -> Iterator[Answers]:
+def _answered(
+    plan: Plan, whose: str, model: nn.Module, threads: int, answered: Answered
+) -> Iterator[Answers]:
+    """The answers of a model that has one state."""
     for name, part in _held_out(plan).items():
-        yield Answers(whose, weights, name, logits_on(plan, model, part, threads), part.labels)
+        yield Answers(whose, "last", name, logits_on(plan, model, part, threads, answered), part.labels)
 
 
-def logits_on(plan: Plan, model: nn.Module, part: Part, threads: int) -> Tensor:
+def logits_on(
+    plan: Plan, model: nn.Module, part: Part, threads: int, answered: Answered = lambda images: None
+) -> Tensor:
     """(N, K) float32 on the CPU, of a model that takes the run's images."""
     data = plan.ground.data
     batches = plain_batches(part, data, plan.ground.machine.device, bytes_per_image(model, data.image_shape))
     with torch_threads(threads):
-        return logits_of(model, batches())
+        return logits_of(model, _counted(batches(), answered))
+
+
+def _counted(batches: Iterator[Tensor], answered: Answered) -> Iterator[Tensor]:
+    """The batches; each is counted when the next one is asked for."""
+    for images in batches:
+        yield images
+        answered(len(images))
 
 
 def _on_own_test(plan: Plan, saved: Saved) -> Iterator[Answers]:

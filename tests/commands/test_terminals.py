@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +148,20 @@ def test_the_line_of_a_job_breaks_between_its_figures(monkeypatch: pytest.Monkey
         "   gain +1.2 (+0.1 to +2.3)  7f3a1c",
         "   finished earlier",
     ]
+
+
+def test_a_pipe_in_a_terminal_has_the_width_of_the_terminal(tmp_path: Path) -> None:
+    shown, ours = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
+    program = "from kdrun.commands.terminal import width; print(width())"
+    plain = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {
+        "PYTHONPATH": str(ROOT)
+    }
+    piped = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=ours, env=plain, check=True
+    )
+    with (tmp_path / "file").open("wb") as file:
+        subprocess.run([sys.executable, "-c", program], stdout=file, stderr=ours, env=plain, check=True)
+    os.close(shown)
+    os.close(ours)
+    assert (piped.stdout.split(), (tmp_path / "file").read_bytes().split()) == ([b"70"], [b"120"])

@@ -24,6 +24,7 @@ from kdrun.evaluation.latency import Measured
 from kdrun.evaluation.latency import measure as measure_latency
 from kdrun.machine import Machine
 from kdrun.models.weights import read_weights
+from kdrun.progress.screen import Lines
 from kdrun.report import answers
 from kdrun.stages import evaluate as stage
 from kdrun.stages import subject
@@ -293,11 +294,13 @@ def test_kept_answers_equal_computed_ones_and_damaged_ones_are_computed_anew(
     asked: dict[str, Any] = {}
     computed = subject._asked
 
-    def asking(plan: Any, saved: Any, weights: str) -> Any:
-        asked[saved.name] = computed(plan, saved, weights)
+    def asking(plan: Any, saved: Any, *more: Any) -> Any:
+        asked[saved.name] = computed(plan, saved, *more)
         return asked[saved.name]
 
+    counted: list[tuple[int, int]] = []
     monkeypatch.setattr(subject, "_asked", asking)
+    monkeypatch.setattr(Lines, "answered", lambda screen, done, total: counted.append((done, total)))
     files = {path.parent.name[:7]: path for path in Path("outputs").glob("models/*/answers-*.safetensors")}
     kept = {role: read_weights(path) for role, path in files.items()}
     assert set(kept) == {"teacher", "control"}
@@ -309,6 +312,7 @@ def test_kept_answers_equal_computed_ones_and_damaged_ones_are_computed_anew(
             file.unlink()
         go(*again)
         assert set(asked) == ({"student", "teacher", "control"} if damaged else {"student"})
+        assert counted[0][0] == 0 < counted[-1][0] == counted[-1][1], "kept or not, all images are counted"
     for role, logits in kept.items():
         assert logits["test"].equal(asked[role]["test"]) and read_weights(files[role])["test"].equal(
             logits["test"]

@@ -1,0 +1,40 @@
+"""An evaluation on screen: a bar in a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from kdrun.progress import screen
+
+
+def test_a_long_evaluation_shows_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 31.0, 40.0, 70.0])
+    monkeypatch.setattr(screen.time, "monotonic", lambda: next(clock))
+    text = StringIO()
+    log = screen.Lines(Console(file=text, width=80))
+    for done in (0, 100, 300, 400, 1000):
+        log.answered(done, 1000)
+    (line,) = text.getvalue().splitlines()
+    assert line.endswith("evaluate  300 of 1,000 images  eta 1:12")
+
+
+def test_a_terminal_has_a_bar() -> None:
+    text = StringIO()
+    bars = screen.Bars(Console(file=text, width=80, force_terminal=True))
+    for done in (0, 500, 1000):
+        bars.answered(done, 1000)
+    assert bars.progress is None and "evaluate" in text.getvalue() and "100 %" in text.getvalue()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, False), (120, True)])
+def test_a_wide_terminal_has_the_speed(width: int, shown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen.time, "monotonic", iter([0.0, 4.0]).__next__)
+    bars = screen.Bars(Console(file=StringIO(), width=width, force_terminal=True))
+    bars.progress = screen.Progress(console=bars.console, disable=True, get_time=lambda: 0.0)
+    bars.progress.add_task("student", epochs="", numbers="")
+    bars.began = screen.time.monotonic()
+    bars.epoch({"epoch": 2, "epochs": 5, "terms": {"hard": 1.0}, "validation": {}, "images": 6000})
+    assert bars.progress.tasks[0].fields["numbers"] == "hard 1.000" + "  3.0 k images/s" * shown

@@ -47,7 +47,7 @@ def test_a_failed_job_is_said_at_once_and_the_next_runs(
     def work(position: int) -> Path:
         if position == 1:
             raise KdrunError("loss.soft", None, "is not finite in epoch 3")
-        return folder.parents[1] / "runs" / f"kd-{position}abc"
+        return folder.parents[1] / "runs" / f"kd-{position}abcdef01234"
 
     ended = done(folder, work, (True, True, False))
     assert [(each["state"], each["earlier"]) for each in ended] == [
@@ -55,19 +55,19 @@ def test_a_failed_job_is_said_at_once_and_the_next_runs(
     ]  # fmt: skip
     out, err = capsys.readouterr()
     assert out.splitlines() == [
-        " 1 of 3  seed=0  not evaluated  0abc  finished earlier",
-        " 3 of 3  seed=2  not evaluated  2abc",
+        " 1 of 3  seed=0  not evaluated  0abcde  finished earlier",
+        " 3 of 3  seed=2  not evaluated  2abcde",
     ]
     assert err == " 2 of 3  seed=1  failed: loss.soft: is not finite in epoch 3\n"
     assert len(list((folder / "jobs").glob("*.error.txt"))) == 1
-    done(folder, lambda position: folder.parents[1] / "runs" / f"kd-{position}abc")
+    done(folder, lambda position: folder.parents[1] / "runs" / f"kd-{position}abcdef01234")
     assert not list((folder / "jobs").glob("*.error.txt"))
     runs = [json.loads(path.read_text())["run"] for path in (folder / "jobs").glob("*.json")]
-    assert sorted(runs) == ["runs/kd-0abc", "runs/kd-1abc", "runs/kd-2abc"]
+    assert sorted(runs) == [f"runs/kd-{position}abcdef01234" for position in range(3)]
 
 
 def test_figures_have_a_line_of_their_own_if_there_is_no_room(folder: Path) -> None:
-    ended = {"state": "finished", "run": str(run(folder, "kd-7f3a1c0d22")), "earlier": True}
+    ended = {"state": "finished", "run": str(run(folder, "kd-7f3a1c0d2244")), "earlier": True}
     head = " 4 of 9  temperature=2 alpha=0.5 "
     figures = "student 90.6  gain +3.8 (+1.9 to +5.7)  7f3a1c  finished earlier"
     assert line(head, ended, 120) == f"{head}  {figures}"
@@ -75,12 +75,12 @@ def test_figures_have_a_line_of_their_own_if_there_is_no_room(folder: Path) -> N
 
 
 def test_what_was_not_evaluated_is_no_failure(folder: Path) -> None:
-    done(folder, lambda position: folder.parents[1] / "runs" / f"kd-{position}abc")
+    done(folder, lambda position: folder.parents[1] / "runs" / f"kd-{position}abcdef01234")
     assert collected(folder) == []
 
 
 def test_a_report_that_is_gone_is_a_failed_job(folder: Path) -> None:
-    done(folder, lambda position: run(folder, f"kd-{position}abc"))
+    done(folder, lambda position: run(folder, f"kd-{position}abcdef01234"))
     shutil.rmtree(folder.parents[1] / "runs" / "kd-1abc")
     assert [bool(job["report"]) for job in collected(folder)] == [True, False, True]
     assert "cannot be read" in collected(folder)[1]["error"]

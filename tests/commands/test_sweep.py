@@ -81,7 +81,7 @@ def test_what_was_not_evaluated_is_no_failure(folder: Path) -> None:
 
 def test_a_report_that_is_gone_is_a_failed_job(folder: Path) -> None:
     done(folder, lambda position: run(folder, f"kd-{position}abcdef01234"))
-    shutil.rmtree(folder.parents[1] / "runs" / "kd-1abc")
+    shutil.rmtree(folder.parents[1] / "runs" / "kd-1abcdef01234")
     assert [bool(job["report"]) for job in collected(folder)] == [True, False, True]
     assert "cannot be read" in collected(folder)[1]["error"]
 

@@ -130,8 +130,8 @@ def _curves(report: Report, rows: Sequence[Any]) -> Iterator[Part]:
 def _confusion(report: Report, kept: answers.Answers) -> Iterator[Part]:
     if matrices := pictures.matrices_of(report, kept):
         text = (
-            "Test images: the true class is the row, the answer the column. Point at a cell to read it. Ctrl and "
-            "the wheel zoom, as does the box above a chart; all matrices follow."
+            "Test images: the true class is the row, the answer the column. Point at a cell to read it. "
+            "Ctrl and the wheel zoom, as does the box above a chart; all matrices follow."
         )
         yield Part("Confusion", [text], charts.confusion(matrices, list(map(str, kept["classes"]))))
 

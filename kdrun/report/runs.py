@@ -14,6 +14,7 @@ from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
 from kdrun.nested import leaves
 from kdrun.report.find_runs import runs_in
+from kdrun.report.grid import folded
 from kdrun.report.naming import said_of, short_id
 from kdrun.report.pipes import pipe_table
 from kdrun.report.placing import MODEL
@@ -103,7 +104,8 @@ def _text(records: Sequence[Record], configs: Sequence[Record], width: int) -> s
         own = [records[place] for place in places]
         values = differing(own, [configs[place] for place in places])
         blocks.append(block([_with(*both) for both in zip(own, values, strict=True)], list(values[0]), width))
-    return "\n".join([TITLE + "\n", *blocks])
+    title = "".join(f"{line}\n" for line in folded(TITLE, width))
+    return "\n".join([title, *blocks])
 
 
 def reports_of(folders: Sequence[Path], warn: Callable[[str], None]) -> list[tuple[Path, Report]]:

@@ -88,7 +88,7 @@ def render(
         blocks = [
             _block([records[i] for i in own], [configs[i] for i in own], width) for own in _by_pair(records)
         ]
-        return "\n".join([TITLE + "\n", *blocks])
+        return _titled(TITLE, blocks, width)
     values = differing(records, configs)
     whole = [_exact(_with(*both)) for both in zip(records, values, strict=True)]
     return _written(format, whole, cells(list(values[0])))
@@ -115,8 +115,12 @@ def _means(records: Sequence[Record], configs: Sequence[Record], format: str, wi
     told = told[:DIFFERENCES]
     if format == "text":
         blocks = [block([settings[i] for i in own], told, width, mean=True) for own in _by_pair(settings)]
-        return "\n".join(["\n".join(folded(MEAN_TITLE, width)) + "\n", *blocks])
+        return _titled(MEAN_TITLE, blocks, width)
     return _written(format, list(map(_exact, settings)), cells(told, mean=True))
+
+
+def _titled(title: str, blocks: Sequence[str], width: int) -> str:
+    return "\n".join(["".join(f"{line}\n" for line in folded(title, width)), *blocks])
 
 
 def _by_pair(records: Sequence[Record]) -> list[list[int]]:

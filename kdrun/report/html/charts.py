@@ -98,24 +98,35 @@ def curves(rows: Rows, headlines: Mapping[str, int]) -> Charts:
 
 
 def _draw_lines(chart: Any, panel: Panel) -> list[Key]:
-    lines, legend = [], []
+    legend = []
     for line, colour in zip(panel.lines, line_colours(panel), strict=True):
-        who = [shown_role(line.role) if line.role else line.name] * len(line.epochs)
-        source = ColumnDataSource({"epoch": line.epochs, "value": line.values, "who": who})
+        source = ColumnDataSource({"epoch": line.epochs, "value": line.values})
         stroke = chart.line("epoch", "value", source=source, line_color=colour, line_width=2)
         stroke.glyph.line_dash = "dashed" if line.dashed else "solid"
-        drawn = [
-            stroke,
-            chart.scatter("epoch", "value", source=source, size=4, fill_color=colour, line_color=None),
-        ]
+        dots = chart.scatter("epoch", "value", source=source, size=4, fill_color=colour, line_color=None)
+        drawn = [stroke, dots]
         if line.marked is not None:
             at = line.marked
             drawn.append(chart.scatter([line.epochs[at]], [line.values[at]], size=10, color=colour))
-        lines.append(stroke)
         legend.append(_key(line.name, colour, drawn))
-    text = "<div>@who, epoch @epoch: <b>@value{0.[0000]}</b></div>"
-    chart.add_tools(HoverTool(renderers=lines, mode="vline", tooltips=text, line_policy="nearest"))
+    _read_out(chart, panel)
     return legend
+
+
+def _read_out(chart: Any, panel: Panel) -> None:
+    """One text for each epoch with the values of all lines: those of each line would cover each other."""
+    at: dict[int, dict[str, float]] = {}
+    for line in panel.lines:
+        name = shown_role(line.role) if line.role else line.name
+        for epoch, value in zip(line.epochs, line.values, strict=True):
+            at.setdefault(epoch, {})[name] = value
+    epochs = sorted(at)
+    texts = [", ".join(f"{name} {value:.4g}" for name, value in at[epoch].items()) for epoch in epochs]
+    highest = [max(at[epoch].values()) for epoch in epochs]
+    source = ColumnDataSource({"epoch": epochs, "value": highest, "text": texts})
+    unseen = chart.line("epoch", "value", source=source, line_alpha=0)
+    text = "<div>epoch @epoch: @text</div>"
+    chart.add_tools(HoverTool(renderers=[unseen], mode="vline", tooltips=text, line_policy="nearest"))
 
 
 def _key(name: str, colour: str, drawn: Iterable[Any]) -> Key:
@@ -166,8 +177,10 @@ def _cells(chart: Any, counts: NDArray[np.int64], classes: Sequence[str]) -> Non
             "images": number,
             "text": [str(value) for value in number],
             "percent": 100 * share,
-            "truth": [classes[row] for row in truth.tolist()],
-            "answer": [classes[row] for row in answer.tolist()],
+            "what": [
+                f"{classes[row]} right" if row == column else f"{classes[row]} taken for {classes[column]}"
+                for row, column in zip(truth.tolist(), answer.tolist(), strict=True)
+            ],
         }
     )
     cells = chart.rect(
@@ -183,7 +196,7 @@ def _cells(chart: Any, counts: NDArray[np.int64], classes: Sequence[str]) -> Non
             text_baseline="middle",
             text_font_size="11px",
         )
-    text = "<div>@truth taken for @answer: <b>@images</b> (@percent{0.0} % of the class)</div>"
+    text = "<div>@what: <b>@images</b> (@percent{0.0} % of the class)</div>"
     chart.add_tools(HoverTool(renderers=[cells], tooltips=text))
 
 

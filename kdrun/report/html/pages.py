@@ -32,8 +32,8 @@ from kdrun.report.table import COLOURS as TONES
 from kdrun.report.verdict import at_chance, verdict
 
 HINT = (
-    "Point at a line or a dot to read it; a click in the legend hides one. Ctrl and the wheel zoom; with the "
-    "tools above a chart you move it, zoom into a box, and go back."
+    "Point at a chart to read its values; a click in the legend hides a line. Ctrl and the wheel zoom; with "
+    "the tools above a chart you move it, zoom into a box, and go back."
 )
 FIRST = ("Figures", "Against each control")
 """Sections that stand before the charts."""
@@ -130,8 +130,8 @@ def _curves(report: Report, rows: Sequence[Any]) -> Iterator[Part]:
 def _confusion(report: Report, kept: answers.Answers) -> Iterator[Part]:
     if matrices := pictures.matrices_of(report, kept):
         text = (
-            "Test images: the true class is the row, the answer the column. Point at a cell to read it. "
-            "Ctrl and the wheel zoom, as does the box above a chart; all matrices follow."
+            "Test images: the true class is the row, the answer the column. Point at a cell to read it. Ctrl "
+            "and the wheel zoom, as does the box above a chart; all matrices follow."
         )
         yield Part("Confusion", [text], charts.confusion(matrices, list(map(str, kept["classes"]))))
 

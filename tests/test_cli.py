@@ -158,6 +158,8 @@ MISTAKES = {
     "list --all": "--all: no such flag. Choices: --format, --config-dir, -cd. All: kdrun --help",
     "check -m seed=0,1": "seed=0: check -m ranks teachers, so only they may have several values",
     "-m reference=a,b": "reference=a,b: one for all jobs",
+    "-m control=plain,[longer]": "control=plain,[longer]: one for all jobs",
+    "-m controls.longer_epochs=100,200": "controls.longer_epochs=100,200: one for all jobs",
     "check --cfg job": "--cfg: check looks at one run, or with -m at its teachers",
     "check student=resnet19": "student=resnet19: no such model. Nearest: resnet1",
     "logger=[tensorbord]": "logger=tensorbord: no such choice. Choices: tensorboard, wandb, mlflow",

@@ -32,6 +32,10 @@ WHOLE = re.compile(r"[a-z_.]+=(-?[1-9]\d{0,8}|0)")
 INTERVAL = "holds no end of values: list some a,b,c or a range(...), or search in it: kdrun tune"
 
 
+OF_ONE_RUN = {"control": "One run can have several: control=[plain,smoothed]"}
+"""Instead of a sweep over a key."""
+
+
 class Job(NamedTuple):
     """One combination. swept: the swept keys with this job's values. file: its name, if it is given one."""
 
@@ -99,8 +103,9 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
     values = {key: list(_values(key, override)) for key, override in by_key.items()}
     swept = [key for key, override in by_key.items() if override.is_sweep_override()]
     for key in swept:
-        if re.fullmatch(r"\+*reference(\..+)?", key):
-            problem = "one for all jobs: they would share their runs' reports. One sweep after the other"
+        if re.fullmatch(r"\+*(reference|controls?)(\..+)?", key):
+            instead = OF_ONE_RUN.get(key.lstrip("+"), "One sweep after the other")
+            problem = f"one for all jobs: they would share their runs' reports. {instead}"
             raise KdrunError(key, str(by_key[key].input_line).partition("=")[2], problem)
     by_name: dict[str, Job] = {}
     for combination in itertools.product(*values.values()):

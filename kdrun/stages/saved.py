@@ -163,7 +163,9 @@ def check_checkpoint(training: Training) -> None:
     stated, here = checkpoint_classes(training), training.ground.data.classes
     if training.loaded and moved(stated, here) and (problem := differences(stated, here)):
         path = str(training.model.checkpoint)
-        raise KdrunError(f"{training.section}.checkpoint", path, f"of another data set: {problem}")
+        key, named = training.section, training.kind == "teacher"
+        by_name = f". To read them by name: {key}.class_map={{}}" if named else ""
+        raise KdrunError(f"{key}.checkpoint", path, f"of another data set: {problem}{by_name}")
 
 
 def checkpoint_classes(training: Training) -> tuple[str, ...]:

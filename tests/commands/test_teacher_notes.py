@@ -47,7 +47,8 @@ def test_classes_of_other_outputs_are_refused(here: Here, role: str) -> None:
         assert (code, out) == (2, "")
         assert err == (
             f"{role}.checkpoint=t.pth: of another data set: its classes are in another order: "
-            "class 0 is 1 there and 0 here, class 1 is 0 there and 1 here\n"
+            "class 0 is 1 there and 0 here, class 1 is 0 there and 1 here"
+            + (". To read them by name: teacher.class_map={}\n" if role == "teacher" else "\n")
         )
 
 

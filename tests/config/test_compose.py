@@ -253,7 +253,7 @@ def test_the_call_signature_others_rely_on() -> None:
         "'loss.soft={weight: 0.3},{temperature: 2}' loss.soft.weight=0.7",
         "loss.soft={weight:0.3},{temperature:2} loss.soft.weight=0.7,0.8",
         "+student.args.widths=[4],[8]",
-        "stages=[teacher],[teacher,student] teacher.seed=null,1 control=true,false",
+        "stages=[teacher],[teacher,student] teacher.seed=null,1 fresh=true,false",
         "dataset.labelled=3,0.5 outputs_dir=a,b",
         "temperature='${seed}','${alpha}' seed=1,2",
         "~loss.hard loss.soft.temperature=1,2",

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from kdrun.config.arguments import parse
 from kdrun.config.choices import CONTROLS
 from kdrun.config.controls import lengthened, names, written
 from kdrun.config.schema import Recipe
-from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
 
@@ -65,12 +63,6 @@ def test_what_is_refused(line: str, problem: str) -> None:
     with pytest.raises(KdrunError) as refused:
         composed(line)
     assert str(refused.value).startswith(problem) and "\n" not in str(refused.value)
-
-
-def test_lists_of_controls_can_be_swept() -> None:
-    _, jobs = composed_jobs(parse(["-m", "control=[plain,smoothed],[plain,self],false", "seed=0,1"]))
-    asked = [names(job.run.control) for job in jobs if not isinstance(job, KdrunError)]
-    assert asked == [both for both in (("plain", "smoothed"), ("plain", "self"), ()) for _ in range(2)]
 
 
 @pytest.mark.parametrize(

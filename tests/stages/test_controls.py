@@ -56,7 +56,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     args = [*COMMON, ALL, f"outputs_dir={outputs}"]
     # Each has 38 steps, `longer` has 57, and `self` comes last.
     bombs: list[Any] = [["step", 3 * 38 + 25], ["step", 19 + 38 + 57 + 25], None]
-    exits = play(outputs.parent, [{"args": args, "bomb": bomb} for bomb in bombs])
+    exits = play([{"args": args, "bomb": bomb} for bomb in bombs])
     assert exits[-1] == 0 and all(exits[:-1]), "each bomb went off"
     return outputs
 

@@ -354,7 +354,7 @@ def test_jobs_that_differ_in_numbers_are_composed_once(monkeypatch: pytest.Monke
         ("loss.dkd.beta=1,2", "loss.dkd: no such key"),
         ("method=kd,fitnet temperature=2,4", "temperature=4: no term of method fitnet uses a temperature"),
         ("+foo=1,2", "foo=2: no such key"),
-        ("control=true,maybe", "control=maybe: no such control"),
+        ("transfer=all,maybe", "transfer=maybe: no such choice"),
         ("temperature='${foo}','${bar}'", "temperature=$\\{bar\\}: refers to what is not there"),
         ("recipe=quick,quik", "recipe=quik: no such recipe"),
         ("seed=0,null", "seed=null: must not be null"),

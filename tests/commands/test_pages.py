@@ -145,8 +145,8 @@ done"""
 
 ZSH = """zmodload zsh/zpty; zpty shell zsh -f -i
 zpty -w shell 'bindkey -e; source script; shown() { print -r -- "[$BUFFER]" }'
-zpty -w shell 'zle -N shown; bindkey "^T" shown; print beg""un'
-while zpty -r shell text; do [[ $text == *begun* ]] && break; done
+zpty -w shell 'zle -N shown; bindkey "^T" shown; zle-line-init() { print rea""dy }; zle -N zle-line-init'
+while zpty -r shell text; do [[ $text == *ready* ]] && break; done  # keys before go to the terminal's driver
 for line; do
     zpty -w -n shell "$line"$'\\t\\C-T\\C-U'
     while zpty -r shell text; do [[ $text == (#b)*\\[(kdrun *)\\]* ]] && break; done
@@ -181,7 +181,7 @@ def test_a_shell_completes(shell: str, program: str, completed: list[str], tmp_p
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=30,
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
     )

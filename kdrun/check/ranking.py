@@ -25,10 +25,11 @@ from kdrun.report import soft
 from kdrun.report.statistics import LEVEL, holm
 from kdrun.report.sweep_table import bare_table
 from kdrun.report.table import plain
+from kdrun.stages.facts import config_of
 from kdrun.stages.networks import network_of
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.saved import saved
-from kdrun.stages.subject import config_of, logits_on
+from kdrun.stages.subject import logits_on
 
 PROMISE = (
     "These ranks promise little: a more accurate or a better calibrated teacher need not teach better "
@@ -121,7 +122,7 @@ def _answered(plan: Plan) -> Answered | None:
     if weights is None:
         return None
     with exact():
-        logits = logits_on(plan, network_of(plan.student, weights), part, plan.teacher.threads)
+        logits = logits_on(plan.ground, network_of(plan.student, weights), part, plan.teacher.threads)
     known = part.labels >= 0
     return Answered(logits[known], part.labels[known])
 

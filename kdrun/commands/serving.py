@@ -81,11 +81,8 @@ class Site:
         damaged: list[str] = []
         runs = list(self._runs().values())
         reports = reports_of(runs, damaged.append) if runs else []
-        listed = [f"/{kind}/{quote(path.name)}" for kind in MANY for path in self._folders(kind)]
-        names = [path.name for kind in MANY for path in self._folders(kind)]
-        return pages.of_outputs(
-            reports, str(self.outputs), self.links(), dict(zip(names, listed, strict=True)), damaged
-        )
+        many = {path.name: f"/{kind}/{quote(path.name)}" for kind in MANY for path in self._folders(kind)}
+        return pages.of_outputs(reports, str(self.outputs), self.links(), many, damaged)
 
     def _folders(self, kind: str) -> list[Path]:
         folder = self.outputs / kind

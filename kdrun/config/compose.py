@@ -22,10 +22,9 @@ from kdrun.config.arguments import Typed
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
 from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
-from kdrun.config.load import Described, Loaded, Node, as_run, described, load, refuse_impossible
+from kdrun.config.load import Described, Loaded, Readers, as_run, described, load, refuse_impossible
 from kdrun.config.pattern import Pattern
 from kdrun.config.plugins import register
-from kdrun.config.recipes import Read
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
 
@@ -53,7 +52,7 @@ def composed(overrides: Sequence[str]) -> Loaded:
     """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
     with _explained(overrides):
         config, choices = _compose(overrides)
-        return load(config, overrides, choices, *_readers())
+        return load(config, overrides, choices, _readers())
 
 
 class Composer:
@@ -78,13 +77,13 @@ class Composer:
             alike = (common, *values)
             known = self.patterns.get(alike)
             if known is not None and (content := self._followed(known[0], values)):
-                return as_run(content, overrides, known[1], *self.read)
+                return as_run(content, overrides, known[1], self.read)
             written = self._written(common, values)
             config, choices = written or _compose(overrides)
             content = described(config, overrides)
             if written and alike not in self.patterns:
                 self.patterns[alike] = self._pattern(config, content, choices, values)
-            return as_run(content, overrides, choices, *self.read)
+            return as_run(content, overrides, choices, self.read)
 
     def _pattern(
         self, config: DictConfig, content: Described, choices: Mapping[str, Any], values: Mapping[str, Any]
@@ -164,9 +163,9 @@ def read_dataset(name: str) -> Mapping[str, Any]:
     return _read("dataset", name, "dataset.unlabelled")
 
 
-def _readers() -> tuple[Read, Node, Node]:
-    """Read a recipe, a model and a data set by name; each file once."""
-    return cache(read_recipe), cache(read_model), cache(read_dataset)
+def _readers() -> Readers:
+    """Read each file once."""
+    return Readers(cache(read_recipe), cache(read_model), cache(read_dataset))
 
 
 def _read(group: str, name: str, key: str) -> Mapping[str, Any]:

@@ -77,20 +77,22 @@ class Described(NamedTuple):
     notes: tuple[str, ...]
 
 
+class Readers(NamedTuple):
+    """Each reads a file of its group by name."""
+
+    recipe: recipes.Read
+    model: Node
+    dataset: Node
+
+
 def load(
-    config: DictConfig,
-    overrides: Sequence[str],
-    choices: Mapping[str, Any],
-    recipe: recipes.Read,
-    model: Node,
-    dataset: Node,
+    config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any], readers: Readers
 ) -> Loaded:
     """The run that a composed configuration describes. Raises KdrunError.
 
     overrides: as typed, without Hydra's own. choices: by group, for files that do not say their name.
-    recipe, model, dataset: read a file of that group by name.
     """
-    return as_run(described(config, overrides), overrides, choices, recipe, model, dataset)
+    return as_run(described(config, overrides), overrides, choices, readers)
 
 
 def described(config: DictConfig, overrides: Sequence[str]) -> Described:
@@ -105,20 +107,15 @@ def described(config: DictConfig, overrides: Sequence[str]) -> Described:
 
 
 def as_run(
-    content: Described,
-    overrides: Sequence[str],
-    choices: Mapping[str, Any],
-    recipe: recipes.Read,
-    model: Node,
-    dataset: Node,
+    content: Described, overrides: Sequence[str], choices: Mapping[str, Any], readers: Readers
 ) -> Loaded:
     """The run of plain values, which are changed. Arguments and errors are those of `load`."""
     plain = content.plain
     _require(plain)
     plain["dataset"] |= _as_text(plain["dataset"])
-    plain["dataset"] |= _unlabelled(plain["dataset"], dataset)
+    plain["dataset"] |= _unlabelled(plain["dataset"], readers.dataset)
     given = {"teacher"} if plain["teachers"] else set()
-    spelled = _resolve(plain, _typed(overrides), choices, recipe, model, dataset)
+    spelled = _resolve(plain, _typed(overrides), choices, readers)
     run = _converted(plain)
     by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF) and role not in given]
     run.remarks = Remarks(spelled, by_data_set)
@@ -142,12 +139,7 @@ def _converted(plain: Mapping[str, Any]) -> Run:
 
 
 def _resolve(
-    plain: dict[str, Any],
-    typed: Mapping[str, str],
-    choices: Mapping[str, Any],
-    recipe: recipes.Read,
-    model: Node,
-    dataset: Node,
+    plain: dict[str, Any], typed: Mapping[str, str], choices: Mapping[str, Any], readers: Readers
 ) -> list[str]:
     """Replaces in a plain configuration what stands for something else: short keys, recipes, schedules.
 
@@ -158,19 +150,19 @@ def _resolve(
     if isinstance(plain["diagnostics"], str):
         plain["diagnostics"] = [plain["diagnostics"]]
     plain["control"] = controls.written(plain["control"])
-    plain["teachers"] = teachers(plain["teachers"], model)
+    plain["teachers"] = teachers(plain["teachers"], readers.model)
     if plain["teachers"]:
         refuse_single(typed, list(plain["teachers"]))
         plain["teacher"] = next(iter(plain["teachers"].values()))
-    _own_datasets(plain, dataset)
+    _own_datasets(plain, readers.dataset)
     if len(plain["teachers"]) == 1:
         plain["teachers"] = {}
-    plain["reference"] = reference.described(plain["reference"], model)
+    plain["reference"] = reference.described(plain["reference"], readers.model)
     spelled = shorts.into_recipes(plain, typed)
     roles = {role: plain[role] for role in ROLES}
-    plain["assistant"] = list(_assistants(plain["assistant"], model))
+    plain["assistant"] = list(_assistants(plain["assistant"], readers.model))
     plain["recipe"] = recipes.resolve(
-        plain["recipe"], plain["dataset"], roles, recipe, plain["assistant"], plain["teachers"]
+        plain["recipe"], plain["dataset"], roles, readers.recipe, plain["assistant"], plain["teachers"]
     )
     for group in ("method", "experiment"):
         plain[group] = plain[group] or choices.get(group)

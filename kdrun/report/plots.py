@@ -34,6 +34,9 @@ CONTROLS = {"smoothed": "#b8336a", "teacher_free": "#8a6d00", "self": "#7a3e9d",
 BETWEEN = ("#2a9d5c", "#7a3e9d", "#b8336a", "#8a6d00")
 """Colours of the roles between teacher and student, in order."""
 
+RIGHT, WRONG = "#0b6fb8", "#d9480b"
+"""Of right and wrong answers."""
+
 TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
 DPI = 100
 NUMBERS_UP_TO = 20
@@ -167,8 +170,8 @@ def _shade(axes: Axes, counts: NDArray[np.int64]) -> None:
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     diagonal = np.eye(len(counts), dtype=bool)
     # The square root makes rare mistakes visible: most are a hundredth of their class.
-    axes.imshow(np.where(diagonal, np.sqrt(share), np.nan), cmap=fade("#0b6fb8"), vmin=0, vmax=1.25)
-    axes.imshow(np.where(diagonal, np.nan, np.sqrt(share)), cmap=fade("#d9480b"), vmin=0, vmax=0.6)
+    axes.imshow(np.where(diagonal, np.sqrt(share), np.nan), cmap=fade(RIGHT), vmin=0, vmax=1.25)
+    axes.imshow(np.where(diagonal, np.nan, np.sqrt(share)), cmap=fade(WRONG), vmin=0, vmax=0.6)
 
 
 def fade(*ends: str) -> Colormap:

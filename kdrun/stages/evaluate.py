@@ -31,11 +31,12 @@ from kdrun.report.read import NAME, read
 from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared, strongest
 from kdrun.resources import free_memory
 from kdrun.stages.against_controls import against_controls
+from kdrun.stages.facts import config_of, epochs_of, facts_of, looked_at, settings
 from kdrun.stages.healed import damaged
 from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import is_whole, save_student
-from kdrun.stages.subject import config_of, epochs_of, facts_of, images_asked, looked_at, settings, subject_of
+from kdrun.stages.subject import images_asked, subject_of
 from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes, reference_notes
 
 

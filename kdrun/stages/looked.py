@@ -15,7 +15,7 @@ from kdrun.plan.plan import Plan
 from kdrun.report import mistakes, soft, thumbnails
 from kdrun.report.answers import Answers
 from kdrun.report.thumbnails import Thumbnails
-from kdrun.stages.subject import config_of
+from kdrun.stages.facts import config_of
 
 
 def shown_of(plan: Plan, subject: Subject, answers: Answers) -> Thumbnails:

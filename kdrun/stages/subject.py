@@ -1,46 +1,28 @@
-"""What the evaluation reads from a plan and its saved models: the input of evaluators, and the fields of a
-report that are not figures.
-"""
+"""What evaluators get of a plan and its saved models: the answers to held-out images."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from kdrun import __version__
-from kdrun.artefacts import fingerprint
-from kdrun.config.choices import UNSAID, is_control
-from kdrun.config.schema import Evaluation, recorded
+from kdrun.config.choices import is_control
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet, Part
+from kdrun.data.images import Part
 from kdrun.data.select import taken
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
-from kdrun.machine import Machine, environment, torch_threads
-from kdrun.models.pretrained import weights_name
-from kdrun.plan.answers import answers_plan
+from kdrun.machine import torch_threads
+from kdrun.plan.ground import Ground
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.plan.words import latency_threads
-from kdrun.progress.journal import named_rows
-from kdrun.report import gradients
 from kdrun.report.schema import REFERENCE
-from kdrun.resources import peak_memory
-from kdrun.sources import sources
 from kdrun.stages.kept_answers import kept_answers
-from kdrun.stages.mining import about, mined
 from kdrun.stages.networks import TOGETHER, ensemble_of, is_together, network_of
 from kdrun.stages.saved import Saved, load_model
-
-RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
-"""Keys of a training's record that are in the report."""
 
 Models = Mapping[str, Saved]
 """The models of a run by their names in the report."""
@@ -63,18 +45,18 @@ def subject_of(plan: Plan, models: Models, answered: Answered = lambda images: N
     ground, student, first = plan.ground, plan.student, plan.taught_first
     networks = {name: network_of(first, saved) for name, saved in models.items()}
     ensemble = ensemble_of(first, networks)
-    whole = {TOGETHER: ensemble} if ensemble is not None else {}
-    whole |= {REFERENCE: plan.reference.network(ground)} if plan.reference is not None else {}
+    together = {TOGETHER: ensemble} if ensemble is not None else {}
+    reference = {REFERENCE: plan.reference.network(ground)} if plan.reference is not None else {}
     return Subject(
         answers=(
             *(
                 each
-                for name, own in whole.items()
+                for name, own in (together | reference).items()
                 for each in _answered(plan, name, own, student.threads, answered)
             ),
             *(each for saved in models.values() for each in _answers(plan, saved, answered)),
         ),
-        networks=_in_order(whole | networks),
+        networks=together | networks | reference,
         records={name: saved.record for name, saved in models.items()},
         classes=ground.data.classes,
         image_shape=ground.data.image_shape,
@@ -87,92 +69,6 @@ def subject_of(plan: Plan, models: Models, answered: Answered = lambda images: N
         headlines=_headlines(models),
         own=tuple(answers for saved in models.values() for answers in _on_own_test(plan, saved)),
     )
-
-
-def _in_order(networks: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """The networks with the reference behind the others."""
-    last = [name for name in networks if name == REFERENCE]
-    return {name: networks[name] for name in [*(n for n in networks if n != REFERENCE), *last]}
-
-
-def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] = ()) -> dict[str, Any]:
-    """The fields of a report that are not figures. failed: evaluators that yielded nothing."""
-    ground = plan.ground
-    return {
-        "kdrun": __version__,
-        "label": plan.student.folder.name.rpartition("-")[0],
-        "fingerprint": looked_at(plan, settings(plan.run.evaluation, failed)),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": command,
-        "config": config_of(plan),
-        "equation": plan.equation,
-        "dataset": _dataset(ground.data),
-        "seeds": _seeds(plan),
-        "headline": ground.headline,
-        "models": _together(plan, models)
-        | {name: _model(plan, saved) for name, saved in models.items()}
-        | _reference(plan),
-        "folders": {name: saved.metrics.parent.name for name, saved in models.items() if saved.metrics},
-        "distillation": _distillation(plan, models["student"]),
-        "environment": environment(ground.machine, latency_threads(plan))
-        | _numerics(ground.machine)
-        | {"peak_memory": peak_memory()},
-    }
-
-
-def _numerics(machine: Machine) -> dict[str, str]:
-    """The precision of each figure, if not all were computed in fp32."""
-    if machine.precision == "fp32":
-        return {}
-    during = f"training and the scores after each epoch: {machine.precision}"
-    return {"numerics": f"{during}; figures of this report and latencies: fp32"}
-
-
-def epochs_of(models: Models) -> list[dict[str, Any]]:
-    """The epochs of all trainings, as rows of metrics.jsonl."""
-    return [row for saved in models.values() for row in _epochs(saved)]
-
-
-def config_of(plan: Plan) -> dict[str, Any]:
-    """The run's configuration as plain values."""
-    return recorded(plan.run)
-
-
-def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, Any]:
-    """The keys of `evaluation` for a fingerprint: `figures` only if they are not UNSAID.
-
-    failed: evaluators that are left out, so that they are tried again.
-    """
-    keys = dataclasses.asdict(evaluation)
-    names = [name for name in keys.pop("figures") if name not in failed]
-    return keys if names == list(UNSAID) else keys | {"figures": names}
-
-
-def looked_at(plan: Plan, evaluation: Mapping[str, Any], whole: bool = False) -> str:
-    """A report's fingerprint: models, names of the classes, what was measured, the kind of device, how many
-    test images there are if not all. whole: as if all were used.
-    """
-    key: dict[str, Any] = {
-        "models": {training.name: training.fingerprint for training in plan.trainings},
-        "classes": list(plan.ground.data.classes),
-        "headline": plan.ground.headline,
-        "evaluation": {
-            **evaluation,
-            "plots": evaluation["plots"] is not False,
-        },  # earlier versions had no auto
-        "device": plan.ground.machine.device.type,
-    }
-    places = {"run": plan.ground} | {each.name: each.ground for each in plan.trainings}
-    less = {name: len(at.data.test.labels) for name, at in places.items() if at.data.test_of}
-    if less and not whole:
-        key["test"] = less
-    if plan.reference is not None:
-        key["reference"] = [plan.reference.identity, plan.reference.margin]
-    if plan.run.diagnostics:
-        key["diagnostics"] = list(plan.run.diagnostics)
-    if own := sources(evaluation.get("figures", []), plan.run.packages):
-        key["sources"] = own
-    return fingerprint(key)
 
 
 def _answers(plan: Plan, saved: Saved, answered: Answered) -> Iterator[Answers]:
@@ -191,7 +87,7 @@ def _asked(plan: Plan, saved: Saved, weights: str, answered: Answered) -> dict[s
     network = network_of(plan.taught_first, saved, weights)
     parts = _held_out(plan).items()
     threads = saved.training.threads
-    return {name: logits_on(plan, network, part, threads, answered) for name, part in parts}
+    return {name: logits_on(plan.ground, network, part, threads, answered) for name, part in parts}
 
 
 def _held_out(plan: Plan) -> dict[str, Part]:
@@ -205,15 +101,17 @@ def _answered(
 ) -> Iterator[Answers]:
     """The answers of a model that has one state."""
     for name, part in _held_out(plan).items():
-        yield Answers(whose, "last", name, logits_on(plan, model, part, threads, answered), part.labels)
+        yield Answers(
+            whose, "last", name, logits_on(plan.ground, model, part, threads, answered), part.labels
+        )
 
 
 def logits_on(
-    plan: Plan, model: nn.Module, part: Part, threads: int, answered: Answered = lambda images: None
+    ground: Ground, model: nn.Module, part: Part, threads: int, answered: Answered = lambda images: None
 ) -> Tensor:
-    """(N, K) float32 on the CPU, of a model that takes the run's images."""
-    data = plan.ground.data
-    batches = plain_batches(part, data, plan.ground.machine.device, bytes_per_image(model, data.image_shape))
+    """(N, K) float32 on the CPU, of a model that takes the images of that ground."""
+    data = ground.data
+    batches = plain_batches(part, data, ground.machine.device, bytes_per_image(model, data.image_shape))
     with torch_threads(threads):
         return logits_of(model, _counted(batches(), answered))
 
@@ -228,17 +126,14 @@ def _counted(batches: Iterator[Tensor], answered: Answered) -> Iterator[Tensor]:
 def _on_own_test(plan: Plan, saved: Saved) -> Iterator[Answers]:
     """Of a teacher with a data set of its own, to the test images of that one, if they are others."""
     ground = saved.training.ground
-    if saved.training.headless or not _stands_apart(plan, saved.training):
+    if saved.training.headless or not stands_apart(plan, saved.training):
         return
     model, part = load_model(saved, ground.headline), ground.data.test
-    batches = plain_batches(
-        part, ground.data, ground.machine.device, bytes_per_image(model, ground.data.image_shape)
-    )
-    with torch_threads(saved.training.threads):
-        yield Answers(saved.name, ground.headline, "own_test", logits_of(model, batches()), part.labels)
+    logits = logits_on(ground, model, part, saved.training.threads)
+    yield Answers(saved.name, ground.headline, "own_test", logits, part.labels)
 
 
-def _stands_apart(plan: Plan, training: Training) -> bool:
+def stands_apart(plan: Plan, training: Training) -> bool:
     """Whether a model has a data set of its own, with other images or labels than the run's."""
     own, ours = training.ground, plan.ground
     return own.run.dataset != ours.run.dataset and own.data.fingerprint != ours.data.fingerprint
@@ -259,107 +154,3 @@ def _kept_out(models: Models) -> Iterator[Answers]:
             batches = plain_batches(part, ground.data, ground.machine.device)
             logits = logits_of(load_model(saved, ground.headline), batches())
             yield Answers(name, ground.headline, "kept_out", logits, part.labels)
-
-
-def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
-    """Several teachers as one model of the report, if all exist and a term reads them as one."""
-    first, several = plan.taught_first, plan.taught_first.several
-    if not is_together(first, models):
-        return {}
-    assert several is not None and several.how is not None
-    marks = [training.fingerprint for training in first.teachers]
-    key = [marks, [list(each) for each in several.asked], list(several.how)]
-    name = " + ".join(several.names)
-    return {TOGETHER: {"name": name, "source": "together", "fingerprint": fingerprint(key)}}
-
-
-def _reference(plan: Plan) -> dict[str, dict[str, Any]]:
-    """The model that the student is to replace as a model of the report, if there is one."""
-    own = plan.reference
-    if own is None:
-        return {}
-    facts = {"source": own.source, "fingerprint": own.identity, "began_from": own.origin}
-    return {REFERENCE: {"name": own.name, **facts}}
-
-
-def _model(plan: Plan, saved: Saved) -> dict[str, Any]:
-    training, record = saved.training, saved.record
-    ground = training.ground
-    own: dict[str, Any] = {}
-    if ground.headline != plan.ground.headline and saved.source in ("trained", "cache"):
-        own["headline"] = ground.headline
-    if _stands_apart(plan, training):
-        own["dataset"] = _dataset(ground.data)
-    facts = {
-        "name": training.model.name,
-        "source": saved.source,
-        "fingerprint": _identity(training),
-        "began_from": _began_from(training),
-    } | own
-    return facts | {key: record[key] for key in RECORDED if record.get(key) not in (None, [])}
-
-
-def _identity(training: Training) -> str:
-    """The fingerprint of the weights. A student that is not trained has other weights than a trained one."""
-    taken = training.kind == "student" and training.loaded
-    return fingerprint([training.fingerprint, "loaded"]) if taken else training.fingerprint
-
-
-def _began_from(training: Training) -> str | None:
-    """A model's initial weights: its checkpoint or the name of pretrained ones; None if they were random."""
-    model = training.model
-    if model.checkpoint:
-        return model.checkpoint
-    return weights_name(model.family, model.name, model.pretrained) if model.pretrained else None
-
-
-def _dataset(data: ImageSet) -> dict[str, Any]:
-    train, test = data.train.labels, data.test.labels
-    labelled, known = int((train >= 0).sum()), test[test >= 0]
-    return {
-        "name": data.name,
-        "classes": len(data.classes),
-        "train": len(train),
-        "labelled": labelled if labelled < len(train) else None,
-        "validation": len(data.validation.labels),
-        "test": len(test),
-        **({} if data.test_of is None else {"test_of": data.test_of}),
-        "image_shape": list(data.image_shape),
-        "most_frequent": 100 * int(torch.bincount(known).max()) / len(known) if len(known) else None,
-    }
-
-
-def _seeds(plan: Plan) -> dict[str, Any]:
-    return {
-        "run": plan.run.seed,
-        "teacher": None if plan.student.peer else plan.teacher.seed,
-        "label": plan.run.dataset["label_seed"],
-        "split": plan.run.dataset["split"],
-    }
-
-
-def _distillation(plan: Plan, student: Saved) -> dict[str, Any]:
-    run, training = plan.run, plan.student
-    facts: dict[str, Any] = {
-        "method": run.method,
-        "terms": {name: term.get("weight", 1.0) for name, term in run.loss.items()},
-        "temperature": run.temperature,
-        "alpha": run.alpha,
-        "gradients": gradients.summary(_epochs(student)),
-        "unlabelled": _unlabelled(training),
-        "pool": about(training),
-    }
-    if training.teacher_needs:
-        facts["teacher"] = {"plan": answers_plan(training).kind} | student.record.get("teacher", {})
-    return facts
-
-
-def _unlabelled(training: Training) -> int | None:
-    """How many unlabelled images the student learned from, with those of the pool; None if none."""
-    used = mined(training) if training.pool is not None else None
-    rows = training.row_set(mined=used).rows
-    return int((training.labels[rows] < 0).sum()) or None
-
-
-def _epochs(saved: Saved) -> list[dict[str, Any]]:
-    return named_rows(saved.metrics, saved.training.kind, saved.name) if saved.metrics else []

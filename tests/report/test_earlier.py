@@ -13,7 +13,7 @@ from kdrun.report.earlier import covers, kept_from, looks, with_earlier
 from kdrun.report.markdown import markdown
 from kdrun.report.schema import Report
 from kdrun.report.table import text
-from kdrun.stages.subject import settings
+from kdrun.stages.facts import settings
 from tests.report.example import FIELDS, latency
 
 EVALUATION = {"latency": True, "batches": [1, 32], "samples": 200, "seconds": 1.0, "plots": True}

@@ -28,7 +28,7 @@ from kdrun.progress.screen import Lines
 from kdrun.report import answers
 from kdrun.stages import evaluate as stage
 from kdrun.stages import subject
-from kdrun.stages.subject import _numerics
+from kdrun.stages.facts import _numerics
 
 SHORT = ("recipe.teacher.epochs=1", "recipe.student.epochs=1", "threads=1", "evaluation.seconds=0.02")
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from kdrun.config.choices import shown_role
 from kdrun.report import sweeps, tradeoff
 from kdrun.report.curve_panels import Panel, Rows, one_is_long, panels
-from kdrun.report.plots import COLOURS, NUMBERS_UP_TO, colour_of, line_colours, shortened
+from kdrun.report.plots import COLOURS, NUMBERS_UP_TO, RIGHT, WRONG, colour_of, line_colours, shortened
 from kdrun.report.sheets import Knowledge, bar_colours
 from kdrun.report.sweep_table import short_names
 from kdrun.report.sweeps import Job, Setting
@@ -55,7 +55,6 @@ class Chart(NamedTuple):
 Charts = dict[str, Chart]
 """Charts by the name of the element that they are drawn into."""
 
-RIGHT, WRONG = "#0b6fb8", "#d9480b"
 HIGH = 300
 """The height of a chart in pixels."""
 

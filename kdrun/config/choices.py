@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 DATASET_KEYS = (
     *("name", "source", "train", "validation", "test", "split", "labelled", "label_seed"),
     *("views", "mean", "std", "white", "resize", "headline", "recipe"),
@@ -81,6 +83,12 @@ KEY_CHOICES = {
 def shown_role(role: str) -> str:
     """A role on the screen and in pictures: a control as it is asked for, the plain one as `control`."""
     return role.removeprefix(f"{PLAIN}_")
+
+
+def shown_beside(role: str, roles: Iterable[str]) -> str:
+    """A role in a picture of several: beside other controls the plain one is `plain`."""
+    others = any(is_control(other) and other != PLAIN for other in roles)
+    return "plain" if role == PLAIN and others else shown_role(role)
 
 
 def is_control(role: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdrun.config.choices import is_control, shown_role
+from kdrun.config.choices import is_control, shown_beside
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -74,7 +74,7 @@ def _measured(
     rows: Rows, figure: str, headlines: Mapping[str, int], text: Callable[[float], str]
 ) -> list[Line]:
     """A figure on validation, with the value at the epoch of the headline, or at the last."""
-    lines = []
+    lines, roles = [], [role for role, _ in _by_stage(rows)]
     for role, epochs in _by_stage(rows):
         measured = [row for row in epochs if figure in (row.get("validation") or {})]
         if not measured:
@@ -82,19 +82,20 @@ def _measured(
         values = [row["validation"][figure] for row in measured]
         at = next((i for i, row in enumerate(measured) if row["epoch"] == headlines.get(role)), None)
         last = -1 if at is None else at
-        name = f"{shown_role(role)} {text(values[last])}, epoch {measured[last]['epoch']}"
+        name = f"{shown_beside(role, roles)} {text(values[last])}, epoch {measured[last]['epoch']}"
         lines.append(Line(role, name, [row["epoch"] for row in measured], values, at))
     return lines
 
 
 def _by_role(rows: Rows, key: str, dashed: bool = False) -> list[Line]:
     """A value of each training. dashed: lines of controls; the control's recipe is the student's."""
-    lines = []
+    lines, roles = [], [role for role, _ in _by_stage(rows)]
     for role, epochs in _by_stage(rows):
         if known := [row for row in epochs if key in row]:
             values = [row[key] for row in known]
             at = [row["epoch"] for row in known]
-            lines.append(Line(role, shown_role(role), at, values, dashed=dashed and is_control(role)))
+            name = shown_beside(role, roles)
+            lines.append(Line(role, name, at, values, dashed=dashed and is_control(role)))
     return lines
 
 

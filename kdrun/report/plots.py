@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
-from kdrun.config.choices import shown_role
+from kdrun.config.choices import shown_beside, shown_role
 from kdrun.report.curve_panels import Panel, Rows, one_is_long, panels
 from kdrun.report.mistakes import PAIRS, pairs
 
@@ -41,6 +41,9 @@ TERMS = ("#0b6fb8", "#7a3e9d", "#2a9d5c", "#b8336a", "#8a6d00", "#4c5a67")
 DPI = 100
 NUMBERS_UP_TO = 20
 """Up to so many classes a confusion matrix shows the count in each cell and the name of each class."""
+
+ACROSS = 3
+"""Matrices beside each other; more of them are below."""
 
 NAMES_WIDE = 3.2
 """Inches for the names of confused pairs."""
@@ -85,20 +88,24 @@ def confusion(
     """
     few = len(classes) <= NUMBERS_UP_TO
     size = max(0.42 * len(classes) + 1.6, 4.8) if few else 5.6
-    widths = [size] * len(matrices) + ([] if few else [NAMES_WIDE])
-    figure = new_figure(sum(widths), size)
-    grid = figure.add_gridspec(1, len(widths), width_ratios=widths)
+    across = min(len(matrices), ACROSS)
+    down = -(-len(matrices) // across)
+    widths = [size] * across + ([] if few else [NAMES_WIDE])
+    figure = new_figure(sum(widths), size * down)
+    grid = figure.add_gridspec(down, len(widths), width_ratios=widths)
     for position, (role, matrix) in enumerate(matrices.items()):
         counts = np.asarray(matrix, dtype=np.int64)
-        axes = figure.add_subplot(grid[position])
+        axes = figure.add_subplot(grid[divmod(position, across)])
         _shade(axes, counts)
         if few:
             _write_counts(axes, counts)
-        _name_classes(axes, classes, rows_too=position == 0)
+        _name_classes(axes, classes, rows_too=position % across == 0)
         right = 100 * np.trace(counts) / max(counts.sum(), 1)
-        axes.set_title(f"{shown_role(role)}: {right:.1f} % right", color=colour_of(role), fontsize=11)
+        axes.set_title(
+            f"{shown_beside(role, matrices)}: {right:.1f} % right", color=colour_of(role), fontsize=11
+        )
     if not few:
-        _name_pairs(figure.add_subplot(grid[-1]), matrices, classes)
+        _name_pairs(figure.add_subplot(grid[:, -1]), matrices, classes)
     figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
     save(figure, path)
 

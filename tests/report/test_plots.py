@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kdrun.progress.drawing import Drawing
+from kdrun.report.curve_panels import panels
 from kdrun.report.plots import COLOURS, confusion, curves
 from tests.report.pictures import coloured, pixels
 
@@ -118,6 +119,23 @@ def test_confusion_of_any_number_of_classes(tmp_path: Path, classes: int) -> Non
     high, wide, _ = pixels(tmp_path / "confusion.png").shape
     assert 400 <= high <= 1100 and 900 <= wide <= 2100
     assert pixels(tmp_path / "confusion.png").std() > 5
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_matrices_of_many_controls_are_in_rows(tmp_path: Path, classes: int) -> None:
+    matrix = 5 * np.eye(classes, dtype=int)
+    names = [str(number) for number in range(classes)]
+    roles = ("teacher", "student", "control", "control_self", "control_longer")
+    confusion(tmp_path / "few.png", {role: matrix for role in roles[:3]}, names)
+    confusion(tmp_path / "many.png", {role: matrix for role in roles}, names)
+    few, many = pixels(tmp_path / "few.png").shape, pixels(tmp_path / "many.png").shape
+    assert many[:2] == (2 * few[0], few[1])
+
+
+def test_beside_other_controls_the_plain_one_is_called_plain() -> None:
+    several = panels(rows(("student", "control", "control_self")), {})[0].lines
+    assert [line.name.split()[0] for line in several] == ["student", "plain", "self"]
+    assert panels(rows(("student", "control")), {})[0].lines[1].name.startswith("control ")
 
 
 def test_right_and_wrong_have_different_colours(tmp_path: Path) -> None:

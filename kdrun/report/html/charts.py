@@ -25,7 +25,7 @@ from bokeh.plotting import figure as new_figure
 from bokeh.resources import Resources
 from numpy.typing import NDArray
 
-from kdrun.config.choices import shown_role
+from kdrun.config.choices import shown_beside
 from kdrun.report import sweeps, tradeoff
 from kdrun.report.curve_panels import Panel, Rows, one_is_long, panels
 from kdrun.report.plots import COLOURS, NUMBERS_UP_TO, RIGHT, WRONG, colour_of, line_colours, shortened
@@ -115,8 +115,9 @@ def _draw_lines(chart: Any, panel: Panel) -> list[Key]:
 def _read_out(chart: Any, panel: Panel) -> None:
     """One text for each epoch with the values of all lines: those of each line would cover each other."""
     at: dict[int, dict[str, float]] = {}
+    roles = [line.role for line in panel.lines]
     for line in panel.lines:
-        name = shown_role(line.role) if line.role else line.name
+        name = shown_beside(line.role, roles) if line.role else line.name
         for epoch, value in zip(line.epochs, line.values, strict=True):
             at.setdefault(epoch, {})[name] = value
     epochs = sorted(at)
@@ -155,7 +156,7 @@ def confusion(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str])
             )
         chart.xaxis.major_label_orientation = math.pi / 4 if max(map(len, classes)) > 3 else 0.0
         chart.xaxis.axis_label, chart.yaxis.axis_label = "answer", "true class"
-        title = f"{shown_role(role)}: {right:.1f} % right"
+        title = f"{shown_beside(role, matrices)}: {right:.1f} % right"
         charts[f"confusion-{role}"] = Chart(title, chart, colour=colour_of(role))
     return charts
 

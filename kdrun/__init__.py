@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from kdrun.predictor import Classifier
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -> Classifier:

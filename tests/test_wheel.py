@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -16,17 +18,24 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The unpacked wheel, built from a copy of the sources so that nothing is left in the checkout."""
-    source, wheels = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
-    skip = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for name in ("kdrun", "conf"):
-        shutil.copytree(ROOT / name, source / name, ignore=skip)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked source distribution, built from a copy so that nothing is left in the checkout."""
+    copy, built = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("built")
+    skip = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*", ".venv", "build", "outputs", "site")
+    shutil.copytree(ROOT, copy, ignore=skip, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+    build = f"from setuptools.build_meta import build_sdist; build_sdist({str(built)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(built, filter="data")
+    return next(path for path in built.iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def site(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked wheel, built from the source distribution."""
+    wheels, unpacked = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*build, "-w", str(wheels), str(source)], check=True)
-    unpacked = tmp_path_factory.mktemp("site")
     zipfile.ZipFile(next(wheels.glob("*.whl"))).extractall(unpacked)
     return unpacked
 
@@ -39,12 +48,19 @@ def run(site: Path, folder: Path, *args: str) -> str:
     return done.stdout
 
 
-def test_every_module_and_file_is_in_the_wheel(site: Path) -> None:
-    def files(root: Path) -> set[str]:
-        return {
-            str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and "__pycache__" not in p.parts
-        }
+def files(root: Path) -> set[str]:
+    """The files of a folder, without what Python and the system leave there."""
+    paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return {str(path) for path in paths if "__pycache__" not in path.parts}
 
+
+def test_the_source_distribution_has_the_tests_and_what_they_read(source: Path) -> None:
+    for name in ("tests", "docs", "scripts", "results"):
+        assert files(ROOT / name) == files(source / name), name
+    assert {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "mkdocs.yml"} <= files(source)
+
+
+def test_every_module_and_file_is_in_the_wheel(site: Path) -> None:
     assert files(ROOT / "kdrun") <= files(site / "kdrun")
     assert files(ROOT / "conf") <= files(site / "kdrun" / "conf")
 
@@ -65,3 +81,15 @@ def test_a_whole_run_from_the_wheel(site: Path, tmp_path: Path) -> None:
     run(site, tmp_path, "-m", "kdrun", *quick)
     report = json.loads(next((tmp_path / "outputs" / "runs").glob("*/report.json")).read_text())
     assert report["models"]["student"]["last"]["test"]["n"] == 1000
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    named = {
+        "pyproject.toml": r'^version = "(.+)"$',
+        "kdrun/__init__.py": r'^__version__ = "(.+)"$',
+        "CITATION.cff": r"^version: (.+)$",
+        "CHANGELOG.md": r"^## (\S+)",
+        "README.md": r"^kdrun ([\d.]+) ",
+    }
+    found = {path: re.search(line, (ROOT / path).read_text(), re.M) for path, line in named.items()}
+    assert len({match and match[1] for match in found.values()}) == 1, found

@@ -59,7 +59,7 @@ class Kills:
         self.home, self.whole = home, dict[str, Whole]()
         home.mkdir(parents=True, exist_ok=True)
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["kdrun.cli", "kdrun.stages.pipeline", "kdrun.stages.make"])
+        self.context.set_forkserver_preload(["tests.warm"])
 
     def attacked(self, draw: random.Random, name: str = "") -> tuple[str, list[Ended], list[str]]:
         """What was done, how the command ended at last, and what is wrong with what it left.

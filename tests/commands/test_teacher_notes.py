@@ -19,10 +19,15 @@ ALONE = (*SHORT, "dataset=digits", "control=false")
 DIGITS = tuple("0123456789")
 
 
+TRAINED: dict[str, Tensor] = {}
+
+
 def teacher(here: Here) -> dict[str, Tensor]:
-    """The weights of a trained teacher."""
-    assert here(*ALONE, "stages=[teacher]", "recipe.teacher.epochs=8")[0] == 0
-    return load_file(next(here.root.glob("outputs/models/teacher-*/last.safetensors")))
+    """The weights of a teacher that is trained once."""
+    if not TRAINED:
+        assert here(*ALONE, "stages=[teacher]", "recipe.teacher.epochs=8", "outputs_dir=first")[0] == 0
+        TRAINED.update(load_file(next(here.root.glob("first/models/teacher-*/last.safetensors"))))
+    return {name: value.clone() for name, value in TRAINED.items()}
 
 
 def test_a_student_that_kdrun_wrote_is_a_teacher_for_its_own_classes_only(here: Here) -> None:

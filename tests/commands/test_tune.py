@@ -112,6 +112,7 @@ def test_a_setting_that_fails_is_a_trial_and_if_none_works_the_search_ends(here:
     assert "0 complete, 0 pruned, 3 failed" in out
 
 
+@pytest.mark.long
 def test_a_killed_search_ends_as_one_that_was_not(here: Here) -> None:
     words = ["tune", *QUIET, ALPHA, "--name", "one", "--trials", "2"]
     cut, whole = ([*words, f"outputs_dir={here.root / name}"] for name in ("cut", "whole"))

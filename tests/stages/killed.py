@@ -8,15 +8,12 @@ of the Nth write to a table of the teacher's answers.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import matplotlib.backends.backend_agg  # noqa: F401  (imported once, here, not by each process)
 
 import kdrun.artefacts
 import kdrun.cli
@@ -31,9 +28,7 @@ import kdrun.training.checkpoint
 import kdrun.training.mutual
 import kdrun.training.step
 import kdrun.training.table
-
-with contextlib.suppress(ImportError):
-    import optuna  # noqa: F401
+import tests.warm  # noqa: F401
 
 
 def explode(how: signal.Signals = signal.SIGKILL) -> None:

@@ -140,9 +140,9 @@ def sees(group: list[Training], observers: Observers) -> None:
 @pytest.mark.parametrize(
     ("device", "given", "seen"),
     [
-        ("cuda", None, ["0", "1", "0"]),
+        pytest.param("cuda", None, ["0", "1", "0"], marks=pytest.mark.long),
         ("cuda", "5,GPU-7", ["5", "GPU-7", "5"]),
-        ("cuda:1", None, ["all"] * 3),
+        pytest.param("cuda:1", None, ["all"] * 3, marks=pytest.mark.long),
     ],
 )
 def test_processes_are_spread_over_gpus(

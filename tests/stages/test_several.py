@@ -230,7 +230,14 @@ def test_another_normalisation_sees_the_same_view(single: Plan, tmp_path: Path) 
     assert abs(wrong["nll"] - plain["nll"]) > 0.01
 
 
-@pytest.mark.parametrize("bomb", [["step", 30], ["step", 10], ["wrote", "model.json", 2]])
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        ["step", 30],
+        pytest.param(["step", 10], marks=pytest.mark.long),
+        pytest.param(["wrote", "model.json", 2], marks=pytest.mark.long),
+    ],
+)
 def test_a_killed_merge_continues_to_the_same_bits(merged: Plan, tmp_path: Path, bomb: list[Any]) -> None:
     args = [*MERGED, "checkpoint.seconds=0", f"outputs_dir={tmp_path / 'o'}"]
     codes = play([{"args": args, "bomb": bomb}, {"args": args, "bomb": None}])

@@ -37,30 +37,34 @@ def history(path: Path, search: Search) -> None:
     axes.errorbar(
         numbers, means, yerr=bars, fmt="o", color=COLOURS["student"], capsize=3, label="complete", zorder=3
     )
-    pruned = [
-        (i + 1, t.last) for i, t in enumerate(search.trials) if t.state == "pruned" and t.last is not None
-    ]
-    axes.plot(
-        [x for x, _ in pruned],
-        [y for _, y in pruned],
-        "x",
-        color=COLOURS["teacher"],
-        label="pruned, when it was stopped" if pruned else None,
-    )
     so_far = [best(search.trials[: i + 1]) for i in range(len(search.trials))]
     steps = [(i + 1, _mean(search, at)) for i, at in enumerate(so_far) if at is not None]
     axes.step(*zip(*steps, strict=True), where="post", color=COLOURS["control"], label="best so far")
-    lowest = min(means)
-    _span(axes, lowest, max(means))
-    failed = [i + 1 for i, trial in enumerate(search.trials) if trial.state == "failed"]
-    if failed:
-        bottom = axes.get_ylim()[0]
-        axes.plot(failed, [bottom] * len(failed), "|", color="black", label="failed", markersize=12)
+    ends = [mean + sign * std for mean, std in zip(means, stds, strict=True) for sign in (-1, 1)]
+    _span(axes, min(ends), max(ends))
+    _broken_off(axes, search)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("top-1, %")
     dress(axes, f"the student on validation, {_over(search)}", "trial")
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save(figure, path)
+
+
+def _broken_off(axes: Axes, search: Search) -> None:
+    """Marks of the pruned trials, at the edge those that lie below the axis, and of the failed ones."""
+    bottom = axes.get_ylim()[0]
+    numbered = list(enumerate(search.trials, 1))
+    last = {i: trial.last for i, trial in numbered if trial.state == "pruned" and trial.last is not None}
+    inside = {i: value for i, value in last.items() if value >= bottom}
+    below = dict.fromkeys(last.keys() - inside.keys(), bottom)
+    failed = dict.fromkeys((i for i, trial in numbered if trial.state == "failed"), bottom)
+    for places, mark, colour, label in (
+        (inside, "x", COLOURS["teacher"], "pruned, when it was stopped"),
+        (below, "v", COLOURS["teacher"], "pruned, below this axis"),
+        (failed, "X", "black", "failed"),
+    ):
+        if places:
+            axes.plot(list(places), list(places.values()), mark, color=colour, label=label, clip_on=False)
 
 
 def importance(path: Path, search: Search) -> None:

@@ -111,6 +111,10 @@ def test_pictures(tmp_path: Path) -> None:
     for draw in (history, importance, slices):
         draw(tmp_path / "x.png", SEARCH)
         assert coloured(pixels(tmp_path / "x.png"), "#0b6fb8") > 20
+    history(tmp_path / "x.png", SEARCH)
+    history(tmp_path / "y.png", SEARCH._replace(trials=(*TRIALS[:1], TRIALS[3], *TRIALS[2:])))
+    below = [coloured(pixels(tmp_path / name), "#6b6b6b") for name in ("x.png", "y.png")]
+    assert below[0] > below[1] + 20, "a pruned trial is marked, also far below the complete ones"
     nothing = SEARCH._replace(trials=TRIALS[1:2], importance={})
     for draw in (history, importance, slices):
         with pytest.raises(ValueError):

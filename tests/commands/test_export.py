@@ -20,16 +20,18 @@ from PIL import Image
 from torch import nn
 
 import kdrun
+from kdrun.data.calibration import calibration
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, top_k
 from kdrun.evaluation.compare import share_interval
-from kdrun.export import formats, make
+from kdrun.export import make
 from kdrun.export.check import BATCHES, TOLERANCE
-from kdrun.export.data import batches, calibration, data_of
-from kdrun.export.formats import FORMATS, Student
+from kdrun.export.data import batches, data_of
 from kdrun.export.program import program
 from kdrun.export.tables import answers, as_text, latencies
+from kdrun.models import formats
 from kdrun.models.exported import opened
+from kdrun.models.formats import FORMATS, Student
 from kdrun.models.renormalise import attach
 from kdrun.models.resize import Resize
 from kdrun.predictor import Preprocess

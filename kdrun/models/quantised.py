@@ -288,7 +288,7 @@ class _Forward(TorchFunctionMode):
         if number == len(self.own.ranges):
             if self.own.phase != "found":
                 raise KdrunError(
-                    "quantize", "int8", "the model computes in another order from batch to batch"
+                    "quantise", "int8", "the model computes in another order from batch to batch"
                 )
             self.own.ranges.append(Range())
         return number
@@ -326,11 +326,11 @@ def quantised(model: nn.Module, image_shape: tuple[int, int, int], bits: int) ->
     with evaluating(small), evaluating(model), torch.no_grad(), exact():
         changed = (small(noise) - model(noise)).abs().max() > TOLERANCE * model(noise).abs().max()
     if changed:
-        raise KdrunError("quantize", "int8", "the model writes into its tensors, and so cannot be quantised")
+        raise KdrunError("quantise", "int8", "the model writes into its tensors, and so cannot be quantised")
     for each in own.ranges:
         each.reset()  # type: ignore[operator]
     if not own.layers:
-        raise KdrunError("quantize", "int8", "the model has no convolution or linear layer that torch calls")
+        raise KdrunError("quantise", "int8", "the model has no convolution or linear layer that torch calls")
     own.phase = "fake"
     return small
 

@@ -16,9 +16,9 @@ ROLES = ("student", PLAIN)
 
 FORMS = {
     FP32: "fp32",
-    AFTER: "int8 after training",
-    "labels": "int8 with labels",
-    "teacher": "int8 with teacher",
+    AFTER: "int8 untrained",
+    "labels": "int8 labels",
+    "teacher": "int8 teacher",
 }
 """The forms of a model, as a table names them."""
 
@@ -120,8 +120,8 @@ def _meaning(content: Int8) -> Iterator[str]:
         "seed."
     )
     yield (
-        f"After training: ranges from {plural(content['images'], 'training image')}, no training. With "
-        f"labels and with teacher: {plural(content['epochs'], 'more epoch')} in fake quantisation from the "
+        f"Untrained: quantised as it is, ranges from {plural(content['images'], 'training image')}. Labels, "
+        f"teacher: {plural(content['epochs'], 'more epoch')} in fake quantisation from the "
         "fp32 weights, the same steps for student and control."
     )
     if not content.get("own_loss"):

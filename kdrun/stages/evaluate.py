@@ -33,6 +33,7 @@ from kdrun.resources import free_memory
 from kdrun.stages.against_controls import against_controls
 from kdrun.stages.facts import config_of, epochs_of, facts_of, looked_at, settings
 from kdrun.stages.healed import damaged
+from kdrun.stages.int8 import FOLDER as INT8
 from kdrun.stages.int8 import in_int8, int8_fingerprint
 from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
@@ -150,7 +151,7 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     """Shows the paths, the table and the verdict at the end of a run."""
     folder = plan.student.folder
     content = read(folder)
-    possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE)
+    possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE, INT8)
     names = "  ".join(name for name in possible if (folder / name).exists())
     lines = textwrap.wrap(names, shown.columns - 2, break_on_hyphens=False)
     listed = "\n".join(f"  {line}" for line in lines)

@@ -134,7 +134,7 @@ def refuse_unstartable(plan: Plan) -> None:
         check_checkpoint(training)
     for training in plan.every:
         status(training)
-    if plan.for_int8:
+    if plan.for_int8 and "evaluate" in plan.run.stages:
         format_named("int8", "quantise")
     if plan.reference is not None:
         plan.reference.load()

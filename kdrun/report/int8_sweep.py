@@ -50,8 +50,8 @@ def sentences(setting: Setting) -> Iterator[str]:
     if before is not None and now is not None:
         changes = spread([own["change"] for own in every])
         yield (
-            f"In int8, student and plain control each at their best on validation: {now}. The gain changes by "
-            f"{_cell(changes, signed)} points from the one over the plain control in fp32."
+            f"In int8, student and plain control each at their best on validation: {now}. The gain changes "
+            f"by {_cell(changes, signed)} points from the one over the plain control in fp32."
         )
 
 

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.models.exported import opened
-from kdrun.models.quantised import MOVING, NAME, Range, calibrated, fake, layers_of, quantisation, quantised
+from kdrun.models.fake_quantisation import MOVING, Range, fake
+from kdrun.models.quantised import NAME, calibrated, layers_of, quantisation, quantised
 from kdrun.models.taps import Tapped
 from tests.commands.test_export import needs_onnx
 

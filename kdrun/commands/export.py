@@ -58,11 +58,12 @@ def _split(text: str) -> list[str]:
 
 
 def _screen(folder: Path, record: dict[str, object], columns: int) -> list[str]:
-    from kdrun.export.tables import answers, as_text, caption, latencies, verdict
+    from kdrun.export.tables import answers, caption, latencies, verdict
+    from kdrun.report.pipes import aligned
 
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     lines = ["", str(folder), *textwrap.wrap("  ".join(names), columns - 2, initial_indent="  ")]
-    lines += ["", *as_text(answers(record)), "", *as_text(latencies(record)), ""]
+    lines += ["", *aligned(answers(record)), "", *aligned(latencies(record)), ""]
     lines += textwrap.wrap(caption(record), columns)
     if sentence := verdict(record):
         lines += textwrap.wrap(sentence, columns)

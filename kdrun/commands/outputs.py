@@ -14,7 +14,7 @@ from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.figures import file_size, plural
 from kdrun.report.naming import run_named, said_of, short_id
-from kdrun.report.outputs import KINDS, ROOMS, Kept, Outputs, holders, kept, named, prunable
+from kdrun.report.outputs import KINDS, MODELS, ROOMS, Kept, Outputs, holders, kept, named, prunable
 
 SHOWN = 10
 """The most folders of a kind that are named, the largest first; JSON has all."""
@@ -176,7 +176,7 @@ def _use(each: Kept) -> str:
         return f"can be continued, {_age(each.age)}"
     if each.state != "finished":
         return each.state
-    if each.kind in ("teacher", "control") or each.users:
+    if each.kind in MODELS or each.users:
         return f"used by {plural(len(each.users), 'run') if each.users else 'no run'}"
     return "finished" if each.kind == "run" else ""
 
@@ -206,7 +206,7 @@ def _row(each: Kept, reason: str | None) -> dict[str, object]:
     if each.kind == "run":
         row |= {"id": short_id(each.path), **said_of(each.path)}
     row["state"] = each.state
-    if each.kind in ("teacher", "control", "run"):
+    if each.kind in (*MODELS, "run"):
         row["users"] = list(each.users)
     if each.age is not None:
         row["age"] = round(each.age)

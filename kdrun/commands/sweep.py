@@ -121,7 +121,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
         return Made()
     refuse_full_disk(plans)
     shown = screen(Console())
-    trainings = [training for plan in plans for training in plan.trainings]
+    trainings = [training for plan in plans for training in plan.every]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
     for note in dict.fromkeys(note for plan in plans for note in (*unfinished(plan), *model_notes(plan))):

@@ -20,6 +20,7 @@ from kdrun.config.choices import (
     LOGGERS,
     OPTIMISERS,
     PRECISIONS,
+    QUANTISED,
     SCHEDULES,
     STAGES,
     STEMS,
@@ -79,6 +80,7 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
             _term(f"{key}.{name}", term, run.packages)
     _phase_one(run)
     _controls(run)
+    _int8(run)
     _momenta(run)
     _classifiers(run)
     _peer(run)
@@ -282,6 +284,29 @@ def _controls(run: Run) -> None:
             "has no meaning here: the student learns from a peer, in whose place no trained model can be"
         )
         raise KdrunError("control", "self", problem)
+
+
+def _int8(run: Run) -> None:
+    settings = run.int8
+    share = isinstance(settings.epochs, float) and 0 < settings.epochs < 1
+    if not share and not whole(settings.epochs, 1):
+        problem = "must be a whole number from 1, or a share of the student's below 1"
+        raise KdrunError("int8.epochs", settings.epochs, problem)
+    if settings.lr is not None:
+        above_zero(settings.lr, "int8.lr")
+    if settings.weight_bits not in (7, 8):
+        raise KdrunError("int8.weight_bits", settings.weight_bits, "must be 7 or 8")
+    if run.quantise is None:
+        return
+    one_of("quantise", run.quantise, QUANTISED)
+    if "plain" not in controls.names(run.control):
+        raise KdrunError("quantise", run.quantise, "compares student and plain control: control=true")
+    if run.peer:
+        problem = "needs a teacher that is trained before; here the student learns from a peer"
+        raise KdrunError("quantise", run.quantise, problem)
+    if run.student.reuse_classifier:
+        problem = "does not know students with the teacher's classifier: student.reuse_classifier=false"
+        raise KdrunError("quantise", run.quantise, problem)
 
 
 def _momenta(run: Run) -> None:

@@ -41,6 +41,8 @@ OPTIMISERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "dataset.split")
 """Keys that make another sample of the same setting, not another setting."""
+QUANTISED = ("int8",)
+"""The number formats in which student and control can be measured as well."""
 RESIZES = ("auto", "none")
 """auto: images are enlarged inside a model if it takes no smaller ones."""
 SCHEDULES = ("constant", "step", "cosine", "onecycle")
@@ -59,6 +61,7 @@ KEY_CHOICES = {
     "stages": STAGES,
     "transfer": TRANSFERS,
     "control": ("true", "false", *CONTROLS),
+    "quantise": QUANTISED,
     "combine.by": COMBINED_BY,
     "combine.weights": COMBINED_WEIGHTS,
     "device": DEVICES,

@@ -31,6 +31,7 @@ def shorten(plain: dict[str, Any]) -> None:
     for key in ("alpha", "temperature", "loss", "phase_one"):
         plain[key] = _settled(plain[key])
     plain["controls"]["longer_epochs"] = plain["recipe"]["student"]["epochs"] + 1
+    plain["int8"]["epochs"] = 1
     plain["evaluation"] |= LATENCY
     for dataset in (plain["dataset"], *_own_datasets(plain)):
         dataset["name"] = f"{dataset['name']}{MARK}"

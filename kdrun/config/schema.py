@@ -182,6 +182,17 @@ class Controls:
 
 
 @dataclass
+class Int8:
+    """How student and control are trained for 8 bits, if `quantise` is int8. epochs: a number, or a share of
+    the student's. lr: the learning rate; None: a tenth of the student's. weight_bits: with the sign.
+    """
+
+    epochs: Any = 0.2
+    lr: float | None = None
+    weight_bits: int = 7
+
+
+@dataclass
 class Evaluation:
     """figures: the evaluators, by name. latency: whether it is measured; at which batch sizes; with how many
     samples or seconds. plots: whether pictures are drawn; auto: of a single run, not of each job of a sweep
@@ -262,7 +273,8 @@ class Run:
     higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
     teacher's architecture is trained in the same steps as the student, and each learns from the other.
     control: true is the plain control, false none, a list any of CONTROLS. reference: the model that the
-    student is to replace. quick: whether this is a trial with two batches of everything, which is no result.
+    student is to replace. quantise: int8 also measures student and control in 8 bits, trained for that or
+    not; None does not. quick: whether this is a trial with two batches of everything, which is no result.
     name, note, tags: what the user calls the run, for finding it; in no fingerprint.
     """
 
@@ -290,6 +302,8 @@ class Run:
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     control: Any = True
     controls: Controls = field(default_factory=Controls)
+    quantise: str | None = None
+    int8: Int8 = field(default_factory=Int8)
     device: str = "auto"
     precision: str = "auto"
     threads: Any = "auto"

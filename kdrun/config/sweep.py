@@ -103,7 +103,7 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
     values = {key: list(_values(key, override)) for key, override in by_key.items()}
     swept = [key for key, override in by_key.items() if override.is_sweep_override()]
     for key in swept:
-        if re.fullmatch(r"\+*(reference|controls?)(\..+)?", key):
+        if re.fullmatch(r"\+*(reference|controls?|quantise|int8)(\..+)?", key):
             instead = OF_ONE_RUN.get(key.lstrip("+"), "One sweep after the other")
             problem = f"one for all jobs: they would share their runs' reports. {instead}"
             raise KdrunError(key, str(by_key[key].input_line).partition("=")[2], problem)

@@ -1,4 +1,4 @@
-"""The data set of a finished run: the test images, and training images for the calibration of int8."""
+"""The data set of a finished run, and its test images."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from torch import Tensor
 from kdrun.config import quick
 from kdrun.config.schema import Runtime
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet, Part
+from kdrun.data.images import ImageSet
 from kdrun.data.load import load
-from kdrun.data.picture import centre
 from kdrun.errors import KdrunError
 from kdrun.lookup import is_listed
 from kdrun.plan.ground import reading
 from kdrun.report.schema import Report
-
-CALIBRATION = 512
-"""The most training images for the calibration of int8 (the ranges of activations)."""
 
 CPU = torch.device("cpu")
 
@@ -57,12 +53,3 @@ def batches(data: ImageSet, size: int) -> Iterator[Tensor]:
             left = left[size:]
     if len(left):
         yield left
-
-
-def calibration(data: ImageSet) -> Tensor:
-    """Training images (N, C, H, W), normalised and unaugmented: CALIBRATION of them, drawn with seed 0."""
-    order = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))
-    rows = order[:CALIBRATION].sort().values
-    part = Part(data.train.images[rows], data.train.labels[rows])
-    images = torch.cat(list(plain_batches(part, data, CPU)()))
-    return images if images.shape[1:] == data.image_shape else centre(images, data.image_shape[2])

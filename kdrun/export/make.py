@@ -15,20 +15,21 @@ from torch import Tensor, nn
 
 from kdrun import __version__
 from kdrun.artefacts import file_hash, read_json, sweep_parts, write_json, write_text, write_whole
+from kdrun.data.calibration import calibration
 from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
 from kdrun.evaluation import latency
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.export import card
 from kdrun.export.check import BATCHES, Checked, checked, problem, top1_of
-from kdrun.export.data import CPU, batches, calibration, data_of
-from kdrun.export.formats import FORMATS, Format, Student, format_named
+from kdrun.export.data import CPU, batches, data_of
 from kdrun.export.program import program
 from kdrun.fields import wrong_fields
 from kdrun.figures import plural
 from kdrun.machine import Machine, environment, torch_threads
 from kdrun.models.described import read_about
 from kdrun.models.exported import opened
+from kdrun.models.formats import FORMATS, Format, Student, format_named
 from kdrun.models.weights import OWN
 from kdrun.predictor import FILE, load
 from kdrun.report.read import NAME, read

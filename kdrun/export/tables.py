@@ -75,18 +75,6 @@ def verdict(record: Mapping[str, Any]) -> str:
     return f"int8 {how} {abs(file['drop']):.1f} points of top-1 ({interval})."
 
 
-def as_text(table: Table) -> list[str]:
-    """Aligned columns for a screen, the first to the left."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(wide) if not place else cell.rjust(wide)
-            for place, (cell, wide) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-
-
 def as_markdown(table: Table) -> list[str]:
     """The lines of a Markdown table."""
     head, *rows = table

@@ -12,6 +12,7 @@ from kdrun.config.schema import Model, Run, Teacher
 from kdrun.evaluation.evaluators import evaluator
 from kdrun.plan.controls import controls
 from kdrun.plan.ground import Ground, Grounds, ground
+from kdrun.plan.int8 import int8_trainings
 from kdrun.plan.link import Link, alone, label_of, taught, with_peer
 from kdrun.plan.objective import (
     equation,
@@ -35,12 +36,19 @@ class Plan:
     """A checked run.
 
     trainings: in the order in which they are made: teachers (unless there is a peer), assistants or
-    generations, student, controls. reference: the trained model that the student is to replace.
+    generations, student, controls. reference: the trained model that the student is to replace. for_int8:
+    student and control trained for 8 bits, if that is asked for.
     """
 
     ground: Ground
     trainings: tuple[Training, ...]
     reference: Reference | None = None
+    for_int8: tuple[Training, ...] = ()
+
+    @property
+    def every(self) -> tuple[Training, ...]:
+        """All trainings, also those for 8 bits."""
+        return (*self.trainings, *self.for_int8)
 
     @property
     def run(self) -> Run:
@@ -115,19 +123,20 @@ class Plan:
         wanted = {"teacher"} if needs_teacher else set()
         if "student" in stages:
             wanted |= {"student", "control"}
-        return tuple(training for training in self.trainings if training.kind in wanted)
+        return tuple(training for training in self.every if training.kind in wanted)
 
     @property
     def rounds(self) -> tuple[tuple[Training, ...], ...]:
         """The trainings that the run makes; a round needs only earlier ones. The student's has the controls
-        without a teacher; then comes the one that such a control teaches.
+        without a teacher; then comes the one that such a control teaches; at last those for 8 bits.
         """
         made = [training for training in self.trainings if self.makes(training)]
         first = tuple(t for t in made if t.kind == "teacher")
         after = tuple(t for t in made if t.is_control and t.teachers)
         last = tuple(t for t in made if (t.name == "student" or t.is_control) and t not in after)
         between = ((t,) for t in made if t not in (*first, *last, *after))
-        return tuple(trainings for trainings in (first, *between, last, after) if trainings)
+        for_int8 = self.for_int8 if "student" in self.run.stages else ()
+        return tuple(trainings for trainings in (first, *between, last, after, for_int8) if trainings)
 
 
 def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
@@ -152,7 +161,7 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     replaced = reference_of(run, place, grounds)
     if run.peer:
         student = with_peer(place, last, phases, mixes)
-        return Plan(place, (student, *controls(student)), replaced)
+        return _whole(place, (), student, replaced)
     above, several = _teachers(place, heads, grounds)
     if between and len(heads) > 1:
         refuse_named(mixes)
@@ -161,7 +170,14 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
         above += (taught(place, link, own, tuple(phase.mix() for phase in own), above, several),)
         several = ()
     student = taught(place, last, phases, mixes, above, several)
-    return Plan(place, (*above, student, *controls(student, above)), replaced)
+    return _whole(place, above, student, replaced)
+
+
+def _whole(place: Ground, above: tuple[Training, ...], student: Training, replaced: Reference | None) -> Plan:
+    """The plan with the student's controls, and the trainings for 8 bits."""
+    compared = controls(student, above)
+    plain = next((each for each in compared if each.name == PLAIN), None)
+    return Plan(place, (*above, student, *compared), replaced, int8_trainings(student, plain))
 
 
 def links(run: Run) -> Iterator[Link]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from kdrun.data.images import Part, Pool
 from kdrun.losses.mix import Mix
 from kdrun.machine import threads_for
 from kdrun.models.build import Built
+from kdrun.models.quantised import quantised
 from kdrun.plan.build import Read, build_mix
 from kdrun.plan.ground import Ground, sight
 from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
@@ -27,8 +28,20 @@ from kdrun.sources import sources
 from kdrun.training.plan import RowSet, Shares
 from kdrun.training.tabled import why_no_table
 
+INT8_VERSION = 1
+"""Of the fake quantisation: in the keys of trainings for 8 bits alone."""
+
 ONE_OF_SEVERAL = "teacher_"
 """The start of the name of a training that makes one of several teachers."""
+
+
+class ForInt8(NamedTuple):
+    """Of a model that is trained for 8 bits. began: the training whose weights it begins with. bits: of
+    weights.
+    """
+
+    began: Training
+    bits: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +53,8 @@ class Training:
     fingerprint. built, mixes: the model and the mix of each phase, for shapes and needs; `initial` and
     `new_mix` give those that are trained. teachers: the models that its terms read; empty if no term reads a
     teacher. several: how they answer, if there are several, or one with other classes than the student's.
-    peer: a model that is trained in the same steps and kept in the same folder.
+    peer: a model that is trained in the same steps and kept in the same folder. for_int8: if it computes with
+    fake quantisation; `built` does so, too.
     """
 
     ground: Ground
@@ -57,6 +71,12 @@ class Training:
     several: Several | None = None
     peer: Training | None = None
     momentum_delta: float | None = None
+    for_int8: ForInt8 | None = None
+
+    @property
+    def after(self) -> tuple[Training, ...]:
+        """The trainings that must be finished before this one begins."""
+        return self.teachers if self.for_int8 is None else (*self.teachers, self.for_int8.began)
 
     @property
     def is_control(self) -> bool:
@@ -108,7 +128,7 @@ class Training:
         if self.kind == "teacher":
             return bool(self.model.checkpoint) or (self.model.pretrained and not self.built.head_is_new)
         trained = "student" in self.ground.run.stages
-        own = self.kind == "student" and not self.is_control
+        own = self.kind == "student" and not self.is_control and self.for_int8 is None
         return own and bool(self.model.checkpoint) and not trained
 
     @cached_property
@@ -195,7 +215,15 @@ class Training:
                 "classes": [] if self.headless else list(self.ground.data.classes),
                 "resize": self.ground.run.dataset["resize"],
             }
-        return self._trained_key() | (self._taught_key() if self.kind == "student" else {})
+        taught = self._taught_key() if self.kind == "student" else {}
+        return self._trained_key() | taught | self._int8_key()
+
+    def _int8_key(self) -> dict[str, Any]:
+        """What a training for 8 bits begins with, and its bits."""
+        if self.for_int8 is None:
+            return {}
+        began = {"key": self.for_int8.began.fingerprint, "weights": self.ground.headline}
+        return {"int8": {"began": began, "bits": self.for_int8.bits, "version": INT8_VERSION}}
 
     def _trained_key(self) -> dict[str, Any]:
         run, data = self.ground.run, self.ground.data
@@ -283,13 +311,13 @@ class Training:
     @property
     def folder(self) -> Path:
         """Its folder: in `runs` for students, in `models` for teachers and controls."""
-        room = "runs" if self.kind == "student" else "models"
+        room = "runs" if self.kind == "student" and self.for_int8 is None else "models"
         return Path(self.ground.run.outputs_dir) / room / f"{self.label}-{self.fingerprint}"
 
     @property
     def mark(self) -> Path:
         """The file that marks it as finished."""
-        return self.folder / ("student.json" if self.kind == "student" else "model.json")
+        return self.folder / ("student.json" if self.folder.parent.name == "runs" else "model.json")
 
     @cached_property
     def macs(self) -> float:
@@ -306,7 +334,13 @@ class Training:
         return self.ground.machine.threads or threads_for(self.macs)
 
     def initial(self) -> Built:
-        """A new model with its initial weights."""
+        """A new model with its initial weights; for 8 bits with those of the model that it begins with, and
+        without ranges.
+        """
+        if self.for_int8 is not None:
+            began = self.for_int8.began.initial()
+            model = quantised(began.model, self.ground.data.image_shape, self.for_int8.bits)
+            return began._replace(model=model)
         reused = self.teachers[0].built if self.model.reuse_classifier else None
         return self.ground.models.build(self.model, self.section, self.seed, reused)
 

@@ -216,10 +216,15 @@ def _images(training: Training) -> str:
     total, labelled = len(labels), int((labels >= 0).sum())
     if training.kind in ("teacher", "control"):
         kind = " labelled" if labelled < len(all_labels) else ""
-        return f"{total:6,}{kind} images{_control(training)}"
+        return f"{total:6,}{kind} images{_began(training) or _control(training)}"
     part = f", {labelled:,} labelled" if labelled < total else ""
     whom = ", by control" if training.is_control else ""
-    return f"{total:6,} images{part}{_shares(training.row_set())}{whom}"
+    return f"{total:6,} images{part}{_shares(training.row_set())}{whom}{_began(training)}"
+
+
+def _began(training: Training) -> str:
+    """What a training for 8 bits begins with."""
+    return "" if training.for_int8 is None else f", from the {training.for_int8.began.name}"
 
 
 def _control(training: Training) -> str:

@@ -78,7 +78,7 @@ def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
     if not loggers:
         yield None
         return
-    recorder = Recorder(loggers.values(), {training.name: training for training in plan.trainings})
+    recorder = Recorder(loggers.values(), {training.name: training for training in plan.every})
     done = False
     try:
         yield recorder

@@ -58,6 +58,8 @@ def with_earlier(new: Report, old: Report) -> Report:
         }
     for path, value in kept.items():
         _put(merged, path, value)
+    if "int8" in old and "int8" not in new:
+        merged["int8"] = copy.deepcopy(old["int8"])
     merged["units"] = {**old.get("units", {}), **new.get("units", {})}
     merged["earlier"] = list(_kept_looks(old, [_name(path) for path in kept]))
     return cast(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kdrun.config.choices import PLAIN
 from kdrun.figures import count, file_size, minute, p_value, percent, points, times
-from kdrun.report import controls_page, mistakes_page
+from kdrun.report import controls_page, int8, mistakes_page
 from kdrun.report.blocks import Block, Bullets, Code, Section, Table, as_markdown
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
@@ -46,6 +46,7 @@ def sections(report: Report) -> list[Section]:
         Section("What was run", list(_what(report))),
         Section("Figures", ["; ".join(caption(report)) + ".", _table(report)]),
         Section("Against each control", controls_page.blocks(report)),
+        Section("In 8 bits", int8.blocks(report)),
         Section("Where it errs", mistakes_page.blocks(report)),
         Section("What this means", [Bullets(list(_meaning(report)))]),
         Section("Environment", _environment(report)),

@@ -15,8 +15,11 @@ from kdrun.errors import KdrunError
 from kdrun.records import MARKS, NOTE, PLAN, Damaged, Mark, Planned, read_fields, read_own
 from kdrun.report.users import Marked, Users
 
-KINDS = ("teacher", "control", "run", "table", "sweep", "search", "published table", "record")
-"""table: a teacher's cached answers. published table: its cells and its page. record: a logger's files."""
+MODELS = ("teacher", "control", "int8 model")
+KINDS = (*MODELS, "run", "table", "sweep", "search", "published table", "record")
+"""int8 model: trained for 8 bits. table: a teacher's cached answers. published table: its cells and its page.
+record: a logger's files.
+"""
 
 RECORDS = ("tensorboard", "wandb", "mlflow")
 """Folders that loggers fill."""
@@ -239,7 +242,8 @@ def _reads(path: Path, wanted: Any) -> bool:
 def _kept(folder: Marked, users: Users) -> Kept:
     path = folder.path
     run = path.parent.name == "runs"
-    kind = "run" if run else "control" if path.name.startswith("control-") else "teacher"
+    named = {"control": "control", "int8": "int8 model"}
+    kind = "run" if run else named.get(path.name.partition("-")[0], "teacher")
     loaded = not run and not (path / "log.txt").exists() and any(folders(path / "tables"))
     state, age = _state(path, folder.finished or loaded), None
     if state == "unfinished":
@@ -261,4 +265,4 @@ def _reason(each: Kept, sweeping: bool) -> str:
         return ""
     if each.kind == "table":
         return "can be made anew"
-    return "used by no run" if each.kind in ("teacher", "control") and not each.users else ""
+    return "used by no run" if each.kind in MODELS and not each.users else ""

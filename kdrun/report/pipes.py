@@ -1,4 +1,4 @@
-"""Tables in Markdown."""
+"""Tables in Markdown, and in aligned columns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ def pipe_table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1
     """Lines of a markdown table; the first `left` columns to the left, the others to the right."""
     rule = ["---" if i < left else "---:" for i in range(len(head))]
     return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in (head, rule, *body)]
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Aligned columns for a screen, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(wide) if not place else cell.rjust(wide)
+            for place, (cell, wide) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
 
 
 def _cell(text: str) -> str:

@@ -231,6 +231,50 @@ class Comparison(TypedDict, total=False):
     reference: AgainstReference
 
 
+class Int8Model(TypedDict, total=False):
+    """Student or control in one form. top1 in percent, on the whole test part; validation: there. change:
+    from its own fp32, in points, with its paired 95 % interval and verdict. Of a file: its name, `bytes`,
+    layers, how many of them ran with integers (in_integers), and how far its answers on test are from those
+    of the fake quantisation: differ, the largest difference of logits; other_class, images.
+    """
+
+    top1: float
+    interval: list[float]
+    validation: float
+    change: float
+    change_interval: list[float]
+    verdict: Literal["better", "worse", "no measurable difference"]
+    file: str
+    bytes: int
+    layers: int
+    in_integers: int
+    differ: float
+    other_class: int
+
+
+class Int8(TypedDict, total=False):
+    """Student and control in 8 bits. models: by role, then by form (FORMS of `kdrun.report.int8`).
+
+    fingerprint: of the trainings and test images. bits: of weights. images: that gave the ranges. epochs: of
+    the trainings for 8 bits. own_loss: whether the teacher taught them by the run's own loss. gains: student
+    against control in each form. chosen: the form of each that `chosen` is about, by chosen_by (validation,
+    or order). gain: student against control in these, with change from the gain in fp32 and its interval.
+    """
+
+    fingerprint: str
+    bits: int
+    images: int
+    epochs: int
+    own_loss: bool
+    models: dict[str, dict[str, Int8Model]]
+    gains: dict[str, Against]
+    chosen: dict[str, str]
+    chosen_by: Literal["validation", "order"]
+    gain: Against
+    change: float
+    change_interval: list[float]
+
+
 class _PerClass(TypedDict):
     names: list[str]
     images: list[int]
@@ -302,6 +346,7 @@ class Report(TypedDict, total=False):
     folders: dict[str, str]
     distillation: Distillation
     comparison: Comparison
+    int8: Int8
     per_class: PerClass
     confused: list[Confused]
     environment: Environment

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import ABSENT, count, percent, signed, three_digits
-from kdrun.report import label_savings, sweeps, tradeoff
+from kdrun.report import int8_sweep, label_savings, sweeps, tradeoff
 from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.naming import short_id
+from kdrun.report.pipes import aligned
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
 from kdrun.report.statistics import Spread, noise_of
@@ -41,7 +42,18 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
         body = next((grid for grid in grids if _columns(grid) <= width), body)
     below = "\n".join(notes(jobs, settings, part, chosen))
     head = "\n".join(title(settings, part, what))
-    return f"{plain(Text(head), width)}\n{plain(body, width)}{plain(Text(below), width) if below else ''}"
+    own = "".join(f"\n{plain(Text(text), width)}\n" for text in _in_int8(settings))
+    return (
+        f"{plain(Text(head), width)}\n{plain(body, width)}{own}{plain(Text(below), width) if below else ''}"
+    )
+
+
+def _in_int8(settings: Sequence[Setting]) -> Iterator[str]:
+    """A table for each setting that was measured in 8 bits."""
+    for place, body in int8_sweep.titled(settings):
+        which = f", {named(settings[place])}" if len(settings) > 1 else ""
+        about = f"top-1 on test, %, and gain, points, {sweeps.means([settings[place]])}{which}"
+        yield "\n".join([about, *aligned(body)])
 
 
 def outcome(run: Path) -> list[str]:
@@ -188,6 +200,8 @@ def notes(
     elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
         yield "No setting is chosen: there is no validation part, and the choice must not use test figures."
     yield from sure(settings, chosen)
+    for setting in settings:
+        yield from int8_sweep.sentences(setting)
     yield from label_savings.sentences(jobs)
     if sweeps.one_teacher(settings):
         yield "The spread leaves out the teacher's: one teacher serves all seeds of a setting."

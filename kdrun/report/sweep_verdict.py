@@ -14,18 +14,19 @@ from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.replacing import Bounds, claim
 from kdrun.report.schema import REFERENCE, Report
 from kdrun.report.statistics import Comparison, compare, holm_corrected, one_sided, overlapping_splits
-from kdrun.report.sweeps import Choice, Job, Setting
+from kdrun.report.sweeps import Choice, Job, Setting, What
 
 SPLIT = REPEATS.index("dataset.split")
 
 
-def comparison(setting: Setting) -> Comparison | None:
-    """A setting's students against their controls on test, paired by seed; None without a gain.
+def comparison(setting: Setting, what: What = "gain") -> Comparison | None:
+    """A setting's students against their controls on test, paired by seed; None without a gain. what: gain,
+    or int8 for that in 8 bits.
 
     Several splits of one data set share images. Then the gain of a split is the mean over its seeds, and the
     interval is the corrected one.
     """
-    gains = sweeps.by_repeat(setting, "gain", "test")
+    gains = sweeps.by_repeat(setting, what, "test")
     if not gains:
         return None
     means = list(map(fmean, _by_split(gains).values()))

@@ -20,7 +20,7 @@ from kdrun.report.statistics import spread as spread_over
 
 Job = Mapping[str, Any]
 Part = Literal["validation", "test"]
-What = Literal["gain", "student", "control", "teacher", "reference"]
+What = Literal["gain", "student", "control", "teacher", "reference", "int8"]
 
 
 class Setting(NamedTuple):
@@ -96,13 +96,15 @@ def key_name(key: str) -> str:
 
 
 def figure(report: Report | None, what: What, part: Part) -> float | None:
-    """Top-1 of a role on a part in percent, or the student's gain over the control in points, or (reference,
-    on test) its difference to the model that it is to replace; None if it was not measured. Of several
-    controls the strongest of each run counts."""
+    """Top-1 of a role on a part in percent, or the student's gain over the control in points. On test alone:
+    its difference to the model that it is to replace (reference), and its gain in 8 bits (int8). None if it
+    was not measured. Of several controls the strongest of each run counts."""
     if report is None:
         return None
     if what == "reference":
         return report.get("comparison", {}).get("reference", {}).get("difference")
+    if what == "int8":
+        return report.get("int8", {}).get("gain", {}).get("gain_top1")
     if what != "gain":
         return top1(report, strongest(report) if what == "control" else what, part)
     student, control = top1(report, "student", part), top1(report, strongest(report), part)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import ABSENT
+from kdrun.report import int8
 from kdrun.report.caption import caption
 from kdrun.report.rows import rows
 from kdrun.report.schema import ROLES, Report, called, controls, roles, teachers
@@ -34,7 +35,8 @@ def render(report: Report, width: int = 80) -> RenderableType:
     """What `Console.print` shows at the end of a run, on `width` columns: caption, table, verdict."""
     style = COLOURS.get("worse" if at_chance(report) else report.get("comparison", {}).get("verdict", ""), "")
     about = Text("\n".join(caption(report)), style="dim")
-    return Group(about, Text(), table(report, width), Text(), Text(verdict(report), style=style))
+    own = [Text(), Text("\n".join(int8.lines(report, width)))] if "int8" in report else []
+    return Group(about, Text(), table(report, width), *own, Text(), Text(verdict(report), style=style))
 
 
 def table(report: Report, width: int = 80) -> RenderableType:

@@ -6,7 +6,7 @@ import math
 
 from kdrun.config.controls import role
 from kdrun.figures import count, percent, plural, signed, times
-from kdrun.report import replacing
+from kdrun.report import int8, replacing
 from kdrun.report.schema import Report, Speedup, called, named_control, parts, strongest, top1
 
 TAUGHT = role("self")
@@ -22,7 +22,13 @@ def verdict(report: Report) -> str:
     """
     if report.get("config", {}).get("quick"):
         return "A trial: everything ran. Two batches say nothing about the method."
-    said = [_chance(report), _cost(report), replacing.sentences(report), reduced(report)]
+    said = [
+        _chance(report),
+        _cost(report),
+        int8.sentences(report),
+        replacing.sentences(report),
+        reduced(report),
+    ]
     if not said[0] or report.get("comparison", {}).get("verdict") == "worse":
         said.insert(1, _gain(report))
     return " ".join(part for part in said if part)

@@ -18,8 +18,8 @@ from kdrun.plan.ground import Grounds
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.types import UNLABELLED
 
-TRIAL = ("control=false", "stages=[teacher,student]")
-"""A trial is chosen by its student on validation, so it has no control and no evaluation."""
+TRIAL = ("control=false", "quantise=null", "stages=[teacher,student]")
+"""A trial is chosen by its student on validation, so it has no control, no int8 and no evaluation."""
 
 INSIDE = 0.382
 """The share of an interval at which a fractional number is tried."""

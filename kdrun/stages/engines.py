@@ -263,7 +263,7 @@ def _alone(work: Work, wanted: Sequence[tuple[Run, Path]], path: list[str], resu
 
 
 def _planned(run: Run, folder: Path) -> Training:
-    return next(training for training in make_plan(run).trainings if training.folder == folder)
+    return next(training for training in make_plan(run).every if training.folder == folder)
 
 
 def _sendable(error: Exception) -> Exception:

@@ -33,6 +33,8 @@ from kdrun.resources import free_memory
 from kdrun.stages.against_controls import against_controls
 from kdrun.stages.facts import config_of, epochs_of, facts_of, looked_at, settings
 from kdrun.stages.healed import damaged
+from kdrun.stages.int8 import FOLDER as INT8
+from kdrun.stages.int8 import in_int8, int8_fingerprint
 from kdrun.stages.looked import shown_of
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import is_whole, save_student
@@ -53,7 +55,7 @@ def is_current(plan: Plan, drawn: bool = False) -> bool:
     folder, evaluation = plan.student.folder, plan.run.evaluation
     if plan.run.fresh or not (folder / NAME).exists():
         return False
-    if any(finished(t) is None for t in plan.trainings if not t.loaded):
+    if any(finished(t) is None for t in plan.every if not t.loaded):
         return False
     if not is_whole(folder) or damaged(plan.student) is not None:
         return False
@@ -66,6 +68,8 @@ def is_current(plan: Plan, drawn: bool = False) -> bool:
     names = {training.name for training in plan.trainings} | ({REFERENCE} if plan.reference else set())
     whole = names <= report["models"].keys()
     asked = {training.name for training in plan.controls}
+    if plan.for_int8 and report.get("int8", {}).get("fingerprint") != int8_fingerprint(plan):
+        return False
     return whole and asked in (set(), compared(report)) and covers(same, settings(evaluation))
 
 
@@ -97,6 +101,8 @@ def evaluate(
         with exact():
             subject = _asked(plan, models, shown)
             new = _report(plan, models, subject, command)
+            if plan.for_int8:
+                new["int8"] = in_int8(plan, models, subject, shown.say)
         content = _with_speedup(with_earlier(new, old)) if old else _with_speedup(new)
         save_student(models["student"])
         epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
@@ -145,7 +151,7 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     """Shows the paths, the table and the verdict at the end of a run."""
     folder = plan.student.folder
     content = read(folder)
-    possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE)
+    possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE, INT8)
     names = "  ".join(name for name in possible if (folder / name).exists())
     lines = textwrap.wrap(names, shown.columns - 2, break_on_hyphens=False)
     listed = "\n".join(f"  {line}" for line in lines)

@@ -128,7 +128,8 @@ def _beside_kind(training: Training) -> str:
 
 def _can_share(training: Training) -> bool:
     together = training.ground.run.runtime.together
-    return together and len(training.phases) == 1 and training.peer is None
+    single = len(training.phases) == 1 and training.peer is None
+    return together and single and training.for_int8 is None
 
 
 def _common(training: Training) -> list[Any]:

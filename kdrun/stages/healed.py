@@ -25,7 +25,7 @@ def healed(plans: Iterable[Plan]) -> list[str]:
     """
     several = list(plans)
     made = {training.folder for plan in several for each in plan.rounds for training in each}
-    trainings = {training.folder: training for plan in several for training in plan.trainings}
+    trainings = {training.folder: training for plan in several for training in plan.every}
     lines = [line for folder, each in trainings.items() for line in _healed(each, folder in made)]
     return list(dict.fromkeys(lines))
 

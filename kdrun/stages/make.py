@@ -131,8 +131,8 @@ def _missing(trainings: Sequence[Training]) -> list[Training]:
 
 
 def _is_ready(training: Training) -> bool:
-    """Whether all its teachers are trained. If one failed, its error is the one to report."""
-    return all(saved(teacher) is not None for teacher in training.teachers)
+    """Whether what it needs is trained. If one failed, its error is the one to report."""
+    return all(saved(before) is not None for before in training.after)
 
 
 def _position(training: Training) -> tuple[int, int]:

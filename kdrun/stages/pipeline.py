@@ -17,6 +17,7 @@ from kdrun import __version__, artefacts
 from kdrun.artefacts import held
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
+from kdrun.models.formats import format_named
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.training import Training
 from kdrun.plan.words import header, intent
@@ -63,12 +64,12 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
             return plan.folder
     if before is None:
         refuse_full_disk([plan])
-    for line in (*changed(plan.trainings), *healed([plan])):
+    for line in (*changed(plan.every), *healed([plan])):
         shown.say(line)
     shown.say(intent(plan, status, [*model_notes(plan), *reference_notes(plan), *pool_notes(plan)]))
     try:
         with (
-            held(training.folder for training in plan.trainings),
+            held(training.folder for training in plan.every),
             recording(plan, plan.run.logger) as recorder,
         ):
             drawing = Drawing(plan) if drawn else None
@@ -86,7 +87,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
 def _do(plan: Plan, command: str, observers: Observers, before: Made, drawn: bool) -> None:
     (plan.folder / "error.txt").unlink(missing_ok=True)
     artefacts.write_json(plan.folder / PLAN, described(plan, command))
-    for training in plan.trainings:
+    for training in plan.every:
         if training.folder in before.failures:
             raise before.failures[training.folder]
     made = make([plan], observers)
@@ -104,7 +105,7 @@ def described(plan: Plan, command: str) -> dict[str, Any]:
             "kind": training.kind,
             "folder": f"{training.folder.parent.name}/{training.folder.name}",
         }
-        for training in plan.trainings
+        for training in plan.every
         if not training.loaded
     ]
     return {"kdrun": __version__, "command": command, "trainings": trainings}
@@ -131,8 +132,10 @@ def refuse_unstartable(plan: Plan) -> None:
     """
     for training in plan.chain:
         check_checkpoint(training)
-    for training in plan.trainings:
+    for training in plan.every:
         status(training)
+    if plan.for_int8 and "evaluate" in plan.run.stages:
+        format_named("int8", "quantise")
     if plan.reference is not None:
         plan.reference.load()
     stages = plan.run.stages

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdrun.artefacts import STARTED
+from kdrun.data.calibration import calibration
 from kdrun.errors import KdrunError
+from kdrun.machine import exact
 from kdrun.models.class_names import differences, moved, stated_classes
 from kdrun.models.exact_head import exact_head
+from kdrun.models.quantised import calibrated, quantised
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
 from kdrun.records import Damaged, read_mark
 from kdrun.training.checkpoint import read_state
+
+CALIBRATED = 64
+"""Images in a batch of the calibration for 8 bits."""
 
 
 def started() -> float:
@@ -124,12 +130,31 @@ def state_file(training: Training) -> Path:
 def initial_model(training: Training, warm: bool = True) -> nn.Module:
     """The model before its training, on the run's device: seeded weights, or those of its checkpoint.
 
-    warm: whether a checkpoint is read.
+    warm: whether a checkpoint is read; for 8 bits, whether it begins with trained weights and their ranges.
     """
+    if training.for_int8 is not None and warm:
+        return quantised_model(training.for_int8.began, training.for_int8.bits)
     model = training.initial().model
     if warm and training.model.checkpoint:
         load_checkpoint(model, training)
     return on_device(model, training)
+
+
+def quantised_model(began: Training, bits: int) -> nn.Module:
+    """A trained model in fake quantisation, not trained for it; the ranges are those on training images.
+
+    Before it is trained (`kdrun check`), it has its initial weights.
+    """
+    own, data = saved(began, began.ground.run.fresh), began.ground.data
+    model = initial_model(began) if own is None else load_model(own, began.ground.headline)
+    with exact():
+        small = calibrated(quantised(model, data.image_shape, bits), _images(began))
+    return on_device(small, began)
+
+
+def _images(training: Training) -> Iterator[Tensor]:
+    device, images = training.ground.machine.device, calibration(training.ground.data)
+    return (batch.to(device) for batch in torch.split(images, CALIBRATED))
 
 
 def load_model(weights: Saved, which: str) -> nn.Module:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from kdrun import __version__
 from kdrun.errors import KdrunError
@@ -11,6 +14,7 @@ from kdrun.models.reused import Reused
 from kdrun.models.weights import save_weights
 from kdrun.plan.ground import Ground
 from kdrun.plan.kept import FILE
+from kdrun.plan.training import Training
 from kdrun.stages.saved import Saved, load_model
 
 
@@ -25,10 +29,15 @@ def is_whole(folder: Path) -> bool:
 
 def save_student(student: Saved) -> None:
     """Writes the headline's weights, with model, classes and preprocessing in the metadata."""
-    training = student.training
+    model = load_model(student, student.training.ground.headline)
+    save_weights(student.training.folder / FILE, model.state_dict(), about(student.training, model))
+
+
+def about(training: Training, model: nn.Module) -> dict[str, Any]:
+    """The metadata of a file of a model that this training made."""
     ground, described = training.ground, training.model
-    data, model = ground.data, load_model(student, ground.headline)
-    metadata = {
+    data = ground.data
+    return {
         "kdrun": __version__,
         "model": {"name": described.name, "family": described.family, "args": dict(described.args)},
         "stem": described.stem,
@@ -44,7 +53,6 @@ def save_student(student: Saved) -> None:
         "weights": ground.headline,
         "run": training.fingerprint,
     }
-    save_weights(training.folder / FILE, model.state_dict(), metadata)
 
 
 def _resized_to(ground: Ground) -> int:

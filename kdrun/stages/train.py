@@ -18,7 +18,6 @@ from kdrun.graphs import Graphs, one_lane
 from kdrun.machine import environment, torch_threads
 from kdrun.models.reused import Reused
 from kdrun.models.taps import classifier
-from kdrun.plan.ground import Ground
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import batched
@@ -161,9 +160,11 @@ def laid_out(
     ]
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
-    if ground.machine.device.type == "cuda":
+    if ground.machine.device.type == "cuda" and training.for_int8 is None:
         save(savings, learners, teacher, images, ground)
-    step = _faster(stepping(plain, trainees), training.recipe.batch, images, ground, graphs, say)
+    compiled = ground.run.runtime.compile and training.for_int8 is None
+    batch = training.recipe.batch if compiled else None
+    step = _faster(stepping(plain, trainees), batch, images, graphs, say)
     return Loop(_course(first), step, strands, plain, teacher, images)
 
 
@@ -191,11 +192,9 @@ def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
     return [name, *[None] * (len(trainees) - 1)]
 
 
-def _faster(
-    step: Stepping, batch: int, images: Images, ground: Ground, graphs: Graphs | None, say: Say
-) -> Stepping:
-    """The step with compiled models if that is asked for, and as a CUDA graph on a GPU."""
-    if ground.run.runtime.compile and isinstance(step, (Step, Mutual)):
+def _faster(step: Stepping, batch: int | None, images: Images, graphs: Graphs | None, say: Say) -> Stepping:
+    """The step with models compiled for that batch, if it is given, and as a CUDA graph on a GPU."""
+    if batch is not None and isinstance(step, (Step, Mutual)):
         compile_models(step, batch)
     return step if graphs is None else captured(step, images, graphs, say)
 

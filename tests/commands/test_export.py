@@ -20,19 +20,22 @@ from PIL import Image
 from torch import nn
 
 import kdrun
+from kdrun.data.calibration import calibration
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, top_k
 from kdrun.evaluation.compare import share_interval
-from kdrun.export import formats, make
+from kdrun.export import make
 from kdrun.export.check import BATCHES, TOLERANCE
-from kdrun.export.data import batches, calibration, data_of
-from kdrun.export.formats import FORMATS, Student
+from kdrun.export.data import batches, data_of
 from kdrun.export.program import program
-from kdrun.export.tables import answers, as_text, latencies
+from kdrun.export.tables import answers, latencies
+from kdrun.models import formats
 from kdrun.models.exported import opened
+from kdrun.models.formats import FORMATS, Student
 from kdrun.models.renormalise import attach
 from kdrun.models.resize import Resize
 from kdrun.predictor import Preprocess
+from kdrun.report.pipes import aligned
 from kdrun.report.read import read
 from tests.commands.short import Here
 from tests.commands.test_predict import picture
@@ -96,7 +99,7 @@ def test_each_file_answers_the_whole_test_part_as_the_student(run: Path) -> None
             assert file["drop"] == 0 and file["verdict"] == "no measurable difference"
         else:
             assert (logits - plain).abs().max() > 0 and file["drop_interval"][0] <= file["drop"]
-    lines = [*as_text(answers(record)), *as_text(latencies(record))]
+    lines = [*aligned(answers(record)), *aligned(latencies(record))]
     assert max(map(len, lines)) <= 80
     times = record["latency"]
     assert list(times) == ["eager", *HERE]

@@ -77,6 +77,15 @@ OTHERS: dict[str, tuple[list[str], list[list[Any]]]] = {
             ["step", 9],  # within the student's second epoch
         ],
     ),
+    "int8": (
+        [
+            *(each for each in SMALL if not each.startswith("control")),
+            *("quantise=int8", "int8.epochs=2", "recipe.teacher.epochs=1", "recipe.student.epochs=1"),
+        ],
+        [
+            ["step", 6 + 6 + 6 + 12 + 9],  # within the second epoch of the student that the teacher trains
+        ],
+    ),
 }
 """Methods whose trainings have more parts: what is typed, and when it is killed."""
 
@@ -109,7 +118,7 @@ def folders(every: dict[str, Folders]) -> Folders:
 
 
 @pytest.mark.parametrize(
-    ("name", "files"), [("two phases", 4), ("a table", 4), ("a peer", 3), ("a chain", 6)]
+    ("name", "files"), [("two phases", 4), ("a table", 4), ("a peer", 3), ("a chain", 6), ("int8", 14)]
 )
 def test_other_trainings_end_with_the_same_bits(every: dict[str, Folders], name: str, files: int) -> None:
     whole, killed, statuses = every[name]

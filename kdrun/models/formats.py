@@ -112,14 +112,21 @@ def write_pt2(student: Student, path: Path) -> None:
         torch.export.save(program, path, extra_files={ABOUT: json.dumps(student.about)})
 
 
-def write_onnx(student: Student, path: Path) -> None:
-    """An ONNX model in one file; ABOUT is in its metadata."""
+def write_onnx(student: Student, path: Path, translations: Mapping[Any, Any] | None = None) -> None:
+    """An ONNX model in one file; ABOUT is in its metadata. translations: of operations that are not torch's
+    own, by operation.
+    """
     import onnx
 
     program = student.program
     with refused(student, "the ONNX exporter"):
         made = torch.onnx.export(
-            program, dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            program,
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            custom_translation_table=dict(translations or {}),
+            verbose=False,
         )
         assert made is not None
         model = made.model_proto
@@ -191,13 +198,15 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def format_named(name: str) -> Format:
-    """The format of that name. Raises KdrunError for an unknown one, a missing package, or an old torch."""
+def format_named(name: str, key: str = "--to") -> Format:
+    """The format of that name. Raises KdrunError under `key` for an unknown one, a missing package, or an old
+    torch.
+    """
     if name not in FORMATS:
-        raise KdrunError("--to", name, "no such format", FORMATS)
+        raise KdrunError(key, name, "no such format", FORMATS)
     version = tuple(map(int, torch.__version__.split(".")[:2]))
     if FORMATS[name].extra and version < OLDEST_FOR_ONNX:
         wanted = ".".join(map(str, OLDEST_FOR_ONNX))
-        raise KdrunError("--to", name, f"needs torch {wanted} or later; this is {torch.__version__}")
+        raise KdrunError(key, name, f"needs torch {wanted} or later; this is {torch.__version__}")
     needs(*FORMATS[name].extra)
     return FORMATS[name]

@@ -1,0 +1,76 @@
+"""Student and control in 8 bits over the seeds of a setting: means, and whether the gain survives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from kdrun.figures import ABSENT, percent, signed
+from kdrun.report.int8 import FORMS, ROLES
+from kdrun.report.schema import Int8
+from kdrun.report.statistics import Spread, spread
+from kdrun.report.sweep_verdict import comparison
+from kdrun.report.sweeps import Setting
+
+HEAD = ("", *ROLES, "gain")
+
+
+def measured(setting: Setting) -> list[Int8]:
+    """The figures in 8 bits of the finished jobs that have them."""
+    reports = [job["report"] for job in setting.jobs if job["report"] is not None]
+    return [report["int8"] for report in reports if "gain" in report.get("int8", {})]
+
+
+def spreads(setting: Setting) -> dict[str, dict[str, Spread]]:
+    """By form: student and control, top-1 on test in percent, and the gain in points; empty without any."""
+    every = measured(setting)
+    return {
+        name: {
+            **{role: spread([own["models"][role][name]["top1"] for own in every]) for role in ROLES},
+            "gain": spread([own["gains"][name]["gain_top1"] for own in every]),
+        }
+        for name in (FORMS if every else ())
+    }
+
+
+def rows(setting: Setting) -> list[tuple[str, ...]]:
+    """Rows under HEAD: mean +- std."""
+    return [
+        (FORMS[name], *(_cell(own[role], percent) for role in ROLES), _cell(own["gain"], signed))
+        for name, own in spreads(setting).items()
+    ]
+
+
+def sentences(setting: Setting) -> Iterator[str]:
+    """The gains in fp32 and in 8 bits over seeds, each with its test."""
+    every = measured(setting)
+    if len(every) < 2:
+        return
+    before, now = comparison(setting), comparison(setting, "int8")
+    if before is not None and now is not None:
+        changes = spread([own["change"] for own in every])
+        yield (
+            f"In int8, student and plain control each at their best on validation: {now}. The gain changes "
+            f"by {_cell(changes, signed)} points from the one over the plain control in fp32."
+        )
+
+
+def record(setting: Setting) -> dict[str, Any]:
+    """`{"fp32": {"student": {"mean": ..., "std": ..., "n": ...}, ...}, ...}` for results.json."""
+    return {
+        name: {what: {k: v for k, v in own._asdict().items() if v is not None} for what, own in each.items()}
+        for name, each in spreads(setting).items()
+    }
+
+
+def titled(settings: Sequence[Setting]) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
+    """The place of each setting that was measured in 8 bits, with its table."""
+    for place, setting in enumerate(settings):
+        if body := rows(setting):
+            yield place, [HEAD, *body]
+
+
+def _cell(value: Spread, form: Any) -> str:
+    if value.n == 0:
+        return ABSENT
+    return f"{form(value.mean)}" if value.std is None else f"{form(value.mean)} +- {percent(value.std)}"

@@ -27,7 +27,7 @@ FLOORS = (
             "figures",
             "fields",
         ),
-        *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "resources", "users_code", ""),
+        *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "ranks", "resources", "users_code", ""),
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other

@@ -54,11 +54,12 @@ def split(rows: int, count: int) -> tuple[int, ...]:
 class Ranks(ABC):
     """All processes of a training, as one of them sees them.
 
-    rank: its number; rank 0 owns folders, screen and clock. count: of all processes. here: of those on this
-    machine. sizes: the rows of each rank in the present step; empty outside of one. seed: of this step.
+    rank: its number; rank 0 owns folders, screen and clock. count: of all processes. place, here: the same
+    among those on this machine. sizes: the rows of each rank in the present step; empty outside of one. seed:
+    of this step.
     """
 
-    rank, count, here = 0, 1, 1
+    rank, count, place, here = 0, 1, 0, 1
 
     def __init__(self) -> None:
         self.sizes: tuple[int, ...] = ()
@@ -142,8 +143,6 @@ class Ranks(ABC):
 
     def shared(self, make: Callable[[], Made]) -> Made:
         """What rank 0 makes, on every rank: plain values and tensors."""
-        if self.count == 1:
-            return make()
         content, made = b"", None
         if self.leads:
             made, buffer = make(), io.BytesIO()
@@ -183,6 +182,15 @@ class One(Ranks):
     def collect(self, tensor: Tensor) -> list[Tensor]:
         return [tensor]
 
+    def gathered(self, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
+        return tensor.detach()
+
+    def copy(self, tensors: Iterable[Tensor]) -> None:
+        """Does nothing."""
+
+    def shared(self, make: Callable[[], Made]) -> Made:
+        return make()
+
 
 class Joined(torch.autograd.Function):
     """The rows of all ranks. Each rank then computes the same value of all rows and differentiates its share,
@@ -206,14 +214,15 @@ class Group(Ranks):
     Raises RankLost if another one has ended.
     """
 
-    def __init__(self, here: int) -> None:
+    def __init__(self, place: int, here: int) -> None:
         super().__init__()
         import torch.distributed as distributed
 
         self.over = distributed
         with _one_line():
             distributed.init_process_group("gloo", timeout=WAITS)
-        self.rank, self.count, self.here = distributed.get_rank(), distributed.get_world_size(), here
+        self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
+        self.place, self.here = place, here
         self.on_gpus: ProcessGroup | None = None
 
     def meet(self) -> None:

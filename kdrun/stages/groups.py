@@ -127,7 +127,7 @@ def _beside_kind(training: Training) -> str:
 
 
 def _can_share(training: Training) -> bool:
-    together = training.ground.run.runtime.together
+    together = training.ground.run.runtime.together and training.ground.machine.ranks.count == 1
     return together and len(training.phases) == 1 and training.peer is None
 
 

@@ -1,0 +1,105 @@
+"""A run of two processes equals that of one, ends with one line if a process dies, and continues."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdrun.models.weights import read_weights
+from tests.stages.runs import begun, ended
+
+ARGS = [
+    "dataset=digits",
+    "dataset.views.name=none",
+    "dataset.train=207",
+    "dataset.labelled=10",
+    "teacher=cnn_digits_small",
+    "student=resnet8",
+    "method=kd",
+    "+loss@loss.relations=rkd",
+    "control=false",
+    "threads=1",
+    "recipe.teacher.epochs=2",
+    "recipe.student.epochs=2",
+    "recipe.teacher.batch=51",
+    "recipe.student.batch=51",
+    "checkpoint.seconds=0",
+    "evaluation.latency=false",
+    "evaluation.plots=false",
+    "runtime.sync_bn=true",
+]
+"""An epoch has four batches of 51 rows, 25 and 26 of the ranks, and one of 3, all of rank 0."""
+
+
+def port() -> str:
+    """A free one."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+def two(folder: Path, *more: str, bombs: dict[int, list[Any]] | None = None) -> list[tuple[int, str]]:
+    """The exit status and output of each rank."""
+    place, args = port(), [*ARGS, *more, f"outputs_dir={folder}"]
+    outs = [folder.with_name(f"{folder.name}-{rank}-{place}") for rank in range(2)]
+    every = [
+        begun(
+            args,
+            (bombs or {}).get(rank),
+            str(outs[rank]),
+            RANK=str(rank),
+            LOCAL_RANK=str(rank),
+            WORLD_SIZE="2",
+            LOCAL_WORLD_SIZE="2",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=place,
+        )
+        for rank in range(2)
+    ]
+    return [(ended(each), out.read_text()) for each, out in zip(every, outs, strict=True)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    files = sorted(folder.glob("*/*/last.safetensors"))
+    assert len(files) == 2
+    return {
+        f"{file.parent.name}/{name}": tensor for file in files for name, tensor in read_weights(file).items()
+    }
+
+
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the student's metrics."""
+    (file,) = folder.glob("runs/*/metrics.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_two_processes_are_one_and_survive_the_death_of_either(tmp_path: Path) -> None:
+    one, whole, killed = tmp_path / "one", tmp_path / "two", tmp_path / "killed"
+    assert ended(begun([*ARGS, f"outputs_dir={one}"])) == 0
+    (status, shown), (other, nothing) = two(whole)
+    assert (status, other, nothing) == (0, 0, ""), shown
+    assert "\nranks  2 processes share each batch\n       loss.relations reads the outputs of all" in shown
+    alone, both = weights(one), weights(whole)  # of the same folders: the number of processes is in no key
+    for name, tensor in alone.items():
+        torch.testing.assert_close(both[name], tensor, rtol=0, atol=5e-4, msg=name)
+    for line, expected in zip(epochs(whole), epochs(one), strict=True):
+        assert line["terms"] == pytest.approx(expected["terms"], rel=1e-4)
+        assert line["validation"] == pytest.approx(expected["validation"], rel=1e-3)
+    tables = [folder.glob("models/*/tables/*/*.f32") for folder in (one, whole)]
+    sizes = [{file.name: file.stat().st_size for file in files} for files in tables]
+    assert sizes[0] == sizes[1] and sizes[1]["logits.f32"] == 4 * 10 * 207  # each answer was kept once
+    last = "torchrun: another process of this run has ended; the same command continues"
+    for dying, step in ((1, 17), (0, 2)):  # both within the student's second epoch
+        (at, line), (status, text) = sorted(
+            two(killed, bombs={dying: ["step", step]}), key=lambda each: each[0]
+        )
+        assert (at, status) == (-9, 1), (line, text)
+        assert (text if dying == 0 else text.splitlines()[-1] + "\n") == last + "\n"
+        assert len(epochs(killed)) == 1
+    assert [status for status, _ in two(killed)] == [0, 0]
+    assert all(torch.equal(tensor, both[name]) for name, tensor in weights(killed).items())

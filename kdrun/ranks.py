@@ -6,20 +6,18 @@ One process alone is a `One`. Several are a `Group`, by torch.distributed.
 from __future__ import annotations
 
 import io
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
-
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
 
 Made = TypeVar("Made")
 
@@ -29,6 +27,10 @@ FEWEST = 2
 WAITS = timedelta(days=30)
 """How long a rank waits for the others on the CPU: also while rank 0 evaluates, or waits for a lock. A rank
 that dies closes its connections, which ends the wait at once."""
+
+
+FIRST = 1.0
+"""Seconds that rank 0 has to say why the run ends, before another rank does."""
 
 
 class RankLost(KdrunError):
@@ -220,14 +222,15 @@ class Group(Ranks):
 
         self.over = distributed
         with _one_line():
-            distributed.init_process_group("gloo", timeout=WAITS)
+            distributed.init_process_group("gloo")
+            self.on_cpus: Any = distributed.distributed_c10d.new_group(backend="gloo", timeout=WAITS)
         self.rank, self.count = distributed.get_rank(), distributed.get_world_size()
         self.place, self.here = place, here
-        self.on_gpus: ProcessGroup | None = None
+        self.on_gpus: Any = None
 
     def meet(self) -> None:
         with _one_line():
-            self.over.barrier()
+            self.over.barrier(self.on_cpus)
 
     def broadcast(self, tensor: Tensor) -> None:
         with _one_line():
@@ -247,26 +250,28 @@ class Group(Ranks):
         """Ends the connections."""
         self.over.destroy_process_group()
 
-    def claims(self, seconds: float) -> bool:
-        """Whether this rank is to say why the run ends: the first that asks is. seconds: how long the others
-        have to be the first.
+    def claims(self) -> bool:
+        """Whether this rank is to say why the run ends: rank 0, or the first of the others if it says nothing
+        for FIRST seconds. Without torchrun rank 0 holds the store, so it waits that long for the others.
         """
         store, key = self.over.distributed_c10d._get_default_store(), "kdrun/ended"
+        with suppress(RuntimeError):  # nobody said anything, or the process that holds the store is gone
+            if not self.leads:
+                store.wait([key], timedelta(seconds=FIRST))
         try:
-            if seconds:
-                store.wait([key], timedelta(seconds=seconds))
-        except RuntimeError:  # nobody said anything, or the process that holds the store is gone
-            pass
-        try:
-            return bool(store.add(key, 1) == 1)
+            first = bool(store.add(key, 1) == 1)
+            until = time.monotonic() + FIRST * self.leads
+            while time.monotonic() < until and store.add(key, 0) < self.count:
+                time.sleep(0.01)
+            return first
         except RuntimeError:
             return True
 
-    def _by(self, tensor: Tensor) -> ProcessGroup | None:
+    def _by(self, tensor: Tensor) -> Any:
         if tensor.device.type != "cuda":
-            return None
+            return self.on_cpus
         if self.on_gpus is None:  # each rank comes here with the same call
-            self.on_gpus = self.over.distributed_c10d.new_group(backend="nccl")  # type: ignore[assignment]
+            self.on_gpus = self.over.distributed_c10d.new_group(backend="nccl")
         return self.on_gpus
 
 

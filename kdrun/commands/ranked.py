@@ -17,9 +17,6 @@ from kdrun.errors import KdrunError
 if TYPE_CHECKING:  # which imports torch
     from kdrun.ranks import Group
 
-FIRST = 1.0
-"""Seconds that rank 0 has to say why the run ends, before another rank does."""
-
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code. Of an error that ends the run, one rank alone gives the line."""
@@ -42,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         with among(group):
             _run(typed, group)
     except (Exception, KeyboardInterrupt) as error:
-        if group.claims(0.0 if group.leads else FIRST):
+        if group.claims():
             raise
         return _status(error)
     group.close()

@@ -56,4 +56,8 @@ def _follow(ranks: Ranks, plan: Plan) -> None:
                 f"rank {ranks.rank} has other data, weights or code than rank 0: it does not plan {name}"
             )
             raise KdrunError("torchrun", None, problem)
-        train([by_name[name]], silent)
+        try:
+            train([by_name[name]], silent)
+        except KdrunError as error:
+            error.while_running = True
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,20 @@ def test_two_processes_are_one_and_survive_the_death_of_either(tmp_path: Path) -
     tables = [folder.glob("models/*/tables/*/*.f32") for folder in (one, whole)]
     sizes = [{file.name: file.stat().st_size for file in files} for files in tables]
     assert sizes[0] == sizes[1] and sizes[1]["logits.f32"] == 4 * 10 * 207  # each answer was kept once
-    last = "torchrun: another process of this run has ended; the same command continues"
-    for dying, step in ((1, 17), (0, 2)):  # both within the student's second epoch
-        (at, line), (status, text) = sorted(
-            two(killed, bombs={dying: ["step", step]}), key=lambda each: each[0]
-        )
-        assert (at, status) == (-9, 1), (line, text)
-        assert (text if dying == 0 else text.splitlines()[-1] + "\n") == last + "\n"
+    shutil.copytree(whole / "models", killed / "models")
+    only = "stages=[teacher,student]"
+    last = "torchrun: another process of this run has ended; the same command continues\n"
+    for dying, step in ((1, 7), (0, 2)):  # both in the second step of the second epoch
+        ends = two(killed, only, bombs={dying: ["step", step]})
+        assert [status for status, _ in ends] == ([-9, 1] if dying == 0 else [1, -9])
+        text = ends[1 - dying][1]
+        assert text == last if dying == 0 else text.endswith("\n" + last)
         assert len(epochs(killed)) == 1
-    assert [status for status, _ in two(killed)] == [0, 0]
+    assert [status for status, _ in two(killed, only)] == [0, 0]
     assert all(torch.equal(tensor, both[name]) for name, tensor in weights(killed).items())
+
+
+def test_an_error_on_all_ranks_is_one_line(tmp_path: Path) -> None:
+    (status, text), (other, nothing) = two(tmp_path / "two", "recipe.teacher.lr=1e14", "stages=[teacher]")
+    assert (status, other, nothing) == (1, 1, "")
+    assert text.splitlines()[-1].startswith("teacher: loss.hard is not finite by step ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
 
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     group = Group(int(os.environ.get("LOCAL_RANK", 0)), here)
+    if group.leads:  # the others may wait in a call of the network, where Python hears no signal
+        signal.signal(signal.SIGTERM, _told_to_end)
     try:
         with among(group):
             _run(typed, group)
@@ -44,6 +47,16 @@ def main(arguments: Sequence[str]) -> int:
         return _status(error)
     group.close()
     return 0
+
+
+def _told_to_end(number: int, frame: object) -> None:
+    """What torchrun does to all other processes as soon as one has ended."""
+    problem = (
+        "this run was told to end: another process has ended, or it was cancelled; the same command continues"
+    )
+    error = KdrunError("torchrun", None, problem)
+    error.while_running = True
+    raise error
 
 
 def _allowed(arguments: Sequence[str]) -> Typed:

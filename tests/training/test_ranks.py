@@ -24,6 +24,7 @@ from kdrun.training.ranks import Ranked, part_of, synchronised
 from kdrun.training.shared_table import SharedTable
 from kdrun.training.step import Learner
 from kdrun.training.tabled import Tabled
+from kdrun.training.teachers import Live
 from kdrun.types import Batch, Outputs
 from tests.contracts.losses import LOSSES, batch, made, outputs, taken, taken_batch
 from tests.training.speaker import CLASSES, CPU, IMAGES, VIEWS, answers, images, live, plans, same, table
@@ -205,11 +206,11 @@ def test_a_training_of_three_ranks_is_that_of_one(
     assert isinstance(alone.step.learners[0].optimiser, Dot) == (delta is not None)
 
 
-def asked(ranks: Ranks, folder: Path) -> tuple[int, int, list[Outputs]]:
+def asked(ranks: Ranks, folder: Path, own: Live) -> tuple[int, int, list[Outputs]]:
     """How many answers this rank asked for and looked up, and all of two epochs. Rank 0 keeps the table."""
     opening = partial(table, folder)
     shared = SharedTable(ranks, opening, IMAGES * VIEWS, {"logits": CLASSES, "embedding": 16}, "fp32")
-    teacher = Tabled(live(), images, VIEWS, shared, chunk=4, ranks=ranks)
+    teacher = Tabled(own, images, VIEWS, shared, chunk=4, ranks=ranks)
     assert teacher.check(CPU)
     found = [*answers(teacher, plans(0)), *answers(teacher, plans(0), first=2)]
     teacher.close()
@@ -219,9 +220,10 @@ def asked(ranks: Ranks, folder: Path) -> tuple[int, int, list[Outputs]]:
 def test_ranks_make_one_table_together(tmp_path: Path) -> None:
     now = live()
     expected = [*answers(now, plans(0)), *answers(now, plans(0), first=2)]
-    first = on_threads(3, lambda ranks: asked(ranks, tmp_path))
+    copies = [live() for _ in range(3)]  # not made by the threads, which have one random generator
+    first = on_threads(3, lambda ranks: asked(ranks, tmp_path, copies[ranks.rank]))
     assert sum(forwards for forwards, _, _ in first) == IMAGES
     assert all(same(found, expected, maps=False) for _, _, found in first)
-    later = on_threads(2, lambda ranks: asked(ranks, tmp_path))
+    later = on_threads(2, lambda ranks: asked(ranks, tmp_path, copies[ranks.rank]))
     assert [saved for _, saved, _ in later] == [2 * IMAGES - 16] * 2
     assert all(same(found, expected, maps=False) for _, _, found in later)

@@ -143,8 +143,7 @@ class Mix(nn.Module):
         key, own = f"{self.key}.{term.name}", teacher.teachers[term.teacher] if term.teacher else teacher
         given = self.sharing.given(term.loss, Given(student, own, batch))
         try:
-            with one_line(key) if is_users(term.loss) else nullcontext():
-                value = self.sharing.call(term.loss, given)
+            value = _called(key, self.sharing, term.loss, given)
         except KdrunError as error:
             raise (error if error.key == key else error.below(key)) from error.__cause__
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -213,6 +212,14 @@ def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
     weight = Schedule.parse(node.get("weight", 1.0), f"{key}.weight")
     teacher = str(node.get(TEACHER) or "")
     return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant}, teacher)
+
+
+def _called(key: str, sharing: Sharing, loss: Loss, given: Given) -> Tensor:
+    """What the loss returns. Raises KdrunError for an exception in a loss of the user's."""
+    if not is_users(loss):
+        return sharing.call(loss, given)
+    with one_line(key):
+        return sharing.call(loss, given)
 
 
 def _kind(value: object) -> str:

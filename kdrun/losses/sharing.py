@@ -55,7 +55,7 @@ class Alone:
         return given
 
     def call(self, loss: Loss, given: Given) -> Tensor:
-        value: Tensor = loss(*given)
+        value: Tensor = loss(given.student, given.teacher, given.batch)
         return value
 
     def means(self, every: Sequence[Valued]) -> list[Tensor]:

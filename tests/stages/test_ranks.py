@@ -45,24 +45,24 @@ def port() -> str:
 
 
 def two(folder: Path, *more: str, bombs: dict[int, list[Any]] | None = None) -> list[tuple[int, str]]:
-    """The exit status and output of each rank."""
-    place, args = port(), [*ARGS, *more, f"outputs_dir={folder}"]
+    """The exit status and output of each rank. They have no folder in common, and rank 1 writes nothing."""
+    place, folders = port(), [folder, folder.with_name("none")]
     outs = [folder.with_name(f"{folder.name}-{rank}-{place}") for rank in range(2)]
+    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": place}
     every = [
         begun(
-            args,
+            [*ARGS, *more, f"outputs_dir={folders[rank]}"],
             (bombs or {}).get(rank),
             str(outs[rank]),
             RANK=str(rank),
             LOCAL_RANK=str(rank),
-            WORLD_SIZE="2",
-            LOCAL_WORLD_SIZE="2",
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=place,
+            **common,
         )
         for rank in range(2)
     ]
-    return [(ended(each), out.read_text()) for each, out in zip(every, outs, strict=True)]
+    ends = [(ended(each), out.read_text()) for each, out in zip(every, outs, strict=True)]
+    assert not folders[1].exists()
+    return ends
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from kdrun.training.shared_table import SharedTable
 from kdrun.training.step import Learner
 from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Live
-from kdrun.types import Batch, Outputs
+from kdrun.types import Batch, Outputs, Rows
 from tests.contracts.losses import LOSSES, batch, made, outputs, taken, taken_batch
 from tests.training.speaker import CLASSES, CPU, IMAGES, VIEWS, answers, images, live, plans, same, table
 from tests.training.threads import on_threads
-from tests.training.world import HARD, KD, RECIPE, AsOutputs, World, plain
+from tests.training.world import HARD, KD, RECIPE, AsOutputs, Vectors, World, plain
 
 ROWS, COUNT = 7, 4
 """Seven rows are two, two and three rows of three ranks, and none of the fourth."""
@@ -162,17 +162,30 @@ class Net(nn.Module):
         return nn.Sequential(nn.Linear(6, 8, bias=not norm), *between, nn.ReLU(), nn.Linear(8, 4))
 
 
+class InTurn(Vectors):
+    """Gives the rows that were announced once, in their order, as images do that are read ahead."""
+
+    def prepare(self, parts: Iterable[Rows]) -> None:
+        self.left = [(rows.index.data_ptr(), len(rows.index)) for rows in parts]
+
+    def __call__(self, rows: Rows) -> Tensor:
+        if self.left and self.left[0][0] == rows.index.data_ptr():
+            assert self.left.pop(0)[1] == len(rows.index)
+        return super().__call__(rows)
+
+
 def trained(world: World, ranks: Ranks, sync: bool) -> list[Tensor]:
     """A whole training: weights, buffers, sums of the last epoch."""
     learner = world.step.learners[0]
     world.step.part = lambda rows: part_of(rows, ranks)
+    world.step.images = announced = InTurn()
     if sync:
         synchronised(learner, ranks, "runtime.sync_bn")
     step, seen = Ranked(world.step, ranks, seed=4), []
     world.diagnose = lambda: seen.append(1) or {}  # type: ignore[func-returns-value]
     world.step = step  # type: ignore[assignment]
     world.run()
-    assert len(seen) == 6
+    assert len(seen) == 6 and not announced.left
     return [tensor.float() for tensor in learner.model.state_dict().values()]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kdrun.cli import main
-from kdrun.commands.ranked import _refuse_jobs, command
+from kdrun.commands.ranked import _refuse_jobs, _told_to_end, command
 from kdrun.errors import KdrunError
 from kdrun.records import PLAN
 from tests.config.composed import composed
@@ -72,6 +72,12 @@ def test_the_command_to_repeat(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["continue", str(tmp_path)]) == 2
     line = capsys.readouterr().err
     assert "several processes made it, which this command cannot start: torchrun --nproc-per-node=2" in line
+
+
+def test_an_end_from_outside_is_one_line_too() -> None:
+    with pytest.raises(KdrunError, match=r"^torchrun: this run was told to end: another process has") as told:
+        _told_to_end(15, None)
+    assert told.value.while_running
 
 
 def test_one_process_of_torchrun_is_a_process_alone(

@@ -17,24 +17,27 @@ from tests.stages.runs import begun, ended
 ARGS = [
     "dataset=digits",
     "dataset.views.name=none",
-    "dataset.train=207",
-    "dataset.labelled=10",
+    "dataset.train=105",
+    "dataset.labelled=5",
+    "dataset.validation=50",
+    "dataset.test=100",
     "teacher=cnn_digits_small",
     "student=resnet8",
     "method=kd",
     "+loss@loss.relations=rkd",
     "control=false",
     "threads=1",
-    "recipe.teacher.epochs=2",
+    "recipe.teacher.epochs=1",
     "recipe.student.epochs=2",
     "recipe.teacher.batch=51",
     "recipe.student.batch=51",
     "checkpoint.seconds=0",
+    "evaluation.figures=[accuracy]",
     "evaluation.latency=false",
     "evaluation.plots=false",
     "runtime.sync_bn=true",
 ]
-"""An epoch has four batches of 51 rows, 25 and 26 of the ranks, and one of 3, all of rank 0."""
+"""An epoch has two batches of 51 rows, 25 and 26 of the ranks, and one of 3, all of rank 0."""
 
 
 def port() -> str:
@@ -93,11 +96,11 @@ def test_two_processes_are_one_and_survive_the_death_of_either(tmp_path: Path) -
         assert line["validation"] == pytest.approx(expected["validation"], rel=1e-3)
     tables = [folder.glob("models/*/tables/*/*.f32") for folder in (one, whole)]
     sizes = [{file.name: file.stat().st_size for file in files} for files in tables]
-    assert sizes[0] == sizes[1] and sizes[1]["logits.f32"] == 4 * 10 * 207  # each answer was kept once
+    assert sizes[0] == sizes[1] and sizes[1]["logits.f32"] == 4 * 10 * 105  # each answer was kept once
     shutil.copytree(whole / "models", killed / "models")
     only = "stages=[teacher,student]"
     last = "torchrun: another process of this run has ended; the same command continues\n"
-    for dying, step in ((1, 7), (0, 2)):  # both in the second step of the second epoch
+    for dying, step in ((1, 5), (0, 2)):  # both in the second step of the second epoch
         ends = two(killed, only, bombs={dying: ["step", step]})
         assert [status for status, _ in ends] == ([-9, 1] if dying == 0 else [1, -9])
         text = ends[1 - dying][1]

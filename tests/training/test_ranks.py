@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,14 @@ def test_a_rank_has_two_rows_or_none(count: int) -> None:
         assert sizes[: len(some)] == tuple(some) and max(some) - min(some) <= 1
         assert min(some) >= 2 or rows == 1
     assert split(ROWS, COUNT) == (2, 2, 3, 0)
+
+
+def test_the_page_names_the_losses_that_read_the_outputs_of_all() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ranks.md").read_text()
+    (named,) = re.findall(r"a memory bank\*\* \(([^)]*)\)", page)
+    assert [name.lower() for name in re.split(r",\s+", named)] == [
+        name for name in LOSSES if made(name)[0].of_the_batch
+    ]
 
 
 def leaves(given: Outputs) -> list[Tensor]:
@@ -143,6 +152,20 @@ def test_a_synchronised_batch_norm_is_that_of_the_whole_batch(affine: bool, mome
     wanted = [result, own.grad, *(p.grad for p in expected.parameters()), *expected.buffers()]
     for given in on_threads(COUNT, lambda ranks: norm_of(ranks, norm, features, gradient)):
         torch.testing.assert_close(given, wanted, rtol=1e-9, atol=1e-11)
+
+
+def test_a_synchronised_batch_norm_keeps_the_type_of_its_input() -> None:
+    torch.manual_seed(1)
+    features, norm = torch.randn(ROWS, 3, 4, 4).bfloat16(), nn.BatchNorm2d(3)
+    expected = copy.deepcopy(norm)(features)
+    for given in on_threads(COUNT, lambda ranks: norm_of(ranks, norm, features, torch.ones_like(features))):
+        assert [each.dtype for each in given[:4]] == [
+            torch.bfloat16,
+            torch.bfloat16,
+            torch.float32,
+            torch.float32,
+        ]
+        torch.testing.assert_close(given[0], expected, rtol=2e-2, atol=2e-2)
 
 
 def test_a_batch_norm_of_another_class_is_refused() -> None:

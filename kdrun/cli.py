@@ -45,6 +45,8 @@ def show_all_letters() -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if _one_of_several():
+        return _command("ranked")(arguments)
     first = arguments[0] if arguments and re.fullmatch(r"[^-+~=][^=]*", arguments[0]) else ""
     command = OTHER_WORDS.get(first, first)
     if any(word in ("--help", "-h") for word in arguments):
@@ -56,6 +58,12 @@ def _dispatch(arguments: list[str]) -> int:
     if command not in PAGES:
         raise _no_such_command(first, next(iter(arguments[1:]), ""))
     return _command(command)(arguments[1:])
+
+
+def _one_of_several() -> bool:
+    """Whether torchrun started this process as one of several."""
+    given = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")]
+    return all(given) and given[1].isdecimal() and int(given[1]) > 1
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:

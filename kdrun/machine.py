@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.graphs import Graphs, cuda_graphs
+from kdrun.ranks import ONE, Ranks, present
 from kdrun.resources import cores
 
 ONE_THREAD_MACS = 200e6
@@ -33,11 +34,14 @@ MAPPED_ABOVE = (2**30, 2**25)
 
 
 class Machine(NamedTuple):
-    """precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each training decides."""
+    """precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each training decides. ranks: the
+    processes that share a batch.
+    """
 
     device: torch.device
     precision: str
     threads: int | None
+    ranks: Ranks = ONE
 
     def autocast(self) -> Callable[[], torch.autocast]:
         """Returns the context in which models run: bf16 with fp32 weights, or no change."""
@@ -68,13 +72,15 @@ class Machine(NamedTuple):
 
 def machine(device: str, precision: str, threads: int | str) -> Machine:
     """Resolves `auto`, sets the allocator on a CPU. Raises KdrunError for a missing device or precision."""
-    chosen = _device(device)
+    chosen, ranks = _device(device), present()
+    if ranks.count > 1 and chosen.type == "cuda":
+        chosen = _own_gpu(device, ranks)
     numbers = _precision(precision, chosen)
     if chosen.type == "cpu":
         keep_memory()
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)  # so that events, streams and random states are those of this GPU
-    return Machine(chosen, numbers, None if threads == "auto" else int(threads))
+    return Machine(chosen, numbers, None if threads == "auto" else int(threads), ranks)
 
 
 def keep_memory() -> bool:
@@ -121,6 +127,18 @@ def _device(name: str) -> torch.device:
     return chosen
 
 
+def _own_gpu(name: str, ranks: Ranks) -> torch.device:
+    """The GPU of a rank. Raises KdrunError if there are too few."""
+    if ":" in name:
+        raise KdrunError("device", name, "names one GPU, but each process needs its own", ["auto", "cuda"])
+    if ranks.here > torch.cuda.device_count():
+        problem = (
+            f"{ranks.here} processes on this machine need a GPU each; it has {torch.cuda.device_count()}"
+        )
+        raise KdrunError("device", name, problem, ["cpu"])
+    return torch.device("cuda", ranks.place)
+
+
 def _precision(name: str, device: torch.device) -> str:
     if name == "auto":
         return (
@@ -144,9 +162,11 @@ def _cpu_has_bf16() -> bool:
     return bool(lines) and bool(BF16_FLAGS & set(lines[0].split()))
 
 
-def threads_for(macs_per_step: float) -> int:
-    """One thread for small steps, otherwise all cores that this process may use."""
-    return 1 if macs_per_step < ONE_THREAD_MACS else cores()
+def threads_for(macs_per_step: float, processes: int = 1) -> int:
+    """One thread for small steps, otherwise all cores that this process may use, or its share of them if
+    several processes of this run are on the machine.
+    """
+    return 1 if macs_per_step < ONE_THREAD_MACS else max(1, cores() // processes)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from kdrun.machine import (
 def test_auto_on_a_cpu_is_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert machine("auto", "auto", "auto") == (torch.device("cpu"), "fp32", None)
+    assert machine("auto", "auto", "auto")[:3] == (torch.device("cpu"), "fp32", None)
     with pytest.raises(
         KdrunError, match=r"^device=cuda: this machine has no such device\. Choices: auto, cpu$"
     ):
@@ -45,7 +45,7 @@ def test_auto_on_a_gpu_follows_its_capability(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    assert machine("auto", "auto", 3) == (torch.device("cuda"), precision, 3)
+    assert machine("auto", "auto", 3)[:3] == (torch.device("cuda"), precision, 3)
     with pytest.raises(KdrunError, match="has 1 CUDA devices"):
         machine("cuda:4", "auto", "auto")
     if precision == "fp32":

@@ -22,6 +22,9 @@ def main(arguments: Sequence[str]) -> int:
         problem = "which run? Its folder, the first digits of its id, or its name"
         raise KdrunError("kdrun continue", None, problem)
     command = command_of(run_named(words[0]))
+    if command[:1] == ["torchrun"]:
+        problem = f"several processes made it, which this command cannot start: {shlex.join(command)}"
+        raise KdrunError("kdrun continue", words[0], problem)
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     _, *rest = command
     name = rest.pop(0) if rest and rest[0] in PAGES else "run"

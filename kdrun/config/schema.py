@@ -141,7 +141,8 @@ class Runtime:
     memory for a teacher's answers to coming batches. graph: whether the step on a GPU is one CUDA graph.
     compile: whether the models are compiled before. jobs: how many trainings of a sweep run at once.
     together: whether trainings with the same images share them. workers: processes that decode images.
-    cache_gb: the memory for decoded images of a set that does not fit in memory.
+    cache_gb: the memory for decoded images of a set that does not fit in memory. sync_bn: whether batch norms
+    take the statistics of the whole batch if several processes share it.
     """
 
     table: str = "auto"
@@ -154,6 +155,7 @@ class Runtime:
     together: bool = True
     workers: Any = "auto"
     cache_gb: float = 4.0
+    sync_bn: bool = False
 
 
 @dataclass

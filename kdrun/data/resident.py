@@ -62,7 +62,7 @@ class Resident:
         """Bytes that the images take on the device."""
         return self.store.numel() * self.store.element_size()
 
-    def prepare(self, rows: Rows, batch: int, first: int) -> None:
+    def prepare(self, parts: Iterable[Rows]) -> None:
         """Does nothing: all images are there."""
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 
 import torch
@@ -54,15 +54,14 @@ class Streamed:
         """Bytes that the images take on the device: 0, as they are dropped after each batch."""
         return 0
 
-    def prepare(self, rows: Rows, batch: int, first: int) -> None:
-        """Announces the rows of an epoch in their order, in batches, from batch `first` on.
+    def prepare(self, parts: Iterable[Rows]) -> None:
+        """Announces the rows of an epoch's batches, in their order.
 
         Several epochs that are announced before the first batch is taken are read a batch of each in turn.
         """
         if self.flow is not None or not self.announced:
             self._forget()
-        starts = range(first * batch, len(rows.index), batch)
-        self.plans.append([Rows(rows.index[s : s + batch], rows.view[s : s + batch]) for s in starts])
+        self.plans.append(list(parts))
         turns = zip_longest(*self.plans)
         self.announced = deque(part for turn in turns for part in turn if part is not None)
 

@@ -28,6 +28,8 @@ class Loss(nn.Module, ABC):
     A loss that is a mean over images returns a value for each image, (N,), and the mix takes the mean. A loss
     that compares images with each other, or with statistics of the batch or a memory bank, returns a scalar.
 
+    of_the_batch: whether the value of an image depends on others in the batch, as in every loss that returns
+    a scalar. If several processes share a batch, such a loss reads the outputs of all.
     uses_unlabelled: whether rows labelled -1 count. If not, the mix leaves them out of the mean over values
     (N,), which must be finite for these rows too. A scalar loss leaves them out itself, and is 0 if no row
     counts.
@@ -44,6 +46,7 @@ class Loss(nn.Module, ABC):
     there differ in their last bits; empty if nothing is.
     """
 
+    of_the_batch: bool = False
     uses_unlabelled: bool = True
     reaches_student: bool = True
     prepared: bool = False

@@ -37,6 +37,8 @@ def kernel(embedding: Tensor, gamma: float, order: int) -> Tensor:
 class CC(LayerLoss):
     """`cc` of two layers."""
 
+    of_the_batch = True
+
     def __init__(
         self,
         gamma: float = 0.4,

@@ -34,6 +34,7 @@ class CRD(Loss):
     many as there are training images.
     """
 
+    of_the_batch = True
     draws = True
     unordered = "gradients of images that are drawn twice"
 

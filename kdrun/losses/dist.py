@@ -48,6 +48,8 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
 class DIST(LogitsLoss):
     """`beta inter + gamma intra` of the logits; beta and gamma are the paper's."""
 
+    of_the_batch = True
+
     beta: Tensor
     gamma: Tensor
     temperature: Tensor

@@ -62,6 +62,7 @@ def _narrowed(features: Tensor, channels: int) -> Tensor:
 class IRG(Loss):
     """Mean squared differences of logits (vertex), distances (edge) and moves (transform), weighted."""
 
+    of_the_batch = True
     unordered = "gradients of channels that are pooled to a number that does not divide theirs"
 
     vertex: Tensor

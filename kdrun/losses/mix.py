@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.lookup import construct, find, schedules
-from kdrun.losses.numeric import labelled, mean_over
+from kdrun.losses.numeric import labelled
+from kdrun.losses.sharing import ALONE, Given, Sharing, Valued
 from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
 from kdrun.users_code import is_users, one_line
@@ -47,10 +48,12 @@ class Mix(nn.Module):
     """The weighted sum of terms. Its parameters are those of the losses' adapters.
 
     key: where the terms stand in the configuration: `loss`, `phase_one.loss`. weights: (n_terms,) float32.
-    `advance` refills them in place, so a schedule needs no new CUDA graph.
+    `advance` refills them in place, so a schedule needs no new CUDA graph. sharing: over which rows means are
+    taken.
     """
 
     weights: Tensor
+    sharing: Sharing = ALONE
 
     def __init__(self, terms: Sequence[Term], key: str = "loss") -> None:
         super().__init__()
@@ -122,18 +125,25 @@ class Mix(nn.Module):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Mixture:
         """The sum and its parts. Computed in float32 even if the models run in a lower precision."""
         with torch.autocast(student.logits.device.type, enabled=False):
-            values = tuple(self.value(term, student, teacher, batch) for term in self.terms)
+            every = [self._valued(term, student, teacher, batch) for term in self.terms]
+            values = tuple(self.sharing.means(every))
             parts = torch.stack(values)
             return Mixture((self.weights * parts).sum(), parts.detach(), values)
 
     def value(self, term: Term, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        """The unweighted value of a term, a scalar to differentiate. Means over images are taken here alone:
-        over all rows, or over the labelled ones if the loss does not use the others; of a term that reads the
-        teacher, over those for which it has an answer.
+        """The unweighted value of a term, a scalar to differentiate. Means over images are taken by `sharing`
+        alone: over all rows, or over the labelled ones if the loss does not use the others; of a term that
+        reads the teacher, over those for which it has an answer.
         """
+        (value,) = self.sharing.means([self._valued(term, student, teacher, batch)])
+        return value
+
+    def _valued(self, term: Term, student: Outputs, teacher: Outputs, batch: Batch) -> Valued:
+        """What a loss returns, and which rows of it count."""
         key, own = f"{self.key}.{term.name}", teacher.teachers[term.teacher] if term.teacher else teacher
+        given = self.sharing.given(term.loss, Given(student, own, batch))
         try:
-            value = _called(key, term.loss, student, own, batch)
+            value = _called(key, self.sharing, term.loss, given)
         except KdrunError as error:
             raise (error if error.key == key else error.below(key)) from error.__cause__
         if not isinstance(value, Tensor) or not value.is_floating_point():
@@ -141,17 +151,19 @@ class Mix(nn.Module):
                 key, None, f"its forward must return a tensor of floats; it returns {_kind(value)}"
             )
         if value.dim() == 0:
-            return value
-        if value.shape != batch.labels.shape:
+            return Valued(value, None, True)
+        if value.shape != given.batch.labels.shape:
             problem = (
-                f"its forward must return a value for each of the {len(batch.labels)} images, or one for "
-                f"the batch; it returns {tuple(value.shape)}"
+                f"its forward must return a value for each of the {len(given.batch.labels)} images, or one "
+                f"for the batch; it returns {tuple(value.shape)}"
             )
             raise KdrunError(key, None, problem)
-        rows = None if term.loss.uses_unlabelled else labelled(batch.labels)
-        if own.counts is not None and term.loss.needs.teacher:
-            rows = own.counts if rows is None else rows & own.counts
-        return value.mean() if rows is None else mean_over(value, rows)
+        rows, counts = None, given.teacher.counts
+        if not term.loss.uses_unlabelled:
+            rows = labelled(given.batch.labels)
+        if counts is not None and term.loss.needs.teacher:
+            rows = counts if rows is None else rows & counts
+        return Valued(value, rows, term.loss.of_the_batch)
 
     def halves(self, mixture: Mixture) -> tuple[Tensor | None, Tensor | None]:
         """The total in two sums, to differentiate: of the terms that do not read the teacher, and of those
@@ -202,14 +214,12 @@ def _make_term(key: str, name: str, node: Mapping[str, Any]) -> Term:
     return Term(name, loss, weight, {k: v for k, v in others.items() if not v.constant}, teacher)
 
 
-def _called(key: str, loss: Loss, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+def _called(key: str, sharing: Sharing, loss: Loss, given: Given) -> Tensor:
     """What the loss returns. Raises KdrunError for an exception in a loss of the user's."""
     if not is_users(loss):
-        returned: Tensor = loss(student, teacher, batch)
-        return returned
+        return sharing.call(loss, given)
     with one_line(key):
-        own: Tensor = loss(student, teacher, batch)
-        return own
+        return sharing.call(loss, given)
 
 
 def _kind(value: object) -> str:

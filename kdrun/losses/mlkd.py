@@ -34,6 +34,8 @@ def levels(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 class MLKD(LogitsLoss):
     """The sum of `levels` over temperatures."""
 
+    of_the_batch = True
+
     def __init__(self, temperatures: Sequence[float] = (2.0, 3.0, 4.0, 5.0, 6.0)) -> None:
         super().__init__()
         if not temperatures:

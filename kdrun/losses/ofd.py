@@ -61,7 +61,7 @@ class Margin(nn.Module):
 class OFD(StageLoss):
     """`partial_l2` over the last `stages` stages (0: all but the stem), each half as much as the next."""
 
-    before = "always"
+    of_the_batch, before = True, "always"
 
     def __init__(self, stages: int = 0) -> None:
         super().__init__(stages)

@@ -39,6 +39,7 @@ def _standardised(features: Tensor) -> Tensor:
 class PKD(LayerLoss):
     """`pkd` of two feature maps."""
 
+    of_the_batch = True
     maps = True
 
     def __init__(self, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1") -> None:

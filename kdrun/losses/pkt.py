@@ -39,6 +39,8 @@ def _neighbours(embedding: Tensor) -> Tensor:
 class PKT(LayerLoss):
     """`pkt` of two layers."""
 
+    of_the_batch = True
+
     def __init__(self, student_layer: str = "embedding", teacher_layer: str = "embedding") -> None:
         super().__init__(student_layer, teacher_layer)
 

@@ -59,6 +59,8 @@ def _cosines(differences: Tensor) -> Tensor:
 class RKD(LayerLoss):
     """`distance` and `angle`, each times its weight, of two layers that are vectors."""
 
+    of_the_batch = True
+
     distance: Tensor
     angle: Tensor
 

@@ -31,6 +31,8 @@ def _similarities(features: Tensor) -> Tensor:
 class SP(LayerLoss):
     """`sp` of two layers."""
 
+    of_the_batch = True
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return sp(*self.pair.read(student, teacher))
 

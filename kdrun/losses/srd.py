@@ -43,6 +43,8 @@ def standardised(embedding: Tensor) -> Tensor:
 class SRD(LayerLoss):
     """`srd` of two layers, vectors or maps averaged over positions, the student's through its projector."""
 
+    of_the_batch = True
+
     projector: nn.Linear
 
     def __init__(

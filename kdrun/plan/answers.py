@@ -178,9 +178,15 @@ def _no_room(training: Training, size: int, folder: Path) -> str:
 
 
 def _pays_ahead(training: Training, needs: frozenset[str], teacher: Training | None) -> bool:
-    """Whether bulk is faster: on a GPU, which small batches leave idle, if no image is read twice."""
+    """Whether bulk is faster: on a GPU, which small batches leave idle, if no image is read twice. Ranks ask
+    in every step.
+    """
     ground = training.ground
-    if ground.machine.device.type == "cpu" or isinstance(ground.data.train.images, Unread):
+    if (
+        ground.machine.ranks.count > 1
+        or ground.machine.device.type == "cpu"
+        or isinstance(ground.data.train.images, Unread)
+    ):
         return False
     rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs, teacher)
     return min(rows, chunk(ground)) >= 2 * training.recipe.batch

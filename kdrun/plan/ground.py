@@ -21,6 +21,7 @@ from kdrun.errors import KdrunError
 from kdrun.machine import Machine, machine
 from kdrun.models.seen import Sight
 from kdrun.plan.build import Models
+from kdrun.ranks import present
 from kdrun.resources import cores
 
 MOST_WORKERS = 32
@@ -112,7 +113,10 @@ def reading(runtime: Runtime, device: torch.device) -> Reading:
 
 
 def auto_workers(device: torch.device) -> int:
-    """All cores but one if a GPU trains; a quarter of the cores if the CPU trains."""
+    """All cores but one if a GPU trains; a quarter of the cores if the CPU trains. Of several processes of a
+    run on this machine, each has its share.
+    """
     if not POSSIBLE:
         return 0
-    return max(1, cores() // 4) if device.type == "cpu" else min(max(1, cores() - 1), MOST_WORKERS)
+    own = cores() // present().here
+    return max(1, own // 4) if device.type == "cpu" else min(max(1, own - 1), MOST_WORKERS)

@@ -26,6 +26,7 @@ from kdrun.plan.objective import PHASE_ONE, Phase, Terms, epochs_of
 from kdrun.plan.several import Several
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet, Shares
+from kdrun.training.ranks import normalises_parts
 from kdrun.training.tabled import why_no_table
 
 INT8_VERSION = 1
@@ -112,6 +113,16 @@ class Training:
     def student_needs(self) -> frozenset[str]:
         """The layers of its own model that all phases read."""
         return frozenset().union(*(mix.needs.student for mix in self.mixes))
+
+    @property
+    def normalises_parts(self) -> bool:
+        """Whether several processes share a batch and a batch norm sees a part of it. With other parts it is
+        another training, as with another batch. All else that changes with the parts is rounding.
+        """
+        if self.ground.machine.ranks.count == 1 or self.ground.run.runtime.sync_bn:
+            return False
+        pairs = [(each.built.model, mix) for each in (self, self.peer) if each for mix in each.mixes]
+        return any(normalises_parts(model, mix.losses) for model, mix in pairs)
 
     @property
     def headless(self) -> bool:
@@ -240,6 +251,7 @@ class Training:
             "seed": self.seed,
             "precision": self.ground.machine.precision,
             **({"transfer_without": [data.classes[number] for number in missing]} if missing else {}),
+            **({"batch_norm_ranks": self.ground.machine.ranks.count} if self.normalises_parts else {}),
         } | head_key(self.ground.machine)
 
     def _taught_key(self) -> dict[str, Any]:
@@ -331,7 +343,8 @@ class Training:
     @property
     def threads(self) -> int:
         """Threads that it uses: those of the configuration, or by its work."""
-        return self.ground.machine.threads or threads_for(self.macs)
+        ranks = self.ground.machine.ranks
+        return self.ground.machine.threads or threads_for(self.macs / ranks.count, ranks.here)
 
     def initial(self) -> Built:
         """A new model with its initial weights; for 8 bits with those of the model that it begins with, and

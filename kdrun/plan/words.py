@@ -54,6 +54,7 @@ def header(plan: Plan) -> str:
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
         *(f"       {both}" for both in pairs(run.remarks.spelled)),
         *_streaming(plan),
+        *_ranks(plan),
     ]
     notes = [
         f"model  {note if training.model.name in note else f'{training.model.name}: {note}'}"
@@ -187,6 +188,22 @@ def _streaming(plan: Plan) -> list[str]:
     stay = f"; {kept:,} of {len(images):,} stay in memory" if kept else ""
     size = file_size(images.memory)
     return [f"images {size} do not fit into memory: read as they are needed, {reader}{stay}"]
+
+
+def _ranks(plan: Plan) -> list[str]:
+    """The lines for several processes: what each sees, and what it reads of the others."""
+    ranks = plan.ground.machine.ranks
+    if ranks.count == 1:
+        return []
+    own = [training.name for training in plan.trainings if training.normalises_parts]
+    norm = (
+        f"; batch norm of {listed(own)}: each of its own rows (runtime.sync_bn=true: of all)" if own else ""
+    )
+    mixes = [mix for training in plan.trainings for mix in training.mixes]
+    terms = {name: term.loss for mix in mixes for name, term in zip(mix.names, mix.terms, strict=True)}
+    gather = [f"loss.{name}" for name, loss in terms.items() if loss.of_the_batch]
+    reads = [f"       {listed(gather)} reads the outputs of all processes"] if gather else []
+    return [f"ranks  {ranks.count} processes share each batch{norm}", *reads]
 
 
 def _rows(training: Training, status: Status) -> list[tuple[str, str, str, str]]:

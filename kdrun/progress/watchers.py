@@ -61,15 +61,19 @@ class OnScreen:
 class Observers(NamedTuple):
     """The screen and the loggers of a command. recorder: None without loggers. judge: also follows the
     training of a run's student, the last of all, and may stop it. drawing: also follows all trainings.
+    silent: nobody follows, as on all ranks but the first.
     """
 
     screen: Screen
     recorder: Recorder | None = None
     judge: Follower | None = None
     drawing: Follower | None = None
+    silent: bool = False
 
     def of(self, training: Training, shown_as: str | None) -> Watchers:
         """The followers of a training. shown_as: its name on the screen; None if it is not shown."""
+        if self.silent:
+            return Watchers(training.name, 0, [])
         followers: list[Follower] = [Journal(training.folder, training.kind)]
         if shown_as is not None:
             followers += [OnScreen(self.screen, shown_as), Diverging(self.screen, training)]

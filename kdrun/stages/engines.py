@@ -50,7 +50,7 @@ def processes_for(trainings: Sequence[Training]) -> int:
     """The number of processes: `runtime.jobs`, else one per CPU core or per GPU if that pays. At most one per
     training.
     """
-    if not trainings:
+    if not trainings or trainings[0].ground.machine.ranks.count > 1:
         return 1
     ground = trainings[0].ground
     wanted = ground.run.runtime.jobs

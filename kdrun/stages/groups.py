@@ -127,7 +127,7 @@ def _beside_kind(training: Training) -> str:
 
 
 def _can_share(training: Training) -> bool:
-    together = training.ground.run.runtime.together
+    together = training.ground.run.runtime.together and training.ground.machine.ranks.count == 1
     single = len(training.phases) == 1 and training.peer is None
     return together and single and training.for_int8 is None
 

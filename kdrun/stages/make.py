@@ -108,7 +108,13 @@ def make_group(group: Sequence[Training], observers: Observers) -> None:
             at_one_step.setdefault(_position(training), []).append(training)
         for trainings in at_one_step.values():
             note_loop(trainings)
+            _call_others(trainings[0])
             train(trainings, observers)
+
+
+def _call_others(training: Training) -> None:
+    """Names the training to the other ranks, which take part in it."""
+    training.ground.machine.ranks.shared(lambda: training.folder.name)
 
 
 def _rounds(plans: Sequence[Plan]) -> Iterator[list[Training]]:

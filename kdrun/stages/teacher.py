@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count as count_from
 
 import torch
@@ -16,9 +17,10 @@ from kdrun.models.taps import Tapped, classifier
 from kdrun.plan.answers import answer_memory, answers_of, chunk, codes, row_bytes, table_folder, widths
 from kdrun.plan.ground import sight
 from kdrun.plan.training import Training
-from kdrun.stages.saved import load_model, saved
+from kdrun.stages.saved import load_model, on_device, saved
 from kdrun.training.ahead import Ahead
 from kdrun.training.several import Several, Together
+from kdrun.training.shared_table import SharedTable
 from kdrun.training.step import Images
 from kdrun.training.table import Table
 from kdrun.training.tabled import TOLERANCES, Tabled
@@ -68,13 +70,24 @@ def _read(training: Training, mix: Mix) -> dict[str, tuple[Training, frozenset[s
 
 def live_teacher(training: Training, teacher: Training, needs: frozenset[str], say: Say) -> Live:
     """A trained teacher that takes the images of the training that it teaches."""
-    weights, ground = saved(teacher), teacher.ground
-    assert weights is not None, f"{teacher.name} is made before {training.name}"
-    model = load_model(weights, ground.headline)
-    model = folded(model, ground.data.image_shape, needs, say)
+    ground = teacher.ground
+    model = folded(_trained(training, teacher), ground.data.image_shape, needs, say)
     if ground.machine.precision == "bf16":
         model = cast_once(model, torch.bfloat16)
     return _tapped(training, teacher, model, needs)
+
+
+def _trained(training: Training, teacher: Training) -> nn.Module:
+    """A trained teacher. Rank 0 reads the weights; the others, which may have no such disk, get its."""
+    ranks = training.ground.machine.ranks
+    if ranks.leads:
+        weights = saved(teacher)
+        assert weights is not None, f"{teacher.name} is made before {training.name}"
+        model = load_model(weights, teacher.ground.headline)
+    else:
+        model = on_device(teacher.initial().model, teacher)
+    ranks.copy(model.state_dict().values())
+    return model
 
 
 def _tapped(training: Training, teacher: Training, model: nn.Module, needs: frozenset[str]) -> Live:
@@ -98,10 +111,11 @@ def planned(
     training: Training, teacher: Training, needs: frozenset[str], live: Live, images: Images, say: Say
 ) -> Teacher:
     """One teacher as planned: live, ahead of the steps, or with a table of answers in its folder."""
-    ground, kind = training.ground, answers_of(training, needs, teacher).kind
+    ground, ranks = training.ground, training.ground.machine.ranks
+    kind = ranks.shared(lambda: answers_of(training, needs, teacher).kind)  # reads the free disk
     if kind in ("none", "live"):
         return live
-    room = answer_memory(ground) // row_bytes(training, needs, teacher)
+    room = ranks.shared(lambda: answer_memory(ground) // row_bytes(training, needs, teacher))
     if kind == "ahead":
         return Ahead(live, images, chunk(ground), room)
     return _tabled(training, teacher, needs, live, images, room, say)
@@ -127,13 +141,18 @@ def _tabled(
     )
     views, on_gpu = ground.views.count, device.type != "cpu"
     assert views is not None
+    ranks = ground.machine.ranks
     head = classifier(live.network) if CLASSIFIER in needs else None
     for number in count_from(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        table = Table(place, codes(training), layers, folder.name, numbers, say)
+        opening = partial(Table, place, codes(training), layers, folder.name, numbers, say)
+        table = (
+            opening() if ranks.count == 1 else SharedTable(ranks, opening, codes(training), layers, numbers)
+        )
         tabled = Tabled(
             live, images, views, table, chunk(ground), room if on_gpu else 0, head,
             fixed=on_gpu, window=room if on_gpu else 0, tolerance=TOLERANCES[ground.machine.precision],
+            ranks=ranks,
         )  # fmt: skip
         if tabled.check(device):
             break

@@ -20,6 +20,7 @@ from kdrun.models.reused import Reused
 from kdrun.models.taps import classifier
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Observers
+from kdrun.ranks import split
 from kdrun.stages.groups import batched
 from kdrun.stages.mining import mined
 from kdrun.stages.saved import state_file
@@ -31,6 +32,7 @@ from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_models
 from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.mutual import Mutual
+from kdrun.training.ranks import Ranked, part_of, synchronised
 from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
 from kdrun.training.step import Images, Step, Stepping
@@ -53,12 +55,13 @@ def train(trainings: Sequence[Training], observers: Observers) -> None:
 
     All are at the same step, and share machine, data, rows, epochs and teacher.
     """
-    first, states = trainings[0], [read_state(state_file(training)) for training in trainings]
-    machine, state = first.ground.machine, states[0]
+    first, machine = trainings[0], trainings[0].ground.machine
+    states = machine.ranks.shared(lambda: [read_state(state_file(training)) for training in trainings])
+    state = states[0]
     threads = first.threads
     if state is not None and machine.threads is None:
         threads = state["facts"]["threads"]
-    facts = environment(machine, threads)
+    facts = environment(machine, threads) | {"ranks": machine.ranks.count}
     if state is not None:
         _say_changes(state["facts"], facts, observers.screen.say)
     with torch_threads(threads), machine.numerics(), kept_generators():
@@ -105,12 +108,13 @@ def _phase(
     before: Asked,
 ) -> Trained:
     """Trains from a position to the end of the phase."""
-    screen = observers.screen
+    screen, ranks = observers.screen, trainees[0].training.ground.machine.ranks
     with ExitStack() as closing:
         loop = laid_out(trainees, states, facts, observers, closing)
         closing.callback(screen.end)
         seconds = fit(loop.course, loop.step, loop.strands, at)
         screen.end()
+        loop.teacher.forwards = int(ranks.total(torch.tensor(loop.teacher.forwards)))
         for note in filter(None, (answers_note(loop.teacher), wait_note(loop.images))):
             screen.say(note)
         teacher, best = loop.teacher, [each.checkpoint.best for each in loop.strands]
@@ -151,8 +155,8 @@ def laid_out(
     teacher = planned_teacher(training, first.mix, live, images, say) if live else NoTeacher()
     closing.callback(teacher.close)
     labels = training.labels.to(ground.machine.device)
-    learners = tuple(learner for trainee in trainees for learner in trainee.learners)
-    graphs = ground.machine.graphs(ground.run.runtime.graph)
+    learners, ranks = tuple(each for trainee in trainees for each in trainee.learners), ground.machine.ranks
+    graphs = ground.machine.graphs(ground.run.runtime.graph) if ranks.count == 1 else None
     plain = Step(learners, teacher, images, labels, one_lane if graphs is None else graphs.lanes)
     strands = [
         strand(trainee, facts, observers.of(trainee.training, name), plain, live, say)
@@ -160,6 +164,9 @@ def laid_out(
     ]
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
+    if ranks.count > 1:
+        step: Stepping = _ranked(plain, trainees)
+        return Loop(_course(first), step, strands, plain, teacher, images)
     if ground.machine.device.type == "cuda" and training.for_int8 is None:
         save(savings, learners, teacher, images, ground)
     compiled = ground.run.runtime.compile and training.for_int8 is None
@@ -178,6 +185,20 @@ def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
 
         return Stacked(step)
     return step
+
+
+def _ranked(plain: Step, trainees: Sequence[Trainee]) -> Ranked:
+    """The step of which each rank computes a part; no graph holds it. Rank 0's weights are those of all."""
+    training, ground = trainees[0].training, trainees[0].training.ground
+    ranks, runtime = ground.machine.ranks, ground.run.runtime
+    for learner in plain.learners:
+        if runtime.sync_bn:
+            synchronised(learner, ranks, "runtime.sync_bn")
+        ranks.copy([*learner.model.state_dict().values(), *learner.mix.state_dict().values()])
+    step, plain.part = stepping(plain, trainees), lambda rows: part_of(rows, ranks)
+    if runtime.compile:
+        compile_models(step, split(training.recipe.batch, ranks.count)[ranks.rank])
+    return Ranked(step, ranks, training.seed)
 
 
 def _own_rates(training: Training, first: Training) -> Recipe | None:
@@ -201,7 +222,8 @@ def _faster(step: Stepping, batch: int | None, images: Images, graphs: Graphs | 
 
 def _course(trainee: Trainee) -> Course:
     training, phase = trainee.training, trainee.phase
-    rows, views = training.row_set(trainee.mix, mined(training)), training.ground.views
+    chosen = training.ground.machine.ranks.shared(lambda: mined(training))
+    rows, views = training.row_set(trainee.mix, chosen), training.ground.views
     rates = phase.rates(training.recipe)
     return Course(training.epochs, training.recipe.epochs, rows, views, rates, phase.until)
 

@@ -111,18 +111,21 @@ def strand(
     trainee: Trainee, facts: dict[str, Any], watchers: Watchers, step: Step, live: Teacher | None, say: Say
 ) -> Strand:
     """A trainee's part of the training loop. facts: stored with its states."""
-    training = trainee.training
+    training, leads = trainee.training, trainee.training.ground.machine.ranks.leads
     pace = training.ground.run.checkpoint
-    diagnose = _diagnosis(trainee, step, live)
+    diagnose = _diagnosis(trainee, step, live) if leads else dict
     return Strand(
         stage=training.name,
         seed=training.seed,
         learners=trainee.learners,
         checkpoint=Checkpoint(
-            state_file(training), trainee.learners, Pace(pace.seconds, pace.minutes), facts
+            state_file(training),
+            trainee.learners,
+            Pace(pace.seconds, pace.minutes) if leads else None,
+            facts,
         ),
         watcher=watchers,
-        validate=_validator(trainee.model, training, say),
+        validate=_validator(trainee.model, training, say) if leads else dict,
         diagnose=lambda: diagnose() | wait_share(step.images),
     )
 
@@ -136,11 +139,13 @@ def finish(
     facts: Mapping[str, Any],
     companions: Sequence[str],
 ) -> None:
-    """Writes the weights, then the mark; then removes the state.
+    """Writes the weights, then the mark; then removes the state. On rank 0.
 
     companions: folders of the trainings in the same loop.
     """
     training = trainee.training
+    if not training.ground.machine.ranks.leads:
+        return
     weights: dict[str, dict[str, Tensor]] = {"last": trainee.model.state_dict()}
     if best is not None:
         weights["val_best"] = best.weights

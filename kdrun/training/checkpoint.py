@@ -114,10 +114,13 @@ def _numbers(position: Any) -> bool:
 class Checkpoint:
     """Saves and restores one training: its learner, and peers that learn with it.
 
-    facts: plain values that are stored with the state, such as the number of threads.
+    facts: plain values that are stored with the state, such as the number of threads. pace: None if it is
+    never written, as on all ranks but the first.
     """
 
-    def __init__(self, path: Path, learners: Sequence[Learner], pace: Pace, facts: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, learners: Sequence[Learner], pace: Pace | None, facts: dict[str, Any]
+    ) -> None:
         self.path, self.learners, self.pace, self.facts = path, learners, pace, facts
         self.best: Best | None = None
         self.written = time.monotonic()
@@ -166,6 +169,8 @@ def save(checkpoints: Sequence[Checkpoint], position: Position) -> None:
     A file always holds the old state or the new one, never a part.
     """
     first, *others = checkpoints
+    if first.pace is None:
+        return
     for each in checkpoints:
         path = each.path.with_name(NEXT) if others else each.path
         write_whole(path, partial(_save, each.content(position)))
@@ -182,7 +187,7 @@ def put_in_place(path: Path) -> None:
 def save_within(checkpoints: Sequence[Checkpoint], position: Position) -> None:
     """Writes the states within an epoch if that is due and all sums are finite."""
     first, learners = checkpoints[0], [learner for each in checkpoints for learner in each.learners]
-    due = time.monotonic() - first.written >= 60 * first.pace.minutes
+    due = first.pace is not None and time.monotonic() - first.written >= 60 * first.pace.minutes
     if due and all(bool(torch.isfinite(learner.sums).all()) for learner in learners):
         save(checkpoints, position)
 
@@ -190,7 +195,7 @@ def save_within(checkpoints: Sequence[Checkpoint], position: Position) -> None:
 def save_after_epoch(checkpoints: Sequence[Checkpoint], position: Position, last: bool) -> None:
     """Writes the states after an epoch if that is due, or if it is the last."""
     first = checkpoints[0]
-    if last or time.monotonic() - first.written >= first.pace.seconds:
+    if last or (first.pace is not None and time.monotonic() - first.written >= first.pace.seconds):
         save(checkpoints, position)
 
 

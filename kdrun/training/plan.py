@@ -54,11 +54,12 @@ class RowSet(NamedTuple):
 
 
 class EpochPlan(NamedTuple):
-    """The rows of one epoch in order, on the device, and the number of rows of a step."""
+    """The rows of one epoch in order, on the device, and the number of rows of a step. epoch: from 0."""
 
     rows: Rows
     batch: int
     steps: int
+    epoch: int = 0
 
     def batches(self, first: int = 0) -> Iterator[Rows]:
         """The rows of each step, from step `first` on."""
@@ -82,7 +83,7 @@ def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: Drawing, device: t
         others = _others(row_set, shares)
         index[others] = _shuffled(shares.unlabelled, len(others), generator(seed, "unlabelled", epoch))
     view = views.draw(generator(seed, "views", epoch), row_set.length)
-    return EpochPlan(Rows(index.to(device), view.to(device)), row_set.batch, row_set.steps)
+    return EpochPlan(Rows(index.to(device), view.to(device)), row_set.batch, row_set.steps, epoch)
 
 
 def _shuffled(rows: Tensor, length: int, order: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ Nothing is copied to the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -34,8 +34,8 @@ class Images(Protocol):
 
     capturable: bool
 
-    def prepare(self, rows: Rows, batch: int, first: int) -> None:
-        """Called before an epoch. rows: all, in order. batch: rows of a step. first: the next step."""
+    def prepare(self, parts: Iterable[Rows]) -> None:
+        """Called before an epoch with the rows of each of its steps, from the next one on."""
 
     def __call__(self, rows: Rows) -> Tensor:
         """(B, C, H, W) float32 of any rows. Those of `prepare` may be ready in their order."""
@@ -53,10 +53,12 @@ class Learner:
     own learning rates if they are not those of the loop; lr: 0-dim tensor, its own rate, which the loop sets.
     sums: (2 + terms,) float32 since `read_sums`: the total loss and each unweighted term, times rows; then
     the number of rows. broken: (2 + terms,) float32, the number of steps in which each was not finite.
-    saving: kernels that its passes leave out, on a GPU.
+    saving: kernels that its passes leave out, on a GPU. summed: makes of its gradients, its mixture and the
+    number of its rows those of the whole batch.
     """
 
     saving: Saving | None = None
+    summed: Summed
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class Learner:
         self.model, self.tapped, self.mix, self.optimiser, self.clip = model, tapped, mix, optimiser, clip
         self.precision, self.draws, self.stream = precision, draws, stream
         device = next(model.parameters()).device
+        self.summed = whole
         self.rates, self.lr = rates, None if rates is None else torch.zeros((), device=device)
         self.sums, self.broken = torch.zeros(2, 2 + len(mix.names), device=device)
 
@@ -100,10 +103,11 @@ class Learner:
         self.gradients(mixture)
         if self.saving:
             self.saving.give()
+        mixture, rows = self.summed(self, mixture, len(batch.labels))
         if self.clip is not None:
             self.optimiser.clip(self.clip)
         self.optimiser.step(lr)
-        tally(self.sums, self.broken, mixture.total.detach(), mixture.parts, len(batch.labels))
+        tally(self.sums, self.broken, mixture.total.detach(), mixture.parts, rows)
 
     def gradients(self, mixture: Mixture) -> None:
         """Fills `.grad`, which is empty before; in two parts if the optimiser is DOT."""
@@ -150,6 +154,14 @@ class Learner:
         self.sums.copy_(state["sums"])
 
 
+Summed = Callable[[Learner, Mixture, int], tuple[Mixture, int]]
+
+
+def whole(learner: Learner, mixture: Mixture, rows: int) -> tuple[Mixture, int]:
+    """The same: the learner has seen the whole batch."""
+    return mixture, rows
+
+
 def tally(sums: Tensor, broken: Tensor, total: Tensor, parts: Tensor, rows: int) -> None:
     """Adds a step to a learner's `sums` and `broken`, in place. total: (...,). parts: (..., terms)."""
     seen = torch.cat((total[..., None], parts, torch.ones_like(total)[..., None]), -1).float()
@@ -180,11 +192,16 @@ class Stepping(Protocol):
         """A batch of any rows and the teacher's outputs for it. Not part of a step."""
 
 
+def every(rows: Rows) -> Rows:
+    """All rows of a batch."""
+    return rows
+
+
 class Step:
     """The plain step: makes each stream's batch, asks the teacher about it, and updates the learners.
 
     images, labels: of the training part; labels (N,) int64 on the device. lanes: CUDA streams, on which
-    several learners work at the same time.
+    several learners work at the same time. part: which of a batch's rows this process computes.
     """
 
     def __init__(
@@ -194,14 +211,16 @@ class Step:
         images: Images,
         labels: Tensor,
         lanes: Lanes = one_lane,
+        part: Callable[[Rows], Rows] = every,
     ) -> None:
         self.learners, self.teacher, self.images, self.labels = learners, teacher, images, labels
+        self.part = part
         self.lr = torch.zeros((), device=labels.device)
         self.lanes = lanes if len(learners) > 1 else one_lane
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
         for plan in plans:
-            self.images.prepare(plan.rows, plan.batch, first)
+            self.images.prepare(map(self.part, plan.batches(first)))
         self.teacher.prepare(plans, first)
         for learner in self.learners:
             for term in learner.mix.terms:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
+from kdrun.ranks import ONE, Ranks
 from kdrun.training.plan import EpochPlan
+from kdrun.training.shared_table import SharedTable
 from kdrun.training.table import Table
 from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
@@ -42,6 +44,8 @@ class Tabled(Teacher):
     window: rows for which the teacher may be ahead, of all streams; 0: those of WINDOW forwards for each.
     tolerance: of `check`. head: the teacher's classifier, if a term reads it. derived: further layers of the
     outputs, by name, each a function of logits (n, K) that gives (n, K); computed once for each answer.
+    ranks: the processes that share batches. All of them want the same rows at the same time; each runs the
+    teacher on a part of what is missing, and has all answers.
     """
 
     kind, capturable = "tabled", True
@@ -51,7 +55,7 @@ class Tabled(Teacher):
         live: Live,
         images: Callable[[Rows], Tensor],
         views: int,
-        table: Table,
+        table: Table | SharedTable,
         chunk: int = 128,
         room: int = 0,
         head: Classifier | None = None,
@@ -59,10 +63,11 @@ class Tabled(Teacher):
         fixed: bool = False,
         window: int = 0,
         tolerance: float = 0.0,
+        ranks: Ranks = ONE,
     ) -> None:
         self.live, self.images, self.views, self.table = live, images, views, table
         self.chunk, self.room, self.head = chunk, room, head
-        self.fixed, self.window, self.tolerance = fixed, window, tolerance
+        self.fixed, self.window, self.tolerance, self.ranks = fixed, window, tolerance, ranks
         self.derived: Mapping[str, Callable[[Tensor], Tensor]] = {}
         self.plans: Sequence[EpochPlan] = ()
         self.until = 0
@@ -76,7 +81,8 @@ class Tabled(Teacher):
         kept = self.table.read(codes)
         asked = [self._ask(torch.from_numpy(part).to(device)) for part in _parts(codes, self.chunk)]
         now = {name: torch.cat([each[name] for each in asked]).cpu().numpy() for name in kept}
-        return all(_close(kept[name].astype(np.float32), now[name], self.tolerance) for name in kept)
+        same = all(_close(kept[name].astype(np.float32), now[name], self.tolerance) for name in kept)
+        return int(self.ranks.total(torch.tensor(int(same)))) == self.ranks.count
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
         self.plans, self.until = plans, first
@@ -126,12 +132,20 @@ class Tabled(Teacher):
             read = self.table.read(codes[there]).items()
             kept = {name: torch.from_numpy(rows).to(wanted.device).float() for name, rows in read}
             shelf.put(torch.from_numpy(codes[there]).to(wanted.device), self._with_derived(kept))
-        for part in _parts(codes[~there], self.chunk):
+        for part in _parts(codes[~there], self.chunk * self.ranks.count):
             code = torch.from_numpy(part).to(wanted.device)
-            answers = self._ask(code)
+            answers = self._asked(code)
             shelf.put(code, self._with_derived(answers))
             self.table.write(part, {name: rows.cpu().numpy() for name, rows in answers.items()})
         self.saved += len(wanted) - int((~there).sum())
+
+    def _asked(self, code: Tensor) -> Layers:
+        """The answers to codes, of which each rank asks for its part."""
+        sizes = [len(part) for part in code.tensor_split(self.ranks.count)]
+        own = code.tensor_split(self.ranks.count)[self.ranks.rank]
+        widths = self.table.widths.items()
+        answers = self._ask(own) if len(own) else {name: own.new_empty(0, n).float() for name, n in widths}
+        return {name: self.ranks.gathered(rows, sizes) for name, rows in answers.items()}
 
     def _ask(self, code: Tensor) -> Layers:
         rows = Rows(code // self.views, code % self.views)

@@ -78,7 +78,7 @@ def batches(rows: Rows, first: int = 0) -> Iterator[Rows]:
 
 
 def passed(of: Any, rows: Rows, first: int = 0) -> Tensor:
-    of.prepare(rows, BATCH, first)
+    of.prepare(list(batches(rows, first)))
     return torch.cat([of(part) for part in batches(rows, first)])
 
 
@@ -100,15 +100,15 @@ def test_a_process_reads_the_same_however_it_is_asked(root: Path, whole: ImageSe
         assert torch.equal(read(Rows(*(tensor[3:6] for tensor in rows))), passed(resident, rows)[3:6])
         for _ in range(2):  # the second time with images that stayed in memory
             assert torch.equal(passed(read, rows), passed(resident, rows))
-        read.prepare(rows, BATCH, 1)  # two trainings side by side
-        read.prepare(other, BATCH, 1)
+        read.prepare(list(batches(rows, 1)))  # two trainings side by side
+        read.prepare(list(batches(other, 1)))
         together = [
             read(part) for pair in zip(batches(rows, 1), batches(other, 1), strict=True) for part in pair
         ]
         assert torch.equal(torch.cat(together[::2]), passed(resident, rows, 1))
         assert torch.equal(torch.cat(together[1::2]), passed(resident, other, 1))
         read.close()
-        read.prepare(rows, BATCH, 4)  # an epoch of which nothing is left
+        read.prepare(list(batches(rows, 4)))  # an epoch of which nothing is left
         assert torch.equal(passed(read, rows), passed(resident, rows))
 
 
@@ -140,10 +140,10 @@ def test_what_is_read_first_stays() -> None:
 def test_no_more_is_read_ahead_than_is_wanted_soon() -> None:
     seen: list[int] = []
     read, rows = plain(counted(100, seen)), Rows(torch.arange(100), torch.zeros(100, dtype=torch.int64))
-    read.prepare(rows, BATCH, 0)
+    read.prepare(list(batches(rows)))
     read(next(batches(rows)))
     assert len(seen) <= (streamed.AHEAD + 1) * BATCH
-    read.prepare(rows, BATCH, 4)  # the rest of the epoch is forgotten
+    read.prepare(list(batches(rows, 4)))  # the rest of the epoch is forgotten
     assert read(next(batches(rows, 4))).flatten().tolist() == list(range(30, 35))
     assert list(read.in_turn([])) == []
 
@@ -157,7 +157,7 @@ def test_the_share_of_the_time_that_was_waited(monkeypatch: pytest.MonkeyPatch) 
         Rows(torch.arange(10), torch.zeros(10, dtype=torch.int64)),
     )
     for _ in range(2):
-        read.prepare(rows, BATCH, 0)
+        read.prepare(list(batches(rows)))
         for part in batches(rows):
             read(part)
             clock[0] += 10.0  # a step
@@ -226,7 +226,7 @@ def test_a_picture_that_breaks_later_is_named(root: Path, tmp_path: Path, readin
     content = Path(listed.path).read_bytes()
     Path(listed.path).write_bytes(content[:200])
     with closing(images(data)) as read:
-        read.prepare(rows, BATCH, 0)
+        read.prepare(list(batches(rows)))
         parts = batches(rows)
         read(next(parts))
         with pytest.raises(KdrunError, match=rf"1 file cannot be read as images: {listed.path} \("):

@@ -138,8 +138,9 @@ def arm_answers(n: int) -> None:
     kdrun.training.table.SECONDS = 0.0
 
 
-def run(args: list[str], bomb: list[Any] | None, out: str) -> None:
+def run(args: list[str], bomb: list[Any] | None, out: str, environment: dict[str, str]) -> None:
     """Ends this process with the exit status of the command, or by the bomb. out: the file of its output."""
+    os.environ.update(environment)
     kdrun.stages.groups.WORTH_STACKING = 0.0  # short trainings are to be batched too
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     file = os.open(out, os.O_RDWR | os.O_CREAT)

@@ -26,16 +26,17 @@ def play(plan: list[dict[str, Any]]) -> list[int]:
     return [ended(begun(entry["args"], entry["bomb"])) for entry in plan]
 
 
-def begun(args: list[str], bomb: list[Any] | None = None, out: str = os.devnull) -> Any:
-    """A process that runs kdrun, all paths given as absolute ones.
+def begun(args: list[str], bomb: list[Any] | None = None, out: str = os.devnull, **environment: str) -> Any:
+    """A process that runs kdrun, all paths given as absolute ones. environment: variables.
 
     It is forked from a server, which is started once. That has imported everything and computed nothing.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.stages.killed"])
-    process = context.Process(target=_run, args=(args, bomb, out))
+    process = context.Process(target=_run, args=(args, bomb, out, environment))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # where the server finds what it imports
+        patch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # which it reads once
         process.start()
     return process
 

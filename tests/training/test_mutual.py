@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +31,7 @@ RATE, RATIO = 0.25, 0.5
 class Some:
     """As images: rows of a table."""
 
-    def prepare(self, rows: Rows, batch: int, first: int) -> None: ...
+    def prepare(self, parts: Iterable[Rows]) -> None: ...
 
     def __call__(self, rows: Rows) -> Tensor:
         return IMAGES[rows.index]

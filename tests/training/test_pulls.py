@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,10 @@ def test_a_look_takes_no_images_from_the_steps(tmp_path: Path) -> None:
 
         capturable = False
 
-        def prepare(self, rows: Rows, batch: int, first: int) -> None:
-            self.left = list(range(first * batch, len(rows.index), batch))
-            self.start = rows.index.data_ptr()
+        def prepare(self, parts: Iterable[Rows]) -> None:
+            indexes = [rows.index for rows in parts]
+            self.start, size = indexes[0].data_ptr(), indexes[0].element_size()
+            self.left = [(index.data_ptr() - self.start) // size for index in indexes]
 
         def __call__(self, rows: Rows) -> Tensor:
             place, past = divmod(rows.index.data_ptr() - self.start, rows.index.element_size())

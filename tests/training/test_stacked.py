@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +25,7 @@ SGD: Any = SimpleNamespace(optimiser="sgd", momentum=0.9, nesterov=True, weight_
 class Pictures:
     """As images: row i in view v is a picture that depends on both."""
 
-    def prepare(self, rows: Rows, batch: int, first: int) -> None: ...
+    def prepare(self, parts: Iterable[Rows]) -> None: ...
 
     def __call__(self, rows: Rows) -> Tensor:
         ramp = torch.linspace(-1, 1, 36, dtype=torch.float64).view(1, 1, 6, 6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,7 +51,7 @@ def network() -> nn.Module:
 class Vectors:
     """As images: row i in view v is a vector that depends on both."""
 
-    def prepare(self, rows: Rows, batch: int, first: int) -> None: ...
+    def prepare(self, parts: Iterable[Rows]) -> None: ...
 
     def __call__(self, rows: Rows) -> Tensor:
         base = torch.linspace(-1, 1, 6) * (rows.index[:, None] % 5 + 1)

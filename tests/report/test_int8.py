@@ -139,7 +139,7 @@ def test_seeds_give_means_and_a_test() -> None:
     assert rows[0] == ("fp32", "90.0 +- 0.0", "86.0 +- 0.0", "+4.0 +- 0.0")
     assert rows[3] == ("int8 teacher", "91.5 +- 1.0", "88.0 +- 0.0", "+3.5 +- 1.0")
     (sentence,) = int8_sweep.sentences(setting)
-    assert "on validation: BEATS by +4.5 points" in sentence and "over 3 seeds" in sentence
+    assert "on validation: BEATS: +4.5 points" in sentence and "over 3 seeds" in sentence
     assert "changes by +0.5 +- 1.0 points" in sentence
     shown = sweep_table.text(jobs, 80)
     assert "int8 teacher" in shown and sentence[:40] in shown and max(map(len, shown.splitlines())) <= 80

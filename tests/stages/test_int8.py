@@ -19,7 +19,6 @@ from kdrun.models.exported import Exported, Opened
 from kdrun.models.quantised import NAME
 from kdrun.models.weights import read_weights
 from kdrun.records import read_rows
-from tests.commands.test_export import needs_onnx
 from tests.stages.runs import SHORT
 
 ARGS = (*SHORT, "threads=1", "evaluation.figures=[accuracy]", "int8.epochs=2")
@@ -144,15 +143,3 @@ def test_without_the_packages_it_ends_before_it_trains(
     (line,) = capsys.readouterr().err.splitlines()
     assert "needs no_such_package" in line and "[onnx]" in line
     assert not list(tmp_path.rglob("*.jsonl"))
-
-
-@needs_onnx
-@pytest.mark.long
-def test_with_onnxruntime(tmp_path: Path) -> None:
-    assert main([*ARGS, "quantise=int8", f"outputs_dir={tmp_path}"]) == 0
-    for own in report(tmp_path)["int8"]["models"].values():
-        for name, form in own.items():
-            if name != "fp32":
-                assert form["in_integers"] == form["layers"] == 3
-                assert form["differ"] < 0.5 and form["other_class"] <= 5
-                assert (next(tmp_path.glob("runs/*")) / form["file"]).stat().st_size == form["bytes"] < 10_000

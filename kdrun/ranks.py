@@ -252,7 +252,8 @@ class Group(Ranks):
 
     def claims(self) -> bool:
         """Whether this rank is to say why the run ends: rank 0, or the first of the others if it says nothing
-        for FIRST seconds. Without torchrun rank 0 holds the store, so it waits that long for the others.
+        for FIRST seconds. Ends the connections. Without torchrun rank 0 holds the store, so it waits for the
+        others as long, which notice that they are alone.
         """
         store, key = self.over.distributed_c10d._get_default_store(), "kdrun/ended"
         with suppress(RuntimeError):  # nobody said anything, or the process that holds the store is gone
@@ -260,6 +261,7 @@ class Group(Ranks):
                 store.wait([key], timedelta(seconds=FIRST))
         try:
             first = bool(store.add(key, 1) == 1)
+            self.close()
             until = time.monotonic() + FIRST * self.leads
             while time.monotonic() < until and store.add(key, 0) < self.count:
                 time.sleep(0.01)

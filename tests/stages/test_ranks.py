@@ -110,7 +110,11 @@ def test_two_processes_are_one_and_survive_the_death_of_either(tmp_path: Path) -
     assert all(torch.equal(tensor, both[name]) for name, tensor in weights(killed).items())
 
 
-def test_an_error_on_all_ranks_is_one_line(tmp_path: Path) -> None:
-    (status, text), (other, nothing) = two(tmp_path / "two", "recipe.teacher.lr=1e14", "stages=[teacher]")
+def test_an_error_on_one_rank_or_on_all_is_one_line(tmp_path: Path) -> None:
+    only = "stages=[teacher]"
+    (status, text), (other, nothing) = two(tmp_path / "two", only, bombs={0: ["interrupt", 2]})
+    assert (status, other, nothing) == (130, 1, "")
+    assert text.splitlines()[-1] == "interrupted; the same command continues"
+    (status, text), (other, nothing) = two(tmp_path / "two", only, "recipe.teacher.lr=1e14")
     assert (status, other, nothing) == (1, 1, "")
     assert text.splitlines()[-1].startswith("teacher: loss.hard is not finite by step ")

@@ -23,6 +23,9 @@ RECIPE_VERSION = 1
 LOCK, HELD = ".lock", ".held"
 """Files to lock: by the one process that writes a folder, and by all processes that use it."""
 
+BEAT = ".beat"
+"""The file that a worker on a cluster touches again and again while it writes a folder."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the system if nothing more can be written: full disk, quota, limit on file sizes."""
 
@@ -293,11 +296,11 @@ def _let_go(folder: Path, handle: int) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Removes everything in a folder except its locks. Raises KdrunError if the folder is a link."""
+    """Removes everything in a folder except its locks and its beat. Raises KdrunError for a link."""
     if folder.is_symlink():
         raise KdrunError(str(folder), None, "is a link, so kdrun does not empty it; remove it")
     for path in folder.iterdir():
-        if path.name in (LOCK, HELD):
+        if path.name in (LOCK, HELD, BEAT):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -187,6 +187,18 @@ def locked(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -
         os.close(handle)
 
 
+def holder(folder: Path) -> str:
+    """Who has locked the folder, `process 4711 on host`; empty if nobody has, or it cannot be told."""
+    with suppress(OSError, KdrunError):
+        handle = open_own(folder / LOCK, os.O_RDWR)
+        try:
+            if not try_lock(handle):
+                return os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+        finally:
+            os.close(handle)
+    return ""
+
+
 @contextmanager
 def held(folders: Iterable[Path]) -> Iterator[None]:
     """Keeps folders from being removed within the block.

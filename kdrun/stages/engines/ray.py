@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from kdrun.extras import install
 from kdrun.plan.training import Training
 from kdrun.progress.overall import PENDING
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.remote import Errand, Handle, Lost, Needs, Remote
+from kdrun.stages.engines.remote import Errand, Handle, Lost, Needs, Remote, python_path
 
 
 class Ray(Remote):
@@ -42,11 +43,8 @@ class Ray(Remote):
         self.task: Callable[[Errand, Path], Any] | None = None
 
     def open(self, folder: Path, gpus: float) -> None:
-        import ray
-
-        environment = {
-            "env_vars": {"PYTHONPATH": os.pathsep.join(os.path.abspath(p or ".") for p in sys.path)}
-        }
+        ray = _ray()
+        environment = {"env_vars": {"PYTHONPATH": python_path()}}
         try:
             ray.init(
                 address=self.address or "local",
@@ -64,7 +62,7 @@ class Ray(Remote):
             if number > most:
                 key = {"CPU": "engine.cpus", "GPU": "engine.gpus"}.get(name, "engine.resources")
                 raise KdrunError(key, number, f"no node of the Ray cluster has more than {most:g} {name}")
-        options = {
+        options: dict[str, Any] = {
             "num_cpus": self.needs.cpus,
             "num_gpus": gpus,
             "memory": None if self.needs.memory is None else int(1e9 * self.needs.memory),
@@ -86,10 +84,14 @@ class Ray(Remote):
 
     def close(self) -> None:
         if self.folder is not None:
-            import ray
-
+            ray = _ray()
             ray.shutdown()
         super().close()
+
+
+def _ray() -> Any:
+    """Ray, which takes a second to import."""
+    return import_module("ray")
 
 
 class _Task:
@@ -100,13 +102,11 @@ class _Task:
         return PENDING
 
     def done(self) -> bool:
-        import ray
-
+        ray = _ray()
         return bool(ray.wait([self.reference], timeout=0)[0])
 
     def result(self) -> Failures:
-        import ray
-
+        ray = _ray()
         try:
             failures: Failures = ray.get(self.reference)
         except ray.exceptions.RayError as error:
@@ -114,8 +114,7 @@ class _Task:
         return failures
 
     def cancel(self) -> None:
-        import ray
-
+        ray = _ray()
         ray.cancel(self.reference, force=True)
 
 

@@ -78,13 +78,12 @@ class Errand:
     """A group as a worker gets it; can be pickled, and called any number of times: it continues.
 
     path: of Python. place: the folder that relative paths are in. progress: the file for reports.
-    started: when the command began. device: where it trains.
+    started: when the command began.
     """
 
     work: Work
     asked: Wanted
     progress: Path
-    name: str = "worker"
     path: list[str] = field(default_factory=lambda: list(sys.path))
     place: str = field(default_factory=os.getcwd)
     started: float = field(default_factory=started)
@@ -99,17 +98,15 @@ class Errand:
             send = _Sending(self.progress)
         except OSError as error:
             problem = f"{socket.gethostname()} does not see {error.filename} ({error.strerror})"
-            lost = KdrunError(
-                "engine", None, f"{problem}; all machines must share the folder and its outputs"
-            )
+            lost = KdrunError("engine", None, f"{problem}; all machines must share it")
             return {folder: lost for _, folder in self.asked}
         tell = _Printed(send, LOOK)
         tell("state", "RUNNING")
         return made(self.work, self.asked, tell, tell.say)
 
     def called(self) -> str:
-        """The worker's name in its own process, where more may be known."""
-        return self.name
+        """The worker's name in its own process."""
+        return f"process {os.getpid()}"
 
 
 class _Sending:
@@ -278,7 +275,7 @@ class Remote(Crew):
         assert self.folder is not None
         self.numbers += 1
         progress = self.folder / f"{self.numbers}.jsonl"
-        errand = self.errand(work, _resolved(part), progress, f"worker {self.numbers}")
+        errand = self.errand(work, _resolved(part), progress)
         if all(finished(training, training.ground.run.fresh) for training in part.group):
             return Hired(part.group, Nothing(), Tail(progress), self.kept)  # another call made it meanwhile
         return Hired(part.group, self.submit(errand), Tail(progress), self.kept)
@@ -294,9 +291,7 @@ class Remote(Crew):
         if running:
             names = ", ".join(one.handle.name for one in running[:LAST])
             more = f" and {len(running) - LAST} more" if len(running) > LAST else ""
-            text = (
-                f"cancelled {plural(len(running), 'job')}: {names}{more}; what they saved is continued later"
-            )
+            text = f"cancelled {plural(len(running), 'job')}: {names}{more}; their states are kept"
             audience.observers.screen.say(text)
 
     def close(self) -> None:
@@ -338,6 +333,11 @@ def _resolved(part: Part) -> Wanted:
     return [(replace(run, precision=precision), folder) for run, folder in wanted(part)]
 
 
+def python_path() -> str:
+    """The entries of `sys.path`, for a process that is to find the same modules, the user's too."""
+    return os.pathsep.join(os.path.abspath(entry or ".") for entry in sys.path)
+
+
 def _at_work(training: Training) -> str:
     """Who else trains it now, here or on another machine; empty if nobody does."""
     return artefacts.holder(training.folder) or beats.elsewhere(training.folder)
@@ -346,9 +346,7 @@ def _at_work(training: Training) -> str:
 def _refuse_numbered(ready: Sequence[Training]) -> None:
     device = ready[0].ground.run.device
     if re.fullmatch(r"cuda:\d+", device):
-        problem = (
-            "the engine gives each training a GPU of its own, whose number it chooses: device=cuda or auto"
-        )
+        problem = "the engine chooses the GPU of each training: device=cuda or auto"
         raise KdrunError("device", device, problem)
 
 
@@ -357,8 +355,8 @@ def _warn(ready: Sequence[Training], gpus: float, audience: Audience) -> None:
     ground = ready[0].ground
     if gpus and ground.run.precision == "auto" and ground.machine.device.type == "cpu":
         audience.observers.screen.say(
-            "note   this machine has no GPU, so precision=auto is fp32 in all trainings; for bf16 start kdrun on "
-            "a machine with the GPU"
+            "note   this machine has no GPU, so precision=auto is fp32 in all trainings; for bf16, start "
+            "kdrun on a machine with the GPU"
         )
 
 
@@ -368,6 +366,5 @@ def _last(log: Path) -> str:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         return f"; it left no log {log}"
-    return (
-        f"; its last lines: {' / '.join(lines[-LAST:])} ({log})" if lines else f"; its log is empty ({log})"
-    )
+    said = f"its last lines: {' / '.join(lines[-LAST:])}" if lines else "its log is empty"
+    return f"; {said} ({log})"

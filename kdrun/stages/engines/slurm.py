@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from kdrun.config.ranges import one_of, whole
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.remote import Errand, Handle, Lost, Needs, Remote
+from kdrun.stages.engines.remote import Errand, Handle, Lost, Needs, Remote, python_path
 
 EXECUTORS = ("slurm", "local")
 
@@ -44,7 +43,7 @@ class Requeued(Errand):
 
     def called(self) -> str:
         number = os.environ.get("SLURM_JOB_ID")
-        return f"SLURM job {number}" if number else f"process {os.getpid()}"
+        return f"SLURM job {number}" if number else super().called()
 
 
 class Slurm(Remote):
@@ -80,12 +79,10 @@ class Slurm(Remote):
         if find_spec("submitit") is None:
             raise KdrunError("engine", "slurm", f"needs submitit, which is not installed: {install('slurm')}")
         if executor == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            problem = (
-                "there is no sbatch on this machine; to try it here, without SLURM: engine.executor=local"
-            )
+            problem = "there is no sbatch on this machine; to try it without: engine.executor=local"
             raise KdrunError("engine", "slurm", problem)
         self.executor, self.requeues, self.asked, self.queue = executor, requeues, 0.0, _Queue()
-        self.setup = [f"export PYTHONPATH={shlex.quote(_path())}", *setup]
+        self.setup = [f"export PYTHONPATH={shlex.quote(python_path())}", *setup]
         self.parameters = {
             "timeout_min": minutes,
             "cpus_per_task": cpus,
@@ -193,16 +190,11 @@ class _Job:
         self.job.cancel(check=False)
 
 
-def _path() -> str:
-    """The entries of `sys.path`, for a process that is to find the same modules, the user's too."""
-    return os.pathsep.join(os.path.abspath(entry or ".") for entry in sys.path)
-
-
 @contextmanager
 def _python_path() -> Iterator[None]:
     """Within the block, new processes find the same modules, before they know any of kdrun."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = _path()
+    os.environ["PYTHONPATH"] = python_path()
     try:
         yield
     finally:

@@ -37,7 +37,10 @@ def sbatch(script: str) -> None:
 
 def run(number: str, script: Path) -> None:
     environment = {**os.environ, "SLURM_JOB_ID": number, "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-    process = subprocess.Popen(["bash", str(script)], env=environment, start_new_session=True)
+    quiet = subprocess.DEVNULL  # who reads what sbatch prints does not wait for the job
+    process = subprocess.Popen(
+        ["bash", str(script)], env=environment, start_new_session=True, stdout=quiet, stderr=quiet
+    )
     with script.open("a") as file:
         file.write(f"\n# process {process.pid}\n")
 

@@ -244,14 +244,16 @@ def test_a_job_that_left_the_queue_without_a_result_is_lost(
     for _ in range(5):
         queue.ask()
         seen.append((job.state(), job.done()))
-    assert seen == [("PENDING", False), ("RUNNING", False), ("RUNNING", False), ("PENDING", False), ("PENDING", True)]
+    assert [state for state, _ in seen] == ["PENDING", "RUNNING", "RUNNING", "PENDING", "PENDING"]
+    assert [done for _, done in seen] == [False] * 4 + [True]
     with pytest.raises(Lost, match="NODE_FAIL"):
         job.result()
     paths.result_pickle.touch()
     assert slurm_module._Job(known, queue).done()
 
 
-@pytest.mark.parametrize(("name", "package")_is_named_with_the_command(
+@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "Ray")])
+def test_a_missing_package_is_named_with_the_command(
     name: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"kdrun.stages.engines.{name}.find_spec", lambda name: None)

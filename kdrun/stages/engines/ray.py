@@ -31,15 +31,15 @@ class Ray(Remote):
         gpus: Any,
         cpus: float,
         memory: float | None,
-        resources: Mapping[str, Any],
+        resources: Any,
     ) -> None:
         super().__init__(jobs, Needs(gpus, int(cpus), memory))
         self.needs.check(most_gpus=1)
-        if not isinstance(resources, Mapping):
-            raise KdrunError("engine.resources", resources, "must be {NAME: NUMBER}")
+        if not isinstance(resources, Mapping | None):
+            raise KdrunError("engine.resources", resources, "must be {NAME: NUMBER}, or null")
         if find_spec("ray") is None:
             raise KdrunError("engine", "ray", f"needs Ray, which is not installed: {install('ray')}")
-        self.address, self.resources = address, dict(resources)
+        self.address, self.resources = address, dict(resources or {})
         self.task: Callable[[Errand, Path], Any] | None = None
 
     def open(self, folder: Path, gpus: float) -> None:

@@ -62,7 +62,7 @@ class Slurm(Remote):
         memory: float | None,
         minutes: int,
         requeues: int,
-        parameters: Mapping[str, Any],
+        parameters: Any,
         setup: list[str],
         executor: str,
     ) -> None:
@@ -73,8 +73,10 @@ class Slurm(Remote):
         for key, value, least in (("minutes", minutes, 1), ("requeues", requeues, 0)):
             if not whole(value, least):
                 raise KdrunError(f"engine.{key}", value, f"must be a whole number from {least}")
-        if not isinstance(parameters, Mapping):
-            raise KdrunError("engine.parameters", parameters, "must be {NAME: VALUE}, options of sbatch")
+        if not isinstance(parameters, Mapping | None):
+            raise KdrunError(
+                "engine.parameters", parameters, "must be {NAME: VALUE}, options of sbatch, or null"
+            )
         one_of("engine.executor", executor, EXECUTORS)
         if find_spec("submitit") is None:
             raise KdrunError("engine", "slurm", f"needs submitit, which is not installed: {install('slurm')}")
@@ -89,7 +91,7 @@ class Slurm(Remote):
             "mem_gb": memory,
             "slurm_partition": partition,
             "slurm_account": account,
-            "slurm_additional_parameters": dict(parameters) or None,
+            "slurm_additional_parameters": dict(parameters or {}) or None,
         }
 
     def open(self, folder: Path, gpus: float) -> None:

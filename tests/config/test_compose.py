@@ -176,7 +176,7 @@ def test_modules_of_ones_own_come_from_named_packages(
 
 def test_every_key_of_the_schema_stands_in_the_file_with_its_default() -> None:
     written = yaml.safe_load((shipped() / "config.yaml").read_text())
-    groups = {"dataset", "teacher", "student", "method", "loss", "recipe", "experiment"}
+    groups = {"dataset", "teacher", "student", "method", "loss", "recipe", "engine", "experiment"}
     keys = {field.name for field in fields(Written)} - groups - {"remarks"}
     assert set(written) - {"defaults", "hydra", *ROLES} == keys
     run = Written()

@@ -23,6 +23,9 @@ RECIPE_VERSION = 1
 LOCK, HELD = ".lock", ".held"
 """Files to lock: by the one process that writes a folder, and by all processes that use it."""
 
+BEAT = ".beat"
+"""The file that a worker on a cluster touches again and again while it writes a folder."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of the system if nothing more can be written: full disk, quota, limit on file sizes."""
 
@@ -184,6 +187,18 @@ def locked(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -
         os.close(handle)
 
 
+def holder(folder: Path) -> str:
+    """Who has locked the folder, `process 4711 on host`; empty if nobody has, or it cannot be told."""
+    with suppress(OSError, KdrunError):
+        handle = open_own(folder / LOCK, os.O_RDWR)
+        try:
+            if not try_lock(handle):
+                return os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+        finally:
+            os.close(handle)
+    return ""
+
+
 @contextmanager
 def held(folders: Iterable[Path]) -> Iterator[None]:
     """Keeps folders from being removed within the block.
@@ -293,11 +308,11 @@ def _let_go(folder: Path, handle: int) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Removes everything in a folder except its locks. Raises KdrunError if the folder is a link."""
+    """Removes everything in a folder except its locks and its beat. Raises KdrunError for a link."""
     if folder.is_symlink():
         raise KdrunError(str(folder), None, "is a link, so kdrun does not empty it; remove it")
     for path in folder.iterdir():
-        if path.name in (LOCK, HELD):
+        if path.name in (LOCK, HELD, BEAT):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -138,8 +138,8 @@ MISTAKES = {
     "seed=1 temperature": "temperature: an override is key=value, +key=value or ~key",
     "experiment=nosuch": "experiment=nosuch: no such experiment. ",
     "sweep=nosuch": "sweep=nosuch: no such sweep. Nearest: ",
-    "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: Hydra only composes here. To train several "
-    "models at once: runtime.jobs=N",
+    "-m seed=0,1 hydra/launcher=joblib": "hydra/launcher=joblib: Hydra only composes here. Where models "
+    "are trained: engine=NAME",
     "hydra/sweeper=optuna": "hydra/sweeper=optuna: kdrun -m key=a,b runs all combinations, kdrun tune",
     "hydra.run.dir=x": "hydra.run.dir=x: kdrun makes its own folders. To choose where: outputs_dir=DIR",
     "-m hydra.job.chdir=true seed=0,1": "hydra.job.chdir=true: kdrun stays where it is started. To choose "

@@ -20,6 +20,7 @@ FLOORS = (
             "schedule",
             "types",
             "artefacts",
+            "beats",
             "sources",
             "names",
             "choices",
@@ -68,7 +69,7 @@ APART = {"losses", "models", "data", "evaluation"}
 """Usable alone from Python: these know no configuration either."""
 
 TORCHLESS = {
-    *("config", "report", "artefacts", "figures", "sources", "cli", "commands"),
+    *("config", "report", "artefacts", "beats", "figures", "sources", "cli", "commands"),
     *("errors", "lookup", "nested", "resources", "schedule", "names", "choices", "fields", "records"),
     "users_code",
 }

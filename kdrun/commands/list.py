@@ -22,6 +22,7 @@ GROUPS = {
     "losses": "loss",
     "datasets": "dataset",
     "recipes": "recipe",
+    "engines": "engine",
     "experiments": "experiment",
     "sweeps": "sweep",
 }
@@ -33,6 +34,7 @@ USE = {
     "losses": "+loss@loss.TERM=NAME",
     "datasets": "dataset=NAME",
     "recipes": "recipe=NAME",
+    "engines": "engine=NAME",
     "experiments": "experiment=NAME",
     "sweeps": "sweep=NAME",
 }

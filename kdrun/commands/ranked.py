@@ -91,6 +91,8 @@ def _refuse(run: Run) -> None:
     if jobs != "auto" and int(jobs) > 1:
         problem = "trainings at once need processes of their own; torchrun's share one training"
         raise KdrunError("runtime.jobs", jobs, problem, ["auto", "1"])
+    if (engine := run.engine["name"]) not in (ours := ["auto", "here"]):
+        raise KdrunError("engine", engine, "torchrun is where this run is made", ours)
     if run.runtime.sync_bn and run.runtime.compile:
         problem = "the compiler cannot hold the exchange of statistics of runtime.sync_bn=true"
         raise KdrunError("runtime.compile", True, problem, ["false"])

@@ -72,6 +72,7 @@ def planned(
     """
     from kdrun.plan.ground import Grounds
     from kdrun.plan.plan import make_plan
+    from kdrun.stages.engines.engine import refuse_unusable
 
     wrong, grounds = Counter[str](), Grounds() if grounds is None else grounds
     runs, plans = [], []
@@ -85,6 +86,8 @@ def planned(
             wrong[str(error)] += 1
     if wrong:
         raise Refused([f"{line}   ({count} of {len(loaded)} jobs)" for line, count in wrong.items()])
+    for each in runs[:1]:  # all have one engine
+        refuse_unusable(each.run)
     return runs, plans
 
 

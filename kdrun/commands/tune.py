@@ -40,12 +40,14 @@ def main(arguments: Sequence[str]) -> int:
     refuse_without_optuna()
     from kdrun.plan.unfinished import unfinished
     from kdrun.search.runs import Runs, default_of, outside, refuse_impossible_values, validation_images
+    from kdrun.stages.engines.engine import refuse_unusable
 
     print("checking the space", file=sys.stderr, flush=True)
     runs = Runs(asked.typed, asked.space)
     plain = runs.plain()
     default = default_of(plain.run, asked.space)
     plan = refuse_impossible_values(runs, default)
+    refuse_unusable(plan.run)
     images = validation_images(plan)
     notes = [*plain.notes, *outside(plain.run, asked.space), *unfinished(plan)]
     if asked.space.lengths_differ:

@@ -86,6 +86,7 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
     _peer(run)
     _pace(run)
     _evaluation(run.evaluation, run.packages)
+    _engine(run)
     _runtime(run.runtime)
 
 
@@ -384,6 +385,13 @@ def _evaluation(evaluation: Evaluation, packages: Collection[str]) -> None:
     if not 0 < evaluation.seconds <= MOST_SECONDS:
         problem = f"must be above 0, and at most {MOST_SECONDS} (an hour for each batch size)"
         raise KdrunError("evaluation.seconds", evaluation.seconds, problem)
+
+
+def _engine(run: Run) -> None:
+    """The name of the engine; the engine itself checks its arguments."""
+    if not run.engine.get("name"):
+        raise KdrunError("engine.name", None, "is missing: the file of an engine must give it")
+    refuse_unlisted_name(run.engine["name"], "engine.name", run.packages)
 
 
 def _runtime(runtime: Runtime) -> None:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from kdrun.errors import KdrunError
 
-GROUPS = ("dataset", "model", "method", "loss", "recipe", "experiment", "sweep")
-CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "experiment", "sweep")
+GROUPS = ("dataset", "model", "method", "loss", "recipe", "engine", "experiment", "sweep")
+CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "engine", "experiment", "sweep")
 """Keys under which a run has one file of a group."""
 
 

@@ -12,7 +12,7 @@ from kdrun.errors import KdrunError
 ALLOWED = ("hydra.searchpath",)
 
 INSTEAD = {
-    r"hydra[./]launcher.*": "Hydra only composes here. To train several models at once: runtime.jobs=N",
+    r"hydra[./]launcher.*": "Hydra only composes here. Where models are trained: engine=NAME",
     r"hydra\.sweeper\.params.*": "the values of a sweep are typed with -m, or stand in a file: sweep=NAME",
     r"hydra[./]sweeper.*": "kdrun -m key=a,b runs all combinations, kdrun tune searches with Optuna",
     r"hydra\.(run|sweep)\..*": "kdrun makes its own folders. To choose where: outputs_dir=DIR",

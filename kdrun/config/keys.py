@@ -66,7 +66,7 @@ def lines(path: Path) -> Iterator[Line]:
 @cache
 def keys() -> tuple[Key, ...]:
     """All keys, each once: of the run, its data set, its models, its recipes, its terms."""
-    every = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *_of_losses()]
+    every = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *_of_engines(), *_of_losses()]
     return tuple(key._replace(choices=KEY_CHOICES.get(_pattern(key.name), ())) for key in every)
 
 
@@ -115,6 +115,18 @@ def _of_recipes() -> Iterator[Key]:
             yield Key(f"recipe.student.{line.key.partition('.')[2]}", line.value, line.comment)
 
 
+def _of_engines() -> Iterator[Key]:
+    """The keys of each engine, with the comment of the first that has it."""
+    own: dict[str, list[tuple[str, Line]]] = {}
+    for entry in entries(shipped(), "engine"):
+        for line in lines(entry.path):
+            own.setdefault(line.key, []).append((entry.name, line))
+    for key, files in own.items():
+        if key != "name":
+            of = tuple(f"engine {name}" for name, _ in files)
+            yield Key(f"engine.{key}", files[0][1].value, files[0][1].comment, of)
+
+
 def _of_losses() -> Iterator[Key]:
     """`loss.TERM.beta` of each loss that has it, with the comment of its own file or of another loss."""
     files = {entry.name: list(lines(entry.path)) for entry in entries(shipped(), "loss")}
@@ -137,7 +149,7 @@ def setters(name: str) -> dict[str, list[str]]:
     files_of: dict[str, list[str]] = {}
     for kind in CHOSEN if name not in CHOSEN else ():
         group = "model" if kind in ROLES else kind
-        prefix = f"{kind}." if kind in (*ROLES, "dataset", "recipe") else ""
+        prefix = f"{kind}." if kind in (*ROLES, "dataset", "recipe", "engine") else ""
         for file, values in _values(group).items():
             own = name.removeprefix(prefix) if name.startswith(prefix) else ""
             by_model = kind == "recipe" and any(key.startswith(f"{own}.") for key in values)

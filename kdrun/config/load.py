@@ -34,6 +34,7 @@ LISTED = {
     "method": "methods",
     "loss": "losses",
     "recipe": "recipes",
+    "engine": "engines",
     "experiment": "experiments",
 }
 """What `kdrun list` calls the choices of a key."""
@@ -44,7 +45,7 @@ HINTS = {
 }
 """Groups that are only chosen for a role or a term."""
 
-SINGLE = ("dataset", "teacher", "student", "method", "recipe")
+SINGLE = ("dataset", "teacher", "student", "method", "recipe", "engine")
 SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
@@ -276,7 +277,8 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
             inside = value.strip("[]").replace(" ", "")
             raise KdrunError(key, value, f"one {name} is meant. To run each: kdrun -m {name}={inside}")
         if name in SINGLE and (value == "null" or key.startswith("~")):
-            raise KdrunError(override, None, f"a run needs a {name}", more=more)
+            article = "an" if name == "engine" else "a"
+            raise KdrunError(override, None, f"a run needs {article} {name}", more=more)
         if re.fullmatch(r"[-+.\d]+|true|false|\{.*", value):
             noun = "model" if name in ("teacher", "student") else name
             raise KdrunError(key, value, f"no such {noun}", more=more)

@@ -13,6 +13,7 @@ from kdrun.config.files import CHOSEN
 
 TEXTS = re.compile(
     r"outputs_dir|data_dir|name|note|reference(\.(run|model|checkpoint))?|(teacher|student|teachers\.\w+)\.(name|checkpoint)"
+    r"|engine\.(name|partition|account|address|executor)"
     r"|dataset\.(name|path|unlabelled|\w+_(path|dir|file))"
 )
 """Keys whose values are names or paths."""
@@ -22,7 +23,7 @@ DATA = re.compile(r"dataset\.\w+")
 
 
 LISTS = re.compile(
-    r"stages|packages|logger|diagnostics|tags|evaluation\.(figures|batches)|recipe\.\w+\.(betas|milestones)"
+    r"stages|packages|logger|diagnostics|tags|evaluation\.(figures|batches)|engine\.setup|recipe\.\w+\.(betas|milestones)"
 )
 """Keys whose values are lists; one value stands for a list of it."""
 

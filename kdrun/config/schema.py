@@ -139,7 +139,7 @@ class Runtime:
     table: auto keeps a teacher's answers on disk if its views are finite and they fit in `table_gb`
     gigabytes, in `table_dtype` (fp32 or fp16); off runs the teacher in every step. ahead_gb: on a GPU, the
     memory for a teacher's answers to coming batches. graph: whether the step on a GPU is one CUDA graph.
-    compile: whether the models are compiled before. jobs: how many trainings of a sweep run at once.
+    compile: whether the models are compiled before. jobs: how many trainings run at once.
     together: whether trainings with the same images share them. workers: processes that decode images.
     cache_gb: the memory for decoded images of a set that does not fit in memory. sync_bn: whether batch norms
     take the statistics of the whole batch if several processes share it.
@@ -277,6 +277,7 @@ class Run:
     control: true is the plain control, false none, a list any of CONTROLS. reference: the model that the
     student is to replace. quantise: int8 also measures student and control in 8 bits, trained for that or
     not; None does not. quick: whether this is a trial with two batches of everything, which is no result.
+    engine: where trainings are made: its `name`, and the arguments of its class; in no fingerprint.
     name, note, tags: what the user calls the run, for finding it; in no fingerprint.
     """
 
@@ -319,6 +320,7 @@ class Run:
     name: str | None = None
     note: str | None = None
     tags: list[str] = field(default_factory=list)
+    engine: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
     runtime: Runtime = field(default_factory=Runtime)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     evaluation: Evaluation = field(default_factory=Evaluation)

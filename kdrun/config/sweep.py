@@ -22,8 +22,10 @@ from kdrun.config.load import Loaded
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed, count, plural
 
-APART = ("fresh", "device", "threads", "outputs_dir", "data_dir", "name", "note", "tags")
-"""Keys that change no result, and so neither the name of a sweep's folder nor that of a job."""
+APART = ("fresh", "device", "threads", "outputs_dir", "data_dir", "name", "note", "tags", "engine")
+"""Keys (engine with all below it) that change no result, and so neither the name of a sweep's folder nor that
+of a job.
+"""
 
 
 WHOLE = re.compile(r"[a-z_.]+=(-?[1-9]\d{0,8}|0)")
@@ -55,7 +57,7 @@ class Job(NamedTuple):
         return sorted(plain(override) for override in telling if _key(override) not in self.swept)
 
     def _telling(self, swept: Any) -> list[str]:
-        return [o for o in self.overrides if _key(o) not in APART or _key(o) in swept]
+        return [o for o in self.overrides if _apart(o) not in APART or _key(o) in swept]
 
     def __str__(self) -> str:
         return " ".join(f"{key}={as_typed(value)}" for key, value in self.swept.items())
@@ -103,6 +105,9 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
     values = {key: list(_values(key, override)) for key, override in by_key.items()}
     swept = [key for key, override in by_key.items() if override.is_sweep_override()]
     for key in swept:
+        if re.fullmatch(r"\+*engine(\..+)?", key):
+            given = str(by_key[key].input_line).partition("=")[2]
+            raise KdrunError(key, given, "one for all jobs, whose trainings are made together")
         if re.fullmatch(r"\+*(reference|controls?|quantise|int8)(\..+)?", key):
             instead = OF_ONE_RUN.get(key.lstrip("+"), "One sweep after the other")
             problem = f"one for all jobs: they would share their runs' reports. {instead}"
@@ -184,6 +189,12 @@ def _parsed(override: str) -> Override:
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
+
+
+def _apart(override: str) -> str:
+    """The key of an override; of `engine.gpus=1` the first part."""
+    key = _key(override)
+    return "engine" if key.startswith("engine.") else key
 
 
 def short_hash(content: Any, digits: int = 6) -> str:

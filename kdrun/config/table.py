@@ -28,6 +28,7 @@ SAME = (
     "device",
     "threads",
     "logger",
+    "engine",
     "runtime",
     "checkpoint",
     "evaluation",

@@ -24,6 +24,12 @@ EVERY = 60.0
 LINES = 10
 """The least number of lines in a log, if there are as many trainings."""
 
+PENDING = "PENDING"
+"""The state of a training that waits for a machine."""
+
+ROWS = 16
+"""The most rows that are shown."""
+
 SURE = 3.0
 """Seconds of training before the rest is estimated."""
 
@@ -31,7 +37,7 @@ SURE = 3.0
 @dataclass
 class Row:
     """A process at work. weight: of its trainings, in estimated seconds. begun: steps done by earlier calls.
-    numbers: of its last epoch. at: when it began.
+    numbers: of its last epoch. at: when it began. state: what it does while it does not train: PENDING.
     """
 
     name: str
@@ -43,6 +49,7 @@ class Row:
     per_epoch: int = 1
     numbers: str = ""
     at: float = 0.0
+    state: str = ""
 
     @property
     def eta(self) -> str:
@@ -86,6 +93,12 @@ class Overall(ABC):
         row = self.rows[number]
         row.epochs, row.per_epoch, row.steps, row.at = epochs, steps, epochs * steps, time.monotonic()
         row.done = row.begun = done
+        row.state = ""
+        self.shown()
+
+    def state(self, number: int, text: str) -> None:
+        """A process does something else than training: it is PENDING, or waits."""
+        self.rows[number].state = text
         self.shown()
 
     def step(self, number: int, done: int) -> None:
@@ -115,9 +128,15 @@ class Overall(ABC):
         return max(left, 0.0) * passed / worked + self.after
 
     def line(self) -> str:
-        """`3 of 8 trained, about 40 min left`."""
-        left = self.seconds_left()
-        return f"{self.trained} of {self.total} trained" + (f", about {roughly(left)} left" if left else "")
+        """`3 of 8 trained, 4 pending, about 40 min left`."""
+        left, pending = self.seconds_left(), sum(row.state == PENDING for row in self.rows.values())
+        parts = [f"{self.trained} of {self.total} trained"]
+        parts += [f"{pending} pending"] if pending else []
+        return ", ".join([*parts, f"about {roughly(left)} left"] if left else parts)
+
+    def at_work(self) -> list[Row]:
+        """The rows that are shown: at most ROWS, those that are not pending first."""
+        return sorted(self.rows.values(), key=lambda row: row.state == PENDING)[:ROWS]
 
     @abstractmethod
     def shown(self) -> None:
@@ -139,10 +158,11 @@ class LiveRows(Overall):
     def picture(self) -> RenderableType:
         """The rows, and the line below them."""
         table = Table.grid(padding=(0, 1))
-        for row in list(self.rows.values()):
+        for row in self.at_work():
             bar = ProgressBar(total=max(row.steps, 1), completed=row.done, width=16)
             epochs = f"{row.done // row.per_epoch}/{row.epochs}" if row.epochs else ""
-            texts = [Text(text, no_wrap=True) for text in (row.name, epochs, row.eta, row.numbers)]
+            last = row.state or row.numbers
+            texts = [Text(text, no_wrap=True) for text in (row.name, epochs, row.eta, last)]
             table.add_row(texts[0], bar, *texts[1:])
         return Group(table, Text(self.line()))
 
@@ -163,7 +183,7 @@ class Logged(Overall):
     def shown(self) -> None:
         tenths, now = LINES * self.trained // max(self.total, 1), time.monotonic()
         if tenths > self.tenths or now - self.last >= EVERY:
-            at_work = "; ".join(map(_at, self.rows.values()))
+            at_work = "; ".join(_at(row) for row in self.at_work() if row.state != PENDING)
             self.say(f"{time.strftime('%H:%M:%S')} {self.line()}{f': {at_work}' if at_work else ''}")
             self.tenths, self.last = tenths, now
 
@@ -209,4 +229,5 @@ def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -
 
 def _at(row: Row) -> str:
     """`student resnet8 12/80  val 90.1`."""
-    return f"{row.name} {row.done // row.per_epoch}/{row.epochs}  {row.numbers}".rstrip()
+    epochs = f" {row.done // row.per_epoch}/{row.epochs}" if row.epochs else ""
+    return f"{row.name}{epochs}  {row.state or row.numbers}".rstrip()

@@ -77,10 +77,16 @@ class Observers(NamedTuple):
         followers: list[Follower] = [Journal(training.folder, training.kind)]
         if shown_as is not None:
             followers += [OnScreen(self.screen, shown_as), Diverging(self.screen, training)]
+        followers += self.besides_screen(training)
+        return Watchers(training.name, training.row_set().length, followers)
+
+    def besides_screen(self, training: Training) -> list[Follower]:
+        """The followers of a training that do not show it: the loggers, the drawing and the judge."""
+        followers: list[Follower] = []
         if self.recorder is not None:
             followers.append(self.recorder.follow(training.name))
         if self.drawing is not None:
             followers.append(self.drawing)
         if self.judge is not None and training.name == "student":
             followers.append(self.judge)
-        return Watchers(training.name, training.row_set().length, followers)
+        return followers

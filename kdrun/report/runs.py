@@ -42,6 +42,7 @@ UNTOLD = (
     "device",
     "threads",
     "logger",
+    "engine",
     "runtime",
     "packages",
     "diagnostics",

@@ -56,7 +56,13 @@ def seconds(group: Sequence[Training]) -> float:
 
 def spread(parts: Sequence[Group], processes: int) -> list[Group]:
     """The groups, the largest first. A group that would keep one process busy while others wait is split."""
-    share = sum(map(seconds, parts)) / processes
+    return cut(parts, sum(map(seconds, parts)) / processes)
+
+
+def cut(parts: Sequence[Group], share: float) -> list[Group]:
+    """The groups, the largest first. Those of several trainings that take more than `share` estimated seconds
+    are halved until they do not.
+    """
     large = [group for group in parts if len(group) > 1 and seconds(group) > share]
     small = [group for group in parts if group not in large]
     while large:

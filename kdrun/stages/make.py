@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
 from itertools import zip_longest
@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kdrun.artefacts import empty, locked, sweep_parts
+from kdrun.beats import beating, wait_for_others
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.progress.overall import Overall, overall
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
-from kdrun.resources import cores
-from kdrun.stages.engines import Failures, here, processes, processes_for
+from kdrun.stages.engines.engine import Audience, Failures, engine
 from kdrun.stages.groups import Group, seconds
-from kdrun.stages.noted import forget, note_loop, parts, settle, write_notes
+from kdrun.stages.noted import forget, note_loop, settle
 from kdrun.stages.saved import finished, saved, started, state_file
 from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
@@ -38,17 +38,21 @@ class Made(NamedTuple):
 def make(plans: Sequence[Plan], observers: Observers) -> Made:
     """Trains what the runs need and is not finished: teachers first, then those that learn from them.
 
-    A training that several runs need is made once. Trainings share a loop if they gain by it; long ones are
-    spread over processes. With a single run, the first error is raised at once.
+    A training that several runs need is made once. Trainings share a loop if they gain by it; the engine of
+    the runs says where they are made. With a single run, the first error is raised.
     """
     failures: Failures = {}
     tried: list[Training] = []
     shown: set[str] = set()
     several = len(plans) > 1
+    if not plans:
+        return Made()
     with ExitStack() as closing:
         progress = cache(lambda: _progress(plans, observers.screen, closing))
         if several:
             progress()
+        maker = engine(plans[0].run)
+        closing.callback(maker.close)
         for trainings in _rounds(plans):
             ready = [training for training in _missing(trainings) if _is_ready(training)]
             tried += ready
@@ -56,22 +60,11 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
                 if note not in shown:
                     observers.screen.say(f"note   {note}")
                 shown.add(note)
-            failures |= _made(ready, observers, several, progress)
+            if ready:
+                failures |= maker.make(ready, make_group, Audience(observers, several, progress))
+            if failures and not several:
+                raise next(iter(failures.values()))
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
-
-
-def _made(
-    ready: Sequence[Training], observers: Observers, several: bool, progress: Callable[[], Overall]
-) -> Failures:
-    """Trains them, in groups and in processes. several: whether there are several runs."""
-    count = processes_for(ready)
-    every = parts(ready, count, max(1, cores() // count))
-    if several:
-        write_notes(every)
-    if count > 1 or any(part.threads for part in every):
-        return processes(every, make_group, count, progress())
-    groups = [part.group for part in every]
-    return here(groups, make_group, observers, not several, progress() if several else None)
 
 
 def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Overall:
@@ -153,6 +146,8 @@ def _held(training: Training, screen: Screen) -> ExitStack:
 
     held = ExitStack()
     held.enter_context(locked(training.folder, waits))
+    wait_for_others(training.folder, waits)
+    held.enter_context(beating(training.folder))
     sweep_parts(training.folder)
     return held
 

@@ -6,7 +6,7 @@ form other groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kdrun.artefacts import write_json
 from kdrun.plan.training import Training
 from kdrun.records import NOTE, Damaged, Note, read_fields
-from kdrun.stages.groups import Group, groups, spread
+from kdrun.stages.groups import Group, groups
 from kdrun.training.checkpoint import NEXT
 
 
@@ -25,10 +25,15 @@ class Part(NamedTuple):
     threads: int | None = None
 
 
-def parts(ready: Sequence[Training], processes: int, threads: int) -> list[Part]:
-    """The groups of trainings: those that were written down, then new ones, spread over processes.
+def parts(
+    ready: Sequence[Training],
+    spread: Callable[[list[Group]], list[Group]],
+    threads: Callable[[Group], int | None],
+) -> list[Part]:
+    """The groups of trainings: those that were written down, then new ones.
 
-    threads: for the process of a new group.
+    spread: orders new groups, and splits them for several processes. threads: for the process of a new group;
+    None if it needs none of its own.
     """
     noted: dict[str, tuple[Note, Group]] = {}
     new = []
@@ -39,9 +44,7 @@ def parts(ready: Sequence[Training], processes: int, threads: int) -> list[Part]
         else:
             noted.setdefault(repr(note), (note, []))[1].append(training)
     earlier = [Part(_ordered(group, note), note["threads"]) for note, group in noted.values()]
-    if processes == 1:
-        return [*earlier, *map(Part, groups(new))]
-    return [*earlier, *(Part(group, threads) for group in spread(groups(new), processes))]
+    return [*earlier, *(Part(group, threads(group)) for group in spread(groups(new)))]
 
 
 def write_notes(every: Sequence[Part]) -> None:

@@ -29,6 +29,7 @@ from kdrun.records import PLAN, read_mark
 from kdrun.report.naming import about
 from kdrun.report.pictures import draw_missing
 from kdrun.stages.changed import changed
+from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
 from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
@@ -44,7 +45,9 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
 
     command: as typed, for the record. Raises KdrunError; its `while_running` says whether the run had begun.
     """
-    return carry_out(make_plan(run), command, screen(console or Console()))
+    plan = make_plan(run)
+    refuse_unusable(run)
+    return carry_out(plan, command, screen(console or Console()))
 
 
 def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = None) -> Path:

@@ -65,6 +65,8 @@ def test_trainings_at_once_are_refused() -> None:
             _refuse(replace(run, runtime=replace(run.runtime, **runtime)))  # type: ignore[arg-type]
     with pytest.raises(KdrunError, match=r"^quantise=int8: ranges of activations follow the batches of one"):
         _refuse(replace(run, quantise="int8"))
+    with pytest.raises(KdrunError, match=r"^engine=processes: torchrun is where this run is made"):
+        _refuse(replace(run, engine={"name": "processes"}))
 
 
 def test_the_command_to_repeat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

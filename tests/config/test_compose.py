@@ -176,7 +176,7 @@ def test_modules_of_ones_own_come_from_named_packages(
 
 def test_every_key_of_the_schema_stands_in_the_file_with_its_default() -> None:
     written = yaml.safe_load((shipped() / "config.yaml").read_text())
-    groups = {"dataset", "teacher", "student", "method", "loss", "recipe", "experiment"}
+    groups = {"dataset", "teacher", "student", "method", "loss", "recipe", "engine", "experiment"}
     keys = {field.name for field in fields(Written)} - groups - {"remarks"}
     assert set(written) - {"defaults", "hydra", *ROLES} == keys
     run = Written()
@@ -381,9 +381,9 @@ def test_a_job_that_is_wrong_is_named_as_a_run_would_be(line: str, problem: str)
     [
         (
             "hydra/launcher=joblib",
-            "Hydra only composes here. To train several models at once: runtime.jobs=N",
+            "Hydra only composes here. Where models are trained: engine=NAME",
         ),
-        ("hydra.launcher.n_jobs=2", "To train several models at once: runtime.jobs=N"),
+        ("hydra.launcher.n_jobs=2", "Where models are trained: engine=NAME"),
         ("hydra/sweeper=optuna", "kdrun -m key=a,b runs all combinations, kdrun tune searches"),
         ("+hydra.sweeper.n_trials=3", "kdrun -m key=a,b runs all combinations"),
         ("hydra.sweeper.params.seed=1", "the values of a sweep are typed with -m"),

@@ -19,10 +19,13 @@ from kdrun.plan.training import Training
 from kdrun.progress.overall import Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
-from kdrun.stages import engines
 from kdrun.stages import groups as grouping
 from kdrun.stages import make as module
-from kdrun.stages.engines import here, processes, processes_for
+from kdrun.stages.engines import processes
+from kdrun.stages.engines.auto import Auto
+from kdrun.stages.engines.engine import Audience
+from kdrun.stages.engines.processes import Processes
+from kdrun.stages.engines.serial import one_by_one
 from kdrun.stages.groups import seconds, spread
 from kdrun.stages.make import make
 from kdrun.stages.noted import Part, parts, write_notes
@@ -96,7 +99,7 @@ def test_a_group_that_fails_is_tried_one_by_one(tmp_path: Path, observers: Obser
             raise ValueError("no")
         done.extend(group)
 
-    failures = here([[good, bad]], work, observers)
+    failures = one_by_one([[good, bad]], work, observers)
     assert done == [good] and list(failures) == [bad.folder]
 
 
@@ -112,23 +115,23 @@ def test_a_process_that_dies_or_fails_is_one_failed_training(tmp_path: Path) -> 
     student = plan("seed=0", tmp_path).student
     said: list[str] = []
     progress = Logged(said.append, {student.folder: 1.0})
-    (error,) = processes([Part([student])], dies, 2, progress).values()
+    audience = Audience(Observers(screen(Console(file=StringIO()))), True, lambda: progress)
+    (error,) = Processes(2).train([Part([student])], 2, dies, audience).values()
     assert "ended before it was done (exit 9)" in str(error)
     assert len(said) == 1 and "1 of 1 trained" in said[0]
-    (error,) = processes([Part([student])], fails, 2, progress).values()
+    (error,) = Processes(2).train([Part([student])], 2, fails, audience).values()
     assert str(error) == "loss.soft: not finite"
 
 
 def test_there_are_no_more_processes_than_trainings_and_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdrun.stages.engines.cores", lambda: 16)
+    monkeypatch.setattr(processes, "cores", lambda: 16)
     short, long = plan("", tmp_path), plan("recipe.student.epochs=100000", tmp_path)
-    assert processes_for([]) == 1 and processes_for([short.student]) == 1
-    assert processes_for([long.student]) == 1
-    assert processes_for([long.student, long.student]) == 2
-    asked = plan("runtime.jobs=3", tmp_path).student
-    assert processes_for([asked] * 2) == 2 and processes_for([asked] * 8) == 3
+    auto, three = Auto(None), Auto(3)
+    assert auto.count([short.student]) == 1 and auto.count([long.student]) == 1
+    assert auto.count([long.student, long.student]) == 2
+    assert three.count([short.student] * 2) == 2 and three.count([short.student] * 8) == 3
 
 
 def sees(group: list[Training], observers: Observers) -> None:
@@ -157,9 +160,10 @@ def test_processes_are_spread_over_gpus(
     place = students[0].ground.machine._replace(device=torch.device(device))
     for each in students:
         object.__setattr__(each.ground, "machine", place)
-    monkeypatch.setattr(engines, "wait", _in_order)
+    monkeypatch.setattr(processes, "wait", _in_order)
     progress = Logged(lambda line: None, {each.folder: 1.0 for each in students})
-    assert not processes([Part([each]) for each in students], sees, 2, progress)
+    audience = Audience(Observers(screen(Console(file=StringIO()))), True, lambda: progress)
+    assert not Processes(2).train([Part([each]) for each in students], 2, sees, audience)
     assert [(tmp_path / f"gpu {n}").read_text() for n in range(3)] == seen
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
@@ -176,7 +180,7 @@ def test_auto_is_a_process_for_each_gpu(tmp_path: Path, monkeypatch: pytest.Monk
     for device, count in (("cuda", 2), ("cuda:1", 1)):
         place = long.ground.machine._replace(device=torch.device(device))
         object.__setattr__(long.ground, "machine", place)
-        assert processes_for([long] * 3) == count
+        assert Auto(None).count([long] * 3) == count
 
 
 def test_groups_are_cut_so_that_no_process_waits_for_another(tmp_path: Path) -> None:
@@ -194,14 +198,21 @@ def test_what_is_left_of_a_sweep_forms_the_groups_that_were_written_down(
     students = [plan(f"seed={seed}", tmp_path).student for seed in range(6)]
 
     def members(which: list[Training], processes: int = 1) -> list[tuple[list[int], int | None]]:
-        return [([t.seed for t in part.group], part.threads) for part in parts(which, processes, 3)]
+        def spreads(new: list[list[Training]]) -> list[list[Training]]:
+            return new if processes == 1 else spread(new, processes)
+
+        threads = None if processes == 1 else 3
+        every = parts(which, spreads, lambda group: threads)
+        return [([t.seed for t in part.group], part.threads) for part in every]
 
     assert members(students) == [([0, 1], None), ([2, 3], None), ([4, 5], None)]
     assert members(students[1:]) == [([1, 2], None), ([3, 4], None), ([5], None)]
-    write_notes(parts(students[:4], 1, 3))
+    write_notes(parts(students[:4], list, lambda group: None))
     assert members(students[1:]) == [([1], None), ([2, 3], None), ([4, 5], None)]
     assert members(students[3:0:-1]) == [([2, 3], None), ([1], None)]
-    write_notes(parts(students, 2, 3))  # who is written down stays there
+    write_notes(
+        parts(students, lambda new: spread(new, 2), lambda group: 3)
+    )  # who is written down stays there
     assert members(students[5:1:-1]) in (
         [([5], 3), ([4], 3), ([2, 3], None)],
         [([4], 3), ([5], 3), ([2, 3], None)],

@@ -20,7 +20,7 @@ from kdrun.plan.training import Training
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages import groups as grouping
-from kdrun.stages.engines import _Telling
+from kdrun.stages.engines.worker import Telling
 from kdrun.stages.groups import groups
 from kdrun.stages.make import make
 from tests.stages.runs import play
@@ -195,7 +195,7 @@ def test_processes_train_what_is_left(
 
 def test_a_process_reports_its_end_and_not_every_step() -> None:
     receive, send = Pipe(duplex=False)
-    tell = _Telling(send)
+    tell = Telling(send.send)
     for training in range(2):
         tell("begin", 10, 100, 0)
         for epoch in range(1, 11):

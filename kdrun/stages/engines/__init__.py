@@ -1,0 +1,1 @@
+"""Where trainings are made: one file for each engine, found by name."""

@@ -1,0 +1,370 @@
+"""Engines whose workers may be on other machines: all that they need is in files that every machine sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+import time
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from kdrun import artefacts, beats
+from kdrun.errors import KdrunError
+from kdrun.figures import plural
+from kdrun.machine import ONE_THREAD_MACS
+from kdrun.plan.training import Training
+from kdrun.stages.engines.crew import Crew
+from kdrun.stages.engines.engine import Audience, Failures, Work, divided
+from kdrun.stages.engines.worker import Telling, Wanted, killed, made, wanted
+from kdrun.stages.groups import Group, cut, spread
+from kdrun.stages.noted import Part
+from kdrun.stages.saved import finished, started
+
+LOOK = 1.0
+"""Seconds between two looks at the workers, and between two reports of one."""
+
+WORTH_A_WORKER = 600.0
+"""A group that takes more estimated seconds on one core is split, if nothing limits the workers."""
+
+GPU_FACTOR = 100.0
+"""How much faster than that a GPU is, roughly."""
+
+KINDS = ("begin", "step", "epoch", "state")
+"""What a worker reports: methods of Overall."""
+
+LAST = 3
+"""Lines of the log of a lost worker in its error."""
+
+ROOM = "engine"
+"""The folder in the outputs folder for the files of engines."""
+
+
+class Lost(Exception):
+    """A worker ended without a result; the text says how: `OUT_OF_MEMORY`."""
+
+
+class Handle(Protocol):
+    """A worker as its cluster knows it. name: `SLURM job 4711`. log: the file of what it prints."""
+
+    name: str
+    log: Path
+
+    def state(self) -> str:
+        """What it does before it begins; empty if that is not known."""
+        ...
+
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        ...
+
+    def result(self) -> Failures:
+        """What the errand returned. Raises Lost."""
+        ...
+
+    def cancel(self) -> None:
+        """Ends it."""
+        ...
+
+
+@dataclass
+class Errand:
+    """A group as a worker gets it; can be pickled, and called any number of times: it continues.
+
+    path: of Python. place: the folder that relative paths are in. progress: the file for reports.
+    started: when the command began.
+    """
+
+    work: Work
+    asked: Wanted
+    progress: Path
+    path: list[str] = field(default_factory=lambda: list(sys.path))
+    place: str = field(default_factory=os.getcwd)
+    started: float = field(default_factory=started)
+
+    def __call__(self) -> Failures:
+        """The errors of the trainings that failed."""
+        sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]
+        os.environ[artefacts.STARTED] = str(self.started)
+        os.environ[beats.WORKER] = self.called()
+        try:
+            os.chdir(self.place)
+            send = _Sending(self.progress)
+        except OSError as error:
+            problem = f"{socket.gethostname()} does not see {error.filename} ({error.strerror})"
+            lost = KdrunError("engine", None, f"{problem}; all machines must share it")
+            return {folder: lost for _, folder in self.asked}
+        tell = _Printed(send, LOOK)
+        tell("state", "RUNNING")
+        return made(self.work, self.asked, tell, tell.say)
+
+    def called(self) -> str:
+        """The worker's name in its own process."""
+        return f"process {os.getpid()}"
+
+
+class _Sending:
+    """Appends reports to a file, a line each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        artefacts.append_text(path, "")
+
+    def __call__(self, report: tuple[Any, ...]) -> None:
+        artefacts.append_text(self.path, json.dumps(report) + "\n")
+
+
+class _Printed(Telling):
+    """Reports, and prints each epoch and what is said: the log of a worker."""
+
+    def __call__(self, kind: str, *what: Any) -> None:
+        if kind == "epoch":
+            print(time.strftime("%H:%M:%S"), what[0], flush=True)
+        super().__call__(kind, *what)
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+        self("state", " ".join(text.split()))
+
+
+class Tail:
+    """Reads the reports in a file, each once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.at = path, 0
+
+    def read(self) -> Iterator[tuple[Any, ...]]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.at)
+                content = file.read()
+        except FileNotFoundError:
+            return
+        whole = content[: content.rfind(b"\n") + 1]
+        self.at += len(whole)
+        for line in whole.splitlines():
+            kind, *what = json.loads(line)
+            if kind in KINDS:
+                yield kind, *what
+
+
+class Hired:
+    """A worker that was asked for, and perhaps runs. kept: gets its log if it is lost."""
+
+    def __init__(self, group: Group, handle: Handle, tail: Tail, kept: set[Path]) -> None:
+        self.group, self.handle, self.tail, self.kept = group, handle, tail, kept
+        self.begun, self.state = False, ""
+
+    def reports(self) -> Iterator[tuple[Any, ...]]:
+        for report in self.tail.read():
+            self.begun = True
+            yield report
+        state = "" if self.begun else self.handle.state()
+        if state and state != self.state:
+            self.state = state
+            yield "state", state
+
+    def failures(self) -> Failures:
+        try:
+            return self.handle.result()
+        except Lost as how:
+            self.kept.add(self.handle.log)
+            problem = f"{self.handle.name} ended before it was done ({how})"
+            return killed(self.group, "engine", f"{problem}{_last(self.handle.log)}")
+
+
+class Needs(NamedTuple):
+    """What a worker gets. gpus: auto, or a number. memory: in GB; None: the cluster decides."""
+
+    gpus: Any
+    cpus: int
+    memory: float | None
+
+    def check(self, most_gpus: float) -> None:
+        """Raises KdrunError for a number that is out of range."""
+        if self.gpus != "auto" and not (_is_number(self.gpus) and 0 <= self.gpus <= most_gpus):
+            problem = f"must be auto, or a number up to {most_gpus:g}: a training uses one GPU at most"
+            raise KdrunError("engine.gpus", self.gpus, problem)
+        if not (_is_number(self.cpus) and 1 <= self.cpus <= MOST_CORES):
+            raise KdrunError("engine.cpus", self.cpus, f"must be from 1 to {MOST_CORES}")
+        if self.memory is not None and not self.memory > 0:
+            raise KdrunError("engine.memory", self.memory, "must be above 0 (GB), or null")
+
+
+MOST_CORES = 4096
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class Remote(Crew):
+    """Hands each group to a cluster as a job of its own; the calling process waits, shows and evaluates.
+
+    Two jobs of one call never write one folder, since each training is in one group and its teachers are done
+    before. What another call makes is waited for, not made twice.
+    """
+
+    errand: type[Errand] = Errand
+
+    def __init__(self, jobs: int | None, needs: Needs) -> None:
+        super().__init__(jobs)
+        self.needs, self.numbers, self.kept = needs, 0, set[Path]()
+        self.folder: Path | None = None
+        self.told: set[Path] = set()
+
+    @abstractmethod
+    def open(self, folder: Path, gpus: float) -> None:
+        """Connects to the cluster. folder: for its files. gpus: of each worker. Raises KdrunError."""
+
+    @abstractmethod
+    def submit(self, errand: Errand) -> Handle:
+        """Asks for a worker. Raises KdrunError if the cluster refuses."""
+
+    def look(self, handles: Sequence[Handle]) -> None:
+        """Called once a second: asks the cluster about all workers at once."""
+        return None
+
+    def make(self, ready: Sequence[Training], work: Work, audience: Audience) -> Failures:
+        run, gpus = ready[0].ground.run, self.gpus(ready)
+        if self.folder is None:
+            _refuse_numbered(ready)
+            stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+            self.folder = Path(run.outputs_dir).absolute() / ROOM / stamp
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.open(self.folder, gpus)
+            _warn(ready, gpus, audience)
+        share = WORTH_A_WORKER * (GPU_FACTOR if gpus else 1)
+
+        def shape(new: list[Group]) -> list[Group]:
+            return cut(new, share) if self.jobs is None else spread(new, self.jobs)
+
+        every = divided(ready, shape, self.threads, audience)
+        return self.train(every, min(self.jobs or len(every), len(every)), work, audience)
+
+    def gpus(self, ready: Sequence[Training]) -> float:
+        """The GPUs of a worker."""
+        if self.needs.gpus == "auto":
+            return 0 if ready[0].ground.run.device == "cpu" else 1
+        return float(self.needs.gpus)
+
+    def threads(self, group: Group) -> int:
+        """The threads of a group's worker: one if its steps are small."""
+        return 1 if max(training.macs for training in group) < ONE_THREAD_MACS else int(self.needs.cpus)
+
+    def next(self, left: list[Part], audience: Audience) -> Part | None:
+        """The first group on which nobody else works."""
+        for part in left:
+            busy = [(training, who) for training in part.group if (who := _at_work(training))]
+            if not busy:
+                left.remove(part)
+                return part
+            for training, who in busy:
+                if training.folder not in self.told:
+                    audience.observers.screen.say(f"{training.name:8} waits for {who}, which trains it")
+                    self.told.add(training.folder)
+        return None
+
+    def start(self, part: Part, work: Work, others: Collection[Hired]) -> Hired:
+        assert self.folder is not None
+        self.numbers += 1
+        progress = self.folder / f"{self.numbers}.jsonl"
+        errand = self.errand(work, _resolved(part), progress)
+        if all(finished(training, training.ground.run.fresh) for training in part.group):
+            return Hired(part.group, Nothing(), Tail(progress), self.kept)  # another call made it meanwhile
+        return Hired(part.group, self.submit(errand), Tail(progress), self.kept)
+
+    def wait(self, running: Mapping[int, Hired]) -> Collection[int]:
+        time.sleep(LOOK)
+        self.look([one.handle for one in running.values()])
+        return [number for number, one in running.items() if one.handle.done()]
+
+    def stop(self, running: Sequence[Hired], audience: Audience) -> None:
+        for one in running:
+            one.handle.cancel()
+        if running:
+            names = ", ".join(one.handle.name for one in running[:LAST])
+            more = f" and {len(running) - LAST} more" if len(running) > LAST else ""
+            text = f"cancelled {plural(len(running), 'job')}: {names}{more}; their states are kept"
+            audience.observers.screen.say(text)
+
+    def close(self) -> None:
+        """Removes the files of the engine, but for the logs that errors name."""
+        if self.folder is None:
+            return
+        for path in list(self.folder.iterdir()):
+            if path in self.kept:
+                continue
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for folder in (self.folder, self.folder.parent):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+class Nothing:
+    """In place of a worker: what it would make is there."""
+
+    name, log = "nothing", Path()
+
+    def state(self) -> str:
+        return ""
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> Failures:
+        return {}
+
+    def cancel(self) -> None:
+        return None
+
+
+def _resolved(part: Part) -> Wanted:
+    """What a worker needs, with the precision of this machine: it is in the key of a training, and `auto`
+    could be another one there.
+    """
+    precision = part.group[0].ground.machine.precision
+    return [(replace(run, precision=precision), folder) for run, folder in wanted(part)]
+
+
+def python_path() -> str:
+    """The entries of `sys.path`, for a process that is to find the same modules, the user's too."""
+    return os.pathsep.join(os.path.abspath(entry or ".") for entry in sys.path)
+
+
+def _at_work(training: Training) -> str:
+    """Who else trains it now, here or on another machine; empty if nobody does."""
+    return artefacts.holder(training.folder) or beats.elsewhere(training.folder)
+
+
+def _refuse_numbered(ready: Sequence[Training]) -> None:
+    device = ready[0].ground.run.device
+    if re.fullmatch(r"cuda:\d+", device):
+        problem = "the engine chooses the GPU of each training: device=cuda or auto"
+        raise KdrunError("device", device, problem)
+
+
+def _warn(ready: Sequence[Training], gpus: float, audience: Audience) -> None:
+    """A note if trainings on GPUs get the precision of a machine without one."""
+    ground = ready[0].ground
+    if gpus and ground.run.precision == "auto" and ground.machine.device.type == "cpu":
+        audience.observers.screen.say(
+            "note   this machine has no GPU, so precision=auto is fp32 in all trainings; for bf16, start "
+            "kdrun on a machine with the GPU"
+        )
+
+
+def _last(log: Path) -> str:
+    """The last lines of a worker's log, and where all are, as the end of an error."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return f"; it left no log {log}"
+    said = f"its last lines: {' / '.join(lines[-LAST:])}" if lines else "its log is empty"
+    return f"; {said} ({log})"

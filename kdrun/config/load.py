@@ -274,7 +274,8 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         more = f"kdrun list {LISTED[name]}"
         if name in SINGLE and value.startswith("[") and name != "teacher":
             inside = value.strip("[]").replace(" ", "")
-            raise KdrunError(key, value, f"one {name} is meant. To run each: kdrun -m {name}={inside}")
+            each = f". To run each: kdrun -m {name}={inside}" if inside else ""
+            raise KdrunError(key, value, f"one {name} is meant{each}", more="" if inside else more)
         if name in SINGLE and (value == "null" or key.startswith("~")):
             raise KdrunError(override, None, f"a run needs a {name}", more=more)
         if re.fullmatch(r"[-+.\d]+|true|false|\{.*", value):

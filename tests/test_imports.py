@@ -27,7 +27,18 @@ FLOORS = (
             "figures",
             "fields",
         ),
-        *("records", "eval_mode", "graphs", "lookup", "machine", "nested", "resources", "users_code", ""),
+        *(
+            "records",
+            "eval_mode",
+            "graphs",
+            "lookup",
+            "machine",
+            "nested",
+            "quantities",
+            "resources",
+            "users_code",
+            "",
+        ),
     ),
     ("config",),
     ("losses", "models", "data", "evaluation"),  # which know nothing of each other
@@ -58,7 +69,18 @@ APART = {"losses", "models", "data", "evaluation"}
 
 TORCHLESS = {
     *("config", "report", "artefacts", "figures", "sources", "cli", "commands"),
-    *("errors", "lookup", "nested", "resources", "schedule", "names", "choices", "fields", "records"),
+    *(
+        "errors",
+        "lookup",
+        "nested",
+        "quantities",
+        "resources",
+        "schedule",
+        "names",
+        "choices",
+        "fields",
+        "records",
+    ),
     "users_code",
 }
 

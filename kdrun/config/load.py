@@ -23,6 +23,7 @@ from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
 from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.config.teachers import refuse_single, teachers
+from kdrun.config.texts import refuse_unusable_texts
 from kdrun.errors import KdrunError
 from kdrun.schedule import unfolded
 
@@ -120,6 +121,7 @@ def as_run(
     by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF) and role not in given]
     run.remarks = Remarks(spelled, by_data_set)
     refuse_unusable(plain)
+    refuse_unusable_texts(run)
     check(run, shared_with_labels="${complement:${alpha}}" in content.written)
     return Loaded(run, tuple(overrides), content.notes)
 

@@ -50,7 +50,8 @@ def _refuse_line(key: str, text: str) -> None:
 
 def _lists(value: Any, key: str) -> Iterator[tuple[str, Any, list[Any]]]:
     """The lists of plain values below a dataclass: key, type of the entries, entries."""
-    types = types_of(type(value))
+    kind_of: Any = type(value)
+    types = types_of(kind_of)
     for field in fields(value):
         inner, below = getattr(value, field.name), f"{key}.{field.name}" if key else field.name
         kind = get_args(types[field.name])

@@ -24,7 +24,7 @@ from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
 from kdrun.plan.training import Training
-from kdrun.progress.overall import Overall, Reported
+from kdrun.progress.overall import Estimate, Followed, Overall, Reported
 from kdrun.progress.watchers import Observers
 from kdrun.resources import cores
 from kdrun.stages.groups import Group, seconds
@@ -71,7 +71,7 @@ def here(
 ) -> Failures:
     """One group after the other, in this process. If a group of several fails, each is tried alone.
 
-    stop: whether the first error is raised. progress: shows them instead of the screen.
+    stop: whether the first error is raised. progress: shows them instead of the screen, or estimates for it.
     """
     failures: Failures = {}
     left = list(parts)
@@ -103,7 +103,12 @@ def _followed(progress: Overall | None, group: Group, observers: Observers) -> I
         getattr(progress, kind)(0, *what)
 
     progress.start(0, called(group), seconds(group))
-    yield observers._replace(screen=Reported(tell, observers.screen.say))
+    screen = observers.screen
+    if isinstance(progress, Estimate):
+        screen.left = progress.seconds_left
+        yield observers._replace(screen=Followed(tell, screen))
+    else:
+        yield observers._replace(screen=Reported(tell, screen.say))
     progress.end(0, [training.folder for training in group])
 
 

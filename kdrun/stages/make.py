@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from kdrun.artefacts import empty, locked, sweep_parts
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.progress.overall import Overall, overall
+from kdrun.progress.overall import Estimate, Overall, overall
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
 from kdrun.resources import cores
+from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.engines import Failures, here, processes, processes_for
 from kdrun.stages.groups import Group, seconds
 from kdrun.stages.noted import forget, note_loop, parts, settle, write_notes
@@ -24,8 +25,7 @@ from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
 
-EVALUATION = 0.5
-"""Seconds of a job's evaluation without latencies, for small models."""
+Kind = TypeVar("Kind", bound=Overall)
 
 
 class Made(NamedTuple):
@@ -46,7 +46,8 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     shown: set[str] = set()
     several = len(plans) > 1
     with ExitStack() as closing:
-        progress = cache(lambda: _progress(plans, observers.screen, closing))
+        progress = cache(lambda: _progress(plans, partial(overall, observers.screen), closing))
+        estimate = cache(lambda: _progress(plans, Estimate, closing))
         if several:
             progress()
         for trainings in _rounds(plans):
@@ -56,14 +57,20 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
                 if note not in shown:
                     observers.screen.say(f"note   {note}")
                 shown.add(note)
-            failures |= _made(ready, observers, several, progress)
+            failures |= _made(ready, observers, several, progress, estimate)
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
 
 
 def _made(
-    ready: Sequence[Training], observers: Observers, several: bool, progress: Callable[[], Overall]
+    ready: Sequence[Training],
+    observers: Observers,
+    several: bool,
+    progress: Callable[[], Overall],
+    estimate: Callable[[], Estimate],
 ) -> Failures:
-    """Trains them, in groups and in processes. several: whether there are several runs."""
+    """Trains them, in groups and in processes. several: whether there are several runs. progress: shows all
+    trainings. estimate: of a single run, whose screen shows each.
+    """
     count = processes_for(ready)
     every = parts(ready, count, max(1, cores() // count))
     if several:
@@ -71,29 +78,18 @@ def _made(
     if count > 1 or any(part.threads for part in every):
         return processes(every, make_group, count, progress())
     groups = [part.group for part in every]
-    return here(groups, make_group, observers, not several, progress() if several else None)
+    shown = progress() if several else estimate() if groups else None
+    return here(groups, make_group, observers, not several, shown)
 
 
-def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Overall:
-    """Shows the progress of all unfinished trainings, until `closing`."""
+def _progress(plans: Sequence[Plan], made: Callable[..., Kind], closing: ExitStack) -> Kind:
+    """The progress of all unfinished trainings, until `closing`."""
     every = [training for trainings in _rounds(plans) for training in trainings]
     left = [training for training in every if finished(training, training.ground.run.fresh) is None]
     after = sum(evaluation_seconds(plan) for plan in plans)
-    progress = overall(screen, {training.folder: seconds([training]) for training in left}, after)
+    progress = made({training.folder: seconds([training]) for training in left}, after)
     closing.callback(progress.close)
     return progress
-
-
-def evaluation_seconds(plan: Plan) -> float:
-    """Estimated seconds of a job's evaluation: mostly latencies, up to `evaluation.seconds` for each batch
-    size, of all models together.
-    """
-    evaluation = plan.run.evaluation
-    if "evaluate" not in plan.run.stages:
-        return 0.0
-    devices = 1 if plan.ground.machine.device.type == "cpu" else 2
-    latencies = len(evaluation.batches) * devices * evaluation.seconds
-    return EVALUATION + (latencies if evaluation.latency else 0.0)
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:

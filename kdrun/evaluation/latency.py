@@ -281,7 +281,7 @@ def _take_turns(
                 if name in arms.timed:
                     times[name] += arms.time(name)
             order.reverse()
-            ahead(min(1.0, max((done + 1) / samples, (time.perf_counter() - start) / seconds)))
+            ahead(min(1.0, max((done + 1) / samples, (time.perf_counter() - start) / max(seconds, 1e-9))))
     return {name: values for name, values in times.items() if name in arms.timed}
 
 

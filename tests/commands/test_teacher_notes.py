@@ -97,6 +97,16 @@ def test_other_classes_are_refused_until_they_are_declared(here: Here) -> None:
     assert code == 2 and error.endswith("To read them by name: teacher.classes=null teacher.class_map={}\n")
 
 
+def test_check_says_that_decoded_pictures_stay(here: Here) -> None:
+    pictures(here.root / "mine", ("ant", "cat", "dog"))
+    words = [*SHORT, "dataset=imagefolder", "dataset.path=mine", "dataset.size=8", "student=cnn_digits_small"]
+    words += ["teacher=cnn_digits_small", "dataset.test=6", "dataset.validation=6", "control=false"]
+    for stays in (True, False):
+        code, out, _ = here("check", *words)
+        said = "but the decoded pictures, which the run reads: data/decoded" in " ".join(out.split())
+        assert (code, said) == (0, stays) and list(here.root.glob("data/decoded/*/images"))
+
+
 def test_renamed_classes_are_said_by_check_run_sweep_and_report(here: Here) -> None:
     torch.save({"state_dict": teacher(here), "class_names": ["zero", *DIGITS[1:]]}, "t.pth")
     note = "its classes are other ones (it has zero, the data set 0): class 0 is zero there and 0 here"

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -320,13 +321,34 @@ def empty(folder: Path) -> None:
             path.unlink()
 
 
+@contextmanager
+def aside(folder: Path) -> Iterator[Path]:
+    """A temporary folder in a folder, removed after the block; if the process is killed, by `sweep_parts`."""
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=".aside-", suffix=".part", dir=folder))
+        with suppress(FileNotFoundError):  # swept away before it was locked
+            handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            with suppress(OSError):  # some file systems have no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_at(handle, place):
+                break
+            os.close(handle)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(handle)
+
+
 def sweep_parts(folder: Path) -> None:
-    """Removes the half-written files of killed processes. Those that another process writes stay."""
+    """Removes the half-written files and temporary folders of killed processes. Those that another process
+    writes stay.
+    """
     for path in folder.glob(".*.part"):
         with suppress(OSError, KdrunError):
             handle = open_own(path, os.O_RDONLY)
             try:
                 if try_lock(handle):
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             finally:
                 os.close(handle)

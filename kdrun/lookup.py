@@ -16,17 +16,11 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
+from kdrun.quantities import DEEPEST, QUANTITIES
 from kdrun.users_code import one_line
 
 Thing = TypeVar("Thing")
-
-PLAIN: Mapping[str, tuple[type, str, str]] = {
-    "float": (float, "a number", "numbers"),
-    "int": (int, "a whole number", "whole numbers"),
-    "bool": (bool, "true or false", "true or false"),
-    "str": (str, "text", "text"),
-}
-"""Types that are checked, by annotation: the type, its name in errors, and its plural."""
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -160,16 +154,16 @@ def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:
     known = [(kind, _words(kind)) for kind in wanted if kind != "None"]
     if all(words for _, words in known) and not any(_fits(value, kind) for kind, _ in known):
         needed = " or ".join(words for _, words in known)
-        shown = "null" if value is None else value
+        shown = "null" if value is None else as_typed(value)
         raise KdrunError(key, shown, f"{needed} is needed" + ("" if "None" not in wanted else " (or null)"))
 
 
 def _words(kind: str) -> str:
     """The name of a type in errors; empty for a type that is not checked."""
-    if kind in PLAIN:
-        return PLAIN[kind][1]
-    each = _each(kind)
-    return f"a list of {PLAIN[each][2]}" if each in PLAIN else ""
+    if kind in QUANTITIES:
+        return QUANTITIES[kind].one
+    each = QUANTITIES.get(_each(kind))
+    return f"a list of {each.many}" if each else ""
 
 
 def _each(kind: str) -> str:
@@ -179,9 +173,9 @@ def _each(kind: str) -> str:
 
 
 def _fits(value: Any, kind: str) -> bool:
-    if kind not in PLAIN:
-        return isinstance(value, (list, tuple)) and all(_fits(item, _each(kind)) for item in value)
-    if kind in ("int", "float"):
-        number = (int, float) if kind == "float" else int
-        return isinstance(value, number) and not isinstance(value, bool)
-    return isinstance(value, PLAIN[kind][0])
+    if kind in QUANTITIES:
+        return QUANTITIES[kind].holds(value)
+    each = QUANTITIES[_each(kind)]
+    if not isinstance(value, (list, tuple)) or (each.ranged and not 0 < len(value) <= DEEPEST):
+        return False
+    return all(each.holds(item) for item in value)

@@ -17,6 +17,7 @@ import pytest
 
 from kdrun.artefacts import (
     append_text,
+    aside,
     empty,
     file_hash,
     fingerprint,
@@ -81,6 +82,23 @@ def test_what_another_process_writes_is_not_swept_away(tmp_path: Path) -> None:
 
     write_whole(tmp_path / "state", write)
     assert (tmp_path / "state").read_text() == "new"
+
+
+def test_a_temporary_folder_of_a_killed_process_is_swept_away_and_that_of_a_live_one_is_not(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys, os, signal; from pathlib import Path; from kdrun.artefacts import aside\n"
+        "with aside(Path(sys.argv[1])) as place:\n"
+        " (place / 'half').write_text('x'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL and len(list(tmp_path.glob("*/half"))) == 1
+    with aside(tmp_path) as place:
+        (place / "mine").write_text("x")
+        sweep_parts(tmp_path)
+        assert list(tmp_path.iterdir()) == [place] and (place / "mine").exists()
+    assert not list(tmp_path.iterdir())
 
 
 HOLD = (

@@ -35,6 +35,7 @@ FLOORS = (
             "lookup",
             "machine",
             "nested",
+            "quantities",
             "ranks",
             "resources",
             "users_code",
@@ -70,7 +71,8 @@ APART = {"losses", "models", "data", "evaluation"}
 
 TORCHLESS = {
     *("config", "report", "artefacts", "beats", "figures", "sources", "cli", "commands"),
-    *("errors", "lookup", "nested", "resources", "schedule", "names", "choices", "fields", "records"),
+    *("errors", "lookup", "nested", "quantities", "resources", "schedule", "names", "choices"),
+    *("fields", "records"),
     "users_code",
 }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from kdrun.check.duration import first_steps, seconds_left
@@ -14,6 +15,7 @@ from kdrun.check.measure import AtStart, FirstStep
 from kdrun.config.choices import is_control, shown_role
 from kdrun.config.schema import Run
 from kdrun.data.batches import batch_size
+from kdrun.data.pixel_cache import decoded
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing
 from kdrun.evaluation.cost import macs, params
@@ -24,8 +26,8 @@ from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
 from kdrun.stages import saved as store
+from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.evaluate import is_current
-from kdrun.stages.make import evaluation_seconds
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.room import refuse_full_disk, refuse_unwritable
 from kdrun.stages.saved import Saved, load_model
@@ -86,6 +88,7 @@ def check(run: Run, width: int) -> Iterator[str]:
 
 
 def _lines(run: Run) -> Iterator[str]:
+    before = set(decoded(Path(run.data_dir)))
     plan = make_plan(run)
     refuse_unstartable(plan)
     refuse_unwritable(plan)
@@ -97,7 +100,13 @@ def _lines(run: Run) -> Iterator[str]:
     for block in (_terms(measured), (*_memory(measured), *_time(measured), *_notes(measured))):
         if lines := list(block):
             yield from ("", *lines)
-    yield f"{'ready':{LABEL}}check passed; nothing was trained or written"
+    kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
+    yield f"{'ready':{LABEL}}check passed; nothing was trained or written{_but(kept)}"
+
+
+def _but(kept: Sequence[Path]) -> str:
+    """What stays of a check: pictures that took time to decode, which the run then reads."""
+    return f" but the decoded pictures, which the run reads: {kept[0].parent}" if kept else ""
 
 
 def _measured(plan: Plan) -> Measured:

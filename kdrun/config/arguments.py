@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kdrun.config.files import CHOSEN, refuse_endless, shipped, swept
+from kdrun.config.files import CHOSEN, refuse_endless, refuse_long_names, shipped, swept
 from kdrun.config.options import Options
 from kdrun.config.quotes import readable
 from kdrun.config.shell import refuse_pieces, refuse_slices
@@ -87,6 +87,7 @@ def parse(arguments: Sequence[str]) -> Typed:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
     refuse_pieces(words)
     refuse_slices(words)
+    refuse_long_names(words)
     folders = (shipped(), *([Path(options[FOLDER]).expanduser()] if FOLDER in options else []))
     for folder in folders[1:]:
         refuse_endless(folder, words)

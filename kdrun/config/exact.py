@@ -74,7 +74,7 @@ def _dict(inner: Callable[[Any], Any], value: Any) -> dict[str, Any]:
 
 
 def _fields(kind: Any, value: Any) -> Any:
-    known = _types(kind)
+    known = types_of(kind)
     if not isinstance(value, Mapping) or not value.keys() <= known.keys():
         raise Inexact
     made = kind(**{key: _reader(known[key])(item) for key, item in value.items()})
@@ -84,7 +84,7 @@ def _fields(kind: Any, value: Any) -> Any:
 
 
 @cache
-def _types(kind: Any) -> dict[str, Any]:
+def types_of(kind: Any) -> dict[str, Any]:
     """The fields of a dataclass with their types."""
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in fields(kind)}

@@ -42,8 +42,11 @@ def explain(error: BaseException, overrides: Sequence[str]) -> KdrunError | None
         mistake = _explained(cause, overrides)
         if mistake is not None:
             return mistake
+    if isinstance(error, RecursionError):
+        problem = "a defaults list leads back to its own file, at once or through others"
+        return KdrunError(_of_file(overrides), None, problem)
     if isinstance(error, HydraException) or _raised_by_hydra(error):
-        return KdrunError(_file(error) or "configuration", None, _flat(str(error)))
+        return KdrunError(_file(error) or _of_file(overrides), None, _flat(str(error)))
     return None
 
 
@@ -68,7 +71,7 @@ def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | N
         where = f"{mark.name}, line {mark.line + 1}" if mark else "a YAML file"
         return KdrunError(where, None, f"is not YAML: {cause.problem}")
     if isinstance(cause, UnicodeDecodeError):
-        return KdrunError("a YAML file", None, "is not a text in UTF-8")
+        return KdrunError(_of_file(overrides), None, "is not a text in UTF-8")
     if isinstance(cause, OmegaConfBaseException):
         return _wrong_value(cause, overrides)
     if isinstance(cause, ConfigCompositionException):
@@ -115,8 +118,14 @@ def _file(error: BaseException) -> str:
     return f"{named[1]}.yaml" if named and named[1] != "config" else ""
 
 
+def _of_file(overrides: Sequence[str]) -> str:
+    """The files that a mistake without a key can be in: those of the user's experiment or sweep."""
+    named = [o.lstrip("+") for o in overrides if key_of(o) in ("experiment", "sweep")]
+    return " ".join(named) or "configuration"
+
+
 def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> KdrunError:
-    key = str(getattr(error, "full_key", None) or "configuration")
+    key = str(getattr(error, "full_key", None) or _of_file(overrides))
     value = next((o.partition("=")[2] for o in overrides if key_of(o) == key), None)
     message = str(getattr(error, "msg", None) or error).splitlines()[0]
     if isinstance(error, ValidationError):
@@ -174,7 +183,7 @@ def _composition(error: ConfigCompositionException, overrides: Sequence[str]) ->
     if typed:
         key, _, value = typed.partition("=")
         return KdrunError(key, value or None, _flat(message))
-    return KdrunError(_file(error) or "configuration", None, _flat(message))
+    return KdrunError(_file(error) or _of_file(overrides), None, _flat(message))
 
 
 def _flat(message: str) -> str:

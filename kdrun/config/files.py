@@ -159,6 +159,22 @@ def refuse_endless(own: Path, words: Sequence[str]) -> None:
             raise KdrunError(str(path), None, f"its aliases stand for more than {MOST_VALUES:,} values")
 
 
+LONGEST_NAME = 255
+"""Letters of a file's name; a longer one cannot be."""
+
+
+def refuse_long_names(words: Sequence[str]) -> None:
+    """Raises KdrunError for the name of a file that no system could have."""
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        if (
+            key in CHOSEN
+            and any(len(name) > LONGEST_NAME for name in value.split(","))
+            and value[0] not in "[{"
+        ):
+            raise KdrunError(key, value, f"no such {key}")
+
+
 def _values(node: Any, known: dict[int, float]) -> float:
     """How many values a node of YAML is; inf if it is within itself. known: of nodes by their ids."""
     if id(node) not in known:
@@ -170,7 +186,9 @@ def _values(node: Any, known: dict[int, float]) -> float:
 
 
 def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
-    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty if it has none."""
+    """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty if it has none. Raises
+    KdrunError for what is no mapping.
+    """
     import yaml
 
     paths = [folder / group / f"{name}.yaml" for folder in folders]
@@ -181,6 +199,13 @@ def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         return {}  # composing says what is wrong with it
+    if not isinstance(content, dict):
+        return {}
     for key in ("hydra", "sweeper", "params"):
-        content = content.get(key) if isinstance(content, dict) else None
-    return {str(key): str(values) for key, values in (content or {}).items()}
+        content = content.get(key)
+        if content is None:
+            return {}
+        if not isinstance(content, dict):
+            problem = f"{key} must be a mapping: hydra: {{sweeper: {{params: {{KEY: 'a,b'}}}}}}"
+            raise KdrunError(str(file), None, problem)
+    return {str(key): str(values) for key, values in content.items()}

@@ -23,6 +23,7 @@ from kdrun.config.plugins import ROLES, Written
 from kdrun.config.quotes import TEXTS
 from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.config.teachers import refuse_single, teachers
+from kdrun.config.texts import refuse_unusable_texts
 from kdrun.errors import KdrunError
 from kdrun.schedule import unfolded
 
@@ -121,6 +122,7 @@ def as_run(
     by_data_set = [role for role in ROLES if str(choices.get(role)).startswith(OF) and role not in given]
     run.remarks = Remarks(spelled, by_data_set)
     refuse_unusable(plain)
+    refuse_unusable_texts(run)
     check(run, shared_with_labels="${complement:${alpha}}" in content.written)
     return Loaded(run, tuple(overrides), content.notes)
 
@@ -275,7 +277,8 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         more = f"kdrun list {LISTED[name]}"
         if name in SINGLE and value.startswith("[") and name != "teacher":
             inside = value.strip("[]").replace(" ", "")
-            raise KdrunError(key, value, f"one {name} is meant. To run each: kdrun -m {name}={inside}")
+            each = f". To run each: kdrun -m {name}={inside}" if inside else ""
+            raise KdrunError(key, value, f"one {name} is meant{each}", more="" if inside else more)
         if name in SINGLE and (value == "null" or key.startswith("~")):
             article = "an" if name == "engine" else "a"
             raise KdrunError(override, None, f"a run needs {article} {name}", more=more)

@@ -45,8 +45,10 @@ def teachers(written: Any, model: Node) -> dict[str, dict[str, Any]]:
 
     model: reads a model's file by name.
     """
-    if not written:
+    if written is None:
         return {}
+    if written in ([], {}):
+        raise KdrunError("teachers", written, "names no teacher. For the one of the data set: teachers=null")
     if isinstance(written, Mapping):
         named = {str(name): entry for name, entry in written.items()}
     elif isinstance(written, list):
@@ -69,11 +71,11 @@ def _named(entries: Sequence[Any]) -> Iterator[tuple[str, Any]]:
 
 def _described(key: str, entry: Any, model: Node) -> dict[str, Any]:
     own = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+    if not isinstance(own.get("name"), str) or not own["name"]:
+        problem = "the name of a model is needed: {name: MODEL, ...}"
+        raise KdrunError(key.rstrip("."), f"{entry}", problem, more="kdrun list models")
     if not re.fullmatch(r"teachers\.[A-Za-z0-9_]+", key):
         raise KdrunError(key, None, "the name of a teacher has letters, digits and _ only")
-    if not own.get("name"):
-        problem = "the name of a model is needed: {name: MODEL, ...}"
-        raise KdrunError(key, entry, problem, more="kdrun list models")
     for name in set(own) - set(KEYS):
         raise KdrunError(f"{key}.{name}={own[name]}", None, "no such key", KEYS)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +24,7 @@ from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
+from kdrun.users_code import is_users, one_line
 
 NOT_OF_A_SOURCE = (*DATASET_KEYS, *DATASET_OPTIONS, *DATASET_HINTS)
 
@@ -94,7 +96,8 @@ def read_raw(dataset: Mapping[str, Any], data_dir: Path) -> Raw:
     arguments = {key: value for key, value in dataset.items() if key not in NOT_OF_A_SOURCE}
     _, *own = lookup.parameters(read).items()
     lookup.check_arguments(f"source {source}", dict(own), arguments, "dataset", DATASET_KEYS)
-    return read(data_dir, **arguments)
+    with one_line("dataset.source", source) if is_users(read) else nullcontext():
+        return read(data_dir, **arguments)
 
 
 def _reads(module: ModuleType) -> list[Callable[..., Raw]]:

@@ -43,6 +43,11 @@ def place(data_dir: Path, root: Path, wanted: Square) -> Path:
     return data_dir / "decoded" / _name(VERSION, root, wanted)
 
 
+def decoded(data_dir: Path) -> list[Path]:
+    """The folders with decoded images of all data sets."""
+    return sorted((data_dir / "decoded").glob("*"))
+
+
 def remove_older(data_dir: Path, root: Path, wanted: Square) -> None:
     """Removes what earlier versions kept of the same images: nobody reads it any more. What else lies there
     stays.

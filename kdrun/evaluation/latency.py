@@ -65,6 +65,7 @@ def measure(
     modes: Sequence[str] = ("eager",),
     room: int | None = None,
     shapes: Mapping[str, Shape] = MappingProxyType({}),
+    ahead: Callable[[float], object] = lambda share: None,
 ) -> Measured:
     """For each model, one row per mode and batch size, as in report.json's `latency`:
     `{device, mode, threads, batch, p50_ms, p95_ms, images_per_s, n}`.
@@ -80,12 +81,14 @@ def measure(
     `channels_first` is given images in that layout. On a GPU the time is that between two events, and the
     device is idle before each sample. modes: eager, graph (a replayed CUDA graph, on a GPU only), compiled
     (torch.compile; the time to compile is not counted). A model that fails at a batch size, or needs more
-    than `room` bytes for it, is left out there.
+    than `room` bytes for it, is left out there. ahead: gets the share that is done, between samples.
     """
     if "graph" in modes and torch.device(device).type != "cuda":
         raise ValueError("the mode graph needs a cuda device")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     notes: list[str] = []
+    parts, done = max(1, len(modes) * len(batches)), 0
+    ahead(0.0)
     with torch_threads(threads), torch.inference_mode(), exact():
         taken = {name: shapes.get(name, image_shape) for name in models}
         needs = {name: bytes_per_image(model, taken[name]) for name, model in models.items() if room}
@@ -94,10 +97,18 @@ def measure(
             too_large = partial(_too_large, needs, room=room)
             sizes = sorted(batches)
             for batch, arms in _in_mode(models, taken, sizes, device, mode, too_large, seconds):
-                for name, times in _take_turns(arms, samples, seconds).items():
+                turns = _take_turns(arms, samples, seconds, part(ahead, done, parts))
+                for name, times in turns.items():
                     rows[name].append(how | {"batch": batch} | summary(times, batch))
+                done += 1
                 notes += arms.notes(_words(batch, device, mode))
+    ahead(1.0)
     return Measured(rows, notes)
+
+
+def part(ahead: Callable[[float], object], done: int, parts: int) -> Callable[[float], object]:
+    """What gets the share of one of several equal parts, after `done` of them."""
+    return lambda share: ahead((done + share) / parts)
 
 
 def _in_mode(
@@ -247,8 +258,12 @@ def _too_large(needs: Mapping[str, int], batch: int, room: int | None) -> dict[s
     }
 
 
-def _take_turns(arms: _Arms, samples: int, seconds: float) -> dict[str, list[float]]:
-    """Times in ms by model, the same number for each, in rounds of one sample each."""
+def _take_turns(
+    arms: _Arms, samples: int, seconds: float, ahead: Callable[[float], object]
+) -> dict[str, list[float]]:
+    """Times in ms by model, the same number for each, in rounds of one sample each. ahead: gets the share
+    that is done.
+    """
     start = time.perf_counter()
     for _ in range(WARM_UP_ROUNDS):
         for name in list(arms.timed):
@@ -266,6 +281,7 @@ def _take_turns(arms: _Arms, samples: int, seconds: float) -> dict[str, list[flo
                 if name in arms.timed:
                     times[name] += arms.time(name)
             order.reverse()
+            ahead(min(1.0, max((done + 1) / samples, (time.perf_counter() - start) / max(seconds, 1e-9))))
     return {name: values for name, values in times.items() if name in arms.timed}
 
 

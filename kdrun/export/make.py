@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun import __version__
-from kdrun.artefacts import file_hash, read_json, sweep_parts, write_json, write_text, write_whole
+from kdrun.artefacts import aside, file_hash, read_json, sweep_parts, write_json, write_text, write_whole
 from kdrun.data.calibration import calibration
 from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
@@ -181,8 +179,8 @@ def _earlier(folder: Path) -> Exports | None:
 
 def _made(kind: Format, source: Source, folder: Path) -> Checked:
     """Writes a file, checks it and puts it into the folder. Raises KdrunError if it is not good."""
-    with _aside(folder) as aside:
-        path = aside / kind.file
+    with aside(folder) as place:
+        path = place / kind.file
         kind.write(source.student, path)
         try:
             figures = checked(opened(path, source.threads).model, source.logits, source.data)
@@ -200,16 +198,6 @@ def _failed(kind: Format, what: str) -> KdrunError:
     error = KdrunError(kind.file, None, f"{what}. It is not kept")
     error.while_running = True
     return error
-
-
-@contextmanager
-def _aside(folder: Path) -> Iterator[Path]:
-    """A temporary folder in the folder."""
-    place = Path(tempfile.mkdtemp(prefix=".export-", dir=folder))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _latency(source: Source, folder: Path, files: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ from kdrun.models.family import Family, check_arguments, find
 from kdrun.models.renormalise import Normalisation
 from kdrun.models.sizes import Size, candidates, refusal, resized
 from kdrun.models.survey import survey
+from kdrun.models.weight_size import refuse_huge
 from kdrun.users_code import is_users, reason
 
 
@@ -54,6 +55,9 @@ def build(
         with _seeded(seed), _keys_below(role, family, args):
             return family.call(args, {**given, "image_size": size})
 
+    refuse_huge(
+        lambda: family.call(args, {**given, "image_size": image_shape[1:]}).model, args, f"{role}.args"
+    )
     fitted = _fitted(make, family, given["name"], role, image_shape, resize)
     model, notes = fitted.draft.model, fitted.draft.notes
     if fitted.note:

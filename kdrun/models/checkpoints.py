@@ -88,9 +88,9 @@ def _damaged_records(path: Path) -> bool:
     written without.
     """
     with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            return False
         try:
+            if not zipfile.is_zipfile(file):
+                return False
             with zipfile.ZipFile(file) as records:
                 right = [_is_right(records, each) for each in records.infolist()]
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError):

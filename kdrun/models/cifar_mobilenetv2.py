@@ -12,7 +12,9 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdrun.errors import KdrunError
 from kdrun.models.initial import he_fan_out, narrow_linear
+from kdrun.quantities import Count, Factor
 
 
 class Group(NamedTuple):
@@ -24,8 +26,12 @@ class Group(NamedTuple):
     stride: int
 
 
-def build(*, classes: int, channels: int, width: float, expansion: int) -> nn.Module:
-    """width: factor of all widths but the last (1280). expansion: of all groups but the first."""
+def build(*, classes: int, channels: int, width: Factor, expansion: Count) -> nn.Module:
+    """width: factor of all widths but the last (1280). expansion: of all groups but the first. Raises
+    KdrunError.
+    """
+    if int(16 * width) < 1:
+        raise KdrunError("width", width, f"leaves a layer without channels; {1 / 16:g} or more is needed")
     groups = (
         Group(1, 16, 1, 1),
         Group(expansion, 24, 2, 1),

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.initial import he_fan_out
+from kdrun.quantities import Count, Layers
 
 
-def build(*, classes: int, channels: int, depth: int, stem_width: int, widths: list[int]) -> nn.Module:
+def build(*, classes: int, channels: int, depth: Layers, stem_width: Count, widths: list[Count]) -> nn.Module:
     """A ResNet of `depth` = 6n + 2 weight layers, n blocks in each stage. Raises KdrunError for other depths.
 
     stem_width: channels of the first convolution. widths: channels of the stages.

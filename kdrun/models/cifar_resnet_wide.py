@@ -10,11 +10,12 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.initial import he_fan_out
+from kdrun.quantities import Layers
 
 WIDTHS = (64, 128, 256, 512)
 
 
-def build(*, classes: int, channels: int, block: str, blocks: list[int], zero_init: bool) -> nn.Module:
+def build(*, classes: int, channels: int, block: str, blocks: list[Layers], zero_init: bool) -> nn.Module:
     """A ResNet with `blocks` blocks in its four stages.
 
     block: basic or bottleneck. zero_init: start each residual branch at zero (its last batch norm's scale).
@@ -22,8 +23,8 @@ def build(*, classes: int, channels: int, block: str, blocks: list[int], zero_in
     """
     if block not in BLOCKS:
         raise KdrunError("block", block, "no such block", BLOCKS)
-    if len(blocks) != len(WIDTHS) or min(blocks) < 1:
-        raise KdrunError("blocks", blocks, "four counts of at least 1 are needed")
+    if len(blocks) != len(WIDTHS):
+        raise KdrunError("blocks", blocks, "four counts are needed")
     return WideStemResNet(classes, channels, BLOCKS[block], blocks, zero_init)
 
 

@@ -11,15 +11,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
+from kdrun.quantities import Count, Layers
 
 STEM_WIDTH = 24
 
 
-def build(*, classes: int, channels: int, groups: int, widths: list[int], blocks: list[int]) -> nn.Module:
+def build(
+    *, classes: int, channels: int, groups: Count, widths: list[Count], blocks: list[Layers]
+) -> nn.Module:
     """A ShuffleNet. groups: of the 1x1 convolutions. widths, blocks: of each stage. Raises KdrunError."""
     if len(widths) != len(blocks):
         raise KdrunError("blocks", blocks, f"one count for each of the {len(widths)} widths is needed")
+    _check_widths(groups, widths, blocks)
     return CifarShuffleNetV1(classes, channels, groups, widths, blocks)
+
+
+def _check_widths(groups: int, widths: list[int], blocks: list[int]) -> None:
+    """Raises KdrunError if a unit would lack channels, or if its convolutions cannot be grouped."""
+    before = STEM_WIDTH
+    for width, count in zip(widths, blocks, strict=True):
+        if width - before < 4:
+            problem = f"each must be 4 or more above the one before, and the first above {STEM_WIDTH}"
+            raise KdrunError("widths", widths, problem)
+        branches = [width - before, *([width] if count > 1 else [])]
+        layers = [width, *branches, *(branch // 4 for branch in branches)]
+        if any(layer % groups for layer in layers):
+            raise KdrunError(
+                "groups", groups, f"must divide the channels of each layer: {sorted(set(layers))}"
+            )
+        before = width
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:

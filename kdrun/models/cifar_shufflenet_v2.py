@@ -12,11 +12,14 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.cifar_shufflenet_v1 import shuffle
+from kdrun.quantities import Count, Layers
 
 STEM_WIDTH = 24
 
 
-def build(*, classes: int, channels: int, widths: list[int], blocks: list[int], last: int) -> nn.Module:
+def build(
+    *, classes: int, channels: int, widths: list[Count], blocks: list[Layers], last: Count
+) -> nn.Module:
     """A ShuffleNetV2. widths, blocks: of each stage, its down block counted; last: channels before the head.
 
     Raises KdrunError if a width is odd, a stage has under two blocks, or the lists differ in length.

@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.initial import he_fan_out, narrow_linear
+from kdrun.quantities import Layers
 
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def build(*, classes: int, channels: int, convs: list[int]) -> nn.Module:
+def build(*, classes: int, channels: int, convs: list[Layers]) -> nn.Module:
     """A VGG with `convs` convolutions in its five blocks. Raises KdrunError for other counts of blocks."""
-    if len(convs) != len(WIDTHS) or min(convs) < 1:
-        raise KdrunError("convs", convs, "five counts of at least 1 are needed")
+    if len(convs) != len(WIDTHS):
+        raise KdrunError("convs", convs, "five counts are needed")
     return CifarVgg(classes, channels, convs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ BY_NAME = ("class_to_idx", "label2id")
 
 AROUND = ("meta", "metadata", "hyper_parameters", "hparams", "args", "config")
 """What such a list may lie in."""
+
+NUMBERED = re.compile(r"(\D*?)0*(\d{1,9})", re.ASCII)
+"""A name that is a number, perhaps behind a word."""
 
 SHOWN = 3
 """How many classes are named."""
@@ -75,6 +79,23 @@ def moved(stated: Sequence[str], here: Sequence[str]) -> bool:
     """Whether a class of the data set is another output of the model: the model would be misread."""
     there = {_alike(name) for name in stated}
     return any(_alike(a) != _alike(b) and _alike(b) in there for a, b in zip(stated, here, strict=False))
+
+
+def renamed(stated: Sequence[str], here: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs (of the file, of the data set) of other names for one output; none if the classes of either
+    are only numbered, so that nobody knows what they are.
+    """
+    if len(stated) != len(here) or _numbered(stated) or _numbered(here):
+        return []
+    return [pair for pair in zip(stated, here, strict=True) if _alike(pair[0]) != _alike(pair[1])]
+
+
+def _numbered(names: Sequence[str]) -> bool:
+    """Whether names say no more than the number of an output: `3`, `class 3`, `LABEL_3`, from 0 or from 1."""
+    found = [NUMBERED.fullmatch(name.strip()) for name in names]
+    parts = [(match[1], int(match[2])) for match in found if match is not None]
+    first = parts[0] if parts else ("", -1)
+    return first[1] in (0, 1) and parts == [(first[0], first[1] + place) for place in range(len(names))]
 
 
 def differences(stated: Sequence[str], here: Sequence[str]) -> str:

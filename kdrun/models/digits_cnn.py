@@ -10,6 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
+from kdrun.quantities import Count, Count0
 
 
 def build(
@@ -17,15 +18,15 @@ def build(
     classes: int,
     channels: int,
     image_size: tuple[int, int],
-    widths: list[int],
-    strides: list[int],
-    dense: int,
+    widths: list[Count],
+    strides: list[Count],
+    dense: Count0,
 ) -> nn.Module:
     """3x3 convolutions (padding 1, ReLU) of these widths and strides, flattened, a dense layer, the head.
 
     dense: width of the dense layer, 0 for none. Raises KdrunError if the lists differ in length.
     """
-    if len(widths) != len(strides) or not widths:
+    if len(widths) != len(strides):
         raise KdrunError("strides", strides, f"one for each of the {len(widths)} widths is needed")
     return DigitsCnn(classes, channels, image_size, widths, strides, dense)
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kdrun.errors import KdrunError
+from kdrun.quantities import Count
 
 
 def build(
-    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[int], slope: float
+    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], slope: float
 ) -> nn.Module:
     """widths: channels of the two convolutions. slope: of the leaky ReLU below 0.
 

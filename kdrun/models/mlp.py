@@ -7,14 +7,13 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
+from kdrun.quantities import Count
 
 
 def build(
-    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[int], dropout: float
+    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], dropout: float
 ) -> nn.Module:
     """ReLU layers of these widths on the flattened image. dropout: after each of them. Raises KdrunError."""
-    if not widths:
-        raise KdrunError("widths", widths, "at least one layer is needed")
     if not 0 <= dropout < 1:
         raise KdrunError("dropout", dropout, "a number from 0 up to, not including, 1 is needed")
     return Mlp(classes, channels * image_size[0] * image_size[1], widths, dropout)

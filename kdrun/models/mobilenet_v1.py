@@ -8,19 +8,24 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdrun.errors import KdrunError
 from kdrun.models.draft import Draft
 from kdrun.models.initial import he_fan_out
 from kdrun.models.stems import CIFAR_NOTE, is_small
+from kdrun.quantities import Factor
 
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 
 
-def build(*, classes: int, channels: int, native_size: tuple[int, int], stem: str, width: float) -> Draft:
+def build(*, classes: int, channels: int, native_size: tuple[int, int], stem: str, width: Factor) -> Draft:
     """A MobileNet with all widths times `width`.
 
     stem: imagenet (stride 2), cifar (stride 1), or auto, by the size of the images.
+    Raises KdrunError.
     """
+    if int(32 * width) < 1:
+        raise KdrunError("width", width, f"leaves a layer without channels; {1 / 32:g} or more is needed")
     small = stem == "cifar" or (stem == "auto" and is_small(native_size))
     return Draft(MobileNetV1(classes, channels, 1 if small else 2, width), (CIFAR_NOTE,) if small else ())
 

@@ -9,19 +9,17 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kdrun.errors import KdrunError
 from kdrun.models.draft import TooSmall
+from kdrun.quantities import Count
 
 
 def build(
-    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[int], dense: int
+    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], dense: Count
 ) -> nn.Module:
     """widths: channels of the convolutions. dense: width of the dense layer.
 
-    Raises KdrunError for no widths, TooSmall for images of which nothing is left to flatten.
+    Raises TooSmall for images of which nothing is left to flatten.
     """
-    if not widths:
-        raise KdrunError("widths", widths, "at least one convolution is needed")
     return TutorialCnn(classes, channels, image_size, widths, dense)
 
 

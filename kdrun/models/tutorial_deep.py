@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
 from kdrun.models.draft import TooSmall
+from kdrun.quantities import Count, Layers
 
 
 def build(
@@ -18,9 +19,9 @@ def build(
     classes: int,
     channels: int,
     image_size: tuple[int, int],
-    widths: list[int],
-    pool_every: int,
-    dense: int,
+    widths: list[Count],
+    pool_every: Layers,
+    dense: Count,
     dropout: float,
 ) -> nn.Module:
     """widths: channels of the convolutions. pool_every: how many of them lie before each pooling.
@@ -29,9 +30,7 @@ def build(
 
     Raises KdrunError for numbers out of range, TooSmall for images of which nothing is left to flatten.
     """
-    if not widths:
-        raise KdrunError("widths", widths, "at least one convolution is needed")
-    if pool_every < 1 or len(widths) % pool_every:
+    if len(widths) % pool_every:
         raise KdrunError("pool_every", pool_every, f"must divide the number of convolutions ({len(widths)})")
     if not 0 <= dropout < 1:
         raise KdrunError("dropout", dropout, "must be from 0 to below 1")

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.initial import he_fan_out
+from kdrun.quantities import Count, Layers
 
 
-def build(*, classes: int, channels: int, depth: int, width: int) -> nn.Module:
+def build(*, classes: int, channels: int, depth: Layers, width: Count) -> nn.Module:
     """A wide ResNet of `depth` = 6n + 4 and widening factor `width`. Raises KdrunError for other depths."""
     if depth < 10 or (depth - 4) % 6:
         raise KdrunError("depth", depth, "6n + 4 is needed", [str(6 * n + 4) for n in range(1, 9)])

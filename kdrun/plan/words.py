@@ -10,7 +10,7 @@ from kdrun.config.choices import shown_role
 from kdrun.config.controls import role
 from kdrun.data.lazy import Unread
 from kdrun.evaluation.cost import params
-from kdrun.figures import file_size, listed, points, short
+from kdrun.figures import file_size, listed, plural, points, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.mismatched import mismatched
@@ -20,6 +20,9 @@ from kdrun.plan.unfinished import unfinished
 from kdrun.report.caption import TRIAL
 from kdrun.training.combine import Combination
 from kdrun.training.plan import RowSet
+
+MOST_NAMED = 4
+"""The most classes that a line names."""
 
 
 class Status(NamedTuple):
@@ -47,6 +50,7 @@ def header(plan: Plan) -> str:
         *([f"quick  {TRIAL}"] if run.quick else []),
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         *_own_datasets(plan),
+        *_transfer(plan),
         *_several(plan),
         *_versus(plan),
         f"loss   {plan.equation}",
@@ -119,6 +123,18 @@ def _own_datasets(plan: Plan) -> Iterator[str]:
             images = f"{len(own.data.train.labels):,} training images of {height}x{width}{grey}"
             about = f"{own.run.dataset['name']}, {images}"
         yield f"data   {teacher.name}: {about}"
+
+
+def _transfer(plan: Plan) -> Iterator[str]:
+    """The line for classes that the student and its controls do not see, though the teacher does."""
+    transfer, classes = plan.ground.transfer, plan.ground.data.classes
+    if not transfer.missing:
+        return
+    there = [name for number, name in enumerate(classes) if number not in transfer.missing]
+    gone = [classes[number] for number in transfer.missing]
+    has = f"no {listed(gone, MOST_NAMED)}" if len(gone) <= len(there) else f"{listed(there, MOST_NAMED)} only"
+    who = "student and control see" if plan.controls else "the student sees"
+    yield f"data   {who} {has}; {plural(len(transfer.kept_out), 'image')} stay out to choose a bias"
 
 
 def combined(how: Combination) -> str:
@@ -222,9 +238,9 @@ def _row(training: Training, status: Status) -> tuple[str, str, str, str]:
     if status.kind == "resume":
         done = f"at epoch {status.epochs} of {training.epochs}"
         return (name, "resume", done, _images(training))
-    plural = "s" * (training.recipe.epochs != 1)
+    ending = "s" * (training.recipe.epochs != 1)
     total = f" of {training.recipe.epochs}" if training.epochs < training.recipe.epochs else ""
-    return (name, "train", f"{f'{training.epochs}{total} epoch{plural}':>10}", _images(training))
+    return (name, "train", f"{f'{training.epochs}{total} epoch{ending}':>10}", _images(training))
 
 
 def _images(training: Training) -> str:

@@ -147,6 +147,27 @@ class Overall(ABC):
         """Called at the end, also if trainings were interrupted."""
 
 
+class Estimate(Overall):
+    """Of a single run, whose screen shows each training by itself: only what is left is asked."""
+
+    def seconds_left(self) -> float | None:
+        """The rest of the training at work, by its own pace; then the others, by the pace of all so far."""
+        now, rows = time.monotonic(), list(self.rows.values())
+        worked = self.worked + sum(row.work for row in rows)
+        if worked <= 0:
+            return None
+        new = {row.done - row.begun: row for row in rows if row.done > row.begun}
+        own = sum((now - row.at) / done * (row.steps - row.done) for done, row in new.items())
+        others = sum(self.waiting.values()) - sum(row.weight for row in rows)
+        return own + max(others, 0.0) * (now - self.began) / worked + self.after
+
+    def shown(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class LiveRows(Overall):
     """In a terminal: the rows change in place, and disappear at the end."""
 
@@ -218,6 +239,41 @@ class Reported(Screen):
 
     def answered(self, done: int, total: int) -> None:
         pass
+
+    def timed(self, share: float) -> None:
+        pass
+
+
+class Followed(Reported):
+    """A screen whose trainings are reported too."""
+
+    def __init__(self, tell: Callable[..., None], screen: Screen) -> None:
+        super().__init__(tell, screen.say)
+        self.screen, self.columns = screen, screen.columns
+
+    def show(self, content: RenderableType) -> None:
+        self.screen.show(content)
+
+    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
+        super().begin(stage, epochs, steps, done)
+        self.screen.begin(stage, epochs, steps, done)
+
+    def steps(self, done: int) -> None:
+        super().steps(done)
+        self.screen.steps(done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        super().epoch(row)
+        self.screen.epoch(row)
+
+    def end(self) -> None:
+        self.screen.end()
+
+    def answered(self, done: int, total: int) -> None:
+        self.screen.answered(done, total)
+
+    def timed(self, share: float) -> None:
+        self.screen.timed(share)
 
 
 def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -> Overall:

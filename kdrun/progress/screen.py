@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -16,6 +16,12 @@ from kdrun.figures import duration
 EVERY = 30.0
 """Seconds between two lines of an evaluation in a log."""
 
+TIMED = 60.0
+"""Seconds between two lines of a measurement of latencies in a log."""
+
+DRAWN, SHARES = 0.5, 1000
+"""Seconds between two pictures of the bar of such a measurement, and its parts."""
+
 
 WIDE = 100
 """Columns of a terminal from which a bar has the images per second too."""
@@ -26,6 +32,12 @@ class Screen(ABC):
 
     columns = 80
     """Width in characters."""
+
+    left: Callable[[], float | None] | None = None
+    """Estimates the seconds until the run is done, while it trains; None: only what is shown is known."""
+
+    after = 0.0
+    """Seconds of what follows what is shown."""
 
     @abstractmethod
     def say(self, text: str = "") -> None:
@@ -55,6 +67,17 @@ class Screen(ABC):
     def answered(self, done: int, total: int) -> None:
         """The models of an evaluation answered `done` of `total` images."""
 
+    @abstractmethod
+    def timed(self, share: float) -> None:
+        """This share of a measurement of latencies is done. Nothing is drawn between two calls, so that the
+        measurement is not disturbed.
+        """
+
+    def ahead(self, stage: float) -> float:
+        """Seconds until the run is done. stage: until what is shown is."""
+        of_the_run = self.left() if self.left is not None else None
+        return stage + self.after if of_the_run is None else of_the_run
+
 
 def numbers(row: Mapping[str, Any]) -> str:
     """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
@@ -69,12 +92,16 @@ def _short(value: float) -> str:
 
 
 class _Time(ProgressColumn):
-    """Elapsed time, then time left."""
+    """Elapsed time, then the time until the run is done."""
+
+    def __init__(self, ahead: Callable[[float], float]) -> None:
+        super().__init__()
+        self.ahead = ahead
 
     def render(self, task: Task) -> Text:
         text = duration(task.elapsed or 0)
         if not task.finished and task.time_remaining is not None:
-            text += f" eta {duration(task.time_remaining)}"
+            text += f" eta {duration(self.ahead(task.time_remaining))}"
         return Text(text, style="dim")
 
 
@@ -84,7 +111,7 @@ class Bars(Screen):
     def __init__(self, console: Console) -> None:
         self.console, self.columns = console, console.width
         self.progress: Progress | None = None
-        self.per_epoch, self.resumed_at, self.began = 1, 0, 0.0
+        self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
 
     def say(self, text: str = "") -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -93,15 +120,19 @@ class Bars(Screen):
         self.console.print(content)
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
+        self._begin(stage, epochs, steps, done)
+
+    def _begin(self, stage: str, epochs: int, steps: int, done: int, drawn_by_itself: bool = True) -> None:
         self.per_epoch, self.resumed_at, self.began = steps, done // steps, time.monotonic()
         self.progress = Progress(
             TextColumn("{task.description:8}"),
             BarColumn(bar_width=16),
             TextColumn("{task.fields[epochs]:>7}"),
             TextColumn("{task.fields[numbers]}"),
-            _Time(),
+            _Time(self.ahead),
             console=self.console,
             refresh_per_second=8,
+            auto_refresh=drawn_by_itself,
         )
         self.progress.start()
         text = f"{done // steps}/{epochs}"
@@ -132,6 +163,21 @@ class Bars(Screen):
         if done >= total:
             self.end()
 
+    def timed(self, share: float) -> None:
+        if self.progress is None:
+            self._begin("latency", SHARES, 1, 0, drawn_by_itself=False)
+            self.next = 0.0
+        assert self.progress is not None
+        if share < 1 and time.monotonic() < self.next:
+            return
+        done, self.next = int(SHARES * share), time.monotonic() + DRAWN
+        self.progress.update(
+            self.progress.task_ids[0], completed=done, epochs=f"{int(100 * share)} %", numbers=""
+        )
+        self.progress.refresh()
+        if share >= 1:
+            self.end()
+
 
 class Lines(Screen):
     """One plain line per epoch, for logs, without control characters. unsaid: trainings without lines."""
@@ -154,7 +200,7 @@ class Lines(Screen):
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         if row["stage"] not in self.unsaid:
-            self.say(line(row, time.monotonic() - self.began, self.resumed_at))
+            self.say(line(row, time.monotonic() - self.began, self.resumed_at, self.ahead))
 
     def end(self) -> None:
         pass
@@ -165,15 +211,32 @@ class Lines(Screen):
             self.began, self.next = now, now + EVERY
         elif now >= self.next and done < total:
             self.next = now + EVERY
-            left = duration((now - self.began) / done * (total - done))
+            left = duration(self.ahead((now - self.began) / done * (total - done)))
             self.say(f"{time.strftime('%H:%M:%S')} evaluate  {done:,} of {total:,} images  eta {left}")
 
+    def timed(self, share: float) -> None:
+        now = time.monotonic()
+        if share <= 0:
+            self.began, self.next = now, now + TIMED
+        elif now >= self.next and share < 1:
+            self.next = now + TIMED
+            left = duration(self.ahead((now - self.began) / share * (1 - share)))
+            self.say(f"{time.strftime('%H:%M:%S')} latency   {int(100 * share)} %  eta {left}")
 
-def line(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
-    """An epoch as a line of a log: time of day, training, epoch, terms, validation, speed, time left."""
+
+def line(
+    row: Mapping[str, Any],
+    seconds: float,
+    resumed_at: int,
+    of_run: Callable[[float], float] = lambda stage: stage,
+) -> str:
+    """An epoch as a line of a log: time of day, training, epoch, terms, validation, speed, time left.
+
+    of_run: from the seconds until the training is done to those until the run is.
+    """
     done, left = row["epoch"] - resumed_at, row["epochs"] - row["epoch"]
     rate = _speed(row, seconds, resumed_at)
-    ahead = duration(seconds / max(done, 1) * left)
+    ahead = duration(of_run(seconds / max(done, 1) * left))
     epoch = f"{row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"
     return f"{time.strftime('%H:%M:%S')} {row['stage']:8} {epoch}  {numbers(row)}  {rate}  eta {ahead}"
 

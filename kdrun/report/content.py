@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import repeat
 from math import inf
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from kdrun.config.choices import PLAIN
 from kdrun.report.schema import BETWEEN, ONE_OF_SEVERAL, ROLES, SCHEMA, Report
@@ -47,8 +48,10 @@ def problems(report: object) -> list[str]:
     if report.get("schema") != SCHEMA:
         return [f"has schema {report.get('schema')}, not {SCHEMA}"]
     wrong = [f"lacks {key}" for key in REQUIRED if key not in report]
+    wrong += _wrong_kinds(report, Report, "") if not wrong else []
+    config = report.get("config", {}) if not wrong else {}
     wrong += [
-        f"{key} is not an object" for key in ("dataset", "seeds", "models") if not _is_object(report, key)
+        f"config.{key} is not an object" for key in SECTIONS if not isinstance(config.get(key, {}), Mapping)
     ]
     if wrong:
         return wrong
@@ -61,8 +64,52 @@ def problems(report: object) -> list[str]:
     return wrong + list(_wrong_figures(report))
 
 
-def _is_object(report: Mapping[str, Any], key: str) -> bool:
-    return isinstance(report.get(key, {}), Mapping)
+SECTIONS = ("dataset", "evaluation", "recipe", "student", "teacher")
+"""Sections of a configuration that are read from reports."""
+
+CONTAINERS: dict[type, tuple[Any, str]] = {
+    dict: (Mapping, "an object"),
+    list: (list, "a list"),
+    str: (str, "text"),
+}
+"""What a value must be, by the kind of its field, and how an error calls it."""
+
+
+def _wrong_kinds(value: Mapping[str, Any], fields: Any, path: str) -> Iterator[str]:
+    """A phrase for each object, list or text that is something else, at any depth to which objects have
+    fields. Numbers are not looked at: `_wrong_figures` does this.
+    """
+    for name, kind, inner in _kinds(fields):
+        if name not in value:
+            continue
+        own, below = value[name], f"{path}{name}"
+        if not isinstance(own, CONTAINERS[kind][0]):
+            yield f"{below} is not {CONTAINERS[kind][1]}"
+        elif is_typeddict(inner):
+            yield from _wrong_kinds(own, inner, f"{below}.")
+        elif kind is dict and inner is not None:
+            for each, part in own.items():
+                if not isinstance(part, Mapping):
+                    yield f"{below}.{each} is not an object"
+                else:
+                    yield from _wrong_kinds(part, inner[0], f"{below}.{each}.")
+
+
+@cache
+def _kinds(fields: Any) -> tuple[tuple[str, type, Any], ...]:
+    """The fields that are objects, lists or texts: the name, which of these, and what is in an object: its
+    own fields, in a tuple those of each of its values, or None.
+    """
+    found: list[tuple[str, type, Any]] = []
+    for name, hint in get_type_hints(fields).items():
+        parts = get_args(hint)
+        if is_typeddict(hint):
+            found.append((name, dict, hint))
+        elif get_origin(hint) is dict:
+            found.append((name, dict, (parts[1],) if is_typeddict(parts[1]) else None))
+        elif get_origin(hint) is list or hint is str:
+            found.append((name, str if hint is str else list, None))
+    return tuple(found)
 
 
 def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:

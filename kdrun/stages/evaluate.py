@@ -31,6 +31,7 @@ from kdrun.report.read import NAME, read
 from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared, strongest
 from kdrun.resources import free_memory
 from kdrun.stages.against_controls import against_controls
+from kdrun.stages.durations import latency_seconds
 from kdrun.stages.facts import config_of, epochs_of, facts_of, looked_at, settings
 from kdrun.stages.healed import damaged
 from kdrun.stages.int8 import FOLDER as INT8
@@ -100,7 +101,7 @@ def evaluate(
         _refuse_fewer(plan, old)
         with exact():
             subject = _asked(plan, models, shown)
-            new = _report(plan, models, subject, command)
+            new = _report(plan, models, subject, command, shown)
             if plan.for_int8:
                 new["int8"] = in_int8(plan, models, subject, shown.say)
         content = _with_speedup(with_earlier(new, old)) if old else _with_speedup(new)
@@ -128,11 +129,13 @@ def _asked(plan: Plan, models: Mapping[str, Saved], shown: Screen) -> Subject:
         done += images
         shown.answered(done, total)
 
+    shown.left, shown.after = None, latency_seconds(plan)
     answered(0)
     try:
         return subject_of(plan, models, answered)
     finally:
         shown.end()
+        shown.after = 0.0
 
 
 def _earlier(folder: Path, say: Callable[[str], None] | None = None) -> Report | None:
@@ -161,13 +164,18 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     shown.show(table.render(content, shown.columns))
 
 
-def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str) -> Report:
+def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str, shown: Screen) -> Report:
     more = ["missing_classes"] if subject.missing else []
     more += ["own_test"] if subject.own else []
     with torch_threads(plan.student.threads):
         figures, failed = evaluated([*plan.run.evaluation.figures, *more], subject)
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
-    times = _latency(plan, subject) if plan.run.evaluation.latency else latency.Measured({}, [])
+    try:
+        times = (
+            _latency(plan, subject, shown.timed) if plan.run.evaluation.latency else latency.Measured({}, [])
+        )
+    finally:
+        shown.end()
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
     comparison = against_controls(subject) | measured["comparison"] | _learned_from(subject)
@@ -247,8 +255,10 @@ def _keep_answers(
     thumbnails.write(folder, shown_of(plan, subject, kept))
 
 
-def _latency(plan: Plan, subject: Subject) -> latency.Measured:
-    """Latencies on a CPU, and on the device of the run."""
+def _latency(
+    plan: Plan, subject: Subject, timed: Callable[[float], object] = lambda share: None
+) -> latency.Measured:
+    """Latencies on a CPU, and on the device of the run. timed: gets the share that is measured."""
     asked, own = plan.run.evaluation, plan.ground.machine.device
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in subject.networks}
     notes: list[str] = []
@@ -256,7 +266,8 @@ def _latency(plan: Plan, subject: Subject) -> latency.Measured:
     if plan.reference is not None:  # its own cost: it is fed with images as it takes them
         alone[REFERENCE] = plan.reference.load().eval()
         shapes[REFERENCE] = plan.reference.sight.shape
-    for device in dict.fromkeys((torch.device("cpu"), own)):
+    devices = list(dict.fromkeys((torch.device("cpu"), own)))
+    for place, device in enumerate(devices):
         compiled = ("compiled",) if plan.run.runtime.compile else ()
         measured = latency.measure(
             {**subject.networks, **alone},
@@ -269,6 +280,7 @@ def _latency(plan: Plan, subject: Subject) -> latency.Measured:
             modes=("eager", "graph", *compiled) if device.type == "cuda" else ("eager",),
             room=free_memory() if device.type == "cpu" else None,
             shapes=shapes,
+            ahead=latency.part(timed, place, len(devices)),
         )
         notes += measured.notes
         for name, own_rows in measured.rows.items():

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from kdrun.artefacts import empty, locked, sweep_parts
 from kdrun.beats import beating, wait_for_others
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.progress.overall import Overall, overall
+from kdrun.progress.overall import Estimate, Overall, overall
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
+from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.engines.engine import Audience, Failures, engine
 from kdrun.stages.groups import Group, seconds
 from kdrun.stages.noted import forget, note_loop, settle
@@ -24,8 +25,7 @@ from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
 
-EVALUATION = 0.5
-"""Seconds of a job's evaluation without latencies, for small models."""
+Kind = TypeVar("Kind", bound=Overall)
 
 
 class Made(NamedTuple):
@@ -48,7 +48,8 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     if not plans:
         return Made()
     with ExitStack() as closing:
-        progress = cache(lambda: _progress(plans, observers.screen, closing))
+        progress = cache(lambda: _progress(plans, partial(overall, observers.screen), closing))
+        estimate = cache(lambda: _progress(plans, Estimate, closing))
         if several:
             progress()
         maker = engine(plans[0].run)
@@ -61,32 +62,20 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
                     observers.screen.say(f"note   {note}")
                 shown.add(note)
             if ready:
-                failures |= maker.make(ready, make_group, Audience(observers, several, progress))
+                failures |= maker.make(ready, make_group, Audience(observers, several, progress, estimate))
             if failures and not several:
                 raise next(iter(failures.values()))
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
 
 
-def _progress(plans: Sequence[Plan], screen: Screen, closing: ExitStack) -> Overall:
-    """Shows the progress of all unfinished trainings, until `closing`."""
+def _progress(plans: Sequence[Plan], made: Callable[..., Kind], closing: ExitStack) -> Kind:
+    """The progress of all unfinished trainings, until `closing`."""
     every = [training for trainings in _rounds(plans) for training in trainings]
     left = [training for training in every if finished(training, training.ground.run.fresh) is None]
     after = sum(evaluation_seconds(plan) for plan in plans)
-    progress = overall(screen, {training.folder: seconds([training]) for training in left}, after)
+    progress = made({training.folder: seconds([training]) for training in left}, after)
     closing.callback(progress.close)
     return progress
-
-
-def evaluation_seconds(plan: Plan) -> float:
-    """Estimated seconds of a job's evaluation: mostly latencies, up to `evaluation.seconds` for each batch
-    size, of all models together.
-    """
-    evaluation = plan.run.evaluation
-    if "evaluate" not in plan.run.stages:
-        return 0.0
-    devices = 1 if plan.ground.machine.device.type == "cpu" else 2
-    latencies = len(evaluation.batches) * devices * evaluation.seconds
-    return EVALUATION + (latencies if evaluation.latency else 0.0)
 
 
 def make_group(group: Sequence[Training], observers: Observers) -> None:

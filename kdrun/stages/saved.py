@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.artefacts import STARTED
+from kdrun.config.schema import Teacher
 from kdrun.data.calibration import calibration
 from kdrun.errors import KdrunError
 from kdrun.machine import exact
-from kdrun.models.class_names import differences, moved, stated_classes
+from kdrun.models.class_names import SHOWN, differences, moved, renamed, stated_classes
 from kdrun.models.exact_head import exact_head
 from kdrun.models.quantised import calibrated, quantised
 from kdrun.models.weights import PEER, load_into, read_weights
@@ -178,19 +179,43 @@ def load_checkpoint(model: nn.Module, training: Training) -> None:
 
 def check_checkpoint(training: Training) -> None:
     """Raises KdrunError if a training's checkpoint does not fit its model, or if it is used without training
-    and has the data set's classes in another order.
+    and its file states other classes than the data set has, or these in another order. What the configuration
+    declares of a teacher's classes counts more than other names in its file.
     """
-    if not training.model.checkpoint:
+    model = training.model
+    if not model.checkpoint:
         return
     load_checkpoint(training.initial().model, training)
-    if training.headless:
+    mapped = isinstance(model, Teacher) and model.class_map is not None
+    if training.headless or not training.loaded or mapped:
         return
     stated, here = checkpoint_classes(training), training.ground.data.classes
-    if training.loaded and moved(stated, here) and (problem := differences(stated, here)):
+    problem = differences(stated, here)
+    if problem and (moved(stated, here) or _undeclared(training, stated, here)):
+        way = _declaration(training, stated, here)
         path = str(training.model.checkpoint)
-        key, named = training.section, training.kind == "teacher"
-        by_name = f". To read them by name: {key}.class_map={{}}" if named else ""
-        raise KdrunError(f"{key}.checkpoint", path, f"of another data set: {problem}{by_name}")
+        raise KdrunError(f"{training.section}.checkpoint", path, f"of another data set: {problem}{way}")
+
+
+def _undeclared(training: Training, stated: Sequence[str], here: Sequence[str]) -> bool:
+    """Whether a teacher has other classes, and its configuration does not say what they are. A student that
+    is only evaluated has no key that could say it.
+    """
+    model = training.model
+    return isinstance(model, Teacher) and model.classes is None and bool(renamed(stated, here))
+
+
+def _declaration(training: Training, stated: Sequence[str], here: Sequence[str]) -> str:
+    """The key that says how a teacher's classes relate to those of the data set."""
+    model, key = training.model, training.section
+    if not isinstance(model, Teacher):
+        return ""
+    if moved(stated, here):
+        alone = f"{key}.classes=null " if model.classes is not None else ""
+        return f". To read them by name: {alone}{key}.class_map={{}}"
+    pairs = [f"{there}: {ours}" for there, ours in renamed(stated, here)]
+    some = ", ".join(pairs[:SHOWN]) + ", ..." * (len(pairs) > SHOWN)
+    return f". If these mean the same: '{key}.class_map={{{some}}}'"
 
 
 def checkpoint_classes(training: Training) -> tuple[str, ...]:
@@ -200,8 +225,12 @@ def checkpoint_classes(training: Training) -> tuple[str, ...]:
 
 
 def class_note(training: Training) -> str:
-    """A note if the class names in a model's checkpoint differ from those of the data set; else empty."""
-    if training.headless:
+    """A note if the class names in a model's checkpoint differ from those of the data set, and nothing
+    declares how they relate; else empty.
+    """
+    model = training.model
+    declared = isinstance(model, Teacher) and (model.classes is not None or model.class_map is not None)
+    if training.headless or declared:
         return ""
     problem = differences(checkpoint_classes(training), training.ground.data.classes)
     return f"{training.section}.checkpoint: {problem}" if problem else ""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
 from kdrun.models.class_names import stated_classes
 from kdrun.models.weights import save_weights
+from kdrun.plan.plan import make_plan
 from tests.commands.short import SHORT, Here
+from tests.config.composed import composed
 
 ALONE = (*SHORT, "dataset=digits", "control=false")
 DIGITS = tuple("0123456789")
@@ -55,6 +58,58 @@ def test_classes_of_other_outputs_are_refused(here: Here, role: str) -> None:
             "class 0 is 1 there and 0 here, class 1 is 0 there and 1 here"
             + (". To read them by name: teacher.class_map={}\n" if role == "teacher" else "\n")
         )
+
+
+def pictures(root: Path, classes: Sequence[str]) -> None:
+    for number, name in enumerate(classes):
+        folder = root / name
+        folder.mkdir(parents=True)
+        for shade in range(12):
+            Image.new("L", (8, 8), 60 * number + shade).save(folder / f"{shade}.png")
+
+
+def test_other_classes_are_refused_until_they_are_declared(here: Here) -> None:
+    pictures(here.root / "mine", ("ant", "cat", "dog"))
+    words = [*SHORT, "dataset=imagefolder", "dataset.path=mine", "dataset.size=8", "dataset.channels=1"]
+    words += ["dataset.mean=0.5", "dataset.std=0.25"]
+    words += ["dataset.test=6", "dataset.validation=6", "control=false", "student=cnn_digits_small"]
+    weights = make_plan(composed(" ".join([*words, "teacher=cnn_digits_small"])).run).teacher.built.model
+    torch.save({"state_dict": weights.state_dict(), "classes": ["car", "bus", "cat"]}, "moved.pth")
+    torch.save({"state_dict": weights.state_dict(), "classes": ["car", "bus", "dog"]}, "t.pth")
+    said = (
+        "t.pth: of another data set: its classes are other ones (it has car, bus, the data set ant, cat): "
+        "class 0 is car there and ant here, class 1 is bus there and cat here. If these mean the same: "
+    )
+    alone = [*words, "teacher=cnn_digits_small", "teacher.checkpoint=t.pth"]
+    several = "+teachers={x: {name: cnn_digits_small, checkpoint: t.pth}, y: cnn_digits}"
+    for command in (alone, ["check", *alone]):
+        assert here(*command)[::2] == (
+            2,
+            f"teacher.checkpoint={said}'teacher.class_map={{car: ant, bus: cat}}'\n",
+        )
+    error = here("check", *words, several)[2]
+    assert error == f"teachers.x.checkpoint={said}'teachers.x.class_map={{car: ant, bus: cat}}'\n"
+    for declared in ("teacher.class_map={car: ant, bus: cat}", "teacher.classes=[ant,cat,dog]"):
+        code, out, error = here("check", *alone, declared)
+        assert (code, error) == (0, "") and "other ones" not in out
+    moved = [
+        *words,
+        "teacher=cnn_digits_small",
+        "teacher.checkpoint=moved.pth",
+        "teacher.classes=[ant,cat,dog]",
+    ]
+    code, _, error = here("check", *moved)
+    assert code == 2 and error.endswith("To read them by name: teacher.classes=null teacher.class_map={}\n")
+
+
+def test_check_says_that_decoded_pictures_stay(here: Here) -> None:
+    pictures(here.root / "mine", ("ant", "cat", "dog"))
+    words = [*SHORT, "dataset=imagefolder", "dataset.path=mine", "dataset.size=8", "student=cnn_digits_small"]
+    words += ["teacher=cnn_digits_small", "dataset.test=6", "dataset.validation=6", "control=false"]
+    for stays in (True, False):
+        code, out, _ = here("check", *words)
+        said = "but the decoded pictures, which the run reads: data/decoded" in " ".join(out.split())
+        assert (code, said) == (0, stays) and list(here.root.glob("data/decoded/*/images"))
 
 
 def test_renamed_classes_are_said_by_check_run_sweep_and_report(here: Here) -> None:

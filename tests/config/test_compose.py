@@ -451,3 +451,34 @@ def test_aliases_without_end_are_named(tmp_path: Path, last: str) -> None:
     file.write_text("\n".join(["# @package _global_", *lines, last]) + "\n")
     with pytest.raises(KdrunError, match="its aliases stand for more than 100,000 values"):
         composed("experiment=laughs", tmp_path)
+
+
+BAD = {
+    "own": ("defaults: [own]", "experiment=own: a defaults list leads back to its own file"),
+    "params": (
+        "hydra: {sweeper: {params: [1, 2]}}",
+        "params.yaml: params must be a mapping: hydra: {",
+    ),
+    "sweeper": ("hydra: {sweeper: 5}", "sweeper.yaml: sweeper must be a mapping"),
+    "number": ("# @package recipe\n5", "experiment=number: Invalid loaded object type: int"),
+    "recipe": ("# @package _global_\nrecipe: 5", "experiment=recipe: Merge error: int is not a subclass"),
+    "items": ("# @package _global_\n- a", "experiment=items: Cannot merge DictConfig with ListConfig"),
+    "latin": ("note: \udcff", "experiment=latin: is not a text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_mistakes_without_a_key_name_the_file(tmp_path: Path, name: str) -> None:
+    text, problem = BAD[name]
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / f"{name}.yaml").write_text(text, errors="surrogateescape")
+    with pytest.raises(KdrunError) as raised:
+        composed(f"experiment={name}", tmp_path)
+    assert problem in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["method", "teacher", "dataset", "experiment", "+experiment"])
+def test_a_name_that_no_file_can_have_is_one_line(key: str) -> None:
+    with pytest.raises(KdrunError, match=f"no such {key.lstrip('+')}") as raised:
+        composed(f"{key}={'a' * 100_000}")
+    assert len(str(raised.value)) < 400

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kdrun.config.arguments import parse
+from kdrun.config.compose import single
 from kdrun.config.numbers import LARGEST, MOST_SEED, most_of, numbers, refuse_unusable
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
@@ -34,15 +36,28 @@ HUGE = "1" + "0" * 30
         ("student.args.widths=[1000000000,8]", "too large"),
         (f"recipe.student.epochs={HUGE}", "too large"),
         ("stages=[[teacher]]", "a name is needed"),
+        ("packages=[[x]]", "a name is needed"),
+        ("tags=[[a]]", "a name is needed"),
+        ("tags=[{a:1}]", "a name is needed"),
+        ("evaluation.batches=[[1]]", "a whole number is needed"),
+        ("recipe.student.betas=[[0.9],0.99]", "a number is needed"),
+        ("transfer_classes=[[3]]", "a name or a number is needed"),
+        ("name=''", "is empty; for none: name=null"),
+        ("name=' '", "is empty"),
+        ("tags=[' ']", r"is empty; for none: tags=\[\]"),
+        ("name=a/b", "as a path or an option"),
+        ("name=-m", "as a path or an option"),
+        ("name=..", "as a path or an option"),
+        (f"name={'a' * 201}", "one line of at most 200"),
         ("dataset.name=[a]", "a name is needed"),
     ],
 )
 def test_one_line_that_names_the_key(override: str, problem: str) -> None:
     key = override.lstrip("+").partition("=")[0]
     with pytest.raises(KdrunError, match=problem) as raised:
-        composed(override)
+        composed(f'"{override}"')
     text = str(raised.value)
-    assert text.startswith(key) and "\n" not in text and len(text) < 200
+    assert text.startswith(key) and "\n" not in text and len(text) < 300
 
 
 def test_what_can_be_meant_passes() -> None:
@@ -50,3 +65,14 @@ def test_what_can_be_meant_passes() -> None:
     assert most_of("dataset.image_seed") == most_of("seed") == MOST_SEED
     assert most_of("seedling") == LARGEST
     assert dict(numbers({"a": {"b": [1, {"c": 2.5}]}, "d": True})) == {"a.b.0": 1, "a.b.1.c": 2.5}
+
+
+@pytest.mark.parametrize("override", ["note='two\nlines'", "name='a\x1bb'", "tags=['\x07']"])
+def test_what_is_no_line(override: str) -> None:
+    with pytest.raises(KdrunError, match="one line of at most"):
+        single(parse([override]))
+
+
+def test_names_that_people_give_pass() -> None:
+    run = single(parse(["name=jörg's best (1)", "note=after lunch", "tags=[paper,2]"])).run
+    assert (run.name, run.note, run.tags) == ("jörg's best (1)", "after lunch", ["paper", "2"])

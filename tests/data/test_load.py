@@ -293,3 +293,11 @@ def test_a_source_of_the_users_own_that_gives_something_else(own, fault, problem
 def test_a_broken_import_in_a_users_source_is_not_hidden(own):
     with pytest.raises(KdrunError, match=r"ModuleNotFoundError: .*a_module_that_is_not_there.*\(broken"):
         load({**own, "source": "own_images.broken"}, Path("nowhere"))
+
+
+def test_an_error_of_the_system_in_a_users_source_names_it(own, tmp_path):
+    (tmp_path / "own_images" / "gone.py").write_text("def read(data_dir):\n    raise OSError('disk')\n")
+    with pytest.raises(
+        KdrunError, match=r"dataset.source=own_images.gone: OSError: disk \(gone.py, line 2\)"
+    ):
+        load({**own, "source": "own_images.gone"}, Path("nowhere"))

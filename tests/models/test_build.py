@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +148,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"args": {"depth": 20, "stem_width": 16}}, "student.args.widths: cifar_resnet needs it"),
     ({"args": {"dept": 20}}, "student.args.dept: cifar_resnet has no such argument. Choices: depth, stem"),
     ({"args": {"depth": 21}}, "student.args.depth=21: 6n + 2 is needed"),
-    ({"args": {"depth": "20"}}, "student.args.depth=20: a whole number is needed"),
-    ({"args": {"depth": None}}, "student.args.depth=null: a whole number is needed"),
-    ({"args": {"widths": 16}}, "student.args.widths=16: a list of whole numbers is needed"),
+    ({"args": {"depth": "20"}}, "student.args.depth=20: a whole number from 1 to 2,000 is needed"),
+    ({"args": {"depth": None}}, "student.args.depth=null: a whole number from 1 to 2,000 is needed"),
+    ({"args": {"widths": 16}}, "student.args.widths=16: a list of whole numbers from 1 to 65,536 is needed"),
     ({"args": {"classes": 3}}, "student.args.classes: cifar_resnet has no such argument"),
     ({"stem": "cifar"}, "student.stem=cifar: cifar_resnet has one stem only"),
     ({"stem": "small"}, "student.stem=small: no such stem"),
@@ -180,6 +182,11 @@ def test_errors(wrong: dict[str, Any], message: str) -> None:
         ("cnn_digits", {"strides": [1]}),
         ("cnn_tutorial", {"widths": []}),
         ("mlp", {"widths": []}),
+        ("keras_mnist_student", {"widths": [16]}),
+        ("shufflenet_v1", {"groups": 7}),
+        ("shufflenet_v1", {"widths": [240, 240, 960]}),
+        ("mobilenet_v1", {"width": 0.01}),
+        ("mobilenetv2_half", {"width": 1e-9}),
         ("mlp", {"dropout": 1.0}),
     ],
 )
@@ -188,6 +195,47 @@ def test_families_refuse(name: str, args: dict[str, Any]) -> None:
     with pytest.raises(KdrunError) as raised:
         build({**plain, "args": {**plain["args"], **args}}, 10, (3, 32, 32), "auto", seed=0)
     assert raised.value.key == f"model.args.{next(iter(args))}"
+
+
+def families() -> dict[str, dict[str, Any]]:
+    """A shipped model of each family that has arguments."""
+    return {each["family"]: each for each in map(node, reversed(NAMES)) if each.get("args")}
+
+
+def unusable(value: Any) -> Iterator[Any]:
+    """Values that an argument with this shipped value cannot have."""
+    if isinstance(value, list):
+        yield from ([], [0] * len(value), [-1, *value[1:]], [*value[:-1], 10**9], [10**30] * len(value))
+        yield from ([*value[:-1], None], [True] * len(value), [value], 5, [1.5] * len(value), {})
+    elif isinstance(value, bool):
+        yield from (0, "x", None)
+    elif isinstance(value, int):
+        yield from (-1, 10**9, 10**30, True, 1.5, "4", None)
+    elif isinstance(value, float):
+        yield from (-math.inf, math.nan, math.inf, 10**400, "x", None)
+    else:
+        yield from ("", 5, None)
+
+
+@pytest.mark.parametrize("family", families())
+def test_no_argument_reaches_torch_with_a_value_that_it_cannot_have(family: str) -> None:
+    plain = families()[family] | {"role": "student"}
+    for name, usual in plain["args"].items():
+        for value in unusable(usual):
+            with pytest.raises(KdrunError) as raised:
+                build({**plain, "args": {**plain["args"], name: value}}, 10, (3, 32, 32), "auto", seed=0)
+            assert raised.value.key == f"student.args.{name}" and "cannot be built" not in str(raised.value)
+
+
+def test_weights_beyond_the_free_memory_are_refused_before_they_are_allocated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = node("mlp") | {"args": {"widths": [20_000, 20_000], "dropout": 0.0}, "role": "student"}
+    monkeypatch.setattr("kdrun.models.weight_size.free_memory", lambda: 10**9)
+    with pytest.raises(
+        KdrunError, match=r"widths=\[20000,20000\]: the weights alone would take 1.85 GB; 1.00 GB are"
+    ):
+        build(plain, 10, (3, 32, 32), "auto", seed=0)
 
 
 def test_a_users_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

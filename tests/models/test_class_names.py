@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdrun.models.class_names import differences, moved, stated_classes
+from kdrun.models.class_names import differences, moved, renamed, stated_classes
 from kdrun.models.weights import save_weights
 
 WEIGHTS = {"head.weight": torch.zeros(2, 3)}
@@ -77,3 +78,27 @@ def test_few_of_many_classes_are_named() -> None:
     stated, here = [f"a{i}" for i in range(1000)], [f"b{i}" for i in range(1000)]
     assert differences(stated, here).endswith("class 2 is a2 there and b2 here, and 997 more")
     assert len(differences(stated, here)) < 200
+
+
+NUMBERED = [f"class {n}" for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("stated", "pairs"),
+    [
+        (("emmet", "cat", "dog"), [("emmet", "ant")]),
+        (("car", "lorry", "bus"), [("car", "ant"), ("lorry", "cat"), ("bus", "dog")]),
+        (("Ant", "cat", "dog"), []),
+        (("7", "8", "9"), [("7", "ant"), ("8", "cat"), ("9", "dog")]),
+        (("LABEL_0", "LABEL_1", "dog"), [("LABEL_0", "ant"), ("LABEL_1", "cat")]),
+        ((), []),
+        (("cat", "dog"), []),
+        *(
+            (names, [])
+            for names in (NUMBERED, ["0", "1", "2"], ["01", "02", "03"], ["LABEL_0", "LABEL_1", "LABEL_2"])
+        ),
+    ],
+)
+def test_classes_are_others_if_both_have_names(stated: Sequence[str], pairs: list[tuple[str, str]]) -> None:
+    assert renamed(stated, HERE) == pairs
+    assert renamed(HERE, stated) == [pair[::-1] for pair in pairs]

@@ -222,3 +222,13 @@ def test_another_architecture_is_named_and_nothing_is_loaded(change: Any, proble
     ):
         load_into(whole, state, "teacher.checkpoint", "x")
     assert torch.equal(whole[0].weight, model()[0].weight)  # type: ignore[index]
+
+
+def test_a_file_that_claims_to_span_disks_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"weight": torch.zeros(2)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.rfind(b"PK\x06\x07") + 16] = 2  # how many disks the archive has
+    path.write_bytes(content)
+    with pytest.raises(KdrunError, match="damaged"):
+        read_weights(path)

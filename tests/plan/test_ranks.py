@@ -17,7 +17,7 @@ from kdrun.plan.ground import auto_workers
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header
 from kdrun.ranks import ONE, Ranks, among
-from kdrun.stages.engines import processes_for
+from kdrun.stages.engines.auto import Auto
 from kdrun.stages.groups import groups
 from tests.config.composed import composed
 from tests.training.threads import Room, Thread
@@ -75,8 +75,8 @@ def test_each_training_has_a_loop_of_its_own_in_this_process() -> None:
     assert [len(group) for group in groups(list(both.trainings))] == [1] * len(both.trainings)
     jobs = replace(run("kd"), runtime=replace(run("kd").runtime, jobs=2))
     with among(of(2)):
-        assert processes_for(make_plan(jobs).trainings) == 1
-    assert processes_for(make_plan(jobs).trainings) == 2
+        assert Auto(2).count(make_plan(jobs).trainings) == 1
+    assert Auto(2).count(make_plan(jobs).trainings) == 2
     assert len(alone.trainings) == len(both.trainings)
 
 

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from kdrun.progress import overall as module
-from kdrun.progress.overall import LiveRows, Logged, Reported, overall
-from kdrun.progress.screen import screen
+from kdrun.progress.overall import Estimate, Followed, LiveRows, Logged, Reported, overall
+from kdrun.progress.screen import Bars, Lines, screen
 
 FOUR = {Path(name): 10.0 for name in "abcd"}
 
@@ -104,3 +104,35 @@ def test_a_process_tells_what_its_screen_is_told() -> None:
     shown.end()
     shown.say("nothing")
     assert told == [("begin", 3, 7, 0), ("step", 7), ("epoch", "hard 0.500")]
+
+
+def test_what_is_left_of_a_run_is_its_training_the_others_and_the_evaluation(clock: list[float]) -> None:
+    """A quarter of one of four equal trainings took 10 s: 30 s of it are left, 120 s of others, then 4 s."""
+    text = io.StringIO()
+    lines = Lines(Console(file=text, width=80))
+    progress = Estimate(FOUR, 4.0)
+    progress.start(0, "a", 10.0)
+    lines.left = progress.seconds_left
+    shown = Followed(lambda kind, *what: getattr(progress, kind)(0, *what), lines)
+    shown.begin("teacher", 4, 5, 0)
+    clock[0] += 10
+    shown.steps(5)
+    assert progress.seconds_left() == pytest.approx(154)
+    shown.epoch({"stage": "teacher", "epoch": 1, "epochs": 4, "terms": {}, "validation": {}, "images": 90})
+    assert text.getvalue().rstrip().endswith("eta 2:34")
+    shown.end()
+    progress.end(0, [Path("a")])
+    progress.start(0, "b", 10.0)
+    progress.begin(0, 4, 5, 0)
+    progress.step(0, 5)
+    clock[0] += 20
+    assert progress.seconds_left() == pytest.approx(60 + 20 * 30 / 12.5 + 4), (
+        "by its own pace, the others' by all"
+    )
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.5, 20 + 3), (0.25, 60 + 3)])
+def test_an_evaluation_knows_what_follows(clock: list[float], share: float, seconds: float) -> None:
+    bars = Bars(Console(file=io.StringIO(), width=80, force_terminal=True))
+    bars.after = 3.0
+    assert bars.ahead(20 * (1 - share) / share) == seconds

@@ -29,6 +29,27 @@ def test_a_terminal_has_a_bar() -> None:
     assert bars.progress is None and "evaluate" in text.getvalue() and "100 %" in text.getvalue()
 
 
+def test_a_measurement_of_latencies_shows_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 30.0, 61.0, 90.0, 121.0, 122.0])
+    monkeypatch.setattr(screen.time, "monotonic", lambda: next(clock))
+    text = StringIO()
+    log = screen.Lines(Console(file=text, width=80))
+    for share in (0.0, 0.2, 0.5, 0.6, 0.8, 1.0):
+        log.timed(share)
+    one, two = text.getvalue().splitlines()
+    assert one.endswith("latency   50 %  eta 1:01") and two.endswith("latency   80 %  eta 0:30")
+
+
+def test_a_terminal_draws_the_bar_between_samples_alone() -> None:
+    text = StringIO()
+    bars = screen.Bars(Console(file=text, width=80, force_terminal=True))
+    bars.timed(0.0)
+    assert bars.progress is not None and not bars.progress.live.auto_refresh
+    for share in (0.4, 0.401, 1.0):
+        bars.timed(share)
+    assert bars.progress is None and "latency" in text.getvalue() and "100 %" in text.getvalue()
+
+
 @pytest.mark.parametrize(("width", "shown"), [(80, False), (120, True)])
 def test_a_wide_terminal_has_the_speed(width: int, shown: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen.time, "monotonic", iter([0.0, 4.0]).__next__)

@@ -53,6 +53,13 @@ def test_a_zero_that_was_measured_stays() -> None:
         ({}, "has schema None, not 1"),
         (changed(schema=2), "has schema 2, not 1"),
         (changed(models=[]), "models is not an object"),
+        (changed(models={"student": 5}), "models.student is not an object"),
+        (changed(comparison=[]), "comparison is not an object"),
+        (changed(comparison={"speedup": {}}), "comparison.speedup is not a list"),
+        (changed(notes="text"), "notes is not a list"),
+        (changed(label=["a"]), "label is not text"),
+        (changed(config=[]), "config is not an object"),
+        (changed(config={"evaluation": 5}), "config.evaluation is not an object"),
         (changed(models={"teacher": {}}), "lacks models.student"),
         (
             changed(models={"student": {}, "assistants": {}, "generation2": {}}),

@@ -21,7 +21,7 @@ from kdrun.config.sweep import composed_jobs, folder_name
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.training import Training
-from kdrun.progress.overall import PENDING, Logged
+from kdrun.progress.overall import PENDING, Estimate, Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages.engines import remote
@@ -92,7 +92,7 @@ class Heard:
         self.file = StringIO()
         shown = screen(Console(file=self.file, width=200))
         self.progress = Logged(shown.say, {each.folder: 1.0 for each in trainings})
-        self.audience = Audience(Observers(shown), True, lambda: self.progress)
+        self.audience = Audience(Observers(shown), True, lambda: self.progress, lambda: Estimate({}))
 
     @property
     def text(self) -> str:

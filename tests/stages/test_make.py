@@ -16,7 +16,7 @@ from rich.console import Console
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.training import Training
-from kdrun.progress.overall import Logged
+from kdrun.progress.overall import Estimate, Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages import groups as grouping
@@ -115,7 +115,9 @@ def test_a_process_that_dies_or_fails_is_one_failed_training(tmp_path: Path) -> 
     student = plan("seed=0", tmp_path).student
     said: list[str] = []
     progress = Logged(said.append, {student.folder: 1.0})
-    audience = Audience(Observers(screen(Console(file=StringIO()))), True, lambda: progress)
+    audience = Audience(
+        Observers(screen(Console(file=StringIO()))), True, lambda: progress, lambda: Estimate({})
+    )
     (error,) = Processes(2).train([Part([student])], 2, dies, audience).values()
     assert "ended before it was done (exit 9)" in str(error)
     assert len(said) == 1 and "1 of 1 trained" in said[0]
@@ -162,7 +164,9 @@ def test_processes_are_spread_over_gpus(
         object.__setattr__(each.ground, "machine", place)
     monkeypatch.setattr(processes, "wait", _in_order)
     progress = Logged(lambda line: None, {each.folder: 1.0 for each in students})
-    audience = Audience(Observers(screen(Console(file=StringIO()))), True, lambda: progress)
+    audience = Audience(
+        Observers(screen(Console(file=StringIO()))), True, lambda: progress, lambda: Estimate({})
+    )
     assert not Processes(2).train([Part([each]) for each in students], 2, sees, audience)
     assert [(tmp_path / f"gpu {n}").read_text() for n in range(3)] == seen
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == given

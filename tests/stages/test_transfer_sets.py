@@ -11,6 +11,7 @@ import torch
 from kdrun.cli import main
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
+from kdrun.plan.words import header
 from tests.config.composed import composed
 from tests.stages.runs import SHORT
 
@@ -33,6 +34,17 @@ def test_classes_left_out_are_in_no_batch_of_student_and_control() -> None:
     assert len(without.teacher.rows) == 600
     two = made("dataset=digits transfer_classes=[7,8]").student
     assert set(labels[two.rows].tolist()) == {7, 8}
+
+
+def test_the_plan_names_classes_that_the_student_does_not_see() -> None:
+    lines = {
+        "transfer_without=[3]": "data   student and control see no 3; 60 images stay out to choose a bias",
+        "transfer_without=[1,2,3,4,5]": "data   student and control see no 1, 2, 3, 4 and 1 more; 60 images",
+        "transfer_classes=[7,8] control=false": "data   the student sees 7, 8 only; 60 images stay out",
+    }
+    for line, said in lines.items():
+        assert said in header(made(f"dataset=digits {line}"))
+    assert "see" not in header(made("dataset=digits"))
 
 
 @pytest.mark.parametrize(

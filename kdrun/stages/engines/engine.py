@@ -14,7 +14,7 @@ import kdrun.lookup as lookup
 from kdrun.config.choices import shown_role
 from kdrun.config.schema import Run
 from kdrun.plan.training import Training
-from kdrun.progress.overall import Overall
+from kdrun.progress.overall import Estimate, Overall
 from kdrun.progress.watchers import Observers
 from kdrun.stages.groups import Group
 from kdrun.stages.noted import Part, parts, write_notes
@@ -31,12 +31,13 @@ class Audience(NamedTuple):
     """Who follows the trainings of a call.
 
     several: whether there are several runs; with one, its first error ends it. progress: of all trainings, on
-    the screen; made when it is first asked for.
+    the screen; made when it is first asked for. estimate: of a single run, whose screen shows each training.
     """
 
     observers: Observers
     several: bool
     progress: Callable[[], Overall]
+    estimate: Callable[[], Estimate]
 
 
 class Engine(ABC):

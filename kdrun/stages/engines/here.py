@@ -26,6 +26,6 @@ class Here(Engine):
         every = divided(ready, list, lambda group: None, audience)
         if any(part.threads for part in every):
             return Processes(1).train(every, 1, work, audience)
-        several = audience.several
-        progress = audience.progress() if several else None
-        return one_by_one([part.group for part in every], work, audience.observers, not several, progress)
+        progress = audience.progress() if audience.several else audience.estimate()
+        groups = [part.group for part in every]
+        return one_by_one(groups, work, audience.observers, not audience.several, progress)

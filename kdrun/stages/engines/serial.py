@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from kdrun.progress.overall import Overall, Reported
+from kdrun.progress.overall import Estimate, Followed, Overall, Reported
 from kdrun.progress.watchers import Observers
 from kdrun.stages.engines.engine import Failures, Work, called
 from kdrun.stages.groups import Group, seconds
@@ -21,7 +21,7 @@ def one_by_one(
 ) -> Failures:
     """One group after the other. If a group of several fails, each is tried alone.
 
-    stop: whether the first error is raised. progress: shows them instead of the screen.
+    stop: whether the first error is raised. progress: shows them instead of the screen, or estimates for it.
     """
     failures: Failures = {}
     left = list(groups)
@@ -53,5 +53,10 @@ def _followed(progress: Overall | None, group: Group, observers: Observers) -> I
         getattr(progress, kind)(0, *what)
 
     progress.start(0, called(group), seconds(group))
-    yield observers._replace(screen=Reported(tell, observers.screen.say))
+    screen = observers.screen
+    if isinstance(progress, Estimate):
+        screen.left = progress.seconds_left
+        yield observers._replace(screen=Followed(tell, screen))
+    else:
+        yield observers._replace(screen=Reported(tell, screen.say))
     progress.end(0, [training.folder for training in group])

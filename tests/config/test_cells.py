@@ -27,7 +27,7 @@ def test_without_a_choice_all_cells_and_the_seeds_of_the_table() -> None:
 
 
 def test_own_keys_make_another_experiment_unless_they_change_no_result() -> None:
-    same = asked(CRD, [f"pair={PAIR}", "outputs_dir=x", "evaluation.latency=false", "runtime.jobs=2"])
+    same = asked(CRD, [f"pair={PAIR}", "outputs_dir=x", "runtime.jobs=2", "engine=here"])
     less = asked(CRD, [f"pair={PAIR}", "recipe.student.epochs=2"])
     plain = asked(CRD, [f"pair={PAIR}"])
     names = [{job.name for job in cells.jobs()} for cells in (plain, same, less)]

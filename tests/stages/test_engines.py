@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +24,12 @@ from kdrun.plan.training import Training
 from kdrun.progress.overall import PENDING, Estimate, Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
+from kdrun.stages import make as make_module
 from kdrun.stages.engines import remote
 from kdrun.stages.engines import slurm as slurm_module
 from kdrun.stages.engines.engine import Audience, Failures, engine
 from kdrun.stages.engines.remote import Errand, Handle, Lost, Needs, Remote
+from kdrun.training.fit import Stopped
 from tests.config.composed import composed
 
 SHORT = "recipe.teacher.epochs=1 recipe.student.epochs=1 evaluation.latency=false evaluation.plots=false"
@@ -139,6 +141,46 @@ def test_a_lost_worker_is_a_failed_job_with_its_last_lines(tmp_path: Path) -> No
     fake.close()
     (log,) = (tmp_path / "engine").rglob("*.*")
     assert log.name == "1.log" and log.read_text().startswith("one")
+
+
+def test_a_single_run_ends_with_the_error_of_its_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_train(group: Sequence[Training], seen: Observers) -> None:
+        raise KdrunError("loss.soft", None, "not finite")
+
+    monkeypatch.setattr(make_module, "engine", lambda run: Fake())
+    monkeypatch.setattr(make_module, "train", no_train)
+    with pytest.raises(KdrunError, match="not finite"):
+        make_module.make([plan("", tmp_path)], Observers(screen(Console(file=StringIO()))))
+
+
+class Follower:
+    """Keeps the epochs that it gets; stops a training after `last`."""
+
+    def __init__(self, last: int = 99) -> None:
+        self.rows, self.last = list[tuple[str, int]](), last
+
+    def begin(self, epochs: int, steps: int, done: int) -> None: ...
+
+    def steps(self, done: int) -> None: ...
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.rows.append((row["stage"], row["epoch"]))
+        if row["epoch"] >= self.last:
+            raise Stopped
+
+
+def test_loggers_and_a_judge_get_the_epochs_that_workers_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(make_module, "engine", lambda run: Fake())
+    drawing, judge = Follower(), Follower(last=2)
+    observers = Observers(screen(Console(file=StringIO())), judge=judge, drawing=drawing)  # type: ignore[arg-type]
+    with pytest.raises(Stopped):
+        make_module.make([plan("recipe.student.epochs=3 control=false", tmp_path)], observers)
+    assert drawing.rows == [("teacher", 1), ("student", 1), ("student", 2)]
+    assert judge.rows == [("student", 1), ("student", 2)]
 
 
 def test_pending_rows_are_counted_and_come_last(tmp_path: Path) -> None:

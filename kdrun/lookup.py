@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from kdrun.errors import KdrunError
-from kdrun.figures import as_typed
 from kdrun.quantities import DEEPEST, QUANTITIES
 from kdrun.users_code import one_line
 
@@ -154,7 +153,7 @@ def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:
     known = [(kind, _words(kind)) for kind in wanted if kind != "None"]
     if all(words for _, words in known) and not any(_fits(value, kind) for kind, _ in known):
         needed = " or ".join(words for _, words in known)
-        shown = "null" if value is None else as_typed(value)
+        shown = "null" if value is None else value
         raise KdrunError(key, shown, f"{needed} is needed" + ("" if "None" not in wanted else " (or null)"))
 
 

@@ -15,6 +15,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
+from kdrun.config.keys import known
 from kdrun.config.load import LISTED, key_of, no_such_key
 from kdrun.config.quotes import quoted, shell_text
 from kdrun.errors import KdrunError
@@ -128,6 +129,11 @@ def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> Kdr
     key = str(getattr(error, "full_key", None) or _of_file(overrides))
     value = next((o.partition("=")[2] for o in overrides if key_of(o) == key), None)
     message = str(getattr(error, "msg", None) or error).splitlines()[0]
+    if " is not a subclass of " in message and (
+        below := [own for own in known() if own.startswith(f"{key}.")]
+    ):
+        problem = f"has no value of its own, but keys such as {below[0]}"
+        return KdrunError(key, value, problem, more=f"kdrun explain {key}")
     if isinstance(error, ValidationError):
         shown = re.match(r"Value '(.*)' of type", message)
         kind = re.search(r"could not be converted to (\w+)", message)

@@ -104,7 +104,9 @@ def described(config: DictConfig, overrides: Sequence[str]) -> Described:
         raise no_such_key(key, value, keys)
     _refuse_halves(config)
     written = "".join(OmegaConf.to_yaml(terms, resolve=False) for terms in _losses(config).values())
-    notes = tuple(_drop_unused(config, written, _typed(overrides)))
+    typed = _typed(overrides)
+    _refuse_idle(config, typed)
+    notes = tuple(_drop_unused(config, written, typed))
     return Described(OmegaConf.to_container(config, resolve=True), written, notes)  # type: ignore[arg-type]
 
 
@@ -239,6 +241,8 @@ def no_such_key(key: str, value: Any, choices: Sequence[str], every: Sequence[st
     typed = key if value is None else f"{key}={value}"
     if problem := words.advice(key):
         return KdrunError(typed, None, f"no such key, and {problem}")
+    if files := words.files_with(key):
+        return KdrunError(typed, None, f"no such key here, only with {any_of(files, most=len(files))}")
     if keys := words.meant(key, every):
         values = KEY_CHOICES.get(keys[0], ()) if len(keys) == 1 else ()
         which = f" ({' | '.join(values)})" if values else ""
@@ -251,12 +255,12 @@ def no_such_key(key: str, value: Any, choices: Sequence[str], every: Sequence[st
     return KdrunError(typed, None, "no such key", more="kdrun list keys")
 
 
-def any_of(names: Sequence[str]) -> str:
-    """`a, b or c`, at most SHOWN of them."""
-    *first, last = names[:SHOWN]
+def any_of(names: Sequence[str], most: int = SHOWN) -> str:
+    """`a, b or c`, at most `most` of them."""
+    *first, last = names[:most]
     more = (
-        f" ({len(names) - SHOWN} more: kdrun explain {names[0].rpartition('.')[2]})"
-        if len(names) > SHOWN
+        f" ({len(names) - most} more: kdrun explain {names[0].rpartition('.')[2]})"
+        if len(names) > most
         else ""
     )
     return (f"{', '.join(first)} or {last}" if first else last) + more
@@ -332,6 +336,13 @@ def _drop_unused(config: DictConfig, written: str, typed: Mapping[str, str]) -> 
             raise KdrunError(key, typed[key], problem)
         config[key] = None
         yield f"{key}={value} is not used: no term refers to it"
+
+
+def _refuse_idle(config: DictConfig, typed: Mapping[str, str]) -> None:
+    """Raises KdrunError for a setting of int8 that is typed for a run without int8."""
+    for key, value in typed.items():
+        if key.startswith("int8.") and config.quantise is None:
+            raise KdrunError(key, value, "used only with quantise=int8")
 
 
 def _require(plain: Mapping[str, Any]) -> None:

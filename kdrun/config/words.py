@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from kdrun.config.keys import known
+from kdrun.config.keys import keys, known
 from kdrun.errors import nearest
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -45,6 +45,9 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "quick": ("fast_dev_run", "debug", "dry_run", "smoke", "smoke_test"),
     "evaluation.batches": ("eval_batch_size", "test_batch_size"),
     "runtime.compile": ("torch_compile", "jit"),
+    "quantise": ("quantize", "quantization", "quantisation", "quant", "qat", "ptq"),
+    "int8.weight_bits": ("bits", "n_bits", "num_bits", "bitwidth", "bit_width"),
+    "engine": ("launcher", "cluster"),
     "student.reuse_classifier": ("share_classifier",),
 }
 """Other words for a key, or for the last part of several."""
@@ -82,6 +85,12 @@ def advice(key: str) -> str:
     return ADVICE.get(key.lstrip("+~-").replace("-", "_").lower(), "")
 
 
+def files_with(key: str) -> list[str]:
+    """The choices that alone have this key: `engine=slurm` for `engine.partition`, or none."""
+    every = (each for each in keys() if each.name == key.lstrip("+~"))
+    return [of.replace(" ", "=") for each in every for of in each.of]
+
+
 def alike(key: str, choices: Iterable[str]) -> list[str]:
     """The choices that are spelled much like a key."""
     from difflib import SequenceMatcher
@@ -96,7 +105,7 @@ def alike(key: str, choices: Iterable[str]) -> list[str]:
 
 def flag_hint(flag: str, value: str) -> str:
     """`temperature=3` for the flag `--temperature 3`, if there is such a key."""
-    keys = meant(flag)
-    if not keys or not re.fullmatch(r"--?\w[\w.-]*", flag):
+    own = meant(flag)
+    if not own or not re.fullmatch(r"--?\w[\w.-]*", flag):
         return ""
-    return " or ".join(f"{key}={value or '...'}" for key in keys[:2])
+    return " or ".join(f"{key}={value or '...'}" for key in own[:2])

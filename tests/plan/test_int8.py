@@ -69,10 +69,10 @@ def test_its_own_settings_are_in_its_own_keys_alone(plan: Plan) -> None:
         ("quantise=int8 method=dml", "quantise", "a peer"),
         ("quantise=int8 student.reuse_classifier=true", "quantise", "reuse_classifier=false"),
         ("quantise=int8 method=none", "quantise", "nothing is distilled"),
-        ("int8.epochs=0", "int8.epochs", "whole number"),
-        ("int8.epochs=1.5", "int8.epochs", "share"),
-        ("int8.lr=0", "int8.lr", "above 0"),
-        ("int8.weight_bits=4", "int8.weight_bits", "7 or 8"),
+        ("quantise=int8 int8.epochs=0", "int8.epochs", "whole number"),
+        ("quantise=int8 int8.epochs=1.5", "int8.epochs", "share"),
+        ("quantise=int8 int8.lr=0", "int8.lr", "above 0"),
+        ("quantise=int8 int8.weight_bits=4", "int8.weight_bits", "7 or 8"),
     ],
 )
 def test_what_cannot_be_is_one_line(line: str, key: str, problem: str) -> None:

@@ -79,7 +79,8 @@ def _asked(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The lists that are asked for (`model` means `models`), and the words that their entries must have."""
     singular = {**{group: name for name, group in GROUPS.items()}, "key": "keys"}
     named = [singular.get(word, word) for word in words]
-    asked = list(itertools.takewhile(LISTS.__contains__, named))
+    searched = named[:1] == ["keys"]  # `list keys engine`: the keys of engines
+    asked = named[:1] if searched else list(itertools.takewhile(LISTS.__contains__, named))
     having = [word.lower() for word in words[len(asked) :]]
     if having and (not asked or len(asked) > 1):
         raise KdrunError(f"kdrun list {words[len(asked)]}", None, "no such list", LISTS)

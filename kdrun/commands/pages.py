@@ -58,7 +58,7 @@ PAGES = {
         "[LIST] [WORD ...]",
         "the choices for each key: kdrun list models resnet",
         "Lists the choices, each with its description. LIST is models, methods, losses, datasets, "
-        "recipes, experiments, sweeps or keys; without LIST, all but the keys. With WORDs only the "
+        "recipes, engines, experiments, sweeps or keys; without LIST, all but the keys. With WORDs only the "
         "entries with these words in their name or description.",
         (
             ("kdrun list models resnet", "models with resnet in their names"),

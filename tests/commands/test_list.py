@@ -66,3 +66,8 @@ def test_the_shipped_methods_fit_the_screen(
     assert max(map(len, lines)) <= columns
     (review,) = (line for line in lines if line.startswith("  reviewkd ") and " x " in line)
     assert " M  " in review or " k  " in review
+
+
+def test_keys_are_searched_by_words_that_name_a_list_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "engine"]) == 0
+    assert "engine.partition=null" in capsys.readouterr().out

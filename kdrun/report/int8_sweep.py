@@ -5,20 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdrun.figures import ABSENT, percent, signed
+from kdrun.figures import ABSENT, percent, plural, signed
 from kdrun.report.int8 import FORMS, ROLES
 from kdrun.report.schema import Int8
 from kdrun.report.statistics import Spread, spread
 from kdrun.report.sweep_verdict import comparison
-from kdrun.report.sweeps import Setting
+from kdrun.report.sweeps import Job, Setting, means
 
 HEAD = ("", *ROLES, "gain")
 
 
 def measured(setting: Setting) -> list[Int8]:
     """The figures in 8 bits of the finished jobs that have them."""
-    reports = [job["report"] for job in setting.jobs if job["report"] is not None]
-    return [report["int8"] for report in reports if "gain" in report.get("int8", {})]
+    return [job["report"]["int8"] for job in setting.jobs if _has(job)]
+
+
+def over(setting: Setting) -> str:
+    """`mean +- std of 2 seeds`, of those that were measured in 8 bits, and how many other jobs finished."""
+    own = setting._replace(jobs=tuple(filter(_has, setting.jobs)))
+    others = sum(job["report"] is not None for job in setting.jobs) - len(own.jobs)
+    return means([own]) + (f"; {plural(others, 'other job')} without int8" if others else "")
+
+
+def _has(job: Job) -> bool:
+    return job["report"] is not None and "gain" in job["report"].get("int8", {})
 
 
 def spreads(setting: Setting) -> dict[str, dict[str, Spread]]:

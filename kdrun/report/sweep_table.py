@@ -52,7 +52,7 @@ def _in_int8(settings: Sequence[Setting]) -> Iterator[str]:
     """A table for each setting that was measured in 8 bits."""
     for place, body in int8_sweep.titled(settings):
         which = f", {named(settings[place])}" if len(settings) > 1 else ""
-        about = f"top-1 on test, %, and gain, points, {sweeps.means([settings[place]])}{which}"
+        about = f"top-1 on test, %, and gain, points, {int8_sweep.over(settings[place])}{which}"
         yield "\n".join([about, *aligned(body)])
 
 

@@ -146,5 +146,8 @@ def test_seeds_give_means_and_a_test() -> None:
     assert "| int8 teacher | 91.5 +- 1.0 |" in sweep_files.markdown(jobs)
     (kept,) = json.loads(sweep_files.json_text(jobs))
     assert kept["int8"]["teacher"]["gain"] == {"mean": 3.5, "std": 1.0, "n": 3}
+    del jobs[2]["report"]["int8"]
+    for written in (sweep_table.text(jobs, 100), sweep_files.markdown(jobs)):
+        assert "points, mean +- std of 2 seeds; 1 other job without int8" in written
     plain = [job({"seed": seed}, 4.0, seed=seed) for seed in range(3)]
     assert "int8" not in sweep_table.text(plain, 80) + sweep_files.json_text(plain)

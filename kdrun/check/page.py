@@ -306,8 +306,10 @@ def _about_terms(terms: tuple[AtStart, ...], role: str, is_trained: bool) -> Ite
 
 
 def _folded(text: str, width: int) -> Iterator[str]:
-    """The text in lines of at most `width`; a long line continues below its text, right of its label."""
+    """The text in lines of at most `width`; a long line continues below its text, right of its label, or
+    as far to the right as it began.
+    """
     for line in text.split("\n"):
         words = re.match(r"\S*\s{2,}", line)
-        indent = " " * (words.end() if words and words.end() <= LABEL else 0)
+        indent = " " * (words.end() if words and (words.end() <= LABEL or line[0] == " ") else 0)
         yield from textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [""]

@@ -260,3 +260,9 @@ def test_a_run_says_what_check_says(here: Here, words: list[str]) -> None:
     looked, run = here("check", *SHORT, *words), here(*SHORT, *words)
     assert looked[0] == run[0] == 2 and looked[2] == run[2] and looked[2].count("\n") == 1
     assert sorted(path.name for path in here.root.iterdir()) == ["letter"]
+
+
+def test_a_long_line_continues_where_it_began() -> None:
+    row = " " * 29 + "teacher runs in every step: random augmentation, no cache"
+    assert list(page._folded(row, 80))[1] == " " * 29 + "cache"
+    assert list(page._folded("note   " + "word " * 20, 80))[1].startswith("       word")

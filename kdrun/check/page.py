@@ -27,6 +27,7 @@ from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
 from kdrun.stages import saved as store
 from kdrun.stages.durations import evaluation_seconds
+from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.room import refuse_full_disk, refuse_unwritable
@@ -89,6 +90,7 @@ def check(run: Run, width: int) -> Iterator[str]:
 
 def _lines(run: Run) -> Iterator[str]:
     before = set(decoded(Path(run.data_dir)))
+    refuse_unusable(run)
     plan = make_plan(run)
     refuse_unstartable(plan)
     refuse_unwritable(plan)

@@ -27,6 +27,7 @@ from kdrun.report.sweep_table import bare_table
 from kdrun.report.table import plain
 from kdrun.stages.facts import config_of
 from kdrun.stages.networks import network_of
+from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.saved import saved
 from kdrun.stages.subject import logits_on
@@ -89,6 +90,7 @@ def ranking(plans: Mapping[str, Plan], commands: Mapping[str, str], width: int) 
 
 
 def _refuse(plan: Plan) -> None:
+    refuse_unusable(plan.run)
     refuse_unstartable(plan)
     if plan.student.peer is not None:
         raise KdrunError("peer", "true", "a peer is trained with the student; there is no teacher to rank")

@@ -18,6 +18,7 @@ from kdrun.check.page import roughly
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.data.resident import Resident
+from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
 from kdrun.stages.saved import initial_model
 from kdrun.training.plan import epoch_plan
@@ -266,3 +267,9 @@ def test_a_long_line_continues_where_it_began() -> None:
     row = " " * 29 + "teacher runs in every step: random augmentation, no cache"
     assert list(page._folded(row, 80))[1] == " " * 29 + "cache"
     assert list(page._folded("note   " + "word " * 20, 80))[1].startswith("       word")
+
+
+def test_an_engine_that_cannot_work_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(KdrunError, match="there is no sbatch on this machine"):
+        next(page.check(single(parse(["engine=slurm"])).run, 80))

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdrun.config.schema import Run, recorded
-from kdrun.figures import p_value, plural, signed
+from kdrun.figures import p_value, percent, plural, signed
 from kdrun.nested import leaves
 from kdrun.report import answers
+from kdrun.report.int8 import FORMS, FP32
 from kdrun.report.naming import said_of, short_id
 from kdrun.report.read import read
 from kdrun.report.rows import rows
-from kdrun.report.schema import ROLES, Report, roles
+from kdrun.report.schema import ROLES, Int8, Report, roles
 
-UNTOLD = ("outputs_dir", "data_dir", "fresh", "name", "note", "tags")
+UNTOLD = ("outputs_dir", "data_dir", "engine", "fresh", "name", "note", "tags")
 """Keys that say nothing about a run's results."""
 
 Compared = dict[str, Any]
@@ -73,6 +74,16 @@ def figures(first: Report, second: Report) -> Iterator[Difference]:
 
 
 def _cells(report: Report) -> dict[str, str]:
+    in_int8 = {
+        f"top-1 test %, {role}, {FORMS[form]}": percent(own["top1"])
+        for role, forms in report.get("int8", Int8()).get("models", {}).items()
+        for form, own in forms.items()
+        if form != FP32
+    }
+    return _in_fp32(report) | in_int8
+
+
+def _in_fp32(report: Report) -> dict[str, str]:
     return {
         f"{row.label} {row.unit}, {role}".replace(" ,", ","): cell
         for row in rows(report)

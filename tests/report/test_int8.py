@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kdrun.report import int8, int8_sweep, sweep_files, sweep_table
+from kdrun.report.comparison import figures, keys
 from kdrun.report.content import problems
 from kdrun.report.earlier import with_earlier
 from kdrun.report.markdown import markdown
@@ -151,3 +152,10 @@ def test_seeds_give_means_and_a_test() -> None:
         assert "points, mean +- std of 2 seeds; 1 other job without int8" in written
     plain = [job({"seed": seed}, 4.0, seed=seed) for seed in range(3)]
     assert "int8" not in sweep_table.text(plain, 80) + sweep_files.json_text(plain)
+
+
+def test_two_runs_are_compared_in_int8_too_and_without_their_engines() -> None:
+    one, two = with_int8(), with_int8(shift=1.0)
+    two["config"]["engine"] = {"name": "ray", "gpus": "auto"}
+    assert list(figures(one, two)) == [("top-1 test %, student, int8 teacher", "90.5", "91.5")]
+    assert not list(keys(one, two))

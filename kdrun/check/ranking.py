@@ -25,9 +25,9 @@ from kdrun.report import soft
 from kdrun.report.statistics import LEVEL, holm
 from kdrun.report.sweep_table import bare_table
 from kdrun.report.table import plain
+from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.facts import config_of
 from kdrun.stages.networks import network_of
-from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.pipeline import refuse_unstartable
 from kdrun.stages.saved import saved
 from kdrun.stages.subject import logits_on

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     command = command_of(run_named(words[0]))
     if command[:1] == ["torchrun"]:
         problem = f"several processes made it, which this command cannot start: {shlex.join(command)}"
-        raise KdrunError("kdrun continue", words[0], problem)
+        raise KdrunError(f"kdrun continue {words[0]}", None, problem)
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     _, *rest = command
     name = rest.pop(0) if rest and rest[0] in PAGES else "run"

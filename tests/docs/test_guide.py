@@ -17,6 +17,7 @@ from PIL import Image
 from kdrun.cli import main
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
+from kdrun.config.keys import keys
 from tests.docs.pages import DOCS, blocks, commands, words
 
 SHORT = [
@@ -102,3 +103,15 @@ def test_lines_of_the_pages_are_no_longer_than_they_should_be() -> None:
     for page in (DOCS / "guide.md", DOCS / "own-parts.md"):
         long = [line for line in page.read_text(encoding="utf-8").splitlines() if len(line) > 130]
         assert not long, long
+
+
+@pytest.mark.parametrize("page", ["upgrade.md", "int8.md", "engines.md", "ranks.md"])
+def test_keys_in_the_text_of_a_page_exist(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    if page == "upgrade.md":
+        text = text.partition("| in 0.1 |")[0] + re.sub(
+            r"^\|[^|]*\|", "|", text.partition("| in 0.1 |")[2], flags=re.MULTILINE
+        )
+    codes = re.findall(r"`([^`\n(]+)`", text)  # no calls of Python
+    typed = {key for code in codes for key in re.findall(r"(?<!\S)([a-z][\w.]*)=", code)}
+    assert typed and not typed - {key.name for key in keys()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import ModuleType
@@ -29,7 +30,27 @@ LOSSES = lookup.Room("kdrun.losses", "loss", _losses, "one public Loss", "kdrun 
 
 def find(name: str, key: str) -> type[Loss]:
     """The one public Loss of the module `name`. Raises KdrunError under `key`."""
-    return lookup.find(LOSSES, name, key)
+    try:
+        return lookup.find(LOSSES, name, key)
+    except KdrunError as error:
+        if "." in name and (unfinished := _unfinished(name)):
+            raise KdrunError(key, name, unfinished) from error
+        raise
+
+
+def _unfinished(name: str) -> str:
+    """Which methods a user's only public Loss lacks, in words; empty if it is not that."""
+    module = sys.modules.get(name)
+    own = [
+        thing
+        for name, thing in vars(module).items()
+        if lookup.is_class(thing) and issubclass(thing, Loss) and thing.__module__ == module.__name__
+        if not name.startswith("_")
+    ] if module else []
+    if len(own) != 1 or not inspect.isabstract(own[0]):
+        return ""
+    lacking = sorted(own[0].__abstractmethods__)
+    return f"the class {own[0].__name__} lacks {listed(lacking)}: a Loss needs {listed(sorted(Loss.__abstractmethods__))}"
 
 
 def arguments_of(cls: type[Loss]) -> lookup.Parameters:

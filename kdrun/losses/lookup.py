@@ -17,10 +17,15 @@ from kdrun.users_code import is_users, one_line
 
 
 def _losses(module: ModuleType) -> list[type[Loss]]:
+    return [thing for thing in _classes(module) if not inspect.isabstract(thing)]
+
+
+def _classes(module: ModuleType) -> list[type[Loss]]:
+    """The public subclasses of Loss that a module defines, also those that lack methods."""
     return [
         thing
         for name, thing in vars(module).items()
-        if lookup.is_class(thing) and issubclass(thing, Loss) and not inspect.isabstract(thing)
+        if lookup.is_class(thing) and issubclass(thing, Loss)
         if thing.__module__ == module.__name__ and not name.startswith("_")
     ]
 
@@ -39,18 +44,13 @@ def find(name: str, key: str) -> type[Loss]:
 
 
 def _unfinished(name: str) -> str:
-    """Which methods a user's only public Loss lacks, in words; empty if it is not that."""
-    module = sys.modules.get(name)
-    own = [
-        thing
-        for name, thing in vars(module).items()
-        if lookup.is_class(thing) and issubclass(thing, Loss) and thing.__module__ == module.__name__
-        if not name.startswith("_")
-    ] if module else []
+    """Which methods the only public Loss of a user's module lacks, in words; empty if it lacks none."""
+    module = sys.modules[name] if name in sys.modules else ModuleType(name)
+    own = _classes(module)
     if len(own) != 1 or not inspect.isabstract(own[0]):
         return ""
-    lacking = sorted(own[0].__abstractmethods__)
-    return f"the class {own[0].__name__} lacks {listed(lacking)}: a Loss needs {listed(sorted(Loss.__abstractmethods__))}"
+    lacking, needed = (", ".join(sorted(each.__abstractmethods__)) for each in (own[0], Loss))
+    return f"{own[0].__name__} lacks {lacking}; a loss needs {needed}"
 
 
 def arguments_of(cls: type[Loss]) -> lookup.Parameters:

@@ -301,7 +301,8 @@ def test_what_may_not_be_read_stays_with_all_that_it_could_use(here: Here) -> No
 
 
 def test_a_closed_folder_hides_no_other(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, real = here.run(), os.access
+    here.run()
+    real = os.access
     teacher = next(here.root.glob("outputs/models/teacher-*"))
     monkeypatch.setattr(
         os,

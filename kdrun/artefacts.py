@@ -205,12 +205,16 @@ def held(folders: Iterable[Path]) -> Iterator[None]:
     """Keeps folders from being removed within the block.
 
     Any number of processes can hold a folder; `remove` and `unheld` respect it. A missing folder is created,
-    and removed after the block if it is empty. A folder that cannot be held (read-only) is skipped.
+    and removed after the block if it is empty. A folder that cannot be held (read-only) is skipped. Raises
+    OSError if the disk is too full to create a folder.
     """
     with ExitStack() as holding:
         for folder in sorted(set(folders)):
-            with suppress(OSError):
+            try:
                 holding.callback(_let_go, folder, _lock(folder / HELD, fcntl.LOCK_SH))
+            except OSError as error:
+                if error.errno in FULL and not folder.is_dir():
+                    raise
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,6 +55,19 @@ def plain(text: str, longest: int = LONGEST) -> str:
     shown = "".join(letters)
     half = longest // 2
     return shown if len(shown) <= longest else f"{shown[:half]}...{shown[-half:]}"
+
+
+UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Letters that steer a terminal, or turn the direction of what follows; not tab and line feed."""
+
+
+def visible(value: Any) -> Any:
+    """A text, also in lists, mappings and their keys, with the letters that steer a terminal as text."""
+    if isinstance(value, str):
+        return UNSEEN.sub(lambda letter: letter[0].encode("unicode_escape").decode(), value)
+    if isinstance(value, dict):
+        return {visible(key): visible(each) for key, each in value.items()}
+    return [visible(each) for each in value] if isinstance(value, list) else value
 
 
 def _word(key: str, value: Any, choices: Iterable[str]) -> str:

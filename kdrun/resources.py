@@ -43,6 +43,9 @@ def peak_memory() -> int:
 def no_memory(error: BaseException) -> str:
     """Advice for an error about missing memory, from any library; empty for other errors."""
     text = str(error)
+    if "failed to map segment" in text:  # the system's words, while a library is loaded
+        library = text.partition(":")[0]
+        return f"out of memory: {library} cannot be loaded. Is the limit too low (ulimit -v)?"
     words = ("can't allocate memory", "Cannot allocate memory", "out of memory", "Unable to allocate")
     if not (isinstance(error, MemoryError) or any(word in text for word in words)):
         return ""

@@ -265,6 +265,17 @@ def test_a_folder_that_cannot_be_written_is_held_by_nobody_and_used(tmp_path: Pa
         assert (tmp_path / "one" / ".held").exists()
 
 
+def test_a_folder_that_a_full_disk_has_no_room_for_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, **how: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OSError, match="No space left"), held([tmp_path / "one"]):
+        pass
+
+
 def test_a_folder_of_another_user_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file can be made in it: the user who runs the tests may be one who can, so it is refused here."""
     calls = []

@@ -127,3 +127,8 @@ def test_missing_memory_is_one_line_with_keys(
 
 def test_other_errors_are_no_missing_memory() -> None:
     assert not no_memory(ValueError("no idea")) and not no_memory(OSError(2, "No such file"))
+
+
+def test_a_library_that_does_not_fit_into_the_memory_is_one_line() -> None:
+    error = ImportError("libtorch_cpu.so: failed to map segment from shared object")
+    assert no_memory(error).startswith("out of memory: libtorch_cpu.so cannot be loaded.")

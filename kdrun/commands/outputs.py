@@ -11,7 +11,7 @@ from pathlib import Path
 from kdrun.artefacts import remove
 from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
-from kdrun.errors import KdrunError
+from kdrun.errors import LONGEST, KdrunError, plain
 from kdrun.figures import file_size, plural
 from kdrun.report.naming import run_named, said_of, short_id
 from kdrun.report.outputs import KINDS, MODELS, ROOMS, Kept, Outputs, holders, kept, named, prunable
@@ -155,13 +155,13 @@ def _remove(each: Kept) -> bool:
 
 def _name(each: Kept) -> str:
     if each.kind == "table":
-        return f"{each.path.parent.parent.name}/{each.path.name}"
-    return each.path.name
+        return plain(f"{each.path.parent.parent.name}/{each.path.name}", 2 * LONGEST)
+    return plain(each.path.name, 2 * LONGEST)
 
 
 def _called(each: Kept) -> str:
     name = said_of(each.path).get("name") if each.kind == "run" else None
-    return f" ({name})" if name else ""
+    return f" ({plain(str(name))})" if name else ""
 
 
 def changed(path: Path) -> str:

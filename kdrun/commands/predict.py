@@ -12,7 +12,7 @@ from kdrun.commands.numbers import temperatures, whole
 from kdrun.commands.picture_files import read_pictures
 from kdrun.commands.terminal import in_lines, shortened, width
 from kdrun.config.options import Options
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, visible
 from kdrun.report import soft
 from kdrun.report.naming import run_named
 
@@ -20,9 +20,6 @@ USE = (
     "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs or an exported file, IMAGE a picture or "
     "a folder of pictures"
 )
-
-CONTROL = dict.fromkeys([*range(32), *range(127, 160)], "?")
-"""Control characters of a terminal, replaced in class names."""
 
 VALUES = ("--packages", "--top", "--temperature")
 
@@ -59,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 def _written(rows: Sequence[dict[str, Any]], asked: Asked, format: str) -> str:
     if format == "json":
         return json.dumps(rows, indent=2)
+    rows = visible(list(rows))
     if format == "csv":
         return as_csv(rows, asked).rstrip("\n")
     return as_text(rows, width()) if asked.plain else "\n".join(in_blocks(rows, width()))
@@ -144,7 +142,7 @@ def in_blocks(rows: Sequence[Mapping[str, Any]], columns: int) -> Iterator[str]:
             yield shortened(row["file"], columns)
             last = row
         head = "  " + (f"{role}  " if several else "") + (f"T = {temperature:4} " if softer else "")
-        parts = [soft.in_words([each["probability"]], [each["class"].translate(CONTROL)]) for each in answers]
+        parts = [soft.in_words([each["probability"]], [each["class"]]) for each in answers]
         for number, line in enumerate(in_lines(parts, columns - len(head))):
             yield (head if number == 0 else " " * len(head)) + line
 
@@ -180,5 +178,5 @@ def _below(row: dict[str, Any], columns: int) -> Iterator[str]:
 
 
 def _answer(answer: dict[str, Any], columns: int | None = None) -> str:
-    name, share = answer["class"].translate(CONTROL), f"  {100 * answer['probability']:5.1f} %"
+    name, share = answer["class"], f"  {100 * answer['probability']:5.1f} %"
     return (name if columns is None else shortened(name, columns - len(share))) + share

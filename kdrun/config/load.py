@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -50,6 +51,9 @@ SINGLE = ("dataset", "teacher", "student", "method", "recipe", "engine")
 SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
+
+PLACES = ("data_dir", "outputs_dir")
+"""Folders, in which `~` is the user's own."""
 
 FEW = 6
 """So many keys are all named if none is like the one that was typed."""
@@ -116,6 +120,7 @@ def as_run(
     """The run of plain values, which are changed. Arguments and errors are those of `load`."""
     plain = content.plain
     _require(plain)
+    plain |= {key: os.path.expanduser(str(plain[key])) for key in PLACES if plain[key] is not None}
     plain["dataset"] |= _as_text(plain["dataset"])
     plain["dataset"] |= _unlabelled(plain["dataset"], readers.dataset)
     given = {"teacher"} if plain["teachers"] else set()

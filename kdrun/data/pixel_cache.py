@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdrun.artefacts import LOCK
+from kdrun.artefacts import LOCK, open_own
 from kdrun.data.decode import Picture, Square, blocks
 from kdrun.data.digests import writable
 from kdrun.data.picture import Pixels, centre
@@ -96,9 +97,9 @@ def _complete(folder: Path, pictures: Sequence[Picture], wanted: Square) -> None
     if not absent:
         return
     with (
-        (folder / "images").open("ab") as records,
-        (folder / "sums").open("ab") as sums,
-        (folder / "keys").open("ab") as keys,
+        _appended(folder / "images") as records,
+        _appended(folder / "sums") as sums,
+        _appended(folder / "keys") as keys,
     ):
         # A process that was stopped may have left half a record.
         records.truncate(len(known) * wanted.bytes)
@@ -114,10 +115,20 @@ def _complete(folder: Path, pictures: Sequence[Picture], wanted: Square) -> None
             keys.write(np.array([absent[row].key for row in rows], np.uint64).tobytes())
 
 
+def _appended(path: Path) -> IO[bytes]:
+    """Opens a file of records to append to it; not through a link, for which it raises KdrunError."""
+    return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
+def _changed(path: Path) -> IO[bytes]:
+    """The same, to write over records."""
+    return os.fdopen(open_own(path, os.O_RDWR), "r+b")
+
+
 def _renew(folder: Path, damaged: dict[int, Picture], wanted: Square) -> None:
     """Decodes pictures again, each to its place among the records."""
     places = list(damaged)
-    with (folder / "images").open("r+b") as records, (folder / "sums").open("r+b") as sums:
+    with _changed(folder / "images") as records, _changed(folder / "sums") as sums:
         for rows, block in blocks([picture.path for picture in damaged.values()], wanted):
             at = [places[row] for row in rows]
             for place, image in zip(at, block, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from types import ModuleType
@@ -16,10 +17,15 @@ from kdrun.users_code import is_users, one_line
 
 
 def _losses(module: ModuleType) -> list[type[Loss]]:
+    return [thing for thing in _classes(module) if not inspect.isabstract(thing)]
+
+
+def _classes(module: ModuleType) -> list[type[Loss]]:
+    """The public subclasses of Loss that a module defines, also those that lack methods."""
     return [
         thing
         for name, thing in vars(module).items()
-        if lookup.is_class(thing) and issubclass(thing, Loss) and not inspect.isabstract(thing)
+        if lookup.is_class(thing) and issubclass(thing, Loss)
         if thing.__module__ == module.__name__ and not name.startswith("_")
     ]
 
@@ -29,7 +35,22 @@ LOSSES = lookup.Room("kdrun.losses", "loss", _losses, "one public Loss", "kdrun 
 
 def find(name: str, key: str) -> type[Loss]:
     """The one public Loss of the module `name`. Raises KdrunError under `key`."""
-    return lookup.find(LOSSES, name, key)
+    try:
+        return lookup.find(LOSSES, name, key)
+    except KdrunError as error:
+        if "." in name and (unfinished := _unfinished(name)):
+            raise KdrunError(key, name, unfinished) from error
+        raise
+
+
+def _unfinished(name: str) -> str:
+    """Which methods the only public Loss of a user's module lacks, in words; empty if it lacks none."""
+    module = sys.modules[name] if name in sys.modules else ModuleType(name)
+    own = _classes(module)
+    if len(own) != 1 or not inspect.isabstract(own[0]):
+        return ""
+    lacking, needed = (", ".join(sorted(each.__abstractmethods__)) for each in (own[0], Loss))
+    return f"{own[0].__name__} lacks {lacking}; a loss needs {needed}"
 
 
 def arguments_of(cls: type[Loss]) -> lookup.Parameters:

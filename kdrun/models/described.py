@@ -95,5 +95,7 @@ def _wrong(about: Mapping[str, Any]) -> Iterator[str]:
         yield "normalisation.std is 0"
     if not classes:
         yield "there are no classes"
+    if (about.get("resize_to") or 1) < 1 or (about.get("resize_to") or 1) ** 2 > LARGEST:
+        yield f"resize_to is {about['resize_to']}"
     if about.get("reused") and len(about["reused"]) != 3:
         yield f"reused is {about['reused']}"

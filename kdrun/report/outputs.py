@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -36,8 +37,9 @@ NAME = re.compile(r".+-[0-9a-f]{12}")
 
 class Kept(NamedTuple):
     """kind: one of KINDS. bytes: on the disk, without the tables in it. state: finished; in use (another
-    process holds its lock); can be continued (a training was interrupted); unfinished. users: names of the
-    runs that use a model, or learned from the student of a run. age: seconds since the interruption.
+    process holds its lock); can be continued (a training was interrupted); unfinished; cannot be read (it is
+    another user's). users: names of the runs that use a model, or learned from the student of a run. age:
+    seconds since the interruption.
     """
 
     kind: str
@@ -99,7 +101,7 @@ def _models(ours: Sequence[Marked]) -> Iterator[Kept]:
     """Models, runs, and the tables of teachers' answers in their folders."""
     users = Users(each for each in ours if each.path.parent.name == "runs")
     yield from (_kept(each, users) for each in ours)
-    for path in (path for each in ours for path in folders(each.path / "tables")):
+    for path in (path for each in ours if not each.unread for path in folders(each.path / "tables")):
         if _reads(path / "table.json", _Table) or _locked_once(path):
             yield Kept("table", path, size(path), _state(path, True))
 
@@ -118,9 +120,9 @@ def _groups(outputs: Path) -> Iterator[Kept]:
 
 
 def prunable(outputs: Outputs) -> list[tuple[Kept, str]]:
-    """What can be removed, and why. While a sweep or a search is at work, models and tables stay.
+    """What can be removed, and why. While a sweep or a search is at work, all stays.
 
-    A training that can be continued stays: it may have taken hours.
+    A training that can be continued stays: it may have taken hours. So does what cannot be read.
     """
     reasons = ((each, _reason(each, outputs.sweeping)) for each in outputs.kept)
     return [(each, reason) for each, reason in reasons if reason]
@@ -202,26 +204,32 @@ def is_published(path: Path) -> bool:
 def _marked(path: Path) -> Marked:
     """What the small files of a folder say. Reports are large, so none stays in memory."""
     damaged: list[str] = []
+    unread: list[str] = []
+    if not os.access(path, os.R_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        line = f"{path}: cannot be read ({os.strerror(errno.EACCES)})"
+        return Marked(path, bool(NAME.fullmatch(path.name)), False, frozenset(), None, (line,), True)
 
     def content(name: str, wanted: Any) -> Any:
         try:
             return read_fields(path / name, wanted)
         except OSError as error:
-            damaged.append(f"{path / name}: cannot be read ({error.strerror})")
+            unread.append(f"{path / name}: cannot be read ({error.strerror})")
         except Damaged as error:
             damaged.append(str(error))
         return None
 
     mark: Mark | None = next(filter(None, [content(name, Mark) for name in MARKS]), None)
     if path.parent.name != "runs":
-        return Marked(path, bool(mark), bool(mark), frozenset(), None, tuple(damaged))
+        lines = (*damaged, *unread)
+        return Marked(path, bool(mark), bool(mark), frozenset(), None, lines, bool(unread))
     report, plan = content("report.json", _Report), content(PLAN, Planned)
     uses = {each["folder"].rpartition("/")[2] for each in (plan["trainings"] if plan else ())}
     uses |= set((report or {}).get("folders", {}).values())
     teacher = mark["key"].get("teacher") if mark else None
     key = str(teacher.get("key")) if isinstance(teacher, dict) else None
     finished = bool(mark or report)
-    return Marked(path, finished or bool(plan), finished, frozenset(uses), key, tuple(damaged))
+    lines = (*damaged, *unread)
+    return Marked(path, finished or bool(plan), finished, frozenset(uses), key, lines, bool(unread))
 
 
 def _locked_once(path: Path) -> bool:
@@ -244,6 +252,8 @@ def _kept(folder: Marked, users: Users) -> Kept:
     run = path.parent.name == "runs"
     named = {"control": "control", "int8": "int8 model"}
     kind = "run" if run else named.get(path.name.partition("-")[0], "teacher")
+    if folder.unread:
+        return Kept(kind, path, size(path, without="tables"), "cannot be read", users.of(path.name, kind))
     loaded = not run and not (path / "log.txt").exists() and any(folders(path / "tables"))
     state, age = _state(path, folder.finished or loaded), None
     if state == "unfinished":
@@ -259,10 +269,10 @@ def _state(path: Path, done: bool) -> str:
 
 
 def _reason(each: Kept, sweeping: bool) -> str:
+    if sweeping or each.state not in ("unfinished", "finished"):
+        return ""
     if each.state == "unfinished":
         return "unfinished"
-    if each.state != "finished" or sweeping:
-        return ""
     if each.kind == "table":
         return "can be made anew"
     return "used by no run" if each.kind in MODELS and not each.users else ""

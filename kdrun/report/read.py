@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gc
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from kdrun.artefacts import read_json
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, visible
 from kdrun.report.content import problems
 from kdrun.report.schema import Report
 
 NAME = "report.json"
+
+STEERING = re.compile(r"\\u(00[0189]|20[026])|[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""In JSON, letters that could steer a terminal, as they are or escaped."""
 
 
 def read(path: Path) -> Report:
@@ -50,10 +54,14 @@ def run_folder(outputs: Path, run: str) -> Path:
 
 
 def content_of(file: Path) -> Any:
-    """The content of a JSON file. Raises KdrunError if it is missing or not JSON."""
+    """The content of a JSON file, with what would steer a terminal as text. Raises KdrunError if it is
+    missing or not JSON.
+    """
     try:
-        return read_json(file)
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text)
+        return visible(content) if STEERING.search(text) else content
     except OSError as error:
         raise KdrunError(str(file), None, f"cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KdrunError(str(file), None, f"not valid JSON, perhaps cut off ({error})") from error

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdrun.artefacts import open_own
 from kdrun.config.space import Choices, Key, Space
 from kdrun.errors import KdrunError
 from kdrun.extras import install
@@ -117,7 +119,7 @@ def _cut_half_line(path: Path) -> None:
         content = path.read_bytes()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
-            with path.open("r+b") as file:
+            with os.fdopen(open_own(path, os.O_RDWR), "r+b") as file:
                 file.truncate(whole)
 
 

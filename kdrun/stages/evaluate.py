@@ -158,10 +158,22 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     names = "  ".join(name for name in possible if (folder / name).exists())
     lines = textwrap.wrap(names, shown.columns - 2, break_on_hyphens=False)
     listed = "\n".join(f"  {line}" for line in lines)
-    notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
+    notes = "".join(f"{_folded(text, shown.columns)}\n" for text in content.get("notes", []))
     commands = "".join(f"  {command}\n" for command in shown_by(plan.run.logger, Path(plan.run.outputs_dir)))
     shown.say(f"\n{folder}{f'   {note}' if note else ''}\n{listed}\n{commands}{notes}")
     shown.show(table.render(content, shown.columns))
+
+
+def _folded(note: str, columns: int) -> str:
+    """A note as the screen shows it, in lines of at most `columns` letters; no word is broken."""
+    return textwrap.fill(
+        note,
+        columns,
+        initial_indent="note   ",
+        subsequent_indent="       ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str, shown: Screen) -> Report:

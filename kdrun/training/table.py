@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.artefacts import LOCK, empty, read_json, try_lock, write_json
+from kdrun.artefacts import LOCK, empty, open_own, read_json, try_lock, write_json
 
 FORMAT = 3
 NUMBERS: dict[str, tuple[str, np.dtype[Any]]] = {
@@ -78,7 +78,7 @@ class Table:
         self._waiting: list[NDArray[np.int64]] = []
         self._synced = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock = open_own(folder / LOCK, os.O_RDWR | os.O_CREAT)
         self.writable = try_lock(self._lock)
         if self._is_mine():
             self._open()
@@ -167,7 +167,7 @@ class Table:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT if self.writable else os.O_RDONLY
         try:
             for name in sizes:
-                self._files[name] = os.open(self._path(name), flags, 0o644)
+                self._files[name] = open_own(self._path(name), flags)
         except FileNotFoundError:  # a writer has just begun, or someone removed it
             return
         count = min(os.fstat(self._files[name]).st_size // size for name, size in sizes.items())
@@ -187,7 +187,8 @@ class Table:
     def _strike_out(self, places: NDArray[np.int64]) -> None:
         """Marks rows whose codes are damaged, so that they are said once."""
         if self.writable:
-            with self._path("codes").open("r+b") as file:  # the files that are open only append
+            handle = open_own(self._path("codes"), os.O_RDWR)  # the files that are open only append
+            with os.fdopen(handle, "r+b") as file:
                 for place in places.tolist():
                     file.seek(place * CODE.itemsize)
                     file.write(CODE.type(STRUCK_OUT).tobytes())

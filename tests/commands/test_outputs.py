@@ -16,6 +16,7 @@ import pytest
 from kdrun.artefacts import held, locked
 from kdrun.report.outputs import kept, prunable, size
 from tests.commands.short import SHORT, Here
+from tests.unreadable import unreadable
 
 OWN = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
@@ -105,7 +106,7 @@ def test_what_is_held_stays_and_models_stay_while_a_sweep_is_at_work(here: Here)
             *("at-work", "teacher-x-2")
         }
         with held([sweep]):
-            assert reasons(here) == {("run", "unfinished")}
+            assert reasons(here) == set()
         assert reasons(here) == {("run", "unfinished"), ("teacher", "used by no run")}
         assert here("outputs", "--prune", "--yes")[0] == 0
         assert at_work.exists() and held_teacher.exists() and not idle.exists() and not teacher.exists()
@@ -257,13 +258,13 @@ import sys, time
 from pathlib import Path
 import kdrun.stages.make as make
 from kdrun.cli import main
-there = make.parts
-def waiting(ready, *more):
-    if any(training.kind == "student" for training in ready):
+there = make._is_ready
+def waiting(training):
+    if training.kind == "student":
         print("between", flush=True)
         sys.stdin.readline()
-    return there(ready, *more)
-make.parts = waiting
+    return there(training)
+make._is_ready = waiting
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -283,6 +284,34 @@ def test_a_run_at_work_keeps_its_new_teacher_between_two_trainings(here: Here) -
     rest, errors = run.communicate("\n")
     assert run.returncode == 0 and "top-1 test" in rest and not errors
     assert not list(here.root.glob("outputs/*/*/.held"))
+
+
+def test_what_may_not_be_read_stays_with_all_that_it_could_use(here: Here) -> None:
+    run = here.run()
+    with unreadable(here.root / "outputs") as place:
+        code, out, err = here("outputs", str(place))
+        reading = json.loads(here("outputs", str(place), "--format", "json")[1])
+    assert (
+        code == 0 and "cannot be read" in out and f"{run.name}/report.json: cannot be read (Permission" in err
+    )
+    assert {row["state"] for row in reading} == {"cannot be read"} and not any(
+        "prune" in row for row in reading
+    )
+    assert all(run.name in row["users"] for row in reading if row["kind"] != "run")
+
+
+def test_a_closed_folder_hides_no_other(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.run()
+    real = os.access
+    teacher = next(here.root.glob("outputs/models/teacher-*"))
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, *more, **how: Path(path).name != teacher.name and real(path, *more, **how),
+    )
+    code, out, err = here("outputs")
+    assert code == 0 and err == f"outputs/models/{teacher.name}: cannot be read (Permission denied)\n"
+    assert "1 run " in out and "cannot be read" in out and "--prune would" not in out
 
 
 def test_sparse_files_count_what_they_take(tmp_path: Path) -> None:

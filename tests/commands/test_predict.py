@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 import kdrun
 from kdrun.config.arguments import parse
@@ -216,3 +217,26 @@ def test_a_renamed_class_folder_keeps_nothing_of_its_old_name(here: Here) -> Non
     assert kdrun.load(run).classes == ("cat", "wolf")
     for file in run.iterdir():
         assert b"dog" not in file.read_bytes(), file
+
+
+def test_what_would_steer_a_terminal_is_text(here: Here) -> None:
+    run, path = here.run(), picture(here.root / "a\x1b[31m.png", 0)
+    file = run / "student.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        about = {name: json.loads(text) for name, text in opened.metadata().items() if name != "format"}
+    about["classes"] = [f"\x1b]0;x\x07\u202e\x9b{name}" for name in about["classes"]]
+    save_weights(file, read_weights(file), about)
+    for format in ("text", "csv", "json"):
+        code, out, err = here("predict", str(file), str(path), "--format", format)
+        assert code == 0 and not err and "u202e" in out
+        assert not any(letter in out for letter in "\x1b\x07\u202e\x9b")
+
+
+@pytest.mark.parametrize("size", [-5, 10**8])
+def test_a_file_that_asks_for_an_impossible_size_is_refused(here: Here, size: int) -> None:
+    file = here.run() / "student.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        about = {name: json.loads(text) for name, text in opened.metadata().items() if name != "format"}
+    save_weights(file, read_weights(file), about | {"resize_to": size})
+    code, _, err = here("predict", str(file), str(picture(here.root / "digit.png", 0)))
+    assert code == 2 and err.endswith(f"is not what kdrun writes: resize_to is {size}\n")

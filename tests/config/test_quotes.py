@@ -73,3 +73,10 @@ def test_other_values_are_told_how_to_quote(value: str) -> None:
         f"temperature={value}: cannot be read. Lists [a,b] and mappings {{a: 1}} need quotes in a shell; "
         f"as a text: 'temperature=\"{value}\"'"
     )
+
+
+@pytest.mark.parametrize("key", ["outputs_dir", "data_dir"])
+def test_a_tilde_is_the_users_folder(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/x")
+    runs = [single(parse([f"{key}={path}"])).run for path in ("~", "~/o", "x~/o")]
+    assert [getattr(run, key) for run in runs] == ["/home/x", "/home/x/o", "x~/o"]

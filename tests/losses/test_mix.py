@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
+from kdrun.losses.lookup import find
 from kdrun.losses.mix import Mix, Term, make_mix
 from kdrun.schedule import Schedule
 from kdrun.types import Batch, Outputs, Shapes
@@ -229,3 +230,21 @@ def test_only_the_rows_that_count_have_a_gradient() -> None:
 def test_a_loss_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(KdrunError, match=r"^loss\.term0: its forward must return a value for each of the 4"):
         parts(Returns(torch.zeros(shape)))
+
+
+def test_what_a_users_loss_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "half_made.py").write_text(
+        "from kdrun.losses.base import Loss\n"
+        "class Half(Loss):\n"
+        "    def needs(self): ...\n"
+        "    def forward(self, student, teacher, batch): ...\n"
+    )
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half_made.py").rename(tmp_path / "half" / "made.py")
+    with pytest.raises(KdrunError) as error:
+        find("half.made", "loss.own.name")
+    assert (
+        str(error.value)
+        == "loss.own.name=half.made: Half lacks formula; a loss needs formula, forward, needs"
+    )

@@ -32,6 +32,16 @@ def test_foreign_and_truncated_files_are_named(tmp_path: Path, content: str, pro
     assert str(file) in str(error.value) and problem in str(error.value)
 
 
+@pytest.mark.parametrize("escaped", [True, False])
+def test_what_would_steer_a_terminal_is_text(tmp_path: Path, escaped: bool) -> None:
+    steering = "\x1b[31mred\x07\u202e\x9b" if escaped else "\u202e\x9b\x7f"
+    report = {**example(), "label": f"{steering}label", "notes": ["a\nb", "caf\u00e9 \u65e5"]}
+    (tmp_path / "report.json").write_text(json.dumps(report, ensure_ascii=escaped), encoding="utf-8")
+    found = read(tmp_path)
+    assert found["label"] == f"{steering.encode('unicode_escape').decode()}label"
+    assert found["notes"] == report["notes"] and found["models"] == example()["models"]
+
+
 def test_a_missing_report_is_named(tmp_path: Path) -> None:
     with pytest.raises(KdrunError, match=r"report\.json: cannot be read"):
         read(tmp_path / "report.json")

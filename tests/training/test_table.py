@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdrun.errors import KdrunError
 from kdrun.training.table import Table, table_bytes
 from tests.training.filling import WIDTH, answers, opened
 
@@ -105,6 +107,18 @@ def test_one_bit_costs_one_row_which_is_said_and_made_anew(tmp_path: Path, name:
     assert right(table) == CODES
     table.close()
     assert right(opened(tmp_path, CODES)) == CODES
+
+
+@pytest.mark.parametrize("name", ["logits.f32", "codes.i64", ".lock"])
+def test_no_link_is_written_through(tmp_path: Path, name: str) -> None:
+    folder, letter = tmp_path / "table", tmp_path / "letter"
+    filled(folder)
+    letter.write_text("dear")
+    (folder / name).unlink()
+    (folder / name).symlink_to(letter)
+    with pytest.raises(KdrunError, match=f"{re.escape(name)}: is a link"):
+        opened(folder, CODES)
+    assert letter.read_text() == "dear"
 
 
 @pytest.mark.parametrize("damage", ["header", "no header", "no numbers", "codes"])

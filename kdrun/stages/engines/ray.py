@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from kdrun.artefacts import open_own
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.plan.training import Training
@@ -127,7 +128,7 @@ def _logged(errand: Errand, log: Path) -> Failures:
 @contextmanager
 def _printing_to(log: Path) -> Iterator[None]:
     sys.stdout.flush()
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    file = open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     before = [os.dup(stream) for stream in (1, 2)]
     try:
         for stream in (1, 2):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import repeat
 from math import inf
-from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from kdrun.config.choices import PLAIN
 from kdrun.report.schema import BETWEEN, ONE_OF_SEVERAL, ROLES, SCHEMA, Report
@@ -43,15 +43,18 @@ def problems(report: object) -> list[str]:
 
     Unknown keys are allowed: a newer version may add some without changing the schema.
     """
-    if not isinstance(report, Mapping):
+    if not isinstance(report, dict):
         return ["is not an object"]
     if report.get("schema") != SCHEMA:
         return [f"has schema {report.get('schema')}, not {SCHEMA}"]
     wrong = [f"lacks {key}" for key in REQUIRED if key not in report]
-    wrong += _wrong_kinds(report, Report, "") if not wrong else []
+    if not wrong:
+        _wrong_kinds(report, _kinds(Report), "", wrong)
     config = report.get("config", {}) if not wrong else {}
     wrong += [
-        f"config.{key} is not an object" for key in SECTIONS if not isinstance(config.get(key, {}), Mapping)
+        f"config.{key} is not an object"
+        for key in SECTIONS
+        if key in config and type(config[key]) is not dict
     ]
     if wrong:
         return wrong
@@ -67,49 +70,56 @@ def problems(report: object) -> list[str]:
 SECTIONS = ("dataset", "evaluation", "recipe", "student", "teacher")
 """Sections of a configuration that are read from reports."""
 
-CONTAINERS: dict[type, tuple[Any, str]] = {
-    dict: (Mapping, "an object"),
-    list: (list, "a list"),
-    str: (str, "text"),
-}
+CALLED: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
 """What a value must be, by the kind of its field, and how an error calls it."""
 
 
-def _wrong_kinds(value: Mapping[str, Any], fields: Any, path: str) -> Iterator[str]:
-    """A phrase for each object, list or text that is something else, at any depth to which objects have
+class Kind(NamedTuple):
+    """A field that is an object, a list or a text. kind: which of these. inner: the fields of the object, or,
+    if `of_each`, of each of its values.
+    """
+
+    name: str
+    kind: type
+    inner: tuple[Kind, ...] = ()
+    of_each: bool = False
+
+
+def _wrong_kinds(value: dict[Any, Any], fields: tuple[Kind, ...], path: str, wrong: list[str]) -> None:
+    """Adds a phrase for each object, list or text that is something else, at any depth to which objects have
     fields. Numbers are not looked at: `_wrong_figures` does this.
     """
-    for name, kind, inner in _kinds(fields):
+    for name, kind, inner, of_each in fields:
         if name not in value:
             continue
-        own, below = value[name], f"{path}{name}"
-        if not isinstance(own, CONTAINERS[kind][0]):
-            yield f"{below} is not {CONTAINERS[kind][1]}"
-        elif is_typeddict(inner):
-            yield from _wrong_kinds(own, inner, f"{below}.")
-        elif kind is dict and inner is not None:
-            for each, part in own.items():
-                if not isinstance(part, Mapping):
-                    yield f"{below}.{each} is not an object"
+        own = value[name]
+        fits = type(own) is kind
+        if not fits:
+            wrong.append(f"{path}{name} is not {CALLED[kind]}")
+        elif of_each:
+            for key, part in own.items():
+                if type(part) is not dict:
+                    wrong.append(f"{path}{name}.{key} is not an object")
                 else:
-                    yield from _wrong_kinds(part, inner[0], f"{below}.{each}.")
+                    _wrong_kinds(part, inner, f"{path}{name}.{key}.", wrong)
+        elif inner:
+            _wrong_kinds(own, inner, f"{path}{name}.", wrong)
 
 
 @cache
-def _kinds(fields: Any) -> tuple[tuple[str, type, Any], ...]:
-    """The fields that are objects, lists or texts: the name, which of these, and what is in an object: its
-    own fields, in a tuple those of each of its values, or None.
-    """
-    found: list[tuple[str, type, Any]] = []
+def _kinds(fields: Any) -> tuple[Kind, ...]:
+    """Those of a TypedDict's fields that are objects, lists or texts."""
+    kinds: list[Kind] = []
     for name, hint in get_type_hints(fields).items():
         parts = get_args(hint)
         if is_typeddict(hint):
-            found.append((name, dict, hint))
+            kinds.append(Kind(name, dict, _kinds(hint)))
         elif get_origin(hint) is dict:
-            found.append((name, dict, (parts[1],) if is_typeddict(parts[1]) else None))
+            of_each = is_typeddict(parts[1])
+            kinds.append(Kind(name, dict, _kinds(parts[1]) if of_each else (), of_each))
         elif get_origin(hint) is list or hint is str:
-            found.append((name, str if hint is str else list, None))
-    return tuple(found)
+            kinds.append(Kind(name, str if hint is str else list))
+    return tuple(kinds)
 
 
 def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:

@@ -112,4 +112,4 @@ def test_arguments_that_no_layer_can_have(
 ) -> None:
     assert main([f"student.args.widths={value}", f"outputs_dir={tmp_path}/o"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("student.args={") and "cannot be built: " in line
+    assert line.startswith("student.args.widths=[") and "a list of whole numbers from 1 to 65,536" in line

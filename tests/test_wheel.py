@@ -26,7 +26,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = f"from setuptools.build_meta import build_sdist; build_sdist({str(built)!r})"
     subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, capture_output=True)
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
-        archive.extractall(built, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 brought it
+        archive.extractall(built)
     return next(path for path in built.iterdir() if path.is_dir())
 
 

@@ -29,7 +29,7 @@ WAITS = timedelta(days=30)
 that dies closes its connections, which ends the wait at once."""
 
 
-FIRST = 1.0
+FIRST = 5.0
 """Seconds that rank 0 has to say why the run ends, before another rank does."""
 
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers share the cores, and threads spin
+os.environ.setdefault(
+    "TORCH_CPP_LOG_LEVEL", "ERROR"
+)  # before the server that tests fork from, whoever starts it
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -36,7 +36,6 @@ def begun(args: list[str], bomb: list[Any] | None = None, out: str = os.devnull,
     process = context.Process(target=_run, args=(args, bomb, out, environment))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # where the server finds what it imports
-        patch.setenv("TORCH_CPP_LOG_LEVEL", "ERROR")  # which it reads once
         process.start()
     return process
 

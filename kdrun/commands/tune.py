@@ -41,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     from kdrun.plan.unfinished import unfinished
     from kdrun.search.runs import Runs, default_of, outside, refuse_impossible_values, validation_images
     from kdrun.stages.engines.engine import refuse_unusable
+    from kdrun.stages.pipeline import refuse_unstartable
 
     print("checking the space", file=sys.stderr, flush=True)
     runs = Runs(asked.typed, asked.space)
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     default = default_of(plain.run, asked.space)
     plan = refuse_impossible_values(runs, default)
     refuse_unusable(plan.run)
+    refuse_unstartable(plan)
     images = validation_images(plan)
     notes = [*plain.notes, *outside(plain.run, asked.space), *unfinished(plan)]
     if asked.space.lengths_differ:

@@ -229,6 +229,10 @@ def _refuse_senseless(name: str, given: str) -> None:
         raise KdrunError(name, given, "kdrun tune sets the stages itself")
     if first in SAME:
         raise KdrunError(name, given, "changes no result, so there is nothing to choose")
+    if first in ("quantise", "int8"):
+        raise KdrunError(
+            name, given, "trials are compared without int8; the best one is measured in int8 too"
+        )
     if first in ("experiment", "sweep"):
         raise KdrunError(name, given, "may change the images too; search the keys that differ")
     if first == "dataset" and (not rest or rest[0] not in OF_TRAINING):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from kdrun.config.arguments import Typed
 from kdrun.config.compose import Composer, composing
-from kdrun.config.load import Loaded
+from kdrun.config.load import Loaded, key_of
 from kdrun.config.schema import Run
 from kdrun.config.space import Interval, Key, Setting, Space, Value, swept
 from kdrun.errors import KdrunError
@@ -21,6 +21,9 @@ from kdrun.types import UNLABELLED
 TRIAL = ("control=false", "quantise=null", "stages=[teacher,student]")
 """A trial is chosen by its student on validation, so it has no control, no int8 and no evaluation."""
 
+LEFT_OUT = "int8."
+"""Keys that a trial leaves out: they have no meaning without int8."""
+
 INSIDE = 0.382
 """The share of an interval at which a fractional number is tried."""
 
@@ -32,28 +35,33 @@ class Runs:
         self.typed, self.space = typed, space
         self.composer, self.grounds = Composer(), Grounds()
 
-    def loaded(self, setting: Setting, repeat: tuple[str, ...], more: tuple[str, ...] = ()) -> Loaded:
-        """The run of a setting and a repeat. more: further overrides. Raises KdrunError."""
-        overrides = (*self.space.fixed, *self.space.overrides(setting), *repeat, *more)
-        with composing(self.typed):
-            return self.composer(overrides, swept(self.space, setting, repeat))
-
-    def plan(self, setting: Setting, repeat: tuple[str, ...]) -> Plan:
-        """The plan of a repeat of a trial. Raises KdrunError."""
-        return make_plan(self.loaded(setting, repeat, TRIAL).run, self.grounds)
+    def loaded(self, setting: Setting, repeat: tuple[str, ...]) -> Loaded:
+        """The ordinary run of a setting and a repeat. Raises KdrunError."""
+        return self._composed(setting, repeat, self.space.fixed)
 
     def trial(self, setting: Setting) -> list[Plan]:
         """The plans of a trial, one for each repeat. Raises KdrunError."""
-        return [self.plan(setting, repeat) for repeat in self.space.repeats]
+        fixed = [word for word in self.space.fixed if not key_of(word).startswith(LEFT_OUT)]
+        runs = [self._composed(setting, repeat, fixed, TRIAL).run for repeat in self.space.repeats]
+        return [make_plan(run, self.grounds) for run in runs]
 
-    def looked_at(self, setting: Setting) -> Plan:
-        """The plan of a trial's first repeat. Raises KdrunError if the setting is not possible."""
-        return self.plan(setting, self.space.repeats[0])
+    def tested(self, setting: Setting) -> Plan:
+        """The plan of the first ordinary run of a setting, as that of the best trial. Raises KdrunError if it
+        is not possible; then the trial would be of no use.
+        """
+        return make_plan(self.loaded(setting, self.space.repeats[0]).run, self.grounds)
 
     def plain(self) -> Loaded:
         """The run with the values that the searched keys have without a search. Raises KdrunError."""
         with composing(self.typed):
             return self.composer((*self.space.fixed, *self.space.repeats[0]), {})
+
+    def _composed(
+        self, setting: Setting, repeat: Sequence[str], fixed: Sequence[str], more: Sequence[str] = ()
+    ) -> Loaded:
+        overrides = (*fixed, *self.space.overrides(setting), *repeat, *more)
+        with composing(self.typed):
+            return self.composer(overrides, swept(self.space, setting, repeat))
 
 
 def value_of(run: Run, name: str) -> Any:
@@ -99,8 +107,8 @@ def validation_images(plan: Plan) -> int:
 
 
 def refuse_impossible_values(runs: Runs, default: Setting) -> Plan:
-    """Plans runs with the ends of every interval and with every choice. Returns the plan of the first trial
-    (keys without a default have an end of their interval). Raises KdrunError.
+    """Plans runs with the ends of every interval and with every choice. Returns the plan of the first setting
+    (keys without a default have an end of their interval), as it is tested. Raises KdrunError.
     """
     start = {key.name: default.get(key.name, key.ends()[0]) for key in runs.space.keys}
     for key in runs.space.keys:
@@ -113,12 +121,12 @@ def refuse_impossible_values(runs: Runs, default: Setting) -> Plan:
             except KdrunError:
                 _refuse_broken_numbers(runs, key, start, inside)
                 raise
-    return runs.looked_at(start)
+    return runs.tested(start)
 
 
 def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
     try:
-        runs.looked_at({**start, key.name: value})
+        runs.tested({**start, key.name: value})
     except KdrunError as error:
         if error.key != key.name:  # the error names its own key
             raise
@@ -129,7 +137,7 @@ def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
 def _refuse_broken_numbers(runs: Runs, key: Key, start: Setting, inside: float) -> None:
     """Raises KdrunError if the interval is possible with whole numbers only."""
     try:
-        runs.looked_at({**start, key.name: round(inside)})
+        runs.tested({**start, key.name: round(inside)})
     except KdrunError:
         return
     raise KdrunError(key.key, key.given, f"whole numbers are needed: {key.key}='int({key.given})'")

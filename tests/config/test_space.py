@@ -117,6 +117,8 @@ def test_what_changes_no_result_is_no_other_search() -> None:
         ("seed=interval(0,5)", "seed=interval(0,5): is repeated within each trial, so a list is needed"),
         ("dataset=digits,mnist", "dataset=digits,mnist: changes the images"),
         ("dataset.validation=50,100", "dataset.validation=50,100: changes the images"),
+        ("int8.lr=0.1,0.2 quantise=int8", "int8.lr=0.1,0.2: trials are compared without int8; the best one"),
+        ("quantise=int8,null", "quantise=int8,null: trials are compared without int8"),
         ("experiment=a,b", "experiment=a,b: may change the images too"),
         ("runtime.jobs=1,2", "runtime.jobs=1,2: changes no result"),
         ("stages=[student]", "stages=[student]: kdrun tune sets the stages itself"),

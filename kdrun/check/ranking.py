@@ -25,7 +25,6 @@ from kdrun.report import soft
 from kdrun.report.statistics import LEVEL, holm
 from kdrun.report.sweep_table import bare_table
 from kdrun.report.table import plain
-from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.facts import config_of
 from kdrun.stages.networks import network_of
 from kdrun.stages.pipeline import refuse_unstartable
@@ -90,7 +89,6 @@ def ranking(plans: Mapping[str, Plan], commands: Mapping[str, str], width: int) 
 
 
 def _refuse(plan: Plan) -> None:
-    refuse_unusable(plan.run)
     refuse_unstartable(plan)
     if plan.student.peer is not None:
         raise KdrunError("peer", "true", "a peer is trained with the student; there is no teacher to rank")

@@ -80,8 +80,10 @@ def _run(typed: Typed, group: Group) -> None:
     for note in loaded.notes if group.leads else ():
         print(f"note: {note}", file=sys.stderr)
     _refuse(loaded.run)
+    from kdrun.stages.engines.engine import refuse_unusable
     from kdrun.stages.ranked import execute_on
 
+    refuse_unusable(loaded.run)
     execute_on(group, loaded.run, command([*typed.place, *loaded.overrides], group.count, group.here))
 
 

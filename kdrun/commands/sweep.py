@@ -75,6 +75,8 @@ def planned(
     from kdrun.stages.engines.engine import refuse_unusable
 
     wrong, grounds = Counter[str](), Grounds() if grounds is None else grounds
+    for run in [each.run for each in loaded if isinstance(each, Loaded)][:1]:  # all have one engine
+        refuse_unusable(run)
     runs, plans = [], []
     for each in loaded:
         try:
@@ -86,8 +88,6 @@ def planned(
             wrong[str(error)] += 1
     if wrong:
         raise Refused([f"{line}   ({count} of {len(loaded)} jobs)" for line, count in wrong.items()])
-    for each in runs[:1]:  # all have one engine
-        refuse_unusable(each.run)
     return runs, plans
 
 

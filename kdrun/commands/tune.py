@@ -46,9 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     print("checking the space", file=sys.stderr, flush=True)
     runs = Runs(asked.typed, asked.space)
     plain = runs.plain()
+    refuse_unusable(plain.run)
     default = default_of(plain.run, asked.space)
     plan = refuse_impossible_values(runs, default)
-    refuse_unusable(plan.run)
     refuse_unstartable(plan)
     images = validation_images(plan)
     notes = [*plain.notes, *outside(plain.run, asked.space), *unfinished(plan)]

@@ -45,8 +45,8 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
 
     command: as typed, for the record. Raises KdrunError; its `while_running` says whether the run had begun.
     """
-    plan = make_plan(run)
     refuse_unusable(run)
+    plan = make_plan(run)
     return carry_out(plan, command, screen(console or Console()))
 
 

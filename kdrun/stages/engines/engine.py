@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from kdrun.config.schema import Run
 from kdrun.plan.training import Training
 from kdrun.progress.overall import Estimate, Overall
 from kdrun.progress.watchers import Observers
+from kdrun.sources import sources
 from kdrun.stages.groups import Group
 from kdrun.stages.noted import Part, parts, write_notes
 from kdrun.users_code import is_users, one_line
@@ -112,5 +114,9 @@ def engine(run: Run) -> Engine:
 
 
 def refuse_unusable(run: Run) -> None:
-    """Raises KdrunError if the engine of a run has a wrong key or value, or cannot work here."""
+    """Raises KdrunError if the engine of a run has a wrong key or value, or cannot work here. Called before
+    the plan, which may take long.
+    """
+    if run.packages:  # read before the import, as for the plan
+        sources(asdict(run), run.packages)
     engine(run)

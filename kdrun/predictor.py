@@ -17,6 +17,7 @@ from kdrun.machine import exact
 from kdrun.models.described import About
 from kdrun.models.exported import is_exported
 from kdrun.models.exported import opened as opened_export
+from kdrun.paths import expanded
 from kdrun.plan.kept import FILE as FILE
 from kdrun.plan.kept import kept
 
@@ -110,7 +111,7 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     teacher: the run's teacher instead; needs the folder. packages: your own, if the model is from one; others
     are not imported, even if a file names them. Raises KdrunError.
     """
-    path = Path(run).expanduser()
+    path = expanded(run)
     if is_exported(path):
         return _from_export(path, teacher)
     own = kept(path, "teacher" if teacher else "student")
@@ -134,7 +135,7 @@ def _preprocess(about: About) -> Preprocess:
 
 def _opened(picture: Picture) -> Any:
     """The picture, read and turned upright. Raises KdrunError."""
-    path = Path(picture).expanduser() if isinstance(picture, (str, Path)) else None
+    path = expanded(picture) if isinstance(picture, (str, Path)) else None
     try:
         return opened(path or picture)
     except ValueError as error:

@@ -35,6 +35,7 @@ FLOORS = (
             "lookup",
             "machine",
             "nested",
+            "paths",
             "quantities",
             "ranks",
             "resources",

@@ -13,6 +13,7 @@ from typing import Any
 
 from kdrun.commands.pages import PAGES
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 
 SCRIPTS = {
     "bash": """\
@@ -120,7 +121,7 @@ def _flags(command: str) -> list[str]:
 def _paths(start: str) -> list[str]:
     """Files and folders whose paths begin with `start`; a folder ends with a slash."""
     head, slash, tail = start.rpartition("/")
-    folder = Path(f"{head}{slash}" or ".").expanduser()
+    folder = expanded(f"{head}{slash}" or ".")
     try:
         paths = sorted(path for path in folder.iterdir() if path.name.startswith(tail))
     except OSError:

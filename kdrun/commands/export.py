@@ -12,6 +12,7 @@ from kdrun.artefacts import read_json
 from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 from kdrun.report.naming import run_named
 
 NAMES = ("pt2", "onnx", "int8")
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = export(
         run,
         names,
-        Path(options["--out"]).expanduser() if "--out" in options else None,
+        expanded(options["--out"]) if "--out" in options else None,
         _split(options.get("--packages", "")),
         options.get("--data-dir"),
         lambda line: print(line, file=sys.stderr, flush=True),

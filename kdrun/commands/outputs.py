@@ -13,6 +13,7 @@ from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import LONGEST, KdrunError, plain
 from kdrun.figures import file_size, plural
+from kdrun.paths import expanded
 from kdrun.report.naming import run_named, said_of, short_id
 from kdrun.report.outputs import KINDS, MODELS, ROOMS, Kept, Outputs, holders, kept, named, prunable
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     words, options = known.parse(arguments)
     if words[:1] == ["rm"]:
         return _remove_named(words[1:], sure="--yes" in options)
-    paths = [Path(word.removeprefix("outputs_dir=")).expanduser() for word in words] or [Path("outputs")]
+    paths = [expanded(word.removeprefix("outputs_dir=")) for word in words] or [Path("outputs")]
     single = any((paths[0] / room).is_dir() for room in ROOMS) or not _is_named(paths[0])
     if single and len(paths) > 1:
         problem = f"one folder of outputs at a time, or several folders in its {_PLACES}"

@@ -10,6 +10,7 @@ from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.figures import file_size
+from kdrun.paths import expanded
 
 if TYPE_CHECKING:
     from kdrun.report.html.pages import Page
@@ -37,7 +38,7 @@ def write(folders: Sequence[Path], out: str = "") -> str:
         raise KdrunError("--html", None, "of several folders needs a file: --out FILE.html")
     from kdrun.report.html.document import document
 
-    file = Path(out).expanduser() if out else folders[0] / FILE
+    file = expanded(out) if out else folders[0] / FILE
     text = document(page_of(folders))
     if file.is_dir():
         raise KdrunError("--out", out, "is a folder; name a file")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
+from kdrun.paths import expanded
 from kdrun.records import PLAN
 from kdrun.report.read import NAME
 
@@ -25,7 +26,7 @@ def read_pictures(words: Sequence[str], preprocess: Preprocess) -> dict[str, tup
     pictures: dict[str, tuple[Any, str]] = {}
     left_out: list[str] = []
     for word in words:
-        path = Path(word).expanduser()
+        path = expanded(word)
         if not path.is_dir():
             pictures[word] = preprocess.looked_at(word)
             continue

@@ -22,6 +22,7 @@ from kdrun.config.sweep import Job, composed_job
 from kdrun.config.tables import read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
+from kdrun.paths import expanded
 from kdrun.report.published_page import FORMATS
 
 if TYPE_CHECKING:  # these import torch
@@ -78,7 +79,7 @@ def _is_name(word: str) -> bool:
 
 
 def _own(options: Mapping[str, str]) -> Path | None:
-    return Path(options[FOLDER]).expanduser() if FOLDER in options else None
+    return expanded(options[FOLDER]) if FOLDER in options else None
 
 
 def _cells(name: str, words: Sequence[str], options: Mapping[str, str]) -> Cells:
@@ -156,16 +157,25 @@ class OfPair(NamedTuple):
 
 
 def _composed(cells: Cells) -> list[OfPair]:
-    """All cells, pair by pair."""
+    """All cells, pair by pair. Raises KdrunError if the first cannot run, before the others are looked at:
+    what was typed is the same for all.
+    """
+    from kdrun.stages.engines.engine import refuse_unusable
+
     jobs = list(cells.jobs())
     print(f"checking {plural(len(jobs), 'cell')}", file=sys.stderr, flush=True)
     with composing(cells.typed):
         composer = Composer()
         pairs: dict[str, OfPair] = {}
         for job in jobs:
+            loaded = composed_job(composer, job, {"seed": job.swept["seed"]})
+            if not pairs:
+                if isinstance(loaded, KdrunError):
+                    raise loaded
+                refuse_unusable(loaded.run)
             pair = pairs.setdefault(job.swept["pair"], OfPair([], []))
             pair.jobs.append(job)
-            pair.loaded.append(composed_job(composer, job, {"seed": job.swept["seed"]}))
+            pair.loaded.append(loaded)
     return list(pairs.values())
 
 

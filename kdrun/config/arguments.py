@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from kdrun.config.files import CHOSEN, refuse_endless, refuse_long_names, shipped, swept
 from kdrun.config.options import Options
-from kdrun.config.quotes import readable
+from kdrun.config.quotes import readable, refuse_unreadable
 from kdrun.config.shell import refuse_pieces, refuse_slices
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 
 MANY = "-m"
 MOST = "--max-jobs"
@@ -58,7 +59,7 @@ class Typed(NamedTuple):
     @property
     def config_dir(self) -> Path | None:
         """The folder of the user's files."""
-        return Path(self.options[FOLDER]).expanduser() if FOLDER in self.options else None
+        return expanded(self.options[FOLDER]) if FOLDER in self.options else None
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -81,14 +82,16 @@ class Typed(NamedTuple):
 
 
 def parse(arguments: Sequence[str]) -> Typed:
-    """Options may stand before, between and after overrides. Raises KdrunError for an unknown option."""
+    """Options may stand before, between and after overrides. Raises KdrunError for an unknown option, and for
+    an override that cannot be read.
+    """
     words, options = OPTIONS.parse(arguments)
     if "-sc" in options and not words:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
     refuse_pieces(words)
     refuse_slices(words)
     refuse_long_names(words)
-    folders = (shipped(), *([Path(options[FOLDER]).expanduser()] if FOLDER in options else []))
+    folders = (shipped(), *([expanded(options[FOLDER])] if FOLDER in options else []))
     for folder in folders[1:]:
         refuse_endless(folder, words)
     plain = [_plain(word) for word in words]
@@ -99,6 +102,7 @@ def parse(arguments: Sequence[str]) -> Typed:
         raise KdrunError(typed.shows[0], None, f"shows one configuration, so without {MANY}")
     many = typed.many or (bool(params or experiments) and not typed.shows)
     overrides = tuple(readable(word, many) for word in _spread(plain, experiments))
+    refuse_unreadable(overrides)
     return typed._replace(overrides=overrides, many=many)
 
 

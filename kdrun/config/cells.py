@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdrun.config.arguments import Typed, parse
-from kdrun.config.quotes import parsed
+from hydra.core.override_parser.types import Glob, IntervalSweep
+
+from kdrun.config.arguments import FEW, Typed, parse
+from kdrun.config.load import key_of
+from kdrun.config.quotes import parsed, refuse_unreadable
 from kdrun.config.shorts import spelled_out
-from kdrun.config.sweep import Job, plain, short_hash
+from kdrun.config.sweep import Job, how_many, plain, short_hash
 from kdrun.config.table import Place, Table, changed
 from kdrun.errors import KdrunError
+from kdrun.figures import count
 
 CHOOSING = ("pair", "method", "seed")
 """Keys that choose cells; all others are overrides of every cell."""
@@ -67,9 +71,13 @@ def asked(table: Table, words: Sequence[str], place: Sequence[str] = ()) -> Cell
             chosen[key][:] = _values(word)
         else:
             own.append(word)
+    refuse_unreadable(own)
     typed = parse([*spelled_out(own), *place])
     if typed.many:
         raise KdrunError("kdrun table", None, "a sweep is kdrun -m; a table has cells: pair=, method=, seed=")
+    for override in typed.overrides:
+        if key_of(override).split(".")[0] in ("quantise", "int8"):
+            raise KdrunError(override, None, "a table has no figures of int8; a run or a sweep has them")
     seeds = tuple(_seed(seed) for seed in chosen["seed"]) or table.seeds
     pairs, methods = (tuple(dict.fromkeys(map(str, chosen[key]))) for key in ("pair", "method"))
     cells = Cells(table, pairs, methods, tuple(dict.fromkeys(seeds)), typed)
@@ -80,9 +88,13 @@ def asked(table: Table, words: Sequence[str], place: Sequence[str] = ()) -> Cell
 
 def _values(word: str) -> list[Any]:
     override = parsed(word)
-    if override is None or (override.is_sweep_override() and not override.is_discrete_sweep()):
+    if override is None or isinstance(override._value, Glob | IntervalSweep):
         raise KdrunError(word, None, "a name is needed, or several: a,b")
-    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    if not override.is_sweep_override():
+        return [override.value()]
+    if how_many(override.get_key_element(), override) > FEW:
+        raise KdrunError(word, None, f"has more than {count(FEW)} values")
+    return list(override.sweep_iterator())
 
 
 def _seed(value: Any) -> int:

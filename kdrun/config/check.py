@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 from kdrun.config import controls
@@ -43,6 +42,7 @@ from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.figures import as_typed
+from kdrun.paths import expanded
 from kdrun.schedule import Schedule
 
 MOST_IMAGES, MOST_SAMPLES, MOST_SECONDS = 65_536, 1_000_000, 3600
@@ -162,7 +162,7 @@ def _model(role: str, model: Model, packages: Collection[str]) -> None:
     one_of(f"{role}.stem", model.stem, STEMS)
     if model.seed is not None:
         at_least(f"{role}.seed", model.seed, 0)
-    if model.checkpoint is not None and not Path(model.checkpoint).expanduser().is_file():
+    if model.checkpoint is not None and not expanded(model.checkpoint).is_file():
         raise KdrunError(f"{role}.checkpoint", model.checkpoint, "no such file")
     _pretrained(role, model)
     at_least(f"{role}.projector_factor", model.projector_factor, 1)

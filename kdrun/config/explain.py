@@ -17,7 +17,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from kdrun.config.keys import known
 from kdrun.config.load import LISTED, key_of, no_such_key
-from kdrun.config.quotes import quoted, shell_text
+from kdrun.config.quotes import quoted, unreadable
 from kdrun.errors import KdrunError
 
 PICTURES = re.compile(r"(my_?)?(photos?|pictures?|images?|folder|image_?folder)", re.IGNORECASE)
@@ -62,9 +62,7 @@ def _raised_by_hydra(error: BaseException) -> bool:
 
 def _explained(cause: BaseException, overrides: Sequence[str]) -> KdrunError | None:
     if isinstance(cause, OverrideParseException):
-        key, _, value = cause.override.partition("=")
-        problem = "cannot be read. Lists [a,b] and mappings {a: 1} need quotes in a shell; as a text: "
-        return KdrunError(key, value, problem + shell_text(key, value))
+        return unreadable(cause.override)
     if isinstance(cause, MissingConfigException):
         return _missing(cause, overrides)
     if isinstance(cause, yaml.MarkedYAMLError):

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +25,7 @@ from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.config.teachers import refuse_single, teachers
 from kdrun.config.texts import refuse_unusable_texts
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 from kdrun.schedule import unfolded
 
 LISTED = {
@@ -205,7 +205,7 @@ def _unlabelled(dataset: Mapping[str, Any], named: Node) -> dict[str, Any]:
         raise KdrunError(
             "dataset.unlabelled", chosen, "must be a folder of pictures, the name of a data set, or null"
         )
-    if Path(chosen).expanduser().is_dir():
+    if expanded(chosen).is_dir():
         return {}
     if "/" in chosen:
         raise KdrunError("dataset.unlabelled", chosen, "no such folder")

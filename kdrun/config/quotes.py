@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
 from kdrun.config.files import CHOSEN
+from kdrun.errors import KdrunError
 
 TEXTS = re.compile(
     r"outputs_dir|data_dir|name|note|reference(\.(run|model|checkpoint))?|(teacher|student|teachers\.\w+)\.(name|checkpoint)"
@@ -26,6 +28,11 @@ LISTS = re.compile(
     r"stages|packages|logger|diagnostics|tags|evaluation\.(figures|batches)|engine\.setup|recipe\.\w+\.(betas|milestones)"
 )
 """Keys whose values are lists; one value stands for a list of it."""
+
+
+INTERVALS = (
+    "an interval is interval(LOW,HIGH), of whole numbers int(interval(LOW,HIGH)), tag(log, ...) of either"
+)
 
 
 def readable(override: str, several: bool = False) -> str:
@@ -73,6 +80,25 @@ def parsed(override: str) -> Override | None:
         return OverridesParser.create().parse_override(override)
     except HydraException:
         return None
+
+
+def refuse_unreadable(overrides: Iterable[str]) -> None:
+    """Raises KdrunError for an override that Hydra's grammar cannot read."""
+    for override in overrides:
+        if ("=" in override or override.startswith("~")) and parsed(override) is None:
+            raise unreadable(override)
+
+
+def unreadable(override: str) -> KdrunError:
+    """The mistake in an override that Hydra's grammar cannot read: in its key, or in its value."""
+    key, equals, value = override.partition("=")
+    if parsed(f"{key}=1" if equals else key) is None:
+        problem = "cannot be read: a key is names with dots between them, such as recipe.student.lr"
+        return KdrunError(key, value if equals else None, problem)
+    if "interval(" in value:
+        return KdrunError(key, value, f"cannot be read: {INTERVALS}")
+    problem = "cannot be read. Lists [a,b] and mappings {a: 1} need quotes in a shell; as a text: "
+    return KdrunError(key, value, problem + shell_text(key, value))
 
 
 def _is_read(value: str, numbers_too: bool) -> bool:

@@ -9,19 +9,18 @@ from typing import Any, NamedTuple
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
-from hydra.errors import HydraException
 
 from kdrun.config.arguments import Typed
 from kdrun.config.choices import REPEATS
 from kdrun.config.files import CHOSEN
 from kdrun.config.load import LISTED, key_of
+from kdrun.config.quotes import INTERVALS
 from kdrun.config.sweep import plain
 from kdrun.config.table import SAME
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
 
 EXAMPLE = "temperature='interval(1,16)'"
-FORMS = "an interval is interval(LOW,HIGH), of whole numbers int(interval(LOW,HIGH)), tag(log, ...) of either"
 OF_TRAINING = ("views", "headline", "labelled", "train", "mean", "std", "white", "resize", "temperature")
 """Keys of a data set that leave the validation images what they are."""
 
@@ -159,7 +158,7 @@ def space(typed: Typed, groups: ConfigLoader | None = None) -> Space:
     listed = [f"{key}={values}" for key, values in typed.params.items()]
     by_key: dict[str, Override] = {}
     for word in (*listed, *typed.overrides):
-        override = _parsed(word, groups)
+        (override,) = OverridesParser.create(groups).parse_overrides([word])
         by_key[override.get_key_element()] = override
     repeated = {key: word for key, word in by_key.items() if key in REPEATS and word.is_sweep_override()}
     searched = {k: w for k, w in by_key.items() if w.is_sweep_override() and k not in repeated}
@@ -170,17 +169,6 @@ def space(typed: Typed, groups: ConfigLoader | None = None) -> Space:
         raise KdrunError("kdrun tune", None, problem)
     fixed = [str(w.input_line) for k, w in by_key.items() if k not in searched and k not in repeated]
     return Space(keys, repeats, tuple(fixed))
-
-
-def _parsed(word: str, groups: ConfigLoader | None) -> Override:
-    try:
-        (override,) = OverridesParser.create(groups).parse_overrides([word])
-        return override
-    except HydraException:
-        key, _, given = word.partition("=")
-        if "interval" not in given:
-            raise
-        raise KdrunError(key, given, f"cannot be read: {FORMS}") from None
 
 
 def _repeats(repeated: Mapping[str, Override]) -> Iterator[tuple[str, ...]]:
@@ -259,7 +247,7 @@ def _range(key: str, given: str, sweep: RangeSweep) -> Interval:
     """The numbers of `range(start, stop, step)`, without the stop itself."""
     start, stop, step = sweep.start or 0, sweep.stop or 0, sweep.step
     if "log" in sweep.tags:
-        raise KdrunError(key, given, f"a range has steps, so it cannot be logarithmic: {FORMS}")
+        raise KdrunError(key, given, f"a range has steps, so it cannot be logarithmic: {INTERVALS}")
     if not all(map(math.isfinite, (start, stop, step))) or not step:
         raise KdrunError(key, given, "needs finite numbers, and a step that is not 0")
     count = math.ceil(round((stop - start) / step, 9))

@@ -98,7 +98,7 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
     """
     parsed = OverridesParser.create(groups).parse_overrides(list(overrides))
     by_key = {override.get_key_element(): override for override in parsed}
-    number = math.prod(_count(key, override) for key, override in by_key.items())
+    number = math.prod(how_many(key, override) for key, override in by_key.items())
     if number > most:
         problem = f"{count(number)} jobs are more than {count(most)}. To run them all: {MOST} {number}"
         raise KdrunError("-m", None, problem)
@@ -121,7 +121,7 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
     return list(by_name.values())
 
 
-def _count(key: str, override: Override) -> int:
+def how_many(key: str, override: Override) -> int:
     """How many values an override has. Raises KdrunError if there are none, or no end of them."""
     if not override.is_sweep_override():
         return 1

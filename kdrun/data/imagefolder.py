@@ -26,6 +26,7 @@ from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
 from kdrun.data.pixel_cache import images, place, remove_older
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
@@ -82,7 +83,7 @@ def read(
     """
     if path is None:
         raise KdrunError("dataset.path", None, "which folder? dataset.path=/my/pictures")
-    root = Path(path).expanduser()
+    root = expanded(path)
     folders = parts(root)
     classes = class_names(folders.train)
     train, *held_out = listed(folders, classes, val_classes)
@@ -151,7 +152,7 @@ def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -
     if folder.name.lower() not in VALIDATION:
         return pictures_of(folder, classes)
     if val_classes is not None:
-        return assigned(folder, classes, Path(val_classes).expanduser())
+        return assigned(folder, classes, expanded(val_classes))
     if not folders_in(folder):
         raise KdrunError("dataset.path", folder, f"{NO_CLASSES}; {OR_A_FILE}")
     return pictures_of(folder, classes)

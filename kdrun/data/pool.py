@@ -17,6 +17,7 @@ from kdrun.data.images import Part, Pool
 from kdrun.data.lazy import Unread
 from kdrun.data.near_duplicates import near_duplicates
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 from kdrun.types import LUMA
 
 KEY = "dataset.unlabelled"
@@ -114,7 +115,7 @@ def pool_of(
         problem = "these images do not fit into memory, and a pool can only stand beside images that do"
         raise KdrunError(KEY, _name(chosen), problem)
     if other is None:
-        images, names = from_folder(Path(str(chosen)).expanduser(), shape, white)
+        images, names = from_folder(expanded(str(chosen)), shape, white)
     else:
         images = as_seen(other, shape, float(chosen["white"]), white)
         names = [f"{chosen['name']} image {i}" for i in range(len(images))]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from kdrun.data.images import ImageSet
 from kdrun.data.load import load
 from kdrun.errors import KdrunError
 from kdrun.lookup import is_listed
+from kdrun.paths import expanded
 from kdrun.plan.ground import reading
 from kdrun.report.schema import Report
 
@@ -34,7 +34,7 @@ def data_of(report: Report, packages: tuple[str, ...], data_dir: str | None) -> 
         package = source.partition(".")[0]
         problem = f"the data set is from a package of your own; if you trust it: --packages {package}"
         raise KdrunError(source, None, problem)
-    place = Path(data_dir or config.get("data_dir", "data")).expanduser()
+    place = expanded(data_dir or config.get("data_dir", "data"))
     most = quick.images(config["recipe"]["student"]["batch"]) if config.get("quick") else None
     labelled = {key: value for key, value in dataset.items() if key != "unlabelled"}  # needs no pool
     data = load(labelled, place, reading(Runtime(), CPU), most)

@@ -22,6 +22,7 @@ from kdrun.errors import KdrunError
 from kdrun.models.checkpoints import NotPlain, load_plain, state_dict
 from kdrun.models.fit_names import fitted, under_prefix
 from kdrun.models.renormalise import attach_from
+from kdrun.paths import expanded
 
 PEER = "peer"
 """What the weights are called of a peer that was trained along with a student, in the student's folder."""
@@ -78,7 +79,7 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     sha256: what the file must be, as `save_weights` gave it; what a file states of itself is checked in any
     case. Raises KdrunError for a missing, damaged or foreign file.
     """
-    path = path.expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise KdrunError("checkpoint", str(path), "no such file")
     try:

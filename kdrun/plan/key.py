@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import file_hash
 from kdrun.config.schema import Model, Recipe, is_headless
 from kdrun.errors import KdrunError
 from kdrun.machine import Machine
+from kdrun.paths import expanded
 from kdrun.plan.objective import Terms, epochs_of
 
 
@@ -29,7 +29,7 @@ def model_key(model: Model) -> dict[str, Any]:
     if is_headless(model):
         key["head"] = "none"
     if model.checkpoint:
-        path = Path(model.checkpoint).expanduser()
+        path = expanded(model.checkpoint)
         if not path.is_file():
             raise KdrunError("checkpoint", model.checkpoint, "no such file")
         key["checkpoint"] = file_hash(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -19,6 +18,7 @@ from kdrun.losses.mix import Mix, Term
 from kdrun.models.class_names import stated_classes
 from kdrun.models.class_relation import Relation, relation
 from kdrun.models.seen import mixing
+from kdrun.paths import expanded
 from kdrun.plan.build import Models
 from kdrun.plan.ground import Ground, Grounds, own_ground
 from kdrun.training.combine import Combination
@@ -263,7 +263,7 @@ def _related(
     if not loaded:
         chosen = tuple(ours) if names is None else tuple(sorted(names, key=_place(ours, f"{key}.classes")))
         return chosen, relation(chosen, ours, key, subset=True)
-    stated = stated_classes(Path(teacher.checkpoint).expanduser()) if teacher.checkpoint else ()
+    stated = stated_classes(expanded(teacher.checkpoint)) if teacher.checkpoint else ()
     if names is None and mapped is not None and not stated:
         problem = (
             "the names of the teacher's classes, in the order of its outputs, are needed: its file has none"
@@ -313,7 +313,7 @@ def class_map(written: Any, key: str) -> dict[str, str] | None:
 
 def _text(path: str, key: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return expanded(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise KdrunError(key, path, "cannot be read as text") from error
 

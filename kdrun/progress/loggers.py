@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdrun.nested import leaves
+from kdrun.paths import expanded
 
 PROJECT = "kdrun"
 
@@ -247,5 +248,5 @@ def _has_account() -> bool:
     if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", WANDB_HOST).rpartition("/")[2]
-    files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
+    files = (expanded(os.environ.get("NETRC", "~/.netrc")), expanded("~/_netrc"))
     return any(file.is_file() and host in file.read_text(errors="replace") for file in files)

@@ -14,6 +14,7 @@ from typing import TypedDict
 from kdrun.artefacts import write_json
 from kdrun.config.quick import FOLDER
 from kdrun.errors import KdrunError, nearest
+from kdrun.paths import expanded
 from kdrun.records import Damaged, read_fields
 
 FILE = "about.json"
@@ -73,7 +74,7 @@ def run_named(text: str, outputs: Path = Path("outputs")) -> Path:
 
     Raises KdrunError if there is none, or if the digits fit several.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.exists() or "/" in text:
         return path
     runs = [run for folder in (outputs, outputs / FOLDER) for run in _runs(folder / "runs")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import state_bytes
 from kdrun.figures import file_size
+from kdrun.paths import expanded
 from kdrun.plan.plan import Plan
 from kdrun.stages.saved import finished
 
@@ -49,7 +50,7 @@ def refuse_unwritable(plan: Plan) -> None:
 
 
 def _refuse(outputs: str, needed: int) -> None:
-    disk = shutil.disk_usage(_existing(Path(outputs).expanduser().absolute()))
+    disk = shutil.disk_usage(_existing(expanded(outputs).absolute()))
     if disk.total and needed > disk.free:  # some file systems do not say
         problem = f"the disk has {file_size(disk.free)} free, and weights and states take {file_size(needed)}"
         raise KdrunError("outputs_dir", outputs, problem)

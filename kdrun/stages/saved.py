@@ -21,6 +21,7 @@ from kdrun.models.class_names import SHOWN, differences, moved, renamed, stated_
 from kdrun.models.exact_head import exact_head
 from kdrun.models.quantised import calibrated, quantised
 from kdrun.models.weights import PEER, load_into, read_weights
+from kdrun.paths import expanded
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
 from kdrun.records import Damaged, read_mark
@@ -71,7 +72,7 @@ def saved(training: Training, fresh: bool = False) -> Saved | None:
     """
     if training.loaded:
         path = training.model.checkpoint
-        files = {"last": Path(path).expanduser()} if path else {}
+        files = {"last": expanded(path)} if path else {}
         return Saved(training, "checkpoint" if path else "pretrained", files, {})
     record = finished(training, fresh)
     if record is None:
@@ -221,7 +222,7 @@ def _declaration(training: Training, stated: Sequence[str], here: Sequence[str])
 def checkpoint_classes(training: Training) -> tuple[str, ...]:
     """The class names in the checkpoint of a training; empty if it has none."""
     path = training.model.checkpoint
-    return stated_classes(Path(path).expanduser()) if path else ()
+    return stated_classes(expanded(path)) if path else ()
 
 
 def class_note(training: Training) -> str:

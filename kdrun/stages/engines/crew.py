@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from kdrun.progress.reader import Reader
 from kdrun.stages.engines.engine import Audience, Engine, Failures, Work, called
 from kdrun.stages.groups import Group, seconds
 from kdrun.stages.noted import Part
+
+
+@contextmanager
+def with_variable(name: str, value: str) -> Iterator[None]:
+    """Within the block, an environment variable has this value, for processes that are started in it."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 class Worker(Protocol):

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from kdrun.plan.training import Training
 from kdrun.resources import cores
-from kdrun.stages.engines.crew import Crew
+from kdrun.stages.engines.crew import Crew, with_variable
 from kdrun.stages.engines.engine import Audience, Failures, Work, divided
 from kdrun.stages.engines.worker import Telling, Wanted, killed, made, wanted
 from kdrun.stages.groups import Group, spread
@@ -39,7 +39,7 @@ class Processes(Crew):
         context = multiprocessing.get_context("spawn")
         result, send = context.Pipe(duplex=False)
         process = context.Process(target=_alone, args=(work, wanted(part), sys.path, send), daemon=True)
-        with _seeing(gpu):
+        with with_variable(VISIBLE, gpu) if gpu else nullcontext():  # its only one
             process.start()
         send.close()
         return _Process(process, part.group, result, gpu)
@@ -105,21 +105,6 @@ def _gpus(trainings: Sequence[Training]) -> list[str]:
         return []
     named = os.environ.get(VISIBLE)
     return [str(n) for n in range(torch.cuda.device_count())] if named is None else named.split(",")
-
-
-@contextmanager
-def _seeing(gpu: str) -> Iterator[None]:
-    """Within the block, processes start with this GPU as their only one."""
-    before = os.environ.get(VISIBLE)
-    if gpu:
-        os.environ[VISIBLE] = gpu
-    try:
-        yield
-    finally:
-        if gpu:
-            os.environ.pop(VISIBLE)
-        if gpu and before is not None:
-            os.environ[VISIBLE] = before
 
 
 def _alone(work: Work, asked: Wanted, path: list[str], result: Connection) -> None:

@@ -18,7 +18,8 @@ from kdrun.extras import install
 from kdrun.plan.training import Training
 from kdrun.progress.overall import PENDING
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.remote import Errand, Handle, Lost, Needs, Remote, python_path
+from kdrun.stages.engines.errand import Errand, python_path
+from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
 
 
 class Ray(Remote):

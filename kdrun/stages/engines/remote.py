@@ -6,12 +6,10 @@ import json
 import os
 import re
 import shutil
-import socket
-import sys
 import time
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -22,13 +20,14 @@ from kdrun.machine import ONE_THREAD_MACS
 from kdrun.plan.training import Training
 from kdrun.stages.engines.crew import Crew
 from kdrun.stages.engines.engine import Audience, Failures, Work, divided
-from kdrun.stages.engines.worker import Telling, Wanted, killed, made, wanted
+from kdrun.stages.engines.errand import Errand
+from kdrun.stages.engines.worker import Wanted, killed, wanted
 from kdrun.stages.groups import Group, cut, spread
 from kdrun.stages.noted import Part
-from kdrun.stages.saved import finished, started
+from kdrun.stages.saved import finished
 
 LOOK = 1.0
-"""Seconds between two looks at the workers, and between two reports of one."""
+"""Seconds between two looks at the workers."""
 
 WORTH_A_WORKER = 600.0
 """A group that takes more estimated seconds on one core is split, if nothing limits the workers."""
@@ -71,66 +70,6 @@ class Handle(Protocol):
     def cancel(self) -> None:
         """Ends it."""
         ...
-
-
-@dataclass
-class Errand:
-    """A group as a worker gets it; can be pickled, and called any number of times: it continues.
-
-    path: of Python. place: the folder that relative paths are in. progress: the file for reports.
-    started: when the command began.
-    """
-
-    work: Work
-    asked: Wanted
-    progress: Path
-    path: list[str] = field(default_factory=lambda: list(sys.path))
-    place: str = field(default_factory=os.getcwd)
-    started: float = field(default_factory=started)
-
-    def __call__(self) -> Failures:
-        """The errors of the trainings that failed."""
-        sys.path[:] = [*self.path, *(entry for entry in sys.path if entry not in self.path)]
-        os.environ[artefacts.STARTED] = str(self.started)
-        os.environ[beats.WORKER] = self.called()
-        try:
-            os.chdir(self.place)
-            send = _Sending(self.progress)
-        except OSError as error:
-            problem = f"{socket.gethostname()} does not see {error.filename} ({error.strerror})"
-            lost = KdrunError("engine", None, f"{problem}; all machines must share it")
-            return {folder: lost for _, folder in self.asked}
-        tell = _Printed(send, LOOK)
-        tell("state", "RUNNING")
-        return made(self.work, self.asked, tell, tell.say)
-
-    def called(self) -> str:
-        """The worker's name in its own process."""
-        return f"process {os.getpid()}"
-
-
-class _Sending:
-    """Appends reports to a file, a line each."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        artefacts.append_text(path, "")
-
-    def __call__(self, report: tuple[Any, ...]) -> None:
-        artefacts.append_text(self.path, json.dumps(report) + "\n")
-
-
-class _Printed(Telling):
-    """Reports, and prints each epoch and what is said: the log of a worker."""
-
-    def __call__(self, kind: str, *what: Any) -> None:
-        if kind == "epoch":
-            print(time.strftime("%H:%M:%S"), what[0], flush=True)
-        super().__call__(kind, *what)
-
-    def say(self, text: str) -> None:
-        print(text, flush=True)
-        self("state", " ".join(text.split()))
 
 
 class Tail:
@@ -331,11 +270,6 @@ def _resolved(part: Part) -> Wanted:
     """
     precision = part.group[0].ground.machine.precision
     return [(replace(run, precision=precision), folder) for run, folder in wanted(part)]
-
-
-def python_path() -> str:
-    """The entries of `sys.path`, for a process that is to find the same modules, the user's too."""
-    return os.pathsep.join(os.path.abspath(entry or ".") for entry in sys.path)
 
 
 def _at_work(training: Training) -> str:

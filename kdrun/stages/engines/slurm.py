@@ -9,8 +9,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ from typing import Any
 from kdrun.config.ranges import one_of, whole
 from kdrun.errors import KdrunError
 from kdrun.extras import install
+from kdrun.stages.engines.crew import with_variable
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.remote import Errand, Handle, Lost, Needs, Remote, python_path
+from kdrun.stages.engines.errand import Errand, python_path
+from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
 
 EXECUTORS = ("slurm", "local")
 
@@ -67,22 +68,8 @@ class Slurm(Remote):
         executor: str,
     ) -> None:
         super().__init__(jobs, Needs(gpus, cpus, memory))
-        self.needs.check(most_gpus=1)
-        if self.needs.gpus not in ("auto", 0, 1):
-            raise KdrunError("engine.gpus", gpus, "must be auto, 0 or 1: a job trains on one GPU")
-        for key, value, least in (("minutes", minutes, 1), ("requeues", requeues, 0)):
-            if not whole(value, least):
-                raise KdrunError(f"engine.{key}", value, f"must be a whole number from {least}")
-        if not isinstance(parameters, Mapping | None):
-            raise KdrunError(
-                "engine.parameters", parameters, "must be {NAME: VALUE}, options of sbatch, or null"
-            )
-        one_of("engine.executor", executor, EXECUTORS)
-        if find_spec("submitit") is None:
-            raise KdrunError("engine", "slurm", f"needs submitit, which is not installed: {install('slurm')}")
-        if executor == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            problem = "there is no sbatch on this machine; to try it without: engine.executor=local"
-            raise KdrunError("engine", "slurm", problem)
+        _refuse_values(self.needs, minutes, requeues, parameters, executor)
+        _refuse_without_slurm(executor)
         self.executor, self.requeues, self.asked, self.queue = executor, requeues, 0.0, _Queue()
         self.setup = [f"export PYTHONPATH={shlex.quote(python_path())}", *setup]
         self.parameters = {
@@ -110,7 +97,7 @@ class Slurm(Remote):
 
     def submit(self, errand: Errand) -> Handle:
         try:
-            with _python_path():
+            with with_variable("PYTHONPATH", python_path()):  # before a process knows any module of kdrun
                 job = self.executing.submit(errand)
         except Exception as error:  # submitit has several, and subprocess another
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
@@ -121,6 +108,28 @@ class Slurm(Remote):
         if self.executor == "slurm" and time.monotonic() - self.asked >= ASK:
             self.queue.ask()
             self.asked = time.monotonic()
+
+
+def _refuse_values(needs: Needs, minutes: int, requeues: int, parameters: Any, executor: str) -> None:
+    """Raises KdrunError for a value that a key cannot have."""
+    needs.check(most_gpus=1)
+    if needs.gpus not in ("auto", 0, 1):
+        raise KdrunError("engine.gpus", needs.gpus, "must be auto, 0 or 1: a job trains on one GPU")
+    for key, value, least in (("minutes", minutes, 1), ("requeues", requeues, 0)):
+        if not whole(value, least):
+            raise KdrunError(f"engine.{key}", value, f"must be a whole number from {least}")
+    if not isinstance(parameters, Mapping | None):
+        raise KdrunError("engine.parameters", parameters, "must be {NAME: VALUE}, options of sbatch, or null")
+    one_of("engine.executor", executor, EXECUTORS)
+
+
+def _refuse_without_slurm(executor: str) -> None:
+    """Raises KdrunError if submitit is not installed, or SLURM is not on this machine."""
+    if find_spec("submitit") is None:
+        raise KdrunError("engine", "slurm", f"needs submitit, which is not installed: {install('slurm')}")
+    if executor == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+        problem = "there is no sbatch on this machine; to try it without: engine.executor=local"
+        raise KdrunError("engine", "slurm", problem)
 
 
 class _Queue:
@@ -190,16 +199,3 @@ class _Job:
 
     def cancel(self) -> None:
         self.job.cancel(check=False)
-
-
-@contextmanager
-def _python_path() -> Iterator[None]:
-    """Within the block, new processes find the same modules, before they know any of kdrun."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = python_path()
-    try:
-        yield
-    finally:
-        del os.environ["PYTHONPATH"]
-        if before is not None:
-            os.environ["PYTHONPATH"] = before

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from kdrun.errors import KdrunError
-from kdrun.quantities import DEEPEST, QUANTITIES
+from kdrun.quantities import DEEPEST, QUANTITIES, Quantity
 from kdrun.users_code import one_line
 
 Thing = TypeVar("Thing")
@@ -157,12 +157,18 @@ def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:
         raise KdrunError(key, shown, f"{needed} is needed" + ("" if "None" not in wanted else " (or null)"))
 
 
+def _quantity(kind: str) -> tuple[Quantity | None, bool]:
+    """What a type holds, and whether it is a list of these; None for a type that is not checked."""
+    each = _each(kind)
+    return QUANTITIES.get(each or kind), bool(each)
+
+
 def _words(kind: str) -> str:
     """The name of a type in errors; empty for a type that is not checked."""
-    if kind in QUANTITIES:
-        return QUANTITIES[kind].one
-    each = QUANTITIES.get(_each(kind))
-    return f"a list of {each.many}" if each else ""
+    quantity, listed = _quantity(kind)
+    if quantity is None:
+        return ""
+    return f"a list of {quantity.many}" if listed else quantity.one
 
 
 def _each(kind: str) -> str:
@@ -172,9 +178,10 @@ def _each(kind: str) -> str:
 
 
 def _fits(value: Any, kind: str) -> bool:
-    if kind in QUANTITIES:
-        return QUANTITIES[kind].holds(value)
-    each = QUANTITIES[_each(kind)]
-    if not isinstance(value, (list, tuple)) or (each.ranged and not 0 < len(value) <= DEEPEST):
+    quantity, listed = _quantity(kind)
+    assert quantity is not None
+    if not listed:
+        return quantity.holds(value)
+    if not isinstance(value, (list, tuple)) or (quantity.ranged and not 0 < len(value) <= DEEPEST):
         return False
-    return all(each.holds(item) for item in value)
+    return all(quantity.holds(item) for item in value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,19 +92,11 @@ def _of_the_run() -> Iterator[Key]:
 
 def _of_datasets() -> Iterator[Key]:
     shared = {line.key: line for line in lines(shipped() / "dataset" / f"{SHARED}.yaml")}
-    own: dict[str, list[tuple[str, Line]]] = {}
-    for entry in entries(shipped(), "dataset"):
-        for line in lines(entry.path):
-            if line.key not in shared and line.key.split(".")[0] not in DATASET_KEYS:
-                own.setdefault(line.key, []).append((entry.name, line))
     for key, line in shared.items():
         if key not in DATASET_HINTS:
             yield Key(f"dataset.{key}", line.value, line.comment)
-    for key, files in own.items():
-        if key.split(".")[0] not in DATASET_HINTS:
-            comment = next((line.comment for _, line in files if line.comment), "")
-            of = tuple(f"dataset {name}" for name, _ in files)
-            yield Key(f"dataset.{key}", files[0][1].value, comment, of)
+    known = {*DATASET_KEYS, *DATASET_HINTS}
+    yield from _of_each("dataset", lambda key: key in shared or key.split(".")[0] in known)
 
 
 def _of_recipes() -> Iterator[Key]:
@@ -116,15 +108,20 @@ def _of_recipes() -> Iterator[Key]:
 
 
 def _of_engines() -> Iterator[Key]:
-    """The keys of each engine, with the comment of the first that has it."""
+    yield from _of_each("engine", lambda key: key == "name")
+
+
+def _of_each(group: str, without: Callable[[str], bool]) -> Iterator[Key]:
+    """The keys of a group's files, each with the files that have it and the first comment on it."""
     own: dict[str, list[tuple[str, Line]]] = {}
-    for entry in entries(shipped(), "engine"):
+    for entry in entries(shipped(), group):
         for line in lines(entry.path):
-            own.setdefault(line.key, []).append((entry.name, line))
+            if not without(line.key):
+                own.setdefault(line.key, []).append((entry.name, line))
     for key, files in own.items():
-        if key != "name":
-            of = tuple(f"engine {name}" for name, _ in files)
-            yield Key(f"engine.{key}", files[0][1].value, files[0][1].comment, of)
+        comment = next((line.comment for _, line in files if line.comment), "")
+        of = tuple(f"{group} {name}" for name, _ in files)
+        yield Key(f"{group}.{key}", files[0][1].value, comment, of)
 
 
 def _of_losses() -> Iterator[Key]:

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,31 +76,26 @@ def measure(
     larger ones are left out. Percentiles are by nearest rank: with fewer than 20 samples, p95 is the slowest
     one. images_per_s follows from p50.
 
-    Copies of the models are measured: in inference mode, channels last, exact float32. A model that says
-    `channels_first` is given images in that layout. On a GPU the time is that between two events, and the
-    device is idle before each sample. modes: eager, graph (a replayed CUDA graph, on a GPU only), compiled
-    (torch.compile; the time to compile is not counted). A model that fails at a batch size, or needs more
-    than `room` bytes for it, is left out there. ahead: gets the share that is done, between samples.
+    Copies of the models are measured: in inference mode, channels last (or first, if a model says
+    `channels_first`), exact float32. On a GPU the time is that between two events, and it is idle before each
+    sample. modes: eager, graph (a replayed CUDA graph, on a GPU only), compiled (torch.compile, not timed). A
+    model that fails at a batch size, or needs more than `room` bytes for it, is left out there. ahead: gets
+    the share that is done, between samples.
     """
     if "graph" in modes and torch.device(device).type != "cuda":
         raise ValueError("the mode graph needs a cuda device")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in models}
     notes: list[str] = []
-    parts, done = max(1, len(modes) * len(batches)), 0
+    parts = max(1, len(modes) * len(batches))
     ahead(0.0)
+    taken = {name: shapes.get(name, image_shape) for name in models}
     with torch_threads(threads), torch.inference_mode(), exact():
-        taken = {name: shapes.get(name, image_shape) for name in models}
-        needs = {name: bytes_per_image(model, taken[name]) for name, model in models.items() if room}
-        for mode in modes:
-            how = {"device": torch.device(device).type, "mode": mode, "threads": threads}
-            too_large = partial(_too_large, needs, room=room)
-            sizes = sorted(batches)
-            for batch, arms in _in_mode(models, taken, sizes, device, mode, too_large, seconds):
-                turns = _take_turns(arms, samples, seconds, part(ahead, done, parts))
-                for name, times in turns.items():
-                    rows[name].append(how | {"batch": batch} | summary(times, batch))
-                done += 1
-                notes += arms.notes(_words(batch, device, mode))
+        sizes = _each_size(models, taken, sorted(batches), device, modes, room, seconds)
+        for done, (mode, batch, arms) in enumerate(sizes):
+            how = {"device": torch.device(device).type, "mode": mode, "threads": threads, "batch": batch}
+            for name, row in _at_size(arms, how, samples, seconds, part(ahead, done, parts)):
+                rows[name].append(row)
+            notes += arms.notes(_words(batch, device, mode))
     ahead(1.0)
     return Measured(rows, notes)
 
@@ -111,28 +105,40 @@ def part(ahead: Callable[[float], object], done: int, parts: int) -> Callable[[f
     return lambda share: ahead((done + share) / parts)
 
 
-def _in_mode(
+def _at_size(
+    arms: _Arms, how: dict[str, Any], samples: int, seconds: float, ahead: Callable[[float], object]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The row of each model at one batch size. how: what all of them have."""
+    for name, times in _take_turns(arms, samples, seconds, ahead).items():
+        yield name, how | summary(times, how["batch"])
+
+
+def _each_size(
     models: Mapping[str, nn.Module],
     shapes: Mapping[str, Shape],
     batches: Sequence[int],
     device: str,
-    mode: str,
-    too_large: Callable[[int], dict[str, str]],
+    modes: Sequence[str],
+    room: int | None,
     seconds: float,
-) -> Iterator[tuple[int, _Arms]]:
-    """The models that can be measured at each batch size. After one that takes too long, no model can be."""
-    place, broken = torch.device(device), dict[str, str]()
-    copied = {name: _attempt(broken, name, _copy, model, place, mode) for name, model in models.items()}
-    copies = {name: copy for name, copy in copied.items() if copy is not None}
-    for batch in batches:
-        start = time.perf_counter()
-        arms = _Arms(broken | too_large(batch))
-        for shape in dict.fromkeys(shapes.values()):
-            alike = {name: copy for name, copy in copies.items() if shapes[name] == shape}
-            arms.add(alike, (batch, *shape), place, mode)
-        yield batch, arms
-        if (took := time.perf_counter() - start) > seconds + PATIENCE:
-            broken = dict.fromkeys(models, f"batch {batch} took {took:.0f} s") | broken
+) -> Iterator[tuple[str, int, _Arms]]:
+    """The models that can be measured in each mode at each batch size. After a size that takes too long, no
+    model can be in that mode.
+    """
+    needs = {name: bytes_per_image(model, shapes[name]) for name, model in models.items() if room}
+    for mode in modes:
+        place, broken = torch.device(device), dict[str, str]()
+        copied = {name: _attempt(broken, name, _copy, model, place, mode) for name, model in models.items()}
+        copies = {name: copy for name, copy in copied.items() if copy is not None}
+        for batch in batches:
+            start = time.perf_counter()
+            arms = _Arms(broken | _too_large(needs, batch, room))
+            for shape in dict.fromkeys(shapes.values()):
+                alike = {name: copy for name, copy in copies.items() if shapes[name] == shape}
+                arms.add(alike, (batch, *shape), place, mode)
+            yield mode, batch, arms
+            if (took := time.perf_counter() - start) > seconds + PATIENCE:
+                broken = dict.fromkeys(models, f"batch {batch} took {took:.0f} s") | broken
 
 
 def summary(times_ms: Sequence[float], batch: int) -> dict[str, float]:

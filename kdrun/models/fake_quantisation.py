@@ -120,12 +120,17 @@ class Quantisation(nn.Module):
         """x: the last part of a model that is an `nn.Sequential` changes nothing."""
         return x
 
-    def activation(self, number: int, x: Tensor, first: bool) -> Tensor:
-        """x through the range of that number. first: whether no value of this forward was in it before."""
+    def range_of(self, number: int) -> Range:
+        """The range of that number."""
         own = self.ranges[number]
         assert isinstance(own, Range)
+        return own
+
+    def activation(self, number: int, x: Tensor, first: bool) -> Tensor:
+        """x through the range of that number. first: whether no value of this forward was in it before."""
         if self.write is not None:
             return self.write.activation(number, x)
+        own = self.range_of(number)
         if self.phase != "fake":
             if first:
                 own.widen(x)
@@ -142,9 +147,7 @@ class Quantisation(nn.Module):
             return weight, bias
         if self.write is not None:
             return self.write.weights(layer, bias is not None)
-        own = self.ranges[number]
-        assert isinstance(own, Range)
-        scale, bias_scale = self.scales(own, weight, bias)
+        scale, bias_scale = self.scales(self.range_of(number), weight, bias)
         zero = torch.zeros_like(scale)
         weight = fake(weight, per_channel(scale, weight), per_channel(zero, weight), -self.most, self.most)
         if bias is not None:

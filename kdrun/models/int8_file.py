@@ -17,7 +17,6 @@ from kdrun.models.fake_quantisation import (
     Integers,
     Layer,
     Quantisation,
-    Range,
     Write,
     fake,
     per_channel,
@@ -105,14 +104,11 @@ def _fill(own: Quantisation, model: nn.Module, image_shape: tuple[int, int, int]
 
     They are buffers of the model too, so that a tracer finds them.
     """
-    for number, each in enumerate(own.ranges):
-        assert isinstance(each, Range)
-        scale, zero = each.scale()
+    for number in range(len(own.ranges)):
+        scale, zero = own.range_of(number).scale()
         write.scales.append((_kept(own, f"scale{number}", scale), _kept(own, f"zero{number}", zero.byte())))
     for number, (read, weight, bias) in enumerate(layers_of(model, image_shape)):
-        each = own.ranges[read]
-        assert isinstance(each, Range)
-        scale, bias_scale = own.scales(each, weight, bias)
+        scale, bias_scale = own.scales(own.range_of(read), weight, bias)
         levels = torch.round(weight / per_channel(scale, weight)).clamp(-own.most, own.most)
         whole = weight.new_zeros(0) if bias is None else torch.round(bias / bias_scale)
         write.layers.append(

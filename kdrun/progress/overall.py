@@ -52,10 +52,20 @@ class Row:
     state: str = ""
 
     @property
+    def new(self) -> int:
+        """The steps that this call has done."""
+        return self.done - self.begun
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of its training, by its own pace; None until the first step is done."""
+        return (time.monotonic() - self.at) / self.new * (self.steps - self.done) if self.new > 0 else None
+
+    @property
     def eta(self) -> str:
         """`eta 0:40`; empty until the first step is done."""
-        new, left = self.done - self.begun, self.steps - self.done
-        return f"eta {duration((time.monotonic() - self.at) / new * left)}" if new else ""
+        left = self.seconds_left
+        return "" if left is None else f"eta {duration(left)}"
 
     @property
     def share(self) -> float:
@@ -64,7 +74,7 @@ class Row:
     @property
     def work(self) -> float:
         """The work done in this call, in estimated seconds."""
-        return self.weight * (self.done - self.begun) / self.steps if self.steps else 0.0
+        return self.weight * self.new / self.steps if self.steps else 0.0
 
 
 class Overall(ABC):
@@ -156,8 +166,7 @@ class Estimate(Overall):
         worked = self.worked + sum(row.work for row in rows)
         if worked <= 0:
             return None
-        new = {row.done - row.begun: row for row in rows if row.done > row.begun}
-        own = sum((now - row.at) / done * (row.steps - row.done) for done, row in new.items())
+        own = sum(row.seconds_left or 0.0 for row in rows)
         others = sum(self.waiting.values()) - sum(row.weight for row in rows)
         return own + max(others, 0.0) * (now - self.began) / worked + self.after
 

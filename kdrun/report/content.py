@@ -50,13 +50,7 @@ def problems(report: object) -> list[str]:
     wrong = [f"lacks {key}" for key in REQUIRED if key not in report]
     if not wrong:
         _wrong_kinds(report, _kinds(Report), "", wrong)
-    config = report.get("config", {}) if not wrong else {}
-    wrong += [
-        f"config.{key} is not an object"
-        for key in SECTIONS
-        if key in config and type(config[key]) is not dict
-    ]
-    if wrong:
+    if wrong or (wrong := _wrong_sections(report.get("config", {}))):
         return wrong
     if report["headline"] not in ("last", "val_best"):
         wrong.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
@@ -72,6 +66,12 @@ SECTIONS = ("dataset", "evaluation", "recipe", "student", "teacher")
 
 CALLED: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
 """What a value must be, by the kind of its field, and how an error calls it."""
+
+
+def _wrong_sections(config: Mapping[str, Any]) -> list[str]:
+    """A phrase for each section of a configuration that is none."""
+    there = [key for key in SECTIONS if key in config]
+    return [f"config.{key} is not an object" for key in there if type(config[key]) is not dict]
 
 
 class Kind(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdrun.figures import ABSENT, percent, plural, signed
+from kdrun.figures import plural
 from kdrun.report.int8 import FORMS, ROLES
 from kdrun.report.schema import Int8
 from kdrun.report.statistics import Spread, spread
 from kdrun.report.sweep_verdict import comparison
-from kdrun.report.sweeps import Job, Setting, means
+from kdrun.report.sweeps import Job, Setting, means, spread_text
 
 HEAD = ("", *ROLES, "gain")
 
@@ -46,7 +46,11 @@ def spreads(setting: Setting) -> dict[str, dict[str, Spread]]:
 def rows(setting: Setting) -> list[tuple[str, ...]]:
     """Rows under HEAD: mean +- std."""
     return [
-        (FORMS[name], *(_cell(own[role], percent) for role in ROLES), _cell(own["gain"], signed))
+        (
+            FORMS[name],
+            *(spread_text(own[role], "student") for role in ROLES),
+            spread_text(own["gain"], "gain"),
+        )
         for name, own in spreads(setting).items()
     ]
 
@@ -61,7 +65,7 @@ def sentences(setting: Setting) -> Iterator[str]:
         changes = spread([own["change"] for own in every])
         yield (
             f"In int8, student and plain control each at their best on validation: {now}. The gain changes "
-            f"by {_cell(changes, signed)} points from the one over the plain control in fp32."
+            f"by {spread_text(changes, 'gain')} points from the one over the plain control in fp32."
         )
 
 
@@ -78,9 +82,3 @@ def titled(settings: Sequence[Setting]) -> Iterator[tuple[int, list[tuple[str, .
     for place, setting in enumerate(settings):
         if body := rows(setting):
             yield place, [HEAD, *body]
-
-
-def _cell(value: Spread, form: Any) -> str:
-    if value.n == 0:
-        return ABSENT
-    return f"{form(value.mean)}" if value.std is None else f"{form(value.mean)} +- {percent(value.std)}"

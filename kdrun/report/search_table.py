@@ -10,9 +10,9 @@ from kdrun.figures import ABSENT, percent, plural, signed
 from kdrun.report import sweeps
 from kdrun.report.searches import Search, Trial, best
 from kdrun.report.statistics import noise_of
-from kdrun.report.sweep_table import bare_table, on_test, spread_text, sure
+from kdrun.report.sweep_table import bare_table, on_test, sure
 from kdrun.report.sweep_verdict import flattered_means, flattery
-from kdrun.report.sweeps import Setting, choice_among, key_name, value_name
+from kdrun.report.sweeps import Setting, choice_among, key_name, spread_text, value_name
 from kdrun.report.table import plain
 
 ROWS = 20

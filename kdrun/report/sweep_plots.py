@@ -11,8 +11,8 @@ import numpy as np
 
 from kdrun.report import sweeps
 from kdrun.report.plots import COLOURS, dress, fade, new_figure, save
-from kdrun.report.sweep_table import FAILED, spread_text, title
-from kdrun.report.sweeps import Job, Part, Setting, What
+from kdrun.report.sweep_table import FAILED, title
+from kdrun.report.sweeps import Job, Part, Setting, What, spread_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

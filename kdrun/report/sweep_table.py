@@ -15,9 +15,9 @@ from kdrun.report.naming import short_id
 from kdrun.report.pipes import aligned
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
-from kdrun.report.statistics import Spread, noise_of
+from kdrun.report.statistics import noise_of
 from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement
-from kdrun.report.sweeps import Choice, Job, Part, Setting, What
+from kdrun.report.sweeps import Choice, Job, Part, Setting, What, spread_text
 from kdrun.report.table import plain
 from kdrun.report.verdict import reduced
 
@@ -82,14 +82,6 @@ def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, str
     control = sweeps.shared_control(settings, part)
     shared = f"control {spread_text(control, 'control')} %"
     return f"gain over control on {part}, points, {over}", shared if control else "controls differ"
-
-
-def spread_text(spread: Spread | None, what: What) -> str:
-    """`+3.9 +- 0.4` for a gain, `90.6 +- 0.3` for an accuracy, without the second half for a single value."""
-    if spread is None:
-        return ABSENT
-    mean = signed(spread.mean) if what == "gain" else percent(spread.mean)
-    return mean if spread.std is None else f"{mean} +- {percent(spread.std)}"
 
 
 def _grid(

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
 from kdrun.config.choices import REPEATS
-from kdrun.figures import as_typed
+from kdrun.figures import ABSENT, as_typed, percent, signed
 from kdrun.report.schema import Report, Scores, parts, strongest, top1
 from kdrun.report.statistics import Spread
 from kdrun.report.statistics import spread as spread_over
@@ -115,6 +115,14 @@ def spread(setting: Setting, what: What, part: Part) -> Spread | None:
     """The figure of a setting over its finished jobs; None if no job has it."""
     values = [value for job in setting.jobs if (value := figure(job["report"], what, part)) is not None]
     return spread_over(values) if values else None
+
+
+def spread_text(value: Spread | None, what: What) -> str:
+    """`+3.9 +- 0.4` for a gain, `90.6 +- 0.3` for an accuracy, without the second half for a single value."""
+    if value is None:
+        return ABSENT
+    mean = signed(value.mean) if what == "gain" else percent(value.mean)
+    return mean if value.std is None else f"{mean} +- {percent(value.std)}"
 
 
 def shown_part(jobs: Sequence[Job]) -> Part:

@@ -105,8 +105,7 @@ def _written(
     with torch_threads(threads):
         write_whole(path, lambda temporary: write_trained(model, facts, Path(temporary)))
         answers = _answers(opened(path, threads).model, data)
-        apart = answers["test"] - _on(model.to(CPU), data.test, data)
-        other = answers["test"].argmax(1) != (answers["test"] - apart).argmax(1)
+        own = _on(model.to(CPU), data.test, data)
     return Form(
         answers,
         {
@@ -114,8 +113,8 @@ def _written(
             "bytes": path.stat().st_size,
             "layers": quantisation(model).layers,
             "in_integers": layers_in_integers(path),
-            "differ": apart.abs().max().item(),
-            "other_class": int(other.sum()),
+            "differ": (answers["test"] - own).abs().max().item(),
+            "other_class": int((answers["test"].argmax(1) != own.argmax(1)).sum()),
         },
     )
 

@@ -141,8 +141,8 @@ class Tabled(Teacher):
 
     def _asked(self, code: Tensor) -> Layers:
         """The answers to codes, of which each rank asks for its part."""
-        sizes = [len(part) for part in code.tensor_split(self.ranks.count)]
-        own = code.tensor_split(self.ranks.count)[self.ranks.rank]
+        parts = code.tensor_split(self.ranks.count)
+        own, sizes = parts[self.ranks.rank], [len(part) for part in parts]
         widths = self.table.widths.items()
         answers = self._ask(own) if len(own) else {name: own.new_empty(0, n).float() for name, n in widths}
         return {name: self.ranks.gathered(rows, sizes) for name, rows in answers.items()}

@@ -17,6 +17,17 @@ os.environ.setdefault(
 )  # before the server that tests fork from, whoever starts it
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny tensors: threads that wait for one another would take most of the time."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def composing_is_shared() -> Iterator[None]:
     if importlib.util.find_spec("hydra") is None:  # where only tests run that compose nothing

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from datetime import date
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -17,17 +16,14 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
+def script(one_thread: None) -> ModuleType:
     loader = SourceFileLoader("step_costs", str(ROOT / "scripts" / "step_costs"))
     spec = importlib.util.spec_from_loader("step_costs", loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["step_costs"] = module
     loader.exec_module(module)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield module
-    torch.set_num_threads(before)
+    return module
 
 
 def test_a_step_of_each_kind_of_method(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,12 @@ def test_the_home_of_nobody_as_a_value(key: str, line: Callable[[Sequence[str]],
     assert line([f"{key}=~nobody-has-this-name/x"]).startswith(f"{key}=~nobody-has-this-name/x: no such f")
 
 
+def test_all_paths_are_expanded_by_the_function_that_knows_nobody() -> None:
+    package = Path(kdrun.plan.plan.__file__).parents[1]
+    own = [path.name for path in package.rglob("*.py") if ").expanduser(" in path.read_text()]
+    assert not own, own
+
+
 ENGINES = [name for name in WITH_KEYS if name != "--cfg"]
 
 

@@ -72,11 +72,8 @@ class Models(NamedTuple):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def models_are_dropped(one_thread: None) -> Iterator[None]:
     yield
-    torch.set_num_threads(before)
     models.cache_clear()
 
 

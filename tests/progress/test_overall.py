@@ -55,6 +55,17 @@ def test_what_an_earlier_call_has_done_is_no_speed_of_this_one(clock: list[float
     assert progress.seconds_left() == pytest.approx(130)
 
 
+def test_trainings_with_as_many_steps_each_count(clock: list[float]) -> None:
+    """Two of four have done half of their steps in 10 s each: 20 s are left of them, and 20 of the others."""
+    progress = Estimate(FOUR)
+    for number, name in enumerate("ab"):
+        progress.start(number, name, 10.0)
+        progress.begin(number, 4, 5, 0)
+        progress.step(number, 10)
+    clock[0] += 10
+    assert progress.seconds_left() == pytest.approx(10 + 10 + 20)
+
+
 def test_a_log_has_a_line_a_minute_and_one_after_each_tenth(clock: list[float]) -> None:
     said: list[str] = []
     progress = logged(said)

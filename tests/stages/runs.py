@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -38,6 +39,18 @@ def begun(args: list[str], bomb: list[Any] | None = None, out: str = os.devnull,
         patch.chdir(ROOT)  # where the server finds what it imports
         process.start()
     return process
+
+
+def report(outputs: Path = Path("outputs")) -> Any:
+    """That of the only run."""
+    (path,) = outputs.glob("runs/*/report.json")
+    return json.loads(path.read_text())
+
+
+def folders(outputs: Path) -> dict[str, Path]:
+    """Those of all trainings of the only run, by name."""
+    (path,) = outputs.glob("runs/*/plan.json")
+    return {each["name"]: outputs / each["folder"] for each in json.loads(path.read_text())["trainings"]}
 
 
 def ended(process: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from kdrun.models.weights import read_weights
 from kdrun.report.statistics import holm
 from kdrun.stages.against_controls import against_controls
 from tests.evaluation.test_controls import planted
-from tests.stages.runs import SHORT, play
+from tests.stages.runs import SHORT, folders, play, report
 
 ALL = f"control=[{','.join(CONTROLS)}]"
 ROLES = ["control", "control_smoothed", "control_teacher_free", "control_self", "control_longer"]
@@ -28,17 +27,6 @@ COMMON = (
     "checkpoint.seconds=0",
     "evaluation.figures=[accuracy]",
 )
-
-
-def report(outputs: Path) -> Any:
-    (path,) = outputs.glob("runs/*/report.json")
-    return json.loads(path.read_text())
-
-
-def folders(outputs: Path) -> dict[str, Path]:
-    """Those of all trainings, by name."""
-    (path,) = outputs.glob("runs/*/plan.json")
-    return {each["name"]: outputs / each["folder"] for each in json.loads(path.read_text())["trainings"]}
 
 
 def weights(outputs: Path) -> dict[str, dict[str, torch.Tensor]]:

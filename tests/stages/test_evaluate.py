@@ -28,6 +28,7 @@ from kdrun.stages import evaluate as stage
 from kdrun.stages import subject
 from kdrun.stages.facts import _numerics
 from tests.conftest import forget
+from tests.stages.runs import report
 
 SHORT = ("recipe.teacher.epochs=1", "recipe.student.epochs=1", "threads=1", "evaluation.seconds=0.02")
 
@@ -58,11 +59,6 @@ def go(
         return capsys.readouterr().out
 
     return run
-
-
-def report() -> Any:
-    (path,) = Path("outputs").glob("runs/*/report.json")
-    return json.loads(path.read_text())
 
 
 def page() -> str:

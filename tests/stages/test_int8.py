@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from kdrun.models.exported import Exported, Opened
 from kdrun.models.quantised import NAME
 from kdrun.models.weights import read_weights
 from kdrun.records import read_rows
-from tests.stages.runs import SHORT
+from tests.stages.runs import SHORT, folders, report
 
 ARGS = (*SHORT, "threads=1", "evaluation.figures=[accuracy]", "int8.epochs=2")
 NAMES = [f"int8_{role}_{by}" for role in ("student", "control") for by in ("labels", "teacher")]
@@ -58,16 +57,6 @@ def outputs(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("int8") / "outputs"
     assert main([*ARGS, "quantise=int8", f"outputs_dir={root}"]) == 0
     return root
-
-
-def report(outputs: Path) -> Any:
-    (path,) = outputs.glob("runs/*/report.json")
-    return json.loads(path.read_text())
-
-
-def folders(outputs: Path) -> dict[str, Path]:
-    (path,) = outputs.glob("runs/*/plan.json")
-    return {each["name"]: outputs / each["folder"] for each in json.loads(path.read_text())["trainings"]}
 
 
 def test_eight_models_are_measured_on_the_whole_test_part(outputs: Path) -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from kdrun import artefacts
 from kdrun.cli import main
 from kdrun.models.weights import read_weights
 from kdrun.training.table import Table
-from tests.stages.runs import SHORT, begun, ended
+from tests.stages.runs import SHORT, begun, ended, report
 
 Go = Callable[..., tuple[int, str, str]]
 
@@ -34,11 +33,6 @@ def go(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
         return status, out, err
 
     return run
-
-
-def report(root: Path = Path("outputs")) -> Any:
-    (path,) = root.glob("runs/*/report.json")
-    return json.loads(path.read_text())
 
 
 def folder(pattern: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,15 +35,9 @@ from tests.training.world import HARD, KD, RECIPE, AsOutputs, Vectors, World, pl
 ROWS, COUNT = 7, 4
 """Seven rows are two, two and three rows of three ranks, and none of the fourth."""
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DIST = {"hard": {"name": "cross_entropy"}, "relations": {"name": "dist"}}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])

@@ -36,7 +36,11 @@ def command_of(folder: Path) -> list[str]:
     """The words of the command in a run's plan.json, or of the last call of a sweep or table."""
     planned = read_planned(folder / PLAN)
     if planned is not None:
-        return shlex.split(planned["command"])
+        try:
+            first, *rest = shlex.split(planned["command"])
+        except ValueError:
+            raise KdrunError(str(folder / PLAN), None, "has no command that can be read") from None
+        return [first, *rest]
     from kdrun.report.sweep_files import commands
 
     calls = commands(folder)

@@ -63,11 +63,11 @@ def page_of(folder: Path, format: str) -> str:
     from kdrun.report.sweep_files import commands
 
     called = [shlex.split(command) for command in commands(folder)]
-    typed = next((words[2:] for words in called if words[1:2] == ["table"]), None)
-    if typed is None:
-        return ""
+    typed = next((words[2:] for words in called if words[1:2] == ["table"]), [])
     words, options = OPTIONS.parse(typed)
-    name = next(word for word in words if _is_name(word))
+    name = next(filter(_is_name, words), None)
+    if name is None:
+        return ""
     own = [word for word in words if word != name and word.partition("=")[0] not in CHOOSING]
     cells = _cells(name, own, options)
     return render(shown(cells, list(done(cells, folder))), format, width(TABLE))

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Glob, IntervalSweep
 
-from kdrun.config.arguments import FEW, Typed, parse
+from kdrun.config.arguments import Typed, parse
 from kdrun.config.load import key_of
 from kdrun.config.quotes import parsed, refuse_unreadable
 from kdrun.config.shorts import spelled_out
-from kdrun.config.sweep import Job, how_many, plain, short_hash
+from kdrun.config.sweep import Job, plain, refuse_many, short_hash
 from kdrun.config.table import Place, Table, changed
 from kdrun.errors import KdrunError
-from kdrun.figures import count
 
 CHOOSING = ("pair", "method", "seed")
 """Keys that choose cells; all others are overrides of every cell."""
@@ -92,8 +91,7 @@ def _values(word: str) -> list[Any]:
         raise KdrunError(word, None, "a name is needed, or several: a,b")
     if not override.is_sweep_override():
         return [override.value()]
-    if how_many(override.get_key_element(), override) > FEW:
-        raise KdrunError(word, None, f"has more than {count(FEW)} values")
+    refuse_many(override.get_key_element(), override)
     return list(override.sweep_iterator())
 
 

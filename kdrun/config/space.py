@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from kdrun.config.arguments import Typed
 from kdrun.config.choices import REPEATS
 from kdrun.config.files import CHOSEN
 from kdrun.config.load import LISTED, key_of
 from kdrun.config.quotes import INTERVALS
-from kdrun.config.sweep import plain
+from kdrun.config.sweep import plain, refuse_many
 from kdrun.config.table import SAME
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
@@ -179,6 +179,7 @@ def _repeats(repeated: Mapping[str, Override]) -> Iterator[tuple[str, ...]]:
             raise KdrunError(
                 key, _given(override), "is repeated within each trial, so a list is needed: 0,1,2"
             )
+        refuse_many(key, override)
         texts = [f"{key}={text}" for text in dict.fromkeys(override.sweep_string_iterator())]
         combinations = [(*before, text) for before in combinations for text in texts]
     yield from combinations
@@ -201,10 +202,8 @@ def _key(key: str, override: Override) -> Key:
         return Key(key, given, _range(key, given, value))
     if tags:
         raise KdrunError(key, given, "choices have no order, so log has no meaning: it is for intervals")
+    refuse_many(key, override)
     texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
-    if not texts:
-        problem = "no name matches it" if isinstance(value, Glob) else "no value is in it"
-        raise KdrunError(key, given, problem)
     if len(texts) == 1:
         raise KdrunError(key, given, "one value leaves nothing to choose")
     return Key(key, given, Choices(texts))

@@ -138,6 +138,13 @@ def how_many(key: str, override: Override) -> int:
     return number
 
 
+def refuse_many(key: str, override: Override) -> None:
+    """Raises KdrunError unless a list, or a range, has at least one value and at most FEW."""
+    if how_many(key, override) > FEW:
+        given = (override.input_line or "").partition("=")[2]
+        raise KdrunError(key, given, f"has more than {count(FEW)} values")
+
+
 def _why_empty(override: Override) -> str:
     if isinstance(override.value(), Glob):
         return "no name matches it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -88,14 +89,15 @@ def as_text(jobs: Sequence[Job], format: str) -> str:
 
 
 def commands(folder: Path) -> list[str]:
-    """The commands of a sweep's folder, each once, the first one first."""
+    """The commands of a sweep's folder, each once, the first one first. Damaged files are left out."""
     typed = []
     for path in sorted((folder / "calls").glob("*.json")):
         try:
             call = content_of(path)
-        except KdrunError:
+            shlex.split(str(call["command"]))
+        except (KdrunError, KeyError, TypeError, ValueError):
             continue
-        typed += [str(call["command"])] if isinstance(call, dict) and "command" in call else []
+        typed.append(str(call["command"]))
     return list(dict.fromkeys(typed))
 
 

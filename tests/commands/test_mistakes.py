@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -71,7 +72,9 @@ def line(capsys: pytest.CaptureFixture[str]) -> Callable[[Sequence[str]], str]:
 
     def of(words: Sequence[str]) -> str:
         assert main(list(words)) in (1, 2), words
-        said = [each for each in capsys.readouterr().err.splitlines() if not each.startswith("checking")]
+        said = [
+            each for each in capsys.readouterr().err.splitlines() if not each.startswith(("checking", "$ "))
+        ]
         assert len(said) == 1, (words, said)
         return said[0]
 
@@ -101,6 +104,20 @@ def test_the_home_of_nobody_is_no_such_file(name: str, line: Callable[[Sequence[
 )
 def test_the_home_of_nobody_as_a_value(key: str, line: Callable[[Sequence[str]], str]) -> None:
     assert line([f"{key}=~nobody-has-this-name/x"]).startswith(f"{key}=~nobody-has-this-name/x: no such f")
+
+
+@pytest.mark.parametrize("command", ["kdrun 'seed=1", "", "kdrun table", "kdrun table --format"])
+def test_a_recorded_command_that_is_damaged_is_one_line(
+    command: str, tmp_path: Path, line: Callable[[Sequence[str]], str]
+) -> None:
+    run, table = tmp_path / "run", tmp_path / "table"
+    for folder in (run, table / "calls", table / "jobs"):
+        folder.mkdir(parents=True)
+    content = json.dumps({"kdrun": "0", "command": command, "trainings": []})
+    (run / "plan.json").write_text(content)
+    (table / "calls" / "one.json").write_text(content)
+    assert command == "kdrun table" or line(["continue", str(run)]).split(": ")[1]
+    assert line(["report", str(table)])
 
 
 def test_all_paths_are_expanded_by_the_function_that_knows_nobody() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from kdrun.figures import ABSENT, percent, plural, signed
+from kdrun.figures import percent, plural, signed
 from kdrun.report.int8 import FORMS, ROLES
 from kdrun.report.schema import Int8
 from kdrun.report.statistics import Spread, spread
@@ -13,6 +13,11 @@ from kdrun.report.sweep_verdict import comparison
 from kdrun.report.sweeps import Job, Setting, means
 
 HEAD = ("", *ROLES, "gain")
+
+
+def about(setting: Setting) -> str:
+    """What the figures are: the line above the table."""
+    return f"In 8 bits: top-1 on test in %, gain in points, {over(setting)}"
 
 
 def measured(setting: Setting) -> list[Int8]:
@@ -46,7 +51,7 @@ def spreads(setting: Setting) -> dict[str, dict[str, Spread]]:
 def rows(setting: Setting) -> list[tuple[str, ...]]:
     """Rows under HEAD: mean +- std."""
     return [
-        (FORMS[name], *(_cell(own[role], percent) for role in ROLES), _cell(own["gain"], signed))
+        (FORMS[name], *(own[role].text(percent) for role in ROLES), own["gain"].text(signed))
         for name, own in spreads(setting).items()
     ]
 
@@ -61,7 +66,7 @@ def sentences(setting: Setting) -> Iterator[str]:
         changes = spread([own["change"] for own in every])
         yield (
             f"In int8, student and plain control each at their best on validation: {now}. The gain changes "
-            f"by {_cell(changes, signed)} points from the one over the plain control in fp32."
+            f"by {changes.text(signed)} points from the one over the plain control in fp32."
         )
 
 
@@ -71,16 +76,3 @@ def record(setting: Setting) -> dict[str, Any]:
         name: {what: {k: v for k, v in own._asdict().items() if v is not None} for what, own in each.items()}
         for name, each in spreads(setting).items()
     }
-
-
-def titled(settings: Sequence[Setting]) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-    """The place of each setting that was measured in 8 bits, with its table."""
-    for place, setting in enumerate(settings):
-        if body := rows(setting):
-            yield place, [HEAD, *body]
-
-
-def _cell(value: Spread, form: Any) -> str:
-    if value.n == 0:
-        return ABSENT
-    return f"{form(value.mean)}" if value.std is None else f"{form(value.mean)} +- {percent(value.std)}"

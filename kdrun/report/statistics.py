@@ -7,7 +7,7 @@ If less is better, pass the negative values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeVar
 
@@ -37,6 +37,10 @@ class Spread(NamedTuple):
     mean: float
     std: float | None
     n: int
+
+    def text(self, form: Callable[[float], str]) -> str:
+        """`+3.9 +- 0.4`, without the second half for a single value. form: of the mean, `signed`."""
+        return form(self.mean) if self.std is None else f"{form(self.mean)} +- {percent(self.std)}"
 
 
 class Comparison(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from kdrun.figures import plural
@@ -13,6 +13,11 @@ from kdrun.report.sweep_verdict import comparison
 from kdrun.report.sweeps import Job, Setting, means, spread_text
 
 HEAD = ("", *ROLES, "gain")
+
+
+def about(setting: Setting) -> str:
+    """What the figures are: the line above the table."""
+    return f"In 8 bits: top-1 on test in %, gain in points, {over(setting)}"
 
 
 def measured(setting: Setting) -> list[Int8]:
@@ -75,10 +80,3 @@ def record(setting: Setting) -> dict[str, Any]:
         name: {what: {k: v for k, v in own._asdict().items() if v is not None} for what, own in each.items()}
         for name, each in spreads(setting).items()
     }
-
-
-def titled(settings: Sequence[Setting]) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-    """The place of each setting that was measured in 8 bits, with its table."""
-    for place, setting in enumerate(settings):
-        if body := rows(setting):
-            yield place, [HEAD, *body]

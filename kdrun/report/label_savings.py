@@ -194,7 +194,7 @@ def _sentence(measured: Curves, saving: Saving) -> str:
 
 
 def _likewise(measured: Curves, saving: Saving) -> str:
-    sign = {0: "=", 1: "above", -1: "below"}[saving.side]
+    sign = {0: "=", 1: "= more than", -1: "= fewer than"}[saving.side]
     return f"{_share(measured, saving.labels)} % {sign} {_share(measured, saving.alone)} %"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,12 @@ def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
         label = "labels saved" if number == 0 else None
         axes.plot(ends, [level, level], color="black", linewidth=1.0, linestyle=":", label=label)
         axes.annotate(
-            f"{100 * saving.saved:.0f} %", (ends[1], level), (4, -11), textcoords="offset points", fontsize=8
+            f"{100 * saving.saved:.0f} %",
+            (math.sqrt(ends[0] * ends[1]), level),
+            (0, -11),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
         )
     axes.set_xscale("log")
     axes.minorticks_off()

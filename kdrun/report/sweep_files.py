@@ -13,12 +13,20 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.figures import minute
-from kdrun.report import int8_sweep, label_savings_plot, latex, sweep_pictures, sweeps, tradeoff
+from kdrun.report import (
+    controls_sweep,
+    int8_sweep,
+    label_savings_plot,
+    latex,
+    sweep_pictures,
+    sweeps,
+    tradeoff,
+)
 from kdrun.report.blocks import Block, Bullets, Code, Table, as_markdown
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
-from kdrun.report.sweep_table import cell, cost_columns, mark, named, notes, values
+from kdrun.report.sweep_table import cell, cost_columns, mark, more_tables, named, notes, values
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What
 
 PARTS: tuple[Part, ...] = ("validation", "test")
@@ -69,18 +77,13 @@ def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
         *_about(jobs),
         f"Top-1 in %, gain in points, {sweeps.means(settings)}.",
         Table(head, body),
-        *_in_int8(settings),
+        *(
+            block
+            for about, (head, *body) in more_tables(settings)
+            for block in (f"{about}:", Table(head, body))
+        ),
         *([Bullets(below)] if below else []),
     ]
-
-
-def _in_int8(settings: Sequence[Setting]) -> list[Block]:
-    every: list[Block] = []
-    for place, (head, *body) in int8_sweep.titled(settings):
-        which = f" ({named(settings[place])})" if len(settings) > 1 else ""
-        over = int8_sweep.over(settings[place])
-        every += [f"In 8 bits{which}, top-1 on test in %, gain in points, {over}:", Table(head, body)]
-    return every
 
 
 def as_text(jobs: Sequence[Job], format: str) -> str:
@@ -205,8 +208,8 @@ def _record(setting: Setting, mark: str) -> dict[str, Any]:
     finished = sum(job["report"] is not None for job in setting.jobs)
     record: dict[str, Any] = {"values": setting.values, "finished": finished}
     record |= {"failed": len(setting.jobs) - finished, "mark": mark}
-    if own := int8_sweep.record(setting):
-        record["int8"] = own
+    own = {"controls": controls_sweep.record(setting), "int8": int8_sweep.record(setting)}
+    record |= {name: figures for name, figures in own.items() if figures}
     for part in PARTS:
         spreads = {what: spread for what in FIGURES if (spread := sweeps.spread(setting, what, part))}
         if spreads:

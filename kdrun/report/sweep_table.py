@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import ABSENT, count, percent, signed, three_digits
-from kdrun.report import int8_sweep, label_savings, sweeps, tradeoff
+from kdrun.report import controls_sweep, int8_sweep, label_savings, sweeps, tradeoff
 from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.naming import short_id
 from kdrun.report.pipes import aligned
@@ -42,18 +42,25 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
         body = next((grid for grid in grids if _columns(grid) <= width), body)
     below = "\n".join(notes(jobs, settings, part, chosen))
     head = "\n".join(title(settings, part, what))
-    own = "".join(f"\n{plain(Text(text), width)}\n" for text in _in_int8(settings))
+    more = (
+        f"\n{plain(Text(about), width)}{plain(Text(chr(10).join(aligned(table))), width)}\n"
+        for about, table in more_tables(settings)
+    )
     return (
-        f"{plain(Text(head), width)}\n{plain(body, width)}{own}{plain(Text(below), width) if below else ''}"
+        f"{plain(Text(head), width)}\n{plain(body, width)}{''.join(more)}"
+        f"{plain(Text(below), width) if below else ''}"
     )
 
 
-def _in_int8(settings: Sequence[Setting]) -> Iterator[str]:
-    """A table for each setting that was measured in 8 bits."""
-    for place, body in int8_sweep.titled(settings):
-        which = f", {named(settings[place])}" if len(settings) > 1 else ""
-        about = f"top-1 on test, %, and gain, points, {int8_sweep.over(settings[place])}{which}"
-        yield "\n".join([about, *aligned(body)])
+def more_tables(settings: Sequence[Setting]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """The tables below a sweep's own, each with the line above it: of each setting that has several controls,
+    and of each that was measured in 8 bits.
+    """
+    for table in (controls_sweep, int8_sweep):
+        for setting in settings:
+            if body := table.rows(setting):
+                which = f", {named(setting)}" if len(settings) > 1 else ""
+                yield f"{table.about(setting)}{which}", [table.HEAD, *body]
 
 
 def outcome(run: Path) -> list[str]:

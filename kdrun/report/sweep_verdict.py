@@ -22,11 +22,16 @@ SPLIT = REPEATS.index("dataset.split")
 def comparison(setting: Setting, what: What = "gain") -> Comparison | None:
     """A setting's students against their controls on test, paired by seed; None without a gain. what: gain,
     or int8 for that in 8 bits.
+    """
+    return over_repeats(setting, sweeps.by_repeat(setting, what, "test"))
+
+
+def over_repeats(setting: Setting, gains: Mapping[tuple[str, ...], float]) -> Comparison | None:
+    """The evidence for gains on test of a setting's jobs, in points by repeat; None without any.
 
     Several splits of one data set share images. Then the gain of a split is the mean over its seeds, and the
     interval is the corrected one.
     """
-    gains = sweeps.by_repeat(setting, what, "test")
     if not gains:
         return None
     means = list(map(fmean, _by_split(gains).values()))

@@ -8,7 +8,7 @@ REPEATS are one setting. The best setting is chosen on validation, never on test
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
@@ -219,7 +219,14 @@ def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: flo
 
 def by_repeat(setting: Setting, what: What, part: Part) -> dict[tuple[str, ...], float]:
     """The figure of each finished job that has it, by the job's values of REPEATS."""
-    values = {_repeat(job): figure(job["report"], what, part) for job in setting.jobs}
+    return values_by_repeat(setting, lambda report: figure(report, what, part))
+
+
+def values_by_repeat(
+    setting: Setting, value_of: Callable[[Report], float | None]
+) -> dict[tuple[str, ...], float]:
+    """A value of each finished job that has it, by the job's values of REPEATS."""
+    values = {_repeat(job): value_of(job["report"]) for job in setting.jobs if job["report"] is not None}
     return {key: value for key, value in values.items() if value is not None}
 
 

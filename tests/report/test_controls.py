@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
-from kdrun.report import controls_page
+from kdrun.report import controls_page, controls_sweep, sweep_files, sweep_table
 from kdrun.report.caption import caption
 from kdrun.report.content import problems
 from kdrun.report.earlier import with_earlier
 from kdrun.report.markdown import markdown
 from kdrun.report.schema import Report, called, roles
-from kdrun.report.sweeps import figure
+from kdrun.report.statistics import compare
+from kdrun.report.sweeps import figure, settings
 from kdrun.report.table import text
 from kdrun.report.verdict import verdict
 
@@ -105,3 +107,34 @@ def test_columns_that_do_not_fit_beside_each_other_are_below_one_another(width: 
     for name in ("student", "plain", "smoothed", "teacher_free", "self", "longer"):
         assert sum(name in line.split() for line in page.split("The distilled")[0].splitlines()[4:]) == 1
     assert page.count("top-1 test") > 1 and page.count("agreement") == 1
+
+
+def seeded(controls: int = 3) -> list[dict[str, Any]]:
+    """Three seeds of `several`, whose students have 0, 1 and 2 points more on test; the last failed."""
+    jobs: list[dict[str, Any]] = []
+    for seed in range(3):
+        report: Any = several() if controls > 1 else copy.deepcopy(example())
+        report["models"]["student"]["last"]["test"]["top1"] += seed
+        jobs.append({"overrides": {"seed": seed}, "report": report, "error": None, "folder": f"runs/{seed}"})
+    return [*jobs, {"overrides": {"seed": 3}, "report": None, "error": "no", "folder": "runs/3"}]
+
+
+def test_a_sweep_shows_the_student_against_each_control() -> None:
+    (setting,) = settings(seeded())
+    student, plain = (example()["models"][role]["last"]["test"]["top1"] for role in ("student", "control"))
+    smoothed = next(row for row in controls_sweep.rows(setting) if row[0] == "smoothed")
+    assert [row[0] for row in controls_sweep.rows(setting)] == ["plain", "smoothed", "self"]
+    assert smoothed[1:5] == ("88.0 +- 0.0", "89.5 +- 0.0", f"{student + 1 - 89.5:+.1f} +- 1.0", "3 of 3")
+    raw = compare([student + seed - 89.5 for seed in range(3)]).p
+    assert raw is not None and float(smoothed[5]) >= round(raw, 3), "Holm's correction lowers no p"
+    kept = json.loads(sweep_files.json_text(seeded()))[0]["controls"]
+    assert kept["plain"]["gain"] == {"mean": pytest.approx(student + 1 - plain), "std": 1.0, "n": 3}
+    for width in (80, 120):
+        shown = sweep_table.text(seeded(), width)
+        assert "Against each control: top-1 in %" in shown and max(map(len, shown.splitlines())) <= width
+    assert "| smoothed | 88.0 +- 0.0 |" in sweep_files.markdown(seeded())
+
+
+def test_a_sweep_with_one_control_has_no_such_table() -> None:
+    assert "Against each control" not in sweep_table.text(seeded(1)) + sweep_files.markdown(seeded(1))
+    assert "controls" not in json.loads(sweep_files.json_text(seeded(1)))[0]

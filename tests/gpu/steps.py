@@ -25,7 +25,7 @@ SUITE = (
 )  # fmt: skip
 """Tests that need a GPU; no Hydra."""
 
-FIRST = ("kd", "rkd", "dkd", "crd", "reviewkd", "at", "fitnet", "sp", "pkt", "vid")
+FIRST = ("soft_targets", "rkd", "dkd", "crd", "reviewkd", "at", "fitnet", "sp", "pkt", "vid")
 """Losses of the tables that are compared most; the others come after."""
 
 

@@ -17,7 +17,7 @@ from kdrun.stages.savings import save
 from kdrun.training.savings import SAVINGS
 from kdrun.training.tabled import Tabled
 from tests.config.composed import composed
-from tests.gpu import facts, steps
+from tests.gpu import facts, steps, whole
 from tests.gpu.bench import Bench, page, work
 from tests.gpu.product import TINY, Arm, Product, Steps, run_of
 
@@ -40,6 +40,26 @@ def test_parts_write_their_rows(bench: Bench) -> None:
     (row,) = (line for line in lines if line["part"] == "failing")
     assert row["unchanged"] and "none" in row["said"]
     assert "| name | ms |" in (bench.out / "gpu.md").read_text()
+
+
+def test_parts_that_time_steps(bench: Bench) -> None:
+    for part in (steps.exact, steps.ladder, steps.together, steps.fill, steps.kernels):
+        bench.do(part.__name__, part)
+    assert bench.failed == []
+    assert all(row["equal"] for row in bench.rows["exact"])
+    assert [row["graph"] for row in bench.rows["ladder"]] == [False, True, True]
+    assert (bench.out / "kernels.txt").read_text().count("\n") == bench.rows["kernels"][0]["kinds"]
+
+
+def test_whole_trainings_are_those_of_kdrun(bench: Bench) -> None:
+    """Teacher, student, the same with its table full, broken off and continued, evaluated: as a run does."""
+    bench.do("product", whole.product)
+    assert bench.failed == []
+    rows = {row["name"]: row for row in bench.rows["product"]}
+    first, again = rows["student, its table empty"]["teacher"], rows["student, its table full"]["teacher"]
+    assert first["plan"] == again["plan"] == "tabled"
+    assert first["forwards"] > again["forwards"] and again["forwards_saved"] > 0
+    assert rows["broken off and continued"]["equal"] and "student cpu eager 1" in rows["evaluation"]
 
 
 def test_a_row_that_fails_or_has_no_time_does_not_end_the_others(bench: Bench) -> None:

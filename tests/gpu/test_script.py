@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kdrun.data.resident import Resident
+from kdrun.losses.sampling import Sampler
 from kdrun.machine import Machine
 from kdrun.stages.savings import save
 from kdrun.training.savings import SAVINGS
@@ -19,7 +20,7 @@ from kdrun.training.tabled import Tabled
 from tests.config.composed import composed
 from tests.gpu import facts, steps, whole
 from tests.gpu.bench import Bench, page, work
-from tests.gpu.product import TINY, Arm, Product, Steps, run_of
+from tests.gpu.product import ORDER, TINY, WINDOW, Arm, Product, Steps, run_of
 
 
 @pytest.fixture
@@ -47,7 +48,9 @@ def test_parts_that_time_steps(bench: Bench) -> None:
         bench.do(part.__name__, part)
     assert bench.failed == []
     assert all(row["equal"] for row in bench.rows["exact"])
-    assert [row["graph"] for row in bench.rows["ladder"]] == [False, True, True]
+    assert [row["graph"] for row in bench.rows["ladder"]] == [False, True, True, True, True]
+    table = bench.rows["fill"][-1]
+    assert min(table[f"asked_{name}"] for name in ("AtOnce", "WriteLater")) > 0 < table["read_whole"]
     assert (bench.out / "kernels.txt").read_text().count("\n") == bench.rows["kernels"][0]["kinds"]
 
 
@@ -105,6 +108,20 @@ def test_seeds_share_a_teacher_and_its_file(tmp_path: Path) -> None:
     product = Product(TINY, tmp_path, "cpu")
     one, other = (product.plan(Arm("arm", "fp32"), seed=seed) for seed in (0, 1))
     assert one.teacher.fingerprint == other.teacher.fingerprint and one.ground.data is other.ground.data
+
+
+def test_all_other_savings_can_be_left_out(tmp_path: Path) -> None:
+    """And then a step leaves the same bits."""
+    product, left = Product(TINY, tmp_path, "cpu"), list[list[Tensor]]()
+    for off in ((), (WINDOW, ORDER)):
+        terms = steps._terms("crd")
+        with Steps(product, Arm("crd", "fp32", graph=False, terms=terms, off=frozenset(off))) as world:
+            (sampler,) = (m for m in world.loop.step.learners[0].mix.modules() if isinstance(m, Sampler))
+            world.steps(13)
+            assert (sampler.order is None) is bool(off)
+            assert isinstance(world.loop.teacher, Tabled) and world.loop.teacher.window == 0
+            left.append(world.state())
+    assert all(torch.equal(one, other) for one, other in zip(*left, strict=True))
 
 
 def test_savings_leave_what_a_plain_step_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

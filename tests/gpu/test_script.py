@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +53,20 @@ def test_parts_that_time_steps(bench: Bench) -> None:
     table = bench.rows["fill"][-1]
     assert min(table[f"asked_{name}"] for name in ("AtOnce", "WriteLater")) > 0 < table["read_whole"]
     assert (bench.out / "kernels.txt").read_text().count("\n") == bench.rows["kernels"][0]["kinds"]
+
+
+def test_compiled_losses_are_left_out_for_the_second_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stands_in(function: Callable[..., Any], **how: Any) -> Callable[..., Any]:
+        return lambda *given: (calls.append(str(function)), function(*given))[1]
+
+    calls: list[str] = []
+    monkeypatch.setattr(torch, "compile", stands_in)
+    row = steps.by_the_compiler(bench, Arm("compiled", "fp32", compiled=True))
+    assert min(row["ms"], row["ms_losses_plain"]) > 0 and row["graph"]
+    mixes = [number for number, name in enumerate(calls) if "Mix" in name]
+    assert mixes and max(mixes) < len(calls) - 3  # then models alone
 
 
 def test_whole_trainings_are_those_of_kdrun(bench: Bench) -> None:

@@ -98,6 +98,8 @@ def test_a_kill_loses_no_row_that_was_there(bench: Bench) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         bench.do("part", lambda bench: [work("good", 1, lambda: {"ms": 1.5}), work("last", 1, killed)])
+    with (bench.out / "gpu.jsonl").open("a") as file:
+        file.write('{"part": "part", "na')
     assert "| good | 1.5 |" in page(bench.out)
 
 

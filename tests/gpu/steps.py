@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
+from kdrun.losses.mix import make_mix
 from kdrun.losses.soft_targets import SoftTargets
 from kdrun.training.captured import Captured
 from kdrun.training.plan import epoch_plan
@@ -258,6 +259,8 @@ def one_loss(bench: Bench, name: str) -> dict[str, Any]:
     product.scale = bench.scale = scale._replace(warm=min(scale.warm, 10), steps=min(scale.steps, 50))
     try:
         row = measured(bench, graph, rounds=1)
+        if not make_mix(graph.terms).terms[-1].loss.capturable:
+            return row  # it says that no graph can hold it, so there is nothing to compare
         exact = graph._replace(precision="fp32")
         steps = min(scale.checked, 15)
         # what some add up backwards comes in an order that is left to chance

@@ -26,7 +26,7 @@ from tests.gpu.product import ORDER, TINY, WINDOW, Arm, Product, Steps, run_of
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path / "out", "cpu", tiny=True, losses=["fitnet"])
+    made = Bench(tmp_path / "out", "cpu", tiny=True, losses=["fitnet", "kdsvd"])
     yield made
     made.close()
 
@@ -37,8 +37,9 @@ def test_parts_write_their_rows(bench: Bench) -> None:
     assert bench.failed == []
     lines = [json.loads(line) for line in (bench.out / "gpu.jsonl").read_text().splitlines()]
     assert lines[0]["part"] == "environment" and lines[0]["torch"] == torch.__version__
-    (row,) = (line for line in lines if line["part"] == "losses")
+    row, waits = (line for line in lines if line["part"] == "losses")
     assert row["same"]["equal"] and row["graph"]
+    assert not waits["graph"] and "loss.other waits for the device" in waits["said"]
     (row,) = (line for line in lines if line["part"] == "failing")
     assert row["unchanged"] and "none" in row["said"]
     assert "| name | ms |" in (bench.out / "gpu.md").read_text()

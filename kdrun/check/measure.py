@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
 from typing import Any, NamedTuple
@@ -12,20 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.data.batches import training_images
+from kdrun.data.resident import Resident
+from kdrun.data.streamed import Streamed
 from kdrun.evaluation.cost import state_bytes
 from kdrun.machine import torch_threads
 from kdrun.plan.training import Training
 from kdrun.schedule import Schedule
+from kdrun.stages.savings import save
 from kdrun.stages.teacher import as_live
 from kdrun.stages.train import stepping
 from kdrun.stages.trainee import begin
+from kdrun.training.captured import Captured, captured
 from kdrun.training.learning_rate import learning_rate
-from kdrun.training.plan import epoch_plan
+from kdrun.training.plan import EpochPlan, epoch_plan
 from kdrun.training.pulls import pulls
+from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
-from kdrun.training.step import Learner, Step
+from kdrun.training.step import Learner, Step, Stepping
 from kdrun.training.teachers import NoTeacher, Teacher
-from kdrun.types import Batch, Outputs
+from kdrun.types import Batch, Outputs, Rows
 
 WARM_UP = 3
 STEPS = 20
@@ -78,7 +83,8 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
     labels = training.labels.to(place.device)
     step = Step(trainee.learners, asked, images, labels)
     row_set = training.row_set(trainee.mix)
-    rows = next(epoch_plan(training.seed, 0, row_set, ground.views, place.device).batches())
+    plan = epoch_plan(training.seed, 0, row_set, ground.views, place.device)
+    rows = next(plan.batches())
     rates = trainee.phase.rates(training.recipe)
     step.lr.fill_(learning_rate(rates, 0, training.recipe.epochs * row_set.steps, row_set.steps))
     batch = Batch(images(rows), step.labels[rows.index], rows)
@@ -90,7 +96,7 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
         with torch.no_grad():
             answers = peers[0].student(batch.images)
     terms, activations = _terms(learner, answers, batch)
-    whole = stepping(step, [trainee])
+    whole = _as_trained(stepping(step, [trainee]), training, asked, images, plan)
     seconds = _seconds(lambda: whole([rows]), place.device)
     images.close()
     return FirstStep(
@@ -101,6 +107,26 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
         largest[0] + state_bytes(teachers) if len(teachers) else 0,
         images.memory,
     )
+
+
+def _as_trained(
+    step: Stepping, training: Training, teacher: Teacher, images: Resident | Streamed, plan: EpochPlan
+) -> Callable[[Sequence[Rows]], None]:
+    """The step in the way of the training: on a GPU with savings, and as a graph of the first step."""
+    ground, place = training.ground, training.ground.machine
+    if place.device.type == "cuda":
+        save(SAVINGS, step.learners, teacher, images, ground)
+    graphs = place.graphs(ground.run.runtime.graph)
+    fast = step if graphs is None else captured(step, images, graphs, lambda line: None)
+    if not isinstance(fast, Captured):
+        return fast
+    fast.prepare([plan], 0)
+
+    def first(rows: Sequence[Rows]) -> None:
+        fast.position.zero_()
+        fast(rows)
+
+    return first
 
 
 def _terms(learner: Learner, answers: Outputs, batch: Batch) -> tuple[tuple[AtStart, ...], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from torch.overrides import TorchFunctionMode
 from kdrun.machine import exact
 from kdrun.models.taps import Tapped
 from kdrun.types import Outputs
+
+Pair = tuple[str, str]
+"""The paths of a convolution and of the norm that reads its output."""
 
 TOLERANCE = 1e-4
 """How far folded outputs may be from unfolded ones, relative to the largest; rounding gives about 1e-6."""
@@ -27,26 +30,46 @@ def folded(
     """A copy in evaluation mode in which each `BatchNorm2d` that directly follows a `Conv2d` is part of it.
 
     One forward of noise (C, H, W) shows which norm follows which convolution. Then the logits and the layers
-    in `needs` of the copy are compared with the model's. If they differ by more than rounding (a layer lies
-    between convolution and norm), a plain copy is returned, and `say` is called with a note. Module paths
-    stay the same: an identity takes the place of the norm. The model and the global random state are not
-    changed. Both are compared in exact float32, since rounding to TF32 or bf16 is larger than TOLERANCE.
+    in `needs` of the copy are compared with the model's. Norms that would change one of them by more than
+    rounding stay as they are (a layer lies between convolution and norm), and `say` is called with a note.
+    So do norms that follow no convolution, as those before an activation that a shortcut goes around. Module
+    paths stay the same: an identity takes the place of the norm. The model and the global random state are
+    not changed. All are compared in exact float32, since rounding to TF32 or bf16 is larger than TOLERANCE.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(_like(plain))
+    pairs = _pairs(plain, noise)
+    small = _folded(plain, pairs)
+    with exact():
+        right = _outputs(plain, noise, needs)
+
+        def changed_in(model: nn.Module) -> list[str]:
+            return _changed(right, _outputs(model, noise, needs))
+
+        if changed := changed_in(small):
+            kept = [pair for pair in pairs if not changed_in(_folded(plain, [pair]))]
+            small = _folded(plain, kept)
+            if changed_in(small):
+                kept, small = [], plain
+            say(_apart(len(pairs) - len(kept), len(pairs), changed))
+    return small
+
+
+def _apart(count: int, of: int, changed: Sequence[str]) -> str:
+    stay = "stays apart from its convolution" if count == 1 else "stay apart from their convolutions"
+    return f"teacher  {count} of {of} norms {stay}: {', '.join(changed)} would change"
+
+
+def _folded(plain: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
+    """A copy with these pairs folded."""
     small = copy.deepcopy(plain)
-    pairs = _pairs(small, noise)
-    for conv, path in pairs:
-        norm = small.get_submodule(path)
-        assert isinstance(norm, nn.BatchNorm2d)
+    for conv_path, path in pairs:
+        conv, norm = small.get_submodule(conv_path), small.get_submodule(path)
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
         _absorb(conv, norm)
         parent, _, name = path.rpartition(".")
         setattr(small.get_submodule(parent), name, nn.Identity())
-    with exact():
-        changed = _changed(_outputs(plain, noise, needs), _outputs(small, noise, needs))
-    if changed:
-        say(f"teacher  its norms stay apart from its convolutions: {', '.join(changed)} would change")
-    return plain if changed or not pairs else small
+    return small
 
 
 def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -104,13 +127,16 @@ def _tensors(value: Any) -> list[Tensor]:
     return [tensor for item in inner for tensor in _tensors(item)]
 
 
-def _pairs(model: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
-    """Each convolution with the path of the norm that reads its output; all three used once."""
-    made: dict[int, nn.Conv2d] = {}
-    read: list[tuple[nn.Conv2d, str, int]] = []
+def _pairs(model: nn.Module, images: Tensor) -> list[Pair]:
+    """Each convolution with the norm that reads its output; all three used once."""
+    made: dict[int, str] = {}
+    read: list[tuple[str, str, int]] = []
 
-    def conv_hook(module: nn.Conv2d, inputs: Any, output: Tensor) -> None:
-        made[id(output)] = module
+    def conv_hook(path: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            made[id(output)] = path
+
+        return hook
 
     def norm_hook(path: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -122,7 +148,7 @@ def _pairs(model: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
     handles = []
     for path, module in model.named_modules():
         if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(conv_hook))
+            handles.append(module.register_forward_hook(conv_hook(path)))
         elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
             handles.append(module.register_forward_pre_hook(norm_hook(path)))
     with torch.no_grad(), _Uses() as uses:

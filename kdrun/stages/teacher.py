@@ -151,7 +151,8 @@ def _tabled(
         )
         tabled = Tabled(
             live, images, views, table, chunk(ground), room if on_gpu else 0, head,
-            fixed=on_gpu, window=room if on_gpu else 0, tolerance=TOLERANCES[ground.machine.precision],
+            fixed=on_gpu, window=room if on_gpu else 0, whole=on_gpu and reads_most(training),
+            tolerance=TOLERANCES[ground.machine.precision],
             ranks=ranks,
         )  # fmt: skip
         if tabled.check(device):
@@ -159,6 +160,11 @@ def _tabled(
         tabled.close()
         say(f"cache   not used, and kept: its answers differ from those of the teacher here: {place}")
     return tabled
+
+
+def reads_most(training: Training) -> bool:
+    """Whether a training asks for as many answers as a full table has."""
+    return training.recipe.epochs * len(training.rows) >= codes(training)
 
 
 def answers_note(teacher: Teacher) -> str:

@@ -29,7 +29,7 @@ from kdrun.stages.teacher import answers_note, live_teachers, planned_teacher
 from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Best, Position, read_state
-from kdrun.training.compiled import compile_models
+from kdrun.training.compiled import compile_losses, compile_models
 from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.mutual import Mutual
 from kdrun.training.ranks import Ranked, part_of, synchronised
@@ -214,9 +214,10 @@ def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
 
 
 def _faster(step: Stepping, batch: int | None, images: Images, graphs: Graphs | None, say: Say) -> Stepping:
-    """The step with models compiled for that batch, if it is given, and as a CUDA graph on a GPU."""
+    """The step with its parts compiled for that batch, if it is given, and as a CUDA graph on a GPU."""
     if batch is not None and isinstance(step, (Step, Mutual)):
         compile_models(step, batch)
+        compile_losses(step, batch)
     return step if graphs is None else captured(step, images, graphs, say)
 
 

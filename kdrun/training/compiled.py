@@ -1,4 +1,4 @@
-"""`runtime.compile`: models are compiled in place and used as before."""
+"""`runtime.compile`: models and losses are compiled in place and used as before."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from kdrun.training.step import Stepping
+from kdrun.types import Batch, Outputs
+from kdrun.users_code import is_users
 
 
 def compile_models(step: Stepping, batch: int, **how: Any) -> None:
@@ -22,15 +24,30 @@ def compile_models(step: Stepping, batch: int, **how: Any) -> None:
     teachers = step.teacher.models() if step.teacher.kind == "live" else ()
     for model in (*(learner.tapped for learner in step.learners), *teachers):
         if isinstance(model, nn.Module):
-            _compile(model, batch, how)
+            _compile(model, batch, how, len)
 
 
-def _compile(model: nn.Module, batch: int, how: dict[str, Any]) -> None:
-    """As `nn.Module.compile`, which does it for all sizes."""
-    plain: Callable[[torch.Tensor], Any] = model._call_impl
-    compiled: Callable[[torch.Tensor], Any] = torch.compile(plain, dynamic=False, **how)
+def compile_losses(step: Stepping, batch: int, **how: Any) -> None:
+    """Compiles the mixes of full batches: they are few operations, but many kernels.
 
-    def call(images: torch.Tensor) -> Any:
-        return compiled(images) if len(images) == batch else plain(images)
+    Losses that draw random numbers or wait for the device stay as they are, as do the user's.
+    """
+    for learner in step.learners:
+        losses = [term.loss for term in learner.mix.terms]
+        if not any(loss.draws or not loss.capturable or is_users(loss) for loss in losses):
+            _compile(learner.mix, batch, how, _rows)
 
-    model._compiled_call_impl = call
+
+def _rows(student: Outputs, teacher: Outputs, batch: Batch) -> int:
+    return len(batch.labels)
+
+
+def _compile(module: nn.Module, batch: int, how: dict[str, Any], rows: Callable[..., int]) -> None:
+    """As `nn.Module.compile`, which does it for all sizes. rows: how many its arguments have."""
+    plain: Callable[..., Any] = module._call_impl
+    compiled: Callable[..., Any] = torch.compile(plain, dynamic=False, **how)
+
+    def call(*given: Any) -> Any:
+        return compiled(*given) if rows(*given) == batch else plain(*given)
+
+    module._compiled_call_impl = call

@@ -43,6 +43,11 @@ class SharedTable:
         codes: NDArray[np.int64] = self._shared(lambda table: {"": table.some(most, seed)})[""]
         return codes
 
+    def stored(self) -> NDArray[np.int64]:
+        """As `Table.stored`."""
+        codes: NDArray[np.int64] = self._shared(lambda table: {"": table.stored()})[""]
+        return codes
+
     def write(self, codes: NDArray[np.int64], answers: Answers) -> None:
         """As `Table.write`, on rank 0."""
         if self.table is not None:

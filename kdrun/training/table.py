@@ -140,6 +140,11 @@ class Table:
         drawn = np.sort(np.random.default_rng(seed).permutation(there)[:most]).astype(np.int64)
         return drawn[self.has(drawn)]
 
+    def stored(self) -> NDArray[np.int64]:
+        """The codes of all rows, in the order of the files."""
+        there = np.flatnonzero(self._places >= 0)
+        return there[self._places[there].argsort()].astype(np.int64)
+
     def clear(self) -> None:
         """Drops all rows; without the right to write it only stops using them."""
         self._forget()

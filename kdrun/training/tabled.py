@@ -16,6 +16,7 @@ from kdrun.training.plan import EpochPlan
 from kdrun.training.shared_table import SharedTable
 from kdrun.training.table import Table
 from kdrun.training.teachers import Live, Teacher
+from kdrun.training.write_later import WriteLater
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
 
 CHECKED = 32
@@ -27,6 +28,9 @@ TOLERANCES = {"fp32": 0.0, "tf32": 0.002, "bf16": 0.02}
 A GPU of another kind, or another version of its libraries, adds up in another order. In bf16 that moved the
 logits of resnet32x4 by up to 0.5 %. In fp32 all bits must be equal.
 """
+
+READ_AT_ONCE = 2**16
+"""Rows, if all of a table is read."""
 
 WINDOW = 8
 """By how many forwards in bulk the teacher may be ahead of the student: few, so that progress is shown."""
@@ -42,13 +46,16 @@ class Tabled(Teacher):
     there is computed. images: the training part in the views' order. views: how many an image has. chunk:
     images of one forward; fixed: always exactly so many. room: rows that may stay in memory for later epochs.
     window: rows for which the teacher may be ahead, of all streams; 0: those of WINDOW forwards for each.
-    tolerance: of `check`. head: the teacher's classifier, if a term reads it. derived: further layers of the
-    outputs, by name, each a function of logits (n, K) that gives (n, K); computed once for each answer.
+    whole: whether all of the table is read before the first step, in the order of its files, which is faster
+    than row by row; if `room` is for all. tolerance: of `check`. head: the teacher's classifier, if a term
+    reads it. derived: further layers of the outputs, by name, each a function of logits (n, K) that gives
+    (n, K); computed once for each answer.
     ranks: the processes that share batches. All of them want the same rows at the same time; each runs the
     teacher on a part of what is missing, and has all answers.
     """
 
     kind, capturable = "tabled", True
+    writer = WriteLater
 
     def __init__(
         self,
@@ -62,12 +69,14 @@ class Tabled(Teacher):
         *,
         fixed: bool = False,
         window: int = 0,
+        whole: bool = False,
         tolerance: float = 0.0,
         ranks: Ranks = ONE,
     ) -> None:
         self.live, self.images, self.views, self.table = live, images, views, table
         self.chunk, self.room, self.head = chunk, room, head
-        self.fixed, self.window, self.tolerance, self.ranks = fixed, window, tolerance, ranks
+        self.fixed, self.window, self.whole = fixed, window, whole
+        self.tolerance, self.ranks = tolerance, ranks
         self.derived: Mapping[str, Callable[[Tensor], Tensor]] = {}
         self.plans: Sequence[EpochPlan] = ()
         self.until = 0
@@ -96,10 +105,14 @@ class Tabled(Teacher):
         self.until = step + steps
         wanted = torch.cat([self._codes(plan.between(step, self.until)) for plan in self.plans])
         most = sum(min(steps * plan.batch, len(plan.rows.index)) for plan in self.plans)
-        rows = min(len(self.table), max(self.room, most))
+        derived = dict.fromkeys(self.derived, self.table.widths["logits"])
+        kept = sum(self.table.widths.values())
+        room = self.room * kept // (kept + sum(derived.values()))  # they take memory too
+        rows = min(len(self.table), max(room, most))
         if self.shelf is None or self.shelf.rows < rows:
-            widths = self.table.widths | dict.fromkeys(self.derived, self.table.widths["logits"])
-            self.shelf = Shelf(len(self.table), rows, widths, wanted.device)
+            self.shelf = Shelf(len(self.table), rows, self.table.widths | derived, wanted.device)
+            if self.whole and rows == len(self.table):
+                self._read_whole(self.shelf)
         self._fetch(wanted, self.shelf)
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -123,21 +136,35 @@ class Tabled(Teacher):
 
     def _fetch(self, wanted: Tensor, shelf: Shelf) -> None:
         """Puts the answers to all wanted codes on the shelf."""
+        self.saved += len(wanted)
+        if shelf.used == len(self.table):
+            return  # all are there: the device need not be asked, which would wait for it
         codes = shelf.lacking(wanted)
         if len(codes) > shelf.rows - shelf.used:
             shelf.clear()
             codes = shelf.lacking(wanted)
         there = self.table.has(codes)
-        if there.any():
-            read = self.table.read(codes[there]).items()
-            kept = {name: torch.from_numpy(rows).to(wanted.device).float() for name, rows in read}
-            shelf.put(torch.from_numpy(codes[there]).to(wanted.device), self._with_derived(kept))
+        self._read(codes[there], shelf)
+        later = self.writer(self.table.write)
         for part in _parts(codes[~there], self.chunk * self.ranks.count):
             code = torch.from_numpy(part).to(wanted.device)
             answers = self._asked(code)
             shelf.put(code, self._with_derived(answers))
-            self.table.write(part, {name: rows.cpu().numpy() for name, rows in answers.items()})
-        self.saved += len(wanted) - int((~there).sum())
+            later.give(part, answers)
+        later.finish()
+        self.saved -= int((~there).sum())
+
+    def _read_whole(self, shelf: Shelf) -> None:
+        for part in _parts(self.table.stored(), READ_AT_ONCE):
+            self._read(part[self.table.has(part)], shelf)
+
+    def _read(self, codes: NDArray[np.int64], shelf: Shelf) -> None:
+        """Puts rows that the table has on the shelf."""
+        if len(codes):
+            code = torch.from_numpy(codes).to(shelf.codes.device)
+            read = self.table.read(codes).items()
+            kept = {name: torch.from_numpy(rows).to(code.device).float() for name, rows in read}
+            shelf.put(code, self._with_derived(kept))
 
     def _asked(self, code: Tensor) -> Layers:
         """The answers to codes, of which each rank asks for its part."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,16 +15,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.check import page
-from kdrun.check.measure import first_step
+from kdrun.check.measure import STEPS, WARM_UP, first_step
 from kdrun.check.page import roughly
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.data.resident import Resident
 from kdrun.errors import KdrunError
+from kdrun.machine import Machine
 from kdrun.plan.plan import make_plan
 from kdrun.stages.saved import initial_model
 from kdrun.training.plan import epoch_plan
+from kdrun.training.step import Learner
 from tests.commands.short import SHORT, Here
+from tests.recorded import Recorded
 
 
 def test_it_says_the_plan_and_writes_nothing(here: Here) -> None:
@@ -81,6 +86,29 @@ def test_values_and_gradients_are_those_of_the_first_step() -> None:
         norm = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
         assert found[name].value == pytest.approx(value.item(), rel=1e-4)
         assert found[name].gradient == pytest.approx(norm, rel=1e-3)
+
+
+def test_a_step_is_timed_as_the_training_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a graph where there are any: Python makes three steps, and the graph more than an epoch has."""
+    plan = make_plan(single(parse(["dataset.train=60"])).run)
+    made: list[int] = []
+    update = Learner.update
+
+    def counted(self: Learner, *of: Any) -> None:
+        made.append(1)
+        update(self, *of)
+
+    monkeypatch.setattr(Learner, "update", counted)
+    monkeypatch.setattr("kdrun.check.measure.SECONDS", 60.0)
+    monkeypatch.setattr(Machine, "graphs", lambda self, wanted: Recorded() if wanted == "auto" else None)
+    teacher = initial_model(plan.teacher)
+    assert plan.student.row_set().steps < STEPS
+    as_graph = first_step(plan.student, teacher)
+    assert len(made) == 3 and as_graph.seconds > 0
+    off = replace(plan.run, runtime=replace(plan.run.runtime, graph="off"))
+    made.clear()
+    eager = first_step(make_plan(off).student, teacher)
+    assert len(made) == WARM_UP + STEPS and eager.terms == as_graph.terms
 
 
 def test_layers_tables_and_schedules_are_shown(here: Here) -> None:

@@ -82,6 +82,26 @@ def test_of_a_slow_model_one_round_must_do_and_no_larger_batch(
     assert notes == ["latency at batch 32 on cpu is left out for a: batch 1 took 0 s"]
 
 
+class Looking(nn.Module):
+    """Notes in a shared list which images it is given."""
+
+    seen: list[torch.Tensor]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        type(self).seen.append(images.clone())
+        return images
+
+
+def test_images_are_noise_and_the_same_for_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Looking, "seen", [], raising=False)
+    state = torch.get_rng_state()
+    measure({"a": Looking(), "b": Looking()}, (3, 8, 8), (1, 2), samples=2)
+    assert {len(images) for images in Looking.seen} == {1, 2}
+    first = Looking.seen[0][0]
+    assert 0.5 < first.std() < 1.5 and all(torch.equal(images[-1], first) for images in Looking.seen)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 class Narrow(nn.Module):
     """Fails from the given forward on, or for batches that it cannot take."""
 

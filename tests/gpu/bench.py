@@ -154,7 +154,10 @@ def page(out: Path) -> str:
     failed: list[str] = []
     results: dict[str, list[Row]] = {}
     for line in (out / "gpu.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # it was killed while it wrote this line
         part = row.pop("part")
         if part == "environment":
             environment = row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kdrun.config.choices import DATASET_HINTS
 from kdrun.config.schema import Evaluation, Model, Recipe, Recipes, Run, Runtime, Teacher
+from kdrun.losses.sampling import Sampler
 from kdrun.models.weights import save_weights
 from kdrun.plan.ground import Grounds
 from kdrun.plan.plan import Plan, make_plan
@@ -26,6 +27,7 @@ from kdrun.training.captured import Captured
 from kdrun.training.plan import EpochPlan, epoch_plan
 from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
+from kdrun.training.tabled import Tabled
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -58,9 +60,14 @@ class Scale(NamedTuple):
 TINY = Scale("resnet14", "resnet8", 44, 20, 16, 4, 8, 2, 3, 1, 4)
 
 
+WINDOW, ORDER = "window", "order"
+"""One window of answers an epoch, not one for eight forwards; classes sorted once an epoch, not each step."""
+
+
 class Arm(NamedTuple):
     """A way to train, in settings of kdrun. searched: whether cuDNN may try its kernels and take the fastest,
-    not only those that give the same bits each time. off: savings of a GPU's step that are left out.
+    not only those that give the same bits each time. off: savings of a GPU's step that are left out, and of
+    WINDOW and ORDER.
     """
 
     name: str
@@ -182,7 +189,15 @@ class Steps:
             self.trainees, [None] * len(self.trainees), {}, product.observers, self.closing,
             [name for name in SAVINGS if name not in arm.off],
         )  # fmt: skip
+        self._leave_out(arm.off)
         return self
+
+    def _leave_out(self, off: Collection[str]) -> None:
+        if WINDOW in off and isinstance(self.loop.teacher, Tabled):
+            self.loop.teacher.window = 0
+        for learner in self.loop.step.learners if ORDER in off else ():
+            for sampler in (module for module in learner.mix.modules() if isinstance(module, Sampler)):
+                sampler.prepare = lambda index, labels: None  # type: ignore[method-assign]
 
     def __exit__(self, *error: Any) -> None:
         self.closing.close()

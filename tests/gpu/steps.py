@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
+from kdrun.losses.mix import make_mix
 from kdrun.losses.soft_targets import SoftTargets
 from kdrun.training.captured import Captured
 from kdrun.training.plan import epoch_plan
 from kdrun.training.savings import SAVINGS
+from kdrun.training.tabled import Tabled
+from kdrun.training.write_later import Codes, WriteLater
 from kdrun.types import Batch, Outputs
 from tests.gpu.bench import Bench, Work, work
-from tests.gpu.product import HOME, Arm, Scale, Steps, Terms, node
+from tests.gpu.product import HOME, ORDER, WINDOW, Arm, Scale, Steps, Terms, node
 from tests.gpu.timing import measured, timed
 
 SUITE = (
@@ -25,7 +29,7 @@ SUITE = (
 )  # fmt: skip
 """Tests that need a GPU; no Hydra."""
 
-FIRST = ("kd", "rkd", "dkd", "crd", "reviewkd", "at", "fitnet", "sp", "pkt", "vid")
+FIRST = ("soft_targets", "rkd", "dkd", "crd", "reviewkd", "at", "fitnet", "sp", "pkt", "vid")
 """Losses of the tables that are compared most; the others come after."""
 
 
@@ -75,8 +79,11 @@ def ladder(bench: Bench) -> Iterator[Work]:
     ]
     for arm in arms if bench.cuda else arms[:3]:
         yield work(arm.name, 12, measured, bench, arm)
-    for off in (*([name] for name in SAVINGS), SAVINGS) if bench.cuda else ():
+    for off in (*([name] for name in (*SAVINGS, WINDOW)), SAVINGS) if bench.cuda else ():
         arm = arms[2]._replace(name=f"{best}, graph, table, without {' and '.join(off)}", off=frozenset(off))
+        yield work(arm.name, 12, measured, bench, arm)
+    crd = Arm(f"{best}, graph, table, crd", best, terms=_terms("crd"))
+    for arm in (crd, crd._replace(name=f"{crd.name}, without {ORDER}", off=frozenset([ORDER]))):
         yield work(arm.name, 12, measured, bench, arm)
 
 
@@ -139,6 +146,7 @@ def fill(bench: Bench) -> Iterator[Work]:
     for precision in bench.precisions[:2]:
         for size in (512, 1024, 2048) if bench.cuda else (8, 16):
             yield work(f"{precision}, {size} images", 4, filled, bench, precision, size)
+    yield work(f"{bench.best}, a table", 10, kept, bench)
 
 
 def filled(bench: Bench, precision: str, size: int) -> dict[str, Any]:
@@ -150,6 +158,34 @@ def filled(bench: Bench, precision: str, size: int) -> dict[str, Any]:
         count = max(3, 2**16 // size) if bench.cuda else 2
         timed(bench, lambda: world.loop.teacher(batch))
         return {"images_per_s": round(count * size / timed(bench, lambda: world.loop.teacher(batch), count))}
+
+
+class AtOnce(WriteLater):
+    """Writes each part before the next is asked for."""
+
+    def give(self, codes: Codes, rows: Mapping[str, Tensor]) -> None:
+        super().give(codes, rows)
+        self.finish()
+
+
+def kept(bench: Bench) -> dict[str, Any]:
+    """Answers in a second that a table takes, written at once or later, and gives, row by row or whole."""
+    with Steps(bench.product, Arm("table", bench.best, graph=False)) as world:
+        course, teacher, row = world.loop.course, world.loop.teacher, dict[str, Any]()
+        assert isinstance(teacher, Tabled)
+        plans = [epoch_plan(0, 1000 + n, course.row_set, course.views, bench.device) for n in range(3)]
+        teacher.prepare(plans[:1], 0)  # to warm up
+        for plan, later in zip(plans[1:], (AtOnce, WriteLater), strict=True):
+            teacher.writer, before = later, teacher.forwards
+            seconds = timed(bench, partial(teacher.prepare, [plan], 0))
+            row[f"asked_{later.__name__}"] = round((teacher.forwards - before) / seconds)
+        teacher.room = len(teacher.table)
+        for teacher.whole in (False, True):
+            teacher.shelf = None
+            seconds = timed(bench, partial(teacher.prepare, plans[:1], 0))
+            assert teacher.shelf is not None
+            row["read_whole" if teacher.whole else "read_by_row"] = round(teacher.shelf.used / seconds)
+    return row
 
 
 def failing(bench: Bench) -> Iterator[Work]:
@@ -184,10 +220,26 @@ def refused(bench: Bench) -> dict[str, Any]:
 
 
 def compiled(bench: Bench) -> Iterator[Work]:
-    """Compiled models in a graph."""
+    """Compiled models in a graph, with compiled losses and without."""
     arm = Arm("compiled", bench.best, compiled=True)
     if bench.cuda:  # on a CPU a compiler takes minutes
-        yield work(f"{bench.best}, graph, table, compiled", 110, measured, bench, arm)
+        yield work(f"{bench.best}, graph, table, compiled", 110, by_the_compiler, bench, arm)
+
+
+def by_the_compiler(bench: Bench, arm: Arm) -> dict[str, Any]:
+    scale, row = bench.scale, dict[str, Any]()
+    with Steps(bench.product, arm) as world:
+        row["warm_s"] = timed(bench, lambda: world.steps(scale.warm, stay=True))
+        world.steps(world.plans[0].steps, stay=True)  # from then on all rows of the epoch are there
+        for name in ("ms", "ms_losses_plain"):
+            row[name] = 1e3 * timed(bench, lambda: world.steps(scale.steps, stay=True)) / scale.steps
+            row["graph"] = world.recorded
+            for learner in world.loop.step.learners:
+                learner.mix._compiled_call_impl = None
+            if isinstance(world.loop.step, Captured):
+                world.loop.step.graph.clear()
+            world.steps(scale.warm, stay=True)
+    return row
 
 
 def losses(bench: Bench) -> Iterator[Work]:
@@ -207,6 +259,8 @@ def one_loss(bench: Bench, name: str) -> dict[str, Any]:
     product.scale = bench.scale = scale._replace(warm=min(scale.warm, 10), steps=min(scale.steps, 50))
     try:
         row = measured(bench, graph, rounds=1)
+        if not make_mix(graph.terms).terms[-1].loss.capturable:
+            return row  # it says that no graph can hold it, so there is nothing to compare
         exact = graph._replace(precision="fp32")
         steps = min(scale.checked, 15)
         # what some add up backwards comes in an order that is left to chance

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from kdrun.config.schema import Checkpoint, Model
+from kdrun.config.schema import Checkpoint, Teacher
 from kdrun.models.weights import read_weights
 from kdrun.plan.plan import Plan
 from kdrun.progress.record import Recorder
@@ -73,7 +73,7 @@ def plan_of(
     outputs = str(bench.folder / folder)
     given = {"recipe": recipes, "dataset": validation, "outputs_dir": outputs, "seed": seed}
     if own:
-        given["teacher"] = Model(**node("model", bench.scale.teacher))
+        given["teacher"] = Teacher(**node("model", bench.scale.teacher))
     return bench.product.plan(Arm("whole", precision), **(given | more))
 
 

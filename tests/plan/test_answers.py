@@ -135,6 +135,24 @@ def test_the_teacher_that_was_planned_says_what_the_live_one_says(
     assert (kept[0].classifier is None) == (now[0].classifier is None)
 
 
+def test_a_table_is_read_whole_on_a_gpu_if_most_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """140 images in 162 views: as many answers as 162 epochs ask for."""
+    monkeypatch.setattr(Tabled, "check", lambda self, device: True)
+
+    def whole(gpu: bool, epochs: int) -> bool:
+        training = student(gpu=gpu)
+        training = replace(training, recipe=replace(training.recipe, epochs=epochs))
+        live = Live(torch.nn.Module(), plain)
+        teacher = planned(
+            training, training.teachers[0], frozenset(["logits"]), live, lambda rows: rows, print
+        )  # type: ignore[arg-type]
+        assert isinstance(teacher, Tabled)
+        teacher.close()
+        return teacher.whole
+
+    assert [whole(*case) for case in ((True, 161), (True, 162), (False, 162))] == [False, True, False]
+
+
 def test_the_second_run_asks_for_a_check_only(capsys: pytest.CaptureFixture[str]) -> None:
     short = "recipe.teacher.epochs=1 recipe.student.epochs=2 evaluation.plots=false evaluation.latency=false"
     for seed in (0, 1):

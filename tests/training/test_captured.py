@@ -13,7 +13,7 @@ from torch import Tensor
 from kdrun.errors import KdrunError
 from kdrun.training.captured import Captured, unchanged
 from kdrun.training.checkpoint import Pace
-from kdrun.training.compiled import compile_models
+from kdrun.training.compiled import compile_losses, compile_models
 from kdrun.training.mutual import Mutual
 from kdrun.training.plan import EpochPlan
 from kdrun.training.stacked import Stacked
@@ -143,6 +143,24 @@ def test_compiled_models_learn_the_same(tmp_path: Path) -> None:
     for one, other in zip(world.run(graph=False), alone.run(graph=False), strict=True):
         torch.testing.assert_close(one, other)
     assert sizes and set(sizes) == {8}  # the last batch of an epoch has 4, and is not compiled
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # which torch's compiler hides in its own way
+def test_compiled_losses_teach_the_same(tmp_path: Path) -> None:
+    """Whole, and for full batches alone; a loss that draws random numbers stays as it is."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    for names, compiled in ((("hard", "soft"), 1), (("hard", "crd"), 0)):
+        loss = {name: LOSS[name] for name in names}
+        alone, world = (
+            World(tmp_path / f"{name}-{names[1]}", SGD, loss, rows=20) for name in ("alone", "fast")
+        )
+        torch.compiler.reset()
+        counter = CompileCounterWithBackend("aot_eager")
+        compile_losses(world.step, 8, backend=counter, fullgraph=True)
+        for one, other in zip(world.run(graph=False), alone.run(graph=False), strict=True):
+            torch.testing.assert_close(one, other)
+        assert counter.frame_count == compiled
 
 
 @pytest.fixture

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
+from kdrun.training.plan import EpochPlan
 from kdrun.training.tabled import TOLERANCES, Tabled
 from kdrun.training.teachers import Live
 from kdrun.types import Batch, Outputs, Rows
 from tests.training.speaker import (
     CPU,
     IMAGES,
+    VIEWS,
     Speaker,
     answers,
     images,
@@ -115,6 +117,63 @@ def test_on_a_gpu_the_teacher_is_ahead_by_an_epoch(tmp_path: Path) -> None:
     codes = torch.cat([teacher._codes(plan.rows) for plan in every]).unique()
     assert teacher.forwards == len(codes)
     assert same(answers(teacher, every), answers(live(), every), maps=False)
+
+
+def test_a_table_that_is_read_whole_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of its files, and damaged rows are asked for anew; a full one needs no question after."""
+    monkeypatch.setattr("kdrun.training.tabled.READ_AT_ONCE", 7)
+    first = tabled(tmp_path, chunk=2)
+    for epoch in range(3):
+        answers(first, plans(epoch))
+    stored = first.table.stored()
+    assert len(stored) == first.table.count and not np.array_equal(stored, np.sort(stored))
+    first.close()
+    entries = np.fromfile(tmp_path / "logits.f32", dtype=np.float32).reshape(-1, 7)
+    entries[10] += 1  # one row is damaged
+    entries.tofile(tmp_path / "logits.f32")
+    whole = tabled(tmp_path, room=IMAGES * VIEWS)
+    whole.whole = True
+    read = whole.table.read
+    reads: list[int] = []
+    monkeypatch.setattr(whole.table, "read", lambda codes: (reads.append(len(codes)), read(codes))[1])
+    for epoch in (2, 0, 5):
+        assert same(answers(whole, plans(epoch)), answers(live(), plans(epoch)), maps=False)
+    assert whole.shelf is not None and whole.table.has(stored).all()
+    assert sum(reads) >= len(stored) - 1 and max(reads) <= 7
+
+
+def test_what_is_derived_takes_its_part_of_the_room(tmp_path: Path) -> None:
+    teacher = tabled(tmp_path, room=300)
+    teacher.derived, teacher.whole = {"softened": lambda logits: logits.log_softmax(1)}, True
+    said = answers(teacher, plans(0))
+    assert teacher.shelf is not None and teacher.shelf.rows == 300 * 23 // 30  # 7 + 16 numbers, and 7 more
+    assert all(torch.equal(one.layers["softened"], one.logits.log_softmax(1)) for one in said)
+
+
+def test_when_all_answers_are_on_the_shelf_the_device_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = tabled(tmp_path, room=IMAGES * VIEWS)
+    codes = torch.arange(IMAGES * VIEWS)
+    every = [EpochPlan(Rows(codes // VIEWS, codes % VIEWS), 10, 50)]
+    answers(teacher, every)
+    assert teacher.shelf is not None
+    monkeypatch.setattr(teacher.shelf, "lacking", lambda codes: pytest.fail("it would wait for the device"))
+    before = teacher.saved
+    assert same(answers(teacher, plans(3)), answers(live(), plans(3)), maps=False)
+    assert teacher.saved == before + IMAGES
+
+
+def test_a_part_is_written_when_the_next_has_been_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, done = tabled(tmp_path, chunk=2), list[str]()
+    ask, write = teacher._ask, teacher.table.write
+    monkeypatch.setattr(teacher, "_ask", lambda code: (done.append("ask"), ask(code))[1])
+    monkeypatch.setattr(teacher.table, "write", lambda *rows: (done.append("write"), write(*rows))[1])
+    teacher.prepare(plans(0, batch=2), 0)  # a window of eight forwards
+    assert done == ["ask", *["ask", "write"] * 7, "write"]
+    assert teacher.table.count == 16
 
 
 def test_who_may_not_write_is_still_right(tmp_path: Path) -> None:

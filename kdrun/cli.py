@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from kdrun.artefacts import STARTED, full_disk
 from kdrun.commands.pages import OTHER_WORDS, PAGES
 from kdrun.errors import LONGEST, KdrunError, plain
+from kdrun.garbage import leave_the_rest
 from kdrun.resources import no_memory
 
 SHOWN = 5
@@ -20,7 +21,12 @@ SHOWN = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0: done, 1: failed while running, 2: a mistake found before that, 130: interrupted."""
+    """Returns 0: done, 1: failed while running, 2: a mistake found before that, 130: interrupted.
+
+    argv: None in a process of its own.
+    """
+    if argv is None:
+        leave_the_rest()
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ[STARTED] = str(time.time())
     show_all_letters()

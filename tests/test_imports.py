@@ -27,6 +27,7 @@ FLOORS = (
             "extras",
             "figures",
             "fields",
+            "garbage",
         ),
         *(
             "records",
@@ -72,7 +73,7 @@ APART = {"losses", "models", "data", "evaluation"}
 TORCHLESS = {
     *("config", "report", "artefacts", "beats", "figures", "sources", "cli", "commands"),
     *("errors", "lookup", "nested", "quantities", "resources", "schedule", "names", "choices"),
-    *("fields", "records"),
+    *("fields", "garbage", "records"),
     "users_code",
 }
 

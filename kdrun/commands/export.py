@@ -12,6 +12,7 @@ from kdrun.artefacts import read_json
 from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 from kdrun.report.naming import run_named
 
 NAMES = ("pt2", "onnx", "int8")
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     run = run_named(words[0])
     if not run.exists():
         raise KdrunError(str(run), None, "no such run")
-    from kdrun.export.make import RECORD, export
+    with uncollected():
+        from kdrun.export.make import RECORD, export
 
     folder = export(
         run,

@@ -18,6 +18,7 @@ from kdrun.config.load import Loaded
 from kdrun.config.sweep import Job, Refused, composed_jobs
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
+from kdrun.garbage import uncollected
 from kdrun.report.read import NAME
 from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
 
@@ -70,9 +71,10 @@ def planned(
 
     grounds: of jobs that were planned before.
     """
-    from kdrun.plan.ground import Grounds
-    from kdrun.plan.plan import make_plan
-    from kdrun.stages.engines.engine import refuse_unusable
+    with uncollected():
+        from kdrun.plan.ground import Grounds
+        from kdrun.plan.plan import make_plan
+        from kdrun.stages.engines.engine import refuse_unusable
 
     wrong, grounds = Counter[str](), Grounds() if grounds is None else grounds
     runs, plans = [], []

@@ -22,6 +22,7 @@ from kdrun.config.sweep import Job, composed_job
 from kdrun.config.tables import read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
+from kdrun.garbage import uncollected
 from kdrun.report.published_page import FORMATS
 
 if TYPE_CHECKING:  # these import torch
@@ -92,7 +93,8 @@ def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, st
     if words or "--list" in options:
         names = [entry.name for entry in tables(own)]
         raise KdrunError(words[0] if words else "--list", None, "the name of a table is missing", names)
-    from kdrun.check.speed import training_speed
+    with uncollected():
+        from kdrun.check.speed import training_speed
     from kdrun.report.published_list import Known, tables_text
 
     device, speed = training_speed()

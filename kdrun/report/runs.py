@@ -12,13 +12,14 @@ from typing import Any
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 from kdrun.nested import leaves
 from kdrun.report.blocks import Table, as_markdown
 from kdrun.report.find_runs import runs_in
 from kdrun.report.grid import folded
 from kdrun.report.naming import said_of, short_id
 from kdrun.report.placing import MODEL
-from kdrun.report.read import read, uncollected
+from kdrun.report.read import read
 from kdrun.report.runs_mean import means
 from kdrun.report.runs_order import by_key, latest
 from kdrun.report.runs_text import MEAN_TITLE, TITLE, Cell, block, cells, pair

@@ -39,6 +39,7 @@ FLOORS = (
             "quantities",
             "ranks",
             "resources",
+            "terminal",
             "users_code",
             "",
         ),
@@ -73,7 +74,7 @@ APART = {"losses", "models", "data", "evaluation"}
 TORCHLESS = {
     *("config", "report", "artefacts", "beats", "figures", "sources", "cli", "commands"),
     *("errors", "lookup", "nested", "quantities", "resources", "schedule", "names", "choices"),
-    *("fields", "garbage", "records"),
+    *("fields", "garbage", "records", "terminal"),
     "users_code",
 }
 

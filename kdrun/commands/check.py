@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from kdrun.commands.sweep import planned
-from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER, MANY, Typed, parse
 from kdrun.config.compose import single
 from kdrun.config.sweep import Job, composed_jobs
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
+from kdrun.terminal import TABLE, width
 
 OF_TEACHERS = re.compile(r"(recipe\.)?teacher(\..+)?")
 """Keys in which candidates may differ."""

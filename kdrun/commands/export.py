@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdrun.artefacts import read_json
-from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
 from kdrun.report.naming import run_named
+from kdrun.terminal import width
 
 NAMES = ("pt2", "onnx", "int8")
 

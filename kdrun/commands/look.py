@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdrun.commands.numbers import numbers, temperatures, whole
-from kdrun.commands.terminal import in_lines, shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
 from kdrun.report import sheets, soft
 from kdrun.report.naming import run_named
 from kdrun.report.read import read
+from kdrun.terminal import in_lines, shortened, width
 
 if TYPE_CHECKING:
     from kdrun.looking import Looked

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdrun.artefacts import held, locked, write_text
-from kdrun.commands.terminal import TABLE, in_lines, width
 from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Job, Refused, composed_jobs
@@ -21,6 +20,7 @@ from kdrun.figures import plural
 from kdrun.garbage import uncollected
 from kdrun.report.read import NAME
 from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
+from kdrun.terminal import TABLE, in_lines, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.plan.ground import Grounds
@@ -111,8 +111,6 @@ def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
 
 def ahead(plans: Sequence[Plan]) -> Made:
     """Makes the unfinished trainings of the jobs, several at once."""
-    from rich.console import Console
-
     from kdrun.plan.unfinished import unfinished
     from kdrun.progress.screen import screen
     from kdrun.progress.watchers import Observers
@@ -125,7 +123,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     if not plans:
         return Made()
     refuse_full_disk(plans)
-    shown = screen(Console())
+    shown = screen()
     trainings = [training for plan in plans for training in plan.every]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kdrun.artefacts import held, locked
 from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
-from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER
 from kdrun.config.cells import CHOOSING, Cells, asked
 from kdrun.config.choices import PLAIN
@@ -24,6 +23,7 @@ from kdrun.errors import KdrunError
 from kdrun.figures import plural
 from kdrun.garbage import uncollected
 from kdrun.report.published_page import FORMATS
+from kdrun.terminal import TABLE, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.check.duration import Measured

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -156,24 +155,10 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     content = read(folder)
     possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE, INT8)
     names = "  ".join(name for name in possible if (folder / name).exists())
-    lines = textwrap.wrap(names, shown.columns - 2, break_on_hyphens=False)
-    listed = "\n".join(f"  {line}" for line in lines)
-    notes = "".join(f"{_folded(text, shown.columns)}\n" for text in content.get("notes", []))
+    notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
     commands = "".join(f"  {command}\n" for command in shown_by(plan.run.logger, Path(plan.run.outputs_dir)))
-    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n{listed}\n{commands}{notes}")
+    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {names}\n{commands}{notes}")
     shown.show(table.render(content, shown.columns))
-
-
-def _folded(note: str, columns: int) -> str:
-    """A note as the screen shows it, in lines of at most `columns` letters; no word is broken."""
-    return textwrap.fill(
-        note,
-        columns,
-        initial_indent="note   ",
-        subsequent_indent="       ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str, shown: Screen) -> Report:

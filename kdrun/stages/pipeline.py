@@ -47,7 +47,7 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
     """
     plan = make_plan(run)
     refuse_unusable(run)
-    return carry_out(plan, command, screen(console or Console()))
+    return carry_out(plan, command, screen(console))
 
 
 def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = None) -> Path:
@@ -69,7 +69,8 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
         refuse_full_disk([plan])
     for line in (*changed(plan.every), *healed([plan])):
         shown.say(line)
-    shown.say(intent(plan, status, [*model_notes(plan), *reference_notes(plan), *pool_notes(plan)]))
+    notes = [*model_notes(plan), *reference_notes(plan), *pool_notes(plan)]
+    shown.write(intent(plan, status, notes, shown.columns))
     try:
         with (
             held(training.folder for training in plan.every),

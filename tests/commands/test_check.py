@@ -263,12 +263,6 @@ def test_a_run_says_what_check_says(here: Here, words: list[str]) -> None:
     assert sorted(path.name for path in here.root.iterdir()) == ["letter"]
 
 
-def test_a_long_line_continues_where_it_began() -> None:
-    row = " " * 29 + "teacher runs in every step: random augmentation, no cache"
-    assert list(page._folded(row, 80))[1] == " " * 29 + "cache"
-    assert list(page._folded("note   " + "word " * 20, 80))[1].startswith("       word")
-
-
 def test_an_engine_that_cannot_work_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(KdrunError, match="there is no sbatch on this machine"):

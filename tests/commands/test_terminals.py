@@ -153,7 +153,7 @@ def test_the_line_of_a_job_breaks_between_its_figures(monkeypatch: pytest.Monkey
 def test_a_pipe_in_a_terminal_has_the_width_of_the_terminal(tmp_path: Path) -> None:
     shown, ours = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
-    program = "from kdrun.commands.terminal import width; print(width())"
+    program = "from kdrun.terminal import width; print(width())"
     plain = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {
         "PYTHONPATH": str(ROOT)
     }

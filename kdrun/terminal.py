@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
+import textwrap
 from collections.abc import Iterable
 
 LEAST = 40
@@ -12,6 +14,9 @@ LEAST = 40
 
 WIDEST = 120
 """The greatest width that is written for."""
+
+LABEL = 10
+"""Columns of the labels at the left, at most."""
 
 TABLE = 60
 """The least width of a table with many columns."""
@@ -41,6 +46,31 @@ def in_lines(parts: Iterable[str], columns: int) -> list[str]:
         else:
             lines.append(part)
     return lines
+
+
+def folded(text: str, columns: int) -> str:
+    """A text of one line or several, in lines of at most `columns`; no word is broken. A long line continues
+    below its text: right of its label, or as far to the right as it began.
+    """
+    return "\n".join(_folded(line, columns) for line in text.split("\n"))
+
+
+def _folded(line: str, columns: int) -> str:
+    words = re.match(r"\S*\s{2,}", line)
+    label = words[0] if words and (len(words[0]) <= LABEL or line[0] == " ") else ""
+    return hung(label, line[len(label) :], columns)
+
+
+def hung(label: str, text: str, columns: int) -> str:
+    """A label and a text right of it, in lines of at most `columns`; no word is broken."""
+    return textwrap.fill(
+        text,
+        columns,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def shortened(name: str, room: int) -> str:

@@ -37,12 +37,12 @@ def _behind_a_pipe() -> int:
     return WIDEST
 
 
-def in_lines(parts: Iterable[str], columns: int) -> list[str]:
-    """The parts in as few lines as possible; no part is broken."""
+def in_lines(parts: Iterable[str], columns: int, space: int = 2) -> list[str]:
+    """The parts in as few lines as possible, `space` columns apart; no part is broken."""
     lines: list[str] = []
     for part in parts:
-        if lines and len(lines[-1]) + 2 + len(part) <= columns:
-            lines[-1] += f"  {part}"
+        if lines and len(lines[-1]) + space + len(part) <= columns:
+            lines[-1] += " " * space + part
         else:
             lines.append(part)
     return lines

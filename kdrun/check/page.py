@@ -86,7 +86,7 @@ def check(run: Run, width: int) -> Iterator[str]:
     refuse_unstartable(plan)
     refuse_unwritable(plan)
     refuse_full_disk([plan])
-    yield from (folded(header(plan), width), *steps(plan, store.status, width), "")
+    yield from (header(plan, width), *steps(plan, store.status, width), "")
     for line in _looked_at(plan):
         yield folded(line, width)
     kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
@@ -233,7 +233,7 @@ def _time(measured: Measured) -> Iterator[str]:
         yield f"{'time':{LABEL}}none: the run was finished earlier, and its report is there"
         return
     left = {
-        training.name: seconds_left(training, measured.steps[training.name], measured.answers)
+        training.name: seconds_left(training, measured.steps[training.name].pace, measured.answers)
         for training in measured.plan.concerned
         if training.name in measured.steps
     }

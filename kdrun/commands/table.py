@@ -36,6 +36,9 @@ OPTIONS = Options(
     values={"--format": FORMATS, FOLDER: ()}, switches=("--list",), aliases={"-cd": FOLDER, "-l": "--list"}
 )
 
+PACES = "paces.json"
+"""The file beside the folders of tables for what `--list` measured."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Lists the tables, lists the cells of one, or runs them. 1 if a cell failed.
@@ -134,12 +137,14 @@ def fill(cells: Cells, format: str, command: str) -> int:
 
 def show_cells(cells: Cells) -> int:
     """Shows the state of each training, and the time for the rest; nothing is trained."""
-    from kdrun.check.duration import Measured
+    with uncollected():
+        from kdrun.check.duration import Measured, Paces
     from kdrun.plan.ground import Grounds
     from kdrun.report.published_list import trainings_text
 
-    pairs, grounds, measured = _composed(cells), Grounds(), Measured()
-    _checked(pairs, grounds)
+    pairs, grounds = _composed(cells), Grounds()
+    run = _checked(pairs, grounds)[0].run
+    measured = Measured(Paces(Path(run.outputs_dir) / "tables" / PACES, run.fresh))
     lines: list[Line] = []
     place = ""
     for pair in pairs:
@@ -220,7 +225,7 @@ def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], measured: M
     from kdrun.stages.saved import status
 
     pair = str(jobs[0].swept["pair"])
-    print(f"measuring first steps of {pair}", file=sys.stderr, flush=True)
+    print(f"first steps of {pair}", file=sys.stderr, flush=True)
     seconds = of_each((training for plan in plans for training in plan.trainings), measured)
     for row, trainings in _rows(cells, jobs, plans).items():
         kinds = [status(training).kind for training in trainings]

@@ -18,7 +18,7 @@ from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.plan.unfinished import unfinished
 from kdrun.report.caption import TRIAL
-from kdrun.terminal import hung
+from kdrun.terminal import folded, hung, in_lines
 from kdrun.training.combine import Combination
 from kdrun.training.plan import RowSet
 
@@ -36,9 +36,9 @@ class Status(NamedTuple):
 StatusOf = Callable[[Training], Status]
 
 
-def header(plan: Plan) -> str:
+def header(plan: Plan, columns: int = 80) -> str:
     """Data set, models with sizes, method, equation, recipes, changes for small images, and schedules
-    that are too long.
+    that are too long; folded to `columns`.
     """
     run = plan.run
     teacher, student = " + ".join(map(_sized, plan.teachers)), _sized(plan.student)
@@ -46,8 +46,9 @@ def header(plan: Plan) -> str:
     heads = len(plan.teachers)
     chain = [" + ".join(chain[:heads]), *chain[heads:]]
     pair = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
+    first = (__version__, str(run.dataset["name"]), pair, str(run.method))
     lines = [
-        f"kdrun  {__version__}   {run.dataset['name']}   {pair}   {run.method}",
+        "kdrun  " + f"\n{'':7}".join(in_lines(first, columns - 7, space=3)),
         *([f"quick  {TRIAL}"] if run.quick else []),
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         *_own_datasets(plan),
@@ -67,7 +68,7 @@ def header(plan: Plan) -> str:
         for note in training.built.notes
     ]
     cut = [f"note   {note}" for note in (*mismatched(plan), *unfinished(plan))]
-    return "\n".join([*lines, *dict.fromkeys(notes), *cut])
+    return folded("\n".join([*lines, *dict.fromkeys(notes), *cut]), columns)
 
 
 def _sized(training: Training) -> str:

@@ -40,6 +40,7 @@ from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import is_whole, save_student
 from kdrun.stages.subject import images_asked, subject_of
 from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes, reference_notes
+from kdrun.terminal import in_lines
 
 
 def is_drawn(plan: Plan, job: bool) -> bool:
@@ -157,7 +158,8 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     names = "  ".join(name for name in possible if (folder / name).exists())
     notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
     commands = "".join(f"  {command}\n" for command in shown_by(plan.run.logger, Path(plan.run.outputs_dir)))
-    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n  {names}\n{commands}{notes}")
+    where = "\n".join(in_lines([str(folder), note], shown.columns, space=3)).rstrip()
+    shown.say(f"\n{where}\n  {names}\n{commands}{notes}")
     shown.show(table.render(content, shown.columns))
 
 

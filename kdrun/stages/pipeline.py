@@ -57,7 +57,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     refuse_unstartable(plan)
     refuse_unwritable(plan)
     about(plan.folder, plan.run.name, plan.run.note, plan.run.tags)
-    shown.say(header(plan))
+    shown.write(header(plan, shown.columns))
     drawn = is_drawn(plan, job=before is not None)
     if "evaluate" in plan.run.stages and is_current(plan, drawn):
         if drawn:

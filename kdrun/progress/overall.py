@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import duration, roughly
-from kdrun.progress.screen import Bars, Screen, numbers
+from kdrun.progress.screen import Bars, Screen, for_a_row
 
 EVERY = 60.0
 """Seconds between two lines of a log."""
@@ -237,7 +237,7 @@ class Reported(Screen):
         self.tell("step", done)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self.tell("epoch", numbers(row))
+        self.tell("epoch", for_a_row(row))
 
     def end(self) -> None:
         pass

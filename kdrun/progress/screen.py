@@ -93,10 +93,20 @@ class Screen(ABC):
 
 def numbers(row: Mapping[str, Any]) -> str:
     """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
-    parts = [f"{name} {_short(value)}" for name, value in row["terms"].items()]
-    if row["validation"]:
-        parts.append(f"val {row['validation']['top1']:.1f}")
-    return "  ".join(parts)
+    return "  ".join([*_terms(row), *_validation(row)])
+
+
+def for_a_row(row: Mapping[str, Any]) -> str:
+    """The same, for a narrow row that is cut at its end: the validation accuracy comes first."""
+    return "  ".join([*_validation(row), *_terms(row)])
+
+
+def _terms(row: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {_short(value)}" for name, value in row["terms"].items()]
+
+
+def _validation(row: Mapping[str, Any]) -> list[str]:
+    return [f"val {row['validation']['top1']:.1f}"] if row["validation"] else []
 
 
 def _short(value: float) -> str:

@@ -108,7 +108,6 @@ def evaluate(
         save_student(models["student"])
         epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
         write_text(folder / METRICS, as_lines(epochs))
-        write_text(folder / "config.yaml", _config_text(plan))
         _keep_answers(folder, plan, subject, content, content["models"].keys() - subject.networks.keys())
         if drawn:
             pictures.draw(folder, content, again=True)
@@ -287,7 +286,8 @@ def _latency(
     return latency.Measured(rows, notes)
 
 
-def _config_text(plan: Plan) -> str:
+def config_text(plan: Plan) -> str:
+    """The content of config.yaml: all keys of the run."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(config_of(plan)))

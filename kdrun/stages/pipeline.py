@@ -30,7 +30,7 @@ from kdrun.report.naming import about
 from kdrun.report.pictures import draw_missing
 from kdrun.stages.changed import changed
 from kdrun.stages.engines.engine import refuse_unusable
-from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
+from kdrun.stages.evaluate import config_text, evaluate, is_current, is_drawn, show
 from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
@@ -91,6 +91,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
 def _do(plan: Plan, command: str, observers: Observers, before: Made, drawn: bool) -> None:
     (plan.folder / "error.txt").unlink(missing_ok=True)
     artefacts.write_json(plan.folder / PLAN, described(plan, command))
+    artefacts.write_text(plan.folder / "config.yaml", config_text(plan))
     for training in plan.every:
         if training.folder in before.failures:
             raise before.failures[training.folder]

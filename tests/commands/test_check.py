@@ -186,6 +186,7 @@ def test_only_what_the_stages_do_is_measured(here: Here) -> None:
         (3600, "1 h"),
         (6590, "1 h 50 min"),
         (2e5, "2 days"),
+        (1e8, "3 years"),
     ],
 )
 def test_times_are_as_exact_as_an_estimate(seconds: float, text: str) -> None:

@@ -56,9 +56,14 @@ def folded(text: str, columns: int) -> str:
 
 
 def _folded(line: str, columns: int) -> str:
-    words = re.match(r"\S*\s{2,}", line)
-    label = words[0] if words and (len(words[0]) <= LABEL or line[0] == " ") else ""
+    label = label_of(line)
     return hung(label, line[len(label) :], columns)
+
+
+def label_of(line: str) -> str:
+    """What a line begins with if its text stands right of a label or is indented: `note   `; else nothing."""
+    words = re.match(r"\S*\s{2,}", line)
+    return words[0] if words and (len(words[0]) <= LABEL or line[0] == " ") else ""
 
 
 def hung(label: str, text: str, columns: int) -> str:

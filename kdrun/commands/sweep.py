@@ -190,9 +190,10 @@ def line(head: str, ended: Mapping[str, Any], columns: int) -> str:
     if ended["state"] == "failed":
         return f"{head.rstrip()}  failed: {ended['error']}"
     figures = [*outcome(Path(ended["run"])), *(["finished earlier"] if ended["earlier"] else [])]
-    one = "  ".join([head, *figures])
-    if len(one) <= columns:
-        return one
+    for start in (head, head.rstrip()):  # aligned with the other jobs, if that fits
+        one = "  ".join([start, *figures])
+        if len(one) <= columns:
+            return one
     return "\n".join([head.rstrip(), *(f"   {each}" for each in in_lines(figures, columns - 3))])
 
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from kdrun.figures import duration
-from kdrun.terminal import folded, width
+from kdrun.terminal import folded, label_of, width
 
 EVERY = 30.0
 """Seconds between two lines of an evaluation in a log."""
@@ -49,7 +49,9 @@ class Screen(ABC):
 
     @abstractmethod
     def say(self, text: str = "") -> None:
-        """Prints one line or several, folded between words at the width."""
+        """Prints one line or several. Those that have a label or are indented are folded at the width; others
+        begin with a path or say what is damaged, and stay whole as errors do.
+        """
 
     @abstractmethod
     def write(self, text: str) -> None:
@@ -131,6 +133,10 @@ def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def _labelled_folded(text: str, columns: int) -> str:
+    return "\n".join(folded(line, columns) if label_of(line) else line for line in text.split("\n"))
+
+
 class Bars(Screen):
     """One bar per training, for terminals."""
 
@@ -140,7 +146,7 @@ class Bars(Screen):
         self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
 
     def say(self, text: str = "") -> None:
-        _print(self.console, folded(text, self.columns))
+        _print(self.console, _labelled_folded(text, self.columns))
 
     def write(self, text: str) -> None:
         _print(self.console, text)
@@ -216,7 +222,7 @@ class Lines(Screen):
         self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
 
     def say(self, text: str = "") -> None:
-        _print(self.console, folded(text, self.columns))
+        _print(self.console, _labelled_folded(text, self.columns))
 
     def write(self, text: str) -> None:
         _print(self.console, text)

@@ -92,9 +92,10 @@ def test_names_of_all_trainings_are_aligned() -> None:
     assert "val 90.0" in seen.get()
 
 
-def test_texts_are_folded_but_not_lines_of_a_log() -> None:
+def test_what_has_a_label_is_folded_but_no_path_and_no_line_of_a_log() -> None:
     text = StringIO()
     log = screen.Lines(Console(file=text, width=40))
     log.say("note   " + "word " * 12)
+    log.say("a/path: " + "word " * 12)
     log.write("word " * 12)
-    assert [len(line) > 40 for line in text.getvalue().splitlines()] == [False, False, True]
+    assert [len(line) > 40 for line in text.getvalue().splitlines()] == [False, False, True, True]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import pairwise
 
 from kdrun.artefacts import STARTED, full_disk
 from kdrun.commands.pages import OTHER_WORDS, PAGES
 from kdrun.errors import LONGEST, KdrunError, plain
+from kdrun.garbage import leave_the_rest
 from kdrun.resources import no_memory
 
 SHOWN = 5
@@ -20,7 +23,12 @@ SHOWN = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0: done, 1: failed while running, 2: a mistake found before that, 130: interrupted."""
+    """Returns 0: done, 1: failed while running, 2: a mistake found before that, 130: interrupted.
+
+    argv: None in a process of its own.
+    """
+    if argv is None:
+        leave_the_rest()
     arguments = list(sys.argv[1:] if argv is None else argv)
     os.environ[STARTED] = str(time.time())
     show_all_letters()
@@ -54,10 +62,19 @@ def _dispatch(arguments: list[str]) -> int:
     if "--version" in arguments:
         return _command("version")([])
     if not first:
+        _refuse_command_behind_keys(arguments)
         return _command("run")(arguments)
     if command not in PAGES:
         raise _no_such_command(first, next(iter(arguments[1:]), ""))
     return _command(command)(arguments[1:])
+
+
+def _refuse_command_behind_keys(arguments: Sequence[str]) -> None:
+    """Raises KdrunError for `kdrun epochs=3 check`. What follows a flag may be its value."""
+    for before, word in pairwise(arguments):
+        if word in PAGES and not before.startswith("-"):
+            rest = [each for each in arguments if each != word]
+            raise KdrunError(word, None, f"a command comes first: {shlex.join(['kdrun', word, *rest])}")
 
 
 def _one_of_several() -> bool:

@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """`8 s`, `12 min`, `1 h 50 min`, `3 days`: as exact as an estimate is."""
+    """`8 s`, `12 min`, `1 h 50 min`, `3 days`, `4 years`: as exact as an estimate is."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -77,7 +77,8 @@ def roughly(seconds: float) -> str:
     hours, minutes = divmod(round(minutes, -1 if minutes > 100 else 0), 60)
     if hours < 48:
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours / 24:.0f} days"
+    days = hours / 24
+    return f"{days:.0f} days" if days < 2 * 365 else f"{days / 365:,.0f} years"
 
 
 def as_typed(value: object) -> str:

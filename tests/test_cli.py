@@ -68,6 +68,8 @@ MISTAKES = {
     "dataset=photos": "dataset=photos: no such data set. A folder of pictures is dataset=imagefolder ",
     "dataset=cifr10": "dataset=cifr10: no such data set. Nearest: cifar10, cifar100, ",
     "recipe=quik": "recipe=quik: no such recipe. Nearest: quick, auto, cosine. All: kdrun list recipes",
+    "epochs=3 check": "check: a command comes first: kdrun check epochs=3",
+    "table=crd1": "table=crd1: is a command: kdrun table crd1",
     "+foo=1": "foo=1: no such key. All: kdrun list keys",
     "+teacher.foo=1": "teacher.foo=1: no such key. All: kdrun list keys",
     "teacher.nme=x": "teacher.nme=x: no such key. Nearest: teacher.name",

@@ -27,6 +27,7 @@ FLOORS = (
             "extras",
             "figures",
             "fields",
+            "garbage",
         ),
         *(
             "records",
@@ -39,6 +40,7 @@ FLOORS = (
             "quantities",
             "ranks",
             "resources",
+            "terminal",
             "users_code",
             "",
         ),
@@ -73,7 +75,7 @@ APART = {"losses", "models", "data", "evaluation"}
 TORCHLESS = {
     *("config", "report", "artefacts", "beats", "figures", "sources", "cli", "commands"),
     *("errors", "lookup", "nested", "quantities", "resources", "schedule", "names", "choices"),
-    *("fields", "records"),
+    *("fields", "garbage", "records", "terminal"),
     "users_code",
 }
 

@@ -90,7 +90,7 @@ def test_the_version_is_the_same_everywhere() -> None:
         "kdrun/__init__.py": r'^__version__ = "(.+)"$',
         "CITATION.cff": r"^version: (.+)$",
         "CHANGELOG.md": r"^## (\S+)",
-        "README.md": r"^kdrun ([\d.]+) ",
+        "README.md": r"^kdrun  ([\d.]+) ",
     }
     found = {path: re.search(line, (ROOT / path).read_text(), re.M) for path, line in named.items()}
     assert len({match and match[1] for match in found.values()}) == 1, found

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from torch import nn
 
-from kdrun.check.measure import FirstStep, first_step
+from kdrun import __version__
+from kdrun.artefacts import fingerprint, read_json, write_json
+from kdrun.check.measure import FirstStep, Pace, first_step
+from kdrun.machine import environment
 from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
@@ -36,7 +40,7 @@ def epochs_left(training: Training) -> int:
     return 0 if done.kind == "loaded" else training.epochs - done.epochs
 
 
-def seconds_left(training: Training, step: FirstStep, answers: Answers | None = None) -> float:
+def seconds_left(training: Training, step: Pace, answers: Answers | None = None) -> float:
     """The time for the rest of a training. answers: how it gets its teacher's answers; with a table, the
     teacher answers each view once.
     """
@@ -53,25 +57,58 @@ def seconds_left(training: Training, step: FirstStep, answers: Answers | None = 
     return left * rows.steps * (step.seconds - step.asking) + asking + validating
 
 
-def _first(training: Training) -> FirstStep:
-    return first_step(training, *asked(training))
+class Paces:
+    """How fast trainings were in their first steps. file: keeps it for later calls on this machine; what
+    cannot be read there is measured again. fresh: all is.
+    """
+
+    def __init__(self, file: Path | None = None, fresh: bool = False) -> None:
+        self.file, self.known = file, {} if file is None or fresh else _kept(file)
+
+    def of(self, training: Training) -> Pace:
+        """Measured now, or earlier."""
+        key = _same_pace(training)
+        if key not in self.known:
+            self.known[key] = first_step(training, *asked(training)).pace
+            if self.file is not None:
+                with contextlib.suppress(OSError):  # only a later call would gain
+                    self.file.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(self.file, self.known)
+        return self.known[key]
+
+
+def _kept(file: Path) -> dict[str, Pace]:
+    try:
+        return {str(key): Pace(*map(float, pace)) for key, pace in read_json(file).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _same_pace(training: Training) -> str:
+    """Equal for trainings whose steps take as long on this machine: they differ in their seed at most."""
+    ground = training.ground
+    versions = [__version__, environment(ground.machine, training.threads)]
+    models = [each.key["model"] for each in (training, *training.teachers)]
+    about = [training.label, training.kind, repr(training.recipe), repr(training.phases)]
+    return fingerprint([versions, models, about, ground.data.image_shape])
 
 
 class Measured:
     """First steps of students by what they minimise, each with the pair on which it was measured."""
 
-    def __init__(self) -> None:
-        self.steps: dict[str, tuple[str, FirstStep]] = {}
+    def __init__(self, paces: Paces | None = None) -> None:
+        self.paces = paces or Paces()
+        self.steps: dict[str, tuple[str, Pace]] = {}
         self.ratios: dict[tuple[str, str], float] = {}
 
-    def step_of(self, training: Training) -> FirstStep:
+    def step_of(self, training: Training) -> Pace:
         """Measured, or that of another pair times the ratio of a step that was measured on both."""
         pair = repr([training.key["model"], *(teacher.key["model"] for teacher in training.teachers)])
         what = repr([training.kind, training.recipe.batch, training.phases])
         before, step = self.steps.get(what, (pair, None))
         if step is not None and (ratio := self.ratios.get((before, pair))):
             return step._replace(seconds=ratio * step.seconds, asking=ratio * step.asking)
-        own = _first(training)
+        own = self.paces.of(training)
         if step is not None:
             self.ratios[before, pair] = own.seconds / step.seconds
         self.steps.setdefault(what, (pair, own))
@@ -82,7 +119,8 @@ def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> 
     """The seconds that are left of each training, by folder. Trainings that differ only in their seed are
     measured once. measured: of students on other pairs of models, from which those of this pair follow.
     """
-    steps: dict[tuple[str, str, str], tuple[FirstStep, Answers | None]] = {}
+    steps: dict[tuple[str, str, str], tuple[Pace, Answers | None]] = {}
+    paces = measured.paces if measured else Paces()
     seconds: dict[Path, float] = {}
     for training in trainings:
         if training.folder in seconds:
@@ -93,7 +131,7 @@ def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> 
         kind = (training.label, repr(training.recipe), repr(training.phases))
         if kind not in steps:
             taught = training.kind == "student"
-            of_pairs = measured.step_of if measured and taught else _first
+            of_pairs = measured.step_of if measured and taught else paces.of
             steps[kind] = of_pairs(training), answers_plan(training) if taught else None
         seconds[training.folder] = seconds_left(training, *steps[kind])
     return seconds

@@ -50,6 +50,13 @@ class AtStart(NamedTuple):
     claims: bool = True
 
 
+class Pace(NamedTuple):
+    """seconds: of a whole step; asking: of the teacher's answer in it."""
+
+    seconds: float
+    asking: float
+
+
 class FirstStep(NamedTuple):
     """seconds: of a whole step; asking: of the teacher's answer in it. kept: bytes of training (weights,
     gradients, optimiser, activations for the backward pass). told: bytes of the teacher and its forward pass.
@@ -62,6 +69,10 @@ class FirstStep(NamedTuple):
     kept: int
     told: int
     images: int
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(self.seconds, self.asking)
 
 
 def first_step(training: Training, *teachers: nn.Module) -> FirstStep:

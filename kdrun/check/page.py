@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,9 +37,7 @@ from kdrun.stages.teacher_notes import (
     some_images,
     standing_on,
 )
-
-LABEL = 10
-"""Columns of the labels at the left."""
+from kdrun.terminal import LABEL, folded
 
 TRAINING_IMAGES = 1000
 """A loaded teacher is tried on at least this many training images, which it may have been trained on."""
@@ -84,26 +80,27 @@ def check(run: Run, width: int) -> Iterator[str]:
     """What is known of a run before it starts, as lines of at most `width` columns, each as soon as it is
     known. Raises KdrunError.
     """
-    for line in _lines(run):
-        yield from _folded(line, width)
-
-
-def _lines(run: Run) -> Iterator[str]:
     before = set(decoded(Path(run.data_dir)))
     refuse_unusable(run)
     plan = make_plan(run)
     refuse_unstartable(plan)
     refuse_unwritable(plan)
     refuse_full_disk([plan])
-    yield from (header(plan), *steps(plan, store.status), "")
+    yield from (header(plan, width), *steps(plan, store.status, width), "")
+    for line in _looked_at(plan):
+        yield folded(line, width)
+    kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
+    yield folded(f"{'ready':{LABEL}}check passed; nothing was trained or written{_but(kept)}", width)
+
+
+def _looked_at(plan: Plan) -> Iterator[str]:
+    """What is known of models, teachers, terms, memory and time."""
     yield from _models(plan)
     measured = _measured(plan)
     yield from map(_teacher_line, measured.teachers)
     for block in (_terms(measured), (*_memory(measured), *_time(measured), *_notes(measured))):
         if lines := list(block):
             yield from ("", *lines)
-    kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
-    yield f"{'ready':{LABEL}}check passed; nothing was trained or written{_but(kept)}"
 
 
 def _but(kept: Sequence[Path]) -> str:
@@ -236,7 +233,7 @@ def _time(measured: Measured) -> Iterator[str]:
         yield f"{'time':{LABEL}}none: the run was finished earlier, and its report is there"
         return
     left = {
-        training.name: seconds_left(training, measured.steps[training.name], measured.answers)
+        training.name: seconds_left(training, measured.steps[training.name].pace, measured.answers)
         for training in measured.plan.concerned
         if training.name in measured.steps
     }
@@ -305,13 +302,3 @@ def _about_terms(terms: tuple[AtStart, ...], role: str, is_trained: bool) -> Ite
                 f"loss.{term.name} has {count(_pull(term) / others)} times the weighted gradient on the "
                 f"{role} of all other terms: are the weights right?"
             )
-
-
-def _folded(text: str, width: int) -> Iterator[str]:
-    """The text in lines of at most `width`; a long line continues below its text, right of its label, or
-    as far to the right as it began.
-    """
-    for line in text.split("\n"):
-        words = re.match(r"\S*\s{2,}", line)
-        indent = " " * (words.end() if words and (words.end() <= LABEL or line[0] == " ") else 0)
-        yield from textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [""]

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from kdrun.commands.sweep import planned
-from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER, MANY, Typed, parse
 from kdrun.config.compose import single
 from kdrun.config.sweep import Job, composed_jobs
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
+from kdrun.terminal import TABLE, width
 
 OF_TEACHERS = re.compile(r"(recipe\.)?teacher(\..+)?")
 """Keys in which candidates may differ."""
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     loaded = single(typed)
     for note in loaded.notes:
         print(f"note: {note}", file=sys.stderr)
-    from kdrun.check.page import check
+    with uncollected():
+        from kdrun.check.page import check
 
     for line in check(loaded.run, width()):
         print(line, flush=True)
@@ -46,7 +48,8 @@ def ranked(typed: Typed) -> str:
         if not OF_TEACHERS.fullmatch(key):
             problem = "check -m ranks teachers, so only they may have several values; a sweep checks its jobs"
             raise KdrunError(key, value, problem)
-    from kdrun.check.ranking import ranking
+    with uncollected():
+        from kdrun.check.ranking import ranking
 
     _, plans = planned(loaded)
     commands = {str(job): _training_command(typed, job) for job in jobs}

@@ -149,10 +149,12 @@ def _of_hydra(overrides: Sequence[str], word: str) -> list[str]:
 
     from kdrun.config.arguments import parse
     from kdrun.config.compose import composing, loader
+    from kdrun.config.keys import known
 
     typed = parse(overrides)
     with composing(typed):
         plugins: Any = Plugins.instance().discover(CompletionPlugin)
         (bash,) = (each for each in plugins if each.provides() == "bash")
         words = bash(loader())._query("config", " ".join([*typed.overrides, word or " "]))
-    return [each for each in words if not each.startswith("hydra")]
+    first = {key.partition(".")[0] for key in known()} | {"loss"}
+    return [each for each in words if re.split(r"[.=@]", each.lstrip("+~"))[0] in first]

@@ -7,12 +7,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdrun.commands.terminal import width
 from kdrun.config.files import CHOSEN, entries, shipped
 from kdrun.config.keys import ROLES, Key, keys, methods_of, setters
 from kdrun.config.options import Options
 from kdrun.config.shorts import SHORTS
 from kdrun.errors import KdrunError
+from kdrun.terminal import width
 
 MOST = 12
 """Up to so many keys are explained in full; of more only the names are shown."""

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdrun.artefacts import read_json
-from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 from kdrun.paths import expanded
 from kdrun.report.naming import run_named
+from kdrun.terminal import width
 
 NAMES = ("pt2", "onnx", "int8")
 
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     run = run_named(words[0])
     if not run.exists():
         raise KdrunError(str(run), None, "no such run")
-    from kdrun.export.make import RECORD, export
+    with uncollected():
+        from kdrun.export.make import RECORD, export
 
     folder = export(
         run,

@@ -9,12 +9,12 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from kdrun.commands.terminal import width
 from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
+from kdrun.terminal import width
 
 GROUPS = {
     "models": "model",

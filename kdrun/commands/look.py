@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdrun.commands.numbers import numbers, temperatures, whole
-from kdrun.commands.terminal import in_lines, shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 from kdrun.report import sheets, soft
 from kdrun.report.naming import run_named
 from kdrun.report.read import read
+from kdrun.terminal import in_lines, shortened, width
 
 if TYPE_CHECKING:
     from kdrun.looking import Looked
@@ -63,7 +64,8 @@ def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> L
     rows = numbers("--image", options["--image"]) if "--image" in options else []
     count = whole("--count", options.get("--count", OF_A_CLASS if "--class" in options else "1"))
     packages = [name for name in options.get("--packages", "").strip("[]").split(",") if name]
-    from kdrun import looking
+    with uncollected():
+        from kdrun import looking
 
     both = looking.models(run, packages)
     if pictures:

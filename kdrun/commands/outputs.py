@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from kdrun.artefacts import remove
-from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import LONGEST, KdrunError, plain
 from kdrun.figures import file_size, plural
 from kdrun.paths import expanded
 from kdrun.report.naming import run_named, said_of, short_id
 from kdrun.report.outputs import KINDS, MODELS, ROOMS, Kept, Outputs, holders, kept, named, prunable
+from kdrun.terminal import shortened, width
 
 SHOWN = 10
 """The most folders of a kind that are named, the largest first; JSON has all."""

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from kdrun.commands.numbers import temperatures, whole
 from kdrun.commands.picture_files import read_pictures
-from kdrun.commands.terminal import in_lines, shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError, visible
+from kdrun.garbage import uncollected
 from kdrun.report import soft
 from kdrun.report.naming import run_named
+from kdrun.terminal import in_lines, shortened, width
 
 USE = (
     "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs or an exported file, IMAGE a picture or "
@@ -70,7 +71,8 @@ def predicted(
     If several classes are wanted, each model's answer also has `top`; with temperatures `soft_targets`, by
     temperature: `[{class, probability}, ...]`. packages: the user's own, which may define the models.
     """
-    from kdrun.predictor import load
+    with uncollected():
+        from kdrun.predictor import load
 
     models = {"student": load(run, packages=packages)}
     if asked.teacher:

@@ -14,6 +14,7 @@ from kdrun.config.arguments import MANY, Typed, parse
 from kdrun.config.compose import show, single
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 
 if TYPE_CHECKING:  # which imports torch
     from kdrun.ranks import Group
@@ -80,8 +81,9 @@ def _run(typed: Typed, group: Group) -> None:
     for note in loaded.notes if group.leads else ():
         print(f"note: {note}", file=sys.stderr)
     _refuse(loaded.run)
-    from kdrun.stages.engines.engine import refuse_unusable
-    from kdrun.stages.ranked import execute_on
+    with uncollected():
+        from kdrun.stages.engines.engine import refuse_unusable
+        from kdrun.stages.ranked import execute_on
 
     refuse_unusable(loaded.run)
     execute_on(group, loaded.run, command([*typed.place, *loaded.overrides], group.count, group.here))

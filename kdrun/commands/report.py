@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
+from kdrun.terminal import width
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 SEEDS = ("each", "mean")

@@ -12,6 +12,7 @@ from kdrun.config.arguments import parse
 from kdrun.config.compose import show, single
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,6 +62,7 @@ def run(run: Run, overrides: list[str], quiet: bool = False) -> Path:
     """
     from rich.console import Console
 
-    from kdrun.stages.pipeline import execute
+    with uncollected():
+        from kdrun.stages.pipeline import execute
 
     return execute(run, shlex.join(["kdrun", *overrides]), Console(quiet=True) if quiet else None)

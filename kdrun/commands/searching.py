@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdrun.artefacts import empty, held, locked, read_json, sweep_parts, write_json
 from kdrun.commands.sweep import ahead, carried_out, finished_earlier
-from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import Typed
 from kdrun.config.space import Interval, Setting, Space, swept
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
 from kdrun.report.searches import Search, Trial, best
+from kdrun.terminal import TABLE, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.plan.plan import Plan
@@ -109,15 +109,13 @@ class Searching(NamedTuple):
         return tuple(commands)
 
     def _try_all(self, history: History) -> None:
-        from rich.console import Console
-
         from kdrun.progress.screen import screen
         from kdrun.search.proposal import propose
 
         began, (most, seconds) = time.monotonic(), self.asked.budget
         if history.frozen:
             print(f"{plural(len(history.frozen), 'trial')} finished earlier", flush=True)
-        shown = screen(Console(), unsaid=("student",))
+        shown = screen(unsaid=("student",))
         while (number := len(history.frozen)) < most:
             if seconds is not None and time.monotonic() - began >= seconds:
                 print(f"time is up after {plural(number, 'trial')}; the same command continues", flush=True)

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdrun.artefacts import held, locked, write_text
-from kdrun.commands.terminal import TABLE, in_lines, width
 from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
 from kdrun.config.sweep import Job, Refused, composed_jobs
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
+from kdrun.garbage import uncollected
 from kdrun.report.read import NAME
 from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
+from kdrun.terminal import TABLE, in_lines, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.plan.ground import Grounds
@@ -70,9 +71,10 @@ def planned(
 
     grounds: of jobs that were planned before.
     """
-    from kdrun.plan.ground import Grounds
-    from kdrun.plan.plan import make_plan
-    from kdrun.stages.engines.engine import refuse_unusable
+    with uncollected():
+        from kdrun.plan.ground import Grounds
+        from kdrun.plan.plan import make_plan
+        from kdrun.stages.engines.engine import refuse_unusable
 
     wrong, grounds = Counter[str](), Grounds() if grounds is None else grounds
     for run in [each.run for each in loaded if isinstance(each, Loaded)][:1]:  # all have one engine
@@ -109,8 +111,6 @@ def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
 
 def ahead(plans: Sequence[Plan]) -> Made:
     """Makes the unfinished trainings of the jobs, several at once."""
-    from rich.console import Console
-
     from kdrun.plan.unfinished import unfinished
     from kdrun.progress.screen import screen
     from kdrun.progress.watchers import Observers
@@ -123,7 +123,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     if not plans:
         return Made()
     refuse_full_disk(plans)
-    shown = screen(Console())
+    shown = screen()
     trainings = [training for plan in plans for training in plan.every]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
@@ -190,9 +190,10 @@ def line(head: str, ended: Mapping[str, Any], columns: int) -> str:
     if ended["state"] == "failed":
         return f"{head.rstrip()}  failed: {ended['error']}"
     figures = [*outcome(Path(ended["run"])), *(["finished earlier"] if ended["earlier"] else [])]
-    one = "  ".join([head, *figures])
-    if len(one) <= columns:
-        return one
+    for start in (head, head.rstrip()):  # aligned with the other jobs, if that fits
+        one = "  ".join([start, *figures])
+        if len(one) <= columns:
+            return one
     return "\n".join([head.rstrip(), *(f"   {each}" for each in in_lines(figures, columns - 3))])
 
 

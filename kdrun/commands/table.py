@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kdrun.artefacts import held, locked
 from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
-from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER
 from kdrun.config.cells import CHOOSING, Cells, asked
 from kdrun.config.choices import PLAIN
@@ -22,8 +21,10 @@ from kdrun.config.sweep import Job, composed_job
 from kdrun.config.tables import read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
+from kdrun.garbage import uncollected
 from kdrun.paths import expanded
 from kdrun.report.published_page import FORMATS
+from kdrun.terminal import TABLE, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.check.duration import Measured
@@ -35,6 +36,9 @@ if TYPE_CHECKING:  # these import torch
 OPTIONS = Options(
     values={"--format": FORMATS, FOLDER: ()}, switches=("--list",), aliases={"-cd": FOLDER, "-l": "--list"}
 )
+
+PACES = "paces.json"
+"""The file beside the folders of tables for what `--list` measured."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -93,7 +97,8 @@ def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, st
     if words or "--list" in options:
         names = [entry.name for entry in tables(own)]
         raise KdrunError(words[0] if words else "--list", None, "the name of a table is missing", names)
-    from kdrun.check.speed import training_speed
+    with uncollected():
+        from kdrun.check.speed import training_speed
     from kdrun.report.published_list import Known, tables_text
 
     device, speed = training_speed()
@@ -133,12 +138,14 @@ def fill(cells: Cells, format: str, command: str) -> int:
 
 def show_cells(cells: Cells) -> int:
     """Shows the state of each training, and the time for the rest; nothing is trained."""
-    from kdrun.check.duration import Measured
+    with uncollected():
+        from kdrun.check.duration import Measured, Paces
     from kdrun.plan.ground import Grounds
     from kdrun.report.published_list import trainings_text
 
-    pairs, grounds, measured = _composed(cells), Grounds(), Measured()
-    _checked(pairs, grounds)
+    pairs, grounds = _composed(cells), Grounds()
+    run = _checked(pairs, grounds)[0].run
+    measured = Measured(Paces(Path(run.outputs_dir) / "tables" / PACES, run.fresh))
     lines: list[Line] = []
     place = ""
     for pair in pairs:
@@ -228,7 +235,7 @@ def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], measured: M
     from kdrun.stages.saved import status
 
     pair = str(jobs[0].swept["pair"])
-    print(f"measuring first steps of {pair}", file=sys.stderr, flush=True)
+    print(f"first steps of {pair}", file=sys.stderr, flush=True)
     seconds = of_each((training for plan in plans for training in plan.trainings), measured)
     for row, trainings in _rows(cells, jobs, plans).items():
         kinds = [status(training).kind for training in trainings]

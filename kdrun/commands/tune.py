@@ -15,6 +15,7 @@ from kdrun.config.options import Options
 from kdrun.config.space import space
 from kdrun.config.sweep import short_hash
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 
 TRIALS = 20
 
@@ -35,7 +36,8 @@ OPTIONS = Options(
 def main(arguments: Sequence[str]) -> int:
     """Searches; 1 if no trial is complete. Raises KdrunError before any training for a wrong space."""
     asked = read(arguments)
-    from kdrun.search.history import refuse_without_optuna
+    with uncollected():
+        from kdrun.search.history import refuse_without_optuna
 
     refuse_without_optuna()
     from kdrun.plan.unfinished import unfinished

@@ -44,8 +44,9 @@ LISTED = {
 HINTS = {
     "model": "as which? teacher={0} or student={0}",
     "loss": "as which term? +loss@loss.TERM={0}, or choose a method",
+    "table": "is a command: kdrun table {0}",
 }
-"""Groups that are only chosen for a role or a term."""
+"""Groups that are only chosen for a role or a term, or by a command."""
 
 SINGLE = ("dataset", "teacher", "student", "method", "recipe", "engine")
 SHARED = ("temperature", "alpha")
@@ -281,6 +282,8 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         if name.startswith("assistant."):
             example = f"assistant={{name: NAME, {name.partition('.')[2]}: {value or '...'}}}"
             raise KdrunError(key, value, f"is written with the assistant's name: {example}")
+        if name in HINTS and key == name:
+            raise KdrunError(key, value, HINTS[name].format(value))
         if name not in LISTED:
             continue
         more = f"kdrun list {LISTED[name]}"
@@ -294,8 +297,6 @@ def refuse_impossible(overrides: Sequence[str]) -> None:
         if re.fullmatch(r"[-+.\d]+|true|false|\{.*", value):
             noun = "model" if name in ("teacher", "student") else name
             raise KdrunError(key, value, f"no such {noun}", more=more)
-        if name in HINTS and key == name:
-            raise KdrunError(key, value, HINTS[name].format(value))
 
 
 def unknown(config: DictConfig, schema: type, prefix: str = "") -> Iterator[tuple[str, Any, list[str]]]:

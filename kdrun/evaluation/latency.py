@@ -6,11 +6,9 @@ They run on the same threads and images and take turns, so that other load slows
 from __future__ import annotations
 
 import copy
-import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from kdrun.config.choices import is_control
 from kdrun.evaluation.activations import bytes_per_image
 from kdrun.figures import file_size
+from kdrun.garbage import uncollected
 from kdrun.graphs import cuda_graphs
 from kdrun.machine import exact, torch_threads
 
@@ -280,7 +279,7 @@ def _take_turns(
             break
     order = list(arms.timed)
     times: dict[str, list[float]] = {name: [] for name in order}
-    with _no_garbage_collection():
+    with uncollected():
         for done in range(samples):
             allowed = seconds if done >= FEWEST_ROUNDS else seconds + PATIENCE
             if done and time.perf_counter() - start > allowed:
@@ -332,14 +331,3 @@ def _on_cuda(forward: Callable[[], None], device: torch.device) -> Timed:
         return float(start.elapsed_time(end))
 
     return timed
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -18,6 +18,7 @@ from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.plan.unfinished import unfinished
 from kdrun.report.caption import TRIAL
+from kdrun.terminal import folded, hung, in_lines
 from kdrun.training.combine import Combination
 from kdrun.training.plan import RowSet
 
@@ -35,9 +36,9 @@ class Status(NamedTuple):
 StatusOf = Callable[[Training], Status]
 
 
-def header(plan: Plan) -> str:
+def header(plan: Plan, columns: int = 80) -> str:
     """Data set, models with sizes, method, equation, recipes, changes for small images, and schedules
-    that are too long.
+    that are too long; folded to `columns`.
     """
     run = plan.run
     teacher, student = " + ".join(map(_sized, plan.teachers)), _sized(plan.student)
@@ -45,8 +46,9 @@ def header(plan: Plan) -> str:
     heads = len(plan.teachers)
     chain = [" + ".join(chain[:heads]), *chain[heads:]]
     pair = f"peer {teacher} <-> {student}" if plan.student.peer else f"{teacher} -> {student}"
+    first = (__version__, str(run.dataset["name"]), pair, str(run.method))
     lines = [
-        f"kdrun {__version__}   {run.dataset['name']}   {pair}   {run.method}",
+        "kdrun  " + f"\n{'':7}".join(in_lines(first, columns - 7, space=3)),
         *([f"quick  {TRIAL}"] if run.quick else []),
         *([f"chain  {' -> '.join(chain)}"] if len(chain) > 2 else []),
         *_own_datasets(plan),
@@ -66,7 +68,7 @@ def header(plan: Plan) -> str:
         for note in training.built.notes
     ]
     cut = [f"note   {note}" for note in (*mismatched(plan), *unfinished(plan))]
-    return "\n".join([*lines, *dict.fromkeys(notes), *cut])
+    return folded("\n".join([*lines, *dict.fromkeys(notes), *cut]), columns)
 
 
 def _sized(training: Training) -> str:
@@ -149,24 +151,28 @@ def combined(how: Combination) -> str:
     return f"{mean}, {weights}{least}"
 
 
-def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = ()) -> str:
-    """The steps of the run, then its folder, then what looks wrong."""
+def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = (), columns: int = 80) -> str:
+    """The steps of the run, then its folder, then what looks wrong; folded to `columns`."""
     machine = plan.ground.machine
     busy = crowded(latency_threads(plan)) if machine.device.type == "cpu" else ""
-    lines = [f"note   {note}" for note in (busy, *notes) if note]
-    return "\n".join([*steps(plan, status), f"into   {plan.folder}", *lines, ""])
+    lines = [hung("note   ", note, columns) for note in (busy, *notes) if note]
+    return "\n".join([*steps(plan, status, columns), f"into   {plan.folder}", *lines, ""])
 
 
-def steps(plan: Plan, status: StatusOf) -> list[str]:
-    """The steps of the run: one or two lines for each training, one for the evaluation."""
+def steps(plan: Plan, status: StatusOf, columns: int) -> list[str]:
+    """The steps of the run: one or two rows for each training, one for the evaluation. A long row continues
+    below its last cell.
+    """
     rows = [row for training in plan.concerned for row in _rows(training, status(training))]
     if "evaluate" in plan.run.stages:
         rows.append(("evaluate", _evaluation(plan), "", ""))
     wide = max((len(row[0]) for row in rows), default=0)
-    return [
-        f"{'plan' if not place else '':7}{name:{max(wide, 9)}}  {what:8} {extent}  {images}".rstrip()
-        for place, (name, what, extent, images) in enumerate(rows)
-    ]
+    lines = []
+    for place, (name, what, extent, images) in enumerate(rows):
+        start = f"{'plan' if not place else '':7}{name:{max(wide, 9)}}  "
+        *cells, last = filter(str.strip, (f"{what:8} ", f"{extent}  ", images))
+        lines.append(hung(start + "".join(cells), last.rstrip(), columns))
+    return lines
 
 
 def latency_threads(plan: Plan) -> int:

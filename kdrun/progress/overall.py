@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import duration, roughly
-from kdrun.progress.screen import Bars, Screen, numbers
+from kdrun.progress.screen import Bars, Screen, for_a_row
 
 EVERY = 60.0
 """Seconds between two lines of a log."""
@@ -206,15 +206,17 @@ class LiveRows(Overall):
 class Logged(Overall):
     """In a log: a line a minute, and one after each tenth of the trainings."""
 
-    def __init__(self, say: Callable[[str], None], weights: Mapping[Path, float], after: float = 0.0) -> None:
+    def __init__(
+        self, write: Callable[[str], None], weights: Mapping[Path, float], after: float = 0.0
+    ) -> None:
         super().__init__(weights, after)
-        self.say, self.last, self.tenths = say, time.monotonic(), 0
+        self.write, self.last, self.tenths = write, time.monotonic(), 0
 
     def shown(self) -> None:
         tenths, now = LINES * self.trained // max(self.total, 1), time.monotonic()
         if tenths > self.tenths or now - self.last >= EVERY:
             at_work = "; ".join(_at(row) for row in self.at_work() if row.state != PENDING)
-            self.say(f"{time.strftime('%H:%M:%S')} {self.line()}{f': {at_work}' if at_work else ''}")
+            self.write(f"{time.strftime('%H:%M:%S')} {self.line()}{f': {at_work}' if at_work else ''}")
             self.tenths, self.last = tenths, now
 
     def close(self) -> None:
@@ -231,6 +233,9 @@ class Reported(Screen):
         if self.print is not None:
             self.print(text)
 
+    def write(self, text: str) -> None:
+        self.say(text)
+
     def show(self, content: RenderableType) -> None:
         pass
 
@@ -241,7 +246,7 @@ class Reported(Screen):
         self.tell("step", done)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self.tell("epoch", numbers(row))
+        self.tell("epoch", for_a_row(row))
 
     def end(self) -> None:
         pass
@@ -289,7 +294,7 @@ def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -
     """Rows in a terminal, lines elsewhere."""
     if isinstance(screen, Bars):
         return LiveRows(screen.console, weights, after)
-    return Logged(screen.say, weights, after)
+    return Logged(screen.write, weights, after)
 
 
 def _at(row: Row) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from kdrun.figures import duration
+from kdrun.terminal import folded, label_of, width
 
 EVERY = 30.0
 """Seconds between two lines of an evaluation in a log."""
@@ -23,6 +25,9 @@ DRAWN, SHARES = 0.5, 1000
 """Seconds between two pictures of the bar of such a measurement, and its parts."""
 
 
+BAR = 16
+"""Columns of a bar beside short names; longer names take of it."""
+
 WIDE = 100
 """Columns of a terminal from which a bar has the images per second too."""
 
@@ -33,6 +38,9 @@ class Screen(ABC):
     columns = 80
     """Width in characters."""
 
+    names = 8
+    """Columns of the names of trainings."""
+
     left: Callable[[], float | None] | None = None
     """Estimates the seconds until the run is done, while it trains; None: only what is shown is known."""
 
@@ -41,7 +49,13 @@ class Screen(ABC):
 
     @abstractmethod
     def say(self, text: str = "") -> None:
-        """Prints one line or several."""
+        """Prints one line or several. Those that have a label or are indented are folded at the width; others
+        begin with a path or say what is damaged, and stay whole as errors do.
+        """
+
+    @abstractmethod
+    def write(self, text: str) -> None:
+        """Prints text as it is, however long its lines are."""
 
     @abstractmethod
     def show(self, content: RenderableType) -> None:
@@ -81,10 +95,20 @@ class Screen(ABC):
 
 def numbers(row: Mapping[str, Any]) -> str:
     """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
-    parts = [f"{name} {_short(value)}" for name, value in row["terms"].items()]
-    if row["validation"]:
-        parts.append(f"val {row['validation']['top1']:.1f}")
-    return "  ".join(parts)
+    return "  ".join([*_terms(row), *_validation(row)])
+
+
+def for_a_row(row: Mapping[str, Any]) -> str:
+    """The same, for a narrow row that is cut at its end: the validation accuracy comes first."""
+    return "  ".join([*_validation(row), *_terms(row)])
+
+
+def _terms(row: Mapping[str, Any]) -> list[str]:
+    return [f"{name} {_short(value)}" for name, value in row["terms"].items()]
+
+
+def _validation(row: Mapping[str, Any]) -> list[str]:
+    return [f"val {row['validation']['top1']:.1f}"] if row["validation"] else []
 
 
 def _short(value: float) -> str:
@@ -105,6 +129,14 @@ class _Time(ProgressColumn):
         return Text(text, style="dim")
 
 
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _labelled_folded(text: str, columns: int) -> str:
+    return "\n".join(folded(line, columns) if label_of(line) else line for line in text.split("\n"))
+
+
 class Bars(Screen):
     """One bar per training, for terminals."""
 
@@ -114,19 +146,24 @@ class Bars(Screen):
         self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
 
     def say(self, text: str = "") -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        _print(self.console, _labelled_folded(text, self.columns))
+
+    def write(self, text: str) -> None:
+        _print(self.console, text)
 
     def show(self, content: RenderableType) -> None:
         self.console.print(content)
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        self._begin(stage, epochs, steps, done)
+        self._begin(stage, epochs, steps, done, f"{done // steps}/{epochs}")
 
-    def _begin(self, stage: str, epochs: int, steps: int, done: int, drawn_by_itself: bool = True) -> None:
+    def _begin(
+        self, stage: str, epochs: int, steps: int, done: int, at: str, drawn_by_itself: bool = True
+    ) -> None:
         self.per_epoch, self.resumed_at, self.began = steps, done // steps, time.monotonic()
         self.progress = Progress(
-            TextColumn("{task.description:8}"),
-            BarColumn(bar_width=16),
+            TextColumn(f"{{task.description:{self.names}}}"),
+            BarColumn(bar_width=max(BAR - max(0, self.names - Screen.names), 4)),
             TextColumn("{task.fields[epochs]:>7}"),
             TextColumn("{task.fields[numbers]}"),
             _Time(self.ahead),
@@ -135,8 +172,7 @@ class Bars(Screen):
             auto_refresh=drawn_by_itself,
         )
         self.progress.start()
-        text = f"{done // steps}/{epochs}"
-        self.progress.add_task(stage, total=epochs * steps, completed=done, epochs=text, numbers="")
+        self.progress.add_task(stage, total=epochs * steps, completed=done, epochs=at, numbers="")
 
     def steps(self, done: int) -> None:
         if self.progress:
@@ -156,7 +192,7 @@ class Bars(Screen):
 
     def answered(self, done: int, total: int) -> None:
         if self.progress is None:
-            self.begin("evaluate", total, 1, 0)
+            self._begin("evaluate", total, 1, 0, "0 %")
         assert self.progress is not None
         text = f"{100 * done // max(1, total)} %"
         self.progress.update(self.progress.task_ids[0], completed=done, epochs=text, numbers="images")
@@ -164,11 +200,10 @@ class Bars(Screen):
             self.end()
 
     def timed(self, share: float) -> None:
-        if self.progress is None:
-            self._begin("latency", SHARES, 1, 0, drawn_by_itself=False)
+        if self.progress is None and share < 1:
+            self._begin("latency", SHARES, 1, 0, "0 %", drawn_by_itself=False)
             self.next = 0.0
-        assert self.progress is not None
-        if share < 1 and time.monotonic() < self.next:
+        if self.progress is None or (share < 1 and time.monotonic() < self.next):
             return
         done, self.next = int(SHARES * share), time.monotonic() + DRAWN
         self.progress.update(
@@ -187,7 +222,10 @@ class Lines(Screen):
         self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
 
     def say(self, text: str = "") -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        _print(self.console, _labelled_folded(text, self.columns))
+
+    def write(self, text: str) -> None:
+        _print(self.console, text)
 
     def show(self, content: RenderableType) -> None:
         self.console.print(content)
@@ -200,7 +238,7 @@ class Lines(Screen):
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         if row["stage"] not in self.unsaid:
-            self.say(line(row, time.monotonic() - self.began, self.resumed_at, self.ahead))
+            self.write(line(row, time.monotonic() - self.began, self.resumed_at, self.ahead, self.names))
 
     def end(self) -> None:
         pass
@@ -212,7 +250,7 @@ class Lines(Screen):
         elif now >= self.next and done < total:
             self.next = now + EVERY
             left = duration(self.ahead((now - self.began) / done * (total - done)))
-            self.say(f"{time.strftime('%H:%M:%S')} evaluate  {done:,} of {total:,} images  eta {left}")
+            self.write(f"{_event('evaluate', self.names)}  {done:,} of {total:,} images  eta {left}")
 
     def timed(self, share: float) -> None:
         now = time.monotonic()
@@ -221,7 +259,7 @@ class Lines(Screen):
         elif now >= self.next and share < 1:
             self.next = now + TIMED
             left = duration(self.ahead((now - self.began) / share * (1 - share)))
-            self.say(f"{time.strftime('%H:%M:%S')} latency   {int(100 * share)} %  eta {left}")
+            self.write(f"{_event('latency', self.names)}  {int(100 * share)} %  eta {left}")
 
 
 def line(
@@ -229,16 +267,22 @@ def line(
     seconds: float,
     resumed_at: int,
     of_run: Callable[[float], float] = lambda stage: stage,
+    names: int = Screen.names,
 ) -> str:
     """An epoch as a line of a log: time of day, training, epoch, terms, validation, speed, time left.
 
-    of_run: from the seconds until the training is done to those until the run is.
+    of_run: from the seconds until the training is done to those until the run is. names: columns of names.
     """
     done, left = row["epoch"] - resumed_at, row["epochs"] - row["epoch"]
     rate = _speed(row, seconds, resumed_at)
     ahead = duration(of_run(seconds / max(done, 1) * left))
     epoch = f"{row['epoch']:>{len(str(row['epochs']))}}/{row['epochs']}"
-    return f"{time.strftime('%H:%M:%S')} {row['stage']:8} {epoch}  {numbers(row)}  {rate}  eta {ahead}"
+    return f"{_event(row['stage'], names)} {epoch}  {numbers(row)}  {rate}  eta {ahead}"
+
+
+def _event(name: str, names: int) -> str:
+    """The time of day, and what is at work."""
+    return f"{time.strftime('%H:%M:%S')} {name:{names}}"
 
 
 def _speed(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
@@ -247,6 +291,11 @@ def _speed(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
     return f"{speed / 1000:.1f} k images/s" if speed >= 1000 else f"{speed:.0f} images/s"
 
 
-def screen(console: Console, unsaid: Collection[str] = ()) -> Screen:
-    """Bars in a terminal, lines elsewhere. unsaid: trainings without lines in a log."""
-    return Bars(console) if console.is_terminal else Lines(console, unsaid)
+def screen(console: Console | None = None, unsaid: Collection[str] = ()) -> Screen:
+    """Bars in a terminal that can redraw a line, lines elsewhere. console: None for the standard output.
+    unsaid: trainings without lines in a log.
+    """
+    if console is None:
+        console = Console(width=None if sys.stdout.isatty() else width())
+    redraws = console.is_terminal and not console.is_dumb_terminal
+    return Bars(console) if redraws else Lines(console, unsaid)

@@ -15,11 +15,11 @@ from rich.text import Text
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three_digits
+from kdrun.garbage import uncollected
 from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.pipes import pipe_table
 from kdrun.report.ranks import Ranks, mean_ranks
-from kdrun.report.read import uncollected
 from kdrun.report.runs import UNTOLD, Record, record, repeats, reports_of
 from kdrun.report.runs_tex import MARKED
 from kdrun.report.schema import Report

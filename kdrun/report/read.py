@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,20 +26,6 @@ def read(path: Path) -> Report:
     if wrong:
         raise KdrunError(str(file), None, f"no report of this version of kdrun: {'; '.join(wrong)}")
     return cast(Report, report)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Within the block Python does not look for cycles: what is read from JSON has none. With thousands of
-    reports the search takes as long as the reading.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def run_folder(outputs: Path, run: str) -> Path:

@@ -12,13 +12,14 @@ from typing import Any
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
+from kdrun.garbage import uncollected
 from kdrun.nested import leaves
 from kdrun.report.blocks import Table, as_markdown
 from kdrun.report.find_runs import runs_in
 from kdrun.report.grid import folded
 from kdrun.report.naming import said_of, short_id
 from kdrun.report.placing import MODEL
-from kdrun.report.read import read, uncollected
+from kdrun.report.read import read
 from kdrun.report.runs_mean import means
 from kdrun.report.runs_order import by_key, latest
 from kdrun.report.runs_text import MEAN_TITLE, TITLE, Cell, block, cells, pair
@@ -182,7 +183,7 @@ def differing(
 
     At most `most` keys, the shortest first. Of keys that change together (alpha, and the weights that follow
     from it) only the first is shown. A key of a model or a method (arguments, recipe, terms) is left out if
-    its value follows from the name.
+    its value follows from the name, or is that of the run's key of the same word (a term's temperature).
     """
     every = [key for key in dict.fromkeys(chain(*configs)) if key not in UNTOLD]
     parts = [key for key in every if any(own.get(key) != configs[0].get(key) for own in configs)]
@@ -193,10 +194,16 @@ def differing(
         pattern = _pattern([own.get(key) for own in values])
         source = shown.get(_chosen_by(key), ())
         follows = bool(source) and len({*zip(source, pattern, strict=True)}) == len({*source})
-        if max(pattern) > 0 and pattern not in patterns and not follows:
+        if max(pattern) > 0 and pattern not in patterns and not follows and not _repeated(key, values):
             patterns.add(pattern)
             telling.append(key)
     return [{key: own.get(key) for key in telling[:most]} for own in values]
+
+
+def _repeated(key: str, values: Sequence[Record]) -> bool:
+    """Whether a nested key has the value of the run's key of the same word wherever it has one."""
+    above, _, word = key.rpartition(".")
+    return bool(above) and all(own.get(key) in (None, own.get(word)) for own in values)
 
 
 def _chosen_by(key: str) -> str:
@@ -278,10 +285,15 @@ def _pattern(values: Sequence[Any]) -> tuple[int, ...]:
 
 
 def _table(records: Sequence[Record], columns: Sequence[Cell]) -> Table:
-    named: list[Cell] = [("run", lambda run: run["label"])] if records and "label" in records[0] else []
+    named: list[Cell] = [("run", _called)] if records and "label" in records[0] else []
     columns = [*named, *columns]
     body = [[cell(run) for _, cell in columns] for run in records]
     return Table([name for name, _ in columns], body, left=len(named) + 4)
+
+
+def _called(run: Record) -> str:
+    """As commands take it: a name that was given, else the short id."""
+    return str(run.get("name") or run.get("id") or run["label"])
 
 
 def _csv(records: Sequence[Record]) -> str:

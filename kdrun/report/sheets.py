@@ -143,7 +143,7 @@ def bar_colours(content: Knowledge) -> list[str]:
 
 
 def _parted(axes: Axes, content: Knowledge, below: float) -> None:
-    text = f"{content.called} and student part on {content.parted_in_all:,} test images"
+    text = f"{content.called} and student differ on {content.parted_in_all:,} test images"
     _write(
         axes, 5.2, below + 0.2, text + ("; those of which both are surest" if content.parted else ""), size=10
     )

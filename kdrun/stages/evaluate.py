@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +40,7 @@ from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import is_whole, save_student
 from kdrun.stages.subject import images_asked, subject_of
 from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes, reference_notes
+from kdrun.terminal import in_lines
 
 
 def is_drawn(plan: Plan, job: bool) -> bool:
@@ -108,7 +108,6 @@ def evaluate(
         save_student(models["student"])
         epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
         write_text(folder / METRICS, as_lines(epochs))
-        write_text(folder / "config.yaml", _config_text(plan))
         _keep_answers(folder, plan, subject, content, content["models"].keys() - subject.networks.keys())
         if drawn:
             pictures.draw(folder, content, again=True)
@@ -156,24 +155,11 @@ def show(plan: Plan, shown: Screen, note: str = "") -> None:
     content = read(folder)
     possible = ("report.md", NAME, mistakes.FILE, *pictures.NAMES, FILE, INT8)
     names = "  ".join(name for name in possible if (folder / name).exists())
-    lines = textwrap.wrap(names, shown.columns - 2, break_on_hyphens=False)
-    listed = "\n".join(f"  {line}" for line in lines)
-    notes = "".join(f"{_folded(text, shown.columns)}\n" for text in content.get("notes", []))
+    notes = "".join(f"note   {text}\n" for text in content.get("notes", []))
     commands = "".join(f"  {command}\n" for command in shown_by(plan.run.logger, Path(plan.run.outputs_dir)))
-    shown.say(f"\n{folder}{f'   {note}' if note else ''}\n{listed}\n{commands}{notes}")
+    where = "\n".join(in_lines([str(folder), note], shown.columns, space=3)).rstrip()
+    shown.say(f"\n{where}\n  {names}\n{commands}{notes}")
     shown.show(table.render(content, shown.columns))
-
-
-def _folded(note: str, columns: int) -> str:
-    """A note as the screen shows it, in lines of at most `columns` letters; no word is broken."""
-    return textwrap.fill(
-        note,
-        columns,
-        initial_indent="note   ",
-        subsequent_indent="       ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: str, shown: Screen) -> Report:
@@ -300,7 +286,8 @@ def _latency(
     return latency.Measured(rows, notes)
 
 
-def _config_text(plan: Plan) -> str:
+def config_text(plan: Plan) -> str:
+    """The content of config.yaml: all keys of the run."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(config_of(plan)))

@@ -47,6 +47,8 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     several = len(plans) > 1
     if not plans:
         return Made()
+    names = [len(training.name) for plan in plans for training in plan.concerned]
+    observers.screen.names = max([Screen.names, *names])
     with ExitStack() as closing:
         progress = cache(lambda: _progress(plans, partial(overall, observers.screen), closing))
         estimate = cache(lambda: _progress(plans, Estimate, closing))

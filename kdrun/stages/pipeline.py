@@ -30,7 +30,7 @@ from kdrun.report.naming import about
 from kdrun.report.pictures import draw_missing
 from kdrun.stages.changed import changed
 from kdrun.stages.engines.engine import refuse_unusable
-from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
+from kdrun.stages.evaluate import config_text, evaluate, is_current, is_drawn, show
 from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
@@ -47,7 +47,7 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
     """
     refuse_unusable(run)
     plan = make_plan(run)
-    return carry_out(plan, command, screen(console or Console()))
+    return carry_out(plan, command, screen(console))
 
 
 def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = None) -> Path:
@@ -57,7 +57,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
     refuse_unstartable(plan)
     refuse_unwritable(plan)
     about(plan.folder, plan.run.name, plan.run.note, plan.run.tags)
-    shown.say(header(plan))
+    shown.write(header(plan, shown.columns))
     drawn = is_drawn(plan, job=before is not None)
     if "evaluate" in plan.run.stages and is_current(plan, drawn):
         if drawn:
@@ -69,7 +69,8 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
         refuse_full_disk([plan])
     for line in (*changed(plan.every), *healed([plan])):
         shown.say(line)
-    shown.say(intent(plan, status, [*model_notes(plan), *reference_notes(plan), *pool_notes(plan)]))
+    notes = [*model_notes(plan), *reference_notes(plan), *pool_notes(plan)]
+    shown.write(intent(plan, status, notes, shown.columns))
     try:
         with (
             held(training.folder for training in plan.every),
@@ -90,6 +91,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
 def _do(plan: Plan, command: str, observers: Observers, before: Made, drawn: bool) -> None:
     (plan.folder / "error.txt").unlink(missing_ok=True)
     artefacts.write_json(plan.folder / PLAN, described(plan, command))
+    artefacts.write_text(plan.folder / "config.yaml", config_text(plan))
     for training in plan.every:
         if training.folder in before.failures:
             raise before.failures[training.folder]

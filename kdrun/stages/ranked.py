@@ -30,7 +30,7 @@ def execute_on(ranks: Ranks, run: Run, command: str) -> Path | None:
     if not ranks.leads:
         _follow(ranks, plan)
         return None
-    folder = carry_out(plan, command, screen(Console()))
+    folder = carry_out(plan, command, screen())
     ranks.shared(str)  # the empty name: there is no more
     return folder
 

@@ -48,6 +48,9 @@ class Paused(Screen):
     def say(self, text: str = "") -> None:
         pass
 
+    def write(self, text: str) -> None:
+        pass
+
     def timed(self, share: float) -> None:
         pass
 

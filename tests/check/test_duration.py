@@ -34,3 +34,24 @@ def test_a_method_is_measured_on_one_pair_and_scaled_to_the_others(
             steps[teacher, more] = measured.step_of(plan.student).seconds
     assert len(asked) == 3 and steps["cnn_digits", ""] == 10.0
     assert steps["cnn_digits", "+loss@loss.sp=sp"] == pytest.approx(30.0)
+
+
+def test_what_was_measured_is_kept_for_later_calls(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def step(training: Any, *teachers: Any) -> FirstStep:
+        asked.append(training.seed)
+        return FirstStep((), 1.0 + len(asked), 0.5, 0, 0, 0)
+
+    monkeypatch.setattr(duration, "first_step", step)
+    file, plans = tmp_path / "tables" / "paces.json", [made(f"seed={seed}") for seed in (0, 1)]
+    first = duration.Paces(file).of(plans[0].student)
+    assert duration.Paces(file).of(plans[1].student) == first == duration.Pace(2.0, 0.5)
+    assert duration.Paces(file, fresh=True).of(plans[0].student).seconds == 3.0
+    assert duration.Paces(file).of(plans[0].control or plans[0].student).seconds == 4.0
+    assert duration.Paces(file).of(made("student.args.widths=[8,16]").student).seconds == 5.0
+    assert duration.Paces(file).of(made("recipe.student.batch=16").student).seconds == 6.0
+    for damaged in ("", "[1]", '{"a": 3}', '{"a": [1, "x"]}'):
+        file.write_text(damaged)
+        assert duration.Paces(file).known == {}
+    assert len(asked) == 5

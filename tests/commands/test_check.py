@@ -214,6 +214,7 @@ def test_only_what_the_stages_do_is_measured(here: Here) -> None:
         (3600, "1 h"),
         (6590, "1 h 50 min"),
         (2e5, "2 days"),
+        (1e8, "3 years"),
     ],
 )
 def test_times_are_as_exact_as_an_estimate(seconds: float, text: str) -> None:
@@ -289,12 +290,6 @@ def test_a_run_says_what_check_says(here: Here, words: list[str]) -> None:
     looked, run = here("check", *SHORT, *words), here(*SHORT, *words)
     assert looked[0] == run[0] == 2 and looked[2] == run[2] and looked[2].count("\n") == 1
     assert sorted(path.name for path in here.root.iterdir()) == ["letter"]
-
-
-def test_a_long_line_continues_where_it_began() -> None:
-    row = " " * 29 + "teacher runs in every step: random augmentation, no cache"
-    assert list(page._folded(row, 80))[1] == " " * 29 + "cache"
-    assert list(page._folded("note   " + "word " * 20, 80))[1].startswith("       word")
 
 
 def test_an_engine_that_cannot_work_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

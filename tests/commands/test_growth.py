@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdrun.report.read import uncollected
+from kdrun.garbage import uncollected
 from tests.commands.many import store
 from tests.commands.short import Here
 

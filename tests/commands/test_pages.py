@@ -95,6 +95,8 @@ def test_numbers_count_in_the_order() -> None:
     [
         ("kdrun pred", ["predict"]),
         ("kdrun pre", ["precision=", "predict"]),
+        ("kdrun tabl", ["table"]),
+        ("kdrun rem", []),
         ("kdrun list mo", ["models"]),
         ("kdrun help comp", ["compare"]),
         ("kdrun predict --tea", ["--teacher"]),

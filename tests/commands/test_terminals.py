@@ -142,7 +142,8 @@ def test_the_line_of_a_job_breaks_between_its_figures(monkeypatch: pytest.Monkey
     figures = ["student 90.1", "gain +1.2 (+0.1 to +2.3)", "7f3a1c"]
     monkeypatch.setattr("kdrun.report.sweep_table.outcome", lambda run: figures)
     ended = {"state": "finished", "run": "runs/a", "earlier": True}
-    assert line(" 1 of 2  seed=0", ended, 40).splitlines() == [
+    assert line(" 1 of 2  seed=0        ", ended, 80).endswith("7f3a1c  finished earlier")
+    assert line(" 1 of 2  seed=0        ", ended, 40).splitlines() == [
         " 1 of 2  seed=0",
         "   student 90.1",
         "   gain +1.2 (+0.1 to +2.3)  7f3a1c",
@@ -153,7 +154,7 @@ def test_the_line_of_a_job_breaks_between_its_figures(monkeypatch: pytest.Monkey
 def test_a_pipe_in_a_terminal_has_the_width_of_the_terminal(tmp_path: Path) -> None:
     shown, ours = pty.openpty()
     fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
-    program = "from kdrun.commands.terminal import width; print(width())"
+    program = "from kdrun.terminal import width; print(width())"
     plain = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {
         "PYTHONPATH": str(ROOT)
     }

@@ -8,6 +8,7 @@ from kdrun.errors import KdrunError
 from kdrun.models.quantised import quantisation
 from kdrun.plan.int8 import HINTON
 from kdrun.plan.plan import Plan, make_plan
+from kdrun.plan.words import Status, steps
 from tests.config.composed import composed
 
 NAMES = ["int8_student_labels", "int8_student_teacher", "int8_control_labels", "int8_control_teacher"]
@@ -79,3 +80,11 @@ def test_what_cannot_be_is_one_line(line: str, key: str, problem: str) -> None:
     with pytest.raises(KdrunError) as caught:
         made(line)
     assert caught.value.key == key and problem in str(caught.value)
+
+
+def test_a_long_row_of_the_plan_continues_below_its_last_cell(plan: Plan) -> None:
+    rows = steps(plan, lambda training: Status("train"), 80)
+    row = next(row for row in rows if "int8_student_labels" in row)
+    first, second = row.splitlines()
+    assert second.strip() == "the student" and second.index("the") == first.index("    60 labelled")
+    assert max(len(line) for row in rows for line in row.splitlines()) <= 80

@@ -37,7 +37,7 @@ def test_notes(overrides: list[str], notes: list[str]) -> None:
     made = plan(*overrides)
     found = mismatched(made)
     assert len(found) == len(notes) and all(f.startswith(n) for f, n in zip(found, notes, strict=True)), found
-    assert all(f"note   {note}" in header(made).splitlines() for note in found)
+    assert all(f"note   {note}" in header(made, 1000).splitlines() for note in found)
 
 
 def test_the_header_says_whose_the_models_are() -> None:

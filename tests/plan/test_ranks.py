@@ -62,10 +62,10 @@ def test_adapters_with_a_batch_norm_count_too() -> None:
 
 
 def test_the_plan_says_what_processes_share() -> None:
-    assert "ranks" not in header(plan(ONE))
+    assert "ranks" not in header(plan(ONE), 1000)
     local = "batch norm of student, control: each of its own rows (runtime.sync_bn=true: of all)"
-    assert f"\nranks  2 processes share each batch; {local}" in header(plan(of(2)))
-    lines = header(plan(of(3), "rkd", sync_bn=True)).splitlines()
+    assert f"\nranks  2 processes share each batch; {local}" in header(plan(of(2)), 1000)
+    lines = header(plan(of(3), "rkd", sync_bn=True), 1000).splitlines()
     assert "ranks  3 processes share each batch" in lines
     assert "       loss.relations reads the outputs of all processes" in lines
 

@@ -17,7 +17,7 @@ STOPS = "the student stops after 10 epochs"
 def notes(*overrides: str) -> list[str]:
     plan = make_plan(single(parse([f"{STUDENT}.epochs=10", "recipe.teacher.epochs=10", *overrides])).run)
     found = unfinished(plan)
-    assert all(f"note   {note}" in header(plan).splitlines() for note in found)
+    assert all(f"note   {note}" in header(plan, 1000).splitlines() for note in found)
     return found
 
 

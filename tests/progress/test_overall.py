@@ -111,10 +111,10 @@ def test_a_process_tells_what_its_screen_is_told() -> None:
     shown = Reported(lambda *what: told.append(what))
     shown.begin("student", 3, 7, 0)
     shown.steps(7)
-    shown.epoch({"terms": {"hard": 0.5}, "validation": {}, "epoch": 1, "epochs": 3})
+    shown.epoch({"terms": {"hard": 0.5}, "validation": {"top1": 90.12}, "epoch": 1, "epochs": 3})
     shown.end()
     shown.say("nothing")
-    assert told == [("begin", 3, 7, 0), ("step", 7), ("epoch", "hard 0.500")]
+    assert told == [("begin", 3, 7, 0), ("step", 7), ("epoch", "val 90.1  hard 0.500")]
 
 
 def test_what_is_left_of_a_run_is_its_training_the_others_and_the_evaluation(clock: list[float]) -> None:

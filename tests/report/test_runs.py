@@ -214,3 +214,20 @@ def test_equal_numbers_are_one_setting_and_settings_are_sorted(tmp_path: Path) -
         (folder / "report.json").write_text(json.dumps(report))
     means = json.loads(render([tmp_path], "json", seeds="mean"))
     assert [(mean["temperature"], mean["n"]) for mean in means] == [(2, 2), (10, 1)]
+
+
+def test_a_key_of_a_term_that_repeats_the_runs_has_no_column(tmp_path: Path) -> None:
+    for name, temperature, term in (("a", 1, "soft"), ("b", 4, "soft"), ("c", 4, "dkd")):
+        loss = {term: {"temperature": temperature}} if term == "soft" else {term: {"beta": 8}}
+        run(tmp_path / name, temperature=temperature, loss=loss)
+    assert "loss.soft.temperature" not in differ(tmp_path, "abc")
+    run(tmp_path / "d", temperature=4, loss={"soft": {"temperature": 2}})
+    assert "loss.soft.temperature" in differ(tmp_path, "abcd")
+
+
+def test_a_table_names_runs_as_commands_take_them(tmp_path: Path) -> None:
+    first = run(tmp_path / "digits-kd-0123456789ab", alpha=0.5)
+    run(tmp_path / "digits-kd-ba9876543210", alpha=0.9)
+    (first / "about.json").write_text('{"name": "mine"}')
+    rows = render([tmp_path], "md").splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| mine", "| ba9876"]

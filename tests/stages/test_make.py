@@ -226,7 +226,7 @@ def test_what_is_left_of_a_sweep_forms_the_groups_that_were_written_down(
     assert members(again) == [([1, 2], None), ([3], None)]
 
 
-def test_the_folders_of_a_run_are_known_before_its_first_step(
+def test_command_configuration_and_folders_of_a_run_are_known_before_its_first_step(
     tmp_path: Path, observers: Observers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(group: Sequence[Training], seen: Observers) -> None:
@@ -238,6 +238,7 @@ def test_the_folders_of_a_run_are_known_before_its_first_step(
         carry_out(run, "kdrun assistant=mlp", observers.screen)
     content = json.loads((run.folder / "plan.json").read_text())
     assert content["command"] == "kdrun assistant=mlp"
+    assert "\nassistant:\n- name: mlp\n" in (run.folder / "config.yaml").read_text()
     assert [each["name"] for each in content["trainings"]] == ["teacher", "assistant", "student", "control"]
     assert all((tmp_path / each["folder"]).parent.name in ("models", "runs") for each in content["trainings"])
 

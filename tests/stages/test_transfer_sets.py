@@ -43,7 +43,7 @@ def test_the_plan_names_classes_that_the_student_does_not_see() -> None:
         "transfer_classes=[7,8] control=false": "data   the student sees 7, 8 only; 60 images stay out",
     }
     for line, said in lines.items():
-        assert said in header(made(f"dataset=digits {line}"))
+        assert said in header(made(f"dataset=digits {line}"), 1000)
     assert "see" not in header(made("dataset=digits"))
 
 

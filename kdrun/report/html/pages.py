@@ -149,7 +149,7 @@ def _images(folder: Path, kept: answers.Answers) -> Iterator[Part]:
         )
         thumbs = [_softened(each, content) for each in content.images]
         yield Part("Dark knowledge", [text], charts.entropy(content), thumbs)
-        apart = f"{content.called} and student part on {content.parted_in_all:,} test images"
+        apart = f"{content.called} and student differ on {content.parted_in_all:,} test images"
         if content.parted:
             yield Part(
                 "Teacher and student apart",

@@ -1,0 +1,83 @@
+"""The width of the screen, and texts made to fit."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import textwrap
+from collections.abc import Iterable
+
+LEAST = 40
+"""The least width that is written for, even in a narrower terminal."""
+
+WIDEST = 120
+"""The greatest width that is written for."""
+
+LABEL = 10
+"""Columns of the labels at the left, at most."""
+
+TABLE = 60
+"""The least width of a table with many columns."""
+
+
+def width(least: int = LEAST) -> int:
+    """Columns to write for: the terminal's, also through a pipe (`| head`), or 120 in a file."""
+    return max(least, min(WIDEST, shutil.get_terminal_size((_behind_a_pipe(), 24)).columns))
+
+
+def _behind_a_pipe() -> int:
+    """The width of the terminal that shows errors, if the output is a pipe; else WIDEST."""
+    try:
+        if stat.S_ISFIFO(os.fstat(1).st_mode):
+            return os.get_terminal_size(2).columns or WIDEST
+    except OSError:
+        pass
+    return WIDEST
+
+
+def in_lines(parts: Iterable[str], columns: int, space: int = 2) -> list[str]:
+    """The parts in as few lines as possible, `space` columns apart; no part is broken."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + space + len(part) <= columns:
+            lines[-1] += " " * space + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def folded(text: str, columns: int) -> str:
+    """A text of one line or several, in lines of at most `columns`; no word is broken. A long line continues
+    below its text: right of its label, or as far to the right as it began.
+    """
+    return "\n".join(_folded(line, columns) for line in text.split("\n"))
+
+
+def _folded(line: str, columns: int) -> str:
+    label = label_of(line)
+    return hung(label, line[len(label) :], columns)
+
+
+def label_of(line: str) -> str:
+    """What a line begins with if its text stands right of a label or is indented: `note   `; else nothing."""
+    words = re.match(r"\S*\s{2,}", line)
+    return words[0] if words and (len(words[0]) <= LABEL or line[0] == " ") else ""
+
+
+def hung(label: str, text: str, columns: int) -> str:
+    """A label and a text right of it, in lines of at most `columns`; no word is broken."""
+    return textwrap.fill(
+        text,
+        columns,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def shortened(name: str, room: int) -> str:
+    """A name in at most `room` columns, without its middle: `imagefolde...36ea597d061`."""
+    return name if len(name) <= room else f"{name[: room // 2 - 2]}...{name[-(room - room // 2 - 1) :]}"

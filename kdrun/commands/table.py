@@ -66,7 +66,7 @@ def page_of(folder: Path, format: str) -> str:
     if typed is None:
         return ""
     words, options = OPTIONS.parse(typed)
-    name = next(word for word in words if _is_name(word))
+    name = next(filter(_is_name, words), "")
     own = [word for word in words if word != name and word.partition("=")[0] not in CHOOSING]
     cells = _cells(name, own, options)
     return render(shown(cells, list(done(cells, folder))), format, width(TABLE))

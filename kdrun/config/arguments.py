@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from kdrun.config.callers import refuse_listed
 from kdrun.config.files import CHOSEN, refuse_endless, refuse_long_names, shipped, swept
 from kdrun.config.options import Options
 from kdrun.config.quotes import readable
@@ -111,7 +112,9 @@ def _plain(word: str) -> str:
 def _swept(folders: tuple[Path, ...], word: str) -> Mapping[str, str]:
     """The values over which the file of an experiment or a sweep sweeps."""
     group, _, name = word.partition("=")
-    return swept(folders, group, name) if group in ("experiment", "sweep") else {}
+    params = swept(folders, group, name) if group in ("experiment", "sweep") else {}
+    refuse_listed(word, [f"{key}={values}" for key, values in params.items()])
+    return params
 
 
 def _spread(words: Sequence[str], experiments: str | None) -> Iterator[str]:

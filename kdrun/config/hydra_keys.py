@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from omegaconf import DictConfig
 
 from kdrun.errors import KdrunError
+from kdrun.nested import leaves
 
 ALLOWED = ("hydra.searchpath",)
 
@@ -29,15 +31,25 @@ def refuse_hydras_keys(overrides: Sequence[str]) -> None:
         key, equals, value = override.lstrip("+~").partition("=")
         name = key.partition("@")[0]
         if re.match(r"hydra[./]", name) and name not in ALLOWED:
-            problem = next(text for pattern, text in INSTEAD.items() if re.fullmatch(pattern, name))
-            raise KdrunError(key, value if equals else None, problem)
+            raise KdrunError(key, value if equals else None, _instead(name))
+
+
+def refuse_in_file(path: str, values: Mapping[str, Any]) -> None:
+    """Raises KdrunError for a key of Hydra's own in a user's file, except `hydra.sweeper.params`."""
+    own = values.get("hydra", {})
+    keys = [key for key, _ in leaves(own, "hydra.")] if isinstance(own, Mapping) else ["hydra."]
+    for key in keys:
+        if not f"{key}.".startswith("hydra.sweeper.params."):
+            raise KdrunError(f"{path}: {key.rstrip('.')}", None, _instead(key))
 
 
 def refuse_hydras_parts(hydra: DictConfig) -> None:
-    """Raises KdrunError for a launcher, a sweeper or callbacks that a file chooses: kdrun calls none."""
+    """Raises KdrunError for a launcher or a sweeper that a defaults list chooses: kdrun calls none."""
     for group in ("hydra/launcher", "hydra/sweeper"):
         chosen = hydra.runtime.choices[group]
         if chosen != "basic":
             refuse_hydras_keys([f"{group}={chosen}"])
-    if hydra.callbacks:
-        raise KdrunError("hydra.callbacks", None, "are not called: Hydra only composes here")
+
+
+def _instead(key: str) -> str:
+    return next(text for pattern, text in INSTEAD.items() if re.fullmatch(pattern, key))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdrun.config.callers import refuse_listed
 from kdrun.config.files import Entry, entries, shipped
 from kdrun.config.table import (
     BASELINES,
@@ -253,6 +254,7 @@ def _overrides(content: Any, where: str) -> tuple[str, ...]:
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise KdrunError(where, override, "an override is key=value, +key=value or ~key")
+    refuse_listed(where, overrides)
     return overrides
 
 

@@ -33,13 +33,12 @@ def main(arguments: Sequence[str]) -> int:
     if command[0] == "torchrun":
         problem = f"several processes made it, which this command cannot start: {shlex.join(command)}"
         raise KdrunError(called, None, problem)
+    name = command[1] if command[1:2] and command[1] in PAGES else ""
+    if name and name not in CONTINUED:
+        raise KdrunError(called, None, f"its folder names a command that makes no run: kdrun {name}")
     command = with_callers(command, typed, called)
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
-    _, *rest = command
-    name = rest.pop(0) if rest and rest[0] in PAGES else "run"
-    if name not in CONTINUED:
-        raise KdrunError(called, None, f"its folder names a command that makes no run: kdrun {name}")
-    code: int = import_module(f"kdrun.commands.{name}").main(rest)
+    code: int = import_module(f"kdrun.commands.{name or 'run'}").main(command[2 if name else 1 :])
     return code
 
 

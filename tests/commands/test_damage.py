@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
-from kdrun.artefacts import locked
+from kdrun.artefacts import locked, write_json
 from kdrun.models.weights import read_weights
+from kdrun.stages import trainee
 from tests.commands.short import SHORT, Here
 
 AGAIN = ("temperature=3", "control=false")
@@ -189,3 +191,22 @@ def test_a_run_folder_that_is_a_link_is_not_emptied(here: Here) -> None:
     assert (home / "letter").read_text() == "dear"
     with locked(home):
         pass
+
+
+def test_fresh_starts_over_although_the_clock_was_set_back(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.run()
+    real, day = time.time, 86_400
+    monkeypatch.setattr(time, "time", lambda: real() - day)  # before the models were trained
+    assert trained(here(*SHORT, "fresh=true")[1]) == ["teacher", "student", "control"]
+
+
+def test_a_clock_that_is_set_back_meanwhile_repeats_nothing(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, day, calls = time.time, 86_400, []
+    monkeypatch.setattr(trainee, "write_json", lambda *file: calls.append(write_json(*file)))
+    monkeypatch.setattr(time, "time", lambda: real() - day * len(calls))
+    code, out, err = here(*SHORT, "-m", "temperature=1,2", "fresh=true", "runtime.jobs=1")
+    assert (code, err, len(calls)) == (0, "", 4) and "2 run" in out

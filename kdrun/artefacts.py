@@ -52,6 +52,11 @@ def _normal(value: Any) -> Any:
     raise TypeError(f"no fingerprint of a {type(value).__name__}")
 
 
+def typed_path(text: str | os.PathLike[str]) -> Path:
+    """A path as people type it: `~` is the home folder; of a user that is not known it stays as it is."""
+    return Path(os.path.expanduser(text))
+
+
 def file_hash(path: Path) -> str:
     """64 hex digits of the SHA-256 of a file's content."""
     with path.open("rb") as file:

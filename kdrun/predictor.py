@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdrun.artefacts import typed_path
 from kdrun.data.picture import as_pixels, centre, covering, in_channels, opened, square
 from kdrun.errors import KdrunError
 from kdrun.machine import exact
@@ -110,7 +111,7 @@ def load(run: str | Path, teacher: bool = False, packages: Iterable[str] = ()) -
     teacher: the run's teacher instead; needs the folder. packages: your own, if the model is from one; others
     are not imported, even if a file names them. Raises KdrunError.
     """
-    path = Path(run).expanduser()
+    path = typed_path(run)
     if is_exported(path):
         return _from_export(path, teacher)
     own = kept(path, "teacher" if teacher else "student")
@@ -134,7 +135,7 @@ def _preprocess(about: About) -> Preprocess:
 
 def _opened(picture: Picture) -> Any:
     """The picture, read and turned upright. Raises KdrunError."""
-    path = Path(picture).expanduser() if isinstance(picture, (str, Path)) else None
+    path = typed_path(picture) if isinstance(picture, (str, Path)) else None
     try:
         return opened(path or picture)
     except ValueError as error:

@@ -27,6 +27,7 @@ from kdrun.artefacts import (
     read_json,
     remove,
     sweep_parts,
+    typed_path,
     unheld,
     write_json,
     write_text,
@@ -328,3 +329,8 @@ def test_a_limit_on_the_size_of_files_counts_as_full(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert full_disk(caught.value) == "the disk is full (File too large)"
+
+
+def test_the_home_of_a_user_who_is_not_known_stays_as_typed() -> None:
+    assert typed_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+    assert typed_path("~/x") == Path.home() / "x"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from kdrun.artefacts import typed_path
 from kdrun.commands.pages import PAGES
 from kdrun.errors import KdrunError
 
@@ -120,7 +121,7 @@ def _flags(command: str) -> list[str]:
 def _paths(start: str) -> list[str]:
     """Files and folders whose paths begin with `start`; a folder ends with a slash."""
     head, slash, tail = start.rpartition("/")
-    folder = Path(f"{head}{slash}" or ".").expanduser()
+    folder = typed_path(f"{head}{slash}" or ".")
     try:
         paths = sorted(path for path in folder.iterdir() if path.name.startswith(tail))
     except OSError:

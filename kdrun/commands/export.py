@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdrun.artefacts import read_json
+from kdrun.artefacts import read_json, typed_path
 from kdrun.commands.terminal import width
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = export(
         run,
         names,
-        Path(options["--out"]).expanduser() if "--out" in options else None,
+        typed_path(options["--out"]) if "--out" in options else None,
         _split(options.get("--packages", "")),
         options.get("--data-dir"),
         lambda line: print(line, file=sys.stderr, flush=True),

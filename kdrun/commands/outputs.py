@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from kdrun.artefacts import remove
+from kdrun.artefacts import remove, typed_path
 from kdrun.commands.terminal import shortened, width
 from kdrun.config.options import Options
 from kdrun.errors import LONGEST, KdrunError, plain
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     words, options = known.parse(arguments)
     if words[:1] == ["rm"]:
         return _remove_named(words[1:], sure="--yes" in options)
-    paths = [Path(word.removeprefix("outputs_dir=")).expanduser() for word in words] or [Path("outputs")]
+    paths = [typed_path(word.removeprefix("outputs_dir=")) for word in words] or [Path("outputs")]
     single = any((paths[0] / room).is_dir() for room in ROOMS) or not _is_named(paths[0])
     if single and len(paths) > 1:
         problem = f"one folder of outputs at a time, or several folders in its {_PLACES}"

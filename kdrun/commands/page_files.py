@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdrun.artefacts import write_text
+from kdrun.artefacts import typed_path, write_text
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.figures import file_size
@@ -37,7 +37,7 @@ def write(folders: Sequence[Path], out: str = "") -> str:
         raise KdrunError("--html", None, "of several folders needs a file: --out FILE.html")
     from kdrun.report.html.document import document
 
-    file = Path(out).expanduser() if out else folders[0] / FILE
+    file = typed_path(out) if out else folders[0] / FILE
     text = document(page_of(folders))
     if file.is_dir():
         raise KdrunError("--out", out, "is a folder; name a file")

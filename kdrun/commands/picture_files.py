@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdrun.artefacts import typed_path
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
 from kdrun.records import PLAN
@@ -25,7 +26,7 @@ def read_pictures(words: Sequence[str], preprocess: Preprocess) -> dict[str, tup
     pictures: dict[str, tuple[Any, str]] = {}
     left_out: list[str] = []
     for word in words:
-        path = Path(word).expanduser()
+        path = typed_path(word)
         if not path.is_dir():
             pictures[word] = preprocess.looked_at(word)
             continue

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kdrun.artefacts import held, locked
+from kdrun.artefacts import held, locked, typed_path
 from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
 from kdrun.commands.terminal import TABLE, width
 from kdrun.config.arguments import FOLDER
@@ -78,7 +78,7 @@ def _is_name(word: str) -> bool:
 
 
 def _own(options: Mapping[str, str]) -> Path | None:
-    return Path(options[FOLDER]).expanduser() if FOLDER in options else None
+    return typed_path(options[FOLDER]) if FOLDER in options else None
 
 
 def _cells(name: str, words: Sequence[str], options: Mapping[str, str]) -> Cells:

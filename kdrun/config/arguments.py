@@ -7,8 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from kdrun.artefacts import typed_path
 from kdrun.config.callers import refuse_listed
-from kdrun.config.files import CHOSEN, refuse_endless, refuse_long_names, shipped, swept
+from kdrun.config.files import CHOSEN, refuse_endless, refuse_impossible_names, shipped, swept
 from kdrun.config.options import Options
 from kdrun.config.quotes import readable
 from kdrun.config.shell import refuse_pieces, refuse_slices
@@ -59,7 +60,7 @@ class Typed(NamedTuple):
     @property
     def config_dir(self) -> Path | None:
         """The folder of the user's files."""
-        return Path(self.options[FOLDER]).expanduser() if FOLDER in self.options else None
+        return typed_path(self.options[FOLDER]) if FOLDER in self.options else None
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -88,8 +89,8 @@ def parse(arguments: Sequence[str]) -> Typed:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
     refuse_pieces(words)
     refuse_slices(words)
-    refuse_long_names(words)
-    folders = (shipped(), *([Path(options[FOLDER]).expanduser()] if FOLDER in options else []))
+    refuse_impossible_names(words)
+    folders = (shipped(), *([typed_path(options[FOLDER])] if FOLDER in options else []))
     for folder in folders[1:]:
         refuse_endless(folder, words)
     plain = [_plain(word) for word in words]

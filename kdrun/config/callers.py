@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from kdrun.config.hydra_keys import refuse_in_file
+from kdrun.config.hydra_keys import refuse_in_file, searchpath
 from kdrun.config.plugins import Models
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
@@ -110,9 +109,7 @@ def _places(loader: ConfigLoader, overrides: Sequence[str]) -> Iterator[tuple[bo
     for element in loader.get_search_path().get_path():
         if element.provider != "schema" and not element.path.startswith("models://"):
             yield element.provider in ("hydra", "main"), _folder(element.path)
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    typed: Any = next((each.value() for each in parsed if each.get_key_element() == SEARCHPATH), [])
-    yield from ((False, _folder(path)) for path in typed)
+    yield from ((False, _folder(path)) for path in searchpath(overrides))
 
 
 def _folder(address: str) -> Any:
@@ -121,10 +118,7 @@ def _folder(address: str) -> Any:
     if scheme != "pkg":
         return Path(path)
     package, *below = path.replace("/", ".").split(".")
-    try:
-        return files(package).joinpath(*below)
-    except ModuleNotFoundError:  # Hydra warns of it
-        return Path("/dev/null")
+    return files(package).joinpath(*below)
 
 
 def _sets(override: str, key: str) -> bool:

@@ -8,9 +8,9 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
+from kdrun.artefacts import typed_path
 from kdrun.config import controls
 from kdrun.config.check_dataset import check_dataset, check_pool
 from kdrun.config.check_teachers import check_teachers, named_teachers
@@ -162,7 +162,7 @@ def _model(role: str, model: Model, packages: Collection[str]) -> None:
     one_of(f"{role}.stem", model.stem, STEMS)
     if model.seed is not None:
         at_least(f"{role}.seed", model.seed, 0)
-    if model.checkpoint is not None and not Path(model.checkpoint).expanduser().is_file():
+    if model.checkpoint is not None and not typed_path(model.checkpoint).is_file():
         raise KdrunError(f"{role}.checkpoint", model.checkpoint, "no such file")
     _pretrained(role, model)
     at_least(f"{role}.projector_factor", model.projector_factor, 1)

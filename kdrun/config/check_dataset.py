@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
+from kdrun.artefacts import typed_path
 from kdrun.config.choices import DATASET_KEYS, HEADLINES, RESIZES
 from kdrun.config.ranges import (
     number,
@@ -53,7 +53,7 @@ def check_dataset(dataset: Mapping[str, Any], packages: Collection[str]) -> None
 
 def _labelled(labelled: Any) -> None:
     if isinstance(labelled, str):
-        if not Path(labelled).expanduser().is_file():
+        if not typed_path(labelled).is_file():
             problem = "no such file. A count per class, a fraction, or a file of indices, one a line"
             raise KdrunError("dataset.labelled", labelled, problem)
         return

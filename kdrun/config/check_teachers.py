@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from kdrun.artefacts import typed_path
 from kdrun.config.choices import COMBINED_BY, COMBINED_WEIGHTS, HEADS
 from kdrun.config.schema import Combine, Run, Teacher
 from kdrun.errors import KdrunError
@@ -95,7 +95,7 @@ def _head(key: str, teacher: Teacher) -> None:
 
 
 def _file(key: str, value: Any, needed: str) -> None:
-    if not isinstance(value, str) or not Path(value).expanduser().is_file():
+    if not isinstance(value, str) or not typed_path(value).is_file():
         raise KdrunError(key, f"{value}", f"no such file. {needed[0].upper()}{needed[1:]}, is needed")
 
 

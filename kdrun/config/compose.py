@@ -22,7 +22,7 @@ from kdrun.config.arguments import Typed
 from kdrun.config.callers import refuse_in_files
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
-from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
+from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts, refuse_missing_folders
 from kdrun.config.load import Described, Loaded, Readers, as_run, described, load, refuse_impossible
 from kdrun.config.pattern import Pattern
 from kdrun.config.plugins import register
@@ -195,6 +195,7 @@ def _prepare(typed: Typed) -> None:
     """Refuses what Hydra would misread, and tells Hydra of kdrun and of the user's files."""
     refuse_impossible(typed.overrides)
     refuse_hydras_keys(typed.overrides)
+    refuse_missing_folders(typed.overrides)
     if typed.config_dir is not None:
         refuse_clashes(typed.config_dir, torchvision_names())
     register(typed.config_dir)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from kdrun.config.files import refuse_schema
+from kdrun.config.quotes import parsed
 from kdrun.errors import KdrunError
 from kdrun.nested import leaves
 
@@ -23,6 +27,37 @@ INSTEAD = {
     r"hydra[./].*": "Hydra only composes here, so this key has no effect",
 }
 """The answer to a key, by the first pattern that it matches."""
+
+
+def searchpath(overrides: Sequence[str]) -> list[str]:
+    """The folders of `hydra.searchpath=[...]` as typed. Raises KdrunError for what is no list of folders."""
+    typed = [word for word in overrides if word.lstrip("+").startswith("hydra.searchpath=")]
+    read = parsed(typed[0]) if typed else None
+    folders: Any = read.value() if read else []
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise KdrunError("hydra.searchpath", folders, "a list of folders is needed: [file:///my/conf]")
+    return folders
+
+
+def refuse_missing_folders(overrides: Sequence[str]) -> None:
+    """Raises KdrunError for a folder of `hydra.searchpath` that is none, of which Hydra only warns."""
+    for folder in searchpath(overrides):
+        scheme, mark, place = folder.rpartition("://")
+        if scheme not in ("", "file", "pkg") or (mark and not scheme):
+            raise KdrunError("hydra.searchpath", folder, "must be a folder, file://FOLDER or pkg://PACKAGE")
+        if scheme != "pkg":
+            if not Path(place).is_dir():
+                raise KdrunError("hydra.searchpath", folder, "no such folder")
+            refuse_schema(Path(place))
+        elif not _is_package(place.replace("/", ".")):
+            raise KdrunError("hydra.searchpath", folder, "no such package")
+
+
+def _is_package(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # of the package above, or no name
+        return False
 
 
 def refuse_hydras_keys(overrides: Sequence[str]) -> None:

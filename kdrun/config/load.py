@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from kdrun.artefacts import typed_path
 from kdrun.config import controls, quick, recipes, reference, shorts, words
 from kdrun.config.callers import refuse_untyped
 from kdrun.config.check import check
@@ -207,7 +207,7 @@ def _unlabelled(dataset: Mapping[str, Any], named: Node) -> dict[str, Any]:
         raise KdrunError(
             "dataset.unlabelled", chosen, "must be a folder of pictures, the name of a data set, or null"
         )
-    if Path(chosen).expanduser().is_dir():
+    if typed_path(chosen).is_dir():
         return {}
     if "/" in chosen:
         raise KdrunError("dataset.unlabelled", chosen, "no such folder")

@@ -65,7 +65,7 @@ def read(name: str, own: Path | None = None) -> Table:
         raise KdrunError("table", name, "no such table", paths, "kdrun table")
     try:
         content = yaml.safe_load(paths[name].read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise KdrunError(str(paths[name]), None, f"not valid YAML ({' '.join(str(error).split())})") from None
     return parsed(content, name, str(paths[name]))
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from kdrun.artefacts import typed_path
 from kdrun.data import digests
 from kdrun.data.decode import Picture, Square, picture, shorter_side, unreadable
 from kdrun.data.images import Part, Raw
@@ -82,7 +83,7 @@ def read(
     """
     if path is None:
         raise KdrunError("dataset.path", None, "which folder? dataset.path=/my/pictures")
-    root = Path(path).expanduser()
+    root = typed_path(path)
     folders = parts(root)
     classes = class_names(folders.train)
     train, *held_out = listed(folders, classes, val_classes)
@@ -151,7 +152,7 @@ def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -
     if folder.name.lower() not in VALIDATION:
         return pictures_of(folder, classes)
     if val_classes is not None:
-        return assigned(folder, classes, Path(val_classes).expanduser())
+        return assigned(folder, classes, typed_path(val_classes))
     if not folders_in(folder):
         raise KdrunError("dataset.path", folder, f"{NO_CLASSES}; {OR_A_FILE}")
     return pictures_of(folder, classes)
@@ -264,18 +265,26 @@ def folders_in(folder: Path) -> list[Path]:
     return [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
 
 
-def files_in(folder: Path) -> Iterator[Picture]:
-    """The files in a folder and in the folders in it, by path; hidden ones left out."""
+def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Picture]:
+    """The files in a folder and in the folders in it, by path; hidden ones left out. above: device and inode
+    of the folders in which it is. Raises KdrunError for what never ends: a link to one of these, a pipe.
+    """
+    about = folder.stat()
+    here = (*above, (about.st_dev, about.st_ino))
+    if here[-1] in above:
+        raise unreadable([f"{folder} (a link to a folder in which it is)"])
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
         if entry.name.startswith(".") or entry.name.lower() in IGNORED:
             continue
         if entry.is_dir():
-            yield from files_in(Path(entry.path))
+            yield from files_in(Path(entry.path), here)
         elif entry.is_file():
             facts = entry.stat()
             yield Picture(entry.path, facts.st_size, facts.st_mtime_ns)
+        elif os.path.exists(entry.path):
+            raise unreadable([f"{entry.path} (a pipe or a device)"])
         else:
             yield Picture(entry.path, 0, 0)  # a link to nowhere
 

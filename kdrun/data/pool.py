@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdrun.artefacts import typed_path
 from kdrun.data.decode import Square, blocks
 from kdrun.data.imagefolder import files_in
 from kdrun.data.images import Part, Pool
@@ -114,7 +115,7 @@ def pool_of(
         problem = "these images do not fit into memory, and a pool can only stand beside images that do"
         raise KdrunError(KEY, _name(chosen), problem)
     if other is None:
-        images, names = from_folder(Path(str(chosen)).expanduser(), shape, white)
+        images, names = from_folder(typed_path(str(chosen)), shape, white)
     else:
         images = as_seen(other, shape, float(chosen["white"]), white)
         names = [f"{chosen['name']} image {i}" for i in range(len(images))]

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdrun.artefacts import typed_path
 from kdrun.errors import KdrunError
 from kdrun.types import UNLABELLED
 
@@ -134,7 +135,7 @@ def labelled_by_file(file: Path, parts: Split, images: int) -> Tensor:
 def numbers(file: Path) -> list[int]:
     """The whole numbers in a file, one per line; empty lines are skipped."""
     try:
-        lines = file.expanduser().read_text(encoding="utf-8").splitlines()
+        lines = typed_path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise KdrunError("dataset.labelled", file, "cannot be read as text") from error
     try:

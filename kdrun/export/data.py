@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kdrun.artefacts import typed_path
 from kdrun.config import quick
 from kdrun.config.schema import Runtime
 from kdrun.data.batches import plain_batches
@@ -34,7 +34,7 @@ def data_of(report: Report, packages: tuple[str, ...], data_dir: str | None) -> 
         package = source.partition(".")[0]
         problem = f"the data set is from a package of your own; if you trust it: --packages {package}"
         raise KdrunError(source, None, problem)
-    place = Path(data_dir or config.get("data_dir", "data")).expanduser()
+    place = typed_path(data_dir or config.get("data_dir", "data"))
     most = quick.images(config["recipe"]["student"]["batch"]) if config.get("quick") else None
     labelled = {key: value for key, value in dataset.items() if key != "unlabelled"}  # needs no pool
     data = load(labelled, place, reading(Runtime(), CPU), most)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from kdrun.artefacts import write_whole
+from kdrun.artefacts import typed_path, write_whole
 from kdrun.errors import KdrunError
 from kdrun.models.checkpoints import NotPlain, load_plain, state_dict
 from kdrun.models.fit_names import fitted, under_prefix
@@ -78,15 +78,16 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     sha256: what the file must be, as `save_weights` gave it; what a file states of itself is checked in any
     case. Raises KdrunError for a missing, damaged or foreign file.
     """
-    path = path.expanduser()
+    path = typed_path(path)
     if not path.is_file():
         raise KdrunError("checkpoint", str(path), "no such file")
     try:
         if path.suffix != ".safetensors":
             return state_dict(load_plain(path), path)
-        if problem := damage(path, sha256):
-            raise KdrunError("checkpoint", str(path), problem)
-        with safe_open(path, framework="pt") as file:
+        path.open("rb").close()  # safetensors calls a file that may not be read one that is not there
+        with safe_open(path, framework="pt") as file:  # before the digest, since a foreign file can be large
+            if problem := damage(path, sha256):
+                raise KdrunError("checkpoint", str(path), problem)
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise KdrunError("checkpoint", str(path), f"cannot be read ({error.strerror or error})") from error

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from kdrun.artefacts import file_hash
+from kdrun.artefacts import file_hash, typed_path
 from kdrun.config.schema import Model, Recipe, is_headless
 from kdrun.errors import KdrunError
 from kdrun.machine import Machine
@@ -29,7 +28,7 @@ def model_key(model: Model) -> dict[str, Any]:
     if is_headless(model):
         key["head"] = "none"
     if model.checkpoint:
-        path = Path(model.checkpoint).expanduser()
+        path = typed_path(model.checkpoint)
         if not path.is_file():
             raise KdrunError("checkpoint", model.checkpoint, "no such file")
         key["checkpoint"] = file_hash(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from kdrun.artefacts import file_hash, fingerprint
+from kdrun.artefacts import file_hash, fingerprint, typed_path
 from kdrun.config.schema import Run, Teacher
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
@@ -98,9 +98,9 @@ def _kept(run: Run, text: str) -> Kept:
         own = kept(run_named(name, outputs.parent if run.quick else outputs), role)
     except KdrunError as error:
         _, _, problem, *more = error.args
-        if Path(text).expanduser().is_file():
+        if typed_path(text).is_file():
             problem += f". Of which model are its weights? reference.model=MODEL reference.checkpoint={text}"
-        elif "/" in name and not Path(name).expanduser().exists():
+        elif "/" in name and not typed_path(name).exists():
             problem += f". One of its models: {' | '.join(f'reference=RUN/{role}' for role in KEPT)}"
         raise KdrunError(KEY, text, problem, *more) from error
     if "." in (family := str(own.node["family"])):
@@ -127,7 +127,7 @@ def _of_file(run: Run, teacher: Teacher, place: Ground, grounds: Grounds | None)
     own, related = standing(place, teacher, KEY, grounds)
     path = teacher.checkpoint
     if path and teacher.classes is None and teacher.class_map is None:
-        _refuse_others(Path(path).expanduser(), place)
+        _refuse_others(typed_path(path), place)
     if own.models.plan(teacher, KEY, 0).head_is_new and not path:
         problem = "its weights do not know the classes of the data set: it is no trained model for them"
         raise KdrunError("reference.pretrained", str(teacher.pretrained).lower(), problem)

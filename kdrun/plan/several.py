@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from kdrun.artefacts import typed_path
 from kdrun.config.schema import Combine, Run, Teacher, is_headless
 from kdrun.data.classes import of_classes, renamed
 from kdrun.data.images import ImageSet
@@ -263,7 +263,7 @@ def _related(
     if not loaded:
         chosen = tuple(ours) if names is None else tuple(sorted(names, key=_place(ours, f"{key}.classes")))
         return chosen, relation(chosen, ours, key, subset=True)
-    stated = stated_classes(Path(teacher.checkpoint).expanduser()) if teacher.checkpoint else ()
+    stated = stated_classes(typed_path(teacher.checkpoint)) if teacher.checkpoint else ()
     if names is None and mapped is not None and not stated:
         problem = (
             "the names of the teacher's classes, in the order of its outputs, are needed: its file has none"
@@ -313,7 +313,7 @@ def class_map(written: Any, key: str) -> dict[str, str] | None:
 
 def _text(path: str, key: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return typed_path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise KdrunError(key, path, "cannot be read as text") from error
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdrun.artefacts import typed_path
 from kdrun.nested import leaves
 
 PROJECT = "kdrun"
@@ -247,5 +248,5 @@ def _has_account() -> bool:
     if os.environ.get("WANDB_MODE") or os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", WANDB_HOST).rpartition("/")[2]
-    files = (Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), Path("~/_netrc").expanduser())
+    files = (typed_path(os.environ.get("NETRC", "~/.netrc")), typed_path("~/_netrc"))
     return any(file.is_file() and host in file.read_text(errors="replace") for file in files)

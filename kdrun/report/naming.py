@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from kdrun.artefacts import write_json
+from kdrun.artefacts import typed_path, write_json
 from kdrun.config.quick import FOLDER
 from kdrun.errors import KdrunError, nearest
 from kdrun.records import Damaged, read_fields
@@ -73,7 +73,7 @@ def run_named(text: str, outputs: Path = Path("outputs")) -> Path:
 
     Raises KdrunError if there is none, or if the digits fit several.
     """
-    path = Path(text).expanduser()
+    path = typed_path(text)
     if path.exists() or "/" in text:
         return path
     runs = [run for folder in (outputs, outputs / FOLDER) for run in _runs(folder / "runs")]

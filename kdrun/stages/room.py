@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from kdrun.artefacts import typed_path
 from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import state_bytes
 from kdrun.figures import file_size
@@ -49,7 +50,7 @@ def refuse_unwritable(plan: Plan) -> None:
 
 
 def _refuse(outputs: str, needed: int) -> None:
-    disk = shutil.disk_usage(_existing(Path(outputs).expanduser().absolute()))
+    disk = shutil.disk_usage(_existing(typed_path(outputs).absolute()))
     if disk.total and needed > disk.free:  # some file systems do not say
         problem = f"the disk has {file_size(disk.free)} free, and weights and states take {file_size(needed)}"
         raise KdrunError("outputs_dir", outputs, problem)

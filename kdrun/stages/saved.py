@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdrun.artefacts import STARTED
+from kdrun.artefacts import STARTED, typed_path
 from kdrun.config.schema import Teacher
 from kdrun.data.calibration import calibration
 from kdrun.errors import KdrunError
@@ -81,7 +81,7 @@ def saved(training: Training, fresh: bool = False) -> Saved | None:
     """
     if training.loaded:
         path = training.model.checkpoint
-        files = {"last": Path(path).expanduser()} if path else {}
+        files = {"last": typed_path(path)} if path else {}
         return Saved(training, "checkpoint" if path else "pretrained", files, {})
     record = finished(training, fresh)
     if record is None:
@@ -232,7 +232,7 @@ def _declaration(training: Training, stated: Sequence[str], here: Sequence[str])
 def checkpoint_classes(training: Training) -> tuple[str, ...]:
     """The class names in the checkpoint of a training; empty if it has none."""
     path = training.model.checkpoint
-    return stated_classes(Path(path).expanduser()) if path else ()
+    return stated_classes(typed_path(path)) if path else ()
 
 
 def class_note(training: Training) -> str:

@@ -151,7 +151,7 @@ def read_fields(path: Path, wanted: Any) -> Any:
     except (ValueError, RecursionError) as error:
         raise Damaged(str(path), None, "is damaged: not JSON") from error
     except KdrunError as error:
-        raise Damaged(str(path), None, "is a link") from error
+        raise Damaged(str(path), None, str(error.args[2]).partition(",")[0]) from error
     if text is not None and (wrong := next(wrong_fields(content, wanted), "")):
         raise Damaged(str(path), None, f"is damaged: {wrong}")
     return content

@@ -106,6 +106,8 @@ def damage(path: Path, sha256: str | None = None) -> str:
 
     Files of earlier versions state nothing of themselves. Raises OSError where it may not be read.
     """
+    if not path.is_file():
+        return "is damaged: a pipe, a device or a folder"
     about = path.stat()
     actual, stated = _digest(str(path), about.st_ino, about.st_mtime_ns, about.st_size)
     if any(wanted not in (None, actual) for wanted in (sha256, stated)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -210,3 +211,30 @@ def test_a_clock_that_is_set_back_meanwhile_repeats_nothing(
     monkeypatch.setattr(time, "time", lambda: real() - day * len(calls))
     code, out, err = here(*SHORT, "-m", "temperature=1,2", "fresh=true", "runtime.jobs=1")
     assert (code, err, len(calls)) == (0, "", 4) and "2 run" in out
+
+
+ODD = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runs/*/plan.json",
+        "runs/*/report.json",
+        "models/teacher-*/last.safetensors",
+        "models/teacher-*/model.json",
+    ],
+)
+def test_what_has_no_end_is_not_waited_for(here: Here, name: str, kind: str) -> None:
+    here.run()
+    path = next(here.root.glob(f"outputs/{name}"))
+    path.unlink()
+    ODD[kind](path)
+    for words in (["outputs"], ["report", "outputs/runs"], [*SHORT, "stages=[teacher]"], [*SHORT]):
+        code, _, err = here(*words)
+        assert code in (0, 1, 2) and len(err.splitlines()) <= 2, err

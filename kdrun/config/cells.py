@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from kdrun.config.arguments import Typed, parse
 from kdrun.config.quotes import parsed
 from kdrun.config.shorts import spelled_out
-from kdrun.config.sweep import Job, plain, short_hash
+from kdrun.config.sweep import Job, plain, refuse_many, short_hash
 from kdrun.config.table import Place, Table, changed
 from kdrun.errors import KdrunError
 
@@ -82,7 +82,10 @@ def _values(word: str) -> list[Any]:
     override = parsed(word)
     if override is None or (override.is_sweep_override() and not override.is_discrete_sweep()):
         raise KdrunError(word, None, "a name is needed, or several: a,b")
-    return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    if not override.is_sweep_override():
+        return [override.value()]
+    refuse_many(word.partition("=")[0], override)
+    return list(override.sweep_iterator())
 
 
 def _seed(value: Any) -> int:

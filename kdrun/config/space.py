@@ -15,7 +15,7 @@ from kdrun.config.arguments import Typed
 from kdrun.config.choices import REPEATS
 from kdrun.config.files import CHOSEN
 from kdrun.config.load import LISTED, key_of
-from kdrun.config.sweep import plain
+from kdrun.config.sweep import plain, refuse_many
 from kdrun.config.table import SAME
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
@@ -191,6 +191,7 @@ def _repeats(repeated: Mapping[str, Override]) -> Iterator[tuple[str, ...]]:
             raise KdrunError(
                 key, _given(override), "is repeated within each trial, so a list is needed: 0,1,2"
             )
+        refuse_many(key, override)
         texts = [f"{key}={text}" for text in dict.fromkeys(override.sweep_string_iterator())]
         combinations = [(*before, text) for before in combinations for text in texts]
     yield from combinations
@@ -211,6 +212,8 @@ def _key(key: str, override: Override) -> Key:
         return Key(key, given, _interval(key, given, value))
     if isinstance(value, RangeSweep) and not value.shuffle:
         return Key(key, given, _range(key, given, value))
+    if isinstance(value, RangeSweep):
+        refuse_many(key, override)
     if tags:
         raise KdrunError(key, given, "choices have no order, so log has no meaning: it is for intervals")
     texts = tuple(dict.fromkeys(override.sweep_string_iterator()))

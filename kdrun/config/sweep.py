@@ -129,6 +129,14 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
     return list(by_name.values())
 
 
+def refuse_many(key: str, override: Override, most: int = FEW) -> None:
+    """Raises KdrunError if an override has more values than anyone means; they are not listed for that."""
+    number = _count(key, override)
+    if number > most:
+        given = (override.input_line or "").partition("=")[2]
+        raise KdrunError(key, given, f"{count(number)} values are more than {count(most)}")
+
+
 def _count(key: str, override: Override) -> int:
     """How many values an override has. Raises KdrunError if there are none, or no end of them."""
     if not override.is_sweep_override():

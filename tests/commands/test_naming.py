@@ -101,6 +101,11 @@ def test_a_folder_does_not_say_which_code_runs(
     assert problem in err and err.count("\n") == 1 and run.exists()
 
 
+def test_an_empty_name_is_no_run(outputs: Path) -> None:
+    with pytest.raises(KdrunError, match="no such run"):
+        run_named("")
+
+
 def test_a_run_is_shown_compared_continued_and_removed(
     here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

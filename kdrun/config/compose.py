@@ -193,6 +193,10 @@ def _version() -> dict[str, str]:
 
 def _prepare(typed: Typed) -> None:
     """Refuses what Hydra would misread, and tells Hydra of kdrun and of the user's files."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise KdrunError("this folder", None, "was removed; start kdrun in another one") from None
     refuse_impossible(typed.overrides)
     refuse_hydras_keys(typed.overrides)
     refuse_missing_folders(typed.overrides)

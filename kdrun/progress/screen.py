@@ -23,6 +23,9 @@ DRAWN, SHARES = 0.5, 1000
 """Seconds between two pictures of the bar of such a measurement, and its parts."""
 
 
+LEAST = 20
+"""The fewest columns that texts are folded to: some terminals say that they have none."""
+
 WIDE = 100
 """Columns of a terminal from which a bar has the images per second too."""
 
@@ -109,7 +112,7 @@ class Bars(Screen):
     """One bar per training, for terminals."""
 
     def __init__(self, console: Console) -> None:
-        self.console, self.columns = console, console.width
+        self.console, self.columns = console, _wide(console)
         self.progress: Progress | None = None
         self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
 
@@ -183,7 +186,7 @@ class Lines(Screen):
     """One plain line per epoch, for logs, without control characters. unsaid: trainings without lines."""
 
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
-        self.console, self.columns, self.unsaid = console, console.width, unsaid
+        self.console, self.columns, self.unsaid = console, _wide(console), unsaid
         self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
 
     def say(self, text: str = "") -> None:
@@ -250,3 +253,10 @@ def _speed(row: Mapping[str, Any], seconds: float, resumed_at: int) -> str:
 def screen(console: Console, unsaid: Collection[str] = ()) -> Screen:
     """Bars in a terminal, lines elsewhere. unsaid: trainings without lines in a log."""
     return Bars(console) if console.is_terminal else Lines(console, unsaid)
+
+
+def _wide(console: Console) -> int:
+    """The columns of a console, which is made wide enough for words: with none, nothing would be shown."""
+    if console.width < LEAST:
+        console.width = LEAST
+    return console.width

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from kdrun.cli import main
 from kdrun.config.callers import is_callers
+from kdrun.errors import KdrunError
 from tests.config.composed import composed
 
 pytestmark = pytest.mark.usefixtures("hydra_composes_each")
@@ -185,3 +187,9 @@ def test_files_may_leave_empty_what_the_caller_types(here: Path) -> None:
 )
 def test_keys_of_the_caller(override: str, callers: bool) -> None:
     assert is_callers(override) is callers
+
+
+def test_the_main_module_is_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    with pytest.raises(KdrunError, match="packages=__main__: no such package"):
+        composed("packages=[__main__]")

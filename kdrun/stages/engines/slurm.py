@@ -77,6 +77,9 @@ class Slurm(Remote):
             raise KdrunError(
                 "engine.parameters", parameters, "must be {NAME: VALUE}, options of sbatch, or null"
             )
+        for key, text in {"partition": partition, "account": account, **(parameters or {})}.items():
+            if not f"{key}{text}".isprintable():  # the next line of sbatch's script would be a command
+                raise KdrunError(f"engine.{key}", text, "one line of printable letters is needed")
         one_of("engine.executor", executor, EXECUTORS)
         if find_spec("submitit") is None:
             raise KdrunError("engine", "slurm", f"needs submitit, which is not installed: {install('slurm')}")

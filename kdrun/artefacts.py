@@ -124,14 +124,20 @@ def _full(error: BaseException | None) -> int | None:
 def open_own(path: Path, flags: int) -> int:
     """`os.open` for a file that only kdrun writes, created with mode 0666 minus the umask.
 
-    Raises KdrunError for a link, which could lead to a file of someone else, and OSError.
+    Raises KdrunError for a link, which could lead to a file of someone else, for a pipe or a device, which
+    could have no end, and OSError.
     """
     try:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
         raise KdrunError(str(path), None, "is a link, which kdrun does not write to; remove it") from error
+    mode = os.fstat(handle).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        os.close(handle)
+        raise KdrunError(str(path), None, "is a pipe or a device, not a file of kdrun; remove it")
+    return handle
 
 
 def append_text(path: Path, text: str) -> None:

@@ -86,6 +86,8 @@ def is_listed(path: str, packages: Iterable[str]) -> bool:
 
 def refuse_unlisted(path: str, key: str, value: str, packages: Iterable[str]) -> None:
     """Raises KdrunError if a module of the user is in none of the listed packages."""
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise KdrunError(key, value, "is no name of a module, such as mine.losses")
     if not is_listed(path, packages):
         problem = f"your own code must be in a package that you list: packages=[{path.partition('.')[0]}]"
         raise KdrunError(key, value, problem)

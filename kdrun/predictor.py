@@ -136,6 +136,8 @@ def _preprocess(about: About) -> Preprocess:
 def _opened(picture: Picture) -> Any:
     """The picture, read and turned upright. Raises KdrunError."""
     path = expanded(picture) if isinstance(picture, (str, Path)) else None
+    if path and path.exists() and not (path.is_file() or path.is_dir()):
+        raise KdrunError(str(picture), None, "cannot be read as a picture: a pipe or a device")
     try:
         return opened(path or picture)
     except ValueError as error:

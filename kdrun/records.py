@@ -38,7 +38,7 @@ class _Mark(TypedDict):
 
 class Mark(_Mark, total=False):
     """The mark of a finished training. weights, peers: file names. sha256: of these files, absent in older
-    marks. key: all that the weights depend on.
+    marks. call: when the command began that made it. key: all that the weights depend on.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Mark(_Mark, total=False):
     companions: list[str]
     teacher: dict[str, Any]
     environment: dict[str, Any]
+    call: float
 
 
 class Named(TypedDict):
@@ -150,7 +151,7 @@ def read_fields(path: Path, wanted: Any) -> Any:
     except (ValueError, RecursionError) as error:
         raise Damaged(str(path), None, "is damaged: not JSON") from error
     except KdrunError as error:
-        raise Damaged(str(path), None, "is a link") from error
+        raise Damaged(str(path), None, str(error.args[2]).partition(",")[0]) from error
     if text is not None and (wrong := next(wrong_fields(content, wanted), "")):
         raise Damaged(str(path), None, f"is damaged: {wrong}")
     return content

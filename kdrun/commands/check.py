@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from kdrun.commands.sweep import planned
-from kdrun.config.arguments import FOLDER, MANY, Typed, parse
+from kdrun.config.arguments import FOLDER, MANY, MOST, Typed, parse
 from kdrun.config.compose import single
-from kdrun.config.sweep import Job, composed_jobs
+from kdrun.config.sweep import Job, composed_jobs, swept_keys
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
 from kdrun.terminal import TABLE, width
@@ -24,7 +24,7 @@ OF_TEACHERS = re.compile(r"(recipe\.)?teacher(\..+)?")
 def main(arguments: Sequence[str]) -> int:
     """Prints the plan, or the candidates. Raises KdrunError for whatever would stop the run."""
     typed = parse(arguments)
-    flags = [name for name in typed.options if name not in (FOLDER, MANY)]
+    flags = [name for name in typed.options if name not in (FOLDER, MANY, MOST)]
     if flags:
         raise KdrunError(flags[0], None, "check looks at one run, or with -m at its teachers")
     if typed.many:
@@ -43,11 +43,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def ranked(typed: Typed) -> str:
     """The teachers of a sweep over teachers, ranked. Raises KdrunError, or Refused if a job cannot run."""
-    jobs, loaded = composed_jobs(typed)
-    for key, value in jobs[0].swept.items():
+    for key, values in swept_keys(typed).items():
         if not OF_TEACHERS.fullmatch(key):
             problem = "check -m ranks teachers, so only they may have several values; a sweep checks its jobs"
-            raise KdrunError(key, value, problem)
+            raise KdrunError(key, values, problem)
+    jobs, loaded = composed_jobs(typed)
     with uncollected():
         from kdrun.check.ranking import ranking
 

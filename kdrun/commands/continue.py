@@ -9,41 +9,61 @@ from importlib import import_module
 from pathlib import Path
 
 from kdrun.commands.pages import PAGES
+from kdrun.config.callers import is_callers
+from kdrun.config.load import key_of
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.records import PLAN, read_planned
 from kdrun.report.naming import run_named
 
+CONTINUED = ("run", "table", "tune")
+"""Commands that a recorded command may be; others make no run."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code of the command. Raises KdrunError if it is not known, and what the command raises."""
     words, _ = Options(values={}).parse(arguments)
-    if len(words) != 1:
+    typed = [word for word in words if is_callers(word)]
+    runs = [word for word in words if word not in typed]
+    if len(runs) != 1:
         problem = "which run? Its folder, the first digits of its id, or its name"
         raise KdrunError("kdrun continue", None, problem)
-    command = command_of(run_named(words[0]))
-    if command[:1] == ["torchrun"]:
+    called = f"kdrun continue {runs[0]}"
+    command = command_of(run_named(runs[0]))
+    if command[0] == "torchrun":
         problem = f"several processes made it, which this command cannot start: {shlex.join(command)}"
-        raise KdrunError(f"kdrun continue {words[0]}", None, problem)
+        raise KdrunError(called, None, problem)
+    name = command[1] if command[1:2] and command[1] in PAGES else ""
+    if name and name not in CONTINUED:
+        raise KdrunError(called, None, f"its folder names a command that makes no run: kdrun {name}")
+    command = with_callers(command, typed, called)
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
-    _, *rest = command
-    name = rest.pop(0) if rest and rest[0] in PAGES else "run"
-    code: int = import_module(f"kdrun.commands.{name}").main(rest)
+    code: int = import_module(f"kdrun.commands.{name or 'run'}").main(command[2 if name else 1 :])
     return code
+
+
+def with_callers(command: Sequence[str], typed: Sequence[str], called: str) -> list[str]:
+    """A recorded command with what only the caller decides as typed now. called: this command.
+
+    Raises KdrunError if the record sets a key of the caller that is not typed: a folder can be anyone's.
+    """
+    own = {key_of(word): word for word in command if is_callers(word)}
+    left = [word for key, word in own.items() if key not in map(key_of, typed)]
+    if left:
+        problem = (
+            "its command says which code runs, and that is not taken from a folder. If you trust it, type"
+        )
+        raise KdrunError(called, None, f"{problem} {called} {shlex.join([*left, *typed])}")
+    return [*(word for word in command if not is_callers(word)), *typed]
 
 
 def command_of(folder: Path) -> list[str]:
     """The words of the command in a run's plan.json, or of the last call of a sweep or table."""
-    planned = read_planned(folder / PLAN)
-    if planned is not None:
-        try:
-            first, *rest = shlex.split(planned["command"])
-        except ValueError:
-            raise KdrunError(str(folder / PLAN), None, "has no command that can be read") from None
-        return [first, *rest]
-    from kdrun.report.sweep_files import commands
+    from kdrun.report.sweep_files import commands, words_of
 
-    calls = commands(folder)
-    if not calls:
+    planned = read_planned(folder / PLAN)
+    calls = commands(folder) if planned is None else [planned["command"]]
+    words = words_of(calls[-1]) if calls else []
+    if not words:
         raise KdrunError(str(folder), None, f"does not name the command that made it (no {PLAN})")
-    return shlex.split(calls[-1])
+    return words

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
 from kdrun.config.options import Options
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, plain
 from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
 from kdrun.terminal import width
@@ -103,7 +103,7 @@ def _having(group: Iterable[Entry], words: Sequence[str]) -> list[Entry]:
 
 def natural(name: str) -> list[tuple[int, str]]:
     """A key for sorting that compares numbers in names as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _keys(words: Sequence[str], columns: int) -> str:
@@ -132,7 +132,7 @@ def _keys(words: Sequence[str], columns: int) -> str:
 
 def _entries(group: str, folders: Sequence[Path]) -> Iterator[Entry]:
     for folder in folders:
-        yield from entries(folder, group)
+        yield from (entry._replace(name=plain(entry.name)) for entry in entries(folder, group))
     if group == "model":
         for name in torchvision_names():
             yield Entry(group, name, "", "torchvision", Path())

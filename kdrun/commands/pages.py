@@ -223,6 +223,7 @@ PAGES = {
         (
             ("kdrun continue 1a34f", "by the first digits of its id"),
             ("kdrun continue outputs/sweeps/SWEEP", "all jobs that are left"),
+            ("kdrun continue 1a34f packages=mine", "your packages are not taken from a folder: type them"),
         ),
     ),
     "outputs": Page(

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from kdrun.config.files import CHOSEN, refuse_endless, refuse_long_names, shipped, swept
+from kdrun.config.callers import refuse_listed
+from kdrun.config.files import CHOSEN, refuse_endless, refuse_impossible_names, shipped, swept
 from kdrun.config.options import Options
 from kdrun.config.quotes import readable, refuse_unreadable
 from kdrun.config.shell import refuse_pieces, refuse_slices
@@ -90,7 +91,7 @@ def parse(arguments: Sequence[str]) -> Typed:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
     refuse_pieces(words)
     refuse_slices(words)
-    refuse_long_names(words)
+    refuse_impossible_names(words)
     folders = (shipped(), *([expanded(options[FOLDER])] if FOLDER in options else []))
     for folder in folders[1:]:
         refuse_endless(folder, words)
@@ -115,7 +116,9 @@ def _plain(word: str) -> str:
 def _swept(folders: tuple[Path, ...], word: str) -> Mapping[str, str]:
     """The values over which the file of an experiment or a sweep sweeps."""
     group, _, name = word.partition("=")
-    return swept(folders, group, name) if group in ("experiment", "sweep") else {}
+    params = swept(folders, group, name) if group in ("experiment", "sweep") else {}
+    refuse_listed(word, [f"{key}={values}" for key, values in params.items()])
+    return params
 
 
 def _spread(words: Sequence[str], experiments: str | None) -> Iterator[str]:

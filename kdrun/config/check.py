@@ -109,7 +109,10 @@ def _loggers(names: Collection[str]) -> None:
 
 
 def _found(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # `__main__`
+        return False
 
 
 def _choices(run: Run) -> None:

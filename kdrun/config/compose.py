@@ -19,9 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdrun.config import reference, teachers
 from kdrun.config.arguments import Typed
+from kdrun.config.callers import refuse_in_files
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
-from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts
+from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts, refuse_missing_folders
 from kdrun.config.load import Described, Loaded, Readers, as_run, described, load, refuse_impossible
 from kdrun.config.pattern import Pattern
 from kdrun.config.plugins import register
@@ -123,8 +124,10 @@ class Composer:
 
 
 def _compose(overrides: Sequence[str]) -> Composed:
-    config = hydra.compose("config", _as_read(overrides), return_hydra_config=True)
+    read = _as_read(overrides)
+    config = hydra.compose("config", read, return_hydra_config=True)
     refuse_hydras_parts(config.hydra)
+    refuse_in_files(loader(), read)
     choices = config.hydra.runtime.choices
     with read_write(config), open_dict(config):
         del config["hydra"]
@@ -143,8 +146,10 @@ def loader() -> ConfigLoader:
 
 def show(typed: Typed) -> None:
     """Lets Hydra's own command line show what `typed.shows` asks for. Raises KdrunError."""
-    _prepare(typed)
-    with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *_as_read(typed.overrides)]):
+    read = _as_read(typed.overrides)
+    with composing(typed):
+        refuse_in_files(loader(), read)
+    with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *read]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
 
 
@@ -188,8 +193,13 @@ def _version() -> dict[str, str]:
 
 def _prepare(typed: Typed) -> None:
     """Refuses what Hydra would misread, and tells Hydra of kdrun and of the user's files."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise KdrunError("this folder", None, "was removed; start kdrun in another one") from None
     refuse_impossible(typed.overrides)
     refuse_hydras_keys(typed.overrides)
+    refuse_missing_folders(typed.overrides)
     if typed.config_dir is not None:
         refuse_clashes(typed.config_dir, torchvision_names())
     register(typed.config_dir)

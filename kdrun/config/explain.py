@@ -125,6 +125,8 @@ def _of_file(overrides: Sequence[str]) -> str:
 
 def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> KdrunError:
     key = str(getattr(error, "full_key", None) or _of_file(overrides))
+    below = [key_of(o) for o in overrides if key_of(o).endswith(f".{key}")]
+    key = below[0] if len(below) == 1 else key  # OmegaConf leaves out what stands above a key of a mapping
     value = next((o.partition("=")[2] for o in overrides if key_of(o) == key), None)
     message = str(getattr(error, "msg", None) or error).splitlines()[0]
     if " is not a subclass of " in message and (
@@ -132,6 +134,13 @@ def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> Kdr
     ):
         problem = f"has no value of its own, but keys such as {below[0]}"
         return KdrunError(key, value, problem, more=f"kdrun explain {key}")
+    if re.search(r"Cannot merge \w+ with |Cannot assign \w+ to Dict|Merge error: list is not", message):
+        problem = "has a list or a value where a mapping {key: value} is needed, or the other way round"
+        return KdrunError(key, value, problem)
+    if "'DictConfig' to string" in message and key in ("experiment", "sweep"):
+        name = next((o.partition("=")[2] for o in overrides if key_of(o) == key), "")
+        problem = "the first line of this file must be: # @package _global_   (without a mark of byte order)"
+        return KdrunError(key, name, problem)
     if isinstance(error, ValidationError):
         shown = re.match(r"Value '(.*)' of type", message)
         kind = re.search(r"could not be converted to (\w+)", message)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, plain
 
 GROUPS = ("dataset", "model", "method", "loss", "recipe", "engine", "experiment", "sweep")
 CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "engine", "experiment", "sweep")
@@ -63,7 +63,7 @@ def shipped() -> Path:
 def entries(folder: Path, group: str) -> Iterator[Entry]:
     """The files of a group, by name."""
     root = folder / group
-    for path in sorted(root.rglob("*.yaml")):
+    for path in sorted(filter(Path.is_file, root.rglob("*.yaml"))):  # a pipe would be waited for
         description, extra = heading(path)
         entry = Entry(group, path.relative_to(root).with_suffix("").as_posix(), description, extra, path)
         if group in ("method", "loss"):
@@ -81,7 +81,7 @@ def heading(path: Path) -> tuple[str, str]:
             text = line.lstrip("#").strip()
             if text and not text.startswith("@"):
                 description, _, extra = text.partition(" | ")
-                return description.strip(), extra.strip()
+                return plain(description.strip()), plain(extra.strip())
     return "", ""
 
 
@@ -129,6 +129,7 @@ def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
     """
     if not own.is_dir():
         raise KdrunError("--config-dir", own, "no such folder")
+    refuse_schema(own)
     for group in GROUPS:
         taken = {entry.name for entry in entries(shipped(), group)} | set(names if group == "model" else ())
         for entry in entries(own, group):
@@ -138,24 +139,39 @@ def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
                 )
 
 
+def refuse_schema(own: Path) -> None:
+    """Raises KdrunError for a user's file that Hydra would take for the types of all keys."""
+    if (own / "schema.yaml").exists():
+        raise KdrunError(str(own / "schema.yaml"), None, "kdrun has a file of this name; give yours another")
+
+
+MOST_BYTES = 10**6
+"""Of a user's file: reading a larger one would take minutes."""
+
 MOST_VALUES = 100_000
 """Values of a file, with what its aliases stand for: more are a mistake, and would fill the memory."""
 
 
 def refuse_endless(own: Path, words: Sequence[str]) -> None:
-    """Raises KdrunError for a file of the user whose aliases stand for too many values, or for themselves.
+    """Raises KdrunError for a file of the user that is too large or too deep, or whose aliases stand for too
+    many values, or for themselves.
 
     words: as typed, which name the files that are used.
     """
     import yaml
 
     names = {name for word in words for name in re.split(r"[=,]", word)[1:]}
-    for path in (path for path in sorted(own.rglob("*.yaml")) if path.stem in names):
+    for path in (path for path in sorted(own.rglob("*.yaml")) if path.stem in names and path.is_file()):
+        if path.stat().st_size > MOST_BYTES:
+            raise KdrunError(str(path), None, f"is larger than {MOST_BYTES:,} bytes")
         try:
             node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-        except (yaml.YAMLError, OSError, UnicodeDecodeError, RecursionError):
+            values = _values(node, {})
+        except (yaml.YAMLError, OSError, UnicodeDecodeError):
             continue  # said where the file is used
-        if _values(node, {}) > MOST_VALUES:
+        except RecursionError:
+            raise KdrunError(str(path), None, "its values are nested too deeply") from None
+        if values > MOST_VALUES:
             raise KdrunError(str(path), None, f"its aliases stand for more than {MOST_VALUES:,} values")
 
 
@@ -163,16 +179,15 @@ LONGEST_NAME = 255
 """Letters of a file's name; a longer one cannot be."""
 
 
-def refuse_long_names(words: Sequence[str]) -> None:
-    """Raises KdrunError for the name of a file that no system could have."""
+def refuse_impossible_names(words: Sequence[str]) -> None:
+    """Raises KdrunError for the name of a file that no system could have, or that leads out of its group."""
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
-        if (
-            key in CHOSEN
-            and any(len(name) > LONGEST_NAME for name in value.split(","))
-            and value[0] not in "[{"
-        ):
-            raise KdrunError(key, value, f"no such {key}")
+        if key not in CHOSEN or value[:1] in ("[", "{"):
+            continue
+        for name in value.split(","):
+            if len(name) > LONGEST_NAME or name.startswith("/") or ".." in name.split("/"):
+                raise KdrunError(key, name, f"no such {key}")
 
 
 def _values(node: Any, known: dict[int, float]) -> float:
@@ -197,7 +212,7 @@ def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
         return {}
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError):  # not UTF-8, or a number of thousands of digits
         return {}  # composing says what is wrong with it
     if not isinstance(content, dict):
         return {}

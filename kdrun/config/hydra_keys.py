@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
+from kdrun.config.files import refuse_schema
+from kdrun.config.quotes import parsed
 from kdrun.errors import KdrunError
+from kdrun.nested import leaves
 
 ALLOWED = ("hydra.searchpath",)
 
@@ -23,21 +29,62 @@ INSTEAD = {
 """The answer to a key, by the first pattern that it matches."""
 
 
+def searchpath(overrides: Sequence[str]) -> list[str]:
+    """The folders of `hydra.searchpath=[...]` as typed. Raises KdrunError for what is no list of folders."""
+    typed = [word for word in overrides if word.lstrip("+").startswith("hydra.searchpath=")]
+    read = parsed(typed[0]) if typed else None
+    folders: Any = read.value() if read else []
+    if not isinstance(folders, list) or not all(isinstance(folder, str) for folder in folders):
+        raise KdrunError("hydra.searchpath", folders, "a list of folders is needed: [file:///my/conf]")
+    return folders
+
+
+def refuse_missing_folders(overrides: Sequence[str]) -> None:
+    """Raises KdrunError for a folder of `hydra.searchpath` that is none, of which Hydra only warns."""
+    for folder in searchpath(overrides):
+        scheme, mark, place = folder.rpartition("://")
+        if scheme not in ("", "file", "pkg") or (mark and not scheme):
+            raise KdrunError("hydra.searchpath", folder, "must be a folder, file://FOLDER or pkg://PACKAGE")
+        if scheme != "pkg":
+            if not Path(place).is_dir():
+                raise KdrunError("hydra.searchpath", folder, "no such folder")
+            refuse_schema(Path(place))
+        elif not _is_package(place.replace("/", ".")):
+            raise KdrunError("hydra.searchpath", folder, "no such package")
+
+
+def _is_package(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # of the package above, or no name
+        return False
+
+
 def refuse_hydras_keys(overrides: Sequence[str]) -> None:
     """Raises KdrunError for a key of Hydra's own that kdrun does not leave to Hydra."""
     for override in overrides:
         key, equals, value = override.lstrip("+~").partition("=")
         name = key.partition("@")[0]
         if re.match(r"hydra[./]", name) and name not in ALLOWED:
-            problem = next(text for pattern, text in INSTEAD.items() if re.fullmatch(pattern, name))
-            raise KdrunError(key, value if equals else None, problem)
+            raise KdrunError(key, value if equals else None, _instead(name))
+
+
+def refuse_in_file(path: str, values: Mapping[str, Any]) -> None:
+    """Raises KdrunError for a key of Hydra's own in a user's file, except `hydra.sweeper.params`."""
+    own = values.get("hydra", {})
+    keys = [key for key, _ in leaves(own, "hydra.")] if isinstance(own, Mapping) else ["hydra."]
+    for key in keys:
+        if not f"{key}.".startswith("hydra.sweeper.params."):
+            raise KdrunError(f"{path}: {key.rstrip('.')}", None, _instead(key))
 
 
 def refuse_hydras_parts(hydra: DictConfig) -> None:
-    """Raises KdrunError for a launcher, a sweeper or callbacks that a file chooses: kdrun calls none."""
+    """Raises KdrunError for a launcher or a sweeper that a defaults list chooses: kdrun calls none."""
     for group in ("hydra/launcher", "hydra/sweeper"):
         chosen = hydra.runtime.choices[group]
         if chosen != "basic":
             refuse_hydras_keys([f"{group}={chosen}"])
-    if hydra.callbacks:
-        raise KdrunError("hydra.callbacks", None, "are not called: Hydra only composes here")
+
+
+def _instead(key: str) -> str:
+    return next(text for pattern, text in INSTEAD.items() if re.fullmatch(pattern, key))

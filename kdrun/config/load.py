@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from kdrun.config import controls, quick, recipes, reference, shorts, words
+from kdrun.config.callers import refuse_untyped
 from kdrun.config.check import check
 from kdrun.config.choices import DATASET_HINTS, KEY_CHOICES
 from kdrun.config.exact import Inexact, exact
@@ -120,6 +121,7 @@ def as_run(
 ) -> Loaded:
     """The run of plain values, which are changed. Arguments and errors are those of `load`."""
     plain = content.plain
+    refuse_untyped(plain, overrides)
     _require(plain)
     plain |= {key: os.path.expanduser(str(plain[key])) for key in PLACES if plain[key] is not None}
     plain["dataset"] |= _as_text(plain["dataset"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from kdrun.errors import KdrunError
@@ -36,6 +37,7 @@ def refuse_unusable(config: Mapping[str, Any]) -> None:
             raise KdrunError(key, _short(value), f"is too large: at most {_short(most)}")
 
 
+@lru_cache(4096)
 def most_of(key: str) -> float:
     """The largest size of a number that the key can have."""
     if SEED.search(key):

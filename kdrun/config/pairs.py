@@ -27,10 +27,11 @@ def paired(dataset: str, role: str, folders: Sequence[Path]) -> str:
 
 def _content(dataset: str, folders: Sequence[Path]) -> Mapping[str, Any]:
     """The data set's file; empty if there is none or if it is damaged, which composing says."""
-    for path in (folder / "dataset" / f"{dataset}.yaml" for folder in folders):
+    paths = (folder / "dataset" / f"{dataset}.yaml" for folder in folders)
+    for path in filter(Path.is_file, paths):
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             continue
         return content if isinstance(content, Mapping) else {}
     return {}

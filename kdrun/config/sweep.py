@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from kdrun.config.arguments import FEW, MOST, Typed
 from kdrun.config.compose import Composer, composing, loader
 from kdrun.config.load import Loaded
+from kdrun.config.quotes import parsed
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed, count, plural
 
@@ -81,6 +82,13 @@ def composed_jobs(typed: Typed) -> tuple[list[Job], list[Loaded | KdrunError]]:
         print(f"checking {plural(len(made), 'job')}", flush=True)
         composer = Composer()
         return made, [composed_job(composer, job, job.swept) for job in made]
+
+
+def swept_keys(typed: Typed) -> dict[str, str]:
+    """The keys that have several values, with these as they were typed."""
+    words = [*(f"{key}={values}" for key, values in typed.params.items()), *typed.overrides]
+    sweeps = (word for word in words if (read := parsed(word)) and read.is_sweep_override())
+    return {_key(word): word.partition("=")[2] for word in sweeps}
 
 
 def composed_job(composer: Composer, job: Job, swept: Mapping[str, Any]) -> Loaded | KdrunError:

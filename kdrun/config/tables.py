@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdrun.config.callers import refuse_listed
 from kdrun.config.files import Entry, entries, shipped
 from kdrun.config.table import (
     BASELINES,
@@ -64,7 +65,7 @@ def read(name: str, own: Path | None = None) -> Table:
         raise KdrunError("table", name, "no such table", paths, "kdrun table")
     try:
         content = yaml.safe_load(paths[name].read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise KdrunError(str(paths[name]), None, f"not valid YAML ({' '.join(str(error).split())})") from None
     return parsed(content, name, str(paths[name]))
 
@@ -253,6 +254,7 @@ def _overrides(content: Any, where: str) -> tuple[str, ...]:
     for override in overrides:
         if "=" not in override and not override.startswith("~"):
             raise KdrunError(where, override, "an override is key=value, +key=value or ~key")
+    refuse_listed(where, overrides)
     return overrides
 
 

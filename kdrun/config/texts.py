@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from kdrun.config.exact import types_of
 from kdrun.config.schema import Run
-from kdrun.errors import KdrunError
+from kdrun.errors import UNSEEN, KdrunError
 from kdrun.figures import as_typed
 
 LONGEST = 200
@@ -33,6 +33,9 @@ def refuse_unusable_texts(run: Run) -> None:
                 "commands that take a run would read it as a path or an option: no / in it, no - or ~ first"
             )
             raise KdrunError("name", run.name, problem)
+    for key in ("outputs_dir", "data_dir"):
+        if UNSEEN.search(getattr(run, key)) or "\n" in getattr(run, key):
+            raise KdrunError(key, getattr(run, key), "a folder with printable letters is needed")
     for key, texts in (("note", [run.note] if run.note is not None else []), ("tags", run.tags)):
         for text in texts:
             _refuse_line(key, text)

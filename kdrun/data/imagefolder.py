@@ -265,18 +265,26 @@ def folders_in(folder: Path) -> list[Path]:
     return [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
 
 
-def files_in(folder: Path) -> Iterator[Picture]:
-    """The files in a folder and in the folders in it, by path; hidden ones left out."""
+def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Picture]:
+    """The files in a folder and in the folders in it, by path; hidden ones left out. above: device and inode
+    of the folders in which it is. Raises KdrunError for what never ends: a link to one of these, a pipe.
+    """
+    about = folder.stat()
+    here = (*above, (about.st_dev, about.st_ino))
+    if here[-1] in above:
+        raise unreadable([f"{folder} (a link to a folder in which it is)"])
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
         if entry.name.startswith(".") or entry.name.lower() in IGNORED:
             continue
         if entry.is_dir():
-            yield from files_in(Path(entry.path))
+            yield from files_in(Path(entry.path), here)
         elif entry.is_file():
             facts = entry.stat()
             yield Picture(entry.path, facts.st_size, facts.st_mtime_ns)
+        elif os.path.exists(entry.path):
+            raise unreadable([f"{entry.path} (a pipe or a device)"])
         else:
             yield Picture(entry.path, 0, 0)  # a link to nowhere
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -151,12 +152,27 @@ def made(name: str, path: str, args: Mapping[str, Any] | None) -> Any:
     dataset_class = getattr(imported, class_name, None)
     if not callable(dataset_class):
         raise KdrunError(key, path, f"{module} has no class {class_name}")
+    if home := _borrowed(dataset_class, module):
+        problem = f"{class_name} is code of {home}: name it there, with packages=[{home.partition('.')[0]}]"
+        raise KdrunError(key, path, problem)
     given = dict(args or {})
     lookup.check_arguments(class_name, lookup.parameters(dataset_class), given, f"dataset.{name}_args")
     source = dataset_class(**given)
     if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")):
         raise KdrunError(key, path, "needs a length and items by position (__len__, __getitem__)")
     return source
+
+
+def _borrowed(call: Any, module: str) -> str:
+    """The module of a function or class that `module` only imports, as `from os import system` does; empty if
+    it is of the same package, or a class of data sets. The packages of the command line bind what is called.
+    """
+    if not (inspect.isclass(call) or inspect.isroutine(call)):
+        return ""
+    home = str(getattr(call, "__module__", None) or "")
+    is_own = home.partition(".")[0] == module.partition(".")[0]
+    is_data = inspect.isclass(call) and hasattr(call, "__len__") and hasattr(call, "__getitem__")
+    return "" if is_own or is_data else home
 
 
 def pixels(image: Any, channels: int | None = None) -> Pixels:

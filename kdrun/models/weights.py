@@ -85,9 +85,10 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     try:
         if path.suffix != ".safetensors":
             return state_dict(load_plain(path), path)
-        if problem := damage(path, sha256):
-            raise KdrunError("checkpoint", str(path), problem)
-        with safe_open(path, framework="pt") as file:
+        path.open("rb").close()  # safetensors calls a file that may not be read one that is not there
+        with safe_open(path, framework="pt") as file:  # before the digest, since a foreign file can be large
+            if problem := damage(path, sha256):
+                raise KdrunError("checkpoint", str(path), problem)
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise KdrunError("checkpoint", str(path), f"cannot be read ({error.strerror or error})") from error
@@ -106,6 +107,8 @@ def damage(path: Path, sha256: str | None = None) -> str:
 
     Files of earlier versions state nothing of themselves. Raises OSError where it may not be read.
     """
+    if not path.is_file():
+        return "is damaged: a pipe, a device or a folder"
     about = path.stat()
     actual, stated = _digest(str(path), about.st_ino, about.st_mtime_ns, about.st_size)
     if any(wanted not in (None, actual) for wanted in (sha256, stated)):

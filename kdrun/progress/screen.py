@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from kdrun.figures import duration
-from kdrun.terminal import folded, label_of, width
+from kdrun.terminal import LEAST, folded, label_of, width
 
 EVERY = 30.0
 """Seconds between two lines of an evaluation in a log."""
@@ -141,7 +141,7 @@ class Bars(Screen):
     """One bar per training, for terminals."""
 
     def __init__(self, console: Console) -> None:
-        self.console, self.columns = console, console.width
+        self.console, self.columns = console, _wide(console)
         self.progress: Progress | None = None
         self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
 
@@ -218,7 +218,7 @@ class Lines(Screen):
     """One plain line per epoch, for logs, without control characters. unsaid: trainings without lines."""
 
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
-        self.console, self.columns, self.unsaid = console, console.width, unsaid
+        self.console, self.columns, self.unsaid = console, _wide(console), unsaid
         self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
 
     def say(self, text: str = "") -> None:
@@ -299,3 +299,10 @@ def screen(console: Console | None = None, unsaid: Collection[str] = ()) -> Scre
         console = Console(width=None if sys.stdout.isatty() else width())
     redraws = console.is_terminal and not console.is_dumb_terminal
     return Bars(console) if redraws else Lines(console, unsaid)
+
+
+def _wide(console: Console) -> int:
+    """The columns of a console, which is made wide enough for words: with none, nothing would be shown."""
+    if console.width < LEAST:
+        console.width = LEAST
+    return console.width

@@ -75,7 +75,7 @@ def run_named(text: str, outputs: Path = Path("outputs")) -> Path:
     Raises KdrunError if there is none, or if the digits fit several.
     """
     path = expanded(text)
-    if path.exists() or "/" in text:
+    if text and (path.exists() or "/" in text):
         return path
     runs = [run for folder in (outputs, outputs / FOLDER) for run in _runs(folder / "runs")]
     named = [run for run in runs if said_of(run).get("name") == text or run.name == text]

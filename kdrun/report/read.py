@@ -40,6 +40,8 @@ def content_of(file: Path) -> Any:
     """The content of a JSON file, with what would steer a terminal as text. Raises KdrunError if it is
     missing or not JSON.
     """
+    if file.exists() and not file.is_file():
+        raise KdrunError(str(file), None, "is no file")
     try:
         text = file.read_text(encoding="utf-8")
         content = json.loads(text)

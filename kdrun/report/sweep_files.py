@@ -92,16 +92,24 @@ def as_text(jobs: Sequence[Job], format: str) -> str:
 
 
 def commands(folder: Path) -> list[str]:
-    """The commands of a sweep's folder, each once, the first one first. Damaged files are left out."""
+    """The commands of a sweep's folder, each once, the first one first. Damaged ones are left out."""
     typed = []
     for path in sorted((folder / "calls").glob("*.json")):
         try:
             call = content_of(path)
-            shlex.split(str(call["command"]))
-        except (KdrunError, KeyError, TypeError, ValueError):
+        except KdrunError:
             continue
-        typed.append(str(call["command"]))
-    return list(dict.fromkeys(typed))
+        typed.append(str(call["command"]) if isinstance(call, dict) and "command" in call else "")
+    return [command for command in dict.fromkeys(typed) if words_of(command)]
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a recorded command; none if it is no command of kdrun."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # an open quote
+        return []
+    return words if words[:1] in (["kdrun"], ["torchrun"]) else []
 
 
 def tex(jobs: Sequence[Job]) -> str:

@@ -20,7 +20,7 @@ from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.engines.engine import Audience, Failures, engine
 from kdrun.stages.groups import Group, seconds
 from kdrun.stages.noted import forget, note_loop, settle
-from kdrun.stages.saved import finished, saved, started, state_file
+from kdrun.stages.saved import finished, saved, since_start, state_file
 from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
@@ -147,5 +147,5 @@ def _start_over(training: Training) -> None:
     """Removes the mark; with `fresh`, everything from before the command."""
     training.mark.unlink(missing_ok=True)
     state: Path = state_file(training)
-    if training.ground.run.fresh and (not state.exists() or state.stat().st_mtime < started()):
+    if training.ground.run.fresh and not (state.exists() and since_start(state.stat().st_mtime)):
         empty(training.folder)

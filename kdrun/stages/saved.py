@@ -30,6 +30,9 @@ from kdrun.training.checkpoint import read_state
 CALIBRATED = 64
 """Images in a batch of the calibration for 8 bits."""
 
+CLOCKS_APART = 60.0
+"""Seconds by which the clocks of machines that share a folder may differ."""
+
 
 def started() -> float:
     """When the command began. `fresh=true` starts over what was finished before that, so a sweep trains each
@@ -39,6 +42,13 @@ def started() -> float:
     Called from Python, the command begins at the first call of this function.
     """
     return float(os.environ.setdefault(STARTED, str(time.time())))
+
+
+def since_start(moment: float) -> bool:
+    """Whether a moment, in seconds since 1970, is of this command: not before its start, nor in the future.
+    What was written before someone set the clock back lies in the future.
+    """
+    return started() <= moment <= time.time() + CLOCKS_APART
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,8 @@ def finished(training: Training, fresh: bool = False) -> dict[str, Any] | None:
     names = [*record["weights"], *record.get("peers", ())]
     if not all(weights_file(training, name).exists() for name in names):
         return None  # someone removed a file, so the mark no longer holds
-    return None if fresh and record["finished"] < started() else dict(record)
+    ours = record.get("call") == started() or since_start(record["finished"])
+    return dict(record) if ours or not fresh else None
 
 
 def status(training: Training) -> Status:

@@ -21,7 +21,7 @@ from kdrun.plan.objective import Phase
 from kdrun.plan.training import Training
 from kdrun.progress.watchers import Watchers
 from kdrun.stages.noted import forget
-from kdrun.stages.saved import initial_model, state_file, weights_file
+from kdrun.stages.saved import initial_model, started, state_file, weights_file
 from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
 from kdrun.training.gradients import Gradients, fixed_batch
@@ -166,6 +166,7 @@ def finish(
         "weights": list(weights),
         "peers": list(peers),
         "sha256": written,
+        "call": started(),
         "finished": time.time(),
         "environment": dict(facts),
         "key": dict(training.key),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
-from kdrun.artefacts import locked
+from kdrun.artefacts import locked, write_json
 from kdrun.models.weights import read_weights
+from kdrun.stages import trainee
 from tests.commands.short import SHORT, Here
 
 AGAIN = ("temperature=3", "control=false")
@@ -189,3 +192,49 @@ def test_a_run_folder_that_is_a_link_is_not_emptied(here: Here) -> None:
     assert (home / "letter").read_text() == "dear"
     with locked(home):
         pass
+
+
+def test_fresh_starts_over_although_the_clock_was_set_back(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.run()
+    real, day = time.time, 86_400
+    monkeypatch.setattr(time, "time", lambda: real() - day)  # before the models were trained
+    assert trained(here(*SHORT, "fresh=true")[1]) == ["teacher", "student", "control"]
+
+
+def test_a_clock_that_is_set_back_meanwhile_repeats_nothing(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, day, calls = time.time, 86_400, []
+    monkeypatch.setattr(trainee, "write_json", lambda *file: calls.append(write_json(*file)))
+    monkeypatch.setattr(time, "time", lambda: real() - day * len(calls))
+    code, out, err = here(*SHORT, "-m", "temperature=1,2", "fresh=true", "runtime.jobs=1")
+    assert (code, err, len(calls)) == (0, "", 4) and "2 run" in out
+
+
+ODD = {
+    "a pipe": os.mkfifo,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runs/*/plan.json",
+        "runs/*/report.json",
+        "models/teacher-*/last.safetensors",
+        "models/teacher-*/model.json",
+    ],
+)
+def test_what_has_no_end_is_not_waited_for(here: Here, name: str, kind: str) -> None:
+    here.run()
+    path = next(here.root.glob(f"outputs/{name}"))
+    path.unlink()
+    ODD[kind](path)
+    for words in (["outputs"], ["report", "outputs/runs"], [*SHORT, "stages=[teacher]"], [*SHORT]):
+        code, _, err = here(*words)
+        assert code in (0, 1, 2) and len(err.splitlines()) <= 2, err

@@ -71,3 +71,14 @@ def test_the_shipped_methods_fit_the_screen(
 def test_keys_are_searched_by_words_that_name_a_list_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "engine"]) == 0
     assert "engine.partition=null" in capsys.readouterr().out
+
+
+def test_names_and_descriptions_of_others_are_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    for name in ("a\x1b[31m", "\xb2", "b\udcff"):
+        (tmp_path / "experiment" / f"{name}.yaml").write_text("# red \x1b[31m | blue \x1b[34m\nseed: 1\n")
+    assert main(["experiments", "--config-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "a\\x1b[31m" in out and "red \\x1b[31m" in out and "b\\udcff" in out

@@ -74,6 +74,38 @@ def test_a_paired_test_needs_the_same_images(outputs: Path) -> None:
     assert paired_test(one, two) == {}
 
 
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("kdrun outputs . --prune --yes", "its folder names a command that makes no run: kdrun outputs"),
+        ("kdrun export a --to onnx", "its folder names a command that makes no run: kdrun export"),
+        ("rm -rf .", "does not name the command that made it"),
+        ("kdrun 'seed=1", "does not name the command that made it"),
+        ("", "does not name the command that made it"),
+        (
+            "kdrun packages=[evil] seed=1",
+            "its command says which code runs, and that is not taken from a folder. If you trust it, type "
+            "kdrun continue aa98 'packages=[evil]'",
+        ),
+        ("kdrun 'hydra.searchpath=[pkg://evil]'", "type kdrun continue aa98 'hydra.searchpath=[pkg://evil]'"),
+        ("kdrun -m 'engine={name: slurm, setup: [ls]}'", "type kdrun continue aa98 'engine={name: slurm,"),
+    ],
+)
+def test_a_folder_does_not_say_which_code_runs(
+    outputs: Path, command: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = outputs.glob("runs/digits-b-*")
+    (run / "plan.json").write_text(json.dumps({"kdrun": "0.2.0", "command": command, "trainings": []}))
+    assert main(["continue", "aa98"]) == 2
+    err = capsys.readouterr().err
+    assert problem in err and err.count("\n") == 1 and run.exists()
+
+
+def test_an_empty_name_is_no_run(outputs: Path) -> None:
+    with pytest.raises(KdrunError, match="no such run"):
+        run_named("")
+
+
 def test_a_run_is_shown_compared_continued_and_removed(
     here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,7 @@ def test_a_teacher_from_a_file_and_one_that_is_gone(here: Here) -> None:
 def test_mistakes_are_one_line(here: Here) -> None:
     run = here.run()
     (here.root / "text.png").write_text("no picture")
+    os.mkfifo(here.root / "pipe")
     (here.root / "empty").mkdir()
     save_weights(here.root / "other.safetensors", {"a": torch.zeros(1)}, {})
     for arguments, line in {
@@ -143,6 +145,7 @@ def test_mistakes_are_one_line(here: Here) -> None:
         ("text.png", "a.png"): "text.png: cannot be read: damaged, or no safetensors file",
         ("other.safetensors", "a.png"): "other.safetensors: was not written by kdrun",
         (str(run), "nothing.png"): "nothing.png: no such file",
+        (str(run), "pipe"): "pipe: cannot be read as a picture: a pipe or a device",
         (str(run), "text.png"): "text.png: cannot be read as a picture",
         (str(run), "empty"): "empty: no pictures in it",
     }.items():

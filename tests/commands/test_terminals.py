@@ -166,3 +166,23 @@ def test_a_pipe_in_a_terminal_has_the_width_of_the_terminal(tmp_path: Path) -> N
     os.close(shown)
     os.close(ours)
     assert (piped.stdout.split(), (tmp_path / "file").read_bytes().split()) == ([b"70"], [b"120"])
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-5", "abc"])
+def test_a_terminal_that_says_it_has_no_columns(
+    here: Here, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.run()
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, err = here(*SHORT)
+    assert (code, err) == (0, "") and "finished earlier" in " ".join(out.split())
+
+
+def test_a_folder_that_was_removed_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert main(["check"]) == 2
+    assert capsys.readouterr().err == "this folder: was removed; start kdrun in another one\n"

@@ -52,6 +52,7 @@ def test_two_spellings_of_one_reduction_are_one_folder() -> None:
         (["seed=-1"], "seed=-1: a whole number from 0 is needed"),
         (["seed=a"], "seed=a: a whole number from 0 is needed"),
         (["seed=interval(0,1)"], "seed=interval(0,1): a name is needed, or several: a,b"),
+        (["seed=range(0,1000000000)"], "seed=range(0,1000000000): has more than 1,000 values"),
         (["teacher=resnet20"], "teacher=resnet20: a cell of table crd1 sets it: pair=, method=, seed="),
         (["sweep=seeds"], "kdrun table: a sweep is kdrun -m; a table has cells: pair=, method=, seed="),
     ],

@@ -414,7 +414,10 @@ def test_where_hydra_looks_for_files_is_left_to_hydra(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("hydra: {callbacks: {x: {_target_: os.system}}}\n", "hydra.callbacks: are not called"),
+        (
+            "hydra: {callbacks: {x: {_target_: os.system}}}\n",
+            "hydra.callbacks.x._target_: Hydra only composes",
+        ),
         ("defaults: [{override /hydra/launcher: mine}]\n", "hydra/launcher=mine: Hydra only composes here"),
     ],
 )

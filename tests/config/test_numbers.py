@@ -67,6 +67,14 @@ def test_what_can_be_meant_passes() -> None:
     assert dict(numbers({"a": {"b": [1, {"c": 2.5}]}, "d": True})) == {"a.b.0": 1, "a.b.1.c": 2.5}
 
 
+@pytest.mark.parametrize("folder", ["a\x1b[31m", "a\nb", "a\u202eb"])
+@pytest.mark.parametrize("key", ["outputs_dir", "data_dir"])
+def test_folders_have_printable_letters(key: str, folder: str) -> None:
+    with pytest.raises(KdrunError, match="printable letters is needed") as raised:
+        single(parse([f"{key}={folder}"]))
+    assert str(raised.value).isprintable()
+
+
 @pytest.mark.parametrize("override", ["note='two\nlines'", "name='a\x1bb'", "tags=['\x07']"])
 def test_what_is_no_line(override: str) -> None:
     with pytest.raises(KdrunError, match="one line of at most"):

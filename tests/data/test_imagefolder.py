@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,22 @@ def test_pictures_lie_in_folders_of_folders_and_system_files_are_passed_over(tmp
     found = read(root)
     assert sum(lengths(found)) == 12
     assert found.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("odd", "problem"),
+    [
+        (lambda path: os.mkfifo(path), "a pipe or a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "a pipe or a device"),
+        (lambda path: path.symlink_to(".."), "a link to a folder in which it is"),
+        (lambda path: path.symlink_to("."), "a link to a folder in which it is"),
+    ],
+)
+def test_what_would_never_end_is_named(tmp_path: Path, odd: Callable[[Path], None], problem: str) -> None:
+    root = folder(tmp_path / "odd", {"a": 5, "b": 5})
+    odd(root / "a" / "z.png")
+    with pytest.raises(KdrunError, match=rf"a/z\.png(/a)? \({problem}\)"):
+        read(root)
 
 
 def test_sizes_follow_the_pictures(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.data.items import PIXELS, Items, Names, NoPair
 @pytest.fixture(autouse=True)
 def mine(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("mine_of_tests")
-    vars(module).update(Items=Items, NoPair=NoPair, Names=Names, number=5)
+    vars(module).update(Items=Items, NoPair=NoPair, Names=Names, number=5, system=os.system)
     monkeypatch.setitem(sys.modules, "mine_of_tests", module)
 
 
@@ -89,6 +90,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "class": (
         lambda: items("Itms"),
         "dataset.train_class=mine_of_tests:Itms: mine_of_tests has no class Itms",
+    ),
+    "imported": (
+        lambda: items("system", train_args={"command": "touch pwned"}),
+        "dataset.train_class=mine_of_tests:system: system is code of posix: name it there, with ",
     ),
     "arguments": (
         lambda: items(train_args={"root": "x"}),

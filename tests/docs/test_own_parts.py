@@ -124,7 +124,8 @@ def test_a_student_of_ones_own_family_is_used(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    arguments = ["--config-dir", "mine/conf", "experiment=bars", "control=false", *SHORT, "outputs_dir=used"]
+    own = ["--config-dir", "mine/conf", "packages=mine", "experiment=bars"]
+    arguments = [*own, "control=false", *SHORT, "outputs_dir=used"]
     assert main(arguments) == 0
     (run,) = (project / "used" / "runs").iterdir()
     from PIL import Image
@@ -135,3 +136,7 @@ def test_a_student_of_ones_own_family_is_used(
     assert "--packages" in capsys.readouterr().err
     assert main(["predict", str(run), "bar.png", "--teacher", "--packages", "mine"]) == 0
     assert any(name in capsys.readouterr().out for name in ("standing", "lying"))
+    assert main(["continue", str(run)]) == 2
+    assert f"If you trust it, type kdrun continue {run} 'packages=[mine]'" in capsys.readouterr().err
+    assert main(["continue", str(run), "packages=[mine]"]) == 0
+    assert "finished earlier" in capsys.readouterr().out

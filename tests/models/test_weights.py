@@ -192,6 +192,14 @@ def test_truncated_files_are_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_large_foreign_file_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "image.safetensors"
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(KdrunError, match="no file of weights"):
+        read_weights(path)
+
+
 def test_missing_files_and_files_without_weights(tmp_path: Path) -> None:
     with pytest.raises(KdrunError, match="no such file"):
         read_weights(tmp_path / "none.pt")

@@ -296,6 +296,16 @@ def test_a_job_that_left_the_queue_without_a_result_is_lost(
     assert slurm_module._Job(known, queue).done()
 
 
+@pytest.mark.parametrize(
+    "given", [{"partition": "a\nrm x"}, {"account": "a\nrm x"}, {"parameters": {"qos": "a\nrm x"}}]
+)
+def test_no_option_of_slurm_adds_a_line_to_the_script(given: dict[str, Any]) -> None:
+    plain = {"partition": None, "account": None, "gpus": 0, "cpus": 1, "memory": None, "minutes": 1}
+    more = {"requeues": 0, "parameters": None, "setup": [], "executor": "local"}
+    with pytest.raises(KdrunError, match="one line of printable letters is needed"):
+        slurm_module.Slurm(1, **{**plain, **more, **given})
+
+
 @pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "Ray")])
 def test_a_missing_package_is_named_with_the_command(
     name: str, package: str, monkeypatch: pytest.MonkeyPatch

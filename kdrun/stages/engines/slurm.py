@@ -69,6 +69,7 @@ class Slurm(Remote):
     ) -> None:
         super().__init__(jobs, Needs(gpus, cpus, memory))
         _refuse_values(self.needs, minutes, requeues, parameters, executor)
+        _refuse_lines({"partition": partition, "account": account, **(parameters or {})})
         _refuse_without_slurm(executor)
         self.executor, self.requeues, self.asked, self.queue = executor, requeues, 0.0, _Queue()
         self.setup = [f"export PYTHONPATH={shlex.quote(python_path())}", *setup]
@@ -121,6 +122,13 @@ def _refuse_values(needs: Needs, minutes: int, requeues: int, parameters: Any, e
     if not isinstance(parameters, Mapping | None):
         raise KdrunError("engine.parameters", parameters, "must be {NAME: VALUE}, options of sbatch, or null")
     one_of("engine.executor", executor, EXECUTORS)
+
+
+def _refuse_lines(values: Mapping[str, Any]) -> None:
+    """Raises KdrunError for a value that would add a line, which is a command, to the script for sbatch."""
+    for key, text in values.items():
+        if not f"{key}{text}".isprintable():
+            raise KdrunError(f"engine.{key}", text, "one line of printable letters is needed")
 
 
 def _refuse_without_slurm(executor: str) -> None:

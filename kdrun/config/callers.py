@@ -1,0 +1,135 @@
+"""What the caller alone decides, on the command line: which code is imported or run. No file can set it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from kdrun.config.hydra_keys import refuse_in_file, searchpath
+from kdrun.config.plugins import Models
+from kdrun.errors import KdrunError
+from kdrun.figures import as_typed
+
+CALLERS = {
+    "packages": "packages=[mine]",
+    "engine.setup": "engine.setup=['module load cuda']",
+    "engine.address": "engine.address=HOST:PORT",
+}
+"""Keys that only the command line can set, with an example: what is imported, which lines a shell runs, and
+whose answers are unpickled.
+"""
+
+SEARCHPATH = "hydra.searchpath"
+PROBLEM = "no file can set this, since it decides which code runs. Take it out there"
+
+
+MODELS = Models("kdrun", "models://")
+"""Serves names of models before files of these names are looked for."""
+
+
+class Used(NamedTuple):
+    """A user's file from which a run is composed. values: its content, below the key at which it is put."""
+
+    path: str
+    values: Mapping[str, Any]
+
+
+def is_callers(override: str) -> bool:
+    """Whether an override sets a key of the caller, or the folders in which Hydra looks for files."""
+    return any(_sets(override, key) for key in (*CALLERS, SEARCHPATH))
+
+
+def refuse_in_files(loader: ConfigLoader, overrides: Sequence[str]) -> None:
+    """Raises KdrunError for a user's file that sets a key of the caller, or one of Hydra's own.
+
+    loader: of the Hydra at work. overrides: as Hydra reads them, all of which it has composed before.
+    """
+    for file in used_files(loader, overrides):
+        refuse_in_file(file.path, file.values)
+        for key in CALLERS:
+            if found := _at(file.values, key):
+                raise _refusal(file.path, key, found)
+
+
+def refuse_untyped(values: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Raises KdrunError if a key of the caller has a value that nobody typed, however it came there.
+
+    values: of the whole configuration, composed and resolved.
+    """
+    for key in CALLERS:
+        found = _at(values, key)
+        if found and not any(_sets(override, key) for override in overrides):
+            raise _refusal("configuration", key, found)
+
+
+def refuse_listed(where: str, overrides: Sequence[str]) -> None:
+    """Raises KdrunError if a file lists an override that only the caller may type. where: file and key."""
+    for override in overrides:
+        if is_callers(override):
+            raise KdrunError(where, override, f"{PROBLEM}, and type it")
+
+
+def _refusal(where: str, key: str, value: Any) -> KdrunError:
+    """The error for a file that sets a key of the caller. value: as it stands there."""
+    names = isinstance(value, list) and all(isinstance(name, str) and name.isidentifier() for name in value)
+    example = f"{key}={as_typed(value)}" if names else CALLERS[key]
+    return KdrunError(f"{where}: {key}", None, f"{PROBLEM}, and type {shlex.quote(example)}")
+
+
+def used_files(loader: ConfigLoader, overrides: Sequence[str]) -> Iterator[Used]:
+    """The user's files from which Hydra composes these overrides, in its order."""
+    places = list(_places(loader, overrides))
+    if all(ours for ours, _ in places):
+        return
+    for default in loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults:
+        name = default.config_path or ""
+        if MODELS.is_config(name):
+            continue
+        name = name if name.endswith(".yaml") else f"{name}.yaml"
+        found = ((ours, root.joinpath(name)) for ours, root in places if root.joinpath(name).is_file())
+        ours, file = next(found, (True, None))
+        if file is not None and not ours:
+            content = OmegaConf.create(file.read_text(encoding="utf-8"))
+            values: Any = OmegaConf.to_container(content)
+            for part in reversed([part for part in (default.package or "").split(".") if part]):
+                values = {part: values}
+            if isinstance(values, dict):
+                yield Used(str(file), values)
+
+
+def _places(loader: ConfigLoader, overrides: Sequence[str]) -> Iterator[tuple[bool, Any]]:
+    """The folders in which Hydra looks for files, in its order, and whether they are kdrun's or Hydra's."""
+    for element in loader.get_search_path().get_path():
+        if element.provider != "schema" and not element.path.startswith("models://"):
+            yield element.provider in ("hydra", "main"), _folder(element.path)
+    yield from ((False, _folder(path)) for path in searchpath(overrides))
+
+
+def _folder(address: str) -> Any:
+    """A folder, or the place of a package's files; of `pkg://` Hydra has imported the package before."""
+    scheme, _, path = address.rpartition("://")
+    if scheme != "pkg":
+        return Path(path)
+    package, *below = path.replace("/", ".").split(".")
+    return files(package).joinpath(*below)
+
+
+def _sets(override: str, key: str) -> bool:
+    """Whether an override sets a key, one below it (`packages.0=x`), or one above it (`engine={...}`)."""
+    typed, _, value = override.lstrip("+").partition("=")
+    below, above = f"{typed}.".startswith(f"{key}."), f"{key}.".startswith(f"{typed}.")
+    return below or (above and value.lstrip().startswith("{"))
+
+
+def _at(values: Any, key: str) -> Any:
+    """The value at a dotted key; None if there is none."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values

@@ -78,7 +78,7 @@ def parsed(override: str) -> Override | None:
     """What Hydra's grammar makes of an override; None for what it cannot read."""
     try:
         return OverridesParser.create().parse_override(override)
-    except HydraException:
+    except (HydraException, ValueError):  # ValueError: a number of thousands of digits
         return None
 
 
@@ -95,6 +95,8 @@ def unreadable(override: str) -> KdrunError:
     if parsed(f"{key}=1" if equals else key) is None:
         problem = "cannot be read: a key is names with dots between them, such as recipe.student.lr"
         return KdrunError(key, value if equals else None, problem)
+    if re.search(r"\d{4000}", value):
+        return KdrunError(key, value, "has a number with more digits than can be read")
     if "interval(" in value:
         return KdrunError(key, value, f"cannot be read: {INTERVALS}")
     problem = "cannot be read. Lists [a,b] and mappings {a: 1} need quotes in a shell; as a text: "

@@ -465,7 +465,7 @@ BAD = {
     "sweeper": ("hydra: {sweeper: 5}", "sweeper.yaml: sweeper must be a mapping"),
     "number": ("# @package recipe\n5", "experiment=number: Invalid loaded object type: int"),
     "recipe": ("# @package _global_\nrecipe: 5", "experiment=recipe: Merge error: int is not a subclass"),
-    "items": ("# @package _global_\n- a", "experiment=items: Cannot merge DictConfig with ListConfig"),
+    "items": ("# @package _global_\n- a", "experiment=items: has a list or a value where a mapping"),
     "latin": ("note: \udcff", "experiment=latin: is not a text in UTF-8"),
 }
 

@@ -92,10 +92,13 @@ def test_what_changes_no_result_is_no_other_search() -> None:
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
-        ("alpha=interval(0,1) seed=range(0,1000000000)", "seed=range(0,1000000000): 1,000,000,000 values"),
+        (
+            "alpha=interval(0,1) seed=range(0,1000000000)",
+            "seed=range(0,1000000000): has more than 1,000 values",
+        ),
         (
             "temperature=shuffle(range(1,1000000000))",
-            "temperature=shuffle(range(1,1000000000)): 999,999,999 values",
+            "temperature=shuffle(range(1,1000000000)): has more than 1,000 values",
         ),
         ("seed=0,1 method=dkd", "kdrun tune: no key is searched: at least one is a list a,b or an interval"),
         ("temperature=interval(5,1)", "temperature=interval(5,1): the first number must be below the second"),

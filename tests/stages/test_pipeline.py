@@ -181,7 +181,7 @@ def test_checkpoints_that_do_not_fit_are_refused_before_training(go: Go) -> None
     Path("cut.safetensors").write_bytes(right.read_bytes()[:1000])
     for path, problem in (
         ("none.pt", "no such file"),
-        ("cut.safetensors", "is damaged"),
+        ("cut.safetensors", "damaged, truncated"),
     ):
         status, _, err = go(f"teacher.checkpoint={path}", "outputs_dir=other")
         assert status == 2 and problem in err and err.count("\n") == 1, err

@@ -164,7 +164,7 @@ PAGES = {
     ),
     "look": Page(
         "RUN [PICTURE ...]",
-        "a teacher's soft targets (dark knowledge): kdrun look RUN --class 2",
+        "a teacher's soft targets, drawn: kdrun look RUN --class 2",
         "Shows the soft targets of a finished run's teacher at several temperatures: for test images, or for "
         "your own pictures. Without --class and --image it takes one image of each class: the one with the "
         "highest entropy of the teacher's soft targets, right or wrong.",

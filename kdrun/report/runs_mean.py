@@ -48,5 +48,6 @@ def _mean(runs: Sequence[Record], values: Record, keys: Sequence[str]) -> Record
     for name in FIGURES:
         if own := [run[name] for run in runs if name in run]:
             one = spread(own)
-            mean |= {name: one.mean} | ({} if one.std is None else {name + STD: one.std})
+            shared = name == "teacher_top1" and len(set(own)) == 1  # one teacher has no spread
+            mean |= {name: one.mean} | ({} if one.std is None or shared else {name + STD: one.std})
     return mean

@@ -204,6 +204,7 @@ def test_means_over_seeds(tmp_path: Path) -> None:
     assert records[1]["gain_top1_std"] == pytest.approx(2**0.5) and "gain_top1_std" not in records[0]
     page = render([tmp_path], "text", 100, seeds="mean")
     assert "+2.0 +- 1.4" in page and "+4.0\n" in page and "control_longer" not in page
+    assert "gain_top1_std" in records[1] and "teacher_top1_std" not in records[1], "one teacher, no spread"
 
 
 def test_equal_numbers_are_one_setting_and_settings_are_sorted(tmp_path: Path) -> None:

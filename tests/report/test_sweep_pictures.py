@@ -47,7 +47,8 @@ def test_pictures_of_a_smaller_sweep_go(tmp_path: Path) -> None:
 def test_pareto_shows_students_controls_and_teacher(tmp_path: Path, count: int) -> None:
     pareto(tmp_path / "p.png", FOUR[:count])
     image = pixels(tmp_path / "p.png")
-    assert image.shape[:2] == (460, 1080)
+    height, width = image.shape[:2]
+    assert abs(height - 460) <= 1 and width == 1080, "versions of matplotlib round in other ways"
     assert all(coloured(image, COLOURS[role]) > 20 for role in ("teacher", "student", "control"))
 
 

@@ -15,6 +15,7 @@ from kdrun.artefacts import locked, write_json
 from kdrun.models.weights import read_weights
 from kdrun.stages import trainee
 from tests.commands.short import SHORT, Here
+from tests.sampled import sampled
 
 AGAIN = ("temperature=3", "control=false")
 """Another student of the same teacher."""
@@ -124,7 +125,8 @@ ROLES = ("teacher", "student", "control")
 
 
 @pytest.mark.parametrize(
-    ("roles", "text"), [*((ROLES, text) for text in MARKS), *(((role,), MARKS[1]) for role in ROLES)]
+    ("roles", "text"),
+    sampled([*((ROLES, text) for text in MARKS), *(((role,), MARKS[1]) for role in ROLES)], 3),
 )
 def test_a_damaged_mark_is_named_and_the_training_is_done_anew(
     here: Here, roles: tuple[str, ...], text: str

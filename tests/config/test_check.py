@@ -16,6 +16,7 @@ from kdrun.progress.loggers import LOGGERS
 from kdrun.training.learning_rate import learning_rate
 from kdrun.training.optimisers import optimiser
 from kdrun.training.table import NUMBERS
+from tests.sampled import sampled
 
 from .composed import composed
 
@@ -72,7 +73,7 @@ def test_plots_are_auto_or_a_boolean(value: str) -> None:
         composed(f"dataset=digits evaluation.plots={value}")
 
 
-@pytest.mark.parametrize("key", choices.DATASET_KEYS)
+@pytest.mark.parametrize("key", sampled(choices.DATASET_KEYS, 5))
 def test_a_key_that_every_data_set_has_is_missed(tmp_path: Path, key: str) -> None:
     from kdrun.config.files import shipped
 

@@ -20,6 +20,7 @@ from kdrun.config.table import BASELINES, Table, changed
 from kdrun.config.tables import OPTIONAL, REQUIRED, parsed, read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.models.names import library
+from tests.sampled import sampled
 
 NAMES = [entry.name for entry in tables()]
 ASKED_FOR = {
@@ -78,7 +79,7 @@ def test_a_table_names_models_methods_and_data_that_there_are(name: str) -> None
     assert this.dataset in names("dataset")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sampled(NAMES, 4))
 def test_a_few_cells_compose(name: str) -> None:
     this = table(name)
     places = this.places()

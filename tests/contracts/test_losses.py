@@ -30,6 +30,7 @@ from tests.contracts.losses import (
     taken_batch,
     value,
 )
+from tests.sampled import sampled
 
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 DRAWS = {"crd", "mgd"}
@@ -189,7 +190,7 @@ def test_state_goes_there_and_back(name: str) -> None:
     assert all(torch.equal(there, here) for there, here in states)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", sampled(LOSSES, 4))
 def test_compiles_as_one_graph(name: str) -> None:
     loss, student_shapes, teacher_shapes = made(name)
     student, teacher = both(student_shapes, teacher_shapes, torch.float32)

@@ -15,6 +15,7 @@ from kdrun.models.build import Built, build
 from kdrun.models.survey import anatomy
 from kdrun.models.taps import Tapped, probe
 from tests.models.conf import node, torchvision_node
+from tests.sampled import sampled
 
 SMALL_STEM = "stem for small images (3x3, stride 1, no pooling)"
 ONE_CHANNEL = "first convolution reads 1 channel"
@@ -47,7 +48,7 @@ def made(name: str, shape: tuple[int, int, int], stem: str = "auto") -> Built:
     return build({**torchvision_node(name), "stem": stem}, 10, shape, "auto", seed=0)
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize("name", sampled(SAMPLE, 3))
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)], ids=["8x8x1", "32x32x3"])
 def test_small_images(name: str, shape: tuple[int, int, int]) -> None:
     small, larger, has_stem, channels, embedding = SAMPLE[name]

@@ -48,6 +48,8 @@ SMALL = [
     "recipe.student.batch=100",
 ]
 
+pytestmark = pytest.mark.long  # tests/attack kills a run in every run of the tests
+
 OTHERS: dict[str, tuple[list[str], list[list[Any]]]] = {
     "two phases": (
         [*SMALL, "method=ft", "recipe.teacher.epochs=1", "recipe.student.epochs=4", "phase_one.epochs=2"],

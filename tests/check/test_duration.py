@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -66,3 +67,6 @@ def test_what_was_measured_is_kept_for_later_calls(tmp_path: Any, monkeypatch: p
         file.write_text(damaged)
         assert duration.Paces(file).known == {}
     assert len(asked) == 5
+    file.unlink()
+    os.mkfifo(file)
+    assert duration.Paces(file).known == {}

@@ -269,8 +269,8 @@ def folders_in(folder: Path) -> list[Path]:
 def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Picture]:
     """The files in a folder and in the folders in it, by path; hidden ones and kdrun's caches left out.
 
-    above: device and inode of the folders in which it is. Raises KdrunError for what never ends: a link to one
-    of these, a pipe.
+    above: device and inode of the folders in which it is. Raises KdrunError for what never ends: a link to
+    one of these, a pipe.
     """
     about = folder.stat()
     here = (*above, (about.st_dev, about.st_ino))

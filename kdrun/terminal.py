@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import stat
-import textwrap
 from collections.abc import Iterable
+
+from rich.cells import cell_len
 
 LEAST = 40
 """The least width that is written for, even in a narrower terminal."""
@@ -41,7 +42,7 @@ def in_lines(parts: Iterable[str], columns: int, space: int = 2) -> list[str]:
     """The parts in as few lines as possible, `space` columns apart; no part is broken."""
     lines: list[str] = []
     for part in parts:
-        if lines and len(lines[-1]) + space + len(part) <= columns:
+        if lines and cell_len(lines[-1]) + space + cell_len(part) <= columns:
             lines[-1] += " " * space + part
         else:
             lines.append(part)
@@ -67,15 +68,18 @@ def label_of(line: str) -> str:
 
 
 def hung(label: str, text: str, columns: int) -> str:
-    """A label and a text right of it, in lines of at most `columns`; no word is broken."""
-    return textwrap.fill(
-        text,
-        columns,
-        initial_indent=label,
-        subsequent_indent=" " * len(label),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    """A label and a text right of it, in lines of at most `columns`; no word is broken. A wide letter takes
+    two columns.
+    """
+    words = re.findall(r"([ \t\n\v\f\r]*)([^ \t\n\v\f\r]+)", text)
+    lines, below = [label] if words else [], " " * cell_len(label)
+    for place, (space, word) in enumerate(words):
+        longer = f"{lines[-1]}{' ' * len(space)}{word}"
+        if place and cell_len(longer) > columns:
+            lines.append(below + word)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
 
 
 def shortened(name: str, room: int) -> str:

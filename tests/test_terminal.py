@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdrun.terminal import folded
+from kdrun.terminal import folded, in_lines
 
 LONG = "word " * 20
 
@@ -29,3 +29,8 @@ def test_a_path_stays_whole_and_beside_its_label() -> None:
 
 def test_each_line_is_folded_by_itself() -> None:
     assert folded("one\n\n  two  three", 7) == "one\n\n  two\n  three"
+
+
+def test_a_wide_letter_takes_two_columns() -> None:
+    assert folded("note   漢字 漢字 ab", 15) == "note   漢字\n       漢字 ab"
+    assert in_lines(["漢字", "漢字", "ab"], 10) == ["漢字  漢字", "ab"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -73,15 +74,21 @@ class Paces:
             if self.file is not None:
                 with contextlib.suppress(OSError):  # only a later call would gain
                     self.file.parent.mkdir(parents=True, exist_ok=True)
-                    write_json(self.file, self.known)
+                    write_json(self.file, _kept(self.file) | self.known)
         return self.known[key]
 
 
 def _kept(file: Path) -> dict[str, Pace]:
+    """The paces of a file by training, without those that no step can have."""
     try:
-        return {str(key): Pace(*map(float, pace)) for key, pace in read_json(file).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        paces = {str(key): Pace(*map(float, pace)) for key, pace in read_json(file).items()}
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}
+    return {
+        key: pace
+        for key, pace in paces.items()
+        if 0 < pace.seconds < math.inf and 0 <= pace.asking < math.inf
+    }
 
 
 def _same_pace(training: Training) -> str:

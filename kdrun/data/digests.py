@@ -42,6 +42,11 @@ def place(data_dir: Path, root: Path) -> Path:
     return data_dir / "decoded" / f"{root.resolve().name}-contents-{mark}"
 
 
+def is_place(folder: Path) -> bool:
+    """Whether these are caches in a `data_dir`, which can itself be among the pictures."""
+    return folder.name == "decoded" and any(folder.glob("*-contents-" + "[0-9a-f]" * 8))
+
+
 def digests(pictures: Sequence[Picture], folder: Path | None) -> bytes:
     """The digests of the pictures' files, 16 bytes each. folder: keeps them; None: they are not kept.
 

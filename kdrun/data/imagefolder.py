@@ -261,13 +261,16 @@ def usual_side(pictures: Sequence[Picture]) -> int:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, hidden ones left out."""
-    return [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
+    """The folders in a folder, without hidden ones and that of kdrun's caches."""
+    inside = [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    return [each for each in inside if not digests.is_place(each)]
 
 
 def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Picture]:
-    """The files in a folder and in the folders in it, by path; hidden ones left out. above: device and inode
-    of the folders in which it is. Raises KdrunError for what never ends: a link to one of these, a pipe.
+    """The files in a folder and in the folders in it, by path; hidden ones and kdrun's caches left out.
+
+    above: device and inode of the folders in which it is. Raises KdrunError for what never ends: a link to
+    one of these, a pipe.
     """
     about = folder.stat()
     here = (*above, (about.st_dev, about.st_ino))
@@ -279,7 +282,8 @@ def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[
         if entry.name.startswith(".") or entry.name.lower() in IGNORED:
             continue
         if entry.is_dir():
-            yield from files_in(Path(entry.path), here)
+            if not digests.is_place(Path(entry.path)):
+                yield from files_in(Path(entry.path), here)
         elif entry.is_file():
             facts = entry.stat()
             yield Picture(entry.path, facts.st_size, facts.st_mtime_ns)

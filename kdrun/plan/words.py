@@ -35,6 +35,9 @@ class Status(NamedTuple):
 
 StatusOf = Callable[[Training], Status]
 
+LAST = 16
+"""The least columns for the last cell of a row of the plan; it stands below its row if there are fewer."""
+
 
 def header(plan: Plan, columns: int = 80) -> str:
     """Data set, models with sizes, method, equation, recipes, changes for small images, and schedules
@@ -161,7 +164,7 @@ def intent(plan: Plan, status: StatusOf, notes: Iterable[str] = (), columns: int
 
 def steps(plan: Plan, status: StatusOf, columns: int) -> list[str]:
     """The steps of the run: one or two rows for each training, one for the evaluation. A long row continues
-    below its last cell.
+    below its last cell, and a narrow screen has this cell below the row.
     """
     rows = [row for training in plan.concerned for row in _rows(training, status(training))]
     if "evaluate" in plan.run.stages:
@@ -171,7 +174,12 @@ def steps(plan: Plan, status: StatusOf, columns: int) -> list[str]:
     for place, (name, what, extent, images) in enumerate(rows):
         start = f"{'plan' if not place else '':7}{name:{max(wide, 9)}}  "
         *cells, last = filter(str.strip, (f"{what:8} ", f"{extent}  ", images))
-        lines.append(hung(start + "".join(cells), last.rstrip(), columns))
+        before = start + "".join(cells)
+        if cells and columns - len(before) < LAST:
+            below = hung(" " * len(start), last.strip(), columns)
+            lines.append(f"{before.rstrip()}\n{below}")
+        else:
+            lines.append(hung(before, last.rstrip(), columns))
     return lines
 
 

@@ -42,13 +42,14 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
         body = next((grid for grid in grids if _columns(grid) <= width), body)
     below = "\n".join(notes(jobs, settings, part, chosen))
     head = "\n".join(title(settings, part, what))
-    more = (
-        f"\n{plain(Text(about), width)}{plain(Text(chr(10).join(aligned(table))), width)}\n"
+    more = "".join(
+        f"\n{plain(Text(about), width)}{plain(Text(chr(10).join(aligned(table))), width)}"
         for about, table in more_tables(settings)
     )
+    gap = "\n" if more else ""
     return (
-        f"{plain(Text(head), width)}\n{plain(body, width)}{''.join(more)}"
-        f"{plain(Text(below), width) if below else ''}"
+        f"{plain(Text(head), width)}\n{plain(body, width)}{more}"
+        f"{gap + plain(Text(below), width) if below else ''}"
     )
 
 

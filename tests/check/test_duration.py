@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -51,7 +52,21 @@ def test_what_was_measured_is_kept_for_later_calls(tmp_path: Any, monkeypatch: p
     assert duration.Paces(file).of(plans[0].control or plans[0].student).seconds == 4.0
     assert duration.Paces(file).of(made("student.args.widths=[8,16]").student).seconds == 5.0
     assert duration.Paces(file).of(made("recipe.student.batch=16").student).seconds == 6.0
-    for damaged in ("", "[1]", '{"a": 3}', '{"a": [1, "x"]}'):
+    assert len(duration.Paces(file).known) == 4, "fresh=true forgets nothing of other trainings"
+    wrong = (
+        "[1]",
+        "[0, 0]",
+        "[NaN, 0]",
+        "[1, Infinity]",
+        "[-1, 0]",
+        f"[1{'0' * 400}, 0]",
+        "[1]" * 2,
+        "[" * 99999,
+    )
+    for damaged in ("", "[1]", '{"a": 3}', '{"a": [1, "x"]}', *(f'{{"a": {pace}}}' for pace in wrong)):
         file.write_text(damaged)
         assert duration.Paces(file).known == {}
     assert len(asked) == 5
+    file.unlink()
+    os.mkfifo(file)
+    assert duration.Paces(file).known == {}

@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from kdrun.data import decode, pixel_cache
+from kdrun.data import decode, imagefolder, pixel_cache
 from kdrun.data.images import ImageSet
 from kdrun.data.load import load
 from kdrun.data.picture import Pixels
@@ -487,3 +487,13 @@ def test_centres_are_cut_out_of_what_is_kept(tmp_path: Path) -> None:
     whole = pixel_cache.images(pictures, wanted, 20, None)
     kept = pixel_cache.images(pictures, wanted, 14, tmp_path / "kept")
     assert torch.equal(kept, whole[:, :, 3:17, 3:17])
+
+
+def test_caches_among_the_pictures_are_no_class(tmp_path: Path) -> None:
+    folder(tmp_path, {"a": 2, "b": 2})
+    write(tmp_path / "decoded" / "pictures-contents-0123abcd" / "contents.png")
+    assert [each.name for each in sorted(imagefolder.folders_in(tmp_path))] == ["a", "b"]
+    assert len(list(imagefolder.files_in(tmp_path))) == 4
+    folder(tmp_path, {"decoded": 1})
+    (tmp_path / "decoded" / "pictures-contents-0123abcd").rename(tmp_path / "decoded" / "b")
+    assert len(imagefolder.folders_in(tmp_path)) == 3, "a class can be called so"

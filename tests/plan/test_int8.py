@@ -88,3 +88,11 @@ def test_a_long_row_of_the_plan_continues_below_its_last_cell(plan: Plan) -> Non
     first, second = row.splitlines()
     assert second.strip() == "the student" and second.index("the") == first.index("    60 labelled")
     assert max(len(line) for row in rows for line in row.splitlines()) <= 80
+
+
+def test_a_narrow_screen_has_the_last_cell_below_its_row(plan: Plan) -> None:
+    rows = steps(plan, lambda training: Status("train"), 56)
+    row = next(row for row in rows if "int8_student_labels" in row).splitlines()
+    assert row[0].endswith("epoch") or row[0].endswith("epochs")
+    assert {len(line) - len(line.lstrip()) for line in row[1:]} == {row[0].index("train  ")}
+    assert max(len(line) for row in rows for line in row.splitlines()) <= 56

@@ -135,6 +135,14 @@ def test_a_sweep_shows_the_student_against_each_control() -> None:
     assert "| smoothed | 88.0 +- 0.0 |" in sweep_files.markdown(seeded())
 
 
+def test_one_empty_line_stands_between_the_tables_of_settings() -> None:
+    jobs = [
+        {**job, "overrides": {**job["overrides"], "alpha": alpha}} for alpha in (0.5, 0.9) for job in seeded()
+    ]
+    shown = sweep_table.text(jobs, 80)
+    assert shown.count("\n\nAgainst each control") == 2 and "\n\n\n" not in shown
+
+
 def test_a_sweep_with_one_control_has_no_such_table() -> None:
     assert "Against each control" not in sweep_table.text(seeded(1)) + sweep_files.markdown(seeded(1))
     assert "controls" not in json.loads(sweep_files.json_text(seeded(1)))[0]

@@ -88,7 +88,8 @@ def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, str
     if what == "student":
         return f"top-1 of the student on {part}, %, {over}", "no control"
     control = sweeps.shared_control(settings, part)
-    shared = f"control {spread_text(control, 'control')} %"
+    which = " (of each run the strongest on validation)" if any(map(controls_sweep.gains, settings)) else ""
+    shared = f"control {spread_text(control, 'control')} %{which}"
     return f"gain over control on {part}, points, {over}", shared if control else "controls differ"
 
 
@@ -224,10 +225,12 @@ def sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
     best = settings[chosen.best] if chosen else settings[0] if len(settings) == 1 else None
     if best is not None and (replaces := replacement(best)):
         yield f"The student is {replaces}."
-    one = None if best is None else comparison(best)
-    if one is not None and one.gain.n > 1:
-        yield f"Against the control on test: {one}"
-    elif one is not None:
+    if best is None or (one := comparison(best)) is None:
+        return
+    if one.gain.n > 1:
+        strongest = "strongest control of each run" if controls_sweep.gains(best) else "control"
+        yield f"Against the {strongest} on test: {one}"
+    else:
         yield f"Against the control on test: no verdict over {one.varied}, because there is only one."
 
 

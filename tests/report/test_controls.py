@@ -132,6 +132,9 @@ def test_a_sweep_shows_the_student_against_each_control() -> None:
     for width in (80, 120):
         shown = sweep_table.text(seeded(), width)
         assert "Against each control: top-1 in %" in shown and max(map(len, shown.splitlines())) <= width
+        words = " ".join(shown.split())
+        assert "(of each run the strongest on validation)" in words
+        assert "Against the strongest control of each run on test:" in words
     assert "| smoothed | 88.0 +- 0.0 |" in sweep_files.markdown(seeded())
 
 
@@ -144,5 +147,6 @@ def test_one_empty_line_stands_between_the_tables_of_settings() -> None:
 
 
 def test_a_sweep_with_one_control_has_no_such_table() -> None:
-    assert "Against each control" not in sweep_table.text(seeded(1)) + sweep_files.markdown(seeded(1))
+    shown = sweep_table.text(seeded(1)) + sweep_files.markdown(seeded(1))
+    assert "Against each control" not in shown and "strongest" not in shown
     assert "controls" not in json.loads(sweep_files.json_text(seeded(1)))[0]

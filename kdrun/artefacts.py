@@ -13,6 +13,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write(temporary)` beside `path`, syncs, renames: `path` holds the old content or all of the new.
 
     The file's mode is 0666 minus the umask. A failed write (a full disk) leaves the old content and no
-    temporary file. Raises OSError if the system refuses, even if a library raises another error for it.
+    temporary file; the next write removes that of a killed process. Raises OSError if the system refuses,
+    even if a library raises another error for it.
     """
+    sweep_parts(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     handle = None
     try:
@@ -355,11 +358,11 @@ def aside(folder: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def sweep_parts(folder: Path) -> None:
+def sweep_parts(folder: Path, name: str = "") -> None:
     """Removes the half-written files and temporary folders of killed processes. Those that another process
-    writes stay.
+    writes stay. name: only those of the file of that name.
     """
-    for path in folder.glob(".*.part"):
+    for path in folder.glob(f".{escape(name)}.*.part" if name else ".*.part"):
         with suppress(OSError, KdrunError):
             handle = open_own(path, os.O_RDONLY)
             try:

@@ -53,7 +53,7 @@ def plain(text: str, longest: int = LONGEST) -> str:
     """Text for a terminal: control characters are escaped, and a long text loses its middle."""
     letters = (each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
     shown = "".join(letters)
-    half = longest // 2
+    half = (longest - len("...")) // 2
     return shown if len(shown) <= longest else f"{shown[:half]}...{shown[-half:]}"
 
 

@@ -328,3 +328,11 @@ def test_a_limit_on_the_size_of_files_counts_as_full(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert full_disk(caught.value) == "the disk is full (File too large)"
+
+
+def test_a_write_removes_what_a_killed_write_of_the_same_file_left(tmp_path: Path) -> None:
+    for name in (".a[1].json.7.part", ".a[1].jsonl.7.part", ".b.json.7.part"):
+        (tmp_path / name).write_text("half")
+    write_json(tmp_path / "a[1].json", {})
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a[1].json", ".a[1].jsonl.7.part", ".b.json.7.part"}

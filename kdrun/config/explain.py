@@ -195,6 +195,10 @@ def _composition(error: ConfigCompositionException, overrides: Sequence[str]) ->
     typed = next((o for o in overrides if word and key_of(o) == key_of(word[1])), "")
     if typed:
         key, _, value = typed.partition("=")
+        if "Could not append to config" in message:
+            return KdrunError(
+                key, value or None, f"the key is there already, so without +: {key.lstrip('+')}=..."
+            )
         return KdrunError(key, value or None, _flat(message))
     return KdrunError(_file(error) or _of_file(overrides), None, _flat(message))
 

@@ -74,7 +74,9 @@ def test_the_judge_sees_what_is_wrong() -> None:
     assert set(DAMAGES) == {"a part", "one bit", "garbage instead", "another value"}
 
 
-@pytest.mark.parametrize("word", ["seed=\x1b[31mred", "seed=" + "9" * 5000, "s\x1beed=1", f"{'k' * 999}=1"])
+@pytest.mark.parametrize(
+    "word", ["seed=\x1b[31mred", "seed=" + "9" * 5000, "s\x1beed=1", f"{'k' * 999}=1", f"+alpha={'x' * 2000}"]
+)
 def test_errors_are_short_and_plain(word: str, grounds: Grounds) -> None:
     end = planned([word], grounds)
     assert end.status in (1, 2) and not end.faults(), end.err

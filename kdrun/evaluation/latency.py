@@ -72,8 +72,7 @@ def measure(
     that is already on the device. The models take turns, in reversed order every second round. For each batch
     size the rounds end after `samples`, or when `seconds` are over for all models together, but not before
     FEWEST_ROUNDS; `n` is their number. If a batch size takes far longer (PATIENCE), it has one round and
-    larger ones are left out. Percentiles are by nearest rank: with fewer than 20 samples, p95 is the slowest
-    one. images_per_s follows from p50.
+    larger ones are left out. Percentiles are by nearest rank. images_per_s follows from p50.
 
     Copies of the models are measured: in inference mode, channels last (or first, if a model says
     `channels_first`), exact float32. On a GPU the time is that between two events, and it is idle before each

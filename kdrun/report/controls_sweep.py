@@ -9,10 +9,9 @@ from kdrun.figures import ABSENT, p_value
 from kdrun.report.schema import Report, named_control, top1
 from kdrun.report.statistics import Comparison, Spread, holm_corrected, spread
 from kdrun.report.sweep_verdict import over_repeats
-from kdrun.report.sweeps import Job, Part, Setting, means, spread_text, values_by_repeat
+from kdrun.report.sweeps import PARTS, Job, Setting, means, spread_text, values_by_repeat
 
 HEAD = ("control", "validation", "test", "gain on test", "better in", "p", "")
-PARTS: tuple[Part, ...] = ("validation", "test")
 
 Gains = dict[tuple[str, ...], float]
 
@@ -54,7 +53,7 @@ def record(setting: Setting) -> dict[str, Any]:
     for role, own in gains(setting).items():
         figures: dict[str, Spread | None] = dict(zip(PARTS, _accuracies(setting, role), strict=True))
         figures["gain"] = spread(list(own.values()))
-        every[named_control(role)] = {what: value._asdict() for what, value in figures.items() if value}
+        every[named_control(role)] = {what: value.record() for what, value in figures.items() if value}
     return every
 
 

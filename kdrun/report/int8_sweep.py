@@ -77,6 +77,5 @@ def sentences(setting: Setting) -> Iterator[str]:
 def record(setting: Setting) -> dict[str, Any]:
     """`{"fp32": {"student": {"mean": ..., "std": ..., "n": ...}, ...}, ...}` for results.json."""
     return {
-        name: {what: {k: v for k, v in own._asdict().items() if v is not None} for what, own in each.items()}
-        for name, each in spreads(setting).items()
+        name: {what: own.record() for what, own in each.items()} for name, each in spreads(setting).items()
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kdrun.figures import plural
 from kdrun.report.label_savings import Curves, Figures, curves, savings
@@ -36,6 +37,19 @@ def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
             marker="o",
             markersize=4,
         )
+    _draw_savings(axes, measured)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(shares, [f"{share:.3g}" for share in shares])
+    axes.set_ylabel("top-1 on test, %")
+    dress(axes, f"mean and std of {_repeats(measured)}", f"labels, % of {measured.images:,} training images")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    save(figure, path)
+    return [NAME]
+
+
+def _draw_savings(axes: Any, measured: Curves) -> None:
+    """A line from the student's labels to the control's of equal accuracy, with the share that is saved."""
     for number, saving in enumerate(s for s in savings(measured) if s.side == 0 and s.saved > 0):
         level = measured.student.mean(1)[list(measured.labels).index(saving.labels)]
         ends = [100 * labels / measured.images for labels in (saving.labels, saving.alone)]
@@ -49,14 +63,6 @@ def plot(folder: Path, jobs: Sequence[Job]) -> list[str]:
             ha="center",
             fontsize=8,
         )
-    axes.set_xscale("log")
-    axes.minorticks_off()
-    axes.set_xticks(shares, [f"{share:.3g}" for share in shares])
-    axes.set_ylabel("top-1 on test, %")
-    dress(axes, f"mean and std of {_repeats(measured)}", f"labels, % of {measured.images:,} training images")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    save(figure, path)
-    return [NAME]
 
 
 def _deviations(values: Figures) -> Figures:

@@ -38,6 +38,10 @@ class Spread(NamedTuple):
     std: float | None
     n: int
 
+    def record(self) -> dict[str, float]:
+        """For a JSON file: without what is not known."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
 
 class Comparison(NamedTuple):
     """A gain, and the evidence for it.

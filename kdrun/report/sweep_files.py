@@ -27,9 +27,8 @@ from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
 from kdrun.report.sweep_table import cell, cost_columns, mark, more_tables, named, notes, values
-from kdrun.report.sweeps import Choice, Job, Part, Setting, What
+from kdrun.report.sweeps import PARTS, Choice, Job, Part, Setting, What
 
-PARTS: tuple[Part, ...] = ("validation", "test")
 FIGURES: tuple[What, ...] = ("student", "control", "gain")
 NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
 """Of costs, in csv and json."""
@@ -221,7 +220,7 @@ def _record(setting: Setting, mark: str) -> dict[str, Any]:
     for part in PARTS:
         spreads = {what: spread for what in FIGURES if (spread := sweeps.spread(setting, what, part))}
         if spreads:
-            record[part] = {what: _without_none(spread._asdict()) for what, spread in spreads.items()}
+            record[part] = {what: spread.record() for what, spread in spreads.items()}
     return record | {"runs": [_run(job) for job in setting.jobs]}
 
 

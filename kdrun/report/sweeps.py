@@ -20,6 +20,7 @@ from kdrun.report.statistics import spread as spread_over
 
 Job = Mapping[str, Any]
 Part = Literal["validation", "test"]
+PARTS: tuple[Part, ...] = ("validation", "test")
 What = Literal["gain", "student", "control", "teacher", "reference", "int8"]
 
 

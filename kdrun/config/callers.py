@@ -29,7 +29,6 @@ whose answers are unpickled.
 SEARCHPATH = "hydra.searchpath"
 PROBLEM = "no file can set this, since it decides which code runs. Take it out there"
 
-
 MODELS = Models("kdrun", "models://")
 """Serves names of models before files of these names are looked for."""
 

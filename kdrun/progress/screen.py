@@ -24,7 +24,6 @@ TIMED = 60.0
 DRAWN, SHARES = 0.5, 1000
 """Seconds between two pictures of the bar of such a measurement, and its parts."""
 
-
 BAR = 16
 """Columns of a bar beside short names; longer names take of it."""
 
@@ -137,13 +136,11 @@ def _labelled_folded(text: str, columns: int) -> str:
     return "\n".join(folded(line, columns) if label_of(line) else line for line in text.split("\n"))
 
 
-class Bars(Screen):
-    """One bar per training, for terminals."""
+class Printed(Screen):
+    """Texts on a console, as wide as it is."""
 
     def __init__(self, console: Console) -> None:
         self.console, self.columns = console, _wide(console)
-        self.progress: Progress | None = None
-        self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
 
     def say(self, text: str = "") -> None:
         _print(self.console, _labelled_folded(text, self.columns))
@@ -153,6 +150,15 @@ class Bars(Screen):
 
     def show(self, content: RenderableType) -> None:
         self.console.print(content)
+
+
+class Bars(Printed):
+    """One bar per training, for terminals."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.progress: Progress | None = None
+        self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self._begin(stage, epochs, steps, done, f"{done // steps}/{epochs}")
@@ -214,21 +220,13 @@ class Bars(Screen):
             self.end()
 
 
-class Lines(Screen):
+class Lines(Printed):
     """One plain line per epoch, for logs, without control characters. unsaid: trainings without lines."""
 
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
-        self.console, self.columns, self.unsaid = console, _wide(console), unsaid
+        super().__init__(console)
+        self.unsaid = unsaid
         self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
-
-    def say(self, text: str = "") -> None:
-        _print(self.console, _labelled_folded(text, self.columns))
-
-    def write(self, text: str) -> None:
-        _print(self.console, text)
-
-    def show(self, content: RenderableType) -> None:
-        self.console.print(content)
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self.began, self.resumed_at = time.monotonic(), done // steps

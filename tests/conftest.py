@@ -1,13 +1,15 @@
 """What every test may rely on: the packages of a user that one test writes are not found by the next, and
-each choice of configuration files is composed once.
+each choice of configuration files is composed once. And in which order files of tests begin.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: workers share the
 os.environ.setdefault(
     "TORCH_CPP_LOG_LEVEL", "ERROR"
 )  # before the server that tests fork from, whoever starts it
+
+
+FIRST = ("stages", "commands", "gpu")
+"""Folders of long tests. If one of their files began last, it would run alone beside idle workers."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(tests).parts[0] not in FIRST)
+
+
+def pytest_collection_finish() -> None:
+    """What collecting made stays to the end, so Python need not search it for cycles again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

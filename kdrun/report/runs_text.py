@@ -121,6 +121,8 @@ def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
 
 def _verdict(run: Record) -> str:
     word = SHORT.get(run.get("verdict", ""), ABSENT)
+    if "upper_bound" in run and word == SHORT["worse"]:
+        return "below its bound"
     return word if "at_chance" not in run or word == SHORT["worse"] else "at chance"
 
 

@@ -78,7 +78,7 @@ def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
     return [
         *([Code(commands)] if commands else []),
         *_about(jobs),
-        f"Top-1 in %, gain in points{over}, {sweeps.means(settings)}.",
+        f"{sweeps.none_finished(settings) or f'Top-1 in %, gain in points{over}, {sweeps.means(settings)}'}.",
         Table(head, body),
         *(
             block

@@ -82,8 +82,12 @@ def outcome(run: Path) -> list[str]:
     return [*figures, id]
 
 
-def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, str]:
-    """`gain over control on validation, points, mean +- std of 3 seeds` and `control 86.8 +- 1.1`."""
+def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, ...]:
+    """`gain over control on validation, points, mean +- std of 3 seeds` and `control 86.8 +- 1.1`; or that
+    there is nothing to show.
+    """
+    if problem := sweeps.none_finished(settings):
+        return (problem,)
     over = sweeps.means(settings)
     if what == "student":
         return f"top-1 of the student on {part}, %, {over}", "no control"

@@ -20,6 +20,7 @@ from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flatt
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What, spread_text
 from kdrun.report.table import plain
 from kdrun.report.verdict import JOINT, reduced
+from kdrun.terminal import widest
 
 FAILED = "failed"
 FAILURES_SHOWN = 5
@@ -182,7 +183,7 @@ def bare_table() -> Table:
 
 
 def _columns(table: Table) -> int:
-    return max(map(len, plain(table, 10_000).splitlines()))
+    return widest(plain(table, 10_000).splitlines())
 
 
 def notes(

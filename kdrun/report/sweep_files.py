@@ -79,11 +79,11 @@ def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
         *([Code(commands)] if commands else []),
         *_about(jobs),
         f"{sweeps.none_finished(settings) or f'Top-1 in %, gain in points{over}, {sweeps.means(settings)}'}.",
-        Table(head, body),
+        Table(head, body, left=1 if marks or keys else 0),
         *(
             block
             for about, (head, *body) in more_tables(settings)
-            for block in (f"{about}:", Table(head, body))
+            for block in (f"{about}:", Table([*head[:-1], head[-1] or "verdict"], body))
         ),
         *([Bullets(below)] if below else []),
     ]

@@ -255,7 +255,11 @@ def on_test(setting: Setting) -> str:
     better = sum(value is not None and value > 0 for value in gains)
     often = f" (better in {better} of {gain.n})" if gain.n > 1 else ""
     accuracy = f"{spread_text(student, 'student')} % on test"
-    return f"{accuracy}, {spread_text(gain, 'gain')} points over {whom([setting])}{often}"
+    control = whom([setting])
+    if control == JOINT and gain.mean < 0:
+        below = spread_text(gain._replace(mean=-gain.mean), "student")
+        return f"{accuracy}, {below} points below {control}{often}"
+    return f"{accuracy}, {spread_text(gain, 'gain')} points over {control}{often}"
 
 
 def _failures(jobs: Sequence[Job]) -> Iterator[str]:

@@ -140,4 +140,5 @@ def test_no_table_of_a_sweep_has_a_column_without_a_heading_for_marks_that_are_n
     for jobs in ([job({"seed": seed}, 1.0, 87.0, seed) for seed in (0, 1)], [failed({"seed": 0})]):
         (head,) = (line for line in markdown(jobs).splitlines() if line.endswith("| n |") or line == "| n |")
         assert not head.startswith("|  |")
+        assert "\n| ---: |" in markdown(jobs), "figures stand at the right, also in the first column"
     assert "|  | temperature | alpha |" in markdown(grid())

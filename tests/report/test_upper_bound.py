@@ -85,7 +85,7 @@ def test_a_sweep_says_it(seeds: int) -> None:
     page = sweep_files.markdown(jobs)
     for shown in (screen, page):
         assert "(jointly trained on all labels: an upper bound)" in shown
-        assert f"Against {BOUND} on test: " in shown and f"points over {BOUND}" in shown
+        assert f"Against {BOUND} on test: " in shown and f"points below {BOUND}" in shown
         assert "LOSES" not in shown
     if seeds > 1:
         assert f"Against {BOUND} on test: below it: -8.9 points (95 % interval" in screen

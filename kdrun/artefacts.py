@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from kdrun.errors import KdrunError
 
 RECIPE_VERSION = 1
 """Part of every fingerprint. Raised when the same configuration gives other results than before."""
+
+OURS = (".json", ".jsonl", ".safetensors", ".pt", ".npz", ".csv", ".txt", ".md", ".png", ".yaml", ".tex")
+"""How files end that kdrun writes beside a model or a report."""
 
 LOCK, HELD = ".lock", ".held"
 """Files to lock: by the one process that writes a folder, and by all processes that use it."""
@@ -337,6 +341,16 @@ def empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def set_aside(folder: Path, name: str = "") -> None:
+    """Renames folders that stand where files of kdrun belong: `model.json` is then `model.json.damaged`, with
+    what is in it. name: only this one.
+    """
+    for path in [folder / name] if name else folder.glob("*.*"):
+        if path.suffix in OURS and path.is_dir() and not path.is_symlink():
+            places = (path.with_name(f"{path.name}.damaged{number or ''}") for number in count())
+            path.rename(next(place for place in places if not os.path.lexists(place)))
 
 
 @contextmanager

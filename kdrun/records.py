@@ -117,7 +117,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     incomplete line of a killed process, are left out.
     """
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    for line in (read_own(path) or "").split("\n"):
+    text = None if path.is_dir() else read_own(path)
+    for line in (text or "").split("\n"):
         try:
             row = json.loads(line)
         except ValueError:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+import textwrap
 from collections.abc import Iterable
 
 from rich.cells import cell_len
@@ -21,6 +22,10 @@ LABEL = 10
 
 TABLE = 60
 """The least width of a table with many columns."""
+
+
+FILLER = "\x00"
+"""Stands for the second column of a wide letter while a text is broken into lines."""
 
 
 def width(least: int = LEAST) -> int:
@@ -82,6 +87,47 @@ def hung(label: str, text: str, columns: int) -> str:
     return "\n".join(lines)
 
 
-def shortened(name: str, room: int) -> str:
+def shortened(name: str, room: int, mark: str = "...") -> str:
     """A name in at most `room` columns, without its middle: `imagefolde...36ea597d061`."""
-    return name if len(name) <= room else f"{name[: room // 2 - 2]}...{name[-(room - room // 2 - 1) :]}"
+    if cell_len(name) <= room:
+        return name
+    first, last = max(room // 2 + 1 - len(mark), 0), max(room - room // 2 - 1, 0)
+    end = _within(reversed(name), last)
+    return f"{_within(name, first)}{mark}{end[::-1]}"
+
+
+def _within(letters: Iterable[str], columns: int) -> str:
+    """The first of these letters that stand in so many columns."""
+    text = ""
+    for letter in letters:
+        if cell_len(text + letter) > columns:
+            break
+        text += letter
+    return text
+
+
+def padded(text: str, columns: int, right: bool = False) -> str:
+    """A text with blanks up to so many columns. right: it stands at their right end."""
+    space = " " * (columns - cell_len(text))
+    return space + text if right else text + space
+
+
+def widest(texts: Iterable[str]) -> int:
+    """The columns of the widest text; 0 without any."""
+    return max(map(cell_len, texts), default=0)
+
+
+def wrapped(text: str, columns: int, first: str = "", below: str = "", hyphens: bool = True) -> list[str]:
+    """A text in lines of at most `columns`, as `textwrap` breaks it, where a wide letter takes two columns.
+
+    first, below: what the first line and the others begin with. hyphens: whether a word may end at one.
+    """
+    spaced = text if text.isascii() else "".join(letter + FILLER * (cell_len(letter) - 1) for letter in text)
+    for room in range(columns, 0, -1):  # a word that is broken may leave a wide letter without its filler
+        broken = textwrap.wrap(
+            spaced, room, initial_indent=first, subsequent_indent=below, break_on_hyphens=hyphens
+        )
+        lines = [line.replace(FILLER, "") for line in broken]
+        if widest(lines) <= columns:
+            break
+    return lines

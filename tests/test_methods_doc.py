@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from kdrun.cli import main
+from tests.scripts import loaded
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
@@ -20,13 +18,7 @@ LOSSES = sorted((ROOT / "conf" / "loss").glob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("methods_doc", str(ROOT / "scripts" / "methods_doc"))
-    spec = importlib.util.spec_from_loader("methods_doc", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["methods_doc"] = module
-    loader.exec_module(module)
-    return module
+    return loaded("methods_doc")
 
 
 def test_the_page_is_up_to_date(script: ModuleType) -> None:

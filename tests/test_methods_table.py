@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.scripts import loaded
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods_digits.md"
@@ -17,13 +16,7 @@ PAGE = ROOT / "docs" / "methods_digits.md"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    loader = SourceFileLoader("methods_table", str(ROOT / "scripts" / "methods_table"))
-    spec = importlib.util.spec_from_loader("methods_table", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["methods_table"] = module
-    loader.exec_module(module)
-    return module
+    return loaded("methods_table")
 
 
 def report(folder: Path, method: str, seed: int, student: float, control: float) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import sys
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+
+from tests.scripts import loaded
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,12 +28,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def script() -> Iterator[ModuleType]:
-    loader = SourceFileLoader("spin", str(ROOT / "scripts" / "spin"))
-    spec = importlib.util.spec_from_loader("spin", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["spin"] = module
-    loader.exec_module(module)
+    module = loaded("spin")
     before = torch.get_num_threads()
     yield module
     torch.set_num_threads(before)

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from datetime import date
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from tests.scripts import loaded
+
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def script(one_thread: None) -> ModuleType:
-    loader = SourceFileLoader("step_costs", str(ROOT / "scripts" / "step_costs"))
-    spec = importlib.util.spec_from_loader("step_costs", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["step_costs"] = module
-    loader.exec_module(module)
-    return module
+    return loaded("step_costs")
 
 
 def test_a_step_of_each_kind_of_method(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

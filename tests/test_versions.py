@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.scripts import loaded
 
 ROOT = Path(__file__).parents[1]
 SUITE = '<testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/>'
@@ -21,12 +21,7 @@ REPORTS = {  # by pytest's exit status
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    loader = SourceFileLoader("versions", str(ROOT / "scripts" / "versions"))
-    spec = importlib.util.spec_from_loader("versions", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "versions", module)
-    loader.exec_module(module)
+    module = loaded("versions")
     monkeypatch.setattr(module, "BUILT", tmp_path / "built")
     return module
 

@@ -6,18 +6,23 @@ import contextlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint, read_json, write_json
 from kdrun.check.measure import FirstStep, Pace, first_step
+from kdrun.config.schema import Runtime
 from kdrun.machine import environment
 from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.stages import saved as store
 from kdrun.stages.saved import initial_model, load_model
+
+RUNTIME = ("compile", "graph", "sync_bn")
+"""Settings on which the time of a step depends."""
 
 
 def first_steps(plan: Plan) -> dict[str, FirstStep]:
@@ -97,7 +102,18 @@ def _same_pace(training: Training) -> str:
     versions = [__version__, environment(ground.machine, training.threads)]
     models = [each.key["model"] for each in (training, *training.teachers)]
     about = [training.label, training.kind, repr(training.recipe), repr(training.phases)]
-    return fingerprint([versions, models, about, ground.data.image_shape])
+    return fingerprint([versions, models, about, ground.data.image_shape, *_unusual(training)])
+
+
+def _unusual(training: Training) -> list[dict[str, Any]]:
+    """What else a step's time depends on: settings of the runtime and code of the user's own, as far as it is
+    not as usual. So what was measured as usual by earlier versions still counts.
+    """
+    runtime, usual = training.ground.run.runtime, Runtime()
+    settings = {key: getattr(runtime, key) for key in RUNTIME if getattr(runtime, key) != getattr(usual, key)}
+    every = (training, *training.teachers)
+    sources = {file: digest for each in every for file, digest in each.key.get("sources", {}).items()}
+    return [found for found in (settings, sources) if found]
 
 
 class Measured:
@@ -111,7 +127,7 @@ class Measured:
     def step_of(self, training: Training) -> Pace:
         """Measured, or that of another pair times the ratio of a step that was measured on both."""
         pair = repr([training.key["model"], *(teacher.key["model"] for teacher in training.teachers)])
-        what = repr([training.kind, training.recipe.batch, training.phases])
+        what = repr([training.kind, training.recipe.batch, training.phases, _unusual(training)])
         before, step = self.steps.get(what, (pair, None))
         if step is not None and (ratio := self.ratios.get((before, pair))):
             return step._replace(seconds=ratio * step.seconds, asking=ratio * step.asking)
@@ -126,7 +142,7 @@ def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> 
     """The seconds that are left of each training, by folder. Trainings that differ only in their seed are
     measured once. measured: of students on other pairs of models, from which those of this pair follow.
     """
-    steps: dict[tuple[str, str, str], tuple[Pace, Answers | None]] = {}
+    steps: dict[str, tuple[Pace, Answers | None]] = {}
     paces = measured.paces if measured else Paces()
     seconds: dict[Path, float] = {}
     for training in trainings:
@@ -135,7 +151,7 @@ def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> 
         if not epochs_left(training):
             seconds[training.folder] = 0.0
             continue
-        kind = (training.label, repr(training.recipe), repr(training.phases))
+        kind = _same_pace(training)
         if kind not in steps:
             taught = training.kind == "student"
             of_pairs = measured.step_of if measured and taught else paces.of

@@ -37,7 +37,7 @@ from kdrun.stages.teacher_notes import (
     some_images,
     standing_on,
 )
-from kdrun.terminal import LABEL, folded
+from kdrun.terminal import LABEL, folded, padded, widest
 
 TRAINING_IMAGES = 1000
 """A loaded teacher is tried on at least this many training images, which it may have been trained on."""
@@ -132,7 +132,7 @@ def _tried(teacher: Saved) -> Tried:
 
 def _models(plan: Plan) -> Iterator[str]:
     chain = plan.chain
-    names = max(len(training.model.name) for training in chain)
+    names = widest(training.model.name for training in chain)
     roles = max(LABEL, *(len(training.name) + 1 for training in chain))
     for training in chain:
         model, shape = training.built.model, training.ground.data.image_shape
@@ -141,11 +141,11 @@ def _models(plan: Plan) -> Iterator[str]:
         parts = [f"{short(params(model)):>6}", f"{short(macs(model, shape)):>6} MACs", f"stages {stages}"]
         if "embedding" in shapes.layers:
             parts.append(f"embedding {shapes.layer('embedding')[0]}")
-        yield f"{training.name:{roles}}{training.model.name:{names}}  {'  '.join(parts)}"
+        yield f"{training.name:{roles}}{padded(training.model.name, names)}  {'  '.join(parts)}"
     if (other := plan.reference) is not None:
         model = other.load()
         size = f"{short(params(model)):>6}  {short(macs(model, other.sight.shape)):>6} MACs"
-        yield f"{REFERENCE:{roles}}{other.name:{names}}  {size}  {other.origin}"
+        yield f"{REFERENCE:{roles}}{padded(other.name, names)}  {size}  {other.origin}"
     yield f"{'layers':{LABEL}}{_tapped(plan)}"
 
 
@@ -190,7 +190,7 @@ def _terms(measured: Measured) -> Iterator[str]:
     yield f"{'term':{LABEL}}{'weight':22}{heads}"
     for term in step.terms:
         figures = f"{three_digits(term.value):>15}  {three_digits(term.gradient):>19}  "
-        yield f"{term.name:{LABEL}}{term.weight!s:22}{figures}{three_digits(_pull(term)):>8}"
+        yield f"{padded(term.name, LABEL)}{term.weight!s:22}{figures}{three_digits(_pull(term)):>8}"
 
 
 def _pull(term: AtStart) -> float:

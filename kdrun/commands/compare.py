@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from rich.cells import cell_len
 
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
-from kdrun.terminal import shortened, width
+from kdrun.terminal import padded, shortened, widest, width, wrapped
 
 GAP = 2
 
@@ -36,7 +37,7 @@ def as_text(both: Mapping[str, Any], columns: int) -> Iterator[str]:
     from kdrun.report.comparison import verdict
 
     for name, folder in zip(both["runs"], both["folders"], strict=True):
-        yield f"{name}  {shortened(folder, columns - len(name) - 2)}"
+        yield f"{name}  {shortened(folder, columns - cell_len(name) - 2)}"
     for title in ("keys", "figures"):
         yield ""
         if both[title]:
@@ -44,18 +45,19 @@ def as_text(both: Mapping[str, Any], columns: int) -> Iterator[str]:
         else:
             yield f"no {title} differ"
     yield ""
-    yield from textwrap.wrap(verdict(both), columns)
+    yield from wrapped(verdict(both), columns)
 
 
 def _table(title: str, runs: Sequence[str], rows: Sequence[Mapping[str, str]], columns: int) -> Iterator[str]:
     """A row for each difference; with its values below it if they are too wide."""
     heads = {"name": title, "first": runs[0], "second": runs[1]}
     lines = [heads, *({key: row[key] or "-" for key in heads} for row in rows)]
-    room = max(len(line["name"]) for line in lines)
-    sides = [max(len(line[side]) for line in lines) for side in ("first", "second")]
+    room = widest(line["name"] for line in lines)
+    sides = [widest(line[side] for line in lines) for side in ("first", "second")]
     if room + sum(sides) + 2 * GAP <= columns:
         for line in lines:
-            yield f"{line['name']:{room}}  {line['first']:>{sides[0]}}  {line['second']:>{sides[1]}}"
+            own = [padded(line[key], sides[i], right=True) for i, key in enumerate(("first", "second"))]
+            yield "  ".join([padded(line["name"], room), *own])
         return
     for line in lines:
         yield line["name"]

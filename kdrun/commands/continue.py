@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from kdrun.commands.pages import PAGES
-from kdrun.config.callers import is_callers
+from kdrun.config.callers import CALLERS, is_callers
 from kdrun.config.load import key_of
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     words, _ = Options(values={}).parse(arguments)
     typed = [word for word in words if is_callers(word)]
     runs = [word for word in words if word not in typed]
+    _refuse_words(typed, [word for word in runs if "=" in word and not Path(word).exists()])
     if len(runs) != 1:
         problem = "which run? Its folder, the first digits of its id, or its name"
         raise KdrunError("kdrun continue", None, problem)
@@ -40,6 +41,19 @@ def main(arguments: Sequence[str]) -> int:
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     code: int = import_module(f"kdrun.commands.{name or 'run'}").main(command[2 if name else 1 :])
     return code
+
+
+def _refuse_words(typed: Sequence[str], others: Sequence[str]) -> None:
+    """Raises KdrunError for a key of the caller without a value, and for any other key."""
+    for word in typed:
+        if "=" not in word:
+            example = CALLERS.get(word.lstrip("+~"), f"{word}=VALUE")
+            raise KdrunError(
+                "kdrun continue", None, f"{word} has no value; for example {shlex.quote(example)}"
+            )
+    if others:
+        problem = f"gives the command of the run again, without other keys; with them: kdrun {others[0]}"
+        raise KdrunError("kdrun continue", None, problem)
 
 
 def with_callers(command: Sequence[str], typed: Sequence[str], called: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from kdrun.config.keys import ROLES, Key, keys, methods_of, setters
 from kdrun.config.options import Options
 from kdrun.config.shorts import SHORTS
 from kdrun.errors import KdrunError
-from kdrun.terminal import width
+from kdrun.terminal import width, wrapped
 
 MOST = 12
 """Up to so many keys are explained in full; of more only the names are shown."""
@@ -92,7 +91,7 @@ def as_text(entry: dict[str, Any], columns: int) -> Iterator[str]:
     """The key, and a paragraph for each field of its entry."""
     yield entry["key"]
     if "comment" in entry:
-        yield textwrap.fill(entry["comment"], columns, initial_indent="  ", subsequent_indent="  ")
+        yield from wrapped(entry["comment"], columns, "  ", "  ")
     for head, value in (
         ("default", entry.get("default")),
         ("choices", ", ".join(entry.get("choices", []))),
@@ -102,10 +101,4 @@ def as_text(entry: dict[str, Any], columns: int) -> Iterator[str]:
     ):
         if value:
             first = f"  {head:{HEAD}}"
-            yield textwrap.fill(
-                value,
-                columns,
-                initial_indent=first,
-                subsequent_indent=" " * len(first),
-                break_on_hyphens=False,
-            )
+            yield from wrapped(value, columns, first, " " * len(first), hyphens=False)

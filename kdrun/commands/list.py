@@ -9,12 +9,14 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError, plain
 from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
-from kdrun.terminal import width
+from kdrun.terminal import padded, widest, width, wrapped
 
 GROUPS = {
     "models": "model",
@@ -124,9 +126,7 @@ def _keys(words: Sequence[str], columns: int) -> str:
             textwrap.shorten(f"{key.name}{default}{of}", columns - 2, placeholder=" ...").join(("  ", ""))
         )
         if key.comment:
-            lines.append(
-                textwrap.fill(key.comment, columns, initial_indent="      ", subsequent_indent="      ")
-            )
+            lines.append("\n".join(wrapped(key.comment, columns, " " * 6, " " * 6)))
     return "\n".join(lines)
 
 
@@ -185,7 +185,7 @@ def _legend(word: str, columns: int) -> Iterator[str]:
 
 
 def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
-    names = max((len(entry.name) for entry in group), default=0)
+    names = widest(entry.name for entry in group)
     costs = [_costs(entry) for entry in group]
     widths = {key: max((len(cost[key]) for cost in costs), default=0) for key in MEANING}
     shown = {key: max(wide, len(key)) for key, wide in widths.items() if wide}
@@ -194,13 +194,15 @@ def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
     for entry, cost in zip(group, costs, strict=True):
         extra = f"  ({entry.extra})" if entry.extra not in ("", "-") else ""
         needs = f"; needs {', '.join(entry.needs)}" if entry.needs else ""
-        before = f"  {entry.name:{names}}" + "".join(f"  {cost[key]:>{wide}}" for key, wide in shown.items())
-        hanging = " " * (len(before) + 2)
+        before = f"  {padded(entry.name, names)}" + "".join(
+            f"  {cost[key]:>{wide}}" for key, wide in shown.items()
+        )
+        hanging = " " * (cell_len(before) + 2)
         if len(hanging) > columns - DESCRIPTION:
             yield before.rstrip()
             before, hanging = " " * 4, " " * 6
         text = f"{before}  {entry.description}{extra}{needs}"
-        yield textwrap.fill(text, columns, subsequent_indent=hanging, break_on_hyphens=False).rstrip()
+        yield "\n".join(wrapped(text, columns, below=hanging, hyphens=False)).rstrip()
 
 
 def _costs(entry: Entry) -> dict[str, str]:

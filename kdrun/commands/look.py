@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from kdrun.garbage import uncollected
 from kdrun.report import sheets, soft
 from kdrun.report.naming import run_named
 from kdrun.report.read import read
-from kdrun.terminal import in_lines, shortened, width
+from kdrun.terminal import in_lines, shortened, width, wrapped
 
 if TYPE_CHECKING:
     from kdrun.looking import Looked
@@ -99,7 +98,7 @@ def as_rows(looked: Looked, asked: Sequence[float], top: int) -> list[dict[str, 
 
 def as_text(rows: Sequence[Mapping[str, Any]], rule: str, columns: int) -> Iterator[str]:
     """A line for each image, and below it a line for each temperature, broken between classes if needed."""
-    yield from textwrap.wrap(f"Soft targets of the teacher: {rule}", columns)
+    yield from wrapped(f"Soft targets of the teacher: {rule}", columns)
     for row in rows:
         answers = [f"{word} {row[word]}" for word in ("truth", "teacher", "student") if word in row]
         yield ""

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from rich.cells import cell_len
+
 from kdrun.artefacts import remove
 from kdrun.config.options import Options
 from kdrun.errors import LONGEST, KdrunError, plain
@@ -15,7 +17,7 @@ from kdrun.figures import file_size, plural
 from kdrun.paths import expanded
 from kdrun.report.naming import run_named, said_of, short_id
 from kdrun.report.outputs import KINDS, MODELS, ROOMS, Kept, Outputs, holders, kept, named, prunable
-from kdrun.terminal import shortened, width
+from kdrun.terminal import padded, shortened, width
 
 SHOWN = 10
 """The most folders of a kind that are named, the largest first; JSON has all."""
@@ -192,9 +194,9 @@ def _age(seconds: float) -> str:
 
 def _line(name: str, size: str, use: str, columns: int) -> str:
     room = columns - FIGURES - 2
-    if room < min(SHORTEST, len(name)):
+    if room < min(SHORTEST, cell_len(name)):
         return f"  {shortened(name, columns - 2)}\n    {size:>8}  {use}".rstrip()
-    return f"  {shortened(name, room):{room}} {size:>8}  {use}".rstrip()
+    return f"  {padded(shortened(name, room), room)} {size:>8}  {use}".rstrip()
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:

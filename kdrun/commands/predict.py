@@ -15,7 +15,7 @@ from kdrun.errors import KdrunError, visible
 from kdrun.garbage import uncollected
 from kdrun.report import soft
 from kdrun.report.naming import run_named
-from kdrun.terminal import in_lines, shortened, width
+from kdrun.terminal import in_lines, padded, shortened, widest, width
 
 USE = (
     "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs or an exported file, IMAGE a picture or "
@@ -159,12 +159,12 @@ def as_text(rows: Sequence[dict[str, Any]], columns: int) -> str:
         parts.append(("teacher", [_answer(row["teacher"]) for row in rows]))
     if len(parts) == 2:
         parts[1] = ("", parts[1][1])
-    widths = [max(map(len, (head, *cells))) for head, cells in parts]
+    widths = [widest((head, *cells)) for head, cells in parts]
     if sum(widths) + 3 * (len(parts) - 1) > columns:
         return "\n".join(line for row in rows for line in _below(row, columns))
     lines = [[head for head, _ in parts], *zip(*(cells for _, cells in parts), strict=True)]
     text = [
-        "   ".join(f"{cell:{wide}}" for cell, wide in zip(line, widths, strict=True)).rstrip()
+        "   ".join(padded(cell, wide) for cell, wide in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
     return "\n".join(filter(None, text))

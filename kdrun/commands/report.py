@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
+from kdrun.paths import no_folder
 from kdrun.report.naming import run_named
 from kdrun.terminal import width
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     folders = [run_named(word) for word in words or ["outputs" if "--serve" in options else "outputs/runs"]]
     for folder in folders:
         if not folder.is_dir():
-            raise KdrunError(str(folder), None, "no such folder")
+            raise KdrunError(str(folder), None, no_folder(folder) or "no such folder")
     if "--serve" in options:
         from kdrun.commands import serving
 

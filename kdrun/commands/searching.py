@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdrun.artefacts import empty, held, locked, read_json, sweep_parts, write_json
+from kdrun.artefacts import empty, held, locked, read_json, set_aside, sweep_parts, write_json
 from kdrun.commands.sweep import ahead, carried_out, finished_earlier
 from kdrun.config.arguments import Typed
 from kdrun.config.space import Interval, Setting, Space, swept
@@ -96,6 +96,7 @@ class Searching(NamedTuple):
         if self.plan.run.fresh:
             empty(self.folder)
         sweep_parts(self.folder)
+        set_aside(self.folder)
         path, commands = self.folder / ABOUT, list[str]()
         if path.exists():
             before = read_json(path)

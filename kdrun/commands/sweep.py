@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+
 from kdrun.artefacts import held, locked, write_text
 from kdrun.config.arguments import Typed
 from kdrun.config.load import Loaded
@@ -20,7 +22,7 @@ from kdrun.figures import plural
 from kdrun.garbage import uncollected
 from kdrun.report.read import NAME
 from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
-from kdrun.terminal import TABLE, in_lines, width
+from kdrun.terminal import TABLE, in_lines, padded, widest, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.plan.ground import Grounds
@@ -155,14 +157,14 @@ def run_jobs(
     """
     total = len(jobs)
     heads = [f" {n:>{len(str(total))}} of {total}  {job}".rstrip() for n, job in enumerate(jobs, 1)]
-    wide = max(map(len, heads))
+    wide = widest(heads)
     for position, job in enumerate(jobs):
         how = perform(lambda position=position: work(position), error_file(folder, job))  # type: ignore[misc]
         how["earlier"] = earlier[position] and how["state"] == "finished"
         write_record(folder, job, how)
         ended.append(how)
         output = sys.stderr if how["state"] == "failed" else sys.stdout
-        print(line(heads[position].ljust(wide), how, width()), file=output, flush=True)
+        print(line(padded(heads[position], wide), how, width()), file=output, flush=True)
 
 
 def perform(work: Callable[[], Path], errors: Path) -> Ended:
@@ -192,7 +194,7 @@ def line(head: str, ended: Mapping[str, Any], columns: int) -> str:
     figures = [*outcome(Path(ended["run"])), *(["finished earlier"] if ended["earlier"] else [])]
     for start in (head, head.rstrip()):  # aligned with the other jobs, if that fits
         one = "  ".join([start, *figures])
-        if len(one) <= columns:
+        if cell_len(one) <= columns:
             return one
     return "\n".join([head.rstrip(), *(f"   {each}" for each in in_lines(figures, columns - 3))])
 

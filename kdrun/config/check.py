@@ -42,7 +42,7 @@ from kdrun.config.schema import Evaluation, Model, Recipe, Run, Runtime
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.figures import as_typed
-from kdrun.paths import expanded
+from kdrun.paths import expanded, no_folder
 from kdrun.schedule import Schedule
 
 MOST_IMAGES, MOST_SAMPLES, MOST_SECONDS = 65_536, 1_000_000, 3600
@@ -136,6 +136,8 @@ def _choices(run: Run) -> None:
     for key in ("data_dir", "outputs_dir"):
         if not getattr(run, key).strip():
             raise KdrunError(key, "''", "a folder is needed")
+        if problem := no_folder(getattr(run, key)):
+            raise KdrunError(key, getattr(run, key), problem)
 
 
 def _shared(run: Run, shared_with_labels: bool) -> None:

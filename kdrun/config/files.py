@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdrun.errors import KdrunError, plain
+from kdrun.paths import no_folder
 
 GROUPS = ("dataset", "model", "method", "loss", "recipe", "engine", "experiment", "sweep")
 CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "engine", "experiment", "sweep")
@@ -128,7 +129,7 @@ def refuse_clashes(own: Path, names: tuple[str, ...]) -> None:
     names: models that need no file (torchvision's).
     """
     if not own.is_dir():
-        raise KdrunError("--config-dir", own, "no such folder")
+        raise KdrunError("--config-dir", own, no_folder(own) or "no such folder")
     refuse_schema(own)
     for group in GROUPS:
         taken = {entry.name for entry in entries(shipped(), group)} | set(names if group == "model" else ())

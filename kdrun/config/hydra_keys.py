@@ -14,6 +14,7 @@ from kdrun.config.files import refuse_schema
 from kdrun.config.quotes import parsed
 from kdrun.errors import KdrunError
 from kdrun.nested import leaves
+from kdrun.paths import no_folder
 
 ALLOWED = ("hydra.searchpath",)
 
@@ -47,7 +48,7 @@ def refuse_missing_folders(overrides: Sequence[str]) -> None:
             raise KdrunError("hydra.searchpath", folder, "must be a folder, file://FOLDER or pkg://PACKAGE")
         if scheme != "pkg":
             if not Path(place).is_dir():
-                raise KdrunError("hydra.searchpath", folder, "no such folder")
+                raise KdrunError("hydra.searchpath", folder, no_folder(place) or "no such folder")
             refuse_schema(Path(place))
         elif not _is_package(place.replace("/", ".")):
             raise KdrunError("hydra.searchpath", folder, "no such package")

@@ -26,7 +26,7 @@ from kdrun.config.schema import MISSING, Model, Remarks, Run
 from kdrun.config.teachers import refuse_single, teachers
 from kdrun.config.texts import refuse_unusable_texts
 from kdrun.errors import KdrunError
-from kdrun.paths import expanded
+from kdrun.paths import expanded, no_folder
 from kdrun.schedule import unfolded
 
 LISTED = {
@@ -211,7 +211,7 @@ def _unlabelled(dataset: Mapping[str, Any], named: Node) -> dict[str, Any]:
     if expanded(chosen).is_dir():
         return {}
     if "/" in chosen:
-        raise KdrunError("dataset.unlabelled", chosen, "no such folder")
+        raise KdrunError("dataset.unlabelled", chosen, no_folder(expanded(chosen)) or "no such folder")
     return {"unlabelled": dict(named(chosen))}
 
 

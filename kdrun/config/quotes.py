@@ -42,7 +42,7 @@ def readable(override: str, several: bool = False) -> str:
     several: whether commas separate the values of a sweep.
     """
     key, equals, value = override.partition("=")
-    if LISTS.fullmatch(key.lstrip("+")):
+    if equals and LISTS.fullmatch(key.lstrip("+")):
         return f"{key}={_listed(value, several)}"
     name = key.lstrip("+").partition("@")[0]
     is_text = bool(TEXTS.fullmatch(name)) or name in (*CHOSEN, "loss")

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from kdrun.config.choices import CONTROLS, PLAIN
 from kdrun.config.schema import Teacher
 from kdrun.errors import KdrunError
 
@@ -16,6 +17,11 @@ KEYS = [field.name for field in fields(Teacher)]
 
 OPEN = re.compile(r"(phase_one\.)?loss\.\w+\.teacher|teachers\.\w+(\.\w+)*|teacher\.dataset(\.\w+)+")
 """Keys that need no `+` on a command line."""
+
+ROLES = (
+    rf"student|teachers?|reference|peer|plain|{PLAIN}(_\w+)?|{'|'.join(CONTROLS)}|(assistant|generation)\d*"
+)
+"""What other models of a run are called, as a pattern: no teacher of several can have such a name."""
 
 Node = Callable[[str], Mapping[str, Any]]
 
@@ -51,22 +57,39 @@ def teachers(written: Any, model: Node) -> dict[str, dict[str, Any]]:
         raise KdrunError("teachers", written, "names no teacher. For the one of the data set: teachers=null")
     if isinstance(written, Mapping):
         named = {str(name): entry for name, entry in written.items()}
+        if len(named) < len(written):
+            raise KdrunError("teachers", list(written), "two teachers have one name")
     elif isinstance(written, list):
         named = dict(_named(written))
     else:
         raise KdrunError(
             "teachers", written, "a list of models, or a mapping from names to models, is needed"
         )
+    for name in named:
+        _refuse_role(name)
     return {name: _described(f"teachers.{name}", entry, model) for name, entry in named.items()}
+
+
+def _refuse_role(name: str) -> None:
+    """Raises KdrunError for the name of a model that a report has beside the teachers."""
+    if re.fullmatch(ROLES, name):
+        problem = "is the name of another column; name it otherwise: teachers={NAME: {name: MODEL}, ...}"
+        raise KdrunError(f"teachers.{name}", None, problem)
 
 
 def _named(entries: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Each entry of a list with a name: that of its model, with a number if there are several."""
     models = [str(entry.get("name") if isinstance(entry, Mapping) else entry) for entry in entries]
     names = [re.sub(r"\W", "_", name) for name in models]
+    given: set[str] = set()
     for place, (name, entry) in enumerate(zip(names, entries, strict=True)):
-        before = names[:place].count(name)
-        yield (f"{name}_{before + 1}" if before else name), entry
+        number = names[:place].count(name) + 1
+        own = name if number == 1 else f"{name}_{number}"
+        while own in given or (number > 1 and own in names):  # a model that is called so itself
+            number += 1
+            own = f"{name}_{number}"
+        given.add(own)
+        yield own, entry
 
 
 def _described(key: str, entry: Any, model: Node) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
 from kdrun.data.pixel_cache import images, place, remove_older
 from kdrun.errors import KdrunError
-from kdrun.paths import expanded
+from kdrun.paths import expanded, no_folder
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
@@ -120,7 +120,7 @@ def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> P
 def parts(root: Path) -> Folders:
     """The folders that train, validate and test. Raises KdrunError for a path that is no folder."""
     if not root.is_dir():
-        raise KdrunError("dataset.path", root, "no such folder")
+        raise KdrunError("dataset.path", root, no_folder(root) or "no such folder")
     inside = {folder.name.lower(): folder for folder in folders_in(root)}
     train, validation, test = (
         next((inside[name] for name in names if name in inside), None) for names in (TRAIN, VALIDATION, TEST)

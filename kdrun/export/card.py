@@ -13,7 +13,7 @@ import yaml
 from kdrun.config.choices import PLAIN, is_control
 from kdrun.export.tables import answers, as_markdown, caption, latencies, verdict
 from kdrun.figures import count, percent, plural, signed
-from kdrun.report.schema import Report, called, roles, strongest, top1
+from kdrun.report.schema import Report, called, is_bound, roles, strongest, top1
 from kdrun.report.verdict import its_control
 
 LICENCES = {
@@ -142,7 +142,7 @@ def _gain(report: Report) -> Iterator[str]:
         about = (
             "The control has the same architecture, start, recipe and steps, and no teacher. Gain over it: "
         )
-        if strongest(report) != PLAIN or "controls" in paired:
+        if strongest(report) != PLAIN or "controls" in paired or is_bound(report):
             about = f"Gain over {its_control(report).rstrip(',')}: "
         yield (
             f"{about}{signed(paired['gain_top1'])} points (95 % interval {signed(low)} to {signed(high)}, "

@@ -35,10 +35,17 @@ def _sizes(plan: Plan) -> Iterator[str]:
     names = {"teacher": teacher.model.name, "student": student.model.name}
     if sizes["student"] < sizes["teacher"] <= FAR * sizes["student"]:
         return
-    yield (
+    found = (
         f"the {role} is still {names[role]} ({short(sizes[role])} parameters), beside {names[other]} "
-        f"({short(sizes[other])}): choose one with {role}=NAME (kdrun list models)"
+        f"({short(sizes[other])}): choose one"
     )
+    if names[role] == names[other]:
+        how = "larger" if role == "teacher" else "smaller"
+        found = (
+            f"teacher and student are both {names[role]} ({short(sizes[role])} parameters), the {role} by "
+            f"data set: choose a {how} one"
+        )
+    yield f"{found} with {role}=NAME (kdrun list models)"
 
 
 def _classes(plan: Plan) -> Iterator[str]:

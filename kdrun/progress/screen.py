@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.segment import Segment, Segments
 from rich.text import Text
 
 from kdrun.figures import duration
@@ -132,6 +133,18 @@ def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def trimmed(content: RenderableType, console: Console) -> Segments:
+    """A content as the console folds and fills it, without the blanks at the ends of its lines."""
+    segments: list[Segment] = []
+    for line in console.render_lines(content, pad=False):
+        while line and not line[-1].text.rstrip():
+            line.pop()
+        if line:
+            line[-1] = line[-1]._replace(text=line[-1].text.rstrip())
+        segments += [*line, Segment.line()]
+    return Segments(segments)
+
+
 def _labelled_folded(text: str, columns: int) -> str:
     return "\n".join(folded(line, columns) if label_of(line) else line for line in text.split("\n"))
 
@@ -149,7 +162,7 @@ class Printed(Screen):
         _print(self.console, text)
 
     def show(self, content: RenderableType) -> None:
-        self.console.print(content)
+        self.console.print(trimmed(content, self.console), end="")
 
 
 class Bars(Printed):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from kdrun.config.quick import FOLDER as TRIALS
 from kdrun.errors import KdrunError
+from kdrun.paths import no_folder
 from kdrun.records import PLAN
 from kdrun.report.read import NAME, content_of, run_folder
 
@@ -54,7 +55,7 @@ def runs_in(folder: Path) -> list[Path]:
     if every and not finished:
         raise KdrunError(str(folder), None, "holds only trials (quick=true), which are no results")
     if not finished:
-        problem = "no finished run in it" if folder.is_dir() else "no such folder"
+        problem = "no finished run in it" if folder.is_dir() else no_folder(folder) or "no such folder"
         raise KdrunError(str(folder), None, f"{problem} (a finished run has a {NAME})")
     return finished
 

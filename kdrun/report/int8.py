@@ -9,6 +9,7 @@ from kdrun.figures import ABSENT, count, file_size, p_value, percent, plural, si
 from kdrun.report.blocks import Block, Table
 from kdrun.report.pipes import aligned
 from kdrun.report.schema import Against, Int8, Int8Model, Report
+from kdrun.terminal import widest
 
 FP32, AFTER = "fp32", "ptq"
 
@@ -39,7 +40,7 @@ def lines(report: Report, width: int = 80) -> list[str]:
     """The table for a screen."""
     body = [HEAD, *rows(report["int8"])]
     whole = aligned(body)
-    if max(map(len, whole)) <= width:
+    if widest(whole) <= width:
         return whole
     return aligned([[cell for place, cell in enumerate(row) if place not in CHANGES] for row in body])
 

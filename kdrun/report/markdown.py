@@ -14,8 +14,8 @@ from kdrun.report.gradients import sentence
 from kdrun.report.origin import TRAININGS, origin, trainings
 from kdrun.report.pool_line import pool_line
 from kdrun.report.rows import rows
-from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles, strongest
-from kdrun.report.verdict import TAUGHT, at_chance, gain, its_control, verdict
+from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, is_bound, roles, strongest
+from kdrun.report.verdict import JOINT, TAUGHT, at_chance, gain, its_control, verdict
 
 PLOTS = ("curves.png", "confusion.png", "errors.png", "knowledge.png")
 CAPTIONS = {
@@ -143,6 +143,8 @@ def _about_the_gain(report: Report) -> Iterator[str]:
     whom = "the control, the same student trained without the teacher,"
     if strongest(report) != PLAIN or "controls" in comparison:
         whom = its_control(report).replace("its control", "the control")
+    elif is_bound(report):
+        whom = f"{JOINT}, the same student trained on the labels of all classes at once,"
     yield f"The gain over {whom} is {gain(report)}{p}."
     yield (
         "The interval (Tango 1998) is paired: student and control answer the same test images. It covers the "

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from kdrun.artefacts import HELD, LOCK, unheld
 from kdrun.errors import KdrunError
+from kdrun.paths import no_folder
 from kdrun.records import MARKS, NOTE, PLAN, Damaged, Mark, Planned, read_fields, read_own
 from kdrun.report.users import Marked, Users
 
@@ -85,7 +86,7 @@ class _Call(TypedDict):
 def kept(outputs: Path) -> Outputs:
     """All that a folder of outputs contains. Raises KdrunError for a folder without anything of kdrun."""
     if not outputs.is_dir():
-        raise KdrunError(str(outputs), None, "no such folder")
+        raise KdrunError(str(outputs), None, no_folder(outputs) or "no such folder")
     known = (*ROOMS, "tables", *RECORDS)
     if not any((outputs / name).is_dir() for name in known):
         raise KdrunError(str(outputs), None, f"holds nothing of kdrun (none of {', '.join(known)})")

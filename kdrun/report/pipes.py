@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kdrun.terminal import padded, widest
+
 
 def pipe_table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """Lines of a markdown table; the first `left` columns to the left, the others to the right."""
@@ -13,10 +15,10 @@ def pipe_table(head: Sequence[str], body: Sequence[Sequence[str]], left: int = 1
 
 def aligned(table: Sequence[Sequence[str]]) -> list[str]:
     """Aligned columns for a screen, the first to the left."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [widest(column) for column in zip(*table, strict=True)]
     return [
         "  ".join(
-            cell.ljust(wide) if not place else cell.rjust(wide)
+            padded(cell, wide, right=place > 0)
             for place, (cell, wide) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table

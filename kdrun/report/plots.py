@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kdrun import terminal
 from kdrun.artefacts import write_whole
 from kdrun.config.choices import shown_beside, shown_role
 from kdrun.report.curve_panels import Panel, Rows, one_is_long, panels
@@ -213,10 +214,8 @@ def _step(count: int) -> int:
 
 
 def shortened(name: str, length: int = 14) -> str:
-    """A name of at most so many letters, without its middle: names often differ at their ends."""
-    name = drawable(name)
-    half = length // 2
-    return name if len(name) <= length else f"{name[:half]}…{name[half + 1 - length :]}"
+    """A name of at most so many columns, without its middle: names often differ at their ends."""
+    return terminal.shortened(drawable(name), length, "…")
 
 
 def drawable(text: str) -> str:

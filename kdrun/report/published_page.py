@@ -20,6 +20,7 @@ from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.pipes import pipe_table
 from kdrun.report.published import Cell, Page, differences, records
 from kdrun.report.table import plain
+from kdrun.terminal import widest
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 
@@ -47,7 +48,7 @@ def text(shown: Page, width: int = 80) -> str:
     for full in (True, False):
         grids = [_grid(shown, pair, full) for pair in shown.pairs]
         lines = [line for grid in grids for line in plain(grid, 10_000).splitlines()]
-        if max(map(len, lines), default=0) <= width:
+        if widest(lines) <= width:
             break
     parts: list[Any] = [*map(Text, words.heading(shown))]
     for pair, grid in zip(shown.pairs, grids, strict=True):

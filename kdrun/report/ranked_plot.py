@@ -11,8 +11,9 @@ from kdrun.report import sweeps
 from kdrun.report.plots import COLOURS, dress, new_figure, save
 from kdrun.report.statistics import Verdict
 from kdrun.report.sweep_table import short_names
-from kdrun.report.sweep_verdict import comparisons
+from kdrun.report.sweep_verdict import comparisons, whom
 from kdrun.report.sweeps import Job, Setting
+from kdrun.report.verdict import JOINT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,7 @@ def ranked(path: Path, jobs: Sequence[Job]) -> None:
     axes.tick_params(axis="y", length=0)
     if gains:
         axes.axvline(0, color="#555555", linewidth=1)
-        _explain(axes, lines)
+        _explain(axes, lines, whom(settings))
     save(figure, path)
 
 
@@ -130,14 +131,16 @@ def _title(settings: Sequence[Setting], gains: bool) -> str:
     gained = [one for one in comparisons(settings) if one is not None]
     most = max(gained, key=lambda one: one.gain.n)
     over = plural(most.gain.n, most.varied.removesuffix("s")) if most.gain.n > 1 else "test images, one seed"
-    return f"gain over the control on test, 95 % interval over {over}"
+    return f"gain over {whom(settings)} on test, 95 % interval over {over}"
 
 
-def _explain(axes: Axes, lines: Sequence[Line]) -> None:
-    """A legend for the colours."""
+def _explain(axes: Axes, lines: Sequence[Line], control: str) -> None:
+    """A legend for the colours. control: what the student is compared with."""
     from matplotlib.lines import Line2D
 
     words = {"BEATS": "beats the control", "TIES": "not told apart", "LOSES": "loses to it"}
+    if control == JOINT:
+        words |= {"BEATS": f"above {control}", "LOSES": "below it"}
     there = [verdict for verdict in words if any(line.verdict == verdict for line in lines)]
     tested = sum(line.verdict is not None for line in lines)
     if there:

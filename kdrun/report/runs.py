@@ -23,7 +23,7 @@ from kdrun.report.read import read
 from kdrun.report.runs_mean import means
 from kdrun.report.runs_order import by_key, latest
 from kdrun.report.runs_text import MEAN_TITLE, TITLE, Cell, block, cells, pair
-from kdrun.report.schema import Model, Report, data_name, parts, roles, strongest, top1
+from kdrun.report.schema import Model, Report, data_name, is_bound, parts, roles, strongest, top1
 from kdrun.report.sweeps import value_name
 from kdrun.report.verdict import at_chance
 
@@ -261,6 +261,7 @@ def record(folder: Path, report: Report) -> Record:
         "mcnemar_p": comparison.get("mcnemar_p"),
         "verdict": comparison.get("verdict"),
         "at_chance": at_chance(report) or None,
+        "upper_bound": is_bound(report) or None,
     }
     known |= {name: value for name, value in _figures(report) if name not in known}
     return {key: value for key, value in known.items() if value is not None}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rich.cells import cell_len
+
 from kdrun.figures import ABSENT, count, minute, percent, plural, signed
 from kdrun.report.grid import Column, folded, grid, natural_width
 from kdrun.report.runs_mean import STD
 from kdrun.report.sweeps import key_name, value_name
+from kdrun.terminal import widest
 
 Record = dict[str, Any]
 Cell = tuple[str, Callable[[Record], str]]
@@ -95,9 +98,9 @@ def _columns(runs: Sequence[Record], shown: Sequence[Cell]) -> Iterator[Column]:
         if name == "name" and set(texts) == {ABSENT}:
             continue
         words = name in WORDS
-        least = max(map(len, heading.split("\n")))
+        least = widest(heading.split("\n"))
         if not words:
-            least = max(least, *(len(word) for text in set(texts) for word in text.split()))
+            least = max(least, *(cell_len(word) for text in set(texts) for word in text.split()))
         yield Column(heading, texts, not words, least)
 
 
@@ -121,6 +124,8 @@ def _shown(run: Record, key: str, show: Callable[[float], str]) -> str:
 
 def _verdict(run: Record) -> str:
     word = SHORT.get(run.get("verdict", ""), ABSENT)
+    if "upper_bound" in run and word == SHORT["worse"]:
+        return "below its bound"
     return word if "at_chance" not in run or word == SHORT["worse"] else "at chance"
 
 

@@ -159,7 +159,9 @@ class PoolUse(TypedDict, total=False):
 class Distillation(TypedDict, total=False):
     """terms: the weight of each term, a number or a schedule as text. unlabelled: how many images without a
     label the student learned from; absent if none. pool: those beside the training part; absent if none.
-    gradients: with `diagnostics=gradients`."""
+    gradients: with `diagnostics=gradients`. labels_unread: the labels of the training part, which a control
+    learns from, if the student's loss reads none. taught_apart: if its teachers learned these one by one,
+    each for some of the classes: the control is then an upper bound."""
 
     method: str
     temperature: float | str
@@ -167,6 +169,8 @@ class Distillation(TypedDict, total=False):
     terms: dict[str, float | str]
     teacher: TeacherUse
     unlabelled: int
+    labels_unread: int
+    taught_apart: bool
     pool: PoolUse
     gradients: Gradients
 
@@ -376,6 +380,11 @@ def named_control(role: str) -> str:
 def strongest(report: Report) -> str:
     """The role of the control that gain and verdict are about."""
     return report.get("comparison", {}).get("control", PLAIN)
+
+
+def is_bound(report: Report) -> bool:
+    """Whether the control learned jointly from the labels that the student's teachers learned one by one."""
+    return report.get("distillation", {}).get("taught_apart", False)
 
 
 def compared(report: Report) -> set[str]:

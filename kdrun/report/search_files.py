@@ -58,7 +58,10 @@ def markdown(search: Search, pictures: list[str]) -> str:
 
 def blocks(search: Search) -> list[Block]:
     """The page of a search without its title and pictures."""
-    head = ["", "trial", *map(key_name, search.keys), "validation"]
+    rows = [row(search, i) for i in search.ranked]
+    unmarked = not any(mark for mark, *_ in rows)
+    rows = [cells[unmarked:] for cells in rows]
+    head = [*([] if unmarked else [""]), "trial", *map(key_name, search.keys), "validation"]
     head += [ENDED] if any(trial.state != "complete" for trial in search.trials) else []
     below = [f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(search)]
     failed = [(i, trial.error) for i, trial in enumerate(search.trials, 1) if trial.error]
@@ -66,7 +69,7 @@ def blocks(search: Search) -> list[Block]:
     page: list[Block] = [
         Code(search.commands),
         f"{title(search)}.",
-        Table(head, [row(search, i) for i in search.ranked]),
+        Table(head, rows),
     ]
     page += [Bullets(below)] if below else []
     return page + (["The chosen run:", Code([search.chosen])] if search.chosen else [])

@@ -88,6 +88,7 @@ def notes(search: Search) -> Iterator[str]:
     else:
         yield "Importance of the keys: not measured (it needs two keys, and ten complete trials that differ)."
     if search.best is None:
+        yield "No trial is complete, so no setting is chosen."
         return
     chosen = choice_among(search.accuracy, search.images)
     if chosen is not None:

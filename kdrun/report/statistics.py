@@ -60,9 +60,14 @@ class Comparison(NamedTuple):
     needed: int | None = None
 
     def __str__(self) -> str:
-        """`BEATS by +1.2 points (95 % interval +0.3 to +2.1, p = 0.022: paired t test over 5 seeds)`."""
+        """`BEATS: +1.2 points (95 % interval +0.3 to +2.1, p = 0.022: paired t test over 5 seeds)`."""
+        return f"{self.verdict or 'no verdict'}: {self.evidence}"
+
+    @property
+    def evidence(self) -> str:
+        """The same without the verdict."""
         digits = _digits(self)
-        claim = f"{self.verdict or 'no verdict'}: {signed(self.gain.mean, digits)} points"
+        claim = f"{signed(self.gain.mean, digits)} points"
         if self.interval is None or self.p is None:
             return f"{claim} ({self.test})"
         low, high = (signed(edge, digits) for edge in self.interval)

@@ -27,6 +27,7 @@ from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
 from kdrun.report.sweep_table import cell, cost_columns, mark, more_tables, named, notes, values
+from kdrun.report.sweep_verdict import sees
 from kdrun.report.sweeps import PARTS, Choice, Job, Part, Setting, What
 
 FIGURES: tuple[What, ...] = ("student", "control", "gain")
@@ -62,24 +63,27 @@ def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
     columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
     costs = cost_columns(settings, part)
-    head = ["", *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), *costs, "n"]
+    marks = [] if chosen is None else [""]
+    head = [*marks, *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), *costs, "n"]
     body = []
     for place, setting in enumerate(settings):
         figures = [cell(setting, *column) for column in columns]
         figures += [column[place] for column in costs.values()]
-        body.append([mark(chosen, place), *values(setting, keys), *figures, _finished(setting)])
+        marked = [mark(chosen, place) for _ in marks]
+        body.append([*marked, *values(setting, keys), *figures, _finished(setting)])
     below = [
         f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, settings, part, chosen)
     ]
+    over = f" over the control{seen}" if (seen := sees(settings)) else ""
     return [
         *([Code(commands)] if commands else []),
         *_about(jobs),
-        f"Top-1 in %, gain in points, {sweeps.means(settings)}.",
-        Table(head, body),
+        f"{sweeps.none_finished(settings) or f'Top-1 in %, gain in points{over}, {sweeps.means(settings)}'}.",
+        Table(head, body, left=1 if marks or keys else 0),
         *(
             block
             for about, (head, *body) in more_tables(settings)
-            for block in (f"{about}:", Table(head, body))
+            for block in (f"{about}:", Table([*head[:-1], head[-1] or "verdict"], body))
         ),
         *([Bullets(below)] if below else []),
     ]

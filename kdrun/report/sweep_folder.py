@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdrun.artefacts import sweep_parts, write_json
+from kdrun.artefacts import set_aside, sweep_parts, write_json
 from kdrun.config.sweep import Job, folder_name
 from kdrun.errors import KdrunError
 from kdrun.report import answers
@@ -35,6 +35,7 @@ def record_call(folder: Path, jobs: Sequence[Job], command: str) -> None:
     for name in ("jobs", "calls", ""):
         (folder / name).mkdir(parents=True, exist_ok=True)
         sweep_parts(folder / name)
+        set_aside(folder / name)
     listed = [{"name": job.name, "swept": job.swept} for job in jobs]
     call = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json"
     write_json(folder / "calls" / call, {"command": command, "jobs": listed})

@@ -15,11 +15,12 @@ from kdrun.report.naming import short_id
 from kdrun.report.pipes import aligned
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import top1
-from kdrun.report.statistics import noise_of
-from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement
+from kdrun.report.statistics import Comparison, noise_of
+from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement, sees, whom
 from kdrun.report.sweeps import Choice, Job, Part, Setting, What, spread_text
 from kdrun.report.table import plain
-from kdrun.report.verdict import reduced
+from kdrun.report.verdict import JOINT, reduced
+from kdrun.terminal import widest
 
 FAILED = "failed"
 FAILURES_SHOWN = 5
@@ -82,15 +83,20 @@ def outcome(run: Path) -> list[str]:
     return [*figures, id]
 
 
-def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, str]:
-    """`gain over control on validation, points, mean +- std of 3 seeds` and `control 86.8 +- 1.1`."""
+def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, ...]:
+    """`gain over control on validation, points, mean +- std of 3 seeds` and `control 86.8 +- 1.1`; or that
+    there is nothing to show.
+    """
+    if problem := sweeps.none_finished(settings):
+        return (problem,)
     over = sweeps.means(settings)
     if what == "student":
         return f"top-1 of the student on {part}, %, {over}", "no control"
     control = sweeps.shared_control(settings, part)
     which = " (of each run the strongest on validation)" if any(map(controls_sweep.gains, settings)) else ""
     shared = f"control {spread_text(control, 'control')} %{which}"
-    return f"gain over control on {part}, points, {over}", shared if control else "controls differ"
+    known = f"{shared if control else 'controls differ'}{sees(settings)}"
+    return f"gain over control on {part}, points, {over}", known
 
 
 def _grid(
@@ -177,7 +183,7 @@ def bare_table() -> Table:
 
 
 def _columns(table: Table) -> int:
-    return max(map(len, plain(table, 10_000).splitlines()))
+    return widest(plain(table, 10_000).splitlines())
 
 
 def notes(
@@ -220,7 +226,7 @@ def sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
     if len(settings) > 1 and list(settings[0].values) == ["method"]:
         for setting, one in zip(settings, comparisons(settings), strict=True):
             if one is not None and one.gain.n > 1:
-                yield f"{named(setting)} against the control on test: {one}"
+                yield f"{named(setting)} against {whom([setting])} on test: {_claim(setting, one)}"
         return
     best = settings[chosen.best] if chosen else settings[0] if len(settings) == 1 else None
     if best is not None and (replaces := replacement(best)):
@@ -228,10 +234,16 @@ def sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
     if best is None or (one := comparison(best)) is None:
         return
     if one.gain.n > 1:
-        strongest = "strongest control of each run" if controls_sweep.gains(best) else "control"
-        yield f"Against the {strongest} on test: {one}"
+        strongest = "the strongest control of each run" if controls_sweep.gains(best) else whom([best])
+        yield f"Against {strongest} on test: {_claim(best, one)}"
     else:
-        yield f"Against the control on test: no verdict over {one.varied}, because there is only one."
+        yield f"Against {whom([best])} on test: no verdict over {one.varied}, because there is only one."
+
+
+def _claim(setting: Setting, one: Comparison) -> str:
+    """The evidence with its verdict; below an upper bound is no defeat, so none is called one."""
+    bound = whom([setting]) == JOINT and one.verdict == "LOSES"
+    return f"below it: {one.evidence}" if bound else str(one)
 
 
 def on_test(setting: Setting) -> str:
@@ -243,7 +255,11 @@ def on_test(setting: Setting) -> str:
     better = sum(value is not None and value > 0 for value in gains)
     often = f" (better in {better} of {gain.n})" if gain.n > 1 else ""
     accuracy = f"{spread_text(student, 'student')} % on test"
-    return f"{accuracy}, {spread_text(gain, 'gain')} points over the control{often}"
+    control = whom([setting])
+    if control == JOINT and gain.mean < 0:
+        below = spread_text(gain._replace(mean=-gain.mean), "student")
+        return f"{accuracy}, {below} points below {control}{often}"
+    return f"{accuracy}, {spread_text(gain, 'gain')} points over {control}{often}"
 
 
 def _failures(jobs: Sequence[Job]) -> Iterator[str]:

@@ -12,9 +12,10 @@ from kdrun.figures import percent, plural
 from kdrun.report import sweeps
 from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.replacing import Bounds, claim
-from kdrun.report.schema import REFERENCE, Report
+from kdrun.report.schema import REFERENCE, Report, is_bound, strongest
 from kdrun.report.statistics import Comparison, compare, holm_corrected, one_sided, overlapping_splits
 from kdrun.report.sweeps import Choice, Job, Setting, What
+from kdrun.report.verdict import JOINT, TAUGHT
 
 SPLIT = REPEATS.index("dataset.split")
 
@@ -38,6 +39,28 @@ def over_repeats(setting: Setting, gains: Mapping[tuple[str, ...], float]) -> Co
     if len(means) == 1:
         return compare(list(gains.values()))
     return overlapping_splits(means, _trained_on(setting), sweeps.images_of([setting], "test"))
+
+
+def whom(settings: Sequence[Setting]) -> str:
+    """`the control`, or what it is if in all runs it learned jointly what the teachers learned one by one."""
+    reports = _compared(settings)
+    return JOINT if reports and all(map(is_bound, reports)) else "the control"
+
+
+def sees(settings: Sequence[Setting]) -> str:
+    """What the control learned from and no student did, in parentheses; empty if there is nothing."""
+    reports = _compared(settings)
+    if whom(settings) == JOINT:
+        return " (jointly trained on all labels: an upper bound)"
+    unread = [report.get("distillation", {}).get("labels_unread") for report in reports]
+    if not all(unread) or any(strongest(report) == TAUGHT for report in reports):
+        return ""
+    return " (it learned from labels, the student from none)" if reports else ""
+
+
+def _compared(settings: Sequence[Setting]) -> list[Report]:
+    reports = (job["report"] for setting in settings for job in setting.jobs if job["report"] is not None)
+    return [report for report in reports if "gain_top1" in report.get("comparison", {})]
 
 
 def replacement(setting: Setting) -> str:

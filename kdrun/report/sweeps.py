@@ -126,6 +126,13 @@ def spread_text(value: Spread | None, what: What) -> str:
     return mean if value.std is None else f"{mean} +- {percent(value.std)}"
 
 
+def none_finished(settings: Sequence[Setting]) -> str:
+    """`No job finished: 1 failed`; empty if some did."""
+    jobs = [job for setting in settings for job in setting.jobs]
+    some = any(job["report"] is not None for job in jobs)
+    return "" if some else f"No job finished: {f'all {len(jobs)}' if len(jobs) > 1 else '1'} failed"
+
+
 def shown_part(jobs: Sequence[Job]) -> Part:
     """Validation if some student was measured on it, else test."""
     on_validation = (figure(job["report"], "student", "validation") for job in jobs)

@@ -16,7 +16,8 @@ from kdrun.report import int8
 from kdrun.report.caption import caption
 from kdrun.report.rows import rows
 from kdrun.report.schema import ROLES, Report, called, controls, roles, teachers
-from kdrun.report.verdict import at_chance, verdict
+from kdrun.report.verdict import tone, verdict
+from kdrun.terminal import widest
 
 COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yellow"}
 
@@ -33,7 +34,7 @@ CACHED = " (cached)"
 
 def render(report: Report, width: int = 80) -> RenderableType:
     """What `Console.print` shows at the end of a run, on `width` columns: caption, table, verdict."""
-    style = COLOURS.get("worse" if at_chance(report) else report.get("comparison", {}).get("verdict", ""), "")
+    style = COLOURS.get(tone(report), "")
     about = Text("\n".join(caption(report)), style="dim")
     own = [Text(), Text("\n".join(int8.lines(report, width)))] if "int8" in report else []
     return Group(about, Text(), table(report, width), *own, Text(), Text(verdict(report), style=style))
@@ -51,7 +52,7 @@ def table(report: Report, width: int = 80) -> RenderableType:
     shown = [role not in between[:-1] for role in every]
     names = [called(report, role) for role in compress(every, shown)]
     lines = [Line(row.label, row.unit, list(compress(row.cells, shown))) for row in rows(report)]
-    units = max((len(line.unit) for line in lines), default=0)
+    units = widest(line.unit for line in lines)
     most = (width - units - 4 - NAMES) // 12
     if len(names) <= most:
         return _wide(names, lines, width)
@@ -96,13 +97,13 @@ def _short(line: Line) -> list[str]:
 
 def _fits(names: Sequence[str], lines: Sequence[Line], room: int) -> bool:
     """Whether names and figures stand beside each other in columns of that width."""
-    return max(map(len, (*names, *(cell for line in lines for cell in _short(line))))) < room
+    return widest((*names, *(cell for line in lines for cell in _short(line)))) < room
 
 
 def _natural(names: Sequence[str], lines: Sequence[Line]) -> int:
     """The columns of a terminal in which nothing is folded."""
-    labels, units = (max((len(line[i]) for line in lines), default=0) for i in (0, 1))
-    own = [max(MIN_WIDTH, len(name), *(len(line[2][i]) for line in lines)) for i, name in enumerate(names)]
+    labels, units = (widest(str(line[i]) for line in lines) for i in (0, 1))
+    own = [max(MIN_WIDTH, widest((name, *(line[2][i] for line in lines)))) for i, name in enumerate(names)]
     return labels + units + sum(own) + 2 * (len(names) + 1)
 
 

@@ -7,10 +7,22 @@ import math
 from kdrun.config.controls import role
 from kdrun.figures import count, percent, plural, signed, times
 from kdrun.report import int8, replacing
-from kdrun.report.schema import Report, Speedup, called, named_control, parts, strongest, top1
+from kdrun.report.schema import (
+    Report,
+    Speedup,
+    called,
+    is_bound,
+    named_control,
+    parts,
+    strongest,
+    top1,
+)
 
 TAUGHT = role("self")
 """The control that learns from images without labels too."""
+
+JOINT = "the jointly trained upper bound"
+"""A control that learned from all labels at once, where each teacher of the student learned some of them."""
 
 SURE = 1.645
 """Standard deviations above chance that pure guessing reaches once in twenty times."""
@@ -41,6 +53,12 @@ def at_chance(report: Report) -> bool:
     if share is None or right is None or not images:
         return False
     return right <= share + SURE * math.sqrt(share * (100 - share) / images)
+
+
+def tone(report: Report) -> str:
+    """A verdict as a colour tells it: to be below an upper bound is not to lose."""
+    found = "worse" if at_chance(report) else report.get("comparison", {}).get("verdict", "")
+    return "no measurable difference" if found == "worse" and is_bound(report) else found
 
 
 def _chance(report: Report) -> str:
@@ -83,25 +101,34 @@ def _gain(report: Report) -> str:
     if "gain_top1" not in comparison or "verdict" not in comparison:
         return _without_control(report)
     digits, points = _digits(report), comparison["gain_top1"]
-    size = percent(abs(points), digits)
+    size, more = percent(abs(points), digits), _unlabelled(report, points) + _unread(report)
+    if is_bound(report):
+        unclear = "No measurable difference: " if comparison["verdict"] == "no measurable difference" else ""
+        the = "the" if unclear else "The"
+        near = _near(points, size, its_control(report))
+        return f"{unclear}{the} distilled student {near} ({_how_sure(report)}){more}."
     claim = {
         "better": f"The distilled student beats {its_control(report)} by {size} points",
         "worse": f"The distilled student loses to {its_control(report)} by {size} points",
         "no measurable difference": "No measurable difference: the distilled student "
         + _near(points, size, its_control(report)),
     }[comparison["verdict"]]
-    return f"{claim} ({_how_sure(report)}){_unlabelled(report, points)}."
+    return f"{claim} ({_how_sure(report)}){more}."
 
 
 def its_control(report: Report) -> str:
-    """`its control`; of several `the strongest of its 5 controls on validation, self,`."""
+    """`its control`; of several `the strongest of its 5 controls on validation, self,`. A control that has
+    jointly what the teachers learned one by one is an upper bound.
+    """
     comparison, name = report.get("comparison", {}), named_control(strongest(report))
-    several = len(comparison.get("controls", {}))
+    several, bound = len(comparison.get("controls", {})), is_bound(report)
     if not several:
-        return "its control" if name == "plain" else f"its control, {name},"
+        control = JOINT if bound else "its control"
+        return control if name == "plain" else f"{control}, {name},"
+    which = f"{several} {JOINT.removeprefix('the ')}s" if bound else f"its {several} controls"
     if comparison.get("chosen_by") == "validation":
-        return f"the strongest of its {several} controls on validation, {name},"
-    return f"the first of its {several} controls, {name}, as no validation images could choose one,"
+        return f"the strongest of {which} on validation, {name},"
+    return f"the first of {which}, {name}, as no validation images could choose one,"
 
 
 def _near(points: float, size: str, control: str) -> str:
@@ -134,6 +161,14 @@ def _unlabelled(report: Report, points: float) -> str:
         return ""
     how = "with the help of" if points > 0 else "although it also learned from"
     return f", {how} {plural(unlabelled, 'unlabelled image')}"
+
+
+def _unread(report: Report) -> str:
+    """That the control has labels which the student has not, if the name of the control does not say so."""
+    labels = report.get("distillation", {}).get("labels_unread")
+    if not labels or is_bound(report) or strongest(report) == TAUGHT:
+        return ""
+    return f"; the control learned from {plural(labels, 'label')}, the student from none"
 
 
 def _without_control(report: Report) -> str:

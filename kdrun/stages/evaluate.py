@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from kdrun.artefacts import locked, sweep_parts, write_json, write_text
+from kdrun.artefacts import locked, set_aside, sweep_parts, write_json, write_text
 from kdrun.errors import KdrunError
 from kdrun.evaluation import compare, latency
 from kdrun.evaluation.evaluators import evaluated
@@ -97,6 +97,7 @@ def evaluate(
     folder = plan.student.folder
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
         sweep_parts(folder)
+        set_aside(folder)
         old = None if plan.run.fresh else _earlier(folder, shown.say)
         _refuse_fewer(plan, old)
         with exact():

@@ -25,6 +25,7 @@ from kdrun.report import gradients
 from kdrun.report.schema import REFERENCE
 from kdrun.resources import peak_memory
 from kdrun.sources import sources
+from kdrun.stages.labels_read import unread
 from kdrun.stages.mining import about, mined
 from kdrun.stages.networks import TOGETHER, is_together
 from kdrun.stages.saved import Saved
@@ -200,6 +201,7 @@ def _distillation(plan: Plan, student: Saved) -> dict[str, Any]:
         "alpha": run.alpha,
         "gradients": gradients.summary(_epochs(student)),
         "unlabelled": _unlabelled(training),
+        **unread(plan),
         "pool": about(training),
     }
     if training.teacher_needs:

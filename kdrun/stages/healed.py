@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kdrun.artefacts import locked
+from kdrun.artefacts import locked, set_aside
 from kdrun.errors import KdrunError
 from kdrun.models.weights import damage
 from kdrun.plan.plan import Plan
@@ -39,6 +39,7 @@ def _healed(training: Training, is_made: bool) -> Iterator[str]:
             kind = "teacher" if training.kind == "teacher" else "student"
             raise KdrunError(problem.key, None, f"{problem.args[2]}; the stage {kind} trains it anew")
         with locked(training.folder):
+            set_aside(training.folder, training.mark.name)
             training.mark.unlink(missing_ok=True)
         yield f"{problem}; trained anew"
     if is_made and finished(training) is None and (aside := _aside(state_file(training))):

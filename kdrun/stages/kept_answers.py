@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from kdrun import __version__
-from kdrun.artefacts import fingerprint
+from kdrun.artefacts import fingerprint, set_aside
 from kdrun.errors import KdrunError
 from kdrun.machine import environment
 from kdrun.models.weights import read_weights, save_weights
@@ -46,6 +46,7 @@ def kept_answers(
     logits = ask()
     if file is not None and logits:
         with suppress(OSError):  # a folder that others may only read
+            set_aside(file.parent, file.name)
             save_weights(file, logits, {"of": weights, "kdrun": __version__})
     return logits
 

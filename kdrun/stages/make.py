@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from kdrun.artefacts import empty, locked, sweep_parts
+from kdrun.artefacts import empty, locked, set_aside, sweep_parts
 from kdrun.beats import beating, wait_for_others
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
@@ -140,6 +140,7 @@ def _held(training: Training, screen: Screen) -> ExitStack:
     wait_for_others(training.folder, waits)
     held.enter_context(beating(training.folder))
     sweep_parts(training.folder)
+    set_aside(training.folder)
     return held
 
 

@@ -22,6 +22,7 @@ from kdrun.plan.ground import Ground
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.report.schema import REFERENCE
+from kdrun.stages.labels_read import labels, reads_none, taught_apart
 from kdrun.stages.saved import Saved, class_note, load_model, saved
 
 LOOKED_AT = 2000
@@ -80,7 +81,7 @@ def evaluated_notes(plan: Plan, subject: Subject) -> Iterator[str]:
 
 def purpose_notes(plan: Plan) -> Iterator[str]:
     """Notes on how to read the figures of a student of several teachers."""
-    student, several = plan.student, plan.taught_first.several
+    several = plan.taught_first.several
     if several is None:
         return
     known = several.how is not None and several.how.weights == "known"
@@ -89,12 +90,10 @@ def purpose_notes(plan: Plan) -> Iterator[str]:
             "combine.weights=known chooses the teacher by an image's label; this cannot be used on test "
             "images, so the teachers together have no figures"
         )
-    reads_labels = any(not term.loss.needs.teacher for mix in student.mixes for term in mix.terms)
-    if several.blocks and plan.controls and not (known or reads_labels):
-        labels = plural(int((plan.ground.data.train.labels >= 0).sum()), "label")
+    if taught_apart(plan) and plan.controls and not known and reads_none(plan):
         yield (
-            f"the student learned from no label, its control from {labels} of all classes: an upper bound, "
-            "which shows what the labels are worth"
+            f"the student learned from no label, its control from {plural(labels(plan), 'label')} of all "
+            "classes: an upper bound, which shows what the labels are worth"
         )
 
 

@@ -82,6 +82,8 @@ def read_state(path: Path, keep: bool = False) -> dict[str, Any] | None:
 
 def _checked_state(path: Path) -> dict[str, Any]:
     try:
+        if path.is_dir():
+            raise ValueError
         state: dict[str, Any] = load_plain(path)
     except ValueError as error:
         raise Damaged(str(path), None, "is damaged") from error

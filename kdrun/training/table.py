@@ -161,6 +161,8 @@ class Table:
         os.close(self._lock)
 
     def _is_mine(self) -> bool:
+        if any(self._path(name).is_dir() for name in ("codes", *self.widths)):
+            return False
         try:
             return bool(read_json(self.folder / "table.json") == self._header)
         except (OSError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from tests.bench.arms import Kind, arms, missing
 from tests.bench.ratios import Spread
 from tests.bench.scene import BATCH, TAIL, Scene, at_random, of_cifar, one_thread
 from tests.bench.targets import lines
+from tests.scratch import scratch
 
 FEW = 2
 """Batches and a tail: after more steps, rounding alone has grown to 1e-4 whatever the order of sums."""
@@ -156,8 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked, figures = options(arguments), dict[str, Spread]()
     one_thread()
     for part in asked.parts:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            figures |= PARTS[part](asked, Path(folder))
+        with scratch("kdrun-bench") as folder:
+            figures |= PARTS[part](asked, folder)
     for line in lines(figures):
         _say(line)
 

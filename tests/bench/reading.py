@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -29,6 +28,7 @@ from kdrun.data.streamed import Streamed
 from kdrun.data.views import make_views
 from kdrun.types import Rows
 from tests.bench.ratios import ratios, spread, verdict
+from tests.scratch import scratch
 
 BATCH = 32
 
@@ -151,8 +151,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="a folder of class folders; else they are made")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        measure(asked.pictures or pictures(Path(folder)), asked.workers, asked.pairs, asked.images)
+    with scratch("kdrun-reading") as folder:
+        measure(asked.pictures or pictures(folder), asked.workers, asked.pairs, asked.images)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from itertools import count
 from typing import Any
 
 import pytest
 
+from kdrun import __version__
+from kdrun.artefacts import fingerprint
 from kdrun.check import duration
 from kdrun.check.measure import FirstStep
+from kdrun.machine import environment
 from kdrun.plan.plan import Plan, make_plan
 from tests.config.composed import composed
+from tests.conftest import forget
 
 
 def made(line: str) -> Plan:
@@ -35,6 +42,54 @@ def test_a_method_is_measured_on_one_pair_and_scaled_to_the_others(
             steps[teacher, more] = measured.step_of(plan.student).seconds
     assert len(asked) == 3 and steps["cnn_digits", ""] == 10.0
     assert steps["cnn_digits", "+loss@loss.sp=sp"] == pytest.approx(30.0)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each measurement gives another time: 1 s, 2 s, ..."""
+    times = count(1)
+    monkeypatch.setattr(
+        duration, "first_step", lambda *given: FirstStep((), float(next(times)), 0.5, 0, 0, 0)
+    )
+
+
+@pytest.mark.parametrize("setting", ["runtime.compile=true", "runtime.graph=off", "runtime.sync_bn=true"])
+def test_other_settings_of_the_runtime_are_measured_anew(
+    setting: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted(monkeypatch)
+    paces = duration.Paces(tmp_path / "paces.json")
+    usual, other = made("").student, made(setting).student
+    assert [paces.of(each).seconds for each in (usual, other, usual)] == [1.0, 2.0, 1.0]
+    both = duration.of_each([made(f"outputs_dir={tmp_path}").student, made(f"{setting} seed=1").student])
+    assert len({round(seconds) for seconds in both.values()}) == 2, "also within a call"
+
+
+def test_an_edited_loss_of_ones_own_is_measured_anew(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted(monkeypatch)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # Python tells versions of a second apart by size
+    text = "from kdrun.losses.logits_mse import LogitsMSE\n\n\nclass Near(LogitsMSE):\n    pass\n"
+    (tmp_path / "mine").mkdir()
+    paces, seconds = duration.Paces(tmp_path / "paces.json"), []
+    for more in ("", "# the same, slower\n", "# the same, slower\n"):
+        (tmp_path / "mine" / "near.py").write_text(text + more)
+        forget()
+        seconds.append(paces.of(made("packages=[mine] '+loss.near={name: mine.near}'").student).seconds)
+    assert seconds == [1.0, 2.0, 2.0]
+
+
+def test_what_an_earlier_version_measured_as_usual_still_counts(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of a training without such settings has not changed."""
+    counted(monkeypatch)
+    student = made("").student
+    versions = [__version__, environment(student.ground.machine, student.threads)]
+    models = [each.key["model"] for each in (student, *student.teachers)]
+    about = [student.label, student.kind, repr(student.recipe), repr(student.phases)]
+    earlier = fingerprint([versions, models, about, student.ground.data.image_shape])
+    (tmp_path / "paces.json").write_text(json.dumps({earlier: [7.0, 0.5]}))
+    assert duration.Paces(tmp_path / "paces.json").of(student).seconds == 7.0
 
 
 def test_what_was_measured_is_kept_for_later_calls(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

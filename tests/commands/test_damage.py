@@ -69,6 +69,23 @@ def test_a_file_that_has_another_trainings_weights_is_damaged(here: Here) -> Non
     assert trained(here(*SHORT, *AGAIN)[1]) == ["teacher", "student"] and run.exists()
 
 
+@pytest.mark.parametrize("pattern", ["*.json", "*.safetensors", "[a-z]*"])
+def test_folders_in_the_place_of_files_are_like_damaged_files(here: Here, pattern: str) -> None:
+    """Marks, weights, then everything. What is in such a folder is kept."""
+    run = here.run()
+    files = [path for path in here.root.glob(f"outputs/*/*/{pattern}") if path.is_file()]
+    for path in files:
+        path.unlink()
+        path.mkdir()
+        (path / "mine").write_text("a note")
+    code, out, err = here(*SHORT)
+    assert (code, err) == (0, "") and trained(out) == ["teacher", "student", "control"]
+    assert [path for path in files if not path.is_file()] == []
+    asides = [path.with_name(f"{path.name}.damaged") / "mine" for path in files]
+    assert len(asides) > 4 and [note for note in asides if not note.is_file()] == []
+    assert here(*SHORT)[0] == 0 and (run / "report.json").is_file()
+
+
 def test_a_damaged_teacher_that_is_not_to_be_trained_is_refused(here: Here) -> None:
     here.run()
     path = teacher(here) / "last.safetensors"

@@ -101,6 +101,25 @@ def test_a_folder_does_not_say_which_code_runs(
     assert problem in err and err.count("\n") == 1 and run.exists()
 
 
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        (
+            "engine.setup",
+            "engine.setup has no value; for example 'engine.setup=['\"'\"'module load cuda'\"'\"']'",
+        ),
+        ("packages", "packages has no value; for example 'packages=[mine]'"),
+        ("hydra.searchpath", "hydra.searchpath has no value; for example hydra.searchpath=VALUE"),
+        ("seed=3", "gives the command of the run again, without other keys; with them: kdrun seed=3"),
+    ],
+)
+def test_a_word_that_continue_cannot_use_is_named(
+    outputs: Path, word: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["continue", "aa98", word]) == 2
+    assert capsys.readouterr().err == f"kdrun continue: {problem}\n"
+
+
 def test_an_empty_name_is_no_run(outputs: Path) -> None:
     with pytest.raises(KdrunError, match="no such run"):
         run_named("")

@@ -186,3 +186,33 @@ def test_a_folder_that_was_removed_is_said(
     (tmp_path / "gone").rmdir()
     assert main(["check"]) == 2
     assert capsys.readouterr().err == "this folder: was removed; start kdrun in another one\n"
+
+
+COMMANDS = (
+    *(
+        SHORT,
+        ("check",),
+        ("list",),
+        ("list", "keys"),
+        ("list", "methods"),
+        ("explain", "temperature"),
+        ("--help",),
+    ),
+    *(("help", "tune"), ("table",), ("report",), ("report", "RUN")),
+    *(
+        ("outputs",),
+        ("look", "RUN"),
+        ("compare", "RUN", "RUN"),
+        ("-m", *SHORT, "seed=0,1", "stages=[teacher]"),
+    ),
+)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_no_command_ends_a_line_in_blanks(here: Here, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = here.run()
+    monkeypatch.setenv("COLUMNS", f"{columns}")
+    for command in COMMANDS:
+        _, out, err = here(*(str(run) if word == "RUN" else word for word in command))
+        blank = [line for line in (out + err).split("\n") if line != line.rstrip()]
+        assert out and blank == [], command

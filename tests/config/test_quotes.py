@@ -45,6 +45,9 @@ def test_a_path_is_what_was_typed(first: int, several: list[str]) -> None:
         ("dataset.mean=[0.5", "a list with a mistake"),
         ("outputs_dir=a,b", "several values without -m, which Hydra refuses"),
         ("~loss.hard", "no value"),
+        ("engine.setup", "a list without a value"),
+        ("+packages", "a list without a value"),
+        ("dataset.path", "a path without a value"),
     ],
 )
 def test_what_is_meant_for_hydra_stays_as_it_is(override: str, same: str) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 from functools import cache
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from kdrun.config.tables import OPTIONAL, REQUIRED, parsed, read, tables, work_o
 from kdrun.errors import KdrunError
 from kdrun.models.names import library
 from tests.sampled import sampled
+from tests.scripts import loaded
 
 NAMES = [entry.name for entry in tables()]
 ASKED_FOR = {
@@ -252,9 +251,7 @@ def test_the_page_on_tables_names_every_key() -> None:
 
 
 def test_the_work_in_a_head_is_what_the_script_counts() -> None:
-    path = Path(__file__).parents[2] / "scripts" / "table_work"
-    script = module_from_spec(spec_from_loader("table_work", SourceFileLoader("table_work", str(path))))  # type: ignore[arg-type]
-    SourceFileLoader("table_work", str(path)).exec_module(script)
+    script = loaded("table_work")
     for name in ("hinton_mnist", "keras_example", "pytorch_tutorial"):
         path = shipped() / "table" / f"{name}.yaml"
         assert work_of(path) == float(f"{script.work_of_all(name):.1e}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdrun.config.teachers import as_read
+from kdrun.config.teachers import as_read, teachers
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
 
@@ -21,6 +21,34 @@ def test_a_list_names_teachers_by_their_models() -> None:
     assert {name: recipe.epochs for name, recipe in run.recipe.teachers.items()} == {
         "cnn_digits": 40, "cnn_digits_2": 40, "mlp": 20,
     }  # fmt: skip
+
+
+def test_each_teacher_of_a_list_has_a_name_of_its_own() -> None:
+    """Also if a model is called as the second of another would be."""
+
+    def names(*models: str) -> list[str]:
+        return list(teachers(list(models), lambda name: {"name": name}))
+
+    assert names("a", "a_2", "a", "a") == ["a", "a_2", "a_3", "a_4"]
+    assert names("a", "a", "a_2") == ["a", "a_3", "a_2"]
+    assert names("a.b", "a-b") == ["a_b", "a_b_2"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["student", "control", "control_self", "plain", "longer", "reference", "assistant1", "generation2",
+     "teacher", "teachers", "peer", "assistant"],
+)  # fmt: skip
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_teacher_is_not_called_as_another_model_of_the_run(name: str, listed: bool) -> None:
+    written = [name, "mlp"] if listed else {"low": "mlp", name: "mlp"}
+    with pytest.raises(KdrunError, match=f"^teachers.{name}: is the name of another column"):
+        teachers(written, lambda name: {"name": name})
+
+
+def test_a_number_and_its_text_are_one_name() -> None:
+    with pytest.raises(KdrunError, match="two teachers have one name"):
+        teachers({1: "mlp", "1": "cnn_digits"}, lambda name: {"name": name})
 
 
 def test_a_list_of_one_is_one_teacher() -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from kdrun.machine import Machine
 from tests.gpu.page import markdown
 from tests.gpu.product import HOME, TINY, Product, Scale
 from tests.recorded import Recorded
+from tests.scratch import scratch
 
 Row = dict[str, Any]
 Work = tuple[str, float, Callable[[], Mapping[str, Any]]]
@@ -43,7 +43,8 @@ class Bench:
         self.out, self.device, self.tiny = out, torch.device(device), tiny
         self.scale: Scale = TINY if tiny else Scale()
         self.losses = list(losses)
-        self.folder = Path(tempfile.mkdtemp(prefix="kdrun-gpu-"))
+        self.closing = ExitStack()
+        self.folder = self.closing.enter_context(scratch("kdrun-gpu"))
         self.product = Product(self.scale, self.folder, device)
         self.rows: dict[str, list[Row]] = {}
         self.failed: list[str] = []
@@ -58,7 +59,7 @@ class Bench:
 
     def close(self) -> None:
         Machine.graphs = self.graphs  # type: ignore[method-assign]
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.closing.close()
 
     @property
     def cuda(self) -> bool:

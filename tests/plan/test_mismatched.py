@@ -28,11 +28,17 @@ def plan(*overrides: str) -> Plan:
         (["teacher=mlp1200", "student=cnn_digits_small"], []),
         (["teacher=mlp1200"], ["the student is still cnn_digits_small (994 parameters), beside mlp1200"]),
         (["student=mlp1200"], ["the teacher is still cnn_digits (122 k parameters), beside mlp1200"]),
+        (["student=cnn_digits"],
+         ["teacher and student are both cnn_digits (122 k parameters), the teacher by data set: choose a "
+          "larger one with teacher=NAME"]),
+        (["teacher=cnn_digits_small"],
+         ["teacher and student are both cnn_digits_small (994 parameters), the student by data set: choose a "
+          "smaller one with student=NAME"]),
         (["dataset.validation=9"], ["1 class of 10 is missing in validation: 8"]),
         (["dataset.validation=0"], []),
         (["teacher=mlp1200", "dataset.validation=9", "quick=true"], []),
     ],
-)
+)  # fmt: skip
 def test_notes(overrides: list[str], notes: list[str]) -> None:
     made = plan(*overrides)
     found = mismatched(made)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
 from kdrun.progress import screen
+from kdrun.report import table
+from tests.report.example import example
 
 
 def test_a_long_evaluation_shows_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +31,21 @@ def test_a_terminal_has_a_bar() -> None:
         bars.answered(done, 1000)
     assert bars.progress is None and "evaluate" in text.getvalue() and "100 %" in text.getvalue()
     assert "0/" not in text.getvalue()
+
+
+@pytest.mark.parametrize("coloured", [False, True])
+@pytest.mark.parametrize("columns", [40, 57, 80, 120])
+def test_no_line_ends_in_blanks(columns: int, coloured: bool) -> None:
+    """Neither where a sentence is folded nor where a cell is filled up; what stands there is the same."""
+    text = StringIO()
+    kind = {"force_terminal": coloured, "color_system": "standard" if coloured else None}
+    console = Console(file=text, width=columns, **kind)  # type: ignore[arg-type]
+    content = table.render(example(), columns)
+    screen.Lines(console).show(content)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text.getvalue()).split("\n")
+    assert lines == [line.rstrip() for line in lines] and lines.pop() == ""
+    assert lines == table.plain(content, columns).splitlines()
+    assert ("\x1b[32m" in text.getvalue()) == coloured
 
 
 def test_a_terminal_that_cannot_redraw_a_line_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,8 @@ def test_a_sweep_shows_the_student_against_each_control() -> None:
         words = " ".join(shown.split())
         assert "(of each run the strongest on validation)" in words
         assert "Against the strongest control of each run on test:" in words
-    assert "| smoothed | 88.0 +- 0.0 |" in sweep_files.markdown(seeded())
+    page = sweep_files.markdown(seeded())
+    assert "| smoothed | 88.0 +- 0.0 |" in page and "| p | verdict |" in page
 
 
 def test_one_empty_line_stands_between_the_tables_of_settings() -> None:

@@ -73,6 +73,7 @@ def test_a_broken_off_search_says_nothing_of_test() -> None:
 def test_no_complete_trial() -> None:
     search = SEARCH._replace(trials=(TRIALS[1], TRIALS[3]), jobs=(), importance={})
     assert "0 complete, 1 pruned, 1 failed" in text(search) and search.best is None
+    assert "No trial is complete, so no setting is chosen." in text(search)
 
 
 def test_a_line_for_each_trial() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from kdrun.report.sweep_files import markdown
 from kdrun.report.sweep_table import text
 from tests.report.example import failed, grid, job
 
@@ -106,7 +107,7 @@ def test_without_controls_and_validation_accuracies_are_shown_and_nothing_is_mar
 def test_all_failed() -> None:
     jobs = [failed({"temperature": t}) for t in range(8)]
     shown = text(jobs)
-    assert shown.count("failed") == 8 and "Failed: 3 more" in shown and "* " not in shown
+    assert shown.count("failed") == 9 and "Failed: 3 more" in shown and "* " not in shown
 
 
 def test_values_are_no_markup() -> None:
@@ -121,3 +122,23 @@ def test_a_reduced_test_part_is_named_once() -> None:
             each["report"]["dataset"] |= {"test": 500, "test_of": 10000}
     screen = " ".join(text(jobs, 80).split())
     assert screen.count("The test part was reduced for a try-out: 500 of its 10,000 images.") == 1
+
+
+def test_that_no_job_finished_is_said_in_place_of_figures() -> None:
+    """On the screen and in results.md, whatever was swept."""
+    seeds = [failed({"seed": seed}) for seed in (0, 1)]
+    both = [failed({"temperature": t, "alpha": a}) for t in (1, 2) for a in (0.1, 0.9)]
+    for jobs in (seeds, both, seeds[:1]):
+        said = "No job finished: " + (f"all {len(jobs)} failed" if len(jobs) > 1 else "1 failed")
+        shown, page = text(jobs), markdown(jobs)
+        assert shown.splitlines()[0] == said and f"\n{said}.\n" in page
+        for each in (shown, page):
+            assert "one seed" not in each and "control" not in each and "Failed: " in each
+
+
+def test_no_table_of_a_sweep_has_a_column_without_a_heading_for_marks_that_are_none() -> None:
+    for jobs in ([job({"seed": seed}, 1.0, 87.0, seed) for seed in (0, 1)], [failed({"seed": 0})]):
+        (head,) = (line for line in markdown(jobs).splitlines() if line.endswith("| n |") or line == "| n |")
+        assert not head.startswith("|  |")
+        assert "\n| ---: |" in markdown(jobs), "figures stand at the right, also in the first column"
+    assert "|  | temperature | alpha |" in markdown(grid())

@@ -183,6 +183,10 @@ def test_a_damaged_state_is_one_line_and_is_left_as_it_is(tmp_path: Path) -> Non
         with pytest.raises(Damaged, match=r"state\.pt: is damaged$"):
             read_state(path)
         assert path.read_bytes() == damaged
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Damaged, match=r"state\.pt: is damaged$"):
+        read_state(path)
 
 
 def test_nothing_in_a_state_is_executed(tmp_path: Path) -> None:

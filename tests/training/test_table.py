@@ -121,13 +121,17 @@ def test_no_link_is_written_through(tmp_path: Path, name: str) -> None:
     assert letter.read_text() == "dear"
 
 
-@pytest.mark.parametrize("damage", ["header", "no header", "no numbers", "codes"])
+@pytest.mark.parametrize("damage", ["header", "no header", "no numbers", "codes", "folders"])
 def test_a_damaged_table_is_begun_anew(tmp_path: Path, damage: str) -> None:
     filled(tmp_path)
     if damage == "header":
         (tmp_path / "table.json").write_text("{")
     elif damage == "codes":
         np.full(CODES, CODES).tofile(tmp_path / "codes.i64")
+    elif damage == "folders":
+        for name in ("codes.i64", "embedding.f32"):
+            (tmp_path / name).unlink()
+            (tmp_path / name).mkdir()
     else:
         (tmp_path / ("table.json" if damage == "no header" else "embedding.f32")).unlink()
     table = opened(tmp_path, CODES)

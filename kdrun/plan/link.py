@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 from kdrun.config.schema import UPDATES, Model, Recipe, Run
 from kdrun.errors import KdrunError
-from kdrun.losses.mix import Mix
-from kdrun.plan.build import Read, build_mix
 from kdrun.plan.ground import Ground
 from kdrun.plan.objective import Phase
 from kdrun.plan.rehearsal import rehearse
@@ -33,23 +31,21 @@ class Link(NamedTuple):
 def alone(place: Ground, link: Link, kind: str, label: str, phases: tuple[Phase, ...]) -> Training:
     """A training that learns from the labels alone."""
     built = place.models.plan(link.model, section(link.name), link.seed)
-    mixes = tuple(
-        build_mix(phase.mix(), built.model, built.model, place.models, link.seed) for phase in phases
-    )
-    return Training(place, link.name, kind, label, link.model, link.recipe, link.seed, phases, built, mixes)
+    training = Training(place, link.name, kind, label, link.model, link.recipe, link.seed, phases, built)
+    return training.with_mixes()
 
 
 def taught(
     place: Ground,
     link: Link,
     phases: tuple[Phase, ...],
-    mixes: tuple[Mix, ...],
     above: Sequence[Training],
     several: tuple[Asked, ...] = (),
 ) -> Training:
     """A training that learns from the last of those above it, or from several teachers."""
     teachers = tuple(above) if several else (above[-1],)
     teacher, shape, reuses = teachers[0], place.data.image_shape, link.model.reuse_classifier
+    mixes = [phase.mix() for phase in phases]
     asked = several_of(place.run.combine, mixes, several)
     if reuses and asked is not None:
         problem = "goes with a teacher that has the student's own classes and images"
@@ -60,16 +56,7 @@ def taught(
     if reuses:
         with naming_alternatives(mixes[-1], plain.model, teacher.built.model, shape):
             built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
-    read = None
-    if asked is not None:
-        own = (Read(each.built.model, each.ground.models) for each in teachers)
-        read = dict(zip(asked.names, own, strict=True))
-    for mix in mixes:
-        build_mix(mix, built.model, teacher.built.model, place.models, link.seed, read)
-    if asked is None:  # the first step tries a loss that reads several teachers
-        rehearse(place.run, phases, built.model, teacher.built.model, place.models)
-    reads_teacher = any(mix.needs.teacher for mix in mixes)
-    return Training(
+    training = Training(
         ground=place,
         name=link.name,
         kind="student",
@@ -79,14 +66,16 @@ def taught(
         seed=link.seed,
         phases=phases,
         built=built,
-        mixes=mixes,
-        teachers=teachers if reads_teacher else (),
-        several=asked if reads_teacher else None,
+        teachers=teachers,
+        several=asked,
         momentum_delta=place.run.momentum_delta,
-    )
+    ).with_mixes()
+    if asked is None:  # the first step tries a loss that reads several teachers
+        rehearse(place.run, phases, built.model, teacher.built.model, place.models)
+    return training if training.teacher_needs else replace(training, teachers=(), several=None)
 
 
-def with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tuple[Mix, ...]) -> Training:
+def with_peer(place: Ground, link: Link, phases: tuple[Phase, ...]) -> Training:
     """A student and a peer of the teacher's architecture, which learn from each other in the same steps.
 
     The peer has its own initial weights, and the teacher's optimiser and learning rate.
@@ -96,28 +85,13 @@ def with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tuple
     seed = derived(link.seed if run.teacher.seed is None else run.teacher.seed, "peer")
     built = place.models.plan(link.model, section(link.name), link.seed)
     other = place.models.plan(run.teacher, "teacher", seed)
-    for mix in mixes:
-        build_mix(mix, built.model, other.model, place.models, link.seed)
-    rehearse(run, phases, built.model, other.model, place.models)
-    peers_mixes = tuple(
-        build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases
-    )
     recipe, label = replace(link.recipe, **updates), label_of("peer", run.teacher.name, run.dataset["name"])
-    peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other, peers_mixes)
-    label = students_label(run, [run.teacher.name, link.model.name])
-    return Training(
-        place,
-        link.name,
-        "student",
-        label,
-        link.model,
-        link.recipe,
-        link.seed,
-        phases,
-        built,
-        mixes,
-        peer=peer,
-    )
+    peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other)
+    label, own = students_label(run, [run.teacher.name, link.model.name]), (link.recipe, link.seed)
+    student = Training(place, link.name, "student", label, link.model, *own, phases, built, peer=peer)
+    student = student.with_mixes()
+    rehearse(run, phases, built.model, other.model, place.models)
+    return replace(student, peer=peer.with_mixes(student))
 
 
 def _names_above(above: Sequence[Training]) -> Iterator[str]:

@@ -160,16 +160,15 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     replaced = reference_of(run, place, grounds)
     if run.peer:
-        student = with_peer(place, last, phases, mixes)
+        student = with_peer(place, last, phases)
         return _whole(place, (), student, replaced)
     above, several = _teachers(place, heads, grounds)
     if between and len(heads) > 1:
         refuse_named(mixes)
     for link in between if reads_teacher else ():
-        own = students_phases(run, link.recipe)
-        above += (taught(place, link, own, tuple(phase.mix() for phase in own), above, several),)
+        above += (taught(place, link, students_phases(run, link.recipe), above, several),)
         several = ()
-    student = taught(place, last, phases, mixes, above, several)
+    student = taught(place, last, phases, above, several)
     return _whole(place, above, student, replaced)
 
 

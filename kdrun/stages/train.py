@@ -36,7 +36,7 @@ from kdrun.training.ranks import Ranked, part_of, synchronised
 from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
 from kdrun.training.step import Images, Step, Stepping
-from kdrun.training.teachers import Live, NoTeacher, Teacher
+from kdrun.training.teachers import Live, Teacher
 
 States = Sequence[Mapping[str, Any] | None]
 
@@ -152,7 +152,7 @@ def laid_out(
         _lend_classifier(live, trainee)
     images = training_images(ground.data, ground.views, ground.machine.device, training.part)
     closing.callback(images.close)
-    teacher = planned_teacher(training, first.mix, live, images, say) if live else NoTeacher()
+    teacher = planned_teacher(training, first.mix, live, images, say)
     closing.callback(teacher.close)
     labels = training.labels.to(ground.machine.device)
     learners, ranks = tuple(each for trainee in trainees for each in trainee.learners), ground.machine.ranks

@@ -65,6 +65,8 @@ class Paces:
 
     def __init__(self, file: Path | None = None, fresh: bool = False) -> None:
         self.file, self.known = file, {} if file is None or fresh else _kept(file)
+        self.of_losses: dict[str, tuple[str, Pace]] = {}
+        self.ratios: dict[tuple[str, str], float] = {}
 
     def of(self, training: Training) -> Pace:
         """Measured now, or earlier."""
@@ -76,6 +78,21 @@ class Paces:
                     self.file.parent.mkdir(parents=True, exist_ok=True)
                     write_json(self.file, _kept(self.file) | self.known)
         return self.known[key]
+
+    def of_student(self, training: Training) -> Pace:
+        """The same, or what was measured of its losses on another pair of models, times the ratio of a step
+        that was measured on both pairs.
+        """
+        pair = repr([training.key["model"], *(teacher.key["model"] for teacher in training.teachers)])
+        what = repr([training.kind, training.recipe.batch, training.phases])
+        before, step = self.of_losses.get(what, (pair, None))
+        if step is not None and (ratio := self.ratios.get((before, pair))):
+            return step._replace(seconds=ratio * step.seconds, asking=ratio * step.asking)
+        own = self.of(training)
+        if step is not None:
+            self.ratios[before, pair] = own.seconds / step.seconds
+        self.of_losses.setdefault(what, (pair, own))
+        return own
 
 
 def _kept(file: Path) -> dict[str, Pace]:
@@ -100,34 +117,11 @@ def _same_pace(training: Training) -> str:
     return fingerprint([versions, models, about, ground.data.image_shape])
 
 
-class Measured:
-    """First steps of students by what they minimise, each with the pair on which it was measured."""
-
-    def __init__(self, paces: Paces | None = None) -> None:
-        self.paces = paces or Paces()
-        self.steps: dict[str, tuple[str, Pace]] = {}
-        self.ratios: dict[tuple[str, str], float] = {}
-
-    def step_of(self, training: Training) -> Pace:
-        """Measured, or that of another pair times the ratio of a step that was measured on both."""
-        pair = repr([training.key["model"], *(teacher.key["model"] for teacher in training.teachers)])
-        what = repr([training.kind, training.recipe.batch, training.phases])
-        before, step = self.steps.get(what, (pair, None))
-        if step is not None and (ratio := self.ratios.get((before, pair))):
-            return step._replace(seconds=ratio * step.seconds, asking=ratio * step.asking)
-        own = self.paces.of(training)
-        if step is not None:
-            self.ratios[before, pair] = own.seconds / step.seconds
-        self.steps.setdefault(what, (pair, own))
-        return own
-
-
-def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> dict[Path, float]:
+def of_each(trainings: Iterable[Training], paces: Paces) -> dict[Path, float]:
     """The seconds that are left of each training, by folder. Trainings that differ only in their seed are
-    measured once. measured: of students on other pairs of models, from which those of this pair follow.
+    measured once.
     """
     steps: dict[tuple[str, str, str], tuple[Pace, Answers | None]] = {}
-    paces = measured.paces if measured else Paces()
     seconds: dict[Path, float] = {}
     for training in trainings:
         if training.folder in seconds:
@@ -137,8 +131,9 @@ def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> 
             continue
         kind = (training.label, repr(training.recipe), repr(training.phases))
         if kind not in steps:
-            taught = training.kind == "student"
-            of_pairs = measured.step_of if measured and taught else paces.of
-            steps[kind] = of_pairs(training), answers_plan(training) if taught else None
+            if training.kind == "student":
+                steps[kind] = paces.of_student(training), answers_plan(training)
+            else:
+                steps[kind] = paces.of(training), None
         seconds[training.folder] = seconds_left(training, *steps[kind])
     return seconds

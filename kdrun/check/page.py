@@ -238,8 +238,8 @@ def _time(measured: Measured) -> Iterator[str]:
         if training.name in measured.steps
     }
     seconds = sum(left.values()) + evaluation_seconds(measured.plan)
-    steps = {shown_role(role): step.seconds for role, step in measured.steps.items()}
-    took = ", ".join(f"{role} {three_digits(1000 * one)} ms" for role, one in steps.items())
+    each = ((shown_role(role), 1000 * step.pace.seconds) for role, step in measured.steps.items())
+    took = ", ".join(f"{role} {three_digits(one)} ms" for role, one in each)
     place = measured.plan.ground.machine.device
     yield f"{'time':{LABEL}}about {roughly(seconds)} on this machine's {place} (one step: {took})"
     controls = [f"{shown_role(name)} {roughly(left[name])}" for name in left if is_control(name)]

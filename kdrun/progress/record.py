@@ -12,7 +12,7 @@ from kdrun.config.schema import recorded
 from kdrun.nested import leaves
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.progress.journal import named_rows
+from kdrun.progress.journal import Follower, named_rows
 from kdrun.progress.loggers import LOGGERS, About, Logger, scalars
 from kdrun.records import METRICS, Damaged, read_fields, read_rows
 from kdrun.report import table
@@ -53,15 +53,12 @@ class Recorder:
                     logger.numbers(scalars(row), row["epoch"])
 
 
-class _Following:
+class _Following(Follower):
     def __init__(self, recorder: Recorder, name: str) -> None:
         self.recorder, self.name = recorder, name
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
         self.recorder.earlier(self.name)
-
-    def steps(self, done: int) -> None:
-        pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.recorder.give([row])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -31,8 +30,10 @@ WIDE = 100
 """Columns of a terminal from which a bar has the images per second too."""
 
 
-class Screen(ABC):
-    """Prints text, and shows the progress of one training at a time, from `begin` to `end`."""
+class Screen:
+    """Prints text, and shows the progress of one training at a time, from `begin` to `end`. A method that is
+    not defined shows nothing.
+    """
 
     columns = 80
     """Width in characters."""
@@ -46,41 +47,32 @@ class Screen(ABC):
     after = 0.0
     """Seconds of what follows what is shown."""
 
-    @abstractmethod
     def say(self, text: str = "") -> None:
         """Prints one line or several. Those that have a label or are indented are folded at the width; others
         begin with a path or say what is damaged, and stay whole as errors do.
         """
 
-    @abstractmethod
     def write(self, text: str) -> None:
         """Prints text as it is, however long its lines are."""
 
-    @abstractmethod
     def show(self, content: RenderableType) -> None:
         """Prints a table, or anything else that rich can draw."""
 
-    @abstractmethod
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         """A training starts or continues. steps: of an epoch. done: steps of the training so far."""
 
-    @abstractmethod
     def steps(self, done: int) -> None:
         """`done` steps of the training are done."""
 
-    @abstractmethod
     def epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch is done: its row of metrics.jsonl."""
 
-    @abstractmethod
     def end(self) -> None:
         """The training ended or was interrupted."""
 
-    @abstractmethod
     def answered(self, done: int, total: int) -> None:
         """The models of an evaluation answered `done` of `total` images."""
 
-    @abstractmethod
     def timed(self, share: float) -> None:
         """This share of a measurement of latencies is done. Nothing is drawn between two calls, so that the
         measurement is not disturbed.
@@ -231,15 +223,9 @@ class Lines(Printed):
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self.began, self.resumed_at = time.monotonic(), done // steps
 
-    def steps(self, done: int) -> None:
-        pass
-
     def epoch(self, row: Mapping[str, Any]) -> None:
         if row["stage"] not in self.unsaid:
             self.write(line(row, time.monotonic() - self.began, self.resumed_at, self.ahead, self.names))
-
-    def end(self) -> None:
-        pass
 
     def answered(self, done: int, total: int) -> None:
         now = time.monotonic()

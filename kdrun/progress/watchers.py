@@ -1,25 +1,19 @@
-"""The followers of a training: its journal, the screen, the loggers. `Watchers` calls all of them."""
+"""The followers of a training: its journal, the screen, notes, the loggers. `Watchers` calls all of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from kdrun.plan.training import Training
-from kdrun.progress.diverging import Diverging
-from kdrun.progress.journal import Journal
+from kdrun.progress.journal import Follower, Journal, own_rows
 from kdrun.progress.record import Recorder
 from kdrun.progress.screen import Screen
+from kdrun.records import METRICS
 
-
-class Follower(Protocol):
-    """Like `kdrun.training.fit.Watcher`; rows also have the training's name as `stage`."""
-
-    def begin(self, epochs: int, steps: int, done: int) -> None: ...
-
-    def steps(self, done: int) -> None: ...
-
-    def epoch(self, row: Mapping[str, Any]) -> None: ...
+FAR = 2.0
+"""A training diverges if its loss is this many times that of guessing (the logarithm of the classes)."""
 
 
 class Watchers:
@@ -42,7 +36,7 @@ class Watchers:
             follower.epoch(named)
 
 
-class OnScreen:
+class OnScreen(Follower):
     """A training on the screen, under a name."""
 
     def __init__(self, shown: Screen, name: str) -> None:
@@ -56,6 +50,35 @@ class OnScreen:
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.shown.epoch({**row, "stage": self.name})
+
+
+class Diverging(Follower):
+    """Notes once that a training diverges: from its second epoch on, or at its last. A continued training is
+    judged by its further epochs.
+    """
+
+    def __init__(self, shown: Screen, training: Training) -> None:
+        self.shown, self.training, self.noted = shown, training, training.ground.run.quick
+        self.guess = math.log(len(training.ground.data.classes))
+        names = {name for mix in training.mixes for name in mix.names}
+        self.terms = [name for name in names if _is_of_labels(training, name)]
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        loss = max((row.get("terms", {}).get(name, 0.0) for name in self.terms), default=0.0)
+        late = row["epoch"] > 1 or row["epoch"] == row["epochs"]
+        if self.noted or not late or not loss > FAR * self.guess:
+            return
+        self.noted = True
+        key = f"recipe.{self.training.section}.lr"
+        self.shown.say(
+            f"note   the {self.training.name} diverges: its loss on the labels is {loss:.3g}, "
+            f"that of guessing {self.guess:.3g}. A lower learning rate may help: {key} is "
+            f"{self.training.recipe.lr:g}"
+        )
+
+
+def _is_of_labels(training: Training, term: str) -> bool:
+    return any(dict(phase.loss).get(term, {}).get("name") == "cross_entropy" for phase in training.phases)
 
 
 class Observers(NamedTuple):
@@ -90,3 +113,23 @@ class Observers(NamedTuple):
         if self.judge is not None and training.name == "student":
             followers.append(self.judge)
         return followers
+
+
+class Reader:
+    """Gives the loggers, the judge and the drawing of a command, if there are any, the epochs that another
+    process has written into the folder of a training.
+    """
+
+    def __init__(self, training: Training, observers: Observers) -> None:
+        self.training, self.seen = training, 0
+        followers = observers.besides_screen(training)
+        self.watchers = Watchers(training.name, training.row_set().length, followers) if followers else None
+
+    def read(self) -> None:
+        """Passes on the epochs since the last call. Raises what the followers raise, to stop the training."""
+        if self.watchers is None:
+            return
+        for row in own_rows(self.training.folder / METRICS, self.training.kind):
+            if row["epoch"] > self.seen:
+                self.seen = row["epoch"]
+                self.watchers.epoch(row)

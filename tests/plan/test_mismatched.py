@@ -12,7 +12,7 @@ from kdrun.config.compose import single
 from kdrun.plan.mismatched import mismatched
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header
-from kdrun.progress.diverging import Diverging
+from kdrun.progress.watchers import Diverging
 
 
 def plan(*overrides: str) -> Plan:

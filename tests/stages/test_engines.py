@@ -25,11 +25,11 @@ from kdrun.progress.overall import PENDING, Estimate, Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages import make as make_module
-from kdrun.stages.engines import errand, remote
+from kdrun.stages.engines import remote, worker
 from kdrun.stages.engines import slurm as slurm_module
 from kdrun.stages.engines.engine import Audience, Failures, engine
-from kdrun.stages.engines.errand import Errand
 from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.worker import Errand
 from kdrun.training.fit import Stopped
 from tests.config.composed import composed
 
@@ -84,7 +84,7 @@ class FakeHandle:
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "LOOK", 0.01)
-    monkeypatch.setattr(errand, "REPORT", 0.01)
+    monkeypatch.setattr(worker, "REPORT", 0.01)
     monkeypatch.setenv(beats.WORKER, "")  # restored after an errand has set it
     monkeypatch.delenv(beats.WORKER)
 

@@ -18,8 +18,8 @@ from kdrun.extras import install
 from kdrun.plan.training import Training
 from kdrun.progress.overall import PENDING
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.errand import Errand, python_path
 from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.worker import Errand, python_path
 
 
 class Ray(Remote):
@@ -36,7 +36,7 @@ class Ray(Remote):
         resources: Any,
     ) -> None:
         super().__init__(jobs, Needs(gpus, int(cpus), memory))
-        self.needs.check(most_gpus=1)
+        self.needs.check()
         if not isinstance(resources, Mapping | None):
             raise KdrunError("engine.resources", resources, "must be {NAME: NUMBER}, or null")
         if find_spec("ray") is None:

@@ -19,11 +19,10 @@ from kdrun.figures import plural
 from kdrun.machine import ONE_THREAD_MACS
 from kdrun.plan.training import Training
 from kdrun.stages.engines.crew import Crew
-from kdrun.stages.engines.engine import Audience, Failures, Work, divided
-from kdrun.stages.engines.errand import Errand
-from kdrun.stages.engines.worker import Wanted, killed, wanted
+from kdrun.stages.engines.engine import Audience, Failures, Work
+from kdrun.stages.engines.worker import Errand, Wanted, killed, wanted
 from kdrun.stages.groups import Group, cut, spread
-from kdrun.stages.noted import Part
+from kdrun.stages.noted import Part, parts
 from kdrun.stages.saved import finished
 
 LOOK = 1.0
@@ -125,10 +124,10 @@ class Needs(NamedTuple):
     cpus: int
     memory: float | None
 
-    def check(self, most_gpus: float) -> None:
+    def check(self) -> None:
         """Raises KdrunError for a number that is out of range."""
-        if self.gpus != "auto" and not (_is_number(self.gpus) and 0 <= self.gpus <= most_gpus):
-            problem = f"must be auto, or a number up to {most_gpus:g}: a training uses one GPU at most"
+        if self.gpus != "auto" and not (_is_number(self.gpus) and 0 <= self.gpus <= 1):
+            problem = "must be auto, or a number up to 1: a training uses one GPU at most"
             raise KdrunError("engine.gpus", self.gpus, problem)
         if not (_is_number(self.cpus) and 1 <= self.cpus <= MOST_CORES):
             raise KdrunError("engine.cpus", self.cpus, f"must be from 1 to {MOST_CORES}")
@@ -184,7 +183,7 @@ class Remote(Crew):
         def shape(new: list[Group]) -> list[Group]:
             return cut(new, share) if self.jobs is None else spread(new, self.jobs)
 
-        every = divided(ready, shape, self.threads, audience)
+        every = parts(ready, shape, self.threads, audience.several)
         return self.train(every, min(self.jobs or len(every), len(every)), work, audience)
 
     def gpus(self, ready: Sequence[Training]) -> float:

@@ -24,11 +24,10 @@ from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
 from kdrun.stages import saved as store
-from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.evaluate import is_current
-from kdrun.stages.pipeline import refuse_unstartable
-from kdrun.stages.room import refuse_full_disk, refuse_unwritable
+from kdrun.stages.groups import evaluation_seconds
+from kdrun.stages.ready import refuse_full_disk, refuse_unstartable, refuse_unwritable
 from kdrun.stages.saved import Saved, load_model
 from kdrun.stages.teacher_notes import (
     answer_notes,

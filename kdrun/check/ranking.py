@@ -12,6 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from kdrun.check.duration import Paces, of_each
+from kdrun.config.schema import recorded
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import correct
 from kdrun.evaluation.calibration import ece
@@ -25,9 +26,8 @@ from kdrun.report import soft
 from kdrun.report.statistics import LEVEL, holm
 from kdrun.report.sweep_table import bare_table
 from kdrun.report.table import plain
-from kdrun.stages.facts import config_of
 from kdrun.stages.networks import network_of
-from kdrun.stages.pipeline import refuse_unstartable
+from kdrun.stages.ready import refuse_unstartable
 from kdrun.stages.saved import saved
 from kdrun.stages.subject import logits_on
 
@@ -77,7 +77,7 @@ def ranking(plans: Mapping[str, Plan], commands: Mapping[str, str], width: int) 
     candidates = _candidates(plans, commands)
     known = [each for each in candidates if each.answered is not None]
     first = next(iter(plans.values()))
-    temperature = soft.temperature_of(config_of(first)) or 1.0
+    temperature = soft.temperature_of(recorded(first.run)) or 1.0
     return "\n".join(
         [
             _head(first, temperature),

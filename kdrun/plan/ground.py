@@ -58,29 +58,29 @@ def sight(data: ImageSet) -> Sight:
 
 
 Grounds = dict[str, Ground]
-"""Grounds of the jobs of a sweep, by the values that they depend on."""
+"""Grounds of runs and teachers, by the values that they depend on."""
 
 
-def ground(run: Run, made: Grounds | None = None) -> Ground:
+def ground(run: Run, made: Grounds) -> Ground:
     """Reads the data set and resolves the device. Raises KdrunError.
 
-    made: the grounds of other jobs. Jobs with the same data set and machine share one.
+    made: those of other runs and teachers, to which it is added; with the same data set and machine they
+    share one.
     """
     key = json.dumps(_depends_on(run), sort_keys=True, default=str)
-    if made is not None and key in made:
+    if key in made:
         return replace(made[key], run=run, transfer=_transfer(run, made[key].data))
     place = machine(run.device, run.precision, run.threads)
     most = quick.images(run.recipe.student.batch) if run.quick else None
     data = load(run.dataset, Path(run.data_dir), reading(run.runtime, place.device), most)
     views = make_views(run.dataset["views"], data.image_shape)
     chosen = headline(str(run.dataset["headline"]), data)
-    new = Ground(run, place, data, views, chosen, Models(data, run.dataset["resize"]), _transfer(run, data))
-    if made is not None:
-        made[key] = new
-    return new
+    models = Models(data, run.dataset["resize"])
+    made[key] = Ground(run, place, data, views, chosen, models, _transfer(run, data))
+    return made[key]
 
 
-def own_ground(place: Ground, dataset: dict[str, Any], key: str, made: Grounds | None = None) -> Ground:
+def own_ground(place: Ground, dataset: dict[str, Any], key: str, made: Grounds) -> Ground:
     """The ground of a run on a teacher's own data set. Raises KdrunError below `key`, that of the teacher."""
     run = replace(place.run, dataset=dataset, transfer_classes=[], transfer_without=[])
     try:

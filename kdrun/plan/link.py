@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from kdrun.config.schema import UPDATES, Model, Recipe, Run
 from kdrun.errors import KdrunError
+from kdrun.plan.build import rehearse
 from kdrun.plan.ground import Ground
 from kdrun.plan.objective import Phase
-from kdrun.plan.rehearsal import rehearse
 from kdrun.plan.several import refuse_unanswered, several_of
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import Training, section

@@ -153,6 +153,7 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     refuse_one_momentum(run)
     for name in run.evaluation.figures:
         evaluator(name)
+    grounds = {} if grounds is None else grounds
     place = ground(run, grounds)
     heads = [link for link in links(run) if link.name.startswith("teacher")]
     *between, last = [link for link in links(run) if link not in heads]
@@ -213,7 +214,7 @@ def _architecture(model: Model) -> tuple[Any, ...]:
 
 
 def _teachers(
-    place: Ground, heads: Sequence[Link], grounds: Grounds | None
+    place: Ground, heads: Sequence[Link], grounds: Grounds
 ) -> tuple[tuple[Training, ...], tuple[Asked, ...]]:
     """The teachers; and what each knows, if there are several or one with other classes or other images than
     the data set.

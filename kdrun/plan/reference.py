@@ -57,7 +57,7 @@ class Reference:
         return placed
 
 
-def reference_of(run: Run, place: Ground, grounds: Grounds | None = None) -> Reference | None:
+def reference_of(run: Run, place: Ground, grounds: Grounds) -> Reference | None:
     """The reference of a run; None without one. Raises KdrunError for one that is not there, or whose images
     or classes are others than those of the data set.
     """
@@ -124,7 +124,7 @@ def _split(text: str) -> tuple[str, str]:
     return text, "student"
 
 
-def _of_file(run: Run, teacher: Teacher, place: Ground, grounds: Grounds | None) -> Reference:
+def _of_file(run: Run, teacher: Teacher, place: Ground, grounds: Grounds) -> Reference:
     own, related = standing(place, teacher, KEY, grounds)
     path = teacher.checkpoint
     if path and teacher.classes is None and teacher.class_map is None:

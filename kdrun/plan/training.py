@@ -22,7 +22,7 @@ from kdrun.models.quantised import quantised
 from kdrun.plan.build import Read, build_mix
 from kdrun.plan.ground import Ground, sight
 from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
-from kdrun.plan.objective import PHASE_ONE, Phase, Terms, epochs_of
+from kdrun.plan.objective import Phase, Terms, epochs_of, transfer_of
 from kdrun.plan.several import Several
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet, Shares
@@ -152,16 +152,11 @@ class Training:
 
     def rows_for(self, mix: Mix) -> Tensor:
         """The training images of a phase, by its transfer set, if its mix can use images without a label."""
-        labels, transfer = self.labels, self.transfer_of(mix)
+        labels, (_, transfer) = self.labels, transfer_of(self.ground.run, mix)
         if not mix.uses_unlabelled or transfer == "labelled":
             return self._transferred(torch.nonzero(labels >= 0).flatten())
         every = torch.arange(len(labels)) if transfer == "all" else torch.nonzero(labels < 0).flatten()
         return self._transferred(every)
-
-    def transfer_of(self, mix: Mix) -> str:
-        """The transfer set of a phase: all, labelled or unlabelled."""
-        run = self.ground.run
-        return (run.phase_one.transfer if mix.key == PHASE_ONE else None) or run.transfer
 
     def _transferred(self, rows: Tensor) -> Tensor:
         """The rows whose classes are in the transfer set; for a teacher all rows."""

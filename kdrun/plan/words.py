@@ -13,10 +13,9 @@ from kdrun.evaluation.cost import params
 from kdrun.figures import file_size, listed, plural, points, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
-from kdrun.plan.mismatched import mismatched
+from kdrun.plan.notes import mismatched, unfinished
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.plan.unfinished import unfinished
 from kdrun.report.caption import TRIAL
 from kdrun.terminal import folded, hung, in_lines
 from kdrun.training.combine import Combination

@@ -22,9 +22,8 @@ from kdrun.progress.watchers import Observers
 from kdrun.records import METRICS
 from kdrun.report.searches import Trial
 from kdrun.search.proposal import Proposal
-from kdrun.stages.healed import healed
 from kdrun.stages.make import make
-from kdrun.stages.pipeline import refuse_unstartable
+from kdrun.stages.ready import healed, refuse_unstartable
 from kdrun.stages.saved import finished
 from kdrun.training.fit import Stopped
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from kdrun.artefacts import locked, sweep_parts, write_json, write_text
+from kdrun.config.schema import recorded
 from kdrun.errors import KdrunError
 from kdrun.evaluation import compare, latency
 from kdrun.evaluation.evaluators import evaluated
@@ -30,12 +31,12 @@ from kdrun.report.read import NAME, read
 from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared, strongest
 from kdrun.resources import free_memory
 from kdrun.stages.against_controls import against_controls
-from kdrun.stages.durations import latency_seconds
-from kdrun.stages.facts import config_of, epochs_of, facts_of, looked_at, settings
-from kdrun.stages.healed import damaged
+from kdrun.stages.facts import epochs_of, facts_of, looked_at, settings
+from kdrun.stages.groups import latency_seconds
 from kdrun.stages.int8 import FOLDER as INT8
 from kdrun.stages.int8 import in_int8, int8_fingerprint
 from kdrun.stages.looked import shown_of
+from kdrun.stages.ready import damaged
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.student_file import is_whole, save_student
 from kdrun.stages.subject import images_asked, subject_of
@@ -290,4 +291,4 @@ def config_text(plan: Plan) -> str:
     """The content of config.yaml: all keys of the run."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(config_of(plan)))
+    return OmegaConf.to_yaml(OmegaConf.create(recorded(plan.run)))

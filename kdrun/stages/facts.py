@@ -43,7 +43,7 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "fingerprint": looked_at(plan, settings(plan.run.evaluation, failed)),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
-        "config": config_of(plan),
+        "config": recorded(plan.run),
         "equation": plan.equation,
         "dataset": _dataset(ground.data),
         "seeds": _seeds(plan),
@@ -70,11 +70,6 @@ def _numerics(machine: Machine) -> dict[str, str]:
 def epochs_of(models: Models) -> list[dict[str, Any]]:
     """The epochs of all trainings, as rows of metrics.jsonl."""
     return [row for saved in models.values() for row in _epochs(saved)]
-
-
-def config_of(plan: Plan) -> dict[str, Any]:
-    """The run's configuration as plain values."""
-    return recorded(plan.run)
 
 
 def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdrun.config.schema import recorded
 from kdrun.data.images import ImageSet
 from kdrun.data.thumbnail import small
 from kdrun.evaluation.subject import Subject
@@ -15,7 +16,6 @@ from kdrun.plan.plan import Plan
 from kdrun.report import mistakes, soft, thumbnails
 from kdrun.report.answers import Answers
 from kdrun.report.thumbnails import Thumbnails
-from kdrun.stages.facts import config_of
 
 
 def shown_of(plan: Plan, subject: Subject, answers: Answers) -> Thumbnails:
@@ -28,7 +28,7 @@ def shown_of(plan: Plan, subject: Subject, answers: Answers) -> Thumbnails:
     teacher = subject.on_test(subject.taught_by)
     if teacher is None or not teacher.logits.isfinite().all(1).any():
         return images
-    temperature = soft.temperature_of(config_of(plan))
+    temperature = soft.temperature_of(recorded(plan.run))
     logits = teacher.logits.numpy()
     rows = soft.most_uncertain(logits, teacher.labels, temperature or soft.WITHOUT)
     images |= _images(data, "knowledge", soft.spaced(rows, thumbnails.KNOWLEDGE))

@@ -16,9 +16,8 @@ from kdrun.plan.training import Training
 from kdrun.progress.overall import Estimate, Overall, overall
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
-from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.engines.engine import Audience, Failures, engine
-from kdrun.stages.groups import Group, seconds
+from kdrun.stages.groups import Group, evaluation_seconds, seconds
 from kdrun.stages.noted import forget, note_loop, settle
 from kdrun.stages.saved import finished, saved, since_start, state_file
 from kdrun.stages.teacher_notes import teacher_notes

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from torch import nn
 
-from kdrun.models.class_relation import Related
+from kdrun.models.class_relation import Related, Relation
 from kdrun.models.seen import seen
 from kdrun.plan.ground import sight
 from kdrun.plan.training import Training
@@ -25,10 +25,8 @@ def network_of(student: Training, saved: Saved, weights: str | None = None) -> n
     training = saved.training
     model = load_model(saved, weights or training.ground.headline)
     model = seen(model, sight(student.ground.data), sight(training.ground.data))
-    if student.several is None or training not in student.teachers:
-        return model
-    relation = student.several.asked[student.teachers.index(training)].relation
-    if relation.same or training.headless:
+    relation = _relation(student, training)
+    if relation is None or training.headless:
         return model
     return nn.Sequential(model, Related(relation).to(student.ground.machine.device))
 
@@ -36,11 +34,16 @@ def network_of(student: Training, saved: Saved, weights: str | None = None) -> n
 def is_adapted(student: Training, saved: Saved) -> bool:
     """Whether `network_of` adapts the model to images or classes of the student."""
     training = saved.training
-    if sight(student.ground.data) != sight(training.ground.data):
-        return True
-    if student.several is None or training not in student.teachers:
-        return False
-    return not student.several.asked[student.teachers.index(training)].relation.same
+    other_images = sight(student.ground.data) != sight(training.ground.data)
+    return other_images or _relation(student, training) is not None
+
+
+def _relation(student: Training, teacher: Training) -> Relation | None:
+    """How a teacher's classes relate to those of its student, if they are others."""
+    if student.several is None or teacher not in student.teachers:
+        return None
+    relation = student.several.asked[student.teachers.index(teacher)].relation
+    return None if relation.same else relation
 
 
 def is_together(student: Training, there: Collection[str]) -> bool:

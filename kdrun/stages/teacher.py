@@ -31,6 +31,7 @@ from kdrun.types import CLASSIFIER
 Kind = TypeVar("Kind", bound=Teacher)
 
 Say = Callable[[str], None]
+"""Shows a line."""
 
 
 def live_teachers(training: Training, mix: Mix, say: Say) -> Live | Several | None:

@@ -25,8 +25,8 @@ from kdrun.stages.groups import batched
 from kdrun.stages.mining import mined
 from kdrun.stages.saved import state_file
 from kdrun.stages.savings import save
-from kdrun.stages.teacher import answers_note, live_teachers, planned_teacher
-from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
+from kdrun.stages.teacher import Say, answers_note, live_teachers, planned_teacher
+from kdrun.stages.trainee import Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_losses, compile_models
@@ -42,11 +42,13 @@ States = Sequence[Mapping[str, Any] | None]
 
 
 class Trained(NamedTuple):
-    """The result of a phase. seconds: since the beginning of the training. best: for each trainee."""
+    """The result of a phase. seconds: since the beginning of the training. best: for each trainee. asked: how
+    the teacher answered in all phases so far.
+    """
 
     seconds: float
     best: list[Best | None]
-    asked: Asked
+    asked: Mapping[str, Any]
     waited: Mapping[str, float]
 
 
@@ -78,7 +80,7 @@ def _phases(
     trainees: list[Trainee] = []
     seeds = list(dict.fromkeys(training.seed for training in trainings))
     streams = [seeds.index(training.seed) for training in trainings]
-    asked = Asked()
+    asked: Mapping[str, Any] = {}
     for number, phase in enumerate(first.phases):
         if phase is not first.phases[-1] and (at.epoch, at.step) > (phase.until, 0):
             continue
@@ -94,9 +96,14 @@ def _phases(
         trained = _phase(trainees, states, at, facts, observers, asked)
         at, states, asked = Position(phase.until, 0, trained.seconds), [None] * len(trainings), trained.asked
     for trainee, best in zip(trainees, trained.best, strict=True):
-        companions = [other.folder.name for other in trainings if other is not trainee.training]
-        share = trained.seconds / len(trainees)
-        finish(trainee, best, share, asked, trained.waited, facts, companions)
+        about = {
+            "train_seconds": round(trained.seconds / len(trainees), 3),
+            "teacher": asked,
+            "companions": [other.folder.name for other in trainings if other is not trainee.training],
+            **trained.waited,
+            "environment": facts,
+        }
+        finish(trainee, best, about)
 
 
 def _phase(
@@ -105,7 +112,7 @@ def _phase(
     at: Position,
     facts: dict[str, Any],
     observers: Observers,
-    before: Asked,
+    before: Mapping[str, Any],
 ) -> Trained:
     """Trains from a position to the end of the phase."""
     screen, ranks = observers.screen, trainees[0].training.ground.machine.ranks
@@ -117,8 +124,8 @@ def _phase(
         loop.teacher.forwards = int(ranks.total(torch.tensor(loop.teacher.forwards)))
         for note in filter(None, (answers_note(loop.teacher), wait_note(loop.images))):
             screen.say(note)
-        teacher, best = loop.teacher, [each.checkpoint.best for each in loop.strands]
-        asked = Asked(before.forwards + teacher.forwards, before.saved + teacher.saved, teacher.record())
+        asked, best = loop.teacher.record(), [each.checkpoint.best for each in loop.strands]
+        asked |= {count: asked[count] + before.get(count, 0) for count in ("forwards", "forwards_saved")}
         return Trained(seconds, best, asked, wait_share(loop.images, epochs=True))
 
 

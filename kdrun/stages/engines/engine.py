@@ -1,5 +1,5 @@
-"""What an engine is, and how it is found: `engine=slurm` is the module `kdrun.stages.engines.slurm`. How groups
-are made one by one in a process.
+"""What an engine is, and how it is found: `engine=slurm` is the module `kdrun.stages.engines.slurm`. And how
+groups are made one by one in a process.
 """
 
 from __future__ import annotations

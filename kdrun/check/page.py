@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +89,8 @@ def check(run: Run, width: int) -> Iterator[str]:
     for line in _looked_at(plan):
         yield folded(line, width)
     kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
-    yield folded(f"{'ready':{LABEL}}check passed; nothing was trained or written{_but(kept)}", width)
+    but = f" but the decoded pictures, which the run reads: {kept[0].parent}" if kept else ""
+    yield folded(f"{'ready':{LABEL}}check passed; nothing was trained or written{but}", width)
 
 
 def _looked_at(plan: Plan) -> Iterator[str]:
@@ -100,11 +101,6 @@ def _looked_at(plan: Plan) -> Iterator[str]:
     for block in (_terms(measured), (*_memory(measured), *_time(measured), *_notes(measured))):
         if lines := list(block):
             yield from ("", *lines)
-
-
-def _but(kept: Sequence[Path]) -> str:
-    """What stays of a check: pictures that took time to decode, which the run then reads."""
-    return f" but the decoded pictures, which the run reads: {kept[0].parent}" if kept else ""
 
 
 def _measured(plan: Plan) -> Measured:
@@ -154,7 +150,7 @@ def _channels(shape: tuple[int, ...]) -> int:
 
 
 def _tapped(plan: Plan) -> str:
-    student = " ".join(sorted(plan.student.student_needs))
+    student = " ".join(sorted(frozenset().union(*(mix.needs.student for mix in plan.student.mixes))))
     teacher = " ".join(sorted(plan.student.teacher_needs)) or "not read"
     return f"student {student}; {_whom(plan)} {teacher}"
 

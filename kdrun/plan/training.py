@@ -110,11 +110,6 @@ class Training:
         return frozenset().union(*(mix.needs.teacher for mix in self.mixes))
 
     @property
-    def student_needs(self) -> frozenset[str]:
-        """The layers of its own model that all phases read."""
-        return frozenset().union(*(mix.needs.student for mix in self.mixes))
-
-    @property
     def normalises_parts(self) -> bool:
         """Whether several processes share a batch and a batch norm sees a part of it. With other parts it is
         another training, as with another batch. All else that changes with the parts is rounding.

@@ -71,7 +71,8 @@ def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
     At the end, the loggers of an evaluated run also get its figures and its table. The folder keeps the names
     of the loggers that have the whole run.
     """
-    loggers = {name: LOGGERS[name](_about(plan)) for name in names}
+    about = About(plan.folder.name, Path(plan.run.outputs_dir), recorded(plan.run))
+    loggers = {name: LOGGERS[name](about) for name in names}
     if not loggers:
         yield None
         return
@@ -117,10 +118,6 @@ def _finish(recorder: Recorder, folder: Path) -> None:
         for name in PLOTS:
             if (folder / name).exists():
                 logger.picture(folder / name)
-
-
-def _about(plan: Plan) -> About:
-    return About(plan.folder.name, Path(plan.run.outputs_dir), recorded(plan.run))
 
 
 def _logged(folder: Path) -> list[str]:

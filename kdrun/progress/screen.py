@@ -120,25 +120,20 @@ class _Time(ProgressColumn):
         return Text(text, style="dim")
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _labelled_folded(text: str, columns: int) -> str:
-    return "\n".join(folded(line, columns) if label_of(line) else line for line in text.split("\n"))
-
-
 class Printed(Screen):
     """Texts on a console, as wide as it is."""
 
     def __init__(self, console: Console) -> None:
-        self.console, self.columns = console, _wide(console)
+        if console.width < LEAST:  # with none, nothing would be shown
+            console.width = LEAST
+        self.console, self.columns = console, console.width
 
     def say(self, text: str = "") -> None:
-        _print(self.console, _labelled_folded(text, self.columns))
+        lines = (folded(line, self.columns) if label_of(line) else line for line in text.split("\n"))
+        self.write("\n".join(lines))
 
     def write(self, text: str) -> None:
-        _print(self.console, text)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, content: RenderableType) -> None:
         self.console.print(content)
@@ -228,22 +223,20 @@ class Lines(Printed):
             self.write(line(row, time.monotonic() - self.began, self.resumed_at, self.ahead, self.names))
 
     def answered(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done == 0:
-            self.began, self.next = now, now + EVERY
-        elif now >= self.next and done < total:
-            self.next = now + EVERY
-            left = duration(self.ahead((now - self.began) / done * (total - done)))
-            self.write(f"{_event('evaluate', self.names)}  {done:,} of {total:,} images  eta {left}")
+        self._part("evaluate", done / max(1, total), f"{done:,} of {total:,} images", EVERY)
 
     def timed(self, share: float) -> None:
+        self._part("latency", share, f"{int(100 * share)} %", TIMED)
+
+    def _part(self, name: str, share: float, text: str, every: float) -> None:
+        """A line about something of which this share is done, after so many seconds without one."""
         now = time.monotonic()
         if share <= 0:
-            self.began, self.next = now, now + TIMED
+            self.began, self.next = now, now + every
         elif now >= self.next and share < 1:
-            self.next = now + TIMED
+            self.next = now + every
             left = duration(self.ahead((now - self.began) / share * (1 - share)))
-            self.write(f"{_event('latency', self.names)}  {int(100 * share)} %  eta {left}")
+            self.write(f"{_event(name, self.names)}  {text}  eta {left}")
 
 
 def line(
@@ -283,10 +276,3 @@ def screen(console: Console | None = None, unsaid: Collection[str] = ()) -> Scre
         console = Console(width=None if sys.stdout.isatty() else width())
     redraws = console.is_terminal and not console.is_dumb_terminal
     return Bars(console) if redraws else Lines(console, unsaid)
-
-
-def _wide(console: Console) -> int:
-    """The columns of a console, which is made wide enough for words: with none, nothing would be shown."""
-    if console.width < LEAST:
-        console.width = LEAST
-    return console.width

@@ -60,8 +60,8 @@ class Diverging(Follower):
     def __init__(self, shown: Screen, training: Training) -> None:
         self.shown, self.training, self.noted = shown, training, training.ground.run.quick
         self.guess = math.log(len(training.ground.data.classes))
-        names = {name for mix in training.mixes for name in mix.names}
-        self.terms = [name for name in names if _is_of_labels(training, name)]
+        terms = [each for phase in training.phases for each in phase.loss.items()]
+        self.terms = {name for name, term in terms if term.get("name") == "cross_entropy"}
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         loss = max((row.get("terms", {}).get(name, 0.0) for name in self.terms), default=0.0)
@@ -75,10 +75,6 @@ class Diverging(Follower):
             f"that of guessing {self.guess:.3g}. A lower learning rate may help: {key} is "
             f"{self.training.recipe.lr:g}"
         )
-
-
-def _is_of_labels(training: Training, term: str) -> bool:
-    return any(dict(phase.loss).get(term, {}).get("name") == "cross_entropy" for phase in training.phases)
 
 
 class Observers(NamedTuple):

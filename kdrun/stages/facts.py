@@ -46,7 +46,12 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "config": recorded(plan.run),
         "equation": plan.equation,
         "dataset": _dataset(ground.data),
-        "seeds": _seeds(plan),
+        "seeds": {
+            "run": plan.run.seed,
+            "teacher": None if plan.student.peer else plan.teacher.seed,
+            "label": plan.run.dataset["label_seed"],
+            "split": plan.run.dataset["split"],
+        },
         "headline": ground.headline,
         "models": _together(plan, models)
         | {name: _model(plan, saved) for name, saved in models.items()}
@@ -138,19 +143,14 @@ def _model(plan: Plan, saved: Saved) -> dict[str, Any]:
         own["headline"] = ground.headline
     if stands_apart(plan, training):
         own["dataset"] = _dataset(ground.data)
+    taken = training.kind == "student" and training.loaded  # other weights than the trained one's
     facts = {
         "name": training.model.name,
         "source": saved.source,
-        "fingerprint": _identity(training),
+        "fingerprint": fingerprint([training.fingerprint, "loaded"]) if taken else training.fingerprint,
         "began_from": _began_from(training),
     } | own
     return facts | {key: record[key] for key in RECORDED if record.get(key) not in (None, [])}
-
-
-def _identity(training: Training) -> str:
-    """The fingerprint of the weights. A student that is not trained has other weights than a trained one."""
-    taken = training.kind == "student" and training.loaded
-    return fingerprint([training.fingerprint, "loaded"]) if taken else training.fingerprint
 
 
 def _began_from(training: Training) -> str | None:
@@ -174,15 +174,6 @@ def _dataset(data: ImageSet) -> dict[str, Any]:
         **({} if data.test_of is None else {"test_of": data.test_of}),
         "image_shape": list(data.image_shape),
         "most_frequent": 100 * int(torch.bincount(known).max()) / len(known) if len(known) else None,
-    }
-
-
-def _seeds(plan: Plan) -> dict[str, Any]:
-    return {
-        "run": plan.run.seed,
-        "teacher": None if plan.student.peer else plan.teacher.seed,
-        "label": plan.run.dataset["label_seed"],
-        "split": plan.run.dataset["split"],
     }
 
 

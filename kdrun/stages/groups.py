@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import mul
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,10 @@ def _common(training: Training) -> list[Any]:
 
 def _stack(training: Training) -> str:
     """Equal for learners that differ only in weights, seed and the numbers of their mixes."""
-    terms = {name: _numberless(term) for name, term in training.loss.items()}
+    terms = {
+        name: {key: value for key, value in term.items() if key not in ("weight", "temperature")}
+        for name, term in training.loss.items()
+    }
     return fingerprint([_model(training), training.key["recipe"], terms, training.mixes[-1].names])
 
 
@@ -186,7 +189,3 @@ def _draws(training: Training) -> bool:
         (isinstance(module, _DropoutNd) and module.p > 0) or type(module).__name__ in DRAWING
         for module in training.built.model.modules()
     )
-
-
-def _numberless(term: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in term.items() if name not in ("weight", "temperature")}

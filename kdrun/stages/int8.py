@@ -26,8 +26,8 @@ from kdrun.plan.int8 import LABELS, TEACHER, name_of
 from kdrun.plan.plan import Plan
 from kdrun.report.int8 import AFTER, FP32, ROLES
 from kdrun.report.schema import Int8, Int8Model
+from kdrun.stages.left import about
 from kdrun.stages.saved import Saved, load_model, quantised_model, saved
-from kdrun.stages.student_file import about
 from kdrun.stages.subject import held_out
 
 FOLDER = "int8"
@@ -74,8 +74,8 @@ def in_int8(
     }
     content["models"], labels = models_by_form, data.test.labels
     if bool((labels >= 0).any()):
-        every = {name: dict.fromkeys(ROLES, name) for name in forms[PLAIN]}
-        content["gains"] = {name: _against(forms, names, labels) for name, names in every.items()}
+        every = forms[PLAIN]
+        content["gains"] = {name: _against(forms, dict.fromkeys(ROLES, name), labels) for name in every}
         content |= _chosen(forms, data, models_by_form)
     return cast(Int8, content)
 

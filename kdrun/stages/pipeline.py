@@ -76,7 +76,7 @@ def _planned_in_turn(ranks: Ranks, run: Run) -> Plan:
 
 def _follow(ranks: Ranks, plan: Plan) -> None:
     """Takes part in each training that rank 0 names."""
-    silent = Observers(screen(Console(quiet=True)), silent=True)
+    silent = Observers(Screen(), silent=True)
     by_name = {training.folder.name: training for training in plan.trainings}
     while name := ranks.shared(str):
         if name not in by_name:

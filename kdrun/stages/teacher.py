@@ -128,6 +128,7 @@ def _tabled(
     assert views is not None
     on_gpu = device.type != "cpu"
     head = classifier(live.network) if CLASSIFIER in needs else None
+    asks_for_most = training.recipe.epochs * len(training.rows) >= codes(training)
     for number in count_from(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         opening = partial(Table, place, codes(training), layers, folder.name, numbers, say)
@@ -136,7 +137,7 @@ def _tabled(
         )
         tabled = Tabled(
             live, images, views, table, chunk(ground), room if on_gpu else 0, head,
-            fixed=on_gpu, window=room if on_gpu else 0, whole=on_gpu and reads_most(training),
+            fixed=on_gpu, window=room if on_gpu else 0, whole=on_gpu and asks_for_most,
             tolerance=TOLERANCES[ground.machine.precision],
             ranks=ranks,
         )  # fmt: skip
@@ -145,11 +146,6 @@ def _tabled(
         tabled.close()
         say(f"cache   not used, and kept: its answers differ from those of the teacher here: {place}")
     return tabled
-
-
-def reads_most(training: Training) -> bool:
-    """Whether a training asks for as many answers as a full table has."""
-    return training.recipe.epochs * len(training.rows) >= codes(training)
 
 
 def answers_note(teacher: Teacher) -> str:

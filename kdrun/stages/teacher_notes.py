@@ -32,8 +32,7 @@ def model_notes(plan: Plan) -> Iterator[str]:
     """A note for each model whose file has other class names than the data set, and for each teacher that was
     trained on images that the student holds out.
     """
-    trainings = (*plan.chain, *filter(None, [plan.student.peer]))
-    yield from dict.fromkeys(note for training in trainings if (note := class_note(training)))
+    yield from dict.fromkeys(note for training in plan.chain if (note := class_note(training)))
     for teacher in plan.teachers:
         ours, own = plan.ground, teacher.ground
         if not teacher.loaded and own.run.dataset != ours.run.dataset:

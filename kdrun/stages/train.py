@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 
 from kdrun.config.choices import shown_role
-from kdrun.config.schema import Recipe
 from kdrun.data.batches import training_images, wait_note, wait_share
 from kdrun.graphs import Graphs, one_lane
 from kdrun.machine import environment, torch_threads
@@ -89,10 +88,11 @@ def _phases(
             trainees = [next_phase(*pair) for pair in zip(trainees, own, strict=True)]
         else:
             resumed = states[0] is not None
-            trainees = [
-                begin(*one, resumed=resumed, alone=alone, rates=_own_rates(one[0], first))
-                for one in zip(trainings, own, streams, strict=True)
-            ]
+            for training, start, stream in zip(trainings, own, streams, strict=True):
+                rates = (
+                    None if training.recipe == first.recipe else training.recipe
+                )  # the loop has the first's
+                trainees.append(begin(training, start, stream, resumed=resumed, alone=alone, rates=rates))
         trained = _phase(trainees, states, at, facts, observers, asked)
         at, states, asked = Position(phase.until, 0, trained.seconds), [None] * len(trainings), trained.asked
     for trainee, best in zip(trainees, trained.best, strict=True):
@@ -206,11 +206,6 @@ def _ranked(plain: Step, trainees: Sequence[Trainee]) -> Ranked:
     if runtime.compile:
         compile_models(step, split(training.recipe.batch, ranks.count)[ranks.rank])
     return Ranked(step, ranks, training.seed)
-
-
-def _own_rates(training: Training, first: Training) -> Recipe | None:
-    """Its recipe if that differs from the first's, whose learning rates the loop has."""
-    return None if training.recipe == first.recipe else training.recipe
 
 
 def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:

@@ -34,13 +34,14 @@ class Audience(NamedTuple):
     """Who follows the trainings of a call.
 
     several: whether there are several runs; with one, its first error ends it. progress: of all trainings, on
-    the screen; made when it is first asked for. estimate: of a single run, whose screen shows each training.
+    the screen; made when it is first asked for. estimate: an Estimate of a single run, whose screen shows
+    each training.
     """
 
     observers: Observers
     several: bool
     progress: Callable[[], Overall]
-    estimate: Callable[[], Estimate]
+    estimate: Callable[[], Overall]
 
 
 class Engine(ABC):
@@ -68,11 +69,9 @@ class Engine(ABC):
 def called(group: Group) -> str:
     """A group in a row of the screen: `student resnet8, seed 1`, `3 students`."""
     first = group[0]
-    return (
-        f"{shown_role(first.name)} {first.model.name}, seed {first.seed}"
-        if len(group) == 1
-        else f"{len(group)} {first.kind}s"
-    )
+    if len(group) > 1:
+        return f"{len(group)} {first.kind}s"
+    return f"{shown_role(first.name)} {first.model.name}, seed {first.seed}"
 
 
 def one_by_one(

@@ -71,42 +71,37 @@ class Handle(Protocol):
         ...
 
 
-class Tail:
-    """Reads the reports in a file, each once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.at = path, 0
-
-    def read(self) -> Iterator[tuple[Any, ...]]:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.at)
-                content = file.read()
-        except FileNotFoundError:
-            return
-        whole = content[: content.rfind(b"\n") + 1]
-        self.at += len(whole)
-        for line in whole.splitlines():
-            kind, *what = json.loads(line)
-            if kind in KINDS:
-                yield kind, *what
-
-
 class Hired:
-    """A worker that was asked for, and perhaps runs. kept: gets its log if it is lost."""
+    """A worker that was asked for, and perhaps runs. progress: the file of its reports. kept: gets its log if
+    it is lost.
+    """
 
-    def __init__(self, group: Group, handle: Handle, tail: Tail, kept: set[Path]) -> None:
-        self.group, self.handle, self.tail, self.kept = group, handle, tail, kept
-        self.begun, self.state = False, ""
+    def __init__(self, group: Group, handle: Handle, progress: Path, kept: set[Path]) -> None:
+        self.group, self.handle, self.progress, self.kept = group, handle, progress, kept
+        self.at, self.begun, self.state = 0, False, ""
 
     def reports(self) -> Iterator[tuple[Any, ...]]:
-        for report in self.tail.read():
-            self.begun = True
-            yield report
+        for line in self._new_lines():
+            kind, *what = json.loads(line)
+            if kind in KINDS:
+                self.begun = True
+                yield kind, *what
         state = "" if self.begun else self.handle.state()
         if state and state != self.state:
             self.state = state
             yield "state", state
+
+    def _new_lines(self) -> list[bytes]:
+        """The whole lines that were written since the last call."""
+        try:
+            with self.progress.open("rb") as file:
+                file.seek(self.at)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        whole = content[: content.rfind(b"\n") + 1]
+        self.at += len(whole)
+        return whole.splitlines()
 
     def failures(self) -> Failures:
         try:
@@ -199,12 +194,14 @@ class Remote(Crew):
     def next(self, left: list[Part], audience: Audience) -> Part | None:
         """The first group on which nobody else works."""
         for part in left:
-            busy = [(training, who) for training in part.group if (who := _at_work(training))]
-            if not busy:
+            at_work = {
+                each: artefacts.holder(each.folder) or beats.elsewhere(each.folder) for each in part.group
+            }
+            if not any(at_work.values()):
                 left.remove(part)
                 return part
-            for training, who in busy:
-                if training.folder not in self.told:
+            for training, who in at_work.items():
+                if who and training.folder not in self.told:
                     audience.observers.screen.say(f"{training.name:8} waits for {who}, which trains it")
                     self.told.add(training.folder)
         return None
@@ -215,8 +212,8 @@ class Remote(Crew):
         progress = self.folder / f"{self.numbers}.jsonl"
         errand = self.errand(work, _resolved(part), progress)
         if all(finished(training, training.ground.run.fresh) for training in part.group):
-            return Hired(part.group, Nothing(), Tail(progress), self.kept)  # another call made it meanwhile
-        return Hired(part.group, self.submit(errand), Tail(progress), self.kept)
+            return Hired(part.group, Nothing(), progress, self.kept)  # another call made it meanwhile
+        return Hired(part.group, self.submit(errand), progress, self.kept)
 
     def wait(self, running: Mapping[int, Hired]) -> Collection[int]:
         time.sleep(LOOK)
@@ -269,11 +266,6 @@ def _resolved(part: Part) -> Wanted:
     """
     precision = part.group[0].ground.machine.precision
     return [(replace(run, precision=precision), folder) for run, folder in wanted(part)]
-
-
-def _at_work(training: Training) -> str:
-    """Who else trains it now, here or on another machine; empty if nobody does."""
-    return artefacts.holder(training.folder) or beats.elsewhere(training.folder)
 
 
 def _refuse_numbered(ready: Sequence[Training]) -> None:

@@ -20,7 +20,6 @@ from kdrun import artefacts, beats
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
-from kdrun.plan.training import Training
 from kdrun.progress.overall import Reported
 from kdrun.progress.watchers import Observers
 from kdrun.stages.engines.engine import Failures, Work, one_by_one
@@ -62,28 +61,21 @@ class Telling:
 
 def wanted(part: Part) -> Wanted:
     """What a worker needs to make a group, with the group's threads."""
-    return [
-        (_with_threads(training.ground.planned, part.threads), training.folder) for training in part.group
-    ]
-
-
-def _with_threads(run: Run, threads: int | None) -> Run:
-    return run if run.threads != "auto" or threads is None else replace(run, threads=threads)
+    asked = [(training.ground.planned, training.folder) for training in part.group]
+    if part.threads is None:
+        return asked
+    return [(replace(run, threads=part.threads) if run.threads == "auto" else run, at) for run, at in asked]
 
 
 def made(work: Work, asked: Wanted, tell: Telling, say: Callable[[str], None] | None = None) -> Failures:
     """Plans and makes a group. The errors can be pickled. say: prints what is said."""
     observers = Observers(Reported(tell, say))
     try:
-        group = [_planned(run, folder) for run, folder in asked]
+        group = [next(each for each in make_plan(run).every if each.folder == at) for run, at in asked]
         failures = one_by_one([group], work, observers)
     except Exception as error:
         failures = {folder: error for _, folder in asked}
     return {folder: _sendable(error) for folder, error in failures.items()}
-
-
-def _planned(run: Run, folder: Path) -> Training:
-    return next(training for training in make_plan(run).every if training.folder == folder)
 
 
 def _sendable(error: Exception) -> Exception:

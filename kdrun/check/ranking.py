@@ -26,10 +26,9 @@ from kdrun.report import soft
 from kdrun.report.statistics import LEVEL, holm
 from kdrun.report.sweep_table import bare_table
 from kdrun.report.table import plain
-from kdrun.stages.networks import network_of
 from kdrun.stages.ready import refuse_unstartable
 from kdrun.stages.saved import saved
-from kdrun.stages.subject import logits_on
+from kdrun.stages.subject import logits_on, network_of
 
 PROMISE = (
     "These ranks promise little: a more accurate or a better calibrated teacher need not teach better "

@@ -25,24 +25,15 @@ MARK = "logged.json"
 
 
 class Recorder:
-    """Gives every epoch of a run to its loggers once, also the epochs before a resume.
+    """Gives every epoch of a run to its loggers once, also the epochs before a resume."""
 
-    trainings: by name. Epochs of another process are read from the folders of its trainings.
-    """
-
-    def __init__(self, loggers: Iterable[Logger], trainings: Mapping[str, Training]) -> None:
-        self.loggers, self.trainings = tuple(loggers), trainings
+    def __init__(self, loggers: Iterable[Logger]) -> None:
+        self.loggers = tuple(loggers)
         self.given: set[tuple[str, int]] = set()
 
-    def follow(self, name: str) -> _Following:
-        """The follower of the training of that name."""
-        return _Following(self, name)
-
-    def earlier(self, name: str) -> None:
-        """Gives the epochs in the folder of a training to the loggers."""
-        training = self.trainings.get(name)
-        if training is not None:
-            self.give(named_rows(training.folder / METRICS, training.kind, name))
+    def follow(self, training: Training) -> _Following:
+        """The follower of a training."""
+        return _Following(self, training)
 
     def give(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Gives the rows to the loggers, except those that they have."""
@@ -54,11 +45,12 @@ class Recorder:
 
 
 class _Following(Follower):
-    def __init__(self, recorder: Recorder, name: str) -> None:
-        self.recorder, self.name = recorder, name
+    def __init__(self, recorder: Recorder, training: Training) -> None:
+        self.recorder, self.training = recorder, training
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        self.recorder.earlier(self.name)
+        training = self.training
+        self.recorder.give(named_rows(training.folder / METRICS, training.kind, training.name))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.recorder.give([row])
@@ -76,7 +68,7 @@ def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
     if not loggers:
         yield None
         return
-    recorder = Recorder(loggers.values(), {training.name: training for training in plan.every})
+    recorder = Recorder(loggers.values())
     done = False
     try:
         yield recorder

@@ -103,7 +103,7 @@ class Observers(NamedTuple):
         """The followers of a training that do not show it: the loggers, the drawing and the judge."""
         followers: list[Follower] = []
         if self.recorder is not None:
-            followers.append(self.recorder.follow(training.name))
+            followers.append(self.recorder.follow(training))
         if self.drawing is not None:
             followers.append(self.drawing)
         if self.judge is not None and training.name == "student":

@@ -137,15 +137,14 @@ def _asked(plan: Plan, models: Mapping[str, Saved], shown: Screen) -> Subject:
         shown.after = 0.0
 
 
-def _earlier(folder: Path, say: Callable[[str], None] | None = None) -> Report | None:
+def _earlier(folder: Path, say: Callable[[str], None] = lambda text: None) -> Report | None:
     """The report of an earlier evaluation; None without one, or if it is damaged, which `say` reports."""
     if not (folder / NAME).exists():
         return None
     try:
         return read(folder)
     except KdrunError as error:
-        if say is not None:
-            say(f"{error}; evaluated anew")
+        say(f"{error}; evaluated anew")
         return None
 
 

@@ -26,9 +26,8 @@ from kdrun.report.schema import REFERENCE
 from kdrun.resources import peak_memory
 from kdrun.sources import sources
 from kdrun.stages.mining import about, mined
-from kdrun.stages.networks import TOGETHER, is_together
 from kdrun.stages.saved import Saved
-from kdrun.stages.subject import Models, stands_apart
+from kdrun.stages.subject import TOGETHER, Models, is_together, stands_apart
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
 """Keys of a training's record that are in the report."""

@@ -17,8 +17,8 @@ from kdrun.evaluation.accuracy import logits_of
 from kdrun.figures import plural
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.stages.networks import ensemble_of, network_of
 from kdrun.stages.saved import saved
+from kdrun.stages.subject import ensemble_of, network_of
 from kdrun.types import UNLABELLED
 
 NAME = "unlabelled.json"

@@ -59,7 +59,7 @@ class Fake(Remote):
         return handle
 
 
-class FakeHandle:
+class FakeHandle(Handle):
     def __init__(self, owner: Fake, errand: Errand) -> None:
         self.owner, self.errand, self.left = owner, errand, owner.looks
         self.name, self.log = f"job {errand.progress.stem}", errand.progress.with_suffix(".log")

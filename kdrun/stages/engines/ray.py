@@ -96,7 +96,7 @@ def _ray() -> Any:
     return import_module("ray")
 
 
-class _Task:
+class _Task(Handle):
     def __init__(self, reference: Any, name: str, log: Path) -> None:
         self.reference, self.name, self.log = reference, name, log
 

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from kdrun import artefacts, beats
 from kdrun.errors import KdrunError
@@ -48,27 +48,28 @@ class Lost(Exception):
     """A worker ended without a result; the text says how: `OUT_OF_MEMORY`."""
 
 
-class Handle(Protocol):
-    """A worker as its cluster knows it. name: `SLURM job 4711`. log: the file of what it prints."""
+class Handle:
+    """A worker as its cluster knows it. name: `SLURM job 4711`. log: the file of what it prints. This one has
+    nothing to do: what it would make is there.
+    """
 
-    name: str
-    log: Path
+    name = "nothing"
+    log = Path()
 
     def state(self) -> str:
         """What it does before it begins; empty if that is not known."""
-        ...
+        return ""
 
     def done(self) -> bool:
         """Whether it has ended, in whatever way."""
-        ...
+        return True
 
     def result(self) -> Failures:
         """What the errand returned. Raises Lost."""
-        ...
+        return {}
 
     def cancel(self) -> None:
         """Ends it."""
-        ...
 
 
 class Hired:
@@ -211,9 +212,8 @@ class Remote(Crew):
         self.numbers += 1
         progress = self.folder / f"{self.numbers}.jsonl"
         errand = self.errand(work, _resolved(part), progress)
-        if all(finished(training, training.ground.run.fresh) for training in part.group):
-            return Hired(part.group, Nothing(), progress, self.kept)  # another call made it meanwhile
-        return Hired(part.group, self.submit(errand), progress, self.kept)
+        made = all(finished(training, training.ground.run.fresh) for training in part.group)  # meanwhile
+        return Hired(part.group, Handle() if made else self.submit(errand), progress, self.kept)
 
     def wait(self, running: Mapping[int, Hired]) -> Collection[int]:
         time.sleep(LOOK)
@@ -240,24 +240,6 @@ class Remote(Crew):
         for folder in (self.folder, self.folder.parent):
             if not any(folder.iterdir()):
                 folder.rmdir()
-
-
-class Nothing:
-    """In place of a worker: what it would make is there."""
-
-    name, log = "nothing", Path()
-
-    def state(self) -> str:
-        return ""
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> Failures:
-        return {}
-
-    def cancel(self) -> None:
-        return None
 
 
 def _resolved(part: Part) -> Wanted:

@@ -160,7 +160,7 @@ class _Queue:
             self.answers += 1
 
 
-class _Job:
+class _Job(Handle):
     """queue: None for a process of this machine."""
 
     def __init__(self, job: Any, queue: _Queue | None) -> None:

@@ -59,12 +59,6 @@ class Several(NamedTuple):
         """Whether they can answer as one for an image without a label."""
         return self.how is not None and self.how.weights != "known"
 
-    def needs(self, mix: Mix, name: str) -> frozenset[str]:
-        """The layers of a teacher that a mix reads, from this one alone or from all as one."""
-        if len(self.asked) == 1:
-            return mix.needs.teacher
-        return mix.reads(name) | (mix.reads("") and frozenset({"logits"}))
-
 
 class Standing(NamedTuple):
     """The ground of a teacher, and the relation of its classes to those of the data set."""

@@ -366,8 +366,12 @@ class Training:
         return [frozenset().union(*(self.needs_of(mix, name) for mix in self.mixes)) for name in names]
 
     def needs_of(self, mix: Mix, name: str = "") -> frozenset[str]:
-        """The layers of a teacher that a mix reads. name: of one of several teachers."""
-        return mix.needs.teacher if self.several is None else self.several.needs(mix, name)
+        """The layers of a teacher that a mix reads. name: of one of several, which a term can read alone, or
+        with the others as one.
+        """
+        if self.several is None or len(self.several.asked) == 1:
+            return mix.needs.teacher
+        return mix.reads(name) | (mix.reads("") and frozenset({"logits"}))
 
     def read_by(self, mix: Mix) -> dict[str, tuple[Training, frozenset[str]]]:
         """The teachers that a mix reads, each with the layers that it reads: one of several by its name, a

@@ -11,7 +11,7 @@ from typing import Any
 from kdrun.artefacts import fingerprint, locked
 from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import state_bytes
-from kdrun.figures import file_size
+from kdrun.figures import as_typed, file_size
 from kdrun.models.formats import format_named
 from kdrun.models.weights import damage
 from kdrun.paths import expanded
@@ -60,11 +60,8 @@ def refuse_unstartable(plan: Plan) -> None:
 def _refuse_absent(plan: Plan, training: Training) -> None:
     if saved(training) is None:
         read_mark(training.mark)  # raises if it is damaged
-        asked = "[" + ",".join(plan.run.stages) + "]"
-        problem = (
-            f"the {training.name} is not trained yet (no {training.mark}); add {training.kind} to the stages"
-        )
-        raise KdrunError("stages", asked, problem)
+        problem = f"the {training.name} is not trained yet (no {training.mark})"
+        raise KdrunError("stages", as_typed(plan.run.stages), f"{problem}; add {training.kind} to the stages")
 
 
 def refuse_full_disk(plans: Iterable[Plan]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from kdrun import artefacts, beats
 from kdrun.errors import KdrunError
-from kdrun.figures import plural
+from kdrun.figures import listed, plural
 from kdrun.machine import ONE_THREAD_MACS
 from kdrun.plan.training import Training
 from kdrun.stages.engines.crew import Crew
@@ -224,9 +224,8 @@ class Remote(Crew):
         for one in running:
             one.handle.cancel()
         if running:
-            names = ", ".join(one.handle.name for one in running[:LAST])
-            more = f" and {len(running) - LAST} more" if len(running) > LAST else ""
-            text = f"cancelled {plural(len(running), 'job')}: {names}{more}; their states are kept"
+            names = listed([one.handle.name for one in running], LAST)
+            text = f"cancelled {plural(len(running), 'job')}: {names}; their states are kept"
             audience.observers.screen.say(text)
 
     def close(self) -> None:

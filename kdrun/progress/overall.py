@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import duration, roughly
-from kdrun.progress.screen import Bars, Screen, for_a_row
+from kdrun.progress.screen import Bars, Screen
 
 EVERY = 60.0
 """Seconds between two lines of a log."""
@@ -206,49 +205,6 @@ class Logged(Overall):
             at_work = "; ".join(_at(row) for row in self.at_work() if row.state != PENDING)
             self.write(f"{time.strftime('%H:%M:%S')} {self.line()}{f': {at_work}' if at_work else ''}")
             self.tenths, self.last = tenths, now
-
-
-class Reported(Screen):
-    """A process's screen: it passes its calls on to `tell(kind, *what)`, as Overall's methods take them."""
-
-    def __init__(self, tell: Callable[..., None], say: Callable[[str], None] | None = None) -> None:
-        self.tell, self.print = tell, say
-
-    def say(self, text: str = "") -> None:
-        if self.print is not None:
-            self.print(text)
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        self.tell("begin", epochs, steps, done)
-
-    def steps(self, done: int) -> None:
-        self.tell("step", done)
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        self.tell("epoch", for_a_row(row))
-
-
-class Followed(Reported):
-    """A screen whose trainings are reported too."""
-
-    def __init__(self, tell: Callable[..., None], screen: Screen) -> None:
-        super().__init__(tell, screen.say)
-        self.screen = screen
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        super().begin(stage, epochs, steps, done)
-        self.screen.begin(stage, epochs, steps, done)
-
-    def steps(self, done: int) -> None:
-        super().steps(done)
-        self.screen.steps(done)
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        super().epoch(row)
-        self.screen.epoch(row)
-
-    def end(self) -> None:
-        self.screen.end()
 
 
 def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -> Overall:

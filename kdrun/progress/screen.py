@@ -84,6 +84,16 @@ class Screen:
         return stage + self.after if of_the_run is None else of_the_run
 
 
+class Said(Screen):
+    """Passes on what is said, and shows nothing."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.pass_on = say
+
+    def say(self, text: str = "") -> None:
+        self.pass_on(text)
+
+
 def numbers(row: Mapping[str, Any]) -> str:
     """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
     return "  ".join([*_terms(row), *_validation(row)])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdrun.plan.training import Training
 from kdrun.progress.journal import Follower, Journal, own_rows
 from kdrun.progress.record import Recorder
-from kdrun.progress.screen import Screen
+from kdrun.progress.screen import Screen, for_a_row
 from kdrun.records import METRICS
 
 FAR = 2.0
@@ -52,6 +52,22 @@ class OnScreen(Follower):
         self.shown.epoch({**row, "stage": self.name})
 
 
+class Told(Follower):
+    """Passes a training on to `tell(kind, *what)`, as Overall's methods take it."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self.tell = tell
+
+    def begin(self, epochs: int, steps: int, done: int) -> None:
+        self.tell("begin", epochs, steps, done)
+
+    def steps(self, done: int) -> None:
+        self.tell("step", done)
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        self.tell("epoch", for_a_row(row))
+
+
 class Diverging(Follower):
     """Notes once that a training diverges: from its second epoch on, or at its last. A continued training is
     judged by its further epochs.
@@ -80,13 +96,14 @@ class Diverging(Follower):
 class Observers(NamedTuple):
     """The screen and the loggers of a command. recorder: None without loggers. judge: also follows the
     training of a run's student, the last of all, and may stop it. drawing: also follows all trainings.
-    silent: nobody follows, as on all ranks but the first.
+    told: follows what is on the screen. silent: nobody follows, as on all ranks but the first.
     """
 
     screen: Screen
     recorder: Recorder | None = None
     judge: Follower | None = None
     drawing: Follower | None = None
+    told: Follower | None = None
     silent: bool = False
 
     def of(self, training: Training, shown_as: str | None) -> Watchers:
@@ -95,6 +112,7 @@ class Observers(NamedTuple):
             return Watchers(training.name, 0, [])
         followers: list[Follower] = [Journal(training.folder, training.kind)]
         if shown_as is not None:
+            followers += [self.told] if self.told is not None else []
             followers += [OnScreen(self.screen, shown_as), Diverging(self.screen, training)]
         followers += self.besides_screen(training)
         return Watchers(training.name, training.row_set().length, followers)

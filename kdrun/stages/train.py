@@ -171,15 +171,23 @@ def laid_out(
     ]
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
-    if ranks.count > 1:
-        step: Stepping = _ranked(plain, trainees)
-        return Loop(_course(first), step, strands, plain, teacher, images)
-    if ground.machine.device.type == "cuda" and training.for_int8 is None:
-        save(savings, learners, teacher, images, ground)
-    compiled = ground.run.runtime.compile and training.for_int8 is None
-    batch = training.recipe.batch if compiled else None
-    step = _faster(stepping(plain, trainees), batch, images, graphs, say)
+    step = _ranked(plain, trainees) if ranks.count > 1 else _fastest(plain, trainees, savings, graphs, say)
     return Loop(_course(first), step, strands, plain, teacher, images)
+
+
+def _fastest(
+    plain: Step, trainees: Sequence[Trainee], savings: Collection[str], graphs: Graphs | None, say: Say
+) -> Stepping:
+    """The step with the possible savings, compiled if that is asked for, and as a CUDA graph on a GPU."""
+    training, ground = trainees[0].training, trainees[0].training.ground
+    if ground.machine.device.type == "cuda" and training.for_int8 is None:
+        save(savings, plain.learners, plain.teacher, plain.images, ground)
+    step = stepping(plain, trainees)
+    compiled = ground.run.runtime.compile and training.for_int8 is None
+    if compiled and isinstance(step, (Step, Mutual)):
+        compile_models(step, training.recipe.batch)
+        compile_losses(step, training.recipe.batch)
+    return step if graphs is None else captured(step, plain.images, graphs, say)
 
 
 def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
@@ -213,14 +221,6 @@ def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
     first = trainees[0].training
     name = shown_role(first.name) if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
     return [name, *[None] * (len(trainees) - 1)]
-
-
-def _faster(step: Stepping, batch: int | None, images: Images, graphs: Graphs | None, say: Say) -> Stepping:
-    """The step with its parts compiled for that batch, if it is given, and as a CUDA graph on a GPU."""
-    if batch is not None and isinstance(step, (Step, Mutual)):
-        compile_models(step, batch)
-        compile_losses(step, batch)
-    return step if graphs is None else captured(step, images, graphs, say)
 
 
 def _course(trainee: Trainee) -> Course:

@@ -105,7 +105,8 @@ class Heard:
 
 def leaves(group: list[Training], observers: Observers) -> None:
     """Work that leaves a file in each folder, and reports an epoch."""
-    observers.screen.begin("student", 2, 5, 0)
+    assert observers.told is not None
+    observers.told.begin(2, 5, 0)
     for training in group:
         training.folder.mkdir(parents=True, exist_ok=True)
         (training.folder / "threads").write_text(str(training.ground.run.threads))

@@ -17,8 +17,9 @@ import kdrun.lookup as lookup
 from kdrun.config.choices import shown_role
 from kdrun.config.schema import Run
 from kdrun.plan.training import Training
-from kdrun.progress.overall import Estimate, Followed, Overall, Reported
-from kdrun.progress.watchers import Observers
+from kdrun.progress.overall import Estimate, Overall
+from kdrun.progress.screen import Said
+from kdrun.progress.watchers import Observers, Told
 from kdrun.sources import sources
 from kdrun.stages.groups import Group, seconds
 from kdrun.users_code import is_users, one_line
@@ -118,9 +119,9 @@ def _followed(progress: Overall | None, group: Group, observers: Observers) -> I
     screen = observers.screen
     if isinstance(progress, Estimate):
         screen.left = progress.seconds_left
-        yield observers._replace(screen=Followed(tell, screen))
     else:
-        yield observers._replace(screen=Reported(tell, screen.say))
+        screen = Said(screen.say)
+    yield observers._replace(screen=screen, told=Told(tell))
     progress.end(0, [training.folder for training in group])
 
 

@@ -20,8 +20,8 @@ from kdrun import artefacts, beats
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
-from kdrun.progress.overall import Reported
-from kdrun.progress.watchers import Observers
+from kdrun.progress.screen import Said
+from kdrun.progress.watchers import Observers, Told
 from kdrun.stages.engines.engine import Failures, Work, one_by_one
 from kdrun.stages.groups import Group
 from kdrun.stages.noted import Part
@@ -67,9 +67,11 @@ def wanted(part: Part) -> Wanted:
     return [(replace(run, threads=part.threads) if run.threads == "auto" else run, at) for run, at in asked]
 
 
-def made(work: Work, asked: Wanted, tell: Telling, say: Callable[[str], None] | None = None) -> Failures:
+def made(
+    work: Work, asked: Wanted, tell: Telling, say: Callable[[str], None] = lambda text: None
+) -> Failures:
     """Plans and makes a group. The errors can be pickled. say: prints what is said."""
-    observers = Observers(Reported(tell, say))
+    observers = Observers(Said(say), told=Told(tell))
     try:
         group = [next(each for each in make_plan(run).every if each.folder == at) for run, at in asked]
         failures = one_by_one([group], work, observers)

@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from torch import nn
-
 from kdrun import __version__
 from kdrun.artefacts import fingerprint, read_json, write_json
 from kdrun.check.measure import FirstStep, Pace, first_step
@@ -17,22 +15,13 @@ from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.stages import saved as store
-from kdrun.stages.saved import initial_model, load_model
+from kdrun.stages.saved import model_now
 
 
 def first_steps(plan: Plan) -> dict[str, FirstStep]:
     """The first step of each unfinished training, and of the student's in any case."""
     to_do = [training for training in plan.concerned if training.kind == "student" or epochs_left(training)]
-    return {training.name: first_step(training, *asked(training)) for training in to_do}
-
-
-def asked(training: Training) -> tuple[nn.Module, ...]:
-    """The teachers that a training reads: trained, or with their initial weights."""
-    weights = [(teacher, store.saved(teacher, teacher.ground.run.fresh)) for teacher in training.teachers]
-    return tuple(
-        initial_model(teacher) if own is None else load_model(own, teacher.ground.headline)
-        for teacher, own in weights
-    )
+    return {training.name: first_step(training, *map(model_now, training.teachers)) for training in to_do}
 
 
 def epochs_left(training: Training) -> int:
@@ -72,7 +61,7 @@ class Paces:
         """Measured now, or earlier."""
         key = _same_pace(training)
         if key not in self.known:
-            self.known[key] = first_step(training, *asked(training)).pace
+            self.known[key] = first_step(training, *map(model_now, training.teachers)).pace
             if self.file is not None:
                 with contextlib.suppress(OSError):  # only a later call would gain
                     self.file.parent.mkdir(parents=True, exist_ok=True)

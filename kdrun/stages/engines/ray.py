@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,8 +85,7 @@ class Ray(Remote):
 
     def close(self) -> None:
         if self.folder is not None:
-            ray = _ray()
-            ray.shutdown()
+            _ray().shutdown()
         super().close()
 
 
@@ -104,8 +102,7 @@ class _Task(Handle):
         return PENDING
 
     def done(self) -> bool:
-        ray = _ray()
-        return bool(ray.wait([self.reference], timeout=0)[0])
+        return bool(_ray().wait([self.reference], timeout=0)[0])
 
     def result(self) -> Failures:
         ray = _ray()
@@ -116,25 +113,18 @@ class _Task(Handle):
         return failures
 
     def cancel(self) -> None:
-        ray = _ray()
-        ray.cancel(self.reference, force=True)
+        _ray().cancel(self.reference, force=True)
 
 
 def _logged(errand: Errand, log: Path) -> Failures:
     """In a task: does the errand. What it prints, also by libraries in C, is in the log."""
-    with _printing_to(log):
-        return errand()
-
-
-@contextmanager
-def _printing_to(log: Path) -> Iterator[None]:
     sys.stdout.flush()
     file = open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     before = [os.dup(stream) for stream in (1, 2)]
     try:
         for stream in (1, 2):
             os.dup2(file, stream)
-        yield
+        return errand()
     finally:
         sys.stdout.flush()
         for stream, old in zip((1, 2), before, strict=True):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdrun import artefacts, beats
+from kdrun.config.ranges import number
 from kdrun.errors import KdrunError
 from kdrun.figures import listed, plural
 from kdrun.machine import ONE_THREAD_MACS
@@ -36,6 +37,8 @@ GPU_FACTOR = 100.0
 
 KINDS = ("begin", "step", "epoch", "state")
 """What a worker reports: methods of Overall."""
+
+MOST_CORES = 4096
 
 LAST = 3
 """Lines of the log of a lost worker in its error."""
@@ -122,20 +125,13 @@ class Needs(NamedTuple):
 
     def check(self) -> None:
         """Raises KdrunError for a number that is out of range."""
-        if self.gpus != "auto" and not (_is_number(self.gpus) and 0 <= self.gpus <= 1):
+        if self.gpus != "auto" and not (number(self.gpus) and 0 <= self.gpus <= 1):
             problem = "must be auto, or a number up to 1: a training uses one GPU at most"
             raise KdrunError("engine.gpus", self.gpus, problem)
-        if not (_is_number(self.cpus) and 1 <= self.cpus <= MOST_CORES):
+        if not (number(self.cpus) and 1 <= self.cpus <= MOST_CORES):
             raise KdrunError("engine.cpus", self.cpus, f"must be from 1 to {MOST_CORES}")
         if self.memory is not None and not self.memory > 0:
             raise KdrunError("engine.memory", self.memory, "must be above 0 (GB), or null")
-
-
-MOST_CORES = 4096
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Remote(Crew):

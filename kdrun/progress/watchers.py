@@ -96,7 +96,7 @@ class Diverging(Follower):
 class Observers(NamedTuple):
     """The screen and the loggers of a command. recorder: None without loggers. judge: also follows the
     training of a run's student, the last of all, and may stop it. drawing: also follows all trainings.
-    told: follows what is on the screen. silent: nobody follows, as on all ranks but the first.
+    told: follows what is on the screen.
     """
 
     screen: Screen
@@ -104,12 +104,9 @@ class Observers(NamedTuple):
     judge: Follower | None = None
     drawing: Follower | None = None
     told: Follower | None = None
-    silent: bool = False
 
     def of(self, training: Training, shown_as: str | None) -> Watchers:
         """The followers of a training. shown_as: its name on the screen; None if it is not shown."""
-        if self.silent:
-            return Watchers(training.name, 0, [])
         followers: list[Follower] = [Journal(training.folder, training.kind)]
         if shown_as is not None:
             followers += [self.told] if self.told is not None else []

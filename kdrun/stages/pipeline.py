@@ -76,7 +76,6 @@ def _planned_in_turn(ranks: Ranks, run: Run) -> Plan:
 
 def _follow(ranks: Ranks, plan: Plan) -> None:
     """Takes part in each training that rank 0 names."""
-    silent = Observers(Screen(), silent=True)
     by_name = {training.folder.name: training for training in plan.trainings}
     while name := ranks.shared(str):
         if name not in by_name:
@@ -85,7 +84,7 @@ def _follow(ranks: Ranks, plan: Plan) -> None:
             )
             raise KdrunError("torchrun", None, problem)
         try:
-            train([by_name[name]], silent)
+            train([by_name[name]], Observers(Screen()))
         except KdrunError as error:
             error.while_running = True
             raise

@@ -24,7 +24,7 @@ from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.paths import expanded
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
-from kdrun.records import Damaged, read_mark
+from kdrun.records import METRICS, Damaged, read_mark
 from kdrun.training.checkpoint import read_state
 
 CALIBRATED = 64
@@ -72,7 +72,7 @@ class Saved:
     @property
     def metrics(self) -> Path | None:
         """The file with its epochs; None if it is loaded, or a peer."""
-        return self.training.folder / "metrics.jsonl" if self.source in ("trained", "cache") else None
+        return self.training.folder / METRICS if self.source in ("trained", "cache") else None
 
 
 def saved(training: Training, fresh: bool = False) -> Saved | None:

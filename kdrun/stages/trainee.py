@@ -106,7 +106,7 @@ def strand(
             Pace(pace.seconds, pace.minutes) if leads else None,
             facts,
         ),
-        watcher=watchers,
+        watcher=watchers if leads else Watchers(training.name, 0, ()),
         validate=_validator(trainee.model, training, say) if leads else dict,
         diagnose=lambda: diagnose() | wait_share(step.images),
     )

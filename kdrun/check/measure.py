@@ -15,24 +15,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdrun.data.batches import training_images
-from kdrun.data.resident import Resident
-from kdrun.data.streamed import Streamed
 from kdrun.evaluation.cost import macs, state_bytes
 from kdrun.machine import machine, threads_for, torch_threads
 from kdrun.models.build import build
 from kdrun.plan.training import Training
 from kdrun.schedule import Schedule
-from kdrun.stages.savings import save
 from kdrun.stages.teacher import as_live
-from kdrun.stages.train import stepping
-from kdrun.stages.trainee import begin
-from kdrun.training.captured import Captured, captured
+from kdrun.stages.train import fastest
+from kdrun.stages.trainee import Trainee, begin
+from kdrun.training.captured import Captured
 from kdrun.training.learning_rate import learning_rate
 from kdrun.training.plan import EpochPlan, epoch_plan
 from kdrun.training.pulls import pulls
-from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
-from kdrun.training.step import Learner, Step, Stepping
+from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher, Teacher
 from kdrun.types import Batch, Outputs, Rows
 
@@ -109,7 +105,7 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
         with torch.no_grad():
             answers = peers[0].student(batch.images)
     terms, activations = _terms(learner, answers, batch)
-    whole = _as_trained(stepping(step, [trainee]), training, asked, images, plan)
+    whole = _as_trained(step, trainee, plan)
     seconds = _seconds(lambda: whole([rows]), place.device)
     images.close()
     return FirstStep(
@@ -121,15 +117,10 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
     )
 
 
-def _as_trained(
-    step: Stepping, training: Training, teacher: Teacher, images: Resident | Streamed, plan: EpochPlan
-) -> Callable[[Sequence[Rows]], None]:
-    """The step in the way of the training: on a GPU with savings, and as a graph of the first step."""
-    ground, place = training.ground, training.ground.machine
-    if place.device.type == "cuda":
-        save(SAVINGS, step.learners, teacher, images, ground)
-    graphs = place.graphs(ground.run.runtime.graph)
-    fast = step if graphs is None else captured(step, images, graphs, lambda line: None)
+def _as_trained(step: Step, trainee: Trainee, plan: EpochPlan) -> Callable[[Sequence[Rows]], None]:
+    """The step in the way of the training, but not compiled; a graph is of the first step."""
+    ground = trainee.training.ground
+    fast = fastest(step, [trainee], ground.machine.graphs(ground.run.runtime.graph), lambda line: None)
     if not isinstance(fast, Captured):
         return fast
     fast.prepare([plan], 0)

@@ -108,11 +108,6 @@ class Plan:
         """The training of that name."""
         return next(training for training in self.trainings if training.name == name)
 
-    def makes(self, training: Training) -> bool:
-        """Whether the run's stages make a training."""
-        stage = "teacher" if training.kind == "teacher" else "student"
-        return stage in self.run.stages and not training.loaded
-
     @property
     def concerned(self) -> tuple[Training, ...]:
         """The trainings that the run's stages make or need, finished or not."""
@@ -130,7 +125,8 @@ class Plan:
         """The trainings that the run makes; a round needs only earlier ones. The student's has the controls
         without a teacher; then comes the one that such a control teaches; at last those for 8 bits.
         """
-        made = [training for training in self.trainings if self.makes(training)]
+        left = [training for training in self.trainings if not training.loaded]
+        made = [t for t in left if ("teacher" if t.kind == "teacher" else "student") in self.run.stages]
         first = tuple(t for t in made if t.kind == "teacher")
         after = tuple(t for t in made if t.is_control and t.teachers)
         last = tuple(t for t in made if (t.name == "student" or t.is_control) and t not in after)

@@ -69,7 +69,7 @@ def refuse_full_disk(plans: Iterable[Plan]) -> None:
     the disk. Answers and pictures are kept only where there is room.
     """
     several = list(plans)
-    trainings = {t.folder: t for plan in several for each in plan.rounds for t in each if not t.loaded}
+    trainings = {t.folder: t for plan in several for each in plan.rounds for t in each}
     sizes: dict[int, int] = {}
     kept, state = 0, 0
     for training in trainings.values():

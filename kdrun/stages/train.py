@@ -171,20 +171,27 @@ def laid_out(
     ]
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
-    step = _ranked(plain, trainees) if ranks.count > 1 else _fastest(plain, trainees, savings, graphs, say)
+    if ranks.count > 1:
+        return Loop(_course(first), _ranked(plain, trainees), strands, plain, teacher, images)
+    step = fastest(plain, trainees, graphs, say, savings, compiled=ground.run.runtime.compile)
     return Loop(_course(first), step, strands, plain, teacher, images)
 
 
-def _fastest(
-    plain: Step, trainees: Sequence[Trainee], savings: Collection[str], graphs: Graphs | None, say: Say
+def fastest(
+    plain: Step,
+    trainees: Sequence[Trainee],
+    graphs: Graphs | None,
+    say: Say,
+    savings: Collection[str] = SAVINGS,
+    *,
+    compiled: bool = False,
 ) -> Stepping:
     """The step with the possible savings, compiled if that is asked for, and as a CUDA graph on a GPU."""
     training, ground = trainees[0].training, trainees[0].training.ground
     if ground.machine.device.type == "cuda" and training.for_int8 is None:
         save(savings, plain.learners, plain.teacher, plain.images, ground)
     step = stepping(plain, trainees)
-    compiled = ground.run.runtime.compile and training.for_int8 is None
-    if compiled and isinstance(step, (Step, Mutual)):
+    if compiled and training.for_int8 is None and isinstance(step, (Step, Mutual)):
         compile_models(step, training.recipe.batch)
         compile_losses(step, training.recipe.batch)
     return step if graphs is None else captured(step, plain.images, graphs, say)

@@ -117,8 +117,6 @@ def healed(plans: Iterable[Plan]) -> list[str]:
 
 
 def _healed(training: Training, is_made: bool) -> Iterator[str]:
-    if training.loaded:
-        return
     problem = damaged(training)
     if problem is not None:
         if not is_made:

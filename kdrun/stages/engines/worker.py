@@ -40,7 +40,7 @@ Send = Callable[[tuple[Any, ...]], None]
 
 
 class Telling:
-    """Sends a screen's calls on: the last step and epoch at once, others every `pause` seconds."""
+    """Sends on what is told: the last step and epoch at once, other things every `pause` seconds."""
 
     def __init__(self, send: Send, pause: float = PAUSE) -> None:
         self.send, self.pause, self.last, self.steps = send, pause, 0.0, 0

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from kdrun import __version__
 from kdrun.artefacts import fingerprint, read_json, write_json
 from kdrun.check.measure import FirstStep, Pace, first_step
@@ -19,7 +17,7 @@ from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.stages import saved as store
-from kdrun.stages.saved import initial_model, load_model
+from kdrun.stages.saved import model_now
 
 RUNTIME = ("compile", "graph", "sync_bn")
 """Settings on which the time of a step depends."""
@@ -28,16 +26,7 @@ RUNTIME = ("compile", "graph", "sync_bn")
 def first_steps(plan: Plan) -> dict[str, FirstStep]:
     """The first step of each unfinished training, and of the student's in any case."""
     to_do = [training for training in plan.concerned if training.kind == "student" or epochs_left(training)]
-    return {training.name: first_step(training, *asked(training)) for training in to_do}
-
-
-def asked(training: Training) -> tuple[nn.Module, ...]:
-    """The teachers that a training reads: trained, or with their initial weights."""
-    weights = [(teacher, store.saved(teacher, teacher.ground.run.fresh)) for teacher in training.teachers]
-    return tuple(
-        initial_model(teacher) if own is None else load_model(own, teacher.ground.headline)
-        for teacher, own in weights
-    )
+    return {training.name: first_step(training, *map(model_now, training.teachers)) for training in to_do}
 
 
 def epochs_left(training: Training) -> int:
@@ -70,17 +59,34 @@ class Paces:
 
     def __init__(self, file: Path | None = None, fresh: bool = False) -> None:
         self.file, self.known = file, {} if file is None or fresh else _kept(file)
+        self.of_losses: dict[str, tuple[str, Pace]] = {}
+        self.ratios: dict[tuple[str, str], float] = {}
 
     def of(self, training: Training) -> Pace:
         """Measured now, or earlier."""
         key = _same_pace(training)
         if key not in self.known:
-            self.known[key] = first_step(training, *asked(training)).pace
+            self.known[key] = first_step(training, *map(model_now, training.teachers)).pace
             if self.file is not None:
                 with contextlib.suppress(OSError):  # only a later call would gain
                     self.file.parent.mkdir(parents=True, exist_ok=True)
                     write_json(self.file, _kept(self.file) | self.known)
         return self.known[key]
+
+    def of_student(self, training: Training) -> Pace:
+        """The same, or what was measured of its losses on another pair of models, times the ratio of a step
+        that was measured on both pairs.
+        """
+        pair = repr([training.key["model"], *(teacher.key["model"] for teacher in training.teachers)])
+        what = repr([training.kind, training.recipe.batch, training.phases, _unusual(training)])
+        before, step = self.of_losses.get(what, (pair, None))
+        if step is not None and (ratio := self.ratios.get((before, pair))):
+            return step._replace(seconds=ratio * step.seconds, asking=ratio * step.asking)
+        own = self.of(training)
+        if step is not None:
+            self.ratios[before, pair] = own.seconds / step.seconds
+        self.of_losses.setdefault(what, (pair, own))
+        return own
 
 
 def _kept(file: Path) -> dict[str, Pace]:
@@ -116,34 +122,11 @@ def _unusual(training: Training) -> list[dict[str, Any]]:
     return [found for found in (settings, sources) if found]
 
 
-class Measured:
-    """First steps of students by what they minimise, each with the pair on which it was measured."""
-
-    def __init__(self, paces: Paces | None = None) -> None:
-        self.paces = paces or Paces()
-        self.steps: dict[str, tuple[str, Pace]] = {}
-        self.ratios: dict[tuple[str, str], float] = {}
-
-    def step_of(self, training: Training) -> Pace:
-        """Measured, or that of another pair times the ratio of a step that was measured on both."""
-        pair = repr([training.key["model"], *(teacher.key["model"] for teacher in training.teachers)])
-        what = repr([training.kind, training.recipe.batch, training.phases, _unusual(training)])
-        before, step = self.steps.get(what, (pair, None))
-        if step is not None and (ratio := self.ratios.get((before, pair))):
-            return step._replace(seconds=ratio * step.seconds, asking=ratio * step.asking)
-        own = self.paces.of(training)
-        if step is not None:
-            self.ratios[before, pair] = own.seconds / step.seconds
-        self.steps.setdefault(what, (pair, own))
-        return own
-
-
-def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> dict[Path, float]:
+def of_each(trainings: Iterable[Training], paces: Paces) -> dict[Path, float]:
     """The seconds that are left of each training, by folder. Trainings that differ only in their seed are
-    measured once. measured: of students on other pairs of models, from which those of this pair follow.
+    measured once.
     """
     steps: dict[str, tuple[Pace, Answers | None]] = {}
-    paces = measured.paces if measured else Paces()
     seconds: dict[Path, float] = {}
     for training in trainings:
         if training.folder in seconds:
@@ -153,8 +136,9 @@ def of_each(trainings: Iterable[Training], measured: Measured | None = None) -> 
             continue
         kind = _same_pace(training)
         if kind not in steps:
-            taught = training.kind == "student"
-            of_pairs = measured.step_of if measured and taught else paces.of
-            steps[kind] = of_pairs(training), answers_plan(training) if taught else None
+            if training.kind == "student":
+                steps[kind] = paces.of_student(training), answers_plan(training)
+            else:
+                steps[kind] = paces.of(training), None
         seconds[training.folder] = seconds_left(training, *steps[kind])
     return seconds

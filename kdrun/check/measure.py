@@ -1,4 +1,6 @@
-"""The first step of a training, on temporary models: value and gradient of each term, time, and memory."""
+"""The first step of a training, on temporary models: value and gradient of each term, time, and memory; and
+the speed of this machine.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +12,23 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from kdrun.data.batches import training_images
-from kdrun.data.resident import Resident
-from kdrun.data.streamed import Streamed
-from kdrun.evaluation.cost import state_bytes
-from kdrun.machine import torch_threads
+from kdrun.evaluation.cost import macs, state_bytes
+from kdrun.machine import machine, threads_for, torch_threads
+from kdrun.models.build import build
 from kdrun.plan.training import Training
 from kdrun.schedule import Schedule
-from kdrun.stages.savings import save
 from kdrun.stages.teacher import as_live
-from kdrun.stages.train import stepping
-from kdrun.stages.trainee import begin
-from kdrun.training.captured import Captured, captured
+from kdrun.stages.train import fastest
+from kdrun.stages.trainee import Trainee, begin
+from kdrun.training.captured import Captured
 from kdrun.training.learning_rate import learning_rate
 from kdrun.training.plan import EpochPlan, epoch_plan
 from kdrun.training.pulls import pulls
-from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
-from kdrun.training.step import Learner, Step, Stepping
+from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher, Teacher
 from kdrun.types import Batch, Outputs, Rows
 
@@ -36,6 +36,10 @@ WARM_UP = 3
 STEPS = 20
 SECONDS = 0.5
 """After WARM_UP steps, STEPS are timed, or as many as fit into SECONDS, at least one."""
+
+SHAPE, BATCH, CLASSES = (3, 32, 32), 64, 10
+BACKWARD = 3
+"""A training step costs about this many forward passes: one, and two for the gradients."""
 
 
 class AtStart(NamedTuple):
@@ -58,21 +62,15 @@ class Pace(NamedTuple):
 
 
 class FirstStep(NamedTuple):
-    """seconds: of a whole step; asking: of the teacher's answer in it. kept: bytes of training (weights,
-    gradients, optimiser, activations for the backward pass). told: bytes of the teacher and its forward pass.
-    images: bytes of all training images on the device.
+    """kept: bytes of training (weights, gradients, optimiser, activations for the backward pass). told: bytes
+    of the teacher and its forward pass. images: bytes of all training images on the device.
     """
 
     terms: tuple[AtStart, ...]
-    seconds: float
-    asking: float
+    pace: Pace
     kept: int
     told: int
     images: int
-
-    @property
-    def pace(self) -> Pace:
-        return Pace(self.seconds, self.asking)
 
 
 def first_step(training: Training, *teachers: nn.Module) -> FirstStep:
@@ -107,28 +105,22 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
         with torch.no_grad():
             answers = peers[0].student(batch.images)
     terms, activations = _terms(learner, answers, batch)
-    whole = _as_trained(stepping(step, [trainee]), training, asked, images, plan)
+    whole = _as_trained(step, trainee, plan)
     seconds = _seconds(lambda: whole([rows]), place.device)
     images.close()
     return FirstStep(
         terms,
-        seconds,
-        _seconds(lambda: asked(batch), place.device) if live else 0.0,
+        Pace(seconds, _seconds(lambda: asked(batch), place.device) if live else 0.0),
         sum(map(_held, trainee.learners)) + activations + _bytes([batch.images]),
         largest[0] + state_bytes(teachers) if len(teachers) else 0,
         images.memory,
     )
 
 
-def _as_trained(
-    step: Stepping, training: Training, teacher: Teacher, images: Resident | Streamed, plan: EpochPlan
-) -> Callable[[Sequence[Rows]], None]:
-    """The step in the way of the training: on a GPU with savings, and as a graph of the first step."""
-    ground, place = training.ground, training.ground.machine
-    if place.device.type == "cuda":
-        save(SAVINGS, step.learners, teacher, images, ground)
-    graphs = place.graphs(ground.run.runtime.graph)
-    fast = step if graphs is None else captured(step, images, graphs, lambda line: None)
+def _as_trained(step: Step, trainee: Trainee, plan: EpochPlan) -> Callable[[Sequence[Rows]], None]:
+    """The step in the way of the training, but not compiled; a graph is of the first step."""
+    ground = trainee.training.ground
+    fast = fastest(step, [trainee], ground.machine.graphs(ground.run.runtime.graph), lambda line: None)
     if not isinstance(fast, Captured):
         return fast
     fast.prepare([plan], 0)
@@ -174,6 +166,31 @@ def _finish(act: Callable[[], Any], device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def training_speed() -> tuple[str, float]:
+    """The device of `device=auto`, and its multiply-accumulates per second in training: by steps of resnet20
+    on 32x32 images.
+    """
+    place = machine("auto", "fp32", "auto")
+    node = {
+        "name": "resnet20",
+        "family": "cifar_resnet",
+        "args": {"depth": 20, "stem_width": 16, "widths": [16, 32, 64]},
+    }
+    model = build(node, CLASSES, SHAPE, "none", seed=0).model.to(place.device)
+    work = BACKWARD * macs(model, SHAPE) * BATCH
+    with torch_threads(place.threads or threads_for(work)), kept_generators():
+        images = torch.randn(BATCH, *SHAPE, device=place.device)
+        labels = torch.zeros(BATCH, dtype=torch.long, device=place.device)
+        optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+
+        def step() -> None:
+            optimiser.zero_grad()
+            cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+
+        return place.device.type, work / _seconds(step, place.device)
 
 
 def _held(learner: Learner) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +24,10 @@ from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
 from kdrun.stages import saved as store
-from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.evaluate import is_current
-from kdrun.stages.pipeline import refuse_unstartable
-from kdrun.stages.room import refuse_full_disk, refuse_unwritable
+from kdrun.stages.groups import evaluation_seconds
+from kdrun.stages.ready import refuse_full_disk, refuse_unstartable, refuse_unwritable
 from kdrun.stages.saved import Saved, load_model
 from kdrun.stages.teacher_notes import (
     answer_notes,
@@ -90,7 +89,8 @@ def check(run: Run, width: int) -> Iterator[str]:
     for line in _looked_at(plan):
         yield folded(line, width)
     kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
-    yield folded(f"{'ready':{LABEL}}check passed; nothing was trained or written{_but(kept)}", width)
+    but = f" but the decoded pictures, which the run reads: {kept[0].parent}" if kept else ""
+    yield folded(f"{'ready':{LABEL}}check passed; nothing was trained or written{but}", width)
 
 
 def _looked_at(plan: Plan) -> Iterator[str]:
@@ -101,11 +101,6 @@ def _looked_at(plan: Plan) -> Iterator[str]:
     for block in (_terms(measured), (*_memory(measured), *_time(measured), *_notes(measured))):
         if lines := list(block):
             yield from ("", *lines)
-
-
-def _but(kept: Sequence[Path]) -> str:
-    """What stays of a check: pictures that took time to decode, which the run then reads."""
-    return f" but the decoded pictures, which the run reads: {kept[0].parent}" if kept else ""
 
 
 def _measured(plan: Plan) -> Measured:
@@ -155,7 +150,7 @@ def _channels(shape: tuple[int, ...]) -> int:
 
 
 def _tapped(plan: Plan) -> str:
-    student = " ".join(sorted(plan.student.student_needs))
+    student = " ".join(sorted(frozenset().union(*(mix.needs.student for mix in plan.student.mixes))))
     teacher = " ".join(sorted(plan.student.teacher_needs)) or "not read"
     return f"student {student}; {_whom(plan)} {teacher}"
 
@@ -238,8 +233,8 @@ def _time(measured: Measured) -> Iterator[str]:
         if training.name in measured.steps
     }
     seconds = sum(left.values()) + evaluation_seconds(measured.plan)
-    steps = {shown_role(role): step.seconds for role, step in measured.steps.items()}
-    took = ", ".join(f"{role} {three_digits(1000 * one)} ms" for role, one in steps.items())
+    each = ((shown_role(role), 1000 * step.pace.seconds) for role, step in measured.steps.items())
+    took = ", ".join(f"{role} {three_digits(one)} ms" for role, one in each)
     place = measured.plan.ground.machine.device
     yield f"{'time':{LABEL}}about {roughly(seconds)} on this machine's {place} (one step: {took})"
     controls = [f"{shown_role(name)} {roughly(left[name])}" for name in left if is_control(name)]

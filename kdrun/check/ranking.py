@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from kdrun.check.duration import of_each
+from kdrun.check.duration import Paces, of_each
+from kdrun.config.schema import recorded
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import correct
 from kdrun.evaluation.calibration import ece
@@ -25,11 +26,9 @@ from kdrun.report import soft
 from kdrun.report.statistics import LEVEL, holm
 from kdrun.report.sweep_table import bare_table
 from kdrun.report.table import plain
-from kdrun.stages.facts import config_of
-from kdrun.stages.networks import network_of
-from kdrun.stages.pipeline import refuse_unstartable
+from kdrun.stages.ready import refuse_unstartable
 from kdrun.stages.saved import saved
-from kdrun.stages.subject import logits_on
+from kdrun.stages.subject import logits_on, network_of
 
 PROMISE = (
     "These ranks promise little: a more accurate or a better calibrated teacher need not teach better "
@@ -74,10 +73,10 @@ def ranking(plans: Mapping[str, Plan], commands: Mapping[str, str], width: int) 
     """
     for plan in plans.values():
         _refuse(plan)
-    candidates = list(_candidates(plans, commands))
+    candidates = _candidates(plans, commands)
     known = [each for each in candidates if each.answered is not None]
     first = next(iter(plans.values()))
-    temperature = soft.temperature_of(config_of(first)) or 1.0
+    temperature = soft.temperature_of(recorded(first.run)) or 1.0
     return "\n".join(
         [
             _head(first, temperature),
@@ -99,21 +98,17 @@ def _refuse(plan: Plan) -> None:
         raise KdrunError("dataset.validation", len(plan.ground.data.validation.labels), problem)
 
 
-def _candidates(plans: Mapping[str, Plan], commands: Mapping[str, str]) -> Iterator[Candidate]:
+def _candidates(plans: Mapping[str, Plan], commands: Mapping[str, str]) -> list[Candidate]:
     """Each teacher once; those with weights first, the most accurate before the others."""
-    by_folder: dict[Path, tuple[str, Plan]] = {}
+    by_folder: dict[Path, Candidate] = {}
     for name, plan in plans.items():
-        by_folder.setdefault(plan.teacher.folder, (name, plan))
-    known, unknown = [], []
-    for name, plan in by_folder.values():
-        answered = _answered(plan)
-        if answered is None:
-            seconds = of_each([plan.teacher])[plan.teacher.folder]
-            unknown.append(Candidate(name, commands[name], plan.teacher, None, seconds))
-        else:
-            known.append((answered.right, Candidate(name, commands[name], plan.teacher, answered)))
-    yield from (candidate for _, candidate in sorted(known, key=lambda pair: -pair[0]))
-    yield from unknown
+        if plan.teacher.folder not in by_folder:
+            answered = _answered(plan)
+            left = of_each([plan.teacher], Paces()) if answered is None else {}
+            seconds = left.get(plan.teacher.folder, 0.0)
+            candidate = Candidate(name, commands[name], plan.teacher, answered, seconds)
+            by_folder[plan.teacher.folder] = candidate
+    return sorted(by_folder.values(), key=lambda each: -each.answered.right if each.answered else 1)
 
 
 def _answered(plan: Plan) -> Answered | None:

@@ -83,7 +83,7 @@ def _run(typed: Typed, group: Group) -> None:
     _refuse(loaded.run)
     with uncollected():
         from kdrun.stages.engines.engine import refuse_unusable
-        from kdrun.stages.ranked import execute_on
+        from kdrun.stages.pipeline import execute_on
 
     refuse_unusable(loaded.run)
     execute_on(group, loaded.run, command([*typed.place, *loaded.overrides], group.count, group.here))

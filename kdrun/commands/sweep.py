@@ -98,7 +98,7 @@ def planned(
 def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
     """Whether each was finished before this call; None if it cannot continue, which its job then reports."""
     from kdrun.stages.evaluate import is_current, is_drawn
-    from kdrun.stages.pipeline import refuse_unstartable
+    from kdrun.stages.ready import refuse_unstartable
 
     states: list[bool | None] = []
     for plan in plans:
@@ -113,13 +113,11 @@ def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
 
 def ahead(plans: Sequence[Plan]) -> Made:
     """Makes the unfinished trainings of the jobs, several at once."""
-    from kdrun.plan.unfinished import unfinished
+    from kdrun.plan.notes import unfinished
     from kdrun.progress.screen import screen
     from kdrun.progress.watchers import Observers
-    from kdrun.stages.changed import changed
-    from kdrun.stages.healed import healed
     from kdrun.stages.make import Made, make
-    from kdrun.stages.room import refuse_full_disk
+    from kdrun.stages.ready import changed, healed, refuse_full_disk
     from kdrun.stages.teacher_notes import model_notes
 
     if not plans:

@@ -27,7 +27,7 @@ from kdrun.report.published_page import FORMATS
 from kdrun.terminal import TABLE, width
 
 if TYPE_CHECKING:  # these import torch
-    from kdrun.check.duration import Measured
+    from kdrun.check.duration import Paces
     from kdrun.plan.ground import Grounds
     from kdrun.plan.plan import Plan
     from kdrun.plan.training import Training
@@ -98,7 +98,7 @@ def _all_tables(words: Sequence[str], own: Path | None, options: Mapping[str, st
         names = [entry.name for entry in tables(own)]
         raise KdrunError(words[0] if words else "--list", None, "the name of a table is missing", names)
     with uncollected():
-        from kdrun.check.speed import training_speed
+        from kdrun.check.measure import training_speed
     from kdrun.report.published_list import Known, tables_text
 
     device, speed = training_speed()
@@ -139,18 +139,18 @@ def fill(cells: Cells, format: str, command: str) -> int:
 def show_cells(cells: Cells) -> int:
     """Shows the state of each training, and the time for the rest; nothing is trained."""
     with uncollected():
-        from kdrun.check.duration import Measured, Paces
+        from kdrun.check.duration import Paces
     from kdrun.plan.ground import Grounds
     from kdrun.report.published_list import trainings_text
 
     pairs, grounds = _composed(cells), Grounds()
     run = _checked(pairs, grounds)[0].run
-    measured = Measured(Paces(Path(run.outputs_dir) / "tables" / PACES, run.fresh))
+    paces = Paces(Path(run.outputs_dir) / "tables" / PACES, run.fresh)
     lines: list[Line] = []
     place = ""
     for pair in pairs:
         plans = planned(pair.loaded, grounds)[1]
-        lines += _lines(cells, pair.jobs, plans, measured)
+        lines += _lines(cells, pair.jobs, plans, paces)
         place = plans[0].ground.machine.device.type
     print(trainings_text(cells.table, lines, place, width(TABLE)))
     return 0
@@ -227,7 +227,7 @@ def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
     print(f"{rest}{folder}\n  {'  '.join(names)}", file=sys.stderr, flush=True)
 
 
-def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], measured: Measured) -> Iterator[Line]:
+def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], paces: Paces) -> Iterator[Line]:
     """A line for each row of a pair: its teacher, its student alone, its methods."""
     from kdrun.check.duration import of_each
     from kdrun.report.published_list import Line
@@ -236,7 +236,7 @@ def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], measured: M
 
     pair = str(jobs[0].swept["pair"])
     print(f"first steps of {pair}", file=sys.stderr, flush=True)
-    seconds = of_each((training for plan in plans for training in plan.trainings), measured)
+    seconds = of_each((training for plan in plans for training in plan.trainings), paces)
     for row, trainings in _rows(cells, jobs, plans).items():
         kinds = [status(training).kind for training in trainings]
         done = kinds.count("cached") + kinds.count("loaded")

@@ -40,10 +40,10 @@ def main(arguments: Sequence[str]) -> int:
         from kdrun.search.history import refuse_without_optuna
 
     refuse_without_optuna()
-    from kdrun.plan.unfinished import unfinished
+    from kdrun.plan.notes import unfinished
     from kdrun.search.runs import Runs, default_of, outside, refuse_impossible_values, validation_images
     from kdrun.stages.engines.engine import refuse_unusable
-    from kdrun.stages.pipeline import refuse_unstartable
+    from kdrun.stages.ready import refuse_unstartable
 
     print("checking the space", file=sys.stderr, flush=True)
     runs = Runs(asked.typed, asked.space)

@@ -68,7 +68,7 @@ def answers_plan(training: Training) -> Answers:
 
 
 def answers_of(training: Training, needs: frozenset[str], teacher: Training | None = None) -> Answers:
-    """How a teacher of a training answers. needs: the layers to read. teacher: one of several.
+    """How a teacher of a training answers. needs: the layers to read. teacher: None for the first.
 
     Raises KdrunError if the configuration rounds answers but a table does not fit: results would change.
     """
@@ -76,10 +76,11 @@ def answers_of(training: Training, needs: frozenset[str], teacher: Training | No
         return Answers("none", "no term reads the teacher")
     if training.peer is not None:
         return Answers("peer", "student and peer train in the same steps and learn from each other")
+    teacher = teacher or training.teachers[0]
     runtime, views = training.ground.run.runtime, training.ground.views.count
     size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else why_no_table(needs, views)
     if not obstacle:
-        layers = widths(training, needs, teacher)
+        layers = widths(teacher, needs)
         size = table_bytes(codes(training), layers, runtime.table_dtype)
         obstacle = _no_room(training, size, table_folder(training, layers, teacher))
         if obstacle and runtime.table_dtype != "fp32":
@@ -94,17 +95,15 @@ def answers_of(training: Training, needs: frozenset[str], teacher: Training | No
     return Answers("tabled", f"teacher's answers are cached: {extent}{rounded}", size)
 
 
-def widths(training: Training, needs: frozenset[str], teacher: Training | None = None) -> Mapping[str, int]:
+def widths(teacher: Training, needs: frozenset[str]) -> Mapping[str, int]:
     """Numbers per row of each layer that a table holds."""
-    own = teacher or _teacher(training)
-    shapes = probe(own.built.model, own.ground.data.image_shape)
+    shapes = probe(teacher.built.model, teacher.ground.data.image_shape)
     return {name: shapes.layer(name)[0] for name in sorted(needs - {CLASSIFIER} | {"logits"})}
 
 
-def table_folder(training: Training, layers: Collection[str], teacher: Training | None = None) -> Path:
+def table_folder(training: Training, layers: Collection[str], teacher: Training) -> Path:
     """The folder of a table with these layers: beside the teacher's weights."""
-    own = teacher or _teacher(training)
-    return own.folder / "tables" / f"{'-'.join(layers)}-{_table_key(training, own)}"
+    return teacher.folder / "tables" / f"{'-'.join(layers)}-{_table_key(training, teacher)}"
 
 
 def codes(training: Training) -> int:
@@ -117,11 +116,9 @@ def chunk(ground: Ground) -> int:
     return at_once(ground.machine.device, math.prod(ground.data.image_shape))
 
 
-def row_bytes(training: Training, needs: frozenset[str], teacher: Training | None = None) -> int:
+def row_bytes(teacher: Training, needs: frozenset[str]) -> int:
     """Bytes of the answer to one image, in float32."""
-    own = teacher or _teacher(training)
-    model, shape = own.built.model, own.ground.data.image_shape
-    shapes = probe(model, shape, layer_paths(needs))
+    shapes = probe(teacher.built.model, teacher.ground.data.image_shape, layer_paths(needs))
     stages = [f"stage:{position}" for position in range(shapes.stages)] if "stages" in needs else []
     names = {shapes.canonical(name) for name in needs - {CLASSIFIER, "stages"} | {"logits", *stages}}
     return sum(4 * math.prod(shapes.layer(name)) for name in names)
@@ -133,11 +130,6 @@ def answer_memory(ground: Ground) -> int:
     if device.type == "cuda":
         most = min(most, MEMORY_SHARE * torch.cuda.mem_get_info(device)[0])
     return int(most)
-
-
-def _teacher(training: Training) -> Training:
-    assert training.teacher is not None
-    return training.teacher
 
 
 def _table_key(training: Training, teacher: Training) -> str:
@@ -177,7 +169,7 @@ def _no_room(training: Training, size: int, folder: Path) -> str:
     return "" if size <= space else f"the disk has no room for {file_size(size)}"
 
 
-def _pays_ahead(training: Training, needs: frozenset[str], teacher: Training | None) -> bool:
+def _pays_ahead(training: Training, needs: frozenset[str], teacher: Training) -> bool:
     """Whether bulk is faster: on a GPU, which small batches leave idle, if no image is read twice. Ranks ask
     in every step.
     """
@@ -188,5 +180,5 @@ def _pays_ahead(training: Training, needs: frozenset[str], teacher: Training | N
         or isinstance(ground.data.train.images, Unread)
     ):
         return False
-    rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(training, needs, teacher)
+    rows = 1e9 * ground.run.runtime.ahead_gb / row_bytes(teacher, needs)
     return min(rows, chunk(ground)) >= 2 * training.recipe.batch

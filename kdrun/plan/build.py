@@ -1,4 +1,4 @@
-"""Models and mixes of a plan, built from configuration, data set and seeds."""
+"""Models and mixes of a plan, built from configuration, data set and seeds; users' losses are tried first."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
-from kdrun.config.schema import Model, is_headless
+from kdrun.config.schema import Model, Run, is_headless
 from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
+from kdrun.eval_mode import evaluating
 from kdrun.evaluation.cost import macs
 from kdrun.losses.mix import Mix
 from kdrun.models.build import Built, build
 from kdrun.models.headless import ANY_CLASSES, headless
 from kdrun.models.reused import reusing
-from kdrun.models.taps import layer_names, probe
+from kdrun.models.taps import Tapped, layer_names, probe
+from kdrun.plan.objective import Phase
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.training.seeds import derived, global_seed
-from kdrun.types import CLASSIFIER, POOLED, Shapes
+from kdrun.types import CLASSIFIER, POOLED, Batch, Rows, Shapes
+from kdrun.users_code import is_users
 
 NAMED = ("logits", "embedding", POOLED, CLASSIFIER)
 """Layers that every model has, besides its stages."""
+
+IMAGES = 4
+"""Of noise, on which the user's own losses are tried."""
 
 
 @dataclass(frozen=True)
@@ -154,3 +161,38 @@ def _check_paths(
         for name in paths:
             if name not in names:
                 raise KdrunError(f"{mix.key}.{term.name}", name, f"the {role} has no such layer", names)
+
+
+def rehearse(
+    run: Run, phases: tuple[Phase, ...], student: nn.Module, teacher: nn.Module, models: Models
+) -> None:
+    """Calls each phase with a user's loss once. Weights and random numbers are the same afterwards.
+
+    student, teacher: planned models, images to logits. Raises KdrunError for a loss that raises, or returns
+    something other than a tensor, a tensor of another shape, or NaN.
+    """
+    for phase in phases if run.packages else ():
+        if not any(is_users(term.loss) for term in phase.mix().terms):
+            continue
+        with global_seed(derived(run.seed, "rehearsal"), "rehearsal"):
+            mix = build_mix(phase.mix(), student, teacher, models, run.seed)
+            _try(mix, student, teacher, models)
+
+
+def _try(mix: Mix, student: nn.Module, teacher: nn.Module, models: Models) -> None:
+    shape, classes = models.data.image_shape, len(models.data.classes)
+    index = torch.arange(IMAGES)
+    batch = Batch(torch.randn(IMAGES, *shape), index % classes, Rows(index, torch.zeros_like(index)))
+    tapped = Tapped(student, mix.needs.student, "loss"), Tapped(teacher, mix.needs.teacher, "loss")
+    try:
+        with torch.no_grad():
+            with evaluating(student), evaluating(teacher):
+                outputs = [each(batch.images) for each in tapped]
+            mixture = mix(*outputs, batch)
+    finally:
+        for each in tapped:
+            each.close()
+    for term, value in zip(mix.terms, mixture.values, strict=True):
+        if is_users(term.loss) and torch.isnan(value):
+            problem = f"is not a number (nan) for {IMAGES} images of noise"
+            raise KdrunError(f"{mix.key}.{term.name}", None, problem)

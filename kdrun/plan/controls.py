@@ -48,7 +48,7 @@ def _taught_by(plain: Training, student: Training) -> Training:
     phases = tuple(_of_one_teacher(phase) for phase in students_phases(student.ground.run, student.recipe))
     link = Link(role("self"), student.model, student.recipe, student.seed)
     try:
-        return taught(student.ground, link, phases, tuple(phase.mix() for phase in phases), (plain,))
+        return taught(student.ground, link, phases, (plain,))
     except KdrunError as error:
         problem = f"the student's own architecture cannot take the teacher's place: {error}"
         raise KdrunError("control", "self", problem) from error

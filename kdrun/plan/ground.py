@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,29 +58,32 @@ def sight(data: ImageSet) -> Sight:
 
 
 Grounds = dict[str, Ground]
-"""Grounds of the jobs of a sweep, by the values that they depend on."""
+"""Grounds of runs and teachers, by the values that they depend on."""
 
 
-def ground(run: Run, made: Grounds | None = None) -> Ground:
+def ground(run: Run, made: Grounds) -> Ground:
     """Reads the data set and resolves the device. Raises KdrunError.
 
-    made: the grounds of other jobs. Jobs with the same data set and machine share one.
+    made: those of other runs and teachers, to which it is added; with the same data set and machine they
+    share one.
     """
-    key = json.dumps(_depends_on(run), sort_keys=True, default=str)
-    if made is not None and key in made:
+    most, runtime = quick.images(run.recipe.student.batch) if run.quick else None, run.runtime
+    reads = [run.dataset, run.data_dir, runtime.workers, runtime.cache_gb, most]
+    key = json.dumps(
+        [reads, run.device, run.precision, run.threads, run.packages], sort_keys=True, default=str
+    )
+    if key in made:
         return replace(made[key], run=run, transfer=_transfer(run, made[key].data))
     place = machine(run.device, run.precision, run.threads)
-    most = quick.images(run.recipe.student.batch) if run.quick else None
-    data = load(run.dataset, Path(run.data_dir), reading(run.runtime, place.device), most)
+    data = load(run.dataset, Path(run.data_dir), reading(runtime, place.device), most)
     views = make_views(run.dataset["views"], data.image_shape)
     chosen = headline(str(run.dataset["headline"]), data)
-    new = Ground(run, place, data, views, chosen, Models(data, run.dataset["resize"]), _transfer(run, data))
-    if made is not None:
-        made[key] = new
-    return new
+    models = Models(data, run.dataset["resize"])
+    made[key] = Ground(run, place, data, views, chosen, models, _transfer(run, data))
+    return made[key]
 
 
-def own_ground(place: Ground, dataset: dict[str, Any], key: str, made: Grounds | None = None) -> Ground:
+def own_ground(place: Ground, dataset: dict[str, Any], key: str, made: Grounds) -> Ground:
     """The ground of a run on a teacher's own data set. Raises KdrunError below `key`, that of the teacher."""
     run = replace(place.run, dataset=dataset, transfer_classes=[], transfer_without=[])
     try:
@@ -91,13 +94,6 @@ def own_ground(place: Ground, dataset: dict[str, Any], key: str, made: Grounds |
 
 def _transfer(run: Run, data: ImageSet) -> TransferSet:
     return transfer_set(data, run.transfer_classes, run.transfer_without, run.dataset["split"])
-
-
-def _depends_on(run: Run) -> list[Any]:
-    runtime = asdict(run.runtime)
-    reads = [runtime["workers"], runtime["cache_gb"]]
-    few = run.recipe.student.batch if run.quick else None
-    return [run.dataset, run.data_dir, run.device, run.precision, run.threads, run.packages, reads, few]
 
 
 def reading(runtime: Runtime, device: torch.device) -> Reading:

@@ -12,9 +12,7 @@ from typing import Any
 
 from kdrun.config.schema import Int8, Recipe, Run
 from kdrun.errors import KdrunError
-from kdrun.models.build import Built
 from kdrun.models.quantised import quantised
-from kdrun.plan.build import build_mix
 from kdrun.plan.link import label_of
 from kdrun.plan.objective import Phase, Terms, controls_phases, one_phase, smoothed
 from kdrun.plan.training import ForInt8, Training
@@ -49,46 +47,26 @@ def _trainings(run: Run, student: Training, control: Training) -> Iterator[Train
     recipe = fine_tuning(student.recipe, run.int8)
     phases = {LABELS: controls_phases("plain", run, recipe), TEACHER: _taught(student, recipe)}
     for role, began in (("student", student), ("control", control)):
-        ground, bits = student.ground, run.int8.weight_bits
-        model = quantised(began.built.model, ground.data.image_shape, bits)
+        bits = run.int8.weight_bits
+        model = quantised(began.built.model, student.ground.data.image_shape, bits)
         built = began.built._replace(model=model)
         for by, own in phases.items():
-            yield _training(student, began, name_of(role, by), built, recipe, own, by == TEACHER)
-
-
-def _training(
-    student: Training,
-    began: Training,
-    name: str,
-    built: Built,
-    recipe: Recipe,
-    phases: tuple[Phase, ...],
-    taught: bool,
-) -> Training:
-    """began: the training whose weights it begins with."""
-    ground, several = student.ground, student.several if taught else None
-    reader = replace(
-        student,
-        name=name,
-        kind="student" if taught else "control",
-        label=label_of("int8", began.model.name, ground.run.dataset["name"]),
-        model=began.model,
-        recipe=recipe,
-        phases=phases,
-        built=built,
-        mixes=(),
-        teachers=student.teachers if taught else (),
-        several=several,
-        peer=None,
-        momentum_delta=student.momentum_delta if taught else None,
-        for_int8=ForInt8(began, ground.run.int8.weight_bits),
-    )
-    teacher = (reader.teacher or reader).built.model
-    mixes = tuple(
-        build_mix(phase.mix(), built.model, teacher, ground.models, student.seed, reader.read_by_name)
-        for phase in phases
-    )
-    return replace(reader, mixes=mixes)
+            taught = by == TEACHER
+            yield replace(
+                student,
+                name=name_of(role, by),
+                kind="student" if taught else "control",
+                label=label_of("int8", began.model.name, run.dataset["name"]),
+                model=began.model,
+                recipe=recipe,
+                phases=own,
+                built=built,
+                teachers=student.teachers if taught else (),
+                several=student.several if taught else None,
+                peer=None,
+                momentum_delta=student.momentum_delta if taught else None,
+                for_int8=ForInt8(began, bits),
+            ).with_mixes()
 
 
 def fine_tuning(recipe: Recipe, settings: Int8) -> Recipe:

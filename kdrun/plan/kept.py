@@ -125,8 +125,8 @@ def _beside(file: Path, role: str) -> tuple[Mapping[str, Any], Path, str | None]
     if not (folder / NAME).is_file():
         raise KdrunError(str(file), None, f"the {role} is found by the run's folder, with its report.json")
     report = read(folder)
-    if role == "teacher":
-        _refuse_others(folder, report.get("config", {}))
+    if role == "teacher" and (problem := _unloadable(report.get("config", {}))):
+        raise KdrunError(str(folder), None, problem)
     described = "teacher" if role == "teacher" else "student"
     node: Mapping[str, Any] = report.get("config", {}).get(described) or {}
     if wrong := next(wrong_fields(node, Node), ""):
@@ -144,23 +144,19 @@ def _beside(file: Path, role: str) -> tuple[Mapping[str, Any], Path, str | None]
     return node, place / f"{name}.safetensors", _digest(place / "model.json", name)
 
 
-def _refuse_others(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raises KdrunError for several teachers, and for one with other classes or images than its student's."""
+def _unloadable(config: Mapping[str, Any]) -> str:
+    """Why a run's teacher cannot be loaded: there are several, or it has other classes or images than its
+    student; else empty.
+    """
     if names := list(config.get("teachers") or {}):
-        raise KdrunError(
-            str(folder), None, f"has several teachers ({', '.join(names)}); one can be loaded only"
-        )
+        return f"has several teachers ({', '.join(names)}); one can be loaded only"
     teacher = config.get("teacher") or {}
     if teacher.get("head") == "none":
-        raise KdrunError(str(folder), None, "its teacher has no classes, so it answers nothing")
+        return "its teacher has no classes, so it answers nothing"
     own, ours = teacher.get("dataset"), config.get("dataset") or {}
-    if own and _as_seen(own) != _as_seen(ours):
-        raise KdrunError(str(folder), None, "its teacher has images of its own, and cannot be loaded here")
-    for key in ("classes", "class_map", "normalisation"):
-        if teacher.get(key) is not None:
-            raise KdrunError(
-                str(folder), None, f"its teacher has {key} of its own, and cannot be loaded here"
-            )
+    others = ["images"] if own and _as_seen(own) != _as_seen(ours) else []
+    others += [key for key in ("classes", "class_map", "normalisation") if teacher.get(key) is not None]
+    return f"its teacher has {others[0]} of its own, and cannot be loaded here" if others else ""
 
 
 def _as_seen(dataset: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdrun.config.schema import UPDATES, Model, Recipe, Run
 from kdrun.errors import KdrunError
 from kdrun.losses.mix import Mix
-from kdrun.plan.build import Read, build_mix
+from kdrun.models.build import Built
+from kdrun.plan.build import rehearse
 from kdrun.plan.ground import Ground
 from kdrun.plan.objective import Phase
-from kdrun.plan.rehearsal import rehearse
 from kdrun.plan.several import refuse_unanswered, several_of
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import Training, section
@@ -33,91 +33,64 @@ class Link(NamedTuple):
 def alone(place: Ground, link: Link, kind: str, label: str, phases: tuple[Phase, ...]) -> Training:
     """A training that learns from the labels alone."""
     built = place.models.plan(link.model, section(link.name), link.seed)
-    mixes = tuple(
-        build_mix(phase.mix(), built.model, built.model, place.models, link.seed) for phase in phases
-    )
-    return Training(place, link.name, kind, label, link.model, link.recipe, link.seed, phases, built, mixes)
+    return _training(place, link, kind, label, phases, built).with_mixes()
 
 
 def taught(
     place: Ground,
     link: Link,
     phases: tuple[Phase, ...],
-    mixes: tuple[Mix, ...],
     above: Sequence[Training],
     several: tuple[Asked, ...] = (),
 ) -> Training:
     """A training that learns from the last of those above it, or from several teachers."""
-    teachers = tuple(above) if several else (above[-1],)
-    teacher, shape, reuses = teachers[0], place.data.image_shape, link.model.reuse_classifier
-    asked = several_of(place.run.combine, mixes, several)
-    if reuses and asked is not None:
+    run, teachers = place.run, tuple(above) if several else (above[-1],)
+    mixes = [phase.mix() for phase in phases]
+    asked = several_of(run.combine, mixes, several)
+    if link.model.reuse_classifier and asked is not None:
         problem = "goes with a teacher that has the student's own classes and images"
         raise KdrunError("student.reuse_classifier", "true", problem)
-    refuse_unanswered(place.run, place.data, asked)
-    plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
-    built = plain
-    if reuses:
-        with naming_alternatives(mixes[-1], plain.model, teacher.built.model, shape):
-            built = place.models.plan(link.model, section(link.name), link.seed, teacher.built)
-    read = None
-    if asked is not None:
-        own = (Read(each.built.model, each.ground.models) for each in teachers)
-        read = dict(zip(asked.names, own, strict=True))
-    for mix in mixes:
-        build_mix(mix, built.model, teacher.built.model, place.models, link.seed, read)
+    refuse_unanswered(run, place.data, asked)
+    built = _student(place, link, teachers[0], mixes[-1])
+    label = students_label(run, [*_names_above(above), link.model.name])
+    own = {"teachers": teachers, "several": asked, "momentum_delta": run.momentum_delta}
+    training = _training(place, link, "student", label, phases, built, **own).with_mixes()
     if asked is None:  # the first step tries a loss that reads several teachers
-        rehearse(place.run, phases, built.model, teacher.built.model, place.models)
-    reads_teacher = any(mix.needs.teacher for mix in mixes)
-    return Training(
-        ground=place,
-        name=link.name,
-        kind="student",
-        label=students_label(place.run, [*_names_above(above), link.model.name]),
-        model=link.model,
-        recipe=link.recipe,
-        seed=link.seed,
-        phases=phases,
-        built=built,
-        mixes=mixes,
-        teachers=teachers if reads_teacher else (),
-        several=asked if reads_teacher else None,
-        momentum_delta=place.run.momentum_delta,
-    )
+        rehearse(run, phases, built.model, teachers[0].built.model, place.models)
+    return training if training.teacher_needs else replace(training, teachers=(), several=None)
 
 
-def with_peer(place: Ground, link: Link, phases: tuple[Phase, ...], mixes: tuple[Mix, ...]) -> Training:
+def _student(place: Ground, link: Link, teacher: Training, mix: Mix) -> Built:
+    """The model of a link, which may have the classifier of its teacher. mix: of its last phase."""
+    plain = place.models.plan(replace(link.model, reuse_classifier=False), section(link.name), link.seed)
+    if not link.model.reuse_classifier:
+        return plain
+    with naming_alternatives(mix, plain.model, teacher.built.model, place.data.image_shape):
+        return place.models.plan(link.model, section(link.name), link.seed, teacher.built)
+
+
+def with_peer(place: Ground, link: Link, phases: tuple[Phase, ...]) -> Training:
     """A student and a peer of the teacher's architecture, which learn from each other in the same steps.
 
     The peer has its own initial weights, and the teacher's optimiser and learning rate.
     """
     run = place.run
-    updates = {name: getattr(run.recipe.teacher, name) for name in UPDATES}
+    recipe = replace(link.recipe, **{name: getattr(run.recipe.teacher, name) for name in UPDATES})
     seed = derived(link.seed if run.teacher.seed is None else run.teacher.seed, "peer")
     built = place.models.plan(link.model, section(link.name), link.seed)
     other = place.models.plan(run.teacher, "teacher", seed)
-    for mix in mixes:
-        build_mix(mix, built.model, other.model, place.models, link.seed)
-    rehearse(run, phases, built.model, other.model, place.models)
-    peers_mixes = tuple(
-        build_mix(phase.mix(), other.model, built.model, place.models, seed) for phase in phases
-    )
-    recipe, label = replace(link.recipe, **updates), label_of("peer", run.teacher.name, run.dataset["name"])
-    peer = Training(place, "peer", "peer", label, run.teacher, recipe, seed, phases, other, peers_mixes)
+    label = label_of("peer", run.teacher.name, run.dataset["name"])
+    peer = _training(place, Link("peer", run.teacher, recipe, seed), "peer", label, phases, other)
     label = students_label(run, [run.teacher.name, link.model.name])
-    return Training(
-        place,
-        link.name,
-        "student",
-        label,
-        link.model,
-        link.recipe,
-        link.seed,
-        phases,
-        built,
-        mixes,
-        peer=peer,
-    )
+    student = _training(place, link, "student", label, phases, built, peer=peer).with_mixes()
+    rehearse(run, phases, built.model, peer.built.model, place.models)
+    return replace(student, peer=peer.with_mixes(student))
+
+
+def _training(
+    place: Ground, link: Link, kind: str, label: str, phases: tuple[Phase, ...], built: Built, **more: Any
+) -> Training:
+    return Training(place, link.name, kind, label, link.model, link.recipe, link.seed, phases, built, **more)
 
 
 def _names_above(above: Sequence[Training]) -> Iterator[str]:

@@ -128,11 +128,17 @@ def refuse_one_momentum(run: Run) -> None:
     raise KdrunError("momentum_delta", run.momentum_delta, problem)
 
 
+def transfer_of(run: Run, mix: Mix) -> tuple[str, str]:
+    """The transfer set of a phase (all, labelled or unlabelled), after the key that sets it."""
+    if mix.key == PHASE_ONE and run.phase_one.transfer is not None:
+        return "phase_one.transfer", run.phase_one.transfer
+    return "transfer", run.transfer
+
+
 def refuse_without_labels(run: Run, mixes: Sequence[Mix]) -> None:
     """Raises KdrunError for a term that reads labels in a phase whose transfer set has none."""
     for mix in mixes:
-        first = mix.key == PHASE_ONE and run.phase_one.transfer is not None
-        key, chosen = ("phase_one.transfer", run.phase_one.transfer) if first else ("transfer", run.transfer)
+        key, chosen = transfer_of(run, mix)
         reads = [term.name for term in mix.terms if not term.loss.uses_unlabelled]
         if chosen == "unlabelled" and reads:
             problem = (
@@ -143,10 +149,7 @@ def refuse_without_labels(run: Run, mixes: Sequence[Mix]) -> None:
 
 def refuse_no_images(run: Run, data: ImageSet, mixes: Sequence[Mix]) -> None:
     """Raises KdrunError for a transfer set of unlabelled images if all images have labels."""
-    sets = {"transfer": run.transfer}
-    if len(mixes) > 1 and run.phase_one.transfer is not None:
-        sets["phase_one.transfer"] = run.phase_one.transfer
-    for key, chosen in sets.items():
+    for key, chosen in (transfer_of(run, mix) for mix in reversed(mixes)):
         if chosen == "unlabelled" and bool((data.taught_labels >= 0).all()):
             raise KdrunError(
                 key, chosen, "all images have labels; see dataset.labelled and dataset.unlabelled"

@@ -108,11 +108,6 @@ class Plan:
         """The training of that name."""
         return next(training for training in self.trainings if training.name == name)
 
-    def makes(self, training: Training) -> bool:
-        """Whether the run's stages make a training."""
-        stage = "teacher" if training.kind == "teacher" else "student"
-        return stage in self.run.stages and not training.loaded
-
     @property
     def concerned(self) -> tuple[Training, ...]:
         """The trainings that the run's stages make or need, finished or not."""
@@ -130,7 +125,8 @@ class Plan:
         """The trainings that the run makes; a round needs only earlier ones. The student's has the controls
         without a teacher; then comes the one that such a control teaches; at last those for 8 bits.
         """
-        made = [training for training in self.trainings if self.makes(training)]
+        left = [training for training in self.trainings if not training.loaded]
+        made = [t for t in left if ("teacher" if t.kind == "teacher" else "student") in self.run.stages]
         first = tuple(t for t in made if t.kind == "teacher")
         after = tuple(t for t in made if t.is_control and t.teachers)
         last = tuple(t for t in made if (t.name == "student" or t.is_control) and t not in after)
@@ -153,6 +149,7 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     refuse_one_momentum(run)
     for name in run.evaluation.figures:
         evaluator(name)
+    grounds = {} if grounds is None else grounds
     place = ground(run, grounds)
     heads = [link for link in links(run) if link.name.startswith("teacher")]
     *between, last = [link for link in links(run) if link not in heads]
@@ -160,16 +157,15 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     reads_teacher = any(mix.needs.teacher for mix in mixes)
     replaced = reference_of(run, place, grounds)
     if run.peer:
-        student = with_peer(place, last, phases, mixes)
+        student = with_peer(place, last, phases)
         return _whole(place, (), student, replaced)
     above, several = _teachers(place, heads, grounds)
     if between and len(heads) > 1:
         refuse_named(mixes)
     for link in between if reads_teacher else ():
-        own = students_phases(run, link.recipe)
-        above += (taught(place, link, own, tuple(phase.mix() for phase in own), above, several),)
+        above += (taught(place, link, students_phases(run, link.recipe), above, several),)
         several = ()
-    student = taught(place, last, phases, mixes, above, several)
+    student = taught(place, last, phases, above, several)
     return _whole(place, above, student, replaced)
 
 
@@ -214,7 +210,7 @@ def _architecture(model: Model) -> tuple[Any, ...]:
 
 
 def _teachers(
-    place: Ground, heads: Sequence[Link], grounds: Grounds | None
+    place: Ground, heads: Sequence[Link], grounds: Grounds
 ) -> tuple[tuple[Training, ...], tuple[Asked, ...]]:
     """The teachers; and what each knows, if there are several or one with other classes or other images than
     the data set.

@@ -12,7 +12,7 @@ from torch import nn
 from kdrun.artefacts import file_hash, fingerprint
 from kdrun.config.schema import Run, Teacher
 from kdrun.errors import KdrunError
-from kdrun.figures import plural
+from kdrun.figures import as_typed, plural
 from kdrun.lookup import refuse_unlisted
 from kdrun.models.class_names import differences, stated_classes
 from kdrun.models.class_relation import Related, Relation, relation
@@ -57,7 +57,7 @@ class Reference:
         return placed
 
 
-def reference_of(run: Run, place: Ground, grounds: Grounds | None = None) -> Reference | None:
+def reference_of(run: Run, place: Ground, grounds: Grounds) -> Reference | None:
     """The reference of a run; None without one. Raises KdrunError for one that is not there, or whose images
     or classes are others than those of the data set.
     """
@@ -124,14 +124,14 @@ def _split(text: str) -> tuple[str, str]:
     return text, "student"
 
 
-def _of_file(run: Run, teacher: Teacher, place: Ground, grounds: Grounds | None) -> Reference:
+def _of_file(run: Run, teacher: Teacher, place: Ground, grounds: Grounds) -> Reference:
     own, related = standing(place, teacher, KEY, grounds)
     path = teacher.checkpoint
     if path and teacher.classes is None and teacher.class_map is None:
         _refuse_others(expanded(path), place)
     if own.models.plan(teacher, KEY, 0).head_is_new and not path:
         problem = "its weights do not know the classes of the data set: it is no trained model for them"
-        raise KdrunError("reference.pretrained", str(teacher.pretrained).lower(), problem)
+        raise KdrunError("reference.pretrained", as_typed(teacher.pretrained), problem)
 
     def load() -> nn.Module:
         model = own.models.build(teacher, KEY, 0).model

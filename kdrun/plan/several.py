@@ -59,12 +59,6 @@ class Several(NamedTuple):
         """Whether they can answer as one for an image without a label."""
         return self.how is not None and self.how.weights != "known"
 
-    def needs(self, mix: Mix, name: str) -> frozenset[str]:
-        """The layers of a teacher that a mix reads, from this one alone or from all as one."""
-        if len(self.asked) == 1:
-            return mix.needs.teacher
-        return mix.reads(name) | (mix.reads("") and frozenset({"logits"}))
-
 
 class Standing(NamedTuple):
     """The ground of a teacher, and the relation of its classes to those of the data set."""
@@ -73,9 +67,7 @@ class Standing(NamedTuple):
     relation: Relation
 
 
-def standing(
-    place: Ground, teacher: Teacher, key: str, grounds: Grounds | None = None, *, alone: bool = True
-) -> Standing:
+def standing(place: Ground, teacher: Teacher, key: str, grounds: Grounds, *, alone: bool = True) -> Standing:
     """The ground of a teacher: the run's or that of its own data set, with its classes and normalisation.
 
     key: of the teacher in the configuration. alone: whether it is the only one, which must then know all
@@ -88,13 +80,12 @@ def standing(
         _refuse_channels(own.data, place.data, key)
         if not loaded:
             _refuse_test_images(own.data, place.data, key)
+    names: Sequence[str] = own.data.classes
     if is_headless(teacher):
-        theirs = own.data.classes
-        same = relation(theirs, theirs, key)
-        stands = _changed(own, theirs, same, teacher, key, {} if grounds is None else grounds)
+        stands = _changed(own, names, relation(names, names, key), teacher, key, grounds)
         return Standing(stands, Relation((), len(place.data.classes)))
-    names, related = _related(own.data.classes, teacher, key, loaded, mapped if own is place else None)
-    stands = _changed(own, names, related, teacher, key, {} if grounds is None else grounds)
+    names, related = _related(names, teacher, key, loaded, mapped if own is place else None)
+    stands = _changed(own, names, related, teacher, key, grounds)
     if own is place:
         return Standing(stands, related)
     subset = teacher.classes is not None or not alone
@@ -110,7 +101,8 @@ def _changed(
         return own
     about = json.dumps([id(data), names, related.targets, loaded, teacher.normalisation], default=str)
     if about not in made:
-        made[about] = _ground(own, _data(data, names, related, teacher, key, loaded))
+        data = _data(data, names, related, teacher, key, loaded)
+        made[about] = replace(own, data=data, models=Models(data, own.models.resize))
     return replace(made[about], run=own.run, transfer=own.transfer, teaches=own.teaches)
 
 
@@ -261,7 +253,10 @@ def _related(
     """The names of a teacher's outputs, and their relation to the classes of its data set."""
     names = _names(teacher, key)
     if not loaded:
-        chosen = tuple(ours) if names is None else tuple(sorted(names, key=_place(ours, f"{key}.classes")))
+        for name in names or ():
+            if name not in ours:
+                raise KdrunError(f"{key}.classes", name, "the data set has no such class", ours)
+        chosen = tuple(ours) if names is None else tuple(sorted(names, key=ours.index))
         return chosen, relation(chosen, ours, key, subset=True)
     stated = stated_classes(expanded(teacher.checkpoint)) if teacher.checkpoint else ()
     if names is None and mapped is not None and not stated:
@@ -274,15 +269,6 @@ def _related(
     subset = names is not None
     names = names or tuple(stated)
     return names, relation(names, ours, key, mapped, subset=subset)
-
-
-def _place(ours: Sequence[str], key: str) -> Any:
-    def place(name: str) -> int:
-        if name not in ours:
-            raise KdrunError(key, name, "the data set has no such class", ours)
-        return ours.index(name)
-
-    return place
 
 
 def _names(teacher: Teacher, key: str) -> tuple[str, ...] | None:
@@ -335,7 +321,3 @@ def _data(
             raise KdrunError(f"{key}.normalisation.{name}", f"{value}", problem)
         numbers[name] = tuple(map(float, listed))
     return data._replace(mean=numbers["mean"], std=numbers["std"])
-
-
-def _ground(place: Ground, data: ImageSet) -> Ground:
-    return replace(place, data=data, models=Models(data, place.models.resize))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from kdrun.models.quantised import quantised
 from kdrun.plan.build import Read, build_mix
 from kdrun.plan.ground import Ground, sight
 from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
-from kdrun.plan.objective import PHASE_ONE, Phase, Terms, epochs_of
+from kdrun.plan.objective import Phase, Terms, epochs_of, transfer_of
 from kdrun.plan.several import Several
 from kdrun.sources import sources
 from kdrun.training.plan import RowSet, Shares
@@ -67,7 +67,7 @@ class Training:
     seed: int
     phases: tuple[Phase, ...]
     built: Built
-    mixes: tuple[Mix, ...]
+    mixes: tuple[Mix, ...] = ()
     teachers: tuple[Training, ...] = ()
     several: Several | None = None
     peer: Training | None = None
@@ -110,11 +110,6 @@ class Training:
         return frozenset().union(*(mix.needs.teacher for mix in self.mixes))
 
     @property
-    def student_needs(self) -> frozenset[str]:
-        """The layers of its own model that all phases read."""
-        return frozenset().union(*(mix.needs.student for mix in self.mixes))
-
-    @property
     def normalises_parts(self) -> bool:
         """Whether several processes share a batch and a batch norm sees a part of it. With other parts it is
         another training, as with another batch. All else that changes with the parts is rounding.
@@ -152,16 +147,11 @@ class Training:
 
     def rows_for(self, mix: Mix) -> Tensor:
         """The training images of a phase, by its transfer set, if its mix can use images without a label."""
-        labels, transfer = self.labels, self.transfer_of(mix)
+        labels, (_, transfer) = self.labels, transfer_of(self.ground.run, mix)
         if not mix.uses_unlabelled or transfer == "labelled":
             return self._transferred(torch.nonzero(labels >= 0).flatten())
         every = torch.arange(len(labels)) if transfer == "all" else torch.nonzero(labels < 0).flatten()
         return self._transferred(every)
-
-    def transfer_of(self, mix: Mix) -> str:
-        """The transfer set of a phase: all, labelled or unlabelled."""
-        run = self.ground.run
-        return (run.phase_one.transfer if mix.key == PHASE_ONE else None) or run.transfer
 
     def _transferred(self, rows: Tensor) -> Tensor:
         """The rows whose classes are in the transfer set; for a teacher all rows."""
@@ -359,32 +349,37 @@ class Training:
 
     def new_mix(self, phase: Phase, teacher: Training | None = None) -> Mix:
         """A new mix of a phase, with new adapters. teacher: for a peer, the student that it learns from."""
-        other = (teacher or self.teacher or self).built
-        return build_mix(
-            phase.mix(), self.built.model, other.model, self.ground.models, self.seed, self.read_by_name
-        )
+        other, by_name = (teacher or self.teacher or self).built, None
+        if self.several is not None:
+            models = (Read(each.built.model, each.ground.models) for each in self.teachers)
+            by_name = dict(zip(self.several.names, models, strict=True))
+        return build_mix(phase.mix(), self.built.model, other.model, self.ground.models, self.seed, by_name)
 
-    @property
-    def read_by_name(self) -> Mapping[str, Read] | None:
-        """The models of several teachers by name, for the shapes of a mix; None if there is one teacher."""
-        if self.several is None:
-            return None
-        models = (Read(teacher.built.model, teacher.ground.models) for teacher in self.teachers)
-        return dict(zip(self.several.names, models, strict=True))
+    def with_mixes(self, teacher: Training | None = None) -> Training:
+        """The same training with a mix for each phase. teacher: as for `new_mix`."""
+        return replace(self, mixes=tuple(self.new_mix(phase, teacher) for phase in self.phases))
 
     @property
     def needs_of_each(self) -> list[frozenset[str]]:
         """The layers of each of its teachers (or of its peer) that its phases read, in order."""
-        if self.several is None:
-            return [self.teacher_needs]
-        return [
-            frozenset().union(*(self.needs_of(mix, name) for mix in self.mixes))
-            for name in self.several.names
-        ]
+        names = ("",) if self.several is None else self.several.names
+        return [frozenset().union(*(self.needs_of(mix, name) for mix in self.mixes)) for name in names]
 
     def needs_of(self, mix: Mix, name: str = "") -> frozenset[str]:
-        """The layers of a teacher that a mix reads. name: of one of several teachers."""
-        return mix.needs.teacher if self.several is None else self.several.needs(mix, name)
+        """The layers of a teacher that a mix reads. name: of one of several, which a term can read alone, or
+        with the others as one.
+        """
+        if self.several is None or len(self.several.asked) == 1:
+            return mix.needs.teacher
+        return mix.reads(name) | (mix.reads("") and frozenset({"logits"}))
+
+    def read_by(self, mix: Mix) -> dict[str, tuple[Training, frozenset[str]]]:
+        """The teachers that a mix reads, each with the layers that it reads: one of several by its name, a
+        single one by an empty name.
+        """
+        names = ("",) * len(self.teachers) if self.several is None else self.several.names
+        named = zip(names, self.teachers, strict=True)
+        return {name: (teacher, needs) for name, teacher in named if (needs := self.needs_of(mix, name))}
 
 
 def section(name: str) -> str:

@@ -13,10 +13,9 @@ from kdrun.evaluation.cost import params
 from kdrun.figures import file_size, listed, plural, points, short
 from kdrun.machine import crowded
 from kdrun.plan.answers import answers_plan
-from kdrun.plan.mismatched import mismatched
+from kdrun.plan.notes import mismatched, unfinished
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.plan.unfinished import unfinished
 from kdrun.report.caption import TRIAL
 from kdrun.terminal import folded, hung, in_lines
 from kdrun.training.combine import Combination
@@ -59,7 +58,7 @@ def header(plan: Plan, columns: int = 80) -> str:
         *_several(plan),
         *_versus(plan),
         f"loss   {plan.equation}",
-        *_by_data_set(run.remarks.by_data_set),
+        *([f"models {' and '.join(run.remarks.by_data_set)} by data set"] if run.remarks.by_data_set else []),
         f"recipe {_recipes(plan)}{_momenta(run.momentum_delta)}",
         *(f"       {both}" for both in pairs(run.remarks.spelled)),
         *_streaming(plan),
@@ -76,11 +75,6 @@ def header(plan: Plan, columns: int = 80) -> str:
 
 def _sized(training: Training) -> str:
     return f"{training.model.name} ({short(params(training.built.model))})"
-
-
-def _by_data_set(roles: Sequence[str]) -> list[str]:
-    """The line that names the roles whose models were not chosen."""
-    return [f"models {' and '.join(roles)} by data set"] if roles else []
 
 
 def pairs(spelled: Sequence[str]) -> Iterator[str]:
@@ -214,7 +208,7 @@ def _streaming(plan: Plan) -> list[str]:
     if not isinstance(images, Unread):
         return []
     workers, kept = images.reading.workers, len(images.kept.pixels)
-    reader = f"by {workers} process{'es' * (workers > 1)}" if workers else "by the process that trains"
+    reader = f"by {plural(workers, 'process', 'processes')}" if workers else "by the process that trains"
     stay = f"; {kept:,} of {len(images):,} stay in memory" if kept else ""
     size = file_size(images.memory)
     return [f"images {size} do not fit into memory: read as they are needed, {reader}{stay}"]
@@ -296,5 +290,5 @@ def _evaluation(plan: Plan) -> str:
     text += f" of {data.test_of:,} (reduced)" if data.test_of else ""
     if not plan.run.evaluation.latency:
         return text
-    count = latency_threads(plan)
-    return f"{text}; latency on {kind}" + (f", {count} thread{'s' * (count > 1)}" if kind == "cpu" else "")
+    threads = f", {plural(latency_threads(plan), 'thread')}" if kind == "cpu" else ""
+    return f"{text}; latency on {kind}{threads}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.progress.journal import named_rows
+from kdrun.progress.journal import Follower, named_rows
 from kdrun.records import METRICS
 from kdrun.report import plots
 from kdrun.report.markdown import PLOTS
@@ -21,7 +21,7 @@ SHARE = 0.02
 """The largest share of the time that drawing takes."""
 
 
-class Drawing:
+class Drawing(Follower):
     """A follower of all trainings of a run: draws their epochs so far, at most once in EVERY seconds.
 
     A picture that cannot be written is left out: the training goes on.
@@ -31,12 +31,6 @@ class Drawing:
         self.path, self.title = plan.folder / PLOTS[0], _title(plan)
         self.trainings: Sequence[Training] = [each for each in plan.trainings if not each.loaded]
         self.next = time.monotonic() + EVERY
-
-    def begin(self, epochs: int, steps: int, done: int) -> None:
-        pass
-
-    def steps(self, done: int) -> None:
-        pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         if time.monotonic() < self.next:

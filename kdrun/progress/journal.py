@@ -1,4 +1,6 @@
-"""The record of a training in its folder. It survives kills, and a resumed training continues it."""
+"""What follows a training; first of all its record in its folder. That survives kills, and a resumed training
+continues it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,22 @@ from kdrun.progress.screen import line
 from kdrun.records import METRICS, read_rows
 
 
-class Journal:
+class Follower:
+    """Like `kdrun.training.fit.Watcher`; rows also have the training's name as `stage`. What is not defined
+    does nothing.
+    """
+
+    def begin(self, epochs: int, steps: int, done: int) -> None:
+        """Called when the training starts or continues."""
+
+    def steps(self, done: int) -> None:
+        """Called after a step."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Called after an epoch."""
+
+
+class Journal(Follower):
     """A follower that writes `metrics.jsonl` and `log.txt`, a line per epoch in each.
 
     The lines of metrics.jsonl do not name the training: the student of one run can be another's assistant.
@@ -33,9 +50,6 @@ class Journal:
         if self.metrics.exists():
             rows = [row for row in own_rows(self.metrics, self.kind) if row["epoch"] <= self.resumed_at]
             write_text(self.metrics, as_lines(rows))
-
-    def steps(self, done: int) -> None:
-        pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         if row["epoch"] <= self.resumed_at:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdrun.figures import duration, roughly
-from kdrun.progress.screen import Bars, Screen, for_a_row
+from kdrun.progress.screen import Bars, Screen
 
 EVERY = 60.0
 """Seconds between two lines of a log."""
@@ -77,7 +75,7 @@ class Row:
         return self.weight * self.new / self.steps if self.steps else 0.0
 
 
-class Overall(ABC):
+class Overall:
     """The progress of all processes. Each reports, by its number, what it trains and how far it is.
 
     weights: of all trainings, in estimated seconds, by folder. The estimates are corrected by the time of the
@@ -148,11 +146,9 @@ class Overall(ABC):
         """The rows that are shown: at most ROWS, those that are not pending first."""
         return sorted(self.rows.values(), key=lambda row: row.state == PENDING)[:ROWS]
 
-    @abstractmethod
     def shown(self) -> None:
         """Called after each change."""
 
-    @abstractmethod
     def close(self) -> None:
         """Called at the end, also if trainings were interrupted."""
 
@@ -169,12 +165,6 @@ class Estimate(Overall):
         own = sum(row.seconds_left or 0.0 for row in rows)
         others = sum(self.waiting.values()) - sum(row.weight for row in rows)
         return own + max(others, 0.0) * (now - self.began) / worked + self.after
-
-    def shown(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 class LiveRows(Overall):
@@ -196,9 +186,6 @@ class LiveRows(Overall):
             table.add_row(texts[0], bar, *texts[1:])
         return Group(table, Text(self.line()))
 
-    def shown(self) -> None:
-        pass
-
     def close(self) -> None:
         self.live.stop()
 
@@ -218,76 +205,6 @@ class Logged(Overall):
             at_work = "; ".join(_at(row) for row in self.at_work() if row.state != PENDING)
             self.write(f"{time.strftime('%H:%M:%S')} {self.line()}{f': {at_work}' if at_work else ''}")
             self.tenths, self.last = tenths, now
-
-    def close(self) -> None:
-        pass
-
-
-class Reported(Screen):
-    """A process's screen: it passes its calls on to `tell(kind, *what)`, as Overall's methods take them."""
-
-    def __init__(self, tell: Callable[..., None], say: Callable[[str], None] | None = None) -> None:
-        self.tell, self.print = tell, say
-
-    def say(self, text: str = "") -> None:
-        if self.print is not None:
-            self.print(text)
-
-    def write(self, text: str) -> None:
-        self.say(text)
-
-    def show(self, content: RenderableType) -> None:
-        pass
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        self.tell("begin", epochs, steps, done)
-
-    def steps(self, done: int) -> None:
-        self.tell("step", done)
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        self.tell("epoch", for_a_row(row))
-
-    def end(self) -> None:
-        pass
-
-    def answered(self, done: int, total: int) -> None:
-        pass
-
-    def timed(self, share: float) -> None:
-        pass
-
-
-class Followed(Reported):
-    """A screen whose trainings are reported too."""
-
-    def __init__(self, tell: Callable[..., None], screen: Screen) -> None:
-        super().__init__(tell, screen.say)
-        self.screen, self.columns = screen, screen.columns
-
-    def show(self, content: RenderableType) -> None:
-        self.screen.show(content)
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        super().begin(stage, epochs, steps, done)
-        self.screen.begin(stage, epochs, steps, done)
-
-    def steps(self, done: int) -> None:
-        super().steps(done)
-        self.screen.steps(done)
-
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        super().epoch(row)
-        self.screen.epoch(row)
-
-    def end(self) -> None:
-        self.screen.end()
-
-    def answered(self, done: int, total: int) -> None:
-        self.screen.answered(done, total)
-
-    def timed(self, share: float) -> None:
-        self.screen.timed(share)
 
 
 def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -> Overall:

@@ -12,7 +12,7 @@ from kdrun.config.schema import recorded
 from kdrun.nested import leaves
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.progress.journal import named_rows
+from kdrun.progress.journal import Follower, named_rows
 from kdrun.progress.loggers import LOGGERS, About, Logger, scalars
 from kdrun.records import METRICS, Damaged, read_fields, read_rows
 from kdrun.report import table
@@ -25,24 +25,15 @@ MARK = "logged.json"
 
 
 class Recorder:
-    """Gives every epoch of a run to its loggers once, also the epochs before a resume.
+    """Gives every epoch of a run to its loggers once, also the epochs before a resume."""
 
-    trainings: by name. Epochs of another process are read from the folders of its trainings.
-    """
-
-    def __init__(self, loggers: Iterable[Logger], trainings: Mapping[str, Training]) -> None:
-        self.loggers, self.trainings = tuple(loggers), trainings
+    def __init__(self, loggers: Iterable[Logger]) -> None:
+        self.loggers = tuple(loggers)
         self.given: set[tuple[str, int]] = set()
 
-    def follow(self, name: str) -> _Following:
-        """The follower of the training of that name."""
-        return _Following(self, name)
-
-    def earlier(self, name: str) -> None:
-        """Gives the epochs in the folder of a training to the loggers."""
-        training = self.trainings.get(name)
-        if training is not None:
-            self.give(named_rows(training.folder / METRICS, training.kind, name))
+    def follow(self, training: Training) -> _Following:
+        """The follower of a training."""
+        return _Following(self, training)
 
     def give(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Gives the rows to the loggers, except those that they have."""
@@ -53,15 +44,13 @@ class Recorder:
                     logger.numbers(scalars(row), row["epoch"])
 
 
-class _Following:
-    def __init__(self, recorder: Recorder, name: str) -> None:
-        self.recorder, self.name = recorder, name
+class _Following(Follower):
+    def __init__(self, recorder: Recorder, training: Training) -> None:
+        self.recorder, self.training = recorder, training
 
     def begin(self, epochs: int, steps: int, done: int) -> None:
-        self.recorder.earlier(self.name)
-
-    def steps(self, done: int) -> None:
-        pass
+        training = self.training
+        self.recorder.give(named_rows(training.folder / METRICS, training.kind, training.name))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         self.recorder.give([row])
@@ -74,11 +63,12 @@ def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
     At the end, the loggers of an evaluated run also get its figures and its table. The folder keeps the names
     of the loggers that have the whole run.
     """
-    loggers = {name: LOGGERS[name](_about(plan)) for name in names}
+    about = About(plan.folder.name, Path(plan.run.outputs_dir), recorded(plan.run))
+    loggers = {name: LOGGERS[name](about) for name in names}
     if not loggers:
         yield None
         return
-    recorder = Recorder(loggers.values(), {training.name: training for training in plan.every})
+    recorder = Recorder(loggers.values())
     done = False
     try:
         yield recorder
@@ -120,10 +110,6 @@ def _finish(recorder: Recorder, folder: Path) -> None:
         for name in PLOTS:
             if (folder / name).exists():
                 logger.picture(folder / name)
-
-
-def _about(plan: Plan) -> About:
-    return About(plan.folder.name, Path(plan.run.outputs_dir), recorded(plan.run))
 
 
 def _logged(folder: Path) -> list[str]:

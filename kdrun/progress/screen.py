@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -32,8 +31,10 @@ WIDE = 100
 """Columns of a terminal from which a bar has the images per second too."""
 
 
-class Screen(ABC):
-    """Prints text, and shows the progress of one training at a time, from `begin` to `end`."""
+class Screen:
+    """Prints text, and shows the progress of one training at a time, from `begin` to `end`. A method that is
+    not defined shows nothing.
+    """
 
     columns = 80
     """Width in characters."""
@@ -47,41 +48,32 @@ class Screen(ABC):
     after = 0.0
     """Seconds of what follows what is shown."""
 
-    @abstractmethod
     def say(self, text: str = "") -> None:
         """Prints one line or several. Those that have a label or are indented are folded at the width; others
         begin with a path or say what is damaged, and stay whole as errors do.
         """
 
-    @abstractmethod
     def write(self, text: str) -> None:
         """Prints text as it is, however long its lines are."""
 
-    @abstractmethod
     def show(self, content: RenderableType) -> None:
         """Prints a table, or anything else that rich can draw."""
 
-    @abstractmethod
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         """A training starts or continues. steps: of an epoch. done: steps of the training so far."""
 
-    @abstractmethod
     def steps(self, done: int) -> None:
         """`done` steps of the training are done."""
 
-    @abstractmethod
     def epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch is done: its row of metrics.jsonl."""
 
-    @abstractmethod
     def end(self) -> None:
         """The training ended or was interrupted."""
 
-    @abstractmethod
     def answered(self, done: int, total: int) -> None:
         """The models of an evaluation answered `done` of `total` images."""
 
-    @abstractmethod
     def timed(self, share: float) -> None:
         """This share of a measurement of latencies is done. Nothing is drawn between two calls, so that the
         measurement is not disturbed.
@@ -91,6 +83,16 @@ class Screen(ABC):
         """Seconds until the run is done. stage: until what is shown is."""
         of_the_run = self.left() if self.left is not None else None
         return stage + self.after if of_the_run is None else of_the_run
+
+
+class Said(Screen):
+    """Passes on what is said, and shows nothing."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.pass_on = say
+
+    def say(self, text: str = "") -> None:
+        self.pass_on(text)
 
 
 def numbers(row: Mapping[str, Any]) -> str:
@@ -129,10 +131,6 @@ class _Time(ProgressColumn):
         return Text(text, style="dim")
 
 
-def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
 def trimmed(content: RenderableType, console: Console) -> Segments:
     """A content as the console folds and fills it, without the blanks at the ends of its lines."""
     segments: list[Segment] = []
@@ -145,21 +143,20 @@ def trimmed(content: RenderableType, console: Console) -> Segments:
     return Segments(segments)
 
 
-def _labelled_folded(text: str, columns: int) -> str:
-    return "\n".join(folded(line, columns) if label_of(line) else line for line in text.split("\n"))
-
-
 class Printed(Screen):
     """Texts on a console, as wide as it is."""
 
     def __init__(self, console: Console) -> None:
-        self.console, self.columns = console, _wide(console)
+        if console.width < LEAST:  # with none, nothing would be shown
+            console.width = LEAST
+        self.console, self.columns = console, console.width
 
     def say(self, text: str = "") -> None:
-        _print(self.console, _labelled_folded(text, self.columns))
+        lines = (folded(line, self.columns) if label_of(line) else line for line in text.split("\n"))
+        self.write("\n".join(lines))
 
     def write(self, text: str) -> None:
-        _print(self.console, text)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, content: RenderableType) -> None:
         self.console.print(trimmed(content, self.console), end="")
@@ -244,33 +241,25 @@ class Lines(Printed):
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self.began, self.resumed_at = time.monotonic(), done // steps
 
-    def steps(self, done: int) -> None:
-        pass
-
     def epoch(self, row: Mapping[str, Any]) -> None:
         if row["stage"] not in self.unsaid:
             self.write(line(row, time.monotonic() - self.began, self.resumed_at, self.ahead, self.names))
 
-    def end(self) -> None:
-        pass
-
     def answered(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if done == 0:
-            self.began, self.next = now, now + EVERY
-        elif now >= self.next and done < total:
-            self.next = now + EVERY
-            left = duration(self.ahead((now - self.began) / done * (total - done)))
-            self.write(f"{_event('evaluate', self.names)}  {done:,} of {total:,} images  eta {left}")
+        self._part("evaluate", done / max(1, total), f"{done:,} of {total:,} images", EVERY)
 
     def timed(self, share: float) -> None:
+        self._part("latency", share, f"{int(100 * share)} %", TIMED)
+
+    def _part(self, name: str, share: float, text: str, every: float) -> None:
+        """A line about something of which this share is done, after so many seconds without one."""
         now = time.monotonic()
         if share <= 0:
-            self.began, self.next = now, now + TIMED
+            self.began, self.next = now, now + every
         elif now >= self.next and share < 1:
-            self.next = now + TIMED
+            self.next = now + every
             left = duration(self.ahead((now - self.began) / share * (1 - share)))
-            self.write(f"{_event('latency', self.names)}  {int(100 * share)} %  eta {left}")
+            self.write(f"{_event(name, self.names)}  {text}  eta {left}")
 
 
 def line(
@@ -310,10 +299,3 @@ def screen(console: Console | None = None, unsaid: Collection[str] = ()) -> Scre
         console = Console(width=None if sys.stdout.isatty() else width())
     redraws = console.is_terminal and not console.is_dumb_terminal
     return Bars(console) if redraws else Lines(console, unsaid)
-
-
-def _wide(console: Console) -> int:
-    """The columns of a console, which is made wide enough for words: with none, nothing would be shown."""
-    if console.width < LEAST:
-        console.width = LEAST
-    return console.width

@@ -15,21 +15,20 @@ from kdrun.artefacts import held
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.progress.journal import own_rows
+from kdrun.progress.journal import Follower, own_rows
 from kdrun.progress.record import recording
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
 from kdrun.records import METRICS
 from kdrun.report.searches import Trial
 from kdrun.search.proposal import Proposal
-from kdrun.stages.healed import healed
 from kdrun.stages.make import make
-from kdrun.stages.pipeline import refuse_unstartable
+from kdrun.stages.ready import healed, refuse_unstartable
 from kdrun.stages.saved import finished
 from kdrun.training.fit import Stopped
 
 
-class Judge:
+class Judge(Follower):
     """Follows the student of one repeat, and stops its training if the trial is pruned.
 
     earlier: the accuracies of each earlier repeat, by epoch.
@@ -47,9 +46,6 @@ class Judge:
     def recorded(self) -> list[dict[str, Any]]:
         """The epochs in the student's folder."""
         return own_rows(self.student.folder / METRICS, self.student.kind)
-
-    def steps(self, done: int) -> None:
-        pass
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Raises Stopped if the trial is pruned; not after the last epoch, when that saves nothing."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from kdrun.artefacts import locked, set_aside, sweep_parts, write_json, write_text
+from kdrun.config.schema import recorded
 from kdrun.errors import KdrunError
 from kdrun.evaluation import compare, latency
 from kdrun.evaluation.evaluators import evaluated
@@ -22,22 +22,21 @@ from kdrun.progress.journal import as_lines
 from kdrun.progress.loggers import shown_by
 from kdrun.progress.screen import Screen
 from kdrun.records import METRICS, read_rows
-from kdrun.report import answers, mistakes, pictures, table, thumbnails
+from kdrun.report import mistakes, pictures, table
 from kdrun.report.content import build
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared, strongest
+from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared
 from kdrun.resources import free_memory
 from kdrun.stages.against_controls import against_controls
-from kdrun.stages.durations import latency_seconds
-from kdrun.stages.facts import config_of, epochs_of, facts_of, looked_at, settings
-from kdrun.stages.healed import damaged
+from kdrun.stages.facts import epochs_of, facts_of, looked_at, settings
+from kdrun.stages.groups import latency_seconds
 from kdrun.stages.int8 import FOLDER as INT8
 from kdrun.stages.int8 import in_int8, int8_fingerprint
-from kdrun.stages.looked import shown_of
+from kdrun.stages.left import is_whole, keep_answers, save_student
+from kdrun.stages.ready import damaged
 from kdrun.stages.saved import Saved, finished
-from kdrun.stages.student_file import is_whole, save_student
 from kdrun.stages.subject import images_asked, subject_of
 from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes, reference_notes
 from kdrun.terminal import in_lines
@@ -107,9 +106,10 @@ def evaluate(
                 new["int8"] = in_int8(plan, models, subject, shown.say)
         content = _with_speedup(with_earlier(new, old)) if old else _with_speedup(new)
         save_student(models["student"])
-        epochs = [*epochs_of(models), *_epochs_kept(folder, content, models)]
-        write_text(folder / METRICS, as_lines(epochs))
-        _keep_answers(folder, plan, subject, content, content["models"].keys() - subject.networks.keys())
+        earlier = content["models"].keys() - models.keys()
+        rows = [row for row in read_rows(folder / METRICS) if row.get("stage") in earlier]
+        write_text(folder / METRICS, as_lines([*epochs_of(models), *rows]))
+        keep_answers(folder, plan, subject, content, content["models"].keys() - subject.networks.keys())
         if drawn:
             pictures.draw(folder, content, again=True)
         else:
@@ -138,15 +138,14 @@ def _asked(plan: Plan, models: Mapping[str, Saved], shown: Screen) -> Subject:
         shown.after = 0.0
 
 
-def _earlier(folder: Path, say: Callable[[str], None] | None = None) -> Report | None:
+def _earlier(folder: Path, say: Callable[[str], None] = lambda text: None) -> Report | None:
     """The report of an earlier evaluation; None without one, or if it is damaged, which `say` reports."""
     if not (folder / NAME).exists():
         return None
     try:
         return read(folder)
     except KdrunError as error:
-        if say is not None:
-            say(f"{error}; evaluated anew")
+        say(f"{error}; evaluated anew")
         return None
 
 
@@ -177,7 +176,8 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
         shown.end()
     for name, facts in fields["models"].items():
         facts |= measured["models"].get(name, {}) | {"latency": times.rows.get(name)}
-    comparison = against_controls(subject) | measured["comparison"] | _learned_from(subject)
+    comparison = against_controls(subject) | measured["comparison"]
+    comparison |= {} if subject.taught_by == "teacher" else {"learned_from": subject.taught_by}
     comparison |= _against_reference(plan, subject)
     notes = [*model_notes(plan), *purpose_notes(plan), *reference_notes(plan)]
     notes += evaluated_notes(plan, subject)
@@ -204,54 +204,6 @@ def _against_reference(plan: Plan, subject: Subject) -> dict[str, Any]:
         return {}
     margin = plan.reference.margin
     return {"reference": compare.against_reference(student.logits, other.logits, student.labels, margin)}
-
-
-def _learned_from(subject: Subject) -> dict[str, str]:
-    """The role that taught the student, if it is not the teacher."""
-    return {} if subject.taught_by == "teacher" else {"learned_from": subject.taught_by}
-
-
-def _epochs_kept(folder: Path, report: Report, models: Mapping[str, Saved]) -> list[dict[str, Any]]:
-    """The epochs of models that are in the report from an earlier evaluation."""
-    rows = read_rows(folder / METRICS)
-    return [row for row in rows if row.get("stage") in report["models"].keys() - models.keys()]
-
-
-def _answers(subject: Subject) -> answers.Answers:
-    """The class that each model predicts for each image under the headline; -1 if a logit is NaN."""
-    arrays: answers.Answers = {"classes": np.array(subject.classes)}
-    for whose in subject.networks:
-        for part in answers.PARTS:
-            own = subject.on_part(whose, part)
-            if own is not None:
-                named = own.logits.argmax(1).masked_fill(own.logits.isnan().any(1), -1)
-                arrays |= {f"{part}/labels": own.labels.numpy(), f"{part}/{whose}": named.numpy()}
-    return arrays | _probabilities(subject)
-
-
-def _probabilities(subject: Subject) -> answers.Answers:
-    """The student's probabilities for its answer and for the true class, for each test image."""
-    own = subject.on_test("student")
-    if own is None:
-        return {}
-    shares = own.logits.softmax(1)
-    truth = shares.gather(1, own.labels.clamp(min=0)[:, None])[:, 0].where(own.labels >= 0, torch.nan)
-    arrays = {mistakes.SHARE: shares.max(1).values, mistakes.TRUTH: truth}
-    return {f"test/student/{name}": values.numpy() for name, values in arrays.items()}
-
-
-def _keep_answers(
-    folder: Path, plan: Plan, subject: Subject, report: Report, earlier: Collection[str]
-) -> None:
-    """Writes answers.npz, errors.csv and thumbnails.npz, and adds the errors by class to the report.
-
-    earlier: models whose answers are from an earlier evaluation.
-    """
-    answers.write(folder, _answers(subject), earlier)
-    kept = answers.read(folder)
-    report.update(cast(Report, mistakes.facts(kept, strongest(report))))
-    mistakes.write(folder, kept, plan.ground.data.test_files)
-    thumbnails.write(folder, shown_of(plan, subject, kept))
 
 
 def _latency(
@@ -291,4 +243,4 @@ def config_text(plan: Plan) -> str:
     """The content of config.yaml: all keys of the run."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(config_of(plan)))
+    return OmegaConf.to_yaml(OmegaConf.create(recorded(plan.run)))

@@ -27,9 +27,8 @@ from kdrun.resources import peak_memory
 from kdrun.sources import sources
 from kdrun.stages.labels_read import unread
 from kdrun.stages.mining import about, mined
-from kdrun.stages.networks import TOGETHER, is_together
 from kdrun.stages.saved import Saved
-from kdrun.stages.subject import Models, stands_apart
+from kdrun.stages.subject import TOGETHER, Models, is_together, stands_apart
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
 """Keys of a training's record that are in the report."""
@@ -44,10 +43,15 @@ def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] =
         "fingerprint": looked_at(plan, settings(plan.run.evaluation, failed)),
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
-        "config": config_of(plan),
+        "config": recorded(plan.run),
         "equation": plan.equation,
         "dataset": _dataset(ground.data),
-        "seeds": _seeds(plan),
+        "seeds": {
+            "run": plan.run.seed,
+            "teacher": None if plan.student.peer else plan.teacher.seed,
+            "label": plan.run.dataset["label_seed"],
+            "split": plan.run.dataset["split"],
+        },
         "headline": ground.headline,
         "models": _together(plan, models)
         | {name: _model(plan, saved) for name, saved in models.items()}
@@ -71,11 +75,6 @@ def _numerics(machine: Machine) -> dict[str, str]:
 def epochs_of(models: Models) -> list[dict[str, Any]]:
     """The epochs of all trainings, as rows of metrics.jsonl."""
     return [row for saved in models.values() for row in _epochs(saved)]
-
-
-def config_of(plan: Plan) -> dict[str, Any]:
-    """The run's configuration as plain values."""
-    return recorded(plan.run)
 
 
 def settings(evaluation: Evaluation, failed: Collection[str] = ()) -> dict[str, Any]:
@@ -144,19 +143,14 @@ def _model(plan: Plan, saved: Saved) -> dict[str, Any]:
         own["headline"] = ground.headline
     if stands_apart(plan, training):
         own["dataset"] = _dataset(ground.data)
+    taken = training.kind == "student" and training.loaded  # other weights than the trained one's
     facts = {
         "name": training.model.name,
         "source": saved.source,
-        "fingerprint": _identity(training),
+        "fingerprint": fingerprint([training.fingerprint, "loaded"]) if taken else training.fingerprint,
         "began_from": _began_from(training),
     } | own
     return facts | {key: record[key] for key in RECORDED if record.get(key) not in (None, [])}
-
-
-def _identity(training: Training) -> str:
-    """The fingerprint of the weights. A student that is not trained has other weights than a trained one."""
-    taken = training.kind == "student" and training.loaded
-    return fingerprint([training.fingerprint, "loaded"]) if taken else training.fingerprint
 
 
 def _began_from(training: Training) -> str | None:
@@ -180,15 +174,6 @@ def _dataset(data: ImageSet) -> dict[str, Any]:
         **({} if data.test_of is None else {"test_of": data.test_of}),
         "image_shape": list(data.image_shape),
         "most_frequent": 100 * int(torch.bincount(known).max()) / len(known) if len(known) else None,
-    }
-
-
-def _seeds(plan: Plan) -> dict[str, Any]:
-    return {
-        "run": plan.run.seed,
-        "teacher": None if plan.student.peer else plan.teacher.seed,
-        "label": plan.run.dataset["label_seed"],
-        "split": plan.run.dataset["split"],
     }
 
 

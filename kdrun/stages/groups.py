@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import mul
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from kdrun.artefacts import fingerprint
 from kdrun.plan.answers import answers_plan
+from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.types import CLASSIFIER
 
@@ -27,6 +28,9 @@ DRAWING = ("StochasticDepth", "DropPath")
 
 STEP_SECONDS, MACS_A_SECOND = 0.5e-3, 2e10
 """The least time of a step, and the speed of one core. For estimates."""
+
+EVALUATION = 0.5
+"""Seconds of a job's evaluation without latencies, for small models."""
 
 WORTH_STACKING = 8.0
 """Below so many estimated seconds of training, batching does not pay: tracing takes about 3 seconds."""
@@ -52,6 +56,20 @@ def seconds(group: Sequence[Training]) -> float:
     steps = [training.epochs * training.row_set().steps for training in group]
     one = [STEP_SECONDS + training.macs / MACS_A_SECOND for training in group]
     return float(sum(map(mul, steps, one)))
+
+
+def evaluation_seconds(plan: Plan) -> float:
+    """Estimated seconds of a job's evaluation."""
+    return EVALUATION + latency_seconds(plan) if "evaluate" in plan.run.stages else 0.0
+
+
+def latency_seconds(plan: Plan) -> float:
+    """Seconds of its latencies: up to `evaluation.seconds` for each batch size and device, of all models
+    together.
+    """
+    evaluation = plan.run.evaluation
+    devices = 1 if plan.ground.machine.device.type == "cpu" else 2
+    return len(evaluation.batches) * devices * evaluation.seconds if evaluation.latency else 0.0
 
 
 def spread(parts: Sequence[Group], processes: int) -> list[Group]:
@@ -148,7 +166,10 @@ def _common(training: Training) -> list[Any]:
 
 def _stack(training: Training) -> str:
     """Equal for learners that differ only in weights, seed and the numbers of their mixes."""
-    terms = {name: _numberless(term) for name, term in training.loss.items()}
+    terms = {
+        name: {key: value for key, value in term.items() if key not in ("weight", "temperature")}
+        for name, term in training.loss.items()
+    }
     return fingerprint([_model(training), training.key["recipe"], terms, training.mixes[-1].names])
 
 
@@ -168,7 +189,3 @@ def _draws(training: Training) -> bool:
         (isinstance(module, _DropoutNd) and module.p > 0) or type(module).__name__ in DRAWING
         for module in training.built.model.modules()
     )
-
-
-def _numberless(term: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in term.items() if name not in ("weight", "temperature")}

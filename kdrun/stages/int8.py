@@ -26,8 +26,9 @@ from kdrun.plan.int8 import LABELS, TEACHER, name_of
 from kdrun.plan.plan import Plan
 from kdrun.report.int8 import AFTER, FP32, ROLES
 from kdrun.report.schema import Int8, Int8Model
+from kdrun.stages.left import about
 from kdrun.stages.saved import Saved, load_model, quantised_model, saved
-from kdrun.stages.student_file import about
+from kdrun.stages.subject import held_out
 
 FOLDER = "int8"
 """The folder in a run's folder that has the files."""
@@ -73,8 +74,8 @@ def in_int8(
     }
     content["models"], labels = models_by_form, data.test.labels
     if bool((labels >= 0).any()):
-        every = {name: dict.fromkeys(ROLES, name) for name in forms[PLAIN]}
-        content["gains"] = {name: _against(forms, names, labels) for name, names in every.items()}
+        every = forms[PLAIN]
+        content["gains"] = {name: _against(forms, dict.fromkeys(ROLES, name), labels) for name in every}
         content |= _chosen(forms, data, models_by_form)
     return cast(Int8, content)
 
@@ -104,7 +105,8 @@ def _written(
     facts = about(began.training, model)
     with torch_threads(threads):
         write_whole(path, lambda temporary: write_trained(model, facts, Path(temporary)))
-        answers = _answers(opened(path, threads).model, data)
+        file = opened(path, threads).model
+        answers = {name: _on(file, part, data) for name, part in held_out(data).items()}
         own = _on(model.to(CPU), data.test, data)
     return Form(
         answers,
@@ -117,11 +119,6 @@ def _written(
             "other_class": int((answers["test"].argmax(1) != own.argmax(1)).sum()),
         },
     )
-
-
-def _answers(model: nn.Module, data: ImageSet) -> dict[str, Tensor]:
-    parts = {"validation": data.validation, "test": data.test}
-    return {name: _on(model, part, data) for name, part in parts.items() if len(part.labels)}
 
 
 def _on(model: nn.Module, part: Part, data: ImageSet) -> Tensor:

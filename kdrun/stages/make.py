@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from kdrun.artefacts import empty, locked, set_aside, sweep_parts
 from kdrun.beats import beating, wait_for_others
@@ -16,16 +16,13 @@ from kdrun.plan.training import Training
 from kdrun.progress.overall import Estimate, Overall, overall
 from kdrun.progress.screen import Screen
 from kdrun.progress.watchers import Observers
-from kdrun.stages.durations import evaluation_seconds
 from kdrun.stages.engines.engine import Audience, Failures, engine
-from kdrun.stages.groups import Group, seconds
+from kdrun.stages.groups import Group, evaluation_seconds, seconds
 from kdrun.stages.noted import forget, note_loop, settle
 from kdrun.stages.saved import finished, saved, since_start, state_file
 from kdrun.stages.teacher_notes import teacher_notes
 from kdrun.stages.train import train
 from kdrun.training.checkpoint import read_state
-
-Kind = TypeVar("Kind", bound=Overall)
 
 
 class Made(NamedTuple):
@@ -70,7 +67,7 @@ def make(plans: Sequence[Plan], observers: Observers) -> Made:
     return Made(frozenset(each.folder for each in tried if finished(each) is not None), failures)
 
 
-def _progress(plans: Sequence[Plan], made: Callable[..., Kind], closing: ExitStack) -> Kind:
+def _progress(plans: Sequence[Plan], made: Callable[..., Overall], closing: ExitStack) -> Overall:
     """The progress of all unfinished trainings, until `closing`."""
     every = [training for trainings in _rounds(plans) for training in trainings]
     left = [training for training in every if finished(training, training.ground.run.fresh) is None]

@@ -14,11 +14,11 @@ from kdrun.data.batches import plain_batches
 from kdrun.data.images import Part, Pool
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
-from kdrun.figures import plural
+from kdrun.figures import listed, plural
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.stages.networks import ensemble_of, network_of
 from kdrun.stages.saved import saved
+from kdrun.stages.subject import ensemble_of, network_of
 from kdrun.types import UNLABELLED
 
 NAME = "unlabelled.json"
@@ -78,9 +78,7 @@ def pool_notes(plan: Plan, most: int = 3) -> Iterator[str]:
     if pool is None:
         return
     if pool.left_out:
-        more = f" and {len(pool.left_out) - most} more" if len(pool.left_out) > most else ""
-        near = plural(len(pool.left_out), "near-duplicate")
-        named = f"{', '.join(pool.left_out[:most])}{more}"
+        near, named = plural(len(pool.left_out), "near-duplicate"), listed(pool.left_out, most)
         yield f"{near} of validation or test images left out of {pool.source}: {named}"
     if pool.repeated:
         yield f"{plural(pool.repeated, 'image')} of {pool.source} left out: they are there already"

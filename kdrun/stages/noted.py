@@ -29,11 +29,12 @@ def parts(
     ready: Sequence[Training],
     spread: Callable[[list[Group]], list[Group]],
     threads: Callable[[Group], int | None],
+    several: bool = False,
 ) -> list[Part]:
     """The groups of trainings: those that were written down, then new ones.
 
     spread: orders new groups, and splits them for several processes. threads: for the process of a new group;
-    None if it needs none of its own.
+    None if it needs none of its own. several: whether they are of several runs: then they are written down.
     """
     noted: dict[str, tuple[Note, Group]] = {}
     new = []
@@ -44,7 +45,10 @@ def parts(
         else:
             noted.setdefault(repr(note), (note, []))[1].append(training)
     earlier = [Part(_ordered(group, note), note["threads"]) for note, group in noted.values()]
-    return [*earlier, *(Part(group, threads(group)) for group in spread(groups(new)))]
+    every = [*earlier, *(Part(group, threads(group)) for group in spread(groups(new)))]
+    if several:
+        write_notes(every)
+    return every
 
 
 def write_notes(every: Sequence[Part]) -> None:

@@ -17,26 +17,24 @@ from kdrun import __version__, artefacts
 from kdrun.artefacts import held
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
-from kdrun.models.formats import format_named
 from kdrun.plan.plan import Plan, make_plan
-from kdrun.plan.training import Training
 from kdrun.plan.words import header, intent
 from kdrun.progress.drawing import Drawing
 from kdrun.progress.record import recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
-from kdrun.records import PLAN, read_mark
+from kdrun.ranks import Ranks
+from kdrun.records import PLAN
 from kdrun.report.naming import about
 from kdrun.report.pictures import draw_missing
-from kdrun.stages.changed import changed
 from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.evaluate import config_text, evaluate, is_current, is_drawn, show
-from kdrun.stages.healed import healed
 from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
-from kdrun.stages.room import refuse_full_disk, refuse_unwritable
-from kdrun.stages.saved import Saved, check_checkpoint, saved, saved_peer, status
+from kdrun.stages.ready import changed, healed, refuse_full_disk, refuse_unstartable, refuse_unwritable
+from kdrun.stages.saved import Saved, saved, saved_peer, status
 from kdrun.stages.teacher_notes import model_notes, reference_notes
+from kdrun.stages.train import train
 
 
 def execute(run: Run, command: str, console: Console | None = None) -> Path:
@@ -48,6 +46,48 @@ def execute(run: Run, command: str, console: Console | None = None) -> Path:
     refuse_unusable(run)
     plan = make_plan(run)
     return carry_out(plan, command, screen(console))
+
+
+def execute_on(ranks: Ranks, run: Run, command: str) -> None:
+    """Carries out a run as one of several processes. Raises KdrunError. command: as typed, for the record.
+
+    Rank 0 alone looks at folders, takes locks, writes, evaluates and shows. The others wait for the name of
+    the next training, and get all else that they need from rank 0: the state to continue from, and the
+    teacher's weights and answers. So they need no disk that they share with it.
+    """
+    plan = _planned_in_turn(ranks, run)
+    if ranks.leads:
+        carry_out(plan, command, screen())
+        ranks.shared(str)  # the empty name: there is no more
+    else:
+        _follow(ranks, plan)
+
+
+def _planned_in_turn(ranks: Ranks, run: Run) -> Plan:
+    """The plan. The first process of each machine makes it before the others: it may download the data."""
+    if ranks.place == 0:
+        plan = make_plan(run)
+    ranks.meet()
+    if ranks.place != 0:
+        plan = make_plan(run)
+    ranks.meet()
+    return plan
+
+
+def _follow(ranks: Ranks, plan: Plan) -> None:
+    """Takes part in each training that rank 0 names."""
+    by_name = {training.folder.name: training for training in plan.trainings}
+    while name := ranks.shared(str):
+        if name not in by_name:
+            problem = (
+                f"rank {ranks.rank} has other data, weights or code than rank 0: it does not plan {name}"
+            )
+            raise KdrunError("torchrun", None, problem)
+        try:
+            train([by_name[name]], Observers(Screen()))
+        except KdrunError as error:
+            error.while_running = True
+            raise
 
 
 def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = None) -> Path:
@@ -130,36 +170,6 @@ def there(plan: Plan, trained: Collection[Path]) -> dict[str, Saved]:
     student = next((each for each in models if each and each.name == "student"), None)
     peer = saved_peer(student) if student else None
     return {each.name: each for each in (peer, *models) if each is not None}
-
-
-def refuse_unstartable(plan: Plan) -> None:
-    """Raises KdrunError for what is bound to fail: a stage without its input, a checkpoint that does not fit,
-    a state of another version.
-    """
-    for training in plan.chain:
-        check_checkpoint(training)
-    for training in plan.every:
-        status(training)
-    if plan.for_int8 and "evaluate" in plan.run.stages:
-        format_named("int8", "quantise")
-    if plan.reference is not None:
-        plan.reference.load()
-    stages = plan.run.stages
-    if "student" in stages and "teacher" not in stages and plan.student.teachers:
-        for teacher in plan.teachers:
-            _refuse_absent(plan, teacher)
-    if "evaluate" in stages and "student" not in stages:
-        _refuse_absent(plan, plan.student)
-
-
-def _refuse_absent(plan: Plan, training: Training) -> None:
-    if saved(training) is None:
-        read_mark(training.mark)  # raises if it is damaged
-        asked = "[" + ",".join(plan.run.stages) + "]"
-        problem = (
-            f"the {training.name} is not trained yet (no {training.mark}); add {training.kind} to the stages"
-        )
-        raise KdrunError("stages", asked, problem)
 
 
 def _leave(folder: Path, error: Exception) -> None:

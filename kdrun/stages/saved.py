@@ -24,7 +24,7 @@ from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.paths import expanded
 from kdrun.plan.training import Training
 from kdrun.plan.words import Status
-from kdrun.records import Damaged, read_mark
+from kdrun.records import METRICS, Damaged, read_mark
 from kdrun.training.checkpoint import read_state
 
 CALIBRATED = 64
@@ -72,7 +72,7 @@ class Saved:
     @property
     def metrics(self) -> Path | None:
         """The file with its epochs; None if it is loaded, or a peer."""
-        return self.training.folder / "metrics.jsonl" if self.source in ("trained", "cache") else None
+        return self.training.folder / METRICS if self.source in ("trained", "cache") else None
 
 
 def saved(training: Training, fresh: bool = False) -> Saved | None:
@@ -158,10 +158,9 @@ def quantised_model(began: Training, bits: int) -> nn.Module:
 
     Before it is trained (`kdrun check`), it has its initial weights.
     """
-    own, data = saved(began, began.ground.run.fresh), began.ground.data
-    model = initial_model(began) if own is None else load_model(own, began.ground.headline)
+    model = model_now(began)
     with exact():
-        small = calibrated(quantised(model, data.image_shape, bits), _images(began))
+        small = calibrated(quantised(model, began.ground.data.image_shape, bits), _images(began))
     return on_device(small, began)
 
 
@@ -181,6 +180,12 @@ def load_model(weights: Saved, which: str) -> nn.Module:
         digest = weights.record.get("sha256", {}).get(path.stem)
         load_into(model, read_weights(path, digest), f"{weights.name}.checkpoint", str(path))
     return on_device(model, training)
+
+
+def model_now(training: Training) -> nn.Module:
+    """The model with its trained weights; before its training with its initial ones."""
+    own = saved(training, training.ground.run.fresh)
+    return initial_model(training) if own is None else load_model(own, training.ground.headline)
 
 
 def load_checkpoint(model: nn.Module, training: Training) -> None:

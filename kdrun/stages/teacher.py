@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count as count_from
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -24,48 +25,36 @@ from kdrun.training.shared_table import SharedTable
 from kdrun.training.step import Images
 from kdrun.training.table import Table
 from kdrun.training.tabled import TOLERANCES, Tabled
-from kdrun.training.teachers import Live, Teacher
+from kdrun.training.teachers import Live, NoTeacher, Teacher
 from kdrun.types import CLASSIFIER
 
+Kind = TypeVar("Kind", bound=Teacher)
+
 Say = Callable[[str], None]
+"""Shows a line."""
 
 
 def live_teachers(training: Training, mix: Mix, say: Say) -> Live | Several | None:
     """The trained teachers that a mix reads, run on every batch; None if it reads none, or a peer."""
-    if not mix.needs.teacher or not training.teachers:
-        return None
-    if training.several is None:
-        return live_teacher(training, training.teachers[0], mix.needs.teacher, say)
-    read = _read(training, mix)
-    live = {name: live_teacher(training, teacher, needs, say) for name, (teacher, needs) in read.items()}
-    return as_one(training, mix, live)
+    read = training.read_by(mix).items()
+    return _as_one(training, mix, {name: live_teacher(training, *one, say) for name, one in read})
 
 
 def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live | Several | None:
     """The same with given models, one for each teacher of the training."""
-    if not mix.needs.teacher or not models:
-        return None
-    if training.several is None:
-        return _tapped(training, training.teachers[0], models[0], mix.needs.teacher)
-    given = dict(zip(training.several.names, models, strict=True))
-    read = _read(training, mix)
-    live = {name: _tapped(training, one, given[name], needs) for name, (one, needs) in read.items()}
-    return as_one(training, mix, live)
+    given = dict(zip(training.teachers, models, strict=True))
+    read = training.read_by(mix).items()
+    live = {name: _tapped(training, teacher, given[teacher], needs) for name, (teacher, needs) in read}
+    return _as_one(training, mix, live)
 
 
-def as_one(training: Training, mix: Mix, teachers: Mapping[str, Teacher]) -> Several:
-    """The teachers of a training that a mix reads, as one. teachers: by name."""
-    assert training.several is not None
+def _as_one(training: Training, mix: Mix, teachers: Mapping[str, Kind]) -> Kind | Several | None:
+    """The teachers that a mix reads, as `read_by` names them, as one."""
+    if training.several is None or not teachers:
+        return next(iter(teachers.values()), None)
     asked = [each for each in training.several.asked if each.name in teachers]
     how = training.several.how if mix.reads("") else None
     return Several(teachers, Together(asked, how).to(training.ground.machine.device))
-
-
-def _read(training: Training, mix: Mix) -> dict[str, tuple[Training, frozenset[str]]]:
-    """Of several teachers those that a mix reads, each with the layers that it reads."""
-    assert training.several is not None
-    named = zip(training.several.names, training.teachers, strict=True)
-    return {name: (one, needs) for name, one in named if (needs := training.needs_of(mix, name))}
 
 
 def live_teacher(training: Training, teacher: Training, needs: frozenset[str], say: Say) -> Live:
@@ -95,16 +84,16 @@ def _tapped(training: Training, teacher: Training, model: nn.Module, needs: froz
     return Live(seen(tapped, sight(training.ground.data), sight(ground.data)), ground.machine.autocast())
 
 
-def planned_teacher(training: Training, mix: Mix, live: Live | Several, images: Images, say: Say) -> Teacher:
+def planned_teacher(
+    training: Training, mix: Mix, live: Live | Several | None, images: Images, say: Say
+) -> Teacher:
     """The teachers as planned: each live, ahead of the steps, or with a table of answers in its folder."""
-    if isinstance(live, Live):
-        return planned(training, training.teachers[0], mix.needs.teacher, live, images, say)
     asked: dict[str, Teacher] = {}
-    for name, (teacher, needs) in _read(training, mix).items():
-        own = live.teachers[name]
+    for name, (teacher, needs) in training.read_by(mix).items():
+        own = live.teachers[name] if isinstance(live, Several) else live
         assert isinstance(own, Live)
         asked[name] = planned(training, teacher, needs, own, images, say)
-    return as_one(training, mix, asked)
+    return _as_one(training, mix, asked) or NoTeacher()
 
 
 def planned(
@@ -115,7 +104,7 @@ def planned(
     kind = ranks.shared(lambda: answers_of(training, needs, teacher).kind)  # reads the free disk
     if kind in ("none", "live"):
         return live
-    room = ranks.shared(lambda: answer_memory(ground) // row_bytes(training, needs, teacher))
+    room = ranks.shared(lambda: answer_memory(ground) // row_bytes(teacher, needs))
     if kind == "ahead":
         return Ahead(live, images, chunk(ground), room)
     return _tabled(training, teacher, needs, live, images, room, say)
@@ -133,16 +122,13 @@ def _tabled(
     """A teacher with the first table that is empty or has its answers. Other tables stay: their answers can
     be right on another machine.
     """
-    ground, layers = training.ground, widths(training, needs, teacher)
-    folder, numbers, device = (
-        table_folder(training, layers, teacher),
-        ground.run.runtime.table_dtype,
-        ground.machine.device,
-    )
-    views, on_gpu = ground.views.count, device.type != "cpu"
+    ground, layers = training.ground, widths(teacher, needs)
+    folder, numbers = table_folder(training, layers, teacher), ground.run.runtime.table_dtype
+    device, ranks, views = ground.machine.device, ground.machine.ranks, ground.views.count
     assert views is not None
-    ranks = ground.machine.ranks
+    on_gpu = device.type != "cpu"
     head = classifier(live.network) if CLASSIFIER in needs else None
+    asks_for_most = training.recipe.epochs * len(training.rows) >= codes(training)
     for number in count_from(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         opening = partial(Table, place, codes(training), layers, folder.name, numbers, say)
@@ -151,7 +137,7 @@ def _tabled(
         )
         tabled = Tabled(
             live, images, views, table, chunk(ground), room if on_gpu else 0, head,
-            fixed=on_gpu, window=room if on_gpu else 0, whole=on_gpu and reads_most(training),
+            fixed=on_gpu, window=room if on_gpu else 0, whole=on_gpu and asks_for_most,
             tolerance=TOLERANCES[ground.machine.precision],
             ranks=ranks,
         )  # fmt: skip
@@ -160,11 +146,6 @@ def _tabled(
         tabled.close()
         say(f"cache   not used, and kept: its answers differ from those of the teacher here: {place}")
     return tabled
-
-
-def reads_most(training: Training) -> bool:
-    """Whether a training asks for as many answers as a full table has."""
-    return training.recipe.epochs * len(training.rows) >= codes(training)
 
 
 def answers_note(teacher: Teacher) -> str:

@@ -8,13 +8,10 @@ from contextlib import suppress
 import torch
 from torch import nn
 
-from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part
 from kdrun.data.overlap import overlap
 from kdrun.data.picture import centre
 from kdrun.errors import KdrunError
-from kdrun.evaluation.accuracy import logits_of
-from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing, standing
 from kdrun.evaluation.subject import Subject
 from kdrun.figures import percent, plural
@@ -24,6 +21,7 @@ from kdrun.plan.training import Training
 from kdrun.report.schema import REFERENCE
 from kdrun.stages.labels_read import labels, reads_none, taught_apart
 from kdrun.stages.saved import Saved, class_note, load_model, saved
+from kdrun.stages.subject import logits_on
 
 LOOKED_AT = 2000
 """The most images that a teacher is tried on before a student learns from it."""
@@ -33,8 +31,7 @@ def model_notes(plan: Plan) -> Iterator[str]:
     """A note for each model whose file has other class names than the data set, and for each teacher that was
     trained on images that the student holds out.
     """
-    trainings = (*plan.chain, *filter(None, [plan.student.peer]))
-    yield from dict.fromkeys(note for training in trainings if (note := class_note(training)))
+    yield from dict.fromkeys(note for training in plan.chain if (note := class_note(training)))
     for teacher in plan.teachers:
         ours, own = plan.ground, teacher.ground
         if not teacher.loaded and own.run.dataset != ours.run.dataset:
@@ -137,10 +134,8 @@ def standing_on(ground: Ground, network: nn.Module, part: Part) -> Standing | No
     """A model's standing on the labelled images of a part; None if there are none."""
     if not len(part.labels):
         return None
-    image_bytes = bytes_per_image(network, ground.data.image_shape)
-    batches = plain_batches(part, ground.data, ground.machine.device, image_bytes)
     with ground.machine.autocast()():
-        logits = logits_of(network, batches())
+        logits = logits_on(ground, network, part, torch.get_num_threads())
     return standing(logits, part.labels)
 
 

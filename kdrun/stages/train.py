@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 
 from kdrun.config.choices import shown_role
-from kdrun.config.schema import Recipe
 from kdrun.data.batches import training_images, wait_note, wait_share
 from kdrun.graphs import Graphs, one_lane
 from kdrun.machine import environment, torch_threads
@@ -25,8 +24,8 @@ from kdrun.stages.groups import batched
 from kdrun.stages.mining import mined
 from kdrun.stages.saved import state_file
 from kdrun.stages.savings import save
-from kdrun.stages.teacher import answers_note, live_teachers, planned_teacher
-from kdrun.stages.trainee import Asked, Say, Trainee, begin, finish, next_phase, strand
+from kdrun.stages.teacher import Say, answers_note, live_teachers, planned_teacher
+from kdrun.stages.trainee import Trainee, begin, finish, next_phase, strand
 from kdrun.training.captured import captured
 from kdrun.training.checkpoint import Best, Position, read_state
 from kdrun.training.compiled import compile_losses, compile_models
@@ -36,17 +35,19 @@ from kdrun.training.ranks import Ranked, part_of, synchronised
 from kdrun.training.savings import SAVINGS
 from kdrun.training.seeds import derived, kept_generators
 from kdrun.training.step import Images, Step, Stepping
-from kdrun.training.teachers import Live, NoTeacher, Teacher
+from kdrun.training.teachers import Live, Teacher
 
 States = Sequence[Mapping[str, Any] | None]
 
 
 class Trained(NamedTuple):
-    """The result of a phase. seconds: since the beginning of the training. best: for each trainee."""
+    """The result of a phase. seconds: since the beginning of the training. best: for each trainee. asked: how
+    the teacher answered in all phases so far.
+    """
 
     seconds: float
     best: list[Best | None]
-    asked: Asked
+    asked: Mapping[str, Any]
     waited: Mapping[str, float]
 
 
@@ -78,7 +79,7 @@ def _phases(
     trainees: list[Trainee] = []
     seeds = list(dict.fromkeys(training.seed for training in trainings))
     streams = [seeds.index(training.seed) for training in trainings]
-    asked = Asked()
+    asked: Mapping[str, Any] = {}
     for number, phase in enumerate(first.phases):
         if phase is not first.phases[-1] and (at.epoch, at.step) > (phase.until, 0):
             continue
@@ -87,16 +88,22 @@ def _phases(
             trainees = [next_phase(*pair) for pair in zip(trainees, own, strict=True)]
         else:
             resumed = states[0] is not None
-            trainees = [
-                begin(*one, resumed=resumed, alone=alone, rates=_own_rates(one[0], first))
-                for one in zip(trainings, own, streams, strict=True)
-            ]
+            for training, start, stream in zip(trainings, own, streams, strict=True):
+                rates = (
+                    None if training.recipe == first.recipe else training.recipe
+                )  # the loop has the first's
+                trainees.append(begin(training, start, stream, resumed=resumed, alone=alone, rates=rates))
         trained = _phase(trainees, states, at, facts, observers, asked)
         at, states, asked = Position(phase.until, 0, trained.seconds), [None] * len(trainings), trained.asked
     for trainee, best in zip(trainees, trained.best, strict=True):
-        companions = [other.folder.name for other in trainings if other is not trainee.training]
-        share = trained.seconds / len(trainees)
-        finish(trainee, best, share, asked, trained.waited, facts, companions)
+        about = {
+            "train_seconds": round(trained.seconds / len(trainees), 3),
+            "teacher": asked,
+            "companions": [other.folder.name for other in trainings if other is not trainee.training],
+            **trained.waited,
+            "environment": facts,
+        }
+        finish(trainee, best, about)
 
 
 def _phase(
@@ -105,7 +112,7 @@ def _phase(
     at: Position,
     facts: dict[str, Any],
     observers: Observers,
-    before: Asked,
+    before: Mapping[str, Any],
 ) -> Trained:
     """Trains from a position to the end of the phase."""
     screen, ranks = observers.screen, trainees[0].training.ground.machine.ranks
@@ -117,8 +124,8 @@ def _phase(
         loop.teacher.forwards = int(ranks.total(torch.tensor(loop.teacher.forwards)))
         for note in filter(None, (answers_note(loop.teacher), wait_note(loop.images))):
             screen.say(note)
-        teacher, best = loop.teacher, [each.checkpoint.best for each in loop.strands]
-        asked = Asked(before.forwards + teacher.forwards, before.saved + teacher.saved, teacher.record())
+        asked, best = loop.teacher.record(), [each.checkpoint.best for each in loop.strands]
+        asked |= {count: asked[count] + before.get(count, 0) for count in ("forwards", "forwards_saved")}
         return Trained(seconds, best, asked, wait_share(loop.images, epochs=True))
 
 
@@ -152,7 +159,7 @@ def laid_out(
         _lend_classifier(live, trainee)
     images = training_images(ground.data, ground.views, ground.machine.device, training.part)
     closing.callback(images.close)
-    teacher = planned_teacher(training, first.mix, live, images, say) if live else NoTeacher()
+    teacher = planned_teacher(training, first.mix, live, images, say)
     closing.callback(teacher.close)
     labels = training.labels.to(ground.machine.device)
     learners, ranks = tuple(each for trainee in trainees for each in trainee.learners), ground.machine.ranks
@@ -165,14 +172,29 @@ def laid_out(
     for each, state in zip(strands, states, strict=True):
         each.checkpoint.restore(dict(state) if state else None)
     if ranks.count > 1:
-        step: Stepping = _ranked(plain, trainees)
-        return Loop(_course(first), step, strands, plain, teacher, images)
-    if ground.machine.device.type == "cuda" and training.for_int8 is None:
-        save(savings, learners, teacher, images, ground)
-    compiled = ground.run.runtime.compile and training.for_int8 is None
-    batch = training.recipe.batch if compiled else None
-    step = _faster(stepping(plain, trainees), batch, images, graphs, say)
+        return Loop(_course(first), _ranked(plain, trainees), strands, plain, teacher, images)
+    step = fastest(plain, trainees, graphs, say, savings, compiled=ground.run.runtime.compile)
     return Loop(_course(first), step, strands, plain, teacher, images)
+
+
+def fastest(
+    plain: Step,
+    trainees: Sequence[Trainee],
+    graphs: Graphs | None,
+    say: Say,
+    savings: Collection[str] = SAVINGS,
+    *,
+    compiled: bool = False,
+) -> Stepping:
+    """The step with the possible savings, compiled if that is asked for, and as a CUDA graph on a GPU."""
+    training, ground = trainees[0].training, trainees[0].training.ground
+    if ground.machine.device.type == "cuda" and training.for_int8 is None:
+        save(savings, plain.learners, plain.teacher, plain.images, ground)
+    step = stepping(plain, trainees)
+    if compiled and training.for_int8 is None and isinstance(step, (Step, Mutual)):
+        compile_models(step, training.recipe.batch)
+        compile_losses(step, training.recipe.batch)
+    return step if graphs is None else captured(step, plain.images, graphs, say)
 
 
 def stepping(step: Step, trainees: Sequence[Trainee]) -> Stepping:
@@ -201,24 +223,11 @@ def _ranked(plain: Step, trainees: Sequence[Trainee]) -> Ranked:
     return Ranked(step, ranks, training.seed)
 
 
-def _own_rates(training: Training, first: Training) -> Recipe | None:
-    """Its recipe if that differs from the first's, whose learning rates the loop has."""
-    return None if training.recipe == first.recipe else training.recipe
-
-
 def _shown_as(trainees: Sequence[Trainee]) -> list[str | None]:
     """Names on the screen: the first stands for all of them."""
     first = trainees[0].training
     name = shown_role(first.name) if len(trainees) == 1 else f"{len(trainees)} {first.kind}s"
     return [name, *[None] * (len(trainees) - 1)]
-
-
-def _faster(step: Stepping, batch: int | None, images: Images, graphs: Graphs | None, say: Say) -> Stepping:
-    """The step with its parts compiled for that batch, if it is given, and as a CUDA graph on a GPU."""
-    if batch is not None and isinstance(step, (Step, Mutual)):
-        compile_models(step, batch)
-        compile_losses(step, batch)
-    return step if graphs is None else captured(step, images, graphs, say)
 
 
 def _course(trainee: Trainee) -> Course:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,6 +22,7 @@ from kdrun.plan.training import Training
 from kdrun.progress.watchers import Watchers
 from kdrun.stages.noted import forget
 from kdrun.stages.saved import initial_model, started, state_file, weights_file
+from kdrun.stages.teacher import Say
 from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
 from kdrun.training.gradients import Gradients, fixed_batch
@@ -32,51 +33,32 @@ from kdrun.training.seeds import Draws
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher, Teacher
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Trainee:
     """The model of a training in one of its phases, and the model of its peer if it has one.
 
-    models, taps, mixes, learners: its own first, then the peer's. begins: whether the training starts here.
-    draws: its own random numbers; None if they are the global ones. stream: which of a step's rows it learns
-    from. rates: its own learning rates if they are not those of its loop.
+    learners: its own first, then the peer's. begins: whether the training starts here.
     """
 
     training: Training
     phase: Phase
-    models: tuple[nn.Module, ...]
-    mixes: tuple[Mix, ...]
-    taps: tuple[Tapped, ...]
     learners: tuple[Learner, ...]
     begins: bool
-    draws: Draws | None
-    stream: int
-    rates: Rates | None = None
 
     @property
     def model(self) -> nn.Module:
-        return self.models[0]
+        return self.learners[0].model
 
     @property
     def mix(self) -> Mix:
-        return self.mixes[0]
+        return self.learners[0].mix
 
     def close(self) -> None:
         """Takes the taps off the models."""
-        for tapped in self.taps:
-            tapped.close()
-
-
-class Asked(NamedTuple):
-    """The teacher's answers in all phases so far. forwards: images it answered. saved: answers that came from
-    the cache. record: how it was asked.
-    """
-
-    forwards: int = 0
-    saved: int = 0
-    record: Mapping[str, Any] = {}
+        for learner in self.learners:
+            assert isinstance(learner.tapped, Tapped)
+            learner.tapped.close()
 
 
 def begin(
@@ -90,20 +72,20 @@ def begin(
 ) -> Trainee:
     """The trainee of the first phase in this process. resumed: whether a state is restored afterwards.
 
-    alone: whether no other training shares its loop, so that its random numbers can be the global ones.
-    rates: its own learning rates if they are not those of the loop.
+    stream: which of a step's rows it learns from. alone: whether no other training shares its loop, so that
+    its random numbers can be the global ones. rates: its own learning rates, if the loop has others.
     """
     draws = None if alone else Draws(training.seed, "dropout")
-    models = tuple(initial_model(each, warm=not resumed) for each in _with_peer(training))
+    models = [initial_model(each, warm=not resumed) for each in _with_peer(training)]
     return _trainee(training, phase, models, not resumed, draws, stream, rates)
 
 
 def next_phase(before: Trainee, phase: Phase) -> Trainee:
     """The same models in the next phase. Adapters of the same name and shape keep their weights."""
-    own = before.draws, before.stream, before.rates
-    trainee = _trainee(before.training, phase, before.models, False, *own)
-    for mix, earlier in zip(trainee.mixes, before.mixes, strict=True):
-        mix.take(earlier)
+    models, first = [each.model for each in before.learners], before.learners[0]
+    trainee = _trainee(before.training, phase, models, False, first.draws, first.stream, first.rates)
+    for learner, earlier in zip(trainee.learners, before.learners, strict=True):
+        learner.mix.take(earlier.mix)
     return trainee
 
 
@@ -124,24 +106,15 @@ def strand(
             Pace(pace.seconds, pace.minutes) if leads else None,
             facts,
         ),
-        watcher=watchers,
+        watcher=watchers if leads else Watchers(training.name, 0, ()),
         validate=_validator(trainee.model, training, say) if leads else dict,
         diagnose=lambda: diagnose() | wait_share(step.images),
     )
 
 
-def finish(
-    trainee: Trainee,
-    best: Best | None,
-    seconds: float,
-    asked: Asked,
-    waited: Mapping[str, float],
-    facts: Mapping[str, Any],
-    companions: Sequence[str],
-) -> None:
-    """Writes the weights, then the mark; then removes the state. On rank 0.
-
-    companions: folders of the trainings in the same loop.
+def finish(trainee: Trainee, best: Best | None, about: Mapping[str, Any]) -> None:
+    """Writes the weights, then the mark; then removes the state. On rank 0. about: what the mark says of the
+    training's loop.
     """
     training = trainee.training
     if not training.ground.machine.ranks.leads:
@@ -149,7 +122,7 @@ def finish(
     weights: dict[str, dict[str, Tensor]] = {"last": trainee.model.state_dict()}
     if best is not None:
         weights["val_best"] = best.weights
-    peers = {PEER: trainee.models[1].state_dict()} if trainee.models[1:] else {}
+    peers = {PEER: trainee.learners[1].model.state_dict()} if trainee.learners[1:] else {}
     files = (weights | peers).items()
     # without class names: renaming a class keeps the trainings, so their files must not have the old name
     written = {name: save_weights(weights_file(training, name), tensors, {}) for name, tensors in files}
@@ -159,16 +132,12 @@ def finish(
         "fingerprint": training.fingerprint,
         "epochs": trainee.phase.until,
         "best_epoch": best.epoch if best else None,
-        "train_seconds": round(seconds, 3),
-        "teacher": {**asked.record, "forwards": asked.forwards, "forwards_saved": asked.saved},
-        "companions": list(companions),
-        **waited,
+        **about,
         "weights": list(weights),
         "peers": list(peers),
         "sha256": written,
         "call": started(),
         "finished": time.time(),
-        "environment": dict(facts),
         "key": dict(training.key),
     }
     write_json(training.mark, record)
@@ -183,49 +152,25 @@ def _with_peer(training: Training) -> tuple[Training, ...]:
 def _trainee(
     training: Training,
     phase: Phase,
-    models: tuple[nn.Module, ...],
+    models: Sequence[nn.Module],
     begins: bool,
     draws: Draws | None,
     stream: int,
     rates: Rates | None,
 ) -> Trainee:
-    both, device = _with_peer(training), training.ground.machine.device
-    mixes = tuple(
-        each.new_mix(phase, other).to(device) for each, other in zip(both, _others(both), strict=True)
-    )
-    taps = tuple(Tapped(*pair, "loss") for pair in zip(models, _read(mixes), strict=True))
-    each = zip(both, models, taps, mixes, strict=True)
-    learners = tuple(_learner(*one, draws, stream, rates) for one in each)
-    return Trainee(training, phase, models, mixes, taps, learners, begins, draws, stream, rates)
-
-
-def _others(both: Sequence[Training]) -> tuple[Training | None, ...]:
-    """The training that each reads in place of its own teachers: a peer reads the student."""
-    return (None, both[0])[: len(both)]
-
-
-def _read(mixes: Sequence[Mix]) -> list[frozenset[str]]:
-    """The layers of each model that are read, by its own mix and by its peer's."""
-    peers = reversed(mixes) if len(mixes) > 1 else [None]
-    return [
-        mix.needs.student | (peer.needs.teacher if peer else frozenset())
-        for mix, peer in zip(mixes, peers, strict=True)
-    ]
-
-
-def _learner(
-    training: Training,
-    model: nn.Module,
-    tapped: Tapped,
-    mix: Mix,
-    draws: Draws | None,
-    stream: int,
-    rates: Rates | None,
-) -> Learner:
-    learned = [*model.parameters(), *mix.parameters()]
-    chosen = optimiser(training.recipe, learned, training.momentum_delta)
-    precision = training.ground.machine.autocast()
-    return Learner(model, tapped, precision, mix, chosen, training.recipe.clip, draws, stream, rates)
+    both, machine = _with_peer(training), training.ground.machine
+    mixes = [training.new_mix(phase).to(machine.device)]
+    if training.peer is not None:
+        mixes.append(training.peer.new_mix(phase, training).to(machine.device))
+    read = [mix.needs.student for mix in mixes]
+    if len(mixes) > 1:  # each model is read by the other's mix, too
+        read = [own | mix.needs.teacher for own, mix in zip(read, reversed(mixes), strict=True)]
+    learners = []
+    for each, model, mix, layers in zip(both, models, mixes, read, strict=True):
+        chosen = optimiser(each.recipe, [*model.parameters(), *mix.parameters()], each.momentum_delta)
+        tapped, about = Tapped(model, layers, "loss"), (each.recipe.clip, draws, stream, rates)
+        learners.append(Learner(model, tapped, machine.autocast(), mix, chosen, *about))
+    return Trainee(training, phase, tuple(learners), begins)
 
 
 def _diagnosis(trainee: Trainee, step: Step, live: Teacher | None) -> Callable[[], dict[str, Any]]:

@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.console import RenderableType
-
 from kdrun.progress.screen import Screen
 
 
@@ -44,30 +42,6 @@ class Paused(Screen):
         self.row = dict(row)
         self.done.release()
         self._wait()
-
-    def say(self, text: str = "") -> None:
-        pass
-
-    def write(self, text: str) -> None:
-        pass
-
-    def timed(self, share: float) -> None:
-        pass
-
-    def answered(self, done: int, total: int) -> None:
-        pass
-
-    def show(self, content: RenderableType) -> None:
-        pass
-
-    def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
-        pass
-
-    def steps(self, done: int) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
 
     def _wait(self) -> None:
         self.go.acquire()

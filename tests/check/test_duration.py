@@ -13,7 +13,7 @@ import pytest
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
 from kdrun.check import duration
-from kdrun.check.measure import FirstStep
+from kdrun.check.measure import FirstStep, Pace
 from kdrun.machine import environment
 from kdrun.plan.plan import Plan, make_plan
 from tests.config.composed import composed
@@ -32,14 +32,14 @@ def test_a_method_is_measured_on_one_pair_and_scaled_to_the_others(
     def step(training: Any, *teachers: Any) -> FirstStep:
         asked.append((training.kind, training.phases))
         large, more = "medium" not in training.teachers[0].folder.name, len(training.phases[0].loss) - 2
-        return FirstStep((), (10.0 if large else 1.0) + 2 * more, 0.0, 0, 0, 0)
+        return FirstStep((), Pace((10.0 if large else 1.0) + 2 * more, 0.0), 0, 0, 0)
 
     monkeypatch.setattr(duration, "first_step", step)
-    measured, steps = duration.Measured(), {}
+    paces, steps = duration.Paces(), {}
     for teacher in ("cnn_digits_medium", "cnn_digits"):
         for more in ("", "+loss@loss.sp=sp"):
             plan = made(f"teacher={teacher} {more} outputs_dir={tmp_path}")
-            steps[teacher, more] = measured.step_of(plan.student).seconds
+            steps[teacher, more] = paces.of_student(plan.student).seconds
     assert len(asked) == 3 and steps["cnn_digits", ""] == 10.0
     assert steps["cnn_digits", "+loss@loss.sp=sp"] == pytest.approx(30.0)
 
@@ -97,12 +97,12 @@ def test_what_was_measured_is_kept_for_later_calls(tmp_path: Any, monkeypatch: p
 
     def step(training: Any, *teachers: Any) -> FirstStep:
         asked.append(training.seed)
-        return FirstStep((), 1.0 + len(asked), 0.5, 0, 0, 0)
+        return FirstStep((), Pace(1.0 + len(asked), 0.5), 0, 0, 0)
 
     monkeypatch.setattr(duration, "first_step", step)
     file, plans = tmp_path / "tables" / "paces.json", [made(f"seed={seed}") for seed in (0, 1)]
     first = duration.Paces(file).of(plans[0].student)
-    assert duration.Paces(file).of(plans[1].student) == first == duration.Pace(2.0, 0.5)
+    assert duration.Paces(file).of(plans[1].student) == first == Pace(2.0, 0.5)
     assert duration.Paces(file, fresh=True).of(plans[0].student).seconds == 3.0
     assert duration.Paces(file).of(plans[0].control or plans[0].student).seconds == 4.0
     assert duration.Paces(file).of(made("student.args.widths=[8,16]").student).seconds == 5.0

@@ -104,7 +104,7 @@ def test_a_step_is_timed_as_the_training_does_it(monkeypatch: pytest.MonkeyPatch
     teacher = initial_model(plan.teacher)
     assert plan.student.row_set().steps < STEPS
     as_graph = first_step(plan.student, teacher)
-    assert len(made) == 3 and as_graph.seconds > 0
+    assert len(made) == 3 and as_graph.pace.seconds > 0
     off = replace(plan.run, runtime=replace(plan.run.runtime, graph="off"))
     made.clear()
     eager = first_step(make_plan(off).student, teacher)

@@ -190,7 +190,7 @@ def test_a_wrong_key_is_one_line_before_any_training(table: Here) -> None:
 
 
 def test_the_list_of_all_tables(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdrun.check.speed.training_speed", lambda: ("cpu", 1e12))
+    monkeypatch.setattr("kdrun.check.measure.training_speed", lambda: ("cpu", 1e12))
     code, out, _ = here("table")
     assert code == 0 and max(map(len, out.splitlines())) <= 80
     row = next(line for line in out.splitlines() if line.startswith("crd1 "))

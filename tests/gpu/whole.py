@@ -15,6 +15,7 @@ import torch
 from kdrun.config.schema import Checkpoint, Teacher
 from kdrun.models.weights import read_weights
 from kdrun.plan.plan import Plan
+from kdrun.plan.training import Training
 from kdrun.progress.record import Recorder
 from kdrun.progress.watchers import Observers
 from kdrun.stages.evaluate import _latency
@@ -40,7 +41,7 @@ class Breaking:
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def follow(self, name: str) -> Breaking:
+    def follow(self, training: Training) -> Breaking:
         return self
 
     def begin(self, epochs: int, steps: int, done: int) -> None: ...

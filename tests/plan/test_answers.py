@@ -107,7 +107,7 @@ def test_answers_that_were_to_be_rounded_and_cannot_be_kept_are_refused() -> Non
 
 def test_rounded_answers_lie_in_a_table_of_their_own() -> None:
     one, two = student(), student(table_dtype="fp16")
-    assert table_folder(one, ["logits"]) != table_folder(two, ["logits"])
+    assert table_folder(one, ["logits"], one.teachers[0]) != table_folder(two, ["logits"], two.teachers[0])
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
-from kdrun.plan.mismatched import mismatched
+from kdrun.plan.notes import mismatched
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header
-from kdrun.progress.diverging import Diverging
+from kdrun.progress.watchers import Diverging
 
 
 def plan(*overrides: str) -> Plan:

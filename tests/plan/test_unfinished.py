@@ -6,8 +6,8 @@ import pytest
 
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
+from kdrun.plan.notes import unfinished
 from kdrun.plan.plan import make_plan
-from kdrun.plan.unfinished import unfinished
 from kdrun.plan.words import header
 
 STUDENT = "recipe.student"

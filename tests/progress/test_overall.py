@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from kdrun.progress import overall as module
-from kdrun.progress.overall import Estimate, Followed, LiveRows, Logged, Reported, overall
-from kdrun.progress.screen import Bars, Lines, screen
+from kdrun.progress.overall import Estimate, LiveRows, Logged, overall
+from kdrun.progress.screen import Bars, Lines, Said, screen
+from kdrun.progress.watchers import OnScreen, Told, Watchers
 
 FOUR = {Path(name): 10.0 for name in "abcd"}
 
@@ -106,15 +107,17 @@ def test_a_terminal_has_a_row_for_each_process_and_is_clean_at_the_end() -> None
     assert "\x1b[2K" in output.getvalue() and output.getvalue().endswith(3 * "\x1b[1A\x1b[2K")
 
 
-def test_a_process_tells_what_its_screen_is_told() -> None:
+def test_a_process_tells_what_it_trains() -> None:
     told: list[tuple[Any, ...]] = []
-    shown = Reported(lambda *what: told.append(what))
-    shown.begin("student", 3, 7, 0)
-    shown.steps(7)
-    shown.epoch({"terms": {"hard": 0.5}, "validation": {"top1": 90.12}, "epoch": 1, "epochs": 3})
-    shown.end()
-    shown.say("nothing")
+    follower = Told(lambda *what: told.append(what))
+    follower.begin(3, 7, 0)
+    follower.steps(7)
+    follower.epoch({"terms": {"hard": 0.5}, "validation": {"top1": 90.12}, "epoch": 1, "epochs": 3})
     assert told == [("begin", 3, 7, 0), ("step", 7), ("epoch", "val 90.1  hard 0.500")]
+    shown = Said(lambda text: told.append((text,)))
+    shown.begin("student", 3, 7, 0)
+    shown.say("something")
+    assert told[3:] == [("something",)]
 
 
 def test_what_is_left_of_a_run_is_its_training_the_others_and_the_evaluation(clock: list[float]) -> None:
@@ -124,14 +127,14 @@ def test_what_is_left_of_a_run_is_its_training_the_others_and_the_evaluation(clo
     progress = Estimate(FOUR, 4.0)
     progress.start(0, "a", 10.0)
     lines.left = progress.seconds_left
-    shown = Followed(lambda kind, *what: getattr(progress, kind)(0, *what), lines)
-    shown.begin("teacher", 4, 5, 0)
+    followers = Told(lambda kind, *what: getattr(progress, kind)(0, *what)), OnScreen(lines, "teacher")
+    shown = Watchers("teacher", 90, followers)
+    shown.begin(4, 5, 0)
     clock[0] += 10
     shown.steps(5)
     assert progress.seconds_left() == pytest.approx(154)
-    shown.epoch({"stage": "teacher", "epoch": 1, "epochs": 4, "terms": {}, "validation": {}, "images": 90})
+    shown.epoch({"epoch": 1, "epochs": 4, "terms": {}, "validation": {}})
     assert text.getvalue().rstrip().endswith("eta 2:34")
-    shown.end()
     progress.end(0, [Path("a")])
     progress.start(0, "b", 10.0)
     progress.begin(0, 4, 5, 0)

@@ -25,11 +25,11 @@ from kdrun.progress.overall import PENDING, Estimate, Logged
 from kdrun.progress.screen import screen
 from kdrun.progress.watchers import Observers
 from kdrun.stages import make as make_module
-from kdrun.stages.engines import errand, remote
+from kdrun.stages.engines import remote, worker
 from kdrun.stages.engines import slurm as slurm_module
 from kdrun.stages.engines.engine import Audience, Failures, engine
-from kdrun.stages.engines.errand import Errand
 from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.worker import Errand
 from kdrun.training.fit import Stopped
 from tests.config.composed import composed
 
@@ -59,7 +59,7 @@ class Fake(Remote):
         return handle
 
 
-class FakeHandle:
+class FakeHandle(Handle):
     def __init__(self, owner: Fake, errand: Errand) -> None:
         self.owner, self.errand, self.left = owner, errand, owner.looks
         self.name, self.log = f"job {errand.progress.stem}", errand.progress.with_suffix(".log")
@@ -84,7 +84,7 @@ class FakeHandle:
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "LOOK", 0.01)
-    monkeypatch.setattr(errand, "REPORT", 0.01)
+    monkeypatch.setattr(worker, "REPORT", 0.01)
     monkeypatch.setenv(beats.WORKER, "")  # restored after an errand has set it
     monkeypatch.delenv(beats.WORKER)
 
@@ -105,7 +105,8 @@ class Heard:
 
 def leaves(group: list[Training], observers: Observers) -> None:
     """Work that leaves a file in each folder, and reports an epoch."""
-    observers.screen.begin("student", 2, 5, 0)
+    assert observers.told is not None
+    observers.told.begin(2, 5, 0)
     for training in group:
         training.folder.mkdir(parents=True, exist_ok=True)
         (training.folder / "threads").write_text(str(training.ground.run.threads))

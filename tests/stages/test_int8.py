@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import kdrun.stages.int8
-import kdrun.stages.pipeline
+import kdrun.stages.ready
 from kdrun.cli import main
 from kdrun.models import formats
 from kdrun.models.exported import Exported, Opened
@@ -47,7 +47,7 @@ def files() -> Iterator[Files]:
         patch.setattr(kdrun.stages.int8, "write_trained", made.write)
         patch.setattr(kdrun.stages.int8, "opened", made.opened)
         patch.setattr(kdrun.stages.int8, "layers_in_integers", lambda path: 2)
-        patch.setattr(kdrun.stages.pipeline, "format_named", lambda name, key: None)
+        patch.setattr(kdrun.stages.ready, "format_named", lambda name, key: None)
         yield made
 
 
@@ -127,7 +127,7 @@ def test_without_the_packages_it_ends_before_it_trains(
     monkeypatch.setattr(
         formats, "FORMATS", {"int8": formats.FORMATS["int8"]._replace(extra=("no_such_package",))}
     )
-    monkeypatch.setattr(kdrun.stages.pipeline, "format_named", formats.format_named)
+    monkeypatch.setattr(kdrun.stages.ready, "format_named", formats.format_named)
     assert main([*ARGS, "quantise=int8", f"outputs_dir={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "needs no_such_package" in line and "[onnx]" in line

@@ -23,9 +23,8 @@ from kdrun.stages import groups as grouping
 from kdrun.stages import make as module
 from kdrun.stages.engines import processes
 from kdrun.stages.engines.auto import Auto
-from kdrun.stages.engines.engine import Audience
+from kdrun.stages.engines.engine import Audience, one_by_one
 from kdrun.stages.engines.processes import Processes
-from kdrun.stages.engines.serial import one_by_one
 from kdrun.stages.groups import seconds, spread
 from kdrun.stages.make import make
 from kdrun.stages.noted import Part, parts, write_notes

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from kdrun.progress.reader import Reader
+from kdrun.progress.watchers import Reader
 from kdrun.stages.engines.engine import Audience, Engine, Failures, Work, called
 from kdrun.stages.groups import Group, seconds
 from kdrun.stages.noted import Part

@@ -1,25 +1,27 @@
-"""What an engine is, and how it is found: `engine=slurm` is the module `kdrun.stages.engines.slurm`."""
+"""What an engine is, and how it is found: `engine=slurm` is the module `kdrun.stages.engines.slurm`. And how
+groups are made one by one in a process.
+"""
 
 from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import kdrun.lookup as lookup
 from kdrun.config.choices import shown_role
 from kdrun.config.schema import Run
 from kdrun.plan.training import Training
 from kdrun.progress.overall import Estimate, Overall
-from kdrun.progress.watchers import Observers
+from kdrun.progress.screen import Said
+from kdrun.progress.watchers import Observers, Told
 from kdrun.sources import sources
-from kdrun.stages.groups import Group
-from kdrun.stages.noted import Part, parts, write_notes
+from kdrun.stages.groups import Group, seconds
 from kdrun.users_code import is_users, one_line
 
 Failures = dict[Path, Exception]
@@ -33,13 +35,14 @@ class Audience(NamedTuple):
     """Who follows the trainings of a call.
 
     several: whether there are several runs; with one, its first error ends it. progress: of all trainings, on
-    the screen; made when it is first asked for. estimate: of a single run, whose screen shows each training.
+    the screen; made when it is first asked for. estimate: an Estimate of a single run, whose screen shows
+    each training.
     """
 
     observers: Observers
     several: bool
     progress: Callable[[], Overall]
-    estimate: Callable[[], Estimate]
+    estimate: Callable[[], Overall]
 
 
 class Engine(ABC):
@@ -64,30 +67,62 @@ class Engine(ABC):
         return None
 
 
-def divided(
-    ready: Sequence[Training],
-    spread: Callable[[list[Group]], list[Group]],
-    threads: Callable[[Group], int | None],
-    audience: Audience,
-) -> list[Part]:
-    """The groups of trainings. The groups of several runs are written down.
-
-    spread, threads: as in `parts`.
-    """
-    every = parts(ready, spread, threads)
-    if audience.several:
-        write_notes(every)
-    return every
-
-
 def called(group: Group) -> str:
     """A group in a row of the screen: `student resnet8, seed 1`, `3 students`."""
     first = group[0]
-    return (
-        f"{shown_role(first.name)} {first.model.name}, seed {first.seed}"
-        if len(group) == 1
-        else f"{len(group)} {first.kind}s"
-    )
+    if len(group) > 1:
+        return f"{len(group)} {first.kind}s"
+    return f"{shown_role(first.name)} {first.model.name}, seed {first.seed}"
+
+
+def one_by_one(
+    groups: Sequence[Group],
+    work: Work,
+    observers: Observers,
+    stop: bool = False,
+    progress: Overall | None = None,
+) -> Failures:
+    """One group after the other. If a group of several fails, each is tried alone.
+
+    stop: whether the first error is raised. progress: shows them instead of the screen, or estimates for it.
+    """
+    failures: Failures = {}
+    left = list(groups)
+    while left:
+        group = left.pop(0)
+        with _followed(progress, group, observers) as watching:
+            try:
+                work(group, watching)
+            except Exception as error:
+                if len(group) > 1:
+                    reason = " ".join((str(error) or type(error).__name__).split())
+                    observers.screen.say(f"note   {len(group)} trainings are made one by one: {reason}")
+                    left = [[training] for training in group] + left
+                elif stop:
+                    raise
+                else:
+                    failures[group[0].folder] = error
+    return failures
+
+
+@contextmanager
+def _followed(progress: Overall | None, group: Group, observers: Observers) -> Iterator[Observers]:
+    """The observers of a group that is trained in this process."""
+    if progress is None:
+        yield observers
+        return
+
+    def tell(kind: str, *what: Any) -> None:
+        getattr(progress, kind)(0, *what)
+
+    progress.start(0, called(group), seconds(group))
+    screen = observers.screen
+    if isinstance(progress, Estimate):
+        screen.left = progress.seconds_left
+    else:
+        screen = Said(screen.say)
+    yield observers._replace(screen=screen, told=Told(tell))
+    progress.end(0, [training.folder for training in group])
 
 
 def _engines(module: ModuleType) -> list[type[Engine]]:

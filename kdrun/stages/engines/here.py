@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from kdrun.errors import KdrunError
 from kdrun.plan.training import Training
-from kdrun.stages.engines.engine import Audience, Engine, Failures, Work, divided
+from kdrun.stages.engines.engine import Audience, Engine, Failures, Work, one_by_one
 from kdrun.stages.engines.processes import Processes
-from kdrun.stages.engines.serial import one_by_one
+from kdrun.stages.noted import parts
 
 
 class Here(Engine):
@@ -23,7 +23,7 @@ class Here(Engine):
         super().__init__(jobs)
 
     def make(self, ready: Sequence[Training], work: Work, audience: Audience) -> Failures:
-        every = divided(ready, list, lambda group: None, audience)
+        every = parts(ready, list, lambda group: None, audience.several)
         if any(part.threads for part in every):
             return Processes(1).train(every, 1, work, audience)
         progress = audience.progress() if audience.several else audience.estimate()

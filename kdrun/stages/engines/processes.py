@@ -17,10 +17,10 @@ import torch
 from kdrun.plan.training import Training
 from kdrun.resources import cores
 from kdrun.stages.engines.crew import Crew, with_variable
-from kdrun.stages.engines.engine import Audience, Failures, Work, divided
+from kdrun.stages.engines.engine import Audience, Failures, Work
 from kdrun.stages.engines.worker import Telling, Wanted, killed, made, wanted
 from kdrun.stages.groups import Group, spread
-from kdrun.stages.noted import Part
+from kdrun.stages.noted import Part, parts
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -31,7 +31,7 @@ class Processes(Crew):
     def make(self, ready: Sequence[Training], work: Work, audience: Audience) -> Failures:
         count = min(self.jobs or most(ready), len(ready))
         threads = max(1, cores() // count)
-        every = divided(ready, lambda new: spread(new, count), lambda group: threads, audience)
+        every = parts(ready, lambda new: spread(new, count), lambda group: threads, audience.several)
         return self.train(every, count, work, audience)
 
     def start(self, part: Part, work: Work, others: Collection[_Process]) -> _Process:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +17,8 @@ from kdrun.extras import install
 from kdrun.plan.training import Training
 from kdrun.progress.overall import PENDING
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.errand import Errand, python_path
 from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.worker import Errand, python_path
 
 
 class Ray(Remote):
@@ -36,7 +35,7 @@ class Ray(Remote):
         resources: Any,
     ) -> None:
         super().__init__(jobs, Needs(gpus, int(cpus), memory))
-        self.needs.check(most_gpus=1)
+        self.needs.check()
         if not isinstance(resources, Mapping | None):
             raise KdrunError("engine.resources", resources, "must be {NAME: NUMBER}, or null")
         if find_spec("ray") is None:
@@ -86,8 +85,7 @@ class Ray(Remote):
 
     def close(self) -> None:
         if self.folder is not None:
-            ray = _ray()
-            ray.shutdown()
+            _ray().shutdown()
         super().close()
 
 
@@ -96,7 +94,7 @@ def _ray() -> Any:
     return import_module("ray")
 
 
-class _Task:
+class _Task(Handle):
     def __init__(self, reference: Any, name: str, log: Path) -> None:
         self.reference, self.name, self.log = reference, name, log
 
@@ -104,8 +102,7 @@ class _Task:
         return PENDING
 
     def done(self) -> bool:
-        ray = _ray()
-        return bool(ray.wait([self.reference], timeout=0)[0])
+        return bool(_ray().wait([self.reference], timeout=0)[0])
 
     def result(self) -> Failures:
         ray = _ray()
@@ -116,25 +113,18 @@ class _Task:
         return failures
 
     def cancel(self) -> None:
-        ray = _ray()
-        ray.cancel(self.reference, force=True)
+        _ray().cancel(self.reference, force=True)
 
 
 def _logged(errand: Errand, log: Path) -> Failures:
     """In a task: does the errand. What it prints, also by libraries in C, is in the log."""
-    with _printing_to(log):
-        return errand()
-
-
-@contextmanager
-def _printing_to(log: Path) -> Iterator[None]:
     sys.stdout.flush()
     file = open_own(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     before = [os.dup(stream) for stream in (1, 2)]
     try:
         for stream in (1, 2):
             os.dup2(file, stream)
-        yield
+        return errand()
     finally:
         sys.stdout.flush()
         for stream, old in zip((1, 2), before, strict=True):

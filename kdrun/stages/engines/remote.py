@@ -11,19 +11,19 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from kdrun import artefacts, beats
+from kdrun.config.ranges import number
 from kdrun.errors import KdrunError
-from kdrun.figures import plural
+from kdrun.figures import listed, plural
 from kdrun.machine import ONE_THREAD_MACS
 from kdrun.plan.training import Training
 from kdrun.stages.engines.crew import Crew
-from kdrun.stages.engines.engine import Audience, Failures, Work, divided
-from kdrun.stages.engines.errand import Errand
-from kdrun.stages.engines.worker import Wanted, killed, wanted
+from kdrun.stages.engines.engine import Audience, Failures, Work
+from kdrun.stages.engines.worker import Errand, Wanted, killed, wanted
 from kdrun.stages.groups import Group, cut, spread
-from kdrun.stages.noted import Part
+from kdrun.stages.noted import Part, parts
 from kdrun.stages.saved import finished
 
 LOOK = 1.0
@@ -38,6 +38,8 @@ GPU_FACTOR = 100.0
 KINDS = ("begin", "step", "epoch", "state")
 """What a worker reports: methods of Overall."""
 
+MOST_CORES = 4096
+
 LAST = 3
 """Lines of the log of a lost worker in its error."""
 
@@ -49,65 +51,61 @@ class Lost(Exception):
     """A worker ended without a result; the text says how: `OUT_OF_MEMORY`."""
 
 
-class Handle(Protocol):
-    """A worker as its cluster knows it. name: `SLURM job 4711`. log: the file of what it prints."""
+class Handle:
+    """A worker as its cluster knows it. name: `SLURM job 4711`. log: the file of what it prints. This one has
+    nothing to do: what it would make is there.
+    """
 
-    name: str
-    log: Path
+    name = "nothing"
+    log = Path()
 
     def state(self) -> str:
         """What it does before it begins; empty if that is not known."""
-        ...
+        return ""
 
     def done(self) -> bool:
         """Whether it has ended, in whatever way."""
-        ...
+        return True
 
     def result(self) -> Failures:
         """What the errand returned. Raises Lost."""
-        ...
+        return {}
 
     def cancel(self) -> None:
         """Ends it."""
-        ...
-
-
-class Tail:
-    """Reads the reports in a file, each once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.at = path, 0
-
-    def read(self) -> Iterator[tuple[Any, ...]]:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.at)
-                content = file.read()
-        except FileNotFoundError:
-            return
-        whole = content[: content.rfind(b"\n") + 1]
-        self.at += len(whole)
-        for line in whole.splitlines():
-            kind, *what = json.loads(line)
-            if kind in KINDS:
-                yield kind, *what
 
 
 class Hired:
-    """A worker that was asked for, and perhaps runs. kept: gets its log if it is lost."""
+    """A worker that was asked for, and perhaps runs. progress: the file of its reports. kept: gets its log if
+    it is lost.
+    """
 
-    def __init__(self, group: Group, handle: Handle, tail: Tail, kept: set[Path]) -> None:
-        self.group, self.handle, self.tail, self.kept = group, handle, tail, kept
-        self.begun, self.state = False, ""
+    def __init__(self, group: Group, handle: Handle, progress: Path, kept: set[Path]) -> None:
+        self.group, self.handle, self.progress, self.kept = group, handle, progress, kept
+        self.at, self.begun, self.state = 0, False, ""
 
     def reports(self) -> Iterator[tuple[Any, ...]]:
-        for report in self.tail.read():
-            self.begun = True
-            yield report
+        for line in self._new_lines():
+            kind, *what = json.loads(line)
+            if kind in KINDS:
+                self.begun = True
+                yield kind, *what
         state = "" if self.begun else self.handle.state()
         if state and state != self.state:
             self.state = state
             yield "state", state
+
+    def _new_lines(self) -> list[bytes]:
+        """The whole lines that were written since the last call."""
+        try:
+            with self.progress.open("rb") as file:
+                file.seek(self.at)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        whole = content[: content.rfind(b"\n") + 1]
+        self.at += len(whole)
+        return whole.splitlines()
 
     def failures(self) -> Failures:
         try:
@@ -125,22 +123,15 @@ class Needs(NamedTuple):
     cpus: int
     memory: float | None
 
-    def check(self, most_gpus: float) -> None:
+    def check(self) -> None:
         """Raises KdrunError for a number that is out of range."""
-        if self.gpus != "auto" and not (_is_number(self.gpus) and 0 <= self.gpus <= most_gpus):
-            problem = f"must be auto, or a number up to {most_gpus:g}: a training uses one GPU at most"
+        if self.gpus != "auto" and not (number(self.gpus) and 0 <= self.gpus <= 1):
+            problem = "must be auto, or a number up to 1: a training uses one GPU at most"
             raise KdrunError("engine.gpus", self.gpus, problem)
-        if not (_is_number(self.cpus) and 1 <= self.cpus <= MOST_CORES):
+        if not (number(self.cpus) and 1 <= self.cpus <= MOST_CORES):
             raise KdrunError("engine.cpus", self.cpus, f"must be from 1 to {MOST_CORES}")
         if self.memory is not None and not self.memory > 0:
             raise KdrunError("engine.memory", self.memory, "must be above 0 (GB), or null")
-
-
-MOST_CORES = 4096
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class Remote(Crew):
@@ -184,7 +175,7 @@ class Remote(Crew):
         def shape(new: list[Group]) -> list[Group]:
             return cut(new, share) if self.jobs is None else spread(new, self.jobs)
 
-        every = divided(ready, shape, self.threads, audience)
+        every = parts(ready, shape, self.threads, audience.several)
         return self.train(every, min(self.jobs or len(every), len(every)), work, audience)
 
     def gpus(self, ready: Sequence[Training]) -> float:
@@ -200,12 +191,14 @@ class Remote(Crew):
     def next(self, left: list[Part], audience: Audience) -> Part | None:
         """The first group on which nobody else works."""
         for part in left:
-            busy = [(training, who) for training in part.group if (who := _at_work(training))]
-            if not busy:
+            at_work = {
+                each: artefacts.holder(each.folder) or beats.elsewhere(each.folder) for each in part.group
+            }
+            if not any(at_work.values()):
                 left.remove(part)
                 return part
-            for training, who in busy:
-                if training.folder not in self.told:
+            for training, who in at_work.items():
+                if who and training.folder not in self.told:
                     audience.observers.screen.say(f"{training.name:8} waits for {who}, which trains it")
                     self.told.add(training.folder)
         return None
@@ -215,9 +208,8 @@ class Remote(Crew):
         self.numbers += 1
         progress = self.folder / f"{self.numbers}.jsonl"
         errand = self.errand(work, _resolved(part), progress)
-        if all(finished(training, training.ground.run.fresh) for training in part.group):
-            return Hired(part.group, Nothing(), Tail(progress), self.kept)  # another call made it meanwhile
-        return Hired(part.group, self.submit(errand), Tail(progress), self.kept)
+        made = all(finished(training, training.ground.run.fresh) for training in part.group)  # meanwhile
+        return Hired(part.group, Handle() if made else self.submit(errand), progress, self.kept)
 
     def wait(self, running: Mapping[int, Hired]) -> Collection[int]:
         time.sleep(LOOK)
@@ -228,9 +220,8 @@ class Remote(Crew):
         for one in running:
             one.handle.cancel()
         if running:
-            names = ", ".join(one.handle.name for one in running[:LAST])
-            more = f" and {len(running) - LAST} more" if len(running) > LAST else ""
-            text = f"cancelled {plural(len(running), 'job')}: {names}{more}; their states are kept"
+            names = listed([one.handle.name for one in running], LAST)
+            text = f"cancelled {plural(len(running), 'job')}: {names}; their states are kept"
             audience.observers.screen.say(text)
 
     def close(self) -> None:
@@ -246,35 +237,12 @@ class Remote(Crew):
                 folder.rmdir()
 
 
-class Nothing:
-    """In place of a worker: what it would make is there."""
-
-    name, log = "nothing", Path()
-
-    def state(self) -> str:
-        return ""
-
-    def done(self) -> bool:
-        return True
-
-    def result(self) -> Failures:
-        return {}
-
-    def cancel(self) -> None:
-        return None
-
-
 def _resolved(part: Part) -> Wanted:
     """What a worker needs, with the precision of this machine: it is in the key of a training, and `auto`
     could be another one there.
     """
     precision = part.group[0].ground.machine.precision
     return [(replace(run, precision=precision), folder) for run, folder in wanted(part)]
-
-
-def _at_work(training: Training) -> str:
-    """Who else trains it now, here or on another machine; empty if nobody does."""
-    return artefacts.holder(training.folder) or beats.elsewhere(training.folder)
 
 
 def _refuse_numbered(ready: Sequence[Training]) -> None:

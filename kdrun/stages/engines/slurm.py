@@ -19,8 +19,8 @@ from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.stages.engines.crew import with_variable
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.errand import Errand, python_path
 from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.worker import Errand, python_path
 
 EXECUTORS = ("slurm", "local")
 
@@ -113,7 +113,7 @@ class Slurm(Remote):
 
 def _refuse_values(needs: Needs, minutes: int, requeues: int, parameters: Any, executor: str) -> None:
     """Raises KdrunError for a value that a key cannot have."""
-    needs.check(most_gpus=1)
+    needs.check()
     if needs.gpus not in ("auto", 0, 1):
         raise KdrunError("engine.gpus", needs.gpus, "must be auto, 0 or 1: a job trains on one GPU")
     for key, value, least in (("minutes", minutes, 1), ("requeues", requeues, 0)):
@@ -160,7 +160,7 @@ class _Queue:
             self.answers += 1
 
 
-class _Job:
+class _Job(Handle):
     """queue: None for a process of this machine."""
 
     def __init__(self, job: Any, queue: _Queue | None) -> None:

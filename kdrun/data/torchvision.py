@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdrun.data.fetch import damaged, ensure
 from kdrun.data.images import Part, Raw
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, first_line
 from kdrun.extras import install
 
 DIGITS = tuple("0123456789")
@@ -95,7 +95,7 @@ def _idx(variant: str, path: Path, read_file: Callable[[str], Tensor]) -> Tensor
             return read_file(str(unpacked))
     # What is no idx file makes torchvision raise anything from AssertionError to RuntimeError.
     except Exception as error:
-        raise damaged(variant, path, f"no idx file ({_first_line(error)})") from error
+        raise damaged(variant, path, f"no idx file ({first_line(error)})") from error
 
 
 def _svhn(variant: str, data_dir: Path) -> Raw:
@@ -139,10 +139,6 @@ def _published(
         if wrong is None:
             raise
         raise damaged(variant, wrong, "its MD5 is not that of the published file") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 VARIANTS: dict[str, Callable[[str, Path], Raw]] = {

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from kdrun.config.choices import RESIZES, STEMS
-from kdrun.errors import KdrunError
-from kdrun.figures import as_typed
-from kdrun.models.draft import Draft, TooSmall
-from kdrun.models.family import Family, check_arguments, find
-from kdrun.models.renormalise import Normalisation
-from kdrun.models.sizes import Size, candidates, refusal, resized
+from kdrun.errors import KdrunError, first_line
+from kdrun.figures import as_typed, file_size
+from kdrun.models.dry import dry_forward
+from kdrun.models.family import Draft, Family, TooSmall, check_arguments, find
+from kdrun.models.inputs import Normalisation, Resize
 from kdrun.models.survey import survey
-from kdrun.models.weight_size import refuse_huge
+from kdrun.resources import free_memory
 from kdrun.users_code import is_users, reason
+
+CANDIDATES = (32, 64, 75, 96, 128, 224, 299)
+"""Sides that are tried, in this order, when a network does not take images as they are."""
+
+Size = tuple[int, int]
+
+LARGE = 4096
+"""Models with no larger number among their arguments are small. Torch's meta device, on which others are
+tried, imports the compiler when it is first used.
+"""
 
 
 class Built(NamedTuple):
@@ -87,8 +96,8 @@ def _fitted(
     channels, native = image_shape[0], (image_shape[1], image_shape[2])
     first = _search(make, "image_size" in family.parameters, channels, native)
     if isinstance(first, Exception):
-        reason = str(first).partition("\n")[0]
-        raise KdrunError(f"{role}.name", name, f"takes images of no size that was tried ({reason})")
+        problem = f"takes images of no size that was tried ({first_line(first)})"
+        raise KdrunError(f"{role}.name", name, problem)
     draft, size = first
     if size == native:
         return _Fitted(draft, size)
@@ -118,6 +127,37 @@ def _search(
     return problem
 
 
+def candidates(native: Size, own: Callable[[], Any]) -> Iterator[Size]:
+    """The sizes to try: the native one, larger squares in order, then smaller ones from the largest.
+
+    own: gives the size that the model itself names, as vision transformers do, or None; called after the
+    first size.
+    """
+    yield native
+    named = own()
+    sides = sorted({*CANDIDATES, named} if isinstance(named, int) else CANDIDATES)
+    yield from ((side, side) for side in sides if side >= max(native) and (side, side) != native)
+    yield from ((side, side) for side in reversed(sides) if side < max(native))
+
+
+def refusal(model: nn.Module, channels: int, size: Size) -> Exception | None:
+    """Why the model does not take images of this size; None if it does."""
+    try:
+        dry_forward(model, (channels, *size))
+    except (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError, TypeError) as error:
+        return error
+    return None
+
+
+def resized(model: nn.Module, name: str, native: Size, side: int) -> str:
+    """Makes the model resize its input from `native` to a square, in place; says so and what it costs."""
+    cost = side * side / (native[0] * native[1])
+    model.register_forward_pre_hook(Resize(side, side < max(native)))
+    shown = str(native[0]) if native[0] == native[1] else f"{native[0]}x{native[1]}"
+    verb = "reduced" if side < max(native) else "enlarged"
+    return f"images {verb} {shown} -> {side} for {name} ({cost:.3g} times the pixels)"
+
+
 def _given(
     node: Mapping[str, Any], role: str, family: Family, classes: int, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
@@ -140,6 +180,30 @@ def _given(
         "pretrained": pretrained,
         "normalisation": Normalisation(*map(tuple, normalised)) if normalised else None,
     }
+
+
+def refuse_huge(make: Callable[[], nn.Module], args: Mapping[str, Any], key: str) -> None:
+    """Raises KdrunError below `key` for arguments that ask for more weights than there is free memory.
+
+    make: builds the model.
+    """
+    largest = {name: max(_numbers(value), default=0) for name, value in args.items()}
+    name = max(largest, key=lambda name: largest[name], default="")
+    free = free_memory()
+    if not name or largest[name] <= LARGE or free is None:
+        return
+    needed = 0
+    with suppress(Exception), torch.device("meta"):  # the real building fails too, and says why
+        needed = sum(weight.numel() * weight.element_size() for weight in make().parameters())
+    if needed > free:
+        problem = f"the weights alone would take {file_size(needed)}; {file_size(free)} are free"
+        raise KdrunError(f"{key}.{name}", as_typed(args[name]), problem)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    for each in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(each, (int, float)):
+            yield each
 
 
 def _keep_inputs(model: nn.Module) -> None:
@@ -174,5 +238,4 @@ def _keys_below(role: str, family: Family, args: Mapping[str, Any]) -> Iterator[
             raise KdrunError(f"{role}.family", family.name, reason(error)) from error
         if not args or isinstance(error, OSError):
             raise
-        problem = f"cannot be built: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        raise KdrunError(f"{role}.args", as_typed(args), problem) from error
+        raise KdrunError(f"{role}.args", as_typed(args), f"cannot be built: {first_line(error)}") from error

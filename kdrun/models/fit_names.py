@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.headless import head_of
+from kdrun.models.heads import head_of
 
 AUXILIARY = re.compile(r"(AuxLogits|aux\d*|aux_head|aux_classifier|auxiliary_head)\.")
 """Heads beside the classifier, which are read while training only."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.draft import Draft
+from kdrun.models.family import Draft
 from kdrun.models.initial import he_fan_out
 from kdrun.models.stems import CIFAR_NOTE, is_small
 from kdrun.quantities import Factor

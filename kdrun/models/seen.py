@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdrun.eval_mode import device_of
 from kdrun.types import LUMA
 
 
@@ -77,5 +78,4 @@ def seen(model: nn.Module, given: Sight, wanted: Sight) -> nn.Module:
     """The model itself if both are the same."""
     if given == wanted:
         return model
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    return Seen(model, given, wanted).to(device)
+    return Seen(model, given, wanted).to(device_of(model))

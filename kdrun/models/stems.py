@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
+
+from kdrun.errors import KdrunError
+from kdrun.models.family import Draft
 
 SMALL = 64
 """The largest side of images that get the stem for small images, if a model has one."""
@@ -46,10 +49,24 @@ def is_small(size: tuple[int, int]) -> bool:
     return max(size) <= SMALL
 
 
-def has_cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> bool:
-    """Whether `cifar_stem` knows the model and its stem is one convolution."""
-    stem = stems.get(type(model).__name__)
-    return stem is not None and isinstance(model.get_submodule(stem.conv), nn.Conv2d)
+def fit_stem(
+    model: nn.Module,
+    name: str,
+    stem: str,
+    native_size: tuple[int, int],
+    pretrained: bool | str,
+    stems: Mapping[str, Stem] = STEMS,
+) -> Change:
+    """The stem that is asked for, in place: auto takes the one for small images, but keeps a pretrained one.
+
+    Raises KdrunError for `cifar` if the model's stem is not one convolution that `stems` names.
+    """
+    own = stems.get(type(model).__name__)
+    known = own is not None and isinstance(model.get_submodule(own.conv), nn.Conv2d)
+    if stem == "cifar" and not known:
+        raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
+    small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
+    return cifar_stem(model, stems) if small and known else Change()
 
 
 def cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> Change:
@@ -65,6 +82,17 @@ def cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> Change:
     if stem.pool is not None:
         model.set_submodule(stem.pool, nn.Identity())
     return Change((CIFAR_NOTE,), new=not kept)
+
+
+def new_head(before: int, classes: int) -> Change:
+    """A head for other classes than the weights have."""
+    return Change((f"new head: {before} -> {classes} classes, untrained",), new=True)
+
+
+def drafted(model: nn.Module, changes: Sequence[Change], pretrained: bool | str) -> Draft:
+    """The changed model, with notes."""
+    notes = tuple(note for change in changes for note in change.notes)
+    return Draft(model, notes, head_is_new=bool(pretrained) and any(change.new for change in changes))
 
 
 def take_channels(model: nn.Module, channels: int) -> Change:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, first_line
 from kdrun.figures import as_typed
-from kdrun.models.draft import Draft
+from kdrun.models.family import Draft
+from kdrun.models.inputs import Normalisation, renormalise
 from kdrun.models.names import torchvision_names
 from kdrun.models.pretrained import torchvision_weights
-from kdrun.models.renormalise import Normalisation, renormalise
-from kdrun.models.stems import Change, cifar_stem, has_cifar_stem, is_small, take_channels
+from kdrun.models.stems import Change, drafted, fit_stem, new_head, take_channels
 
 IMAGENET_CLASSES = 1000
 AUXILIARY = ("googlenet", "inception_v3")
@@ -48,17 +48,12 @@ def build(
         )
     chosen = torchvision_weights(name, pretrained) if pretrained else None
     model = _blank(name, classes) if chosen is None else _pretrained(name, chosen, as_typed(pretrained))
-    if stem == "cifar" and not has_cifar_stem(model):
-        raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
-    small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
-    change = cifar_stem(model) if small and has_cifar_stem(model) else Change()
-    changes = [change, take_channels(model, channels)]
+    changes = [fit_stem(model, name, stem, native_size, pretrained), take_channels(model, channels)]
     if chosen is not None:
         changes.append(_fit_head(model, classes))
         changes.append(Change(renormalise(model, normalisation, _wanted(chosen))))
     _state_stages(model)
-    notes = [note for change in changes for note in change.notes]
-    return Draft(model, tuple(notes), head_is_new=bool(pretrained) and any(change.new for change in changes))
+    return drafted(model, changes, pretrained)
 
 
 def _blank(name: str, classes: int) -> nn.Module:
@@ -80,9 +75,8 @@ def _pretrained(name: str, weights: Any, value: str) -> nn.Module:
     try:
         model: nn.Module = models.get_model(name, weights=weights, progress=False)
     except (OSError, RuntimeError) as error:  # no network, no such page, no room; a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-        problem = f"no weights for {name} ({reason}); put {weights.url} at {place}"
+        problem = f"no weights for {name} ({first_line(error)}); put {weights.url} at {place}"
         raise KdrunError("pretrained", value, problem) from None
     if name in AUXILIARY:
         _drop_auxiliary(model)
@@ -115,7 +109,7 @@ def _fit_head(model: nn.Module, classes: int) -> Change:
         assert isinstance(old, nn.Linear)
         new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
     model.set_submodule(path, new)
-    return Change((f"new head: {IMAGENET_CLASSES} -> {classes} classes, untrained",), new=True)
+    return new_head(IMAGENET_CLASSES, classes)
 
 
 def _is_head(module: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from kdrun.models.draft import TooSmall
+from kdrun.models.family import TooSmall
 from kdrun.quantities import Count
 
 

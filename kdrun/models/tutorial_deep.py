@@ -10,7 +10,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.draft import TooSmall
+from kdrun.models.family import TooSmall
 from kdrun.quantities import Count, Layers
 
 

@@ -21,7 +21,7 @@ from kdrun.artefacts import write_whole
 from kdrun.errors import KdrunError
 from kdrun.models.checkpoints import NotPlain, load_plain, state_dict
 from kdrun.models.fit_names import fitted, under_prefix
-from kdrun.models.renormalise import attach_from
+from kdrun.models.inputs import attach_from
 from kdrun.paths import expanded
 
 PEER = "peer"

@@ -16,7 +16,7 @@ from kdrun.errors import KdrunError
 from kdrun.evaluation.cost import macs
 from kdrun.losses.mix import Mix
 from kdrun.models.build import Built, build
-from kdrun.models.headless import ANY_CLASSES, headless
+from kdrun.models.heads import ANY_CLASSES, headless
 from kdrun.models.reused import reusing
 from kdrun.models.taps import layer_names, probe
 from kdrun.plan.suggest import naming_alternatives

@@ -32,8 +32,7 @@ from kdrun.export.tables import answers, latencies
 from kdrun.models import formats
 from kdrun.models.exported import opened
 from kdrun.models.formats import FORMATS, Student
-from kdrun.models.renormalise import attach
-from kdrun.models.resize import Resize
+from kdrun.models.inputs import Resize, attach
 from kdrun.predictor import Preprocess
 from kdrun.report.pipes import aligned
 from kdrun.report.read import read

@@ -1,4 +1,7 @@
-"""Images for pretrained weights: normalised as the weights need it, not as the data set is."""
+"""What a model does to images before its network sees them: normalises them anew, resizes them.
+
+By forward pre-hooks, not wrapping modules: a model stays its own class, and its weights keep their names.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdrun.eval_mode import device_of
 
 SCALE, SHIFT = "input_scale", "input_shift"
 """The names of both factors in a state dict, so that weights are not used without them."""
@@ -26,10 +32,7 @@ class Normalisation(NamedTuple):
 
 
 class Renormalise:
-    """A forward pre-hook: images times `input_scale` plus `input_shift`, buffers of the model.
-
-    A hook and not a wrapping module: the model stays its own class, the names of its weights as they are.
-    """
+    """A forward pre-hook: images times `input_scale` plus `input_shift`, buffers of the model."""
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (args[0] * getattr(module, SCALE) + getattr(module, SHIFT), *args[1:])
@@ -61,5 +64,17 @@ def attach(model: nn.Module, scale: Tensor, shift: Tensor) -> None:
 def attach_from(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Attaches the factors in weights of a renormalised model, unless the model has them already."""
     if SCALE in weights and SHIFT in weights and not hasattr(model, SCALE):
-        device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
         attach(model, weights[SCALE].to(device), weights[SHIFT].to(device))
+
+
+class Resize:
+    """A forward pre-hook that resizes images (N, C, H, W) to a square, bilinearly."""
+
+    def __init__(self, side: int, reduces: bool) -> None:
+        self.side, self.reduces = side, reduces
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        size = (self.side, self.side)
+        images = F.interpolate(args[0], size, mode="bilinear", align_corners=False, antialias=self.reduces)
+        return (images, *args[1:])

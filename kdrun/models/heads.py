@@ -1,8 +1,10 @@
-"""A model without its classifier, as many weights are published: only its layers are read."""
+"""The head of a model: in float32 where the rest computes in bf16, whose 8 bits are too few; or taken out."""
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.build import Built
@@ -10,6 +12,23 @@ from kdrun.models.survey import anatomy
 
 ANY_CLASSES = 1000
 """With how many classes such a model is built: those of most published weights, which then fit."""
+
+
+class ExactLinear(nn.Linear):
+    """A linear layer that autocast leaves alone: (N, D) in any precision to (N, K) float32."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(features.float(), self.weight, self.bias)
+
+
+def exact_head(model: nn.Module) -> nn.Module:
+    """The same model, whose head computes in float32 if it is a linear layer."""
+    path = anatomy(model).head
+    head = model.get_submodule(path) if path else None
+    if type(head) is nn.Linear:
+        head.__class__ = ExactLinear  # the same parameters and paths; also in copies
+    return model
 
 
 def headless(built: Built, name: str, section: str) -> Built:

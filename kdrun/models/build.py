@@ -61,7 +61,7 @@ def build(
     given = _given(node, role, family, classes, image_shape)
 
     def make(size: Size) -> Draft:
-        with _seeded(seed), _keys_below(role, family, args):
+        with seeded(seed), _keys_below(role, family, args):
             return family.call(args, {**given, "image_size": size})
 
     refuse_huge(
@@ -214,8 +214,8 @@ def _keep_inputs(model: nn.Module) -> None:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Weights are drawn on the CPU: only that generator is seeded, and put back."""
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block weights are drawn from the seed, on the CPU: only its generator is put back."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

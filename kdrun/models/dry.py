@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -74,9 +74,8 @@ def _no_empty_maps(model: nn.Module) -> Iterator[None]:
             raise RuntimeError(f"{module} leaves nothing of its input")
 
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    handles = [m.register_forward_hook(refuse) for m in model.modules() if isinstance(m, kinds)]
-    try:
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, kinds):
+                hooks.enter_context(module.register_forward_hook(refuse))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

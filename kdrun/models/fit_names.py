@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.heads import head_of
+from kdrun.models.heads import removed_head
 
 AUXILIARY = re.compile(r"(AuxLogits|aux\d*|aux_head|aux_classifier|auxiliary_head)\.")
 """Heads beside the classifier, which are read while training only."""
@@ -31,7 +31,7 @@ def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str
 
     Raises KdrunError for those of another model.
     """
-    own, head = model.state_dict(), head_of(model)
+    own, head = model.state_dict(), removed_head(model)
     needed = _needed(model)
     kept = {
         name: tensor

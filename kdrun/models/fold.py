@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def folded(
     not changed. All are compared in exact float32, since rounding to TF32 or bf16 is larger than TOLERANCE.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
-    noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(_like(plain))
+    noise = noise_for(plain, image_shape)
     pairs = _pairs(plain, noise)
     small = _folded(plain, pairs)
     with exact():
@@ -86,10 +87,8 @@ def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def _outputs(model: nn.Module, images: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
     """The model's outputs by layer name."""
-    tapped = Tapped(model, needs)
-    with torch.no_grad():
+    with closing(Tapped(model, needs)) as tapped, torch.no_grad():
         outputs: Outputs = tapped(images)
-    tapped.close()
     stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
     tensors = {"logits": outputs.logits, "embedding": outputs.embedding} | stages | dict(outputs.layers)
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
@@ -145,16 +144,14 @@ def _pairs(model: nn.Module, images: Tensor) -> list[Pair]:
 
         return hook
 
-    handles = []
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(conv_hook(path)))
-        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            handles.append(module.register_forward_pre_hook(norm_hook(path)))
-    with torch.no_grad(), _Uses() as uses:
+    with torch.no_grad(), ExitStack() as hooks:
+        for path, module in model.named_modules():
+            if isinstance(module, nn.Conv2d):
+                hooks.enter_context(module.register_forward_hook(conv_hook(path)))
+            elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+                hooks.enter_context(module.register_forward_pre_hook(norm_hook(path)))
+        uses = hooks.enter_context(_Uses())
         model(images)
-    for handle in handles:
-        handle.remove()
     convs, paths = [conv for conv, _, _ in read], [path for _, path, _ in read]
     return [
         (conv, path)
@@ -163,9 +160,10 @@ def _pairs(model: nn.Module, images: Tensor) -> list[Pair]:
     ]
 
 
-def _like(model: nn.Module) -> Tensor:
-    """A parameter, for its device and type."""
-    return next(model.parameters())
+def noise_for(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
+    """Two images of noise, always the same, on the model's device and of its type."""
+    noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
+    return noise.to(next(model.parameters()))
 
 
 def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.build import Built
-from kdrun.models.survey import anatomy
+from kdrun.models.survey import anatomy, head_of
 
 ANY_CLASSES = 1000
 """With how many classes such a model is built: those of most published weights, which then fit."""
@@ -24,8 +24,7 @@ class ExactLinear(nn.Linear):
 
 def exact_head(model: nn.Module) -> nn.Module:
     """The same model, whose head computes in float32 if it is a linear layer."""
-    path = anatomy(model).head
-    head = model.get_submodule(path) if path else None
+    head = head_of(model)
     if type(head) is nn.Linear:
         head.__class__ = ExactLinear  # the same parameters and paths; also in copies
     return model
@@ -47,7 +46,7 @@ def headless(built: Built, name: str, section: str) -> Built:
     return built._replace(notes=(*built.notes, "without its classifier: only its layers are read"))
 
 
-def head_of(model: nn.Module) -> str:
+def removed_head(model: nn.Module) -> str:
     """The path below which the classifier's weights would lie that were taken out; empty if none were."""
     path = anatomy(model).head
     return path if path and isinstance(model.get_submodule(path), nn.Identity) else ""

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kdrun.errors import KdrunError
-from kdrun.eval_mode import evaluating
+from kdrun.eval_mode import device_of, evaluating
 from kdrun.machine import exact
 from kdrun.models.fake_quantisation import Quantisation, Range
-from kdrun.models.fold import TOLERANCE, folded
+from kdrun.models.fold import TOLERANCE, folded, noise_for
 
 WEIGHTED = {"conv2d", "linear"}
 READING = {
@@ -144,8 +144,7 @@ def quantised(model: nn.Module, image_shape: tuple[int, int, int], bits: int) ->
     small.add_module(NAME, own)
     small.register_forward_pre_hook(_enter)
     small.register_forward_hook(_leave, always_call=True)
-    noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
-    noise = noise.to(next(small.parameters()))
+    noise = noise_for(small, image_shape)
     with evaluating(small), evaluating(model), torch.no_grad(), exact():
         changed = (small(noise) - model(noise)).abs().max() > TOLERANCE * model(noise).abs().max()
     if changed:
@@ -183,12 +182,9 @@ def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[tuple
     its bias.
     """
     own, found = quantisation(model), []
-    handle = model.register_forward_hook(lambda *_: found.extend(own.running[-1][0].seen), prepend=True)
-    try:
-        with evaluating(model), torch.no_grad():
-            model(torch.zeros(2, *image_shape, device=next(model.parameters()).device))
-    finally:
-        handle.remove()
+    hook = model.register_forward_hook(lambda *_: found.extend(own.running[-1][0].seen), prepend=True)
+    with hook, evaluating(model), torch.no_grad():
+        model(torch.zeros(2, *image_shape, device=device_of(model)))
     return found
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.build import Built
+from kdrun.models.build import Built, seeded
 from kdrun.models.survey import anatomy, survey
 from kdrun.models.taps import Tapped, probe
 from kdrun.types import POOLED, Classifier
@@ -85,8 +85,7 @@ def reused(
         raise KdrunError(
             "loss", None, f"feature maps (C, H, W) are needed; the student's last stage is {size}"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         model = Reused(student, size[0], teacher, classes, factor)
     survey(model, image_shape)
     return model

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from math import gcd, isqrt
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from kdrun.models.dry import dry_forward
 
@@ -114,24 +115,31 @@ def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call
     """The calls of one dry forward, in the order in which they end; of several of one module, the last."""
     calls: dict[str, Call] = {}
     given: dict[str, tuple[Tensor | None, int]] = {}
-    handles = []
-    for path, module in model.named_modules():
 
-        def enter(module: nn.Module, args: tuple[Any, ...], path: str = path) -> None:
-            given[path] = (_tensor(args), _version(_tensor(args)))
+    def watch(path: str, module: nn.Module) -> Iterator[RemovableHandle]:
+        def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
+            given[path] = (first_tensor(args), _version(first_tensor(args)))
 
-        def leave(module: nn.Module, args: tuple[Any, ...], output: Any, path: str = path) -> None:
-            (read, version), made = given[path], _tensor(output)
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            (read, version), made = given[path], first_tensor(output)
             calls.pop(path, None)
             calls[path] = Call(path, module, read, made, (version, _version(made)))
 
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
+        yield module.register_forward_pre_hook(enter)
+        yield module.register_forward_hook(leave)
+
+    with ExitStack() as hooks:
+        for path, module in model.named_modules():
+            for handle in watch(path, module):
+                hooks.enter_context(handle)
         dry_forward(model, image_shape)
-    finally:
-        for handle in handles:
-            handle.remove()
     yield from calls.values()
+
+
+def head_of(model: nn.Module) -> nn.Module | None:
+    """The model's classifier, None if there is none."""
+    path = anatomy(model).head
+    return model.get_submodule(path) if path else None
 
 
 def find_overwritten(calls: list[Call]) -> Iterator[str]:
@@ -284,7 +292,8 @@ def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _tensor(value: Any) -> Tensor | None:
+def first_tensor(value: Any) -> Tensor | None:
+    """A module's output, or the first of several."""
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
     return value if isinstance(value, Tensor) else None

@@ -10,6 +10,7 @@ they are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.eval_mode import evaluating
 from kdrun.models.dry import dry_forward
-from kdrun.models.survey import anatomy, survey
+from kdrun.models.survey import anatomy, first_tensor, head_of, survey
 from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes
 
 
@@ -130,10 +131,8 @@ def probe(
     if POOLED in layers and not reads_mean(model, image_shape):
         layers = [name for name in layers if name != POOLED]
     tapped = Tapped(model, [*_standard_names(model), *layers], key)
-    try:
+    with closing(tapped):
         outputs: Outputs = dry_forward(tapped, image_shape)
-    finally:
-        tapped.close()
     single = (name for name in layers if name != "stages")
     names = dict.fromkeys([*_standard_names(model), *single])
     shapes = Shapes({}, count)
@@ -145,8 +144,7 @@ def probe(
 
 def classifier(model: nn.Module) -> Classifier | None:
     """The weights of the model's head, None if that is no linear layer."""
-    path = anatomy(model).head
-    head = model.get_submodule(path) if path else None
+    head = head_of(model)
     return Classifier(head.weight, head.bias) if isinstance(head, nn.Linear) else None
 
 
@@ -157,11 +155,8 @@ def reads_mean(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
     tapped = Tapped(model, [POOLED, "embedding"])
     noise = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters()))
-    try:
-        with evaluating(tapped), torch.no_grad():
-            outputs: Outputs = tapped(noise)
-    finally:
-        tapped.close()
+    with closing(tapped), evaluating(tapped), torch.no_grad():
+        outputs: Outputs = tapped(noise)
     mean, read = outputs.layer(POOLED).mean((2, 3)), outputs.layer("embedding")
     return mean.shape == read.shape and torch.allclose(mean, read, rtol=1e-3, atol=1e-4)
 
@@ -187,7 +182,7 @@ class _Keep:
     def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
         if self.place.kept is None:
             return
-        tensor = _side_by_side(args) if self.tap.inward else _first_tensor(output)
+        tensor = _side_by_side(args) if self.tap.inward else first_tensor(output)
         if tensor is not None:
             tensor = self.tap.laid_out(tensor)
             tensor = tensor.clone() if self.copies else tensor
@@ -248,11 +243,6 @@ def _side_by_side(args: tuple[Any, ...]) -> Tensor | None:
     if len(tensors) < 2:
         return tensors[0] if tensors else None
     return torch.cat(tensors, 1)
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    value = output[0] if isinstance(output, (tuple, list)) and output else output
-    return value if isinstance(value, Tensor) else None
 
 
 def _version(tensor: Tensor) -> int:

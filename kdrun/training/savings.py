@@ -10,7 +10,7 @@ bf16, as their first reader would convert them. With all of them, a step leaves 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -101,12 +101,10 @@ def _converted(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Plac
         for layer in model.modules()
         if isinstance(layer, (_ConvNd, nn.Linear)) and type(layer) is not ExactLinear
     ]
-    handles = [layer.register_forward_pre_hook(lambda module, _: calls.append(module)) for layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_pre_hook(lambda module, _: calls.append(module)))
         dry_forward(model, image_shape)
-    finally:
-        for handle in handles:
-            handle.remove()
     places = [(layer, name) for layer in layers if calls.count(layer) == 1 for name in layer._parameters]
     owners = [id(tensor) for module in model.modules() for tensor in module._parameters.values()]
     weights = [(place, place[0]._parameters[place[1]]) for place in places]
@@ -129,12 +127,9 @@ def _of(tensor: Tensor | None) -> Tensor:
 def convolution_reads_first(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
     """Whether images (C, H, W) are read by convolutions only, which autocast gives them in its precision."""
     readers = _Readers()
-    with readers:
-        handle = model.register_forward_pre_hook(lambda module, given: readers.watch(given[0]), prepend=True)
-        try:
-            dry_forward(model, image_shape)
-        finally:
-            handle.remove()
+    hook = model.register_forward_pre_hook(lambda module, given: readers.watch(given[0]), prepend=True)
+    with readers, hook:
+        dry_forward(model, image_shape)
     return readers.all_convolve
 
 

@@ -14,9 +14,8 @@ from torch import Tensor
 from kdrun.config.choices import DATASET_OPTIONS
 from kdrun.config.quick import images as images_of_a_trial
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet, Part
+from kdrun.data.images import ImageSet, Part, small
 from kdrun.data.load import load as load_data
-from kdrun.data.thumbnail import small
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.figures import plural

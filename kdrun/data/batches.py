@@ -11,7 +11,8 @@ from torch import Tensor
 
 from kdrun.data.images import ImageSet, Part
 from kdrun.data.lazy import Unread
-from kdrun.data.resident import Resident
+from kdrun.data.picture import centre
+from kdrun.data.resident import Normal, Resident
 from kdrun.data.streamed import Streamed
 from kdrun.data.views import Plain, Views
 from kdrun.types import Rows
@@ -25,6 +26,9 @@ BYTES_PER_BATCH = {"cpu": 2**28, "cuda": 2**32}
 
 LONG_WAIT = 0.1
 """The share of the time from which a wait for images is worth a note."""
+
+CALIBRATION = 512
+"""The most training images for the calibration of int8 (the ranges of activations)."""
 
 
 def training_images(
@@ -61,9 +65,10 @@ def batch_size(pixels: int, image_bytes: int, kind: str) -> int:
 
 
 def _images(part: Part, views: Views, data: ImageSet, device: torch.device) -> Resident | Streamed:
+    normal = Normal(data.mean, data.std, data.white, device)
     if isinstance(part.images, Unread):
-        return Streamed(part.images, views, data.mean, data.std, data.white, device)
-    return Resident(part.images, views, data.mean, data.std, data.white, device)
+        return Streamed(part.images, views, normal)
+    return Resident(part.images, views, normal)
 
 
 def wait_share(images: object, epochs: bool = False) -> dict[str, float]:
@@ -83,3 +88,12 @@ def wait_note(images: object) -> str:
         f"images  training waited for them {100 * share:.0f} % of the time; more runtime.workers, a larger "
         "runtime.cache_gb or smaller images (dataset.size) help"
     )
+
+
+def calibration(data: ImageSet) -> Tensor:
+    """Training images (N, C, H, W), normalised and unaugmented: CALIBRATION of them, drawn with seed 0."""
+    order = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))
+    rows = order[:CALIBRATION].sort().values
+    part = Part(data.train.images[rows], data.train.labels[rows])
+    images = torch.cat(list(plain_batches(part, data, torch.device("cpu"))()))
+    return images if images.shape[1:] == data.image_shape else centre(images, data.image_shape[2])

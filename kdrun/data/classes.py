@@ -54,12 +54,8 @@ def renamed(data: ImageSet, names: Sequence[str], targets: Sequence[int]) -> Ima
 
 
 def _only(part: Part, number: Mapping[int, int]) -> Part:
-    labels = _mapped(part.labels, number)
-    rows = torch.nonzero(labels != UNLABELLED).flatten()
-    images = (
-        part.images[rows] if isinstance(part.images, Tensor) else part.images.taken(rows, part.images.side)
-    )
-    return Part(images, labels[rows])
+    mapped = part._replace(labels=_mapped(part.labels, number))
+    return mapped.at(torch.nonzero(mapped.labels != UNLABELLED).flatten())
 
 
 def _mapped(labels: Tensor, number: Mapping[int, int]) -> Tensor:

@@ -26,6 +26,7 @@ from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
 from kdrun.data.pixel_cache import images, place, remove_older
 from kdrun.errors import KdrunError
+from kdrun.figures import listed as joined
 from kdrun.paths import expanded
 
 TRAIN = ("train", "training")
@@ -179,10 +180,10 @@ def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
     if unknown := [
         picture.path for picture, name in zip(pictures, names, strict=True) if name not in class_of
     ]:
-        raise KdrunError("dataset.val_classes", file, f"has no line with the class of {_first(unknown)}")
+        raise KdrunError("dataset.val_classes", file, f"has no line with the class of {joined(unknown, 3)}")
     numbers = {name: number for number, name in enumerate(classes)}
     if foreign := sorted({class_of[name] for name in names} - set(numbers)):
-        problem = f"names classes that the training part does not have: {_first(foreign)}"
+        problem = f"names classes that the training part does not have: {joined(foreign, 3)}"
         raise KdrunError("dataset.val_classes", file, problem, classes)
     return Listed(pictures, [numbers[class_of[name]] for name in names])
 
@@ -228,7 +229,7 @@ def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
     vacant = [name for name, inside in files.items() if not inside]
     problems = {"that the training part does not have": foreign, "without pictures": vacant}
     if foreign or vacant:
-        named = [f"class folders {what}: {_first(names)}" for what, names in problems.items() if names]
+        named = [f"class folders {what}: {joined(names, 3)}" for what, names in problems.items() if names]
         raise KdrunError("dataset.path", folder, "; ".join(named), classes if foreign else ())
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [numbers[name] for name, inside in files.items() for _ in inside]
@@ -291,8 +292,3 @@ def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[
             raise unreadable([f"{entry.path} (a pipe or a device)"])
         else:
             yield Picture(entry.path, 0, 0)  # a link to nowhere
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

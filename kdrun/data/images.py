@@ -21,6 +21,12 @@ class Part(NamedTuple):
     images: Tensor | Unread
     labels: Tensor
 
+    def at(self, rows: Tensor) -> Part:
+        """The images at rows (M,) int64; those that are not in memory are not read."""
+        images = self.images
+        some = images.taken(rows, images.side) if isinstance(images, Unread) else images[rows]
+        return Part(some, self.labels[rows])
+
 
 class Raw(NamedTuple):
     """What a source reads, before it is split.
@@ -104,3 +110,14 @@ class ImageSet(NamedTuple):
         """(C, H, W) of the images that a model sees."""
         channels, height, width = self.test.images.shape[1:]
         return channels, height, width
+
+
+def small(pixels: Tensor, white: float, side: int) -> Tensor:
+    """To be shown: (N, C, H, W) uint8 to 255, no side above `side`; of unusual channels the first."""
+    values = pixels.float().mul(255 / white).clamp(0, 255)
+    values = values if values.shape[1] in (1, 3) else values[:, :1]
+    longest = max(values.shape[2:])
+    if longest > side and len(values):
+        size = [max(1, round(length * side / longest)) for length in values.shape[2:]]
+        values = torch.nn.functional.interpolate(values, size, mode="area")
+    return values.round().byte()

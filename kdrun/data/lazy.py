@@ -123,6 +123,11 @@ class Unread:
         return self.way.one if self.side is None else partial(middle, self.way.one, self.side)
 
 
+def in_memory(images: Tensor | Unread) -> Tensor:
+    """All images, in memory. Raises KdrunError for images that cannot be read."""
+    return images.together() if isinstance(images, Unread) else images
+
+
 class Asked(NamedTuple):
     """Images that are being read. pixels: (B, C, H, W) uint8, complete when all of `doing` is done."""
 

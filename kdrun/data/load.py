@@ -17,8 +17,8 @@ import kdrun.lookup as lookup
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, DATASET_OPTIONS
 from kdrun.data.decode import Picture, of_all
 from kdrun.data.images import ImageSet, Part, Pool, Raw
-from kdrun.data.lazy import INLINE, Reading, Unread
-from kdrun.data.pool import in_memory, pool_of
+from kdrun.data.lazy import INLINE, Reading, Unread, in_memory
+from kdrun.data.pool import pool_of
 from kdrun.data.select import at_hand, choose, few
 from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER

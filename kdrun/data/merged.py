@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.data.images import Part, Raw
-from kdrun.data.lazy import Unread
+from kdrun.data.lazy import in_memory
 from kdrun.data.load import checked, read_raw
 from kdrun.data.picture import centre
 from kdrun.data.split import split
@@ -56,25 +56,18 @@ def _part(key: str, node: Any, data_dir: Path) -> Raw:
                 "dataset.test", None, "this data set has no test part of its own: how many images?"
             )
         rows = split(raw.train.labels, node.get("train"), 0, 0 if raw.test else int(held or 0), seed)
-        test = raw.test or _at(raw.train, rows.test)
+        test = raw.test or raw.train.at(rows.test)
         if raw.test and held is not None:
-            test = _at(raw.test, split(raw.test.labels, None, 0, int(held), seed).test)
+            test = raw.test.at(split(raw.test.labels, None, 0, int(held), seed).test)
     except KdrunError as error:
         name = str(error.key).removeprefix("dataset").lstrip(".")
         raise KdrunError(f"{key}.{name}" if name else key, *error.args[1:]) from None
-    return raw._replace(train=_at(raw.train, rows.train), test=test)
-
-
-def _at(part: Part, rows: Tensor) -> Part:
-    images = part.images
-    return Part(
-        images.taken(rows, images.side) if isinstance(images, Unread) else images[rows], part.labels[rows]
-    )
+    return raw._replace(train=raw.train.at(rows.train), test=test)
 
 
 def _alike(part: Part, seen: int | None, white: float, size: int, channels: int) -> Tensor:
     """(N, channels, size, size) uint8, from 0 to 255: the centre square, resized."""
-    images = part.images if isinstance(part.images, Tensor) else part.images.together()
+    images = in_memory(part.images)
     pixels = centre(images, seen or min(images.shape[2:])).float() * (255 / white)
     if pixels.shape[1] == 3 and channels == 1:
         pixels = (pixels * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)

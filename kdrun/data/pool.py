@@ -82,11 +82,6 @@ def as_seen(images: Tensor, shape: Sequence[int], white: float, wanted: float) -
     return (pixels * (wanted / white)).round().clamp(0, wanted).to(torch.uint8)
 
 
-def in_memory(images: Tensor | Unread) -> Tensor:
-    """All images of a source."""
-    return images.together() if isinstance(images, Unread) else images
-
-
 def _unseen(images: Tensor, clean: Tensor, train: Tensor | Unread) -> Tensor:
     """(N,) bool: whether no training image and no earlier image of the pool has exactly these pixels."""
     seen = set[bytes]() if isinstance(train, Unread) else set(map(digest, train))

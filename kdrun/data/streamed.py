@@ -30,18 +30,8 @@ class Streamed:
 
     capturable = False
 
-    def __init__(
-        self,
-        images: Unread,
-        views: Views,
-        mean: Sequence[float],
-        std: Sequence[float],
-        white: float,
-        device: torch.device | str,
-    ) -> None:
-        """mean, std: one for each channel, of pixels divided by `white`."""
-        self.images, self.views, self.device = images, views, torch.device(device)
-        self.normal = Normal(mean, std, white, device)
+    def __init__(self, images: Unread, views: Views, normal: Normal) -> None:
+        self.images, self.views, self.normal, self.device = images, views, normal, normal.device
         self.loader: Loader | None = None
         self.plans: list[list[Rows]] = []
         self.announced: deque[Rows] = deque()

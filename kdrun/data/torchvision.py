@@ -4,17 +4,21 @@ torchvision.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
+import io
+import logging
+import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdrun.data.fetch import damaged, ensure
+from kdrun.artefacts import locked
 from kdrun.data.images import Part, Raw
 from kdrun.errors import KdrunError, first_line
 from kdrun.extras import install
@@ -25,6 +29,9 @@ CLOTHES = (
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+
+SECONDS = 10.0
+"""How long a server may stay silent before a download counts as failed."""
 
 
 def read(data_dir: Path, *, variant: str) -> Raw:
@@ -139,6 +146,60 @@ def _published(
         if wrong is None:
             raise
         raise damaged(variant, wrong, "its MD5 is not that of the published file") from error
+
+
+def ensure(
+    name: str, files: Sequence[Sequence[Path]], data_dir: Path, download: Callable[[], object]
+) -> list[Path]:
+    """The files of data set `name`: the first of each group of alternatives that exists.
+
+    download: called once if a file is missing. Its output is discarded. Raises KdrunError if a file is still
+    missing afterwards.
+    """
+    reason = "" if present(files) else fetched(name, files, data_dir, download)
+    paths = present(files)
+    if paths is None:
+        missing = next(group[0] for group in files if not any(path.is_file() for path in group))
+        what = missing if missing.parent.is_dir() else missing.parent
+        problem = f"{what} is not there and could not be downloaded ({reason}). Put it there or set data_dir="
+        raise KdrunError("dataset", name, problem)
+    return paths
+
+
+def present(files: Sequence[Sequence[Path]]) -> list[Path] | None:
+    """The first file of each group that exists, or None if a group has none."""
+    first = [next((path for path in group if path.is_file()), None) for group in files]
+    return None if None in first else [path for path in first if path]
+
+
+def fetched(
+    name: str, files: Sequence[Sequence[Path]], data_dir: Path, download: Callable[[], object]
+) -> str:
+    """Downloads without output, with a time limit on silence. Returns a short reason if that fails."""
+    logging.getLogger(__name__).info("downloading %s into %s", name, data_dir)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SECONDS)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with (
+            locked(data_dir),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            if present(files) is None:
+                download()
+    # Whatever goes wrong on the way to a server means the same to the user: the files are not there.
+    except Exception as error:
+        last = [type(error).__name__, *str(getattr(error, "reason", error)).strip().splitlines()][-1]
+        return last.strip()[:80]
+    finally:
+        socket.setdefaulttimeout(before)
+    return "nothing arrived"
+
+
+def damaged(name: str, path: Path, problem: str) -> KdrunError:
+    """The error for a file that is there and cannot be used."""
+    return KdrunError("dataset", name, f"{path} is damaged: {problem}. Remove it to have it downloaded again")
 
 
 VARIANTS: dict[str, Callable[[str, Path], Raw]] = {

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdrun.data.images import ImageSet
-from kdrun.data.thumbnail import small
+from kdrun.data.images import ImageSet, small
 from kdrun.evaluation.subject import Subject
 from kdrun.plan.plan import Plan
 from kdrun.report import mistakes, soft, thumbnails

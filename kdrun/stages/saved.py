@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdrun.artefacts import STARTED
 from kdrun.config.schema import Teacher
-from kdrun.data.calibration import calibration
+from kdrun.data.batches import calibration
 from kdrun.errors import KdrunError
 from kdrun.machine import exact
 from kdrun.models.class_names import SHOWN, differences, moved, renamed, stated_classes

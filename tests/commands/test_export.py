@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 import kdrun
-from kdrun.data.calibration import calibration
+from kdrun.data.batches import calibration
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, top_k
 from kdrun.evaluation.compare import share_interval

@@ -14,10 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
 from kdrun.losses.ofd import summed
-from kdrun.losses.paired import StageLoss
+from kdrun.losses.paired import Pair, StageLoss
 from kdrun.losses.regressors import MapRegressor
 from kdrun.types import Batch, Outputs
 

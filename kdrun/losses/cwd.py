@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import show
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import Connector, resized
 from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs

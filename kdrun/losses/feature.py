@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import mse
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import regressor
 from kdrun.types import Batch, Outputs
 

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import mse, number
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import batch_norm, to_smaller
 from kdrun.types import Batch, Outputs
 

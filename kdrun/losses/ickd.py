@@ -12,8 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import Connector
 from kdrun.types import Batch, Outputs
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
 from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.paired import Pair, needs_of, stage_pairs
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs, Shapes
 

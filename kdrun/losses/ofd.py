@@ -13,8 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.layers import Pair
-from kdrun.losses.paired import StageLoss
+from kdrun.losses.paired import Pair, StageLoss
 from kdrun.losses.regressors import Connector, resized
 from kdrun.types import Batch, Outputs
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-6

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, pair, stage_pairs
 from kdrun.losses.numeric import mse, number
+from kdrun.losses.paired import Pair, needs_of, pair, stage_pairs
 from kdrun.losses.regressors import batch_norm
 from kdrun.types import Batch, Outputs, Shapes
 

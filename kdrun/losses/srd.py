@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-4

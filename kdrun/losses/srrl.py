@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
 from kdrun.losses.numeric import mse, number, widen
+from kdrun.losses.paired import Pair, pair
 from kdrun.losses.regressors import Connector
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Shapes
 

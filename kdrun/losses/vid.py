@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import StageLoss
+from kdrun.losses.paired import Pair, StageLoss
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs
 

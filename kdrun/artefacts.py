@@ -99,11 +99,18 @@ def _new_file(path: Path) -> int:
     while True:
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with suppress(OSError):  # some file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, path):
+        if _claimed(handle, path):
             return handle
-        os.close(handle)  # swept away before it was locked
+
+
+def _claimed(handle: int, path: Path) -> bool:
+    """Locks a new file or folder, or closes it if it was swept away before it was locked."""
+    with suppress(OSError):  # some file systems have no locks
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    there = _is_at(handle, path)
+    if not there:
+        os.close(handle)
+    return there
 
 
 def full_disk(error: BaseException) -> str:
@@ -208,7 +215,7 @@ def holder(folder: Path) -> str:
         handle = open_own(folder / LOCK, os.O_RDWR)
         try:
             if not try_lock(handle):
-                return os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+                return _name_in(handle)
         finally:
             os.close(handle)
     return ""
@@ -277,7 +284,7 @@ def _lock(path: Path, how: int, waiting: Callable[[str], None] = lambda holder: 
             continue
         try:
             if not try_lock(handle, how):
-                waiting(os.pread(handle, 200, 0).decode(errors="replace") or "another process")
+                waiting(_name_in(handle))
                 fcntl.flock(handle, how)
             if _is_at(handle, path):
                 return handle
@@ -285,6 +292,11 @@ def _lock(path: Path, how: int, waiting: Callable[[str], None] = lambda holder: 
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _name_in(handle: int) -> str:
+    """The holder's name in a file that is locked."""
+    return os.pread(handle, 200, 0).decode(errors="replace") or "another process"
 
 
 def _open_lock(path: Path) -> int:
@@ -346,11 +358,8 @@ def aside(folder: Path) -> Iterator[Path]:
         place = Path(tempfile.mkdtemp(prefix=".aside-", suffix=".part", dir=folder))
         with suppress(FileNotFoundError):  # swept away before it was locked
             handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-            with suppress(OSError):  # some file systems have no locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_at(handle, place):
+            if _claimed(handle, place):
                 break
-            os.close(handle)
     try:
         yield place
     finally:

@@ -158,8 +158,7 @@ def _precision(name: str, device: torch.device) -> str:
 def _cpu_has_bf16() -> bool:
     if not CPU_INFO.exists():
         return platform.machine() == "arm64"  # Apple's processors from the second generation on
-    lines = [row for row in CPU_INFO.read_text().splitlines() if row.startswith(("flags", "Features"))]
-    return bool(lines) and bool(BF16_FLAGS & set(lines[0].split()))
+    return bool(BF16_FLAGS & set(_cpu_info("flags", "Features").split()))
 
 
 def threads_for(macs_per_step: float, processes: int = 1) -> int:
@@ -198,7 +197,7 @@ def environment(place: Machine, threads: int) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "torchvision": _version("torchvision"),
         "device": name,
-        "cpu": _cpu_name(),
+        "cpu": _cpu_info("model name") or platform.processor() or platform.machine(),
         "threads": threads,
         "precision": place.precision,
         "platform": platform.platform(),
@@ -214,9 +213,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _cpu_name() -> str:
-    if CPU_INFO.exists():
-        for row in CPU_INFO.read_text().splitlines():
-            if row.startswith("model name"):
-                return row.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _cpu_info(*names: str) -> str:
+    """What the system says of the first processor under one of these names; empty if nothing."""
+    rows = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    return next((row.partition(":")[2].strip() for row in rows if row.startswith(names)), "")

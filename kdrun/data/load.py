@@ -16,7 +16,7 @@ from torch import Tensor
 import kdrun.lookup as lookup
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, DATASET_OPTIONS
 from kdrun.data.decode import Picture, of_all
-from kdrun.data.images import ImageSet, Part, Pool, Raw
+from kdrun.data.images import ImageSet, Raw
 from kdrun.data.lazy import INLINE, Reading, Unread, in_memory
 from kdrun.data.pool import pool_of
 from kdrun.data.select import at_hand, choose, few
@@ -62,18 +62,17 @@ def load(
         white=float(dataset["white"]),
         resized_to=None if raw.seen is None else raw.train.images.shape[2],
         fingerprint=fingerprint(chosen, len(raw.classes)),
-        pool=_pool(dataset, data_dir, at),
+        pool=pool_of(dataset, at, _unlabelled(dataset.get("unlabelled"), data_dir)),
         test_files=files_of((chosen[2] if less is None else few(chosen[2], less)).images),
         test_of=None if less is None else len(whole.labels),
     )
 
 
-def _pool(dataset: Mapping[str, Any], data_dir: Path, parts: Mapping[str, Part]) -> Pool | None:
-    chosen = dataset.get("unlabelled")
-    other = None
-    if isinstance(chosen, Mapping):
-        other = in_memory(checked(read_raw(chosen, data_dir), str(chosen["source"])).train.images)
-    return pool_of(dataset, parts, tuple(parts["train"].images.shape[1:]), other)
+def _unlabelled(chosen: Any, data_dir: Path) -> Tensor | None:
+    """The training images of the data set that is chosen as a pool, None if none is."""
+    if not isinstance(chosen, Mapping):
+        return None
+    return in_memory(checked(read_raw(chosen, data_dir), str(chosen["source"])).train.images)
 
 
 def headline(setting: str, images: ImageSet) -> str:

@@ -98,14 +98,12 @@ def digest(image: Tensor) -> bytes:
     return hashlib.blake2b(image.contiguous().numpy().data, digest_size=16).digest()
 
 
-def pool_of(
-    dataset: Mapping[str, Any], parts: Mapping[str, Part], shape: Sequence[int], other: Tensor | None
-) -> Pool | None:
+def pool_of(dataset: Mapping[str, Any], parts: Mapping[str, Part], other: Tensor | None) -> Pool | None:
     """The pool of a `dataset` node, None without one. other: the images of the data set that it names."""
     chosen = dataset.get("unlabelled")
     if chosen is None:
         return None
-    white = float(dataset["white"])
+    white, shape = float(dataset["white"]), parts["train"].images.shape[1:]
     if isinstance(parts["train"].images, Unread):
         problem = "these images do not fit into memory, and a pool can only stand beside images that do"
         raise KdrunError(KEY, _name(chosen), problem)

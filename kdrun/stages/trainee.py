@@ -24,10 +24,10 @@ from kdrun.stages.noted import forget
 from kdrun.stages.saved import initial_model, started, state_file, weights_file
 from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
-from kdrun.training.gradients import Gradients, fixed_batch
 from kdrun.training.learning_rate import Rates
 from kdrun.training.mutual import Peer
 from kdrun.training.optimisers import optimiser
+from kdrun.training.pulls import Gradients, fixed_batch
 from kdrun.training.seeds import Draws
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher, Teacher

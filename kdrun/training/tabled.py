@@ -14,9 +14,8 @@ from kdrun.errors import KdrunError
 from kdrun.ranks import ONE, Ranks
 from kdrun.training.plan import EpochPlan
 from kdrun.training.shared_table import SharedTable
-from kdrun.training.table import Table
+from kdrun.training.table import Answers, Table
 from kdrun.training.teachers import Live, Teacher
-from kdrun.training.write_later import WriteLater
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
 
 CHECKED = 32
@@ -35,8 +34,54 @@ READ_AT_ONCE = 2**16
 WINDOW = 8
 """By how many forwards in bulk the teacher may be ahead of the student: few, so that progress is shown."""
 
+Codes = NDArray[np.int64]
+
 Layers = dict[str, Tensor]
 """By layer (`logits`, `embedding`): (n, width) float32."""
+
+
+class WriteLater:
+    """Writes each part of rows when the next one has been asked for, so that no device waits for a disk."""
+
+    def __init__(self, write: Callable[[Codes, Answers], None]) -> None:
+        self.write = write
+        self.held: tuple[Codes, Callable[[], Answers]] | None = None
+
+    def give(self, codes: Codes, rows: Mapping[str, Tensor]) -> None:
+        """codes: (n,). rows: (n, width) by layer, which the device may still have to compute."""
+        before, self.held = self.held, (codes, _on_the_way(rows))
+        if before is not None:
+            self.write(before[0], before[1]())
+
+    def finish(self) -> None:
+        """Writes the last part."""
+        if self.held is not None:
+            self.write(self.held[0], self.held[1]())
+        self.held = None
+
+
+def _on_the_way(tensors: Mapping[str, Tensor]) -> Callable[[], Answers]:
+    """Begins to copy tensors to the host. The result gives them; it waits for them, and not for what the
+    device was given since.
+    """
+    there = {name: _copied(tensor) for name, tensor in tensors.items()}
+    done = torch.cuda.Event() if any(tensor.is_cuda for tensor in tensors.values()) else None  # type: ignore[no-untyped-call]
+    if done is not None:
+        done.record()
+
+    def arrays() -> Answers:
+        if done is not None:
+            done.synchronize()
+        return {name: tensor.numpy() for name, tensor in there.items()}
+
+    return arrays
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """On the host, in memory to which a device can copy by itself."""
+    if not tensor.is_cuda:
+        return tensor.cpu()
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
 
 
 class Tabled(Teacher):
@@ -158,7 +203,7 @@ class Tabled(Teacher):
         for part in _parts(self.table.stored(), READ_AT_ONCE):
             self._read(part[self.table.has(part)], shelf)
 
-    def _read(self, codes: NDArray[np.int64], shelf: Shelf) -> None:
+    def _read(self, codes: Codes, shelf: Shelf) -> None:
         """Puts rows that the table has on the shelf."""
         if len(codes):
             code = torch.from_numpy(codes).to(shelf.codes.device)
@@ -215,10 +260,10 @@ class Shelf:
         place = self.places.index_select(0, codes)
         return {name: tensor.index_select(0, place) for name, tensor in self.answers.items()}
 
-    def lacking(self, codes: Tensor) -> NDArray[np.int64]:
+    def lacking(self, codes: Tensor) -> Codes:
         """The codes that are missing: each once, in ascending order."""
         missing = codes[self.places.index_select(0, codes) == self.rows]
-        each: NDArray[np.int64] = torch.unique(missing).cpu().numpy()
+        each: Codes = torch.unique(missing).cpu().numpy()
         return each
 
     def put(self, codes: Tensor, answers: Layers) -> None:
@@ -252,5 +297,5 @@ def _close(kept: NDArray[Any], now: NDArray[Any], tolerance: float) -> bool:
     return np.array_equal(kept, now) or bool(gap <= tolerance * np.abs(now).max())
 
 
-def _parts(codes: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+def _parts(codes: Codes, size: int) -> list[Codes]:
     return [codes[first : first + size] for first in range(0, len(codes), size)]

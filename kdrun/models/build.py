@@ -31,11 +31,9 @@ tried, imports the compiler when it is first used.
 
 
 class Built(NamedTuple):
-    """A model from images of the data set, as they are, to logits (N, classes).
-
-    notes: for the screen (stem, enlarging, replaced head). image_size: the side of the images
-    that the network itself sees. head_is_new: pretrained weights do not cover the whole model, so it must be
-    trained.
+    """A model from images of the data set, as they are, to logits (N, classes). notes: for the screen.
+    image_size: the side of the images that the network itself sees. head_is_new: pretrained weights do not
+    cover the whole model, so it must be trained.
     """
 
     model: nn.Module
@@ -50,9 +48,9 @@ def build(
     """The model of a node {name, family, args, stem, pretrained}, for images (C, H, W) of a data set.
 
     `role` in the node, if given, is what errors call it (`student.args.depth`); `normalisation`, (mean, std),
-    is what images were normalised with, for pretrained weights that want another. resize: auto (images are
-    resized inside the model's forward to the smallest size that works, if need be) or none. Initial weights
-    depend on `seed` alone; the global random state stays as it is. Raises KdrunError.
+    what images were normalised with. resize: auto (inside the model's forward to the smallest size that
+    works, if need be) or none. Initial weights depend on `seed` alone; the global random state stays. Raises
+    KdrunError.
     """
     role = str(node.get("role", "model"))
     family = find(str(node["family"]), f"{role}.family")
@@ -128,10 +126,8 @@ def _search(
 
 
 def candidates(native: Size, own: Callable[[], Any]) -> Iterator[Size]:
-    """The sizes to try: the native one, larger squares in order, then smaller ones from the largest.
-
-    own: gives the size that the model itself names, as vision transformers do, or None; called after the
-    first size.
+    """The sizes to try: the native one, larger squares in order, then smaller ones from the largest. own:
+    called after the first size; the size that the model itself names, as vision transformers do, or None.
     """
     yield native
     named = own()
@@ -183,10 +179,7 @@ def _given(
 
 
 def refuse_huge(make: Callable[[], nn.Module], args: Mapping[str, Any], key: str) -> None:
-    """Raises KdrunError below `key` for arguments that ask for more weights than there is free memory.
-
-    make: builds the model.
-    """
+    """Raises KdrunError below `key` for arguments that make more weights than there is free memory."""
     largest = {name: max(_numbers(value), default=0) for name, value in args.items()}
     name = max(largest, key=lambda name: largest[name], default="")
     free = free_memory()
@@ -223,9 +216,8 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _keys_below(role: str, family: Family, args: Mapping[str, Any]) -> Iterator[None]:
-    """Puts the keys of a family's errors below the role: `depth` becomes `student.args.depth`.
-
-    What torch cannot build is an error of the arguments, and what a user's module raises one of the module.
+    """Puts the keys of a family's errors below the role: `depth` becomes `student.args.depth`. What torch
+    cannot build is an error of the arguments, and what a user's module raises one of the module.
     """
     try:
         yield

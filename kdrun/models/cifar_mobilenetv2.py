@@ -27,9 +27,7 @@ class Group(NamedTuple):
 
 
 def build(*, classes: int, channels: int, width: Factor, expansion: Count) -> nn.Module:
-    """width: factor of all widths but the last (1280). expansion: of all groups but the first. Raises
-    KdrunError.
-    """
+    """width: factor of all widths but the last (1280). expansion: of all groups but the first."""
     if int(16 * width) < 1:
         raise KdrunError("width", width, f"leaves a layer without channels; {1 / 16:g} or more is needed")
     groups = (

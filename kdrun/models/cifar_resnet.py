@@ -19,8 +19,7 @@ from kdrun.quantities import Count, Layers
 
 def build(*, classes: int, channels: int, depth: Layers, stem_width: Count, widths: list[Count]) -> nn.Module:
     """A ResNet of `depth` = 6n + 2 weight layers, n blocks in each stage. Raises KdrunError for other depths.
-
-    stem_width: channels of the first convolution. widths: channels of the stages.
+    widths: channels of the stages.
     """
     if depth < 8 or (depth - 2) % 6:
         raise KdrunError("depth", depth, "6n + 2 is needed", [str(6 * n + 2) for n in range(1, 19)])

@@ -16,10 +16,8 @@ WIDTHS = (64, 128, 256, 512)
 
 
 def build(*, classes: int, channels: int, block: str, blocks: list[Layers], zero_init: bool) -> nn.Module:
-    """A ResNet with `blocks` blocks in its four stages.
-
-    block: basic or bottleneck. zero_init: start each residual branch at zero (its last batch norm's scale).
-    Raises KdrunError.
+    """A ResNet with `blocks` basic or bottleneck blocks in its four stages. zero_init: start each residual
+    branch at zero (its last batch norm's scale). Raises KdrunError.
     """
     if block not in BLOCKS:
         raise KdrunError("block", block, "no such block", BLOCKS)

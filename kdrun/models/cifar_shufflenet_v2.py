@@ -20,8 +20,7 @@ STEM_WIDTH = 24
 def build(
     *, classes: int, channels: int, widths: list[Count], blocks: list[Layers], last: Count
 ) -> nn.Module:
-    """A ShuffleNetV2. widths, blocks: of each stage, its down block counted; last: channels before the head.
-
+    """A ShuffleNetV2. widths, blocks: of each stage, its down block counted. last: channels before the head.
     Raises KdrunError if a width is odd, a stage has under two blocks, or the lists differ in length.
     """
     if len(widths) != len(blocks) or min(blocks) < 2:

@@ -47,10 +47,8 @@ class Relation(NamedTuple):
 
 
 class Related(nn.Module):
-    """From a teacher's logits (N, K') to logits (N, K) over the student's classes.
-
-    members: (K, M) int64, the outputs of each of the student's classes. absent: (K, M) bool, where there are
-    fewer than M.
+    """From a teacher's logits (N, K') to logits (N, K) over the student's classes. members: (K, M) int64, the
+    outputs of each of the student's classes. absent: (K, M) bool, where there are fewer than M.
     """
 
     members: Tensor
@@ -87,11 +85,10 @@ def relation(
     *,
     subset: bool = False,
 ) -> Relation:
-    """The relation of a teacher's classes to those of its student. Raises KdrunError under `key`.
-
-    theirs: in the order of the teacher's outputs. ours: those of the data set. class_map: from a teacher's
-    class to the student's; other classes are related if they have the same name, or left out. Without a map,
-    each class of the teacher must be one of the data set. subset: whether the teacher may know fewer.
+    """The relation of a teacher's classes (of its outputs, in order) to those of the data set. Raises
+    KdrunError under `key`. class_map: from a teacher's class to the student's; others are related by name, or
+    left out. Without a map, each class of the teacher must be one of the data set. subset: whether it may
+    know fewer.
     """
     number, map_ = {name: place for place, name in enumerate(ours)}, dict(class_map or {})
     _refuse_twice(theirs, f"{key}.classes")

@@ -23,9 +23,8 @@ def build(
     strides: list[Count],
     dense: Count0,
 ) -> nn.Module:
-    """3x3 convolutions (padding 1, ReLU) of these widths and strides, flattened, a dense layer, the head.
-
-    dense: width of the dense layer, 0 for none. Raises KdrunError if the lists differ in length.
+    """3x3 convolutions (padding 1, ReLU) of these widths and strides, flattened, a dense layer (0: none), the
+    head. Raises KdrunError if the lists differ in length.
     """
     if len(widths) != len(strides):
         raise KdrunError("strides", strides, f"one for each of the {len(widths)} widths is needed")

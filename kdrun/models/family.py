@@ -20,10 +20,8 @@ the data set's images were normalised with, None if unknown.
 
 
 class Draft(NamedTuple):
-    """A model as its family made it.
-
-    notes: what the screen must say of it. head_is_new: whether a part that pretrained weights should fill has
-    none.
+    """A model as its family made it. notes: what the screen must say of it. head_is_new: whether a part that
+    pretrained weights should fill has none.
     """
 
     model: nn.Module

@@ -27,10 +27,7 @@ SHOWN = 3
 
 
 def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
-    """The tensors that are the model's, without those of a removed head.
-
-    Raises KdrunError for those of another model.
-    """
+    """The tensors that are the model's, without a removed head. Raises KdrunError for another model's."""
     own, head = model.state_dict(), removed_head(model)
     needed = _needed(model)
     kept = {

@@ -30,12 +30,10 @@ def folded(
 ) -> nn.Module:
     """A copy in evaluation mode in which each `BatchNorm2d` that directly follows a `Conv2d` is part of it.
 
-    One forward of noise (C, H, W) shows which norm follows which convolution. Then the logits and the layers
-    in `needs` of the copy are compared with the model's. Norms that would change one of them by more than
-    rounding stay as they are (a layer lies between convolution and norm), and `say` is called with a note.
-    So do norms that follow no convolution, as those before an activation that a shortcut goes around. Module
-    paths stay the same: an identity takes the place of the norm. The model and the global random state are
-    not changed. All are compared in exact float32, since rounding to TF32 or bf16 is larger than TOLERANCE.
+    One forward of noise (C, H, W) shows which norm follows which convolution. The logits and the layers in
+    `needs` are compared with the model's, in exact float32, since rounding to TF32 or bf16 is larger than
+    TOLERANCE. Norms that would change one of them stay as they are, and `say` is called with a note. Module
+    paths stay the same: an identity takes the place of a norm.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
     noise = noise_for(plain, image_shape)
@@ -74,10 +72,8 @@ def _folded(plain: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
 
 
 def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The same model, its convolutions' weights in the precision in which autocast computes with them.
-
-    Autocast keeps converted weights only if they are trained; those of a frozen model it would convert in
-    every forward. Called under autocast, the model gives the same bits.
+    """The same model, its convolutions' weights in the precision in which autocast computes with them: it
+    would convert those of a frozen model in every forward. Called under autocast, the bits are the same.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

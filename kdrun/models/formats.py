@@ -53,9 +53,7 @@ class Format(NamedTuple):
 
 
 class _ImagesToLogits(nn.Module):
-    """The model inside another module: the exporter ignores hooks of the outermost module, and with them the
-    resizing and normalisation of images.
-    """
+    """The model inside another module: the exporter ignores hooks of the outermost one."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -67,9 +65,8 @@ class _ImagesToLogits(nn.Module):
 
 
 def traced(student: Student) -> torch.export.ExportedProgram:
-    """The model as a graph for any batch size. Not strict: strict tracing in torch 2.7 mixes up hooks.
-
-    Raises KdrunError for a model that cannot be traced.
+    """The model as a graph for any batch size; not strict, which in torch 2.7 mixes up hooks. Raises
+    KdrunError for a model that cannot be traced.
     """
     shape = student.about["image_shape"]
     images = torch.zeros(EXAMPLE_BATCH, *shape)
@@ -113,9 +110,7 @@ def write_pt2(student: Student, path: Path) -> None:
 
 
 def write_onnx(student: Student, path: Path, translations: Mapping[Any, Any] | None = None) -> None:
-    """An ONNX model in one file; ABOUT is in its metadata. translations: of operations that are not torch's
-    own, by operation.
-    """
+    """An ONNX model in one file; ABOUT is in its metadata. translations: of operations not torch's own."""
     import onnx
 
     program = student.program
@@ -148,10 +143,9 @@ def _describe(model: Any, about: Mapping[str, Any]) -> None:
 
 
 def write_int8(student: Student, path: Path) -> None:
-    """An ONNX model with 8-bit activations and weights (per channel) in QDQ form, by onnxruntime.
-
-    The ranges of activations are the minimum and maximum over the calibration images. Weights use 7 of the 8
-    bits (`reduce_range`): processors without VNNI add two products in 16 bits, which 8-bit weights overflow.
+    """An ONNX model with 8-bit activations and weights (per channel) in QDQ form, by onnxruntime. Ranges are
+    minimum and maximum over the calibration images. Weights use 7 of the 8 bits (`reduce_range`): processors
+    without VNNI add two products in 16 bits, which 8-bit weights overflow.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, quantize_static
@@ -199,9 +193,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def format_named(name: str, key: str = "--to") -> Format:
-    """The format of that name. Raises KdrunError under `key` for an unknown one, a missing package, or an old
-    torch.
-    """
+    """The format of that name. Raises KdrunError under `key` for an unknown one, or what it needs."""
     if name not in FORMATS:
         raise KdrunError(key, name, "no such format", FORMATS)
     version = tuple(map(int, torch.__version__.split(".")[:2]))

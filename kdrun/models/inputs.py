@@ -1,6 +1,5 @@
-"""What a model does to images before its network sees them: normalises them anew, resizes them.
-
-By forward pre-hooks, not wrapping modules: a model stays its own class, and its weights keep their names.
+"""What a model does to images before its network sees them: normalises them anew, resizes them. By forward
+pre-hooks, not wrapping modules: a model stays its own class, and its weights keep their names.
 """
 
 from __future__ import annotations
@@ -39,9 +38,8 @@ class Renormalise:
 
 
 def renormalise(model: nn.Module, given: Normalisation | None, wanted: Normalisation) -> tuple[str, ...]:
-    """Makes the model take images normalised as `given` and see them as `wanted`, in place. Returns notes.
-
-    Does nothing if both are equal or `given` is not known.
+    """Makes the model take images normalised as `given` (None: unknown) and see them as `wanted`, in place.
+    Returns notes.
     """
     if given is None:
         return ()

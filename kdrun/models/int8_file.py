@@ -88,9 +88,7 @@ def _translations() -> dict[Any, Any]:
 
 
 def in_integers(model: nn.Module, image_shape: tuple[int, int, int], write: Write) -> nn.Module:
-    """A copy of a quantised model on the CPU that computes by `write`, with the integers and scales of this
-    model.
-    """
+    """A copy of a quantised model on the CPU that computes by `write`, with its integers and scales."""
     small = copy.deepcopy(model).eval().cpu().requires_grad_(False)
     own = quantisation(small)
     with torch.no_grad():
@@ -100,9 +98,8 @@ def in_integers(model: nn.Module, image_shape: tuple[int, int, int], write: Writ
 
 
 def _fill(own: Quantisation, model: nn.Module, image_shape: tuple[int, int, int], write: Write) -> None:
-    """Gives `write` the scales of all ranges, and the integers of all layers in their order.
-
-    They are buffers of the model too, so that a tracer finds them.
+    """Gives `write` the scales of all ranges and the integers of all layers, as buffers of the model too, so
+    that a tracer finds them.
     """
     for number in range(len(own.ranges)):
         scale, zero = own.range_of(number).scale()

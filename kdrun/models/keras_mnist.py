@@ -20,10 +20,7 @@ from kdrun.quantities import Count
 def build(
     *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], slope: float
 ) -> nn.Module:
-    """widths: channels of the two convolutions. slope: of the leaky ReLU below 0.
-
-    Raises KdrunError for another number of widths.
-    """
+    """widths: of both convolutions (KdrunError for others). slope: of the leaky ReLU below 0."""
     if len(widths) != 2:
         raise KdrunError("widths", widths, "two are needed")
     return KerasMnist(classes, channels, image_size, widths, slope)

@@ -19,9 +19,7 @@ WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 
 
 def build(*, classes: int, channels: int, native_size: tuple[int, int], stem: str, width: Factor) -> Draft:
-    """A MobileNet with all widths times `width`.
-
-    stem: imagenet (stride 2), cifar (stride 1), or auto, by the size of the images.
+    """All widths times `width`. stem: imagenet (stride 2), cifar (stride 1), or auto, by the images' size.
     Raises KdrunError.
     """
     if int(32 * width) < 1:

@@ -20,10 +20,7 @@ TIMM = "timm/"
 
 
 def library(name: str) -> str | None:
-    """The family of a model that needs no file: torchvision, timm (with or without a tag after a dot), None.
-
-    Where timm is not installed, its family says so.
-    """
+    """The family of a model that needs no file: torchvision, timm (which says if it is missing), None."""
     if name.startswith(TIMM):
         return "timm" if not timm_names() or name.partition(".")[0] in timm_names() else None
     return "torchvision" if name in torchvision_names() else None

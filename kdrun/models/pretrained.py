@@ -8,9 +8,7 @@ from kdrun.errors import KdrunError
 
 
 def weights_name(family: str, name: str, pretrained: bool | str) -> str:
-    """`ResNet18_Weights.IMAGENET1K_V1` of torchvision, `resnet18.a1_in1k` of timm: the weights that
-    `pretrained` takes for a model.
-    """
+    """The weights that `pretrained` takes: `ResNet18_Weights.IMAGENET1K_V1`, `resnet18.a1_in1k`."""
     if family == "timm":
         import timm
 
@@ -20,10 +18,7 @@ def weights_name(family: str, name: str, pretrained: bool | str) -> str:
 
 
 def torchvision_weights(name: str, pretrained: bool | str) -> Any:
-    """A member of torchvision's enumeration of a model's weights.
-
-    pretrained: true (the present ones), or their name. Raises KdrunError for one that the model lacks.
-    """
+    """A member of torchvision's enumeration: the present weights (true), or by name. Raises KdrunError."""
     from torchvision import models
 
     known = models.get_model_weights(name)

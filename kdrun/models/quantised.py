@@ -131,11 +131,10 @@ class _Forward(TorchFunctionMode):
 
 
 def quantised(model: nn.Module, image_shape: tuple[int, int, int], bits: int) -> nn.Module:
-    """A copy of a model with its norms folded, which computes with fake quantisation.
-
-    Its ranges are empty until `calibrated`. Module paths stay the same. The image that enters the model's
-    network (resized and normalised anew, if it does that) is its first activation. Raises KdrunError for a
-    model without a layer that can be quantised.
+    """A copy of a model with its norms folded, which computes with fake quantisation; its ranges are empty
+    until `calibrated`. Module paths stay the same. The image that enters its network (resized and normalised
+    anew, if it does that) is the first activation. Raises KdrunError for a model without a layer that can be
+    quantised.
     """
     small = folded(model, image_shape)
     for parameter in small.parameters():
@@ -178,9 +177,7 @@ def quantisation(model: nn.Module) -> Quantisation:
 
 
 def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[tuple[int, Tensor, Tensor | None]]:
-    """The quantised layers in the order of a forward: the number of the range that each reads, its weight,
-    its bias.
-    """
+    """For each layer in the order of a forward: the number of the range that it reads, weight, bias."""
     own, found = quantisation(model), []
     hook = model.register_forward_hook(lambda *_: found.extend(own.running[-1][0].seen), prepend=True)
     with hook, evaluating(model), torch.no_grad():

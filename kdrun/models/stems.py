@@ -58,7 +58,6 @@ def fit_stem(
     stems: Mapping[str, Stem] = STEMS,
 ) -> Change:
     """The stem that is asked for, in place: auto takes the one for small images, but keeps a pretrained one.
-
     Raises KdrunError for `cifar` if the model's stem is not one convolution that `stems` names.
     """
     own = stems.get(type(model).__name__)
@@ -96,9 +95,8 @@ def drafted(model: nn.Module, changes: Sequence[Change], pretrained: bool | str)
 
 
 def take_channels(model: nn.Module, channels: int) -> Change:
-    """Makes the first convolution read `channels` channels, in place.
-
-    With one channel the weights are summed over the three: a grey image gives what its RGB copy gave.
+    """Makes the first convolution read `channels` channels, in place. For one, the weights are summed over
+    the three: a grey image gives what its RGB copy gave.
     """
     path, old = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if old.in_channels == channels:

@@ -59,9 +59,9 @@ class Anatomy(NamedTuple):
     `kdrun.models.taps.Tap`).
 
     stages: `stage:0` (the stem), `stage:1`, ... pre: the same before the activation, or empty. head: the
-    classifier, whose input is the embedding; empty if there is none. pooled: the map whose mean the embedding
-    may be, or empty. overwritten: paths whose tensor is changed later in the forward, so that a tap must copy
-    it; None before a survey.
+    classifier, whose input is the embedding, or empty. pooled: the map whose mean that may be, or empty.
+    overwritten: paths whose tensor is changed later in the forward, so that a tap must copy it; None before a
+    survey.
     """
 
     stages: tuple[str, ...] = ()
@@ -190,10 +190,9 @@ def token_stages(stem: list[Call], tokens: list[Call]) -> tuple[str, ...]:
 
 
 def map_stages(maps: list[Call]) -> tuple[str, ...]:
-    """The stem, then the last block at each resolution, of blocks with maps (C, H, W).
-
-    A block of several layers is preferred to a single layer of the same resolution: an activation between
-    blocks and the widening convolution before a head are no stages.
+    """The stem, then the last block at each resolution, of blocks with maps (C, H, W). A block of several
+    layers is preferred: an activation between blocks and the widening convolution before a head are no
+    stages.
     """
     if not maps:
         return ()
@@ -226,10 +225,9 @@ def spread(paths: list[str]) -> list[str]:
 
 
 def as_map(stage: str, calls: list[Call], image_shape: tuple[int, int, int]) -> str:
-    """The path of a stage. If it gives tokens (T, D), with their grid, as in `blocks.3:14x14`.
-
-    The grid is that of the finest map in the network that has no more positions than there are tokens. If
-    none is close, the grid has the proportions of the images (C, H, W). Tokens that fill no grid stay tokens.
+    """The path of a stage. If it gives tokens (T, D), with their grid, as in `blocks.3:14x14`: that of the
+    finest map in the network with no more positions than tokens, or if none is close, of the proportions of
+    the images (C, H, W). Tokens that fill no grid stay tokens.
     """
     size = next((call.size for call in calls if call.path == stage), ())
     if len(size) != 2:
@@ -255,10 +253,9 @@ def _like(image_shape: tuple[int, int, int], most: int) -> tuple[int, int]:
 
 
 def block_paths(model: nn.Module) -> Iterator[str]:
-    """The modules that a forward calls one after the other: layers, and blocks as a whole.
-
-    The model itself and plain sequences are opened, and so is a module that is the only one of its class and
-    holds most of the parameters: a backbone, an encoder.
+    """The modules that a forward calls one after the other: layers, and blocks as a whole. The model and
+    plain sequences are opened, and so is a module that is the only one of its class with most of the
+    parameters.
     """
     kinds = Counter(type(module) for module in model.modules())
     most = _size(model) / 2

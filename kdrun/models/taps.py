@@ -24,9 +24,7 @@ from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes
 
 
 class Tap(NamedTuple):
-    """A tensor in a model. inward: the module's input, not its output. nhwc: its channels lie last. grid: its
-    last tokens are a map of (H, W) patches.
-    """
+    """A tensor in a model. inward: a module's input. nhwc: channels last. grid: (H, W) of its last tokens."""
 
     path: str
     inward: bool = False
@@ -53,11 +51,9 @@ class Tap(NamedTuple):
 
 
 class Tapped(nn.Module):
-    """A model that also gives layers: images (N, C, H, W) to Outputs with the layers in `needs`.
-
-    needs: layer names, see above. The model is used, not copied; `close` removes the taps from it. A model
-    that was not made by `kdrun.models.build` and states no stages must be probed before its stages are
-    needed. key: of a KdrunError about an unknown layer.
+    """A model that also gives layers: images (N, C, H, W) to Outputs with the layers in `needs`, names as
+    above. `close` removes the taps from the model. One that was not made by `kdrun.models.build` and states
+    no stages must be probed before these are needed. key: of a KdrunError about an unknown layer.
     """
 
     def __init__(self, model: nn.Module, needs: Collection[str], key: str = "layer") -> None:
@@ -122,10 +118,9 @@ def probe(
 ) -> Shapes:
     """The shapes of a model's layers for one image (C, H, W): the standard ones, and `layers`.
 
-    Takes one dry forward: weights, batch norm statistics and random states stay as they are. A model that
-    states no stages has them afterwards. POOLED is given if it is in `layers` and a forward of noise shows
-    that its mean is the embedding. Raises KdrunError under `key` for another layer that the model does not
-    have.
+    A dry forward, which changes nothing. A model that states no stages has them afterwards. POOLED is given
+    if it is in `layers` and noise shows that its mean is the embedding. Raises KdrunError under `key` for
+    another layer that the model does not have.
     """
     count = len(survey(model, image_shape).stages)
     if POOLED in layers and not reads_mean(model, image_shape):

@@ -45,12 +45,9 @@ def build(
     pretrained: bool | str,
     normalisation: Normalisation | None,
 ) -> Draft:
-    """The classifier `name`, for images of `channels` channels and native size (H, W).
-
-    stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
-    one. pretrained: a flag, since timm names weights with the model. normalisation: what images were
-    normalised with, undone for pretrained weights that want another. Raises KdrunError for unknown names and
-    tags, for `cifar` if there is no such stem, and if weights are missing.
+    """The classifier `name`, as of torchvision; `stem` the same. pretrained: a flag, since timm names weights
+    with the model. Raises KdrunError for unknown names and tags, for `cifar` if there is no such stem, and if
+    weights are missing.
     """
     if isinstance(pretrained, str):
         problem = f"timm's weights are named with the model: timm/{name.partition('.')[0]}.{pretrained}"

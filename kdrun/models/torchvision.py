@@ -38,9 +38,9 @@ def build(
     """The classifier `name`, for images of `channels` channels and native size (H, W).
 
     stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
-    one. pretrained: false, true (torchvision's present weights) or the name of weights (IMAGENET1K_V1).
-    normalisation: what images were normalised with, undone for pretrained weights that want another. Raises
-    KdrunError for unknown names, for `cifar` if there is no such stem, and if weights are missing.
+    one. pretrained: false, true (the present weights) or their name (IMAGENET1K_V1). normalisation: of the
+    images, undone for weights that want another. Raises KdrunError for an unknown name, a stem that it has
+    not, missing weights.
     """
     if name not in torchvision_names():
         raise KdrunError(

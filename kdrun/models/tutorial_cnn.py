@@ -17,10 +17,7 @@ from kdrun.quantities import Count
 def build(
     *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], dense: Count
 ) -> nn.Module:
-    """widths: channels of the convolutions. dense: width of the dense layer.
-
-    Raises TooSmall for images of which nothing is left to flatten.
-    """
+    """widths: of the convolutions. dense: of the dense layer. Raises TooSmall if no pixel is left."""
     left = [_side(side, len(widths)) for side in image_size]
     if min(left) < 1:
         raise TooSmall(f"images of {image_size[0]}x{image_size[1]} are too small")

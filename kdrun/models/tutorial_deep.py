@@ -25,11 +25,8 @@ def build(
     dense: Count,
     dropout: float,
 ) -> nn.Module:
-    """widths: channels of the convolutions. pool_every: how many of them lie before each pooling.
-
-    dense: width of the dense layer. dropout: after it.
-
-    Raises KdrunError for numbers out of range, TooSmall for images of which nothing is left to flatten.
+    """widths: of the convolutions. pool_every: how many of them lie before each pooling. dense: width of the
+    dense layer, before dropout. Raises KdrunError for numbers out of range, TooSmall if no pixel is left.
     """
     if len(widths) % pool_every:
         raise KdrunError("pool_every", pool_every, f"must divide the number of convolutions ({len(widths)})")

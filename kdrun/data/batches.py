@@ -42,10 +42,7 @@ def plain_batches(
     part: Part, data: ImageSet, device: torch.device, image_bytes: int = 0
 ) -> Callable[[], Iterator[Tensor]]:
     """Called as often as needed: the part's images in order, unaugmented, as batches of normalised (N, C, H,
-    W).
-
-    image_bytes: of activations for each image, by which batches are smaller if the model makes many of a few
-    pixels; 0 if they are not known.
+    W). image_bytes: of activations for each image, which make batches smaller; 0: not known.
     """
     images, count = _images(part, Plain(), data, device), len(part.labels)
     size = batch_size(math.prod(part.images.shape[1:]), image_bytes, device.type)
@@ -72,10 +69,7 @@ def _images(part: Part, views: Views, data: ImageSet, device: torch.device) -> R
 
 
 def wait_share(images: object, epochs: bool = False) -> dict[str, float]:
-    """`waited`: the share of the last epoch's time, or of all epochs', in which steps waited for images.
-
-    Empty if the images are in memory.
-    """
+    """`waited`: the share of the time (of the last epoch, or all) in which steps waited; {} in memory."""
     return {"waited": round(images.share(epochs), 4)} if isinstance(images, Streamed) else {}
 
 

@@ -14,9 +14,8 @@ from kdrun.types import UNLABELLED
 
 
 def of_classes(data: ImageSet, names: Sequence[str], key: str) -> ImageSet:
-    """The labelled images of these classes, which are numbered in the order of `names`.
-
-    Raises KdrunError under `key` if a part that holds images of the data set holds none of these classes.
+    """The labelled images of these classes, which are numbered in the order of `names`. Raises KdrunError
+    under `key` if too few are left.
     """
     number = {data.classes.index(name): place for place, name in enumerate(names)}
     parts = [_only(part, number) for part in (data.train, data.validation, data.test)]
@@ -35,10 +34,8 @@ def of_classes(data: ImageSet, names: Sequence[str], key: str) -> ImageSet:
 
 
 def renamed(data: ImageSet, names: Sequence[str], targets: Sequence[int]) -> ImageSet:
-    """All images, labelled with the classes of a model that is loaded.
-
-    names: of the model's outputs. targets: for each output the data set's class, or -1. An image whose class
-    no output means, or several, has no label.
+    """All images, labelled with the classes `names` of a loaded model's outputs. targets: for each output the
+    data set's class, or -1. An image whose class no output means, or several, has no label.
     """
     number = {
         target: place

@@ -86,9 +86,8 @@ def each_file(
     files: Sequence[str], read: Callable[[str], Result], size: int, told: Callable[[int, float], None]
 ) -> Iterator[tuple[int, list[Result | None]]]:
     """What is read of all files, in blocks of `size`: the number of the first, and a result or None for each.
-
-    A pool of threads reads, since Pillow works without Python's lock. told: called after a block with the
-    files that are done, and seconds. Raises one KdrunError at the end for the files that cannot be read.
+    Threads read, since Pillow works without Python's lock. told: called after a block with the files that are
+    done, and seconds. Raises one KdrunError at the end for the files that cannot be read.
     """
     bad: dict[str, str] = {}
     started = time.monotonic()
@@ -110,9 +109,8 @@ def each_file(
 
 
 def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
-    """The images of all files in blocks: their positions among the files, and (B, C, side, side).
-
-    Progress goes to stderr. Files that cannot be read are left out, and raise one KdrunError at the end.
+    """The images of all files in blocks: their positions among the files, and (B, C, side, side). Progress
+    goes to stderr. Files that cannot be read are left out, and raise one KdrunError at the end.
     """
 
     def told(done: int, seconds: float) -> None:

@@ -45,9 +45,8 @@ def is_place(folder: Path) -> bool:
 
 
 def digests(pictures: Sequence[Picture], folder: Path | None) -> bytes:
-    """The digests of the pictures' files, 16 bytes each. folder: keeps them; None: they are not kept.
-
-    Raises KdrunError that names all files that are no pictures, and for a folder that cannot be written.
+    """The digests of the pictures' files, 16 bytes each. folder: keeps them; None: they are not kept. Raises
+    KdrunError that names all files that are no pictures, and for a folder that cannot be written.
     """
     keys = np.array([picture.key for picture in pictures], np.uint64)
     if folder is None:

@@ -21,11 +21,9 @@ def read(
     noise: float = 0.25,
     image_seed: int = 0,
 ) -> Raw:
-    """`per_class` images of `size` x `size` pixels for each class, as one part without a test part.
-
-    noise: standard deviation of the noise on each pixel, 1 being the range from black to white.
-    image_seed: equal seeds make equal images. `data_dir` is not needed.
-    Raises KdrunError for counts below 1 (classes: below 2) and a negative noise.
+    """`per_class` images of `size` x `size` pixels for each class, as one part without a test part. noise:
+    standard deviation on each pixel, 1 being the range from black to white. image_seed: equal seeds make
+    equal images. Raises KdrunError for counts below 1 (classes: below 2) and a negative noise.
     """
     least = {"per_class": 1, "classes": 2, "size": 1, "channels": 1, "noise": 0}
     given = {"per_class": per_class, "classes": classes, "size": size, "channels": channels, "noise": noise}

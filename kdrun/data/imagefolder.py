@@ -75,12 +75,10 @@ def read(
 ) -> Raw:
     """The pictures below `path`; classes are the names of the class folders, sorted.
 
-    size: side of the squares that a model sees; None: that of the pictures, at most 224. resize_to: length to
-    which the shorter side is resized before the centre is cut out; None: size * 256 / 224, but at most that
-    of the pictures. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a
-    file with the classes of the pictures in `val/`, if they do not lie in class folders.
-    Raises KdrunError for a folder without pictures in class folders, for files that are no images, and for
-    numbers out of range.
+    size: side of the squares that a model sees; None: that of the pictures, at most 224. resize_to: of the
+    shorter side before the centre is cut out; None: size * 256 / 224, but at most that of the pictures.
+    channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a file with the
+    classes of the pictures in `val/`, if they do not lie in class folders. Raises KdrunError.
     """
     if path is None:
         raise KdrunError("dataset.path", None, "which folder? dataset.path=/my/pictures")
@@ -99,9 +97,8 @@ def read(
 
 
 def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> Part:
-    """The part, to be decoded once it is known which pictures a run takes and whether they fit in memory.
-
-    data_dir: keeps what was decoded; None: it is not kept.
+    """The part, to be decoded once it is known which pictures a run takes and whether they fit in memory, and
+    kept below `data_dir` (None: not kept).
     """
     known = None if data_dir is None else digests.place(data_dir, root)
     kept = None if data_dir is None else place(data_dir, root, wanted)
@@ -160,11 +157,10 @@ def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -
 
 
 def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
-    """The pictures in a folder whose classes stand in a file: a line for each, its name and its class.
-
-    These are the first two words of the line, between spaces, tabs or commas, as in Kaggle's
-    LOC_val_solution.csv for ImageNet and in Tiny ImageNet's val_annotations.txt. Raises KdrunError for a file
-    that cannot be read, pictures that it does not name, and classes that are not trained on.
+    """The pictures in a folder whose classes stand in a file: a line for each, its name and its class first,
+    between spaces, tabs or commas, as in Kaggle's LOC_val_solution.csv for ImageNet and in Tiny ImageNet's
+    val_annotations.txt. Raises KdrunError for another file, pictures that it does not name, and other
+    classes.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -218,9 +214,8 @@ def as_read(name: str) -> str:
 
 
 def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
-    """The files of the class folders, by class, then by path.
-
-    Raises KdrunError for folders that are no class and for class folders without files.
+    """The files of the class folders, by class, then path. Raises KdrunError for folders that are no class or
+    empty.
     """
     files = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
     if not files:
@@ -269,7 +264,6 @@ def folders_in(folder: Path) -> list[Path]:
 
 def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Picture]:
     """The files in a folder and in the folders in it, by path; hidden ones and kdrun's caches left out.
-
     above: device and inode of the folders in which it is. Raises KdrunError for what never ends: a link to
     one of these, a pipe.
     """

@@ -32,11 +32,11 @@ NOT_OF_A_SOURCE = (*DATASET_KEYS, *DATASET_OPTIONS, *DATASET_HINTS)
 def load(
     dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE, most: int | None = None
 ) -> ImageSet:
-    """Read, split and label a data set. most: the images of each part that are kept, for a trial.
+    """Read, split and label a data set. Raises KdrunError.
 
-    dataset: the plain `dataset` node; its keys are `DATASET_KEYS` and the arguments of its source's `read`.
-    `kdrun.config.check` has checked what needs no data. data_dir: where published data sets lie or are
-    downloaded to. reading: how images that do not fit into memory are read. Raises KdrunError.
+    dataset: the plain `dataset` node, as `kdrun.config.check` has checked it. data_dir: where published data
+    sets lie or are downloaded to. reading: how images that do not fit into memory are read. most: the images
+    of each part that are kept, for a trial.
     """
     raw = checked(read_raw(dataset, data_dir), str(dataset["source"]))
     labels, channels = raw.train.labels, raw.train.images.shape[1]
@@ -76,10 +76,9 @@ def _unlabelled(chosen: Any, data_dir: Path) -> Tensor | None:
 
 
 def headline(setting: str, images: ImageSet) -> str:
-    """The weights that a report is about, `last` or `val_best`. The setting may be `auto`.
-
-    auto is `last` if there is no validation part or some labels are hidden: with few labels there is no
-    large labelled validation part either. Raises KdrunError for `val_best` without a validation part.
+    """The weights that a report is about, `last` or `val_best`. auto is `last` if there is no validation part
+    or some labels are hidden: then no large labelled validation part is there either. Raises KdrunError for
+    `val_best` without a validation part.
     """
     unvalidated = len(images.validation.images) == 0
     if setting == "val_best" and unvalidated:
@@ -131,9 +130,8 @@ def checked(raw: Raw, source: str) -> Raw:
 
 
 def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
-    """How many training images to hold out as `validation` or `test`: 0 if the source has its own part.
-
-    A fraction is one of the labelled training images. Raises KdrunError.
+    """How many training images to hold out as `validation` or `test`: 0 if the source has its own part. A
+    fraction is one of the labelled training images. Raises KdrunError.
     """
     value = dataset[part]
     if getattr(raw, part) is not None:
@@ -152,9 +150,8 @@ def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
 
 
 def reduced(dataset: Mapping[str, Any], raw: Raw, there: int) -> int | None:
-    """How many images of the source's own test part are tested on; None for all.
-
-    there: how many the run has of them. Raises KdrunError if the part has no more than are asked for.
+    """How many images of the source's own test part are tested on; None for all. there: how many the run has
+    of them. Raises KdrunError if the part has no more than are asked for.
     """
     value = dataset["test"]
     if raw.test is None or value is None:

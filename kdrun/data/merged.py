@@ -20,12 +20,12 @@ from kdrun.types import LUMA
 
 
 def read(data_dir: Path, *, parts: Any = None, size: int = 28, channels: int = 1) -> Raw:
-    """All images in memory, size x size pixels from 0 to 255, with a test part. Classes of the same name in
-    two parts are one class.
+    """All images in memory, size x size pixels from 0 to 255, with a test part. Classes of the same name are
+    one.
 
-    parts: by name, `{source: ..., white: 255, train: null, test: null, split: 0}` and the arguments of the
-    source. white: its largest pixel value. train: how many training images to keep, stratified. test: how
-    many test images, of its test part if it has one (null: all), else held out. Raises KdrunError.
+    parts: by name, `{source: ..., white: 255, train: null, test: null, split: 0}` and the source's arguments.
+    white: its largest pixel value. train, test: how many images to keep, stratified (null: all); a source
+    without a test part holds `test` out. Raises KdrunError.
     """
     if not isinstance(parts, Mapping) or len(parts) < 2:
         problem = "two data sets or more are needed: {NAME: {source: SOURCE, ...}, ...}"

@@ -30,7 +30,6 @@ BLOCK = 2_048
 
 def near_duplicates(images: Tensor | Unread, others: Tensor | Unread) -> Tensor:
     """(N,) int64: for each of `images` the position among `others` of a near-duplicate, -1 without one.
-
     images, others: (N, C, H, W), (M, C, H, W) uint8 of the same channels and size.
     """
     matches = torch.full((len(images),), -1)

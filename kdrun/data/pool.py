@@ -24,10 +24,7 @@ KEY = "dataset.unlabelled"
 
 
 def pool(source: str, images: Tensor, names: Sequence[str], parts: Mapping[str, Part]) -> Pool:
-    """The images that may be used. parts: train, validation and test, as a model sees them.
-
-    Raises KdrunError if none is left.
-    """
+    """The images that may be used. parts: as a model sees them. Raises KdrunError if none is left."""
     near = {part: near_duplicates(images, parts[part].images) for part in ("validation", "test")}
     left_out = [
         f"{name} ({part} image {place})"
@@ -49,9 +46,8 @@ def pool(source: str, images: Tensor, names: Sequence[str], parts: Mapping[str, 
 
 
 def from_folder(folder: Path, shape: Sequence[int], white: float) -> tuple[Tensor, list[str]]:
-    """All pictures below a folder as (P, C, H, W) uint8 with pixels 0..white, and their paths in it.
-
-    shape: (C, H, W). Raises KdrunError for a folder without pictures and for files that are none.
+    """All pictures below a folder as (P, C, H, W) uint8 with pixels 0..white, and their paths in it. shape:
+    (C, H, W). Raises KdrunError for a folder without pictures and for files that are none.
     """
     files = [picture.path for picture in files_in(folder)]
     if not files:
@@ -63,9 +59,8 @@ def from_folder(folder: Path, shape: Sequence[int], white: float) -> tuple[Tenso
 
 
 def as_seen(images: Tensor, shape: Sequence[int], white: float, wanted: float) -> Tensor:
-    """Images (P, c, h, w) uint8 with pixels 0..white as (P, C, H, W) with pixels 0..wanted.
-
-    Resized bilinearly with antialiasing. Images that fit are returned as they are.
+    """Images (P, c, h, w) uint8 with pixels 0..white as (P, C, H, W) with pixels 0..wanted; resized
+    bilinearly with antialiasing. Images that fit are returned as they are.
     """
     if tuple(images.shape[1:]) == tuple(shape) and white == wanted:
         return images

@@ -25,10 +25,8 @@ class Normal:
         self.std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) float32, normalised, with channels_last strides. No copy to the host.
-
-        `(pixels / white - mean) / std` in that order, as torchvision's ToTensor and Normalize: equal bit for
-        bit.
+        """(B, C, H, W) float32, with channels_last strides. No copy to the host. `(pixels / white - mean) /
+        std` in that order: equal bit for bit to torchvision's ToTensor and Normalize.
         """
         images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
         images.div_(self.white).sub_(self.mean)

@@ -52,10 +52,9 @@ def few(part: Part, most: int) -> Part:
 
 
 def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
-    """The parts with their images in memory if they fit there, else with images that `reading` limits.
-
-    They must fit twice, since a run copies them for its device, and into the device's share. Raises
-    KdrunError for images that cannot be read.
+    """The parts with their images in memory if they fit there twice (a run copies them for its device) and
+    into the device's share, else with images that `reading` limits. Raises KdrunError for images that cannot
+    be read.
     """
     needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), free_memory()
     fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)

@@ -22,10 +22,8 @@ AHEAD = 2
 
 class Streamed:
     """The images of one part, read when they are needed. Called with any rows, as `Resident` is, it gives the
-    same bits. Rows that were announced are read ahead.
-
-    Views are drawn in an epoch's plan and applied on the device, so images depend neither on the number of
-    processes nor on earlier calls.
+    same bits. Rows that were announced are read ahead. Views are drawn in an epoch's plan and applied on the
+    device, so images depend neither on the number of processes nor on earlier calls.
     """
 
     capturable = False
@@ -45,9 +43,8 @@ class Streamed:
         return 0
 
     def prepare(self, parts: Iterable[Rows]) -> None:
-        """Announces the rows of an epoch's batches, in their order.
-
-        Several epochs that are announced before the first batch is taken are read a batch of each in turn.
+        """Announces the rows of an epoch's batches, in their order. Several epochs that are announced before
+        the first batch is taken are read a batch of each in turn.
         """
         if self.flow is not None or not self.announced:
             self._forget()
@@ -56,10 +53,7 @@ class Streamed:
         self.announced = deque(part for turn in turns for part in turn if part is not None)
 
     def __call__(self, rows: Rows) -> Tensor:
-        """(B, C, H, W) float32, normalised, with channels_last strides.
-
-        Raises KdrunError for an image that cannot be read.
-        """
+        """(B, C, H, W) float32, normalised, channels_last. Raises KdrunError for one that cannot be read."""
         if not self._is_next(rows):
             return next(self.in_turn([rows]))
         if self.flow is None:
@@ -86,8 +80,7 @@ class Streamed:
 
     def share(self, epochs: bool = False) -> float:
         """The share of the time from an epoch's first batch to its last in which training waited for images.
-
-        epochs: of all epochs so far, otherwise of the last. On a GPU, waiting counts if it left the GPU idle.
+        epochs: of all epochs so far. On a GPU, waiting counts if it left the GPU idle.
         """
         waited, passed = self._spent() if epochs else (self.waited, self.ended - self.began)
         return waited / max(passed, 1e-9)

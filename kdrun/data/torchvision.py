@@ -1,6 +1,4 @@
-"""CIFAR-10, CIFAR-100, MNIST, Fashion-MNIST and SVHN: files below `data_dir`, found, downloaded and read by
-torchvision.
-"""
+"""CIFAR-10, CIFAR-100, MNIST, Fashion-MNIST and SVHN: found, downloaded and read by torchvision."""
 
 from __future__ import annotations
 
@@ -36,9 +34,8 @@ SECONDS = 10.0
 
 def read(data_dir: Path, *, variant: str) -> Raw:
     """The images of `cifar10`, `cifar100` (its 100 fine classes), `mnist`, `fashion_mnist` or `svhn` (without
-    its extra part), with their own test part.
-
-    Raises KdrunError for another variant, for files that are missing or damaged, and for a missing scipy.
+    its extra part), with their own test part. Raises KdrunError for files that are missing or damaged,
+    another variant, a missing scipy.
     """
     if variant not in VARIANTS:
         raise KdrunError("dataset.variant", variant, "no such variant", VARIANTS)
@@ -151,10 +148,8 @@ def _published(
 def ensure(
     name: str, files: Sequence[Sequence[Path]], data_dir: Path, download: Callable[[], object]
 ) -> list[Path]:
-    """The files of data set `name`: the first of each group of alternatives that exists.
-
-    download: called once if a file is missing. Its output is discarded. Raises KdrunError if a file is still
-    missing afterwards.
+    """The files of data set `name`: the first of each group of alternatives that exists. download: called
+    once if a file is missing, without its output. Raises KdrunError if one is still missing afterwards.
     """
     reason = "" if present(files) else fetched(name, files, data_dir, download)
     paths = present(files)

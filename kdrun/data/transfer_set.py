@@ -29,9 +29,8 @@ class TransferSet(NamedTuple):
 
 
 def transfer_set(data: ImageSet, classes: Sequence[Any], without: Sequence[Any], seed: int) -> TransferSet:
-    """The images of some classes, or of all but some. seed: of the split, for what is kept out.
-
-    Raises KdrunError for an unknown class, if no class is left, and if the class of some image is not known.
+    """The images of some classes, or of all but some. seed: of the split, for what is kept out. Raises
+    KdrunError for an unknown class, if no class is left, and if the class of some image is not known.
     """
     labels = data.train.labels
     if not classes and not without:

@@ -11,9 +11,8 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode within the block. After it every module has its own `training` flag again.
-
-    `model.train()` would also set modules that are frozen on purpose, such as a teacher's batch norm.
+    """Evaluation mode within the block. After it every module has its own `training` flag again, also one
+    that is frozen on purpose, such as a teacher's batch norm.
     """
     training = [module for module in model.modules() if module.training]
     model.eval()

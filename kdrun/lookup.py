@@ -28,10 +28,8 @@ Parameters = Mapping[str, inspect.Parameter]
 
 @dataclass(frozen=True)
 class Room(Generic[Thing]):
-    """A package whose modules each hold one thing, which has the module's name.
-
-    noun: the name of the thing in errors. things: returns those that a module holds. needs: a phrase for the
-    thing that a module must have. more: a command that shows all names.
+    """A package whose modules each hold one thing, which has the module's name. noun: its name in errors.
+    things: returns those of a module. needs: a phrase for the thing. more: a command that shows all names.
     """
 
     package: str
@@ -94,9 +92,8 @@ def refuse_unlisted(path: str, key: str, value: str, packages: Iterable[str]) ->
 
 
 def parameters(call: Callable[..., Any], besides: Collection[str] = ()) -> Parameters:
-    """The parameters of a function or class by name, without *args. besides: names to leave out.
-
-    If Python does not know its signature, any name is a parameter.
+    """The parameters of a function or class by name, without *args; any name if Python does not know its
+    signature. besides: names to leave out.
     """
     try:
         signature = _signature(call)
@@ -117,10 +114,9 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
 def check_arguments(
     owner: str, known: Parameters, arguments: Mapping[str, Any], key: str, others: Iterable[str] = ()
 ) -> None:
-    """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type.
-
-    owner: the function with the parameters `known`, for errors. others: further keys that are allowed. Only
-    numbers, text, booleans and lists of these are checked. A parameter **rest accepts any name.
+    """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type; only
+    numbers, text, booleans and lists of these are checked. owner: the function with the parameters `known`,
+    for errors. others: further keys that are allowed. A parameter **rest accepts any name.
     """
     named = {name: parameter for name, parameter in known.items() if parameter.kind not in VARIADIC}
     for name, value in arguments.items():
@@ -134,9 +130,8 @@ def check_arguments(
 
 
 def kinds(parameter: inspect.Parameter) -> list[str]:
-    """The types of a parameter's annotation, as text: `int | None` gives `int` and `None`.
-
-    Text, since an annotation can name a type that cannot be imported at run time.
+    """The types of a parameter's annotation, `int | None` as `int` and `None`: text, since an annotation can
+    name a type that cannot be imported at run time.
     """
     annotation = parameter.annotation
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)

@@ -34,9 +34,7 @@ MAPPED_ABOVE = (2**30, 2**25)
 
 
 class Machine(NamedTuple):
-    """precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each training decides. ranks: the
-    processes that share a batch.
-    """
+    """precision: `fp32`, `tf32`, `bf16`. threads: None if each training decides. ranks: who share a batch."""
 
     device: torch.device
     precision: str
@@ -51,9 +49,8 @@ class Machine(NamedTuple):
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """Sets the numerics for training within the block. On a GPU, with tf32, convolutions use TF32. Matrix
-        products, and so losses, are exact in every precision. cuDNN uses deterministic kernels and does not
-        choose them by timing.
+        """Sets the numerics for training within the block. On a GPU, with tf32, convolutions use TF32; matrix
+        products, and so losses, are always exact. cuDNN uses deterministic kernels, not chosen by timing.
         """
         cudnn = torch.backends.cudnn
         with exact():
@@ -84,11 +81,10 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
 
 
 def keep_memory() -> bool:
-    """Makes malloc reuse large blocks. Returns whether it does. Only glibc needs it.
-
-    By default, glibc maps every block above 32 MB (at first above 128 kB) anew and returns it to the system
-    when it is freed. Then the system zeroes its pages again, which takes half of the time of a forward of a
-    large batch on a CPU. After this call the process never returns memory to the system.
+    """Makes malloc reuse large blocks. Returns whether it does. Only glibc needs it: it maps every block
+    above 32 MB (at first above 128 kB) anew and returns it when it is freed. Then the system zeroes its pages
+    again, half of the time of a forward of a large batch on a CPU. The process then returns no memory to the
+    system.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -162,9 +158,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def threads_for(macs_per_step: float, processes: int = 1) -> int:
-    """One thread for small steps, otherwise all cores that this process may use, or its share of them if
-    several processes of this run are on the machine.
-    """
+    """One thread for small steps, otherwise this process's share of the cores that the run may use."""
     return 1 if macs_per_step < ONE_THREAD_MACS else max(1, cores() // processes)
 
 

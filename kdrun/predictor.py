@@ -36,10 +36,8 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns a picture into the model's input: (C, H, W) float32, normalised like the training images.
-
-    shape: (C, H, W). resize_to: the length of the shorter side before the centre is cut out. mean, std: of
-    each channel, for pixels from 0 to 1.
+    """Turns a picture into the model's input: (C, H, W) float32, normalised like the training images. shape:
+    (C, H, W). resize_to: of the shorter side before the centre is cut out. mean, std: for pixels from 0 to 1.
     """
 
     shape: tuple[int, int, int]

@@ -36,7 +36,6 @@ class Schedule(NamedTuple):
     @classmethod
     def parse(cls, value: Any, key: str) -> Schedule:
         """A schedule from a plain number or from `{from, to, epochs, shape}`; the default shape is linear.
-
         Raises KdrunError under `key`, the full configuration key.
         """
         if not isinstance(value, Mapping):

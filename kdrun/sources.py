@@ -33,8 +33,7 @@ _seen: dict[str, Source] = {}
 
 def sources(value: Any, packages: Iterable[str]) -> dict[str, str]:
     """The files of the users' modules that `value` names, and of those that they import: path to digest.
-
-    value: plain values of a configuration. A text names a module as `mine.losses` or `mine.data:Pictures`.
+    value: plain values of a configuration, with texts such as `mine.losses` or `mine.data:Pictures`.
     """
     known = {package.partition(".")[0] for package in packages}
     if not known:
@@ -120,10 +119,8 @@ def _content(spec: ModuleSpec) -> bytes:
 
 
 def _imports(content: bytes, package: str, starred: str) -> Iterator[str]:
-    """Names that can be modules, from every import of a source, also within functions.
-
-    package: the start of relative imports. starred: the module's own name if it is a package: then its
-    `__all__` can name modules.
+    """Names that can be modules, from every import of a source, also within functions. package: the start of
+    relative imports. starred: the module's own name if it is a package, whose `__all__` can name modules.
     """
     try:
         tree = ast.parse(content)

@@ -12,10 +12,8 @@ UNLABELLED = -1
 
 
 class Rows(NamedTuple):
-    """The images of a step, and the view of each.
-
-    index: (N,) int64, positions in the training part.
-    view: (N,) int64 codes of a finite set of views, or (N, P) float32 drawn parameters.
+    """The images of a step, and the view of each. index: (N,) int64, positions in the training part. view:
+    (N,) int64 codes of a finite set of views, or (N, P) float32 drawn parameters.
     """
 
     index: Tensor  # type: ignore[assignment]  # hides tuple.index
@@ -31,10 +29,7 @@ class Rows(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The input of a step.
-
-    images: (N, C, H, W) float, normalised. labels: (N,) int64, UNLABELLED (-1) if unknown.
-    """
+    """The input of a step: images (N, C, H, W) float, normalised; labels (N,) int64, -1 if unknown."""
 
     images: Tensor
     labels: Tensor
@@ -55,10 +50,7 @@ POOLED = "embedding@map"
 
 
 class Classifier(NamedTuple):
-    """The weights of a model's last linear layer: logits = embedding @ weight.T + bias.
-
-    weight: (K, D). bias: (K,), or None.
-    """
+    """A model's last linear layer: logits = embedding @ weight.T + bias, of (K, D) and (K,) or None."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -84,9 +76,8 @@ class Outputs(NamedTuple):
     teachers: Mapping[str, Outputs] = {}
 
     def layer(self, name: str) -> Tensor:
-        """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I can be negative), or another.
-
-        Raises KeyError if the layer was not requested.
+        """The tensor of a layer: `logits`, `embedding`, `stage:I`, or another. Raises KeyError if not
+        requested.
         """
         if name == "logits":
             return self.logits

@@ -64,9 +64,7 @@ class Workers:
         self.threads = ThreadPoolExecutor(count) if count else None
 
     def fill(self, items: Sequence[Any], give: Callable[[int, Pixels], None]) -> list[Wait]:
-        """Begins to read items. give: called in a thread with each position and pixels, which are overwritten
-        later.
-        """
+        """Begins to read items. give: called in a thread with positions and pixels, which are then reused."""
         chunks = range(0, len(items), CHUNK)
         return [
             self.begin(partial(self._read, items[first : first + CHUNK], first, give)) for first in chunks

@@ -16,12 +16,10 @@ NONE = torch.iinfo(torch.int64).max
 
 
 class Ahead(Teacher):
-    """A live teacher that answers many batches at once; a step looks its answers up.
-
-    The key is a hash of image and view, of 64 bits, so that thousands of rows do not collide. The tensors of
-    answers stay in place, so a CUDA graph can read them. A row without an answer gets NaN, which stops the
-    training.
-    images: of the training part. chunk: images of one forward. rows: the number of answers that memory holds.
+    """A live teacher that answers many batches at once; a step looks its answers up. The key is a hash of
+    image and view, of 64 bits, so that thousands of rows do not collide. Answers stay in place, so a CUDA
+    graph can read them. A row without one gets NaN, which stops the training. images: of the training part.
+    chunk: images of one forward. rows: the answers that memory holds.
     """
 
     kind, capturable = "ahead", True

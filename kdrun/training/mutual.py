@@ -21,10 +21,7 @@ from kdrun.types import Batch, Outputs, Rows
 
 
 class Mutual:
-    """A `Step` whose learners teach each other in pairs.
-
-    ratio: the learning rate of the second of a pair over that of the first.
-    """
+    """A `Step` whose learners teach each other in pairs. ratio: the second's rate over the first's."""
 
     def __init__(self, step: Step, ratio: float = 1.0) -> None:
         self.step, self.learners, self.teacher, self.lr = step, step.learners, step.teacher, step.lr

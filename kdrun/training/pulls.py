@@ -35,9 +35,7 @@ LABELS = Term("labels", CrossEntropy(), Schedule(1.0, 1.0))
 
 
 class Pull(NamedTuple):
-    """An unweighted term on a batch. value: (). gradient: for each trained weight of the model, None if the
-    term does not reach it.
-    """
+    """An unweighted term on a batch. value: (). gradient: of each trained weight, None if not reached."""
 
     value: Tensor
     gradient: tuple[Tensor | None, ...]
@@ -56,10 +54,8 @@ class Pull(NamedTuple):
 def pulls(
     learner: Learner, batch: Batch, teacher: Outputs, terms: Sequence[Term] | None = None
 ) -> list[Pull]:
-    """Each term's pull on a batch, in the current mode of model and mix.
-
-    teacher: the teacher's outputs. terms: None for those of the learner's mix. Raises KdrunError for a term
-    that writes into the outputs, which other terms and the backward pass read.
+    """Each term's pull on a batch, in the current mode of model and mix. teacher: its outputs. terms: None
+    for the mix's. Raises KdrunError for a term that writes into the outputs, which others read.
     """
     mix, weights = learner.mix, [weight for weight in learner.model.parameters() if weight.requires_grad]
     with learner.precision():
@@ -70,10 +66,8 @@ def pulls(
 
 @contextmanager
 def undisturbed(learner: Learner, seed: int) -> Iterator[None]:
-    """Within the block, model and mix are in evaluation mode and random numbers come from the seed. Both are
-    restored after it.
-
-    In evaluation mode dropout is off, batch norm reads running statistics, and memory banks do not change.
+    """Within the block, model and mix are in evaluation mode (no dropout, running statistics, memory banks
+    that do not change) and random numbers come from the seed. Both are restored after it.
     """
     with evaluating(learner.model), evaluating(learner.mix), global_seed(seed, "gradients"):
         yield
@@ -107,9 +101,8 @@ def _named(model: str, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
 
 
 def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: Drawing, seed: int) -> Batch:
-    """At most ROWS rows of the training, those with a label first, in drawn views.
-
-    labels: (N,) int64 of the whole training part, on the device. rows: (R,) int64.
+    """At most ROWS rows of the training, those with a label first, in drawn views. labels: (N,) int64 of the
+    whole training part, on the device. rows: (R,) int64.
     """
     draw = generator(seed, "gradients")
     order = rows[torch.randperm(len(rows), generator=draw)].to(labels.device)
@@ -120,10 +113,8 @@ def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: Drawing, se
 
 
 class Gradients:
-    """Called after an epoch; returns `{term: {norm, cosine}}`.
-
-    norm: of the weighted term's gradient with respect to the student's parameters. cosine: of the angle
-    between it and the gradient of LABELS; absent if one of the two is 0.
+    """Called after an epoch; returns `{term: {norm, cosine}}`. norm: of the weighted term's gradient with
+    respect to the student's parameters. cosine: of the angle to the gradient of LABELS; absent if one is 0.
     teacher: one that answers for any images, not only for those of the next step.
     """
 

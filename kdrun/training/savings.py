@@ -30,9 +30,8 @@ Place = tuple[nn.Module, str]
 
 
 class Saving:
-    """A learner's forward pass with savings, and what is left to do after its backward pass.
-
-    model: that learns. names: what is saved. image_shape: (C, H, W). dtype: in which autocast computes.
+    """A learner's forward pass with savings, and what is left to do after its backward pass. names: what is
+    saved. image_shape: (C, H, W). dtype: in which autocast computes.
     """
 
     def __init__(
@@ -92,9 +91,7 @@ class _Count:
 
 
 def _converted(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Place]:
-    """Weights that learn and that autocast converts once in a forward: of layers that are called once, and
-    that no other layer shares.
-    """
+    """Weights that learn and that autocast converts once in a forward: of layers called once, not shared."""
     calls: list[nn.Module] = []
     layers = [
         layer

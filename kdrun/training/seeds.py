@@ -52,9 +52,8 @@ def gpus_in_use() -> list[int]:
 
 
 class Draws:
-    """One training's own random numbers: within the block the global generators continue from its `state`.
-
-    state: of the generators of the CPU and of the GPU that is used.
+    """One training's own random numbers: within the block the global generators (of the CPU and of the GPU
+    that is used) continue from its `state`.
     """
 
     def __init__(self, seed: int, purpose: str) -> None:

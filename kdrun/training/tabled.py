@@ -61,9 +61,7 @@ class WriteLater:
 
 
 def _on_the_way(tensors: Mapping[str, Tensor]) -> Callable[[], Answers]:
-    """Begins to copy tensors to the host. The result gives them; it waits for them, and not for what the
-    device was given since.
-    """
+    """Begins to copy tensors to the host. The result waits for these alone, and gives them."""
     there = {name: _copied(tensor) for name, tensor in tensors.items()}
     done = torch.cuda.Event() if any(tensor.is_cuda for tensor in tensors.values()) else None  # type: ignore[no-untyped-call]
     if done is not None:
@@ -241,10 +239,9 @@ class Tabled(Teacher):
 
 
 class Shelf:
-    """Answers by code, in tensors on a device that stay in place, so that a captured step can read them.
-
-    A missing code leads to a last row of NaN, which stops the training, so that nothing wrong is learned.
-    codes: of all images and views. rows: how many answers there is room for. used: how many there are.
+    """Answers by code, in tensors on a device that stay in place, so that a captured step can read them. A
+    missing code leads to a last row of NaN, which stops the training. codes: of all images and views. rows:
+    how many answers there is room for. used: how many there are.
     """
 
     def __init__(self, codes: int, rows: int, widths: dict[str, int], device: torch.device) -> None:
@@ -283,10 +280,7 @@ class Shelf:
 
 
 def why_no_table(needs: Collection[str], views: int | None) -> str:
-    """Why a table cannot hold these layers in that many views; empty if it can.
-
-    views: of an image, None if they are not finite.
-    """
+    """Why a table cannot hold these layers in that many views (None: not finite); empty if it can."""
     if views is None:
         return "random augmentation, no cache"
     return "" if {"logits", "embedding", CLASSIFIER}.issuperset(needs) else "feature maps are not cached"

@@ -23,7 +23,7 @@ SHOWN = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: done, 1: failed while running, 2: a mistake before, 130: interrupted. argv: None in its own process."""
+    """0: done, 1: failed while running, 2: a mistake before, 130: interrupted. argv: None in its process."""
     if argv is None:
         leave_the_rest()
     arguments = list(sys.argv[1:] if argv is None else argv)

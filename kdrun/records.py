@@ -111,7 +111,7 @@ def read_planned(path: Path) -> Planned | None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; of an epoch the last. Other lines, as of a killed process, are left out."""
+    """The rows of a metrics.jsonl, of an epoch the last. Other lines, as of a killed process, are not."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for line in (read_own(path) or "").split("\n"):
         try:

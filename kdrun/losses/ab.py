@@ -23,7 +23,6 @@ from kdrun.types import Batch, Outputs
 
 def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
     """(N,): squared distance to the side of the margin on which the teacher is, summed over an image.
-
     student, teacher: (N, C, H, W) before the activation. A teacher's 0 is inactive.
     """
     active = teacher.detach() > 0

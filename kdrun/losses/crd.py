@@ -39,11 +39,9 @@ class Contrast(NamedTuple):
 def contrast(
     anchor: Tensor, bank: Tensor, drawn: Tensor, temperature: Tensor | float, scale: Tensor | None = None
 ) -> Contrast:
-    """Noise-contrastive loss of anchors (N, D) against the bank (M, D) of the other model, mean over the
-    batch (Gutmann, Hyvarinen, AISTATS 2010).
-
-    drawn: (N, 1 + K) rows of the bank, the positive first. scale: as returned by the first step; none, or one
-    below 0, before it.
+    """Noise-contrastive loss (Gutmann, Hyvarinen, AISTATS 2010) of anchors (N, D) against the bank (M, D) of
+    the other model, mean over the batch. drawn: (N, 1 + K) rows of the bank, the positive first. scale: as
+    returned by the first step; none, or one below 0, before it.
     """
     scores = (anchor @ bank.T / temperature).gather(1, drawn).exp()
     first = scores.detach().mean() * bank.shape[0]
@@ -58,7 +56,6 @@ def contrast(
 
 class Memory(nn.Module):
     """A memory bank: an embedding for every training image, (M, D), at first uniform noise of length about 1.
-
     momentum: how much of an old embedding stays when it is brought up to date.
     """
 
@@ -81,10 +78,8 @@ class Memory(nn.Module):
 
 
 class CRD(Loss):
-    """`contrast` of both embeddings, each projected to `dimension`, against the other model's bank.
-
-    positive: exact (the image itself) or relaxed (any image of its class). images: rows of the banks; 0: as
-    many as there are training images.
+    """`contrast` of both embeddings, each projected to `dimension`, against the other model's bank. positive:
+    exact (the image itself) or relaxed (any image of its class). images: rows of the banks; 0: one for each.
     """
 
     of_the_batch = True

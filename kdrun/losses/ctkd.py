@@ -19,9 +19,8 @@ from kdrun.types import Batch, Outputs
 
 
 def learned_temperature(theta: Tensor, reversal: Tensor | float, lowest: float, span: float) -> Tensor:
-    """lowest + span * sigmoid(theta); the gradient of theta is multiplied by `reversal`.
-
-    theta: scalar. reversal: -1 for ascent, so that the student's optimiser makes the loss larger.
+    """lowest + span * sigmoid(theta), theta a scalar whose gradient is multiplied by `reversal`: -1 for
+    ascent, so that the student's optimiser makes the loss larger.
     """
     fixed = theta.detach()
     return lowest + span * torch.sigmoid(fixed + reversal * (theta - fixed))

@@ -29,7 +29,6 @@ class Decoupled(NamedTuple):
 
 def decoupled(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Decoupled:
     """Both parts of each row, meaningless for rows without a label. KD = TCKD + (1 - p_teacher(label)) NCKD.
-
     student, teacher: logits (N, K). labels: (N,) int64.
     """
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]

@@ -24,9 +24,8 @@ REGRESSORS = ("auto", "always")
 
 
 def feature(student: Tensor, teacher: Tensor, distance: str = "mse") -> Tensor:
-    """(N,): distance of two tensors (N, ...) of one shape; no gradient flows into the teacher.
-
-    distance: mse, the mean over an image's elements; cosine, 1 - cos of an image's elements as a vector.
+    """(N,): distance of two tensors (N, ...) of one shape; no gradient flows into the teacher. distance: mse,
+    over an image's elements; cosine, 1 - cos of an image's elements as a vector.
     """
     if distance == "mse":
         return mse(student, teacher.detach())

@@ -29,10 +29,7 @@ class Normalised(NamedTuple):
 
 
 def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Normalised:
-    """Both parts of each row, meaningless for rows without a label.
-
-    student, teacher: logits (N, K). labels: (N,) int64.
-    """
+    """Both parts of each row, meaningless without a label. Logits (N, K), labels (N,) int64."""
     student, teacher = widen(student), widen(teacher.detach())
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
     own_student, own_teacher = split(student, is_target)[0], split(teacher, is_target)[0]

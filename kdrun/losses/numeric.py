@@ -32,9 +32,8 @@ def mean_over(values: Tensor, rows: Tensor) -> Tensor:
 
 
 def number(key: str, value: float, *, above: float | None = None, least: float | None = None) -> Tensor:
-    """A constructor's argument as a 0-dim float32 tensor, which schedules can change in place.
-
-    Raises KdrunError if it is not above `above` or is less than `least`.
+    """A constructor's argument as a 0-dim float32 tensor, which schedules can change in place. Raises
+    KdrunError if it is not above `above` or is less than `least`.
     """
     if above is not None and not value > above:
         raise KdrunError(key, value, f"must be above {above:g}")

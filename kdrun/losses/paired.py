@@ -1,6 +1,4 @@
-"""What losses of the logits, of one layer and over stages have in common: the layers that they read,
-checked against those of the two models.
-"""
+"""What losses of the logits, of one layer and over stages have in common: the layers that they read."""
 
 from __future__ import annotations
 
@@ -44,10 +42,7 @@ class LogitsLoss(Loss, ABC):
 
 
 class LayerLoss(Loss, ABC):
-    """A loss of a layer of the student and one of the teacher: `pair`, once it is built.
-
-    maps: whether both must be feature maps (C, H, W).
-    """
+    """A loss of a layer of each model: `pair`, once it is built. maps: both must be maps (C, H, W)."""
 
     maps: bool = False
     pair: Pair
@@ -71,9 +66,7 @@ class LayerLoss(Loss, ABC):
 
 class StageLoss(Loss, ABC):
     """A loss over the last `stages` stages of both models (0: all there are): `pairs`, once it is built.
-
-    least, before, stem: as for `stage_pairs`. equal_channels: whether the maps of a pair must have as many
-    channels as each other.
+    least, before, stem: as for `stage_pairs`. equal_channels: whether the maps of a pair must have as many.
     """
 
     least: int = 1
@@ -151,9 +144,8 @@ def stage_pairs(
     """The last stages of both models in pairs, from shallow to deep; all are maps (C, H, W).
 
     stages: the number of pairs, 0 for as many as both models have. least: how many the loss needs. stem:
-    whether the stem counts as a stage. before: whether maps before the activation are taken: never, teacher
-    (the teacher's, if its family has them), always (both; an error if a family has none). Raises KdrunError
-    if there are too few stages, or if one is not a map.
+    whether that counts as a stage. before: whether maps before the activation are taken: never, teacher (the
+    teacher's, if its family has them), always (both). Raises KdrunError if that cannot be.
     """
     first = 0 if stem else 1
     available = min(student.stages, teacher.stages) - first

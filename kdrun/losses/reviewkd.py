@@ -26,7 +26,6 @@ WIDEST = 512
 
 def hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
     """(N,): weighted mean of squared differences of two maps (N, C, H, W) in full and pooled to 4, 2 and 1.
-
     Each level that is smaller than the map counts half as much as the one before.
     """
     teacher = teacher.detach()
@@ -40,10 +39,8 @@ def hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """Fuses a stage of the student with the output of the deeper one, by attention, in the teacher's shape.
-
-    The first convolution leads to `width` channels, the second to the teacher's. The deepest stage has no
-    attention.
+    """Fuses a stage of the student with the output of the deeper one, if there is one, by attention, in the
+    teacher's shape. The first convolution leads to `width` channels, the second to the teacher's.
     """
 
     def __init__(self, channels: int, width: int, teacher: tuple[int, ...], deepest: bool) -> None:

@@ -66,12 +66,10 @@ ALONE = Alone()
 
 
 class Shared:
-    """The batch is a part of that of all ranks. A term's value is this rank's share: the shares of all ranks
-    add up to the value for the whole batch, and so do their gradients.
-
-    A mean is taken with the count of all ranks. A loss of the batch (`Loss.of_the_batch`) reads the outputs
-    of all ranks, draws the same random numbers on each, and counts for 1 / ranks on each. Outside of a step
-    the batch is whole.
+    """The batch is a part of that of all ranks, and a term's value this rank's share: the shares of all
+    ranks, and their gradients, add up to those of the whole batch. A mean is taken with the count of all
+    ranks. A loss of the batch (`Loss.of_the_batch`) reads the outputs of all ranks, draws the same random
+    numbers on each, and counts for 1 / ranks on each. Outside of a step the batch is whole.
     """
 
     def __init__(self, ranks: Ranks) -> None:

@@ -25,9 +25,8 @@ LEAST = 1e-12
 
 
 def srd(student: Tensor, teacher: Tensor, exponent: float = 4.0) -> Tensor:
-    """log sum |s - t|^exponent over batch and channels of standardised embeddings (N, D), a scalar.
-
-    Can be negative. student: projected. No gradient flows into the teacher.
+    """log sum |s - t|^exponent over batch and channels of standardised embeddings (N, D), a scalar. Can be
+    negative. student: projected. No gradient flows into the teacher.
     """
     difference = standardised(student) - standardised(teacher.detach())
     return difference.abs().pow(exponent).sum().clamp(min=LEAST).log()

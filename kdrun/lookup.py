@@ -147,38 +147,24 @@ def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:
     wanted = kinds(parameter)
     if value is None and (parameter.default is None or "None" in wanted):
         return
-    known = [(kind, _words(kind)) for kind in wanted if kind != "None"]
-    if all(words for _, words in known) and not any(_fits(value, kind) for kind, _ in known):
-        needed = " or ".join(words for _, words in known)
-        shown = "null" if value is None else value
-        raise KdrunError(key, shown, f"{needed} is needed" + ("" if "None" not in wanted else " (or null)"))
+    known = [_quantity(kind) for kind in wanted if kind != "None"]
+    if all(quantity for quantity, _ in known) and not any(_fits(value, *each) for each in known):
+        words = [f"a list of {each.many}" if listed else each.one for each, listed in known if each]
+        needed = f"{' or '.join(words)} is needed" + (" (or null)" if "None" in wanted else "")
+        raise KdrunError(key, "null" if value is None else value, needed)
 
 
 def _quantity(kind: str) -> tuple[Quantity | None, bool]:
-    """What a type holds, and whether it is a list of these; None for a type that is not checked."""
-    each = _each(kind)
-    return QUANTITIES.get(each or kind), bool(each)
-
-
-def _words(kind: str) -> str:
-    """The name of a type in errors; empty for a type that is not checked."""
-    quantity, listed = _quantity(kind)
-    if quantity is None:
-        return ""
-    return f"a list of {quantity.many}" if listed else quantity.one
-
-
-def _each(kind: str) -> str:
-    """The type of each item: `int` for `list[int]` and `Sequence[int]`, empty if it is not a list."""
+    """What a type holds, None if it is not checked, and whether it is a list of these: `Sequence[int]`."""
     name, bracket, rest = kind.removeprefix("collections.abc.").removeprefix("typing.").partition("[")
-    return rest.removesuffix("]") if bracket and name in ("list", "List", "Sequence") else ""
+    if bracket and name in ("list", "List", "Sequence"):
+        return QUANTITIES.get(rest.removesuffix("]")), True
+    return QUANTITIES.get(kind), False
 
 
-def _fits(value: Any, kind: str) -> bool:
-    quantity, listed = _quantity(kind)
-    assert quantity is not None
-    if not listed:
-        return quantity.holds(value)
+def _fits(value: Any, quantity: Quantity | None, listed: bool) -> bool:
+    if quantity is None or not listed:
+        return quantity is not None and quantity.holds(value)
     if not isinstance(value, (list, tuple)) or (quantity.ranged and not 0 < len(value) <= DEEPEST):
         return False
     return all(quantity.holds(item) for item in value)

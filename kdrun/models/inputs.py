@@ -30,11 +30,9 @@ class Normalisation(NamedTuple):
         return Normalisation(*((sum(values) / len(values),) * channels for values in self))
 
 
-class Renormalise:
+def _renormalised(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """A forward pre-hook: images times `input_scale` plus `input_shift`, buffers of the model."""
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0] * getattr(module, SCALE) + getattr(module, SHIFT), *args[1:])
+    return (args[0] * getattr(module, SCALE) + getattr(module, SHIFT), *args[1:])
 
 
 def renormalise(model: nn.Module, given: Normalisation | None, wanted: Normalisation) -> tuple[str, ...]:
@@ -56,7 +54,7 @@ def attach(model: nn.Module, scale: Tensor, shift: Tensor) -> None:
     """Makes the model's forward scale and shift its images, channel by channel."""
     for name, value in ((SCALE, scale), (SHIFT, shift)):
         model.register_buffer(name, value.reshape(1, -1, 1, 1).clone())
-    model.register_forward_pre_hook(Renormalise(), prepend=True)
+    model.register_forward_pre_hook(_renormalised, prepend=True)
 
 
 def attach_from(model: nn.Module, weights: Mapping[str, Tensor]) -> None:

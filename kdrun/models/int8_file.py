@@ -12,15 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdrun.models.fake_quantisation import (
-    LEVELS,
-    Integers,
-    Layer,
-    Quantisation,
-    Write,
-    fake,
-    per_channel,
-)
+from kdrun.models.fake_quantisation import LEVELS, Integers, Layer, Quantisation, Write, fake, per_channel
 from kdrun.models.formats import Student, write_onnx
 from kdrun.models.quantised import layers_of, quantisation
 
@@ -81,10 +73,7 @@ def _translations() -> dict[Any, Any]:
     def constant(levels: Any, scale: Any, zero: Any) -> Any:
         return onnx.DequantizeLinear(levels, scale, zero, axis=0)
 
-    return {
-        torch.ops.kdrun.quantise_pair.default: pair,
-        torch.ops.kdrun.integers.default: constant,
-    }
+    return {torch.ops.kdrun.quantise_pair.default: pair, torch.ops.kdrun.integers.default: constant}
 
 
 def in_integers(model: nn.Module, image_shape: tuple[int, int, int], write: Write) -> nn.Module:

@@ -25,14 +25,7 @@ TOKEN_STAGES = 4
 BESIDE = 16
 """The most tokens that are no patches: those of the class, of distillation, registers."""
 
-PASSING = (
-    nn.Identity,
-    nn.Flatten,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-)
+PASSING = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d)
 """Modules that learn and select nothing: never the end of a stage."""
 
 GLOBAL = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)

@@ -18,7 +18,6 @@ from kdrun.figures import as_typed
 from kdrun.models.family import Draft
 from kdrun.models.inputs import Normalisation, renormalise
 from kdrun.models.names import torchvision_names
-from kdrun.models.pretrained import torchvision_weights
 from kdrun.models.stems import Change, drafted, fit_stem, new_head, take_channels
 
 IMAGENET_CLASSES = 1000
@@ -128,3 +127,26 @@ def _state_stages(model: nn.Module) -> None:
         count = len(model.get_submodule("features"))  # type: ignore[arg-type]
         blocks = (f"features.{position}:nhwc" for position in (0, *range(1, count, 2)))
         model.stages = tuple(blocks)  # type: ignore[assignment]
+
+
+def weights_name(family: str, name: str, pretrained: bool | str) -> str:
+    """The weights that `pretrained` takes: `ResNet18_Weights.IMAGENET1K_V1`, `resnet18.a1_in1k`."""
+    if family == "timm":
+        import timm
+
+        known = timm.get_pretrained_cfg(name.partition("/")[2])
+        return f"{known.architecture}.{known.tag}" if known and known.tag else name
+    return str(torchvision_weights(name, pretrained))
+
+
+def torchvision_weights(name: str, pretrained: bool | str) -> Any:
+    """A member of torchvision's enumeration: the present weights (true), or by name. Raises KdrunError."""
+    from torchvision import models
+
+    known = models.get_model_weights(name)
+    if pretrained is True:
+        return known.DEFAULT
+    names = [weights.name for weights in known]
+    if pretrained not in names:
+        raise KdrunError("pretrained", pretrained, "there are no such weights", ["true", *names])
+    return known[str(pretrained)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ def _copied(tensor: Tensor) -> Tensor:
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
 
 
+@dataclass(eq=False)
 class Tabled(Teacher):
     """A live teacher whose answers to (image, view) are kept; for finite views, logits and embeddings.
 
@@ -100,30 +102,23 @@ class Tabled(Teacher):
     kind, capturable = "tabled", True
     writer = WriteLater
 
-    def __init__(
-        self,
-        live: Live,
-        images: Callable[[Rows], Tensor],
-        views: int,
-        table: Table | SharedTable,
-        chunk: int = 128,
-        room: int = 0,
-        head: Classifier | None = None,
-        *,
-        fixed: bool = False,
-        window: int = 0,
-        whole: bool = False,
-        tolerance: float = 0.0,
-        ranks: Ranks = ONE,
-    ) -> None:
-        self.live, self.images, self.views, self.table = live, images, views, table
-        self.chunk, self.room, self.head = chunk, room, head
-        self.fixed, self.window, self.whole = fixed, window, whole
-        self.tolerance, self.ranks = tolerance, ranks
-        self.derived: Mapping[str, Callable[[Tensor], Tensor]] = {}
-        self.plans: Sequence[EpochPlan] = ()
-        self.until = 0
-        self.shelf: Shelf | None = None
+    live: Live
+    images: Callable[[Rows], Tensor]
+    views: int
+    table: Table | SharedTable
+    chunk: int = 128
+    room: int = 0
+    head: Classifier | None = None
+    _: KW_ONLY
+    fixed: bool = False
+    window: int = 0
+    whole: bool = False
+    tolerance: float = 0.0
+    ranks: Ranks = ONE
+    derived: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict, init=False)
+    plans: Sequence[EpochPlan] = field(default=(), init=False)
+    until: int = field(default=0, init=False)
+    shelf: Shelf | None = field(default=None, init=False)
 
     def check(self, device: torch.device) -> bool:
         """Whether rows of an existing table are the teacher's answers here, up to `tolerance`."""

@@ -132,12 +132,30 @@ def crop_places(height: int, width: int, padding: int, flip: bool, device: torch
     return Places(rows, columns)
 
 
-class Affine(Views):
-    """Turned, scaled, sheared and shifted at random: bilinear, with zeros outside the image. A view is drawn
-    as the six numbers of `mapping`, so that gathering is a product and a lookup.
+class Moved(Views, ABC):
+    """Views that are drawn as six numbers, the rows of the matrix (2, 3) of `affine_grid`; bilinear.
+
+    outside: what lies around an image, as `grid_sample` has it. shape: of a view.
     """
 
     count = None
+    outside: str
+    shape: Shape
+
+    def store(self, images: Tensor) -> Tensor:
+        return images.contiguous()
+
+    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        images = store.index_select(0, index).float()
+        grid = functional.affine_grid(view.view(-1, 2, 3), [len(view), *self.shape], align_corners=False)
+        moved: Tensor = functional.grid_sample(images, grid, padding_mode=self.outside, align_corners=False)
+        return moved
+
+
+class Affine(Moved):
+    """Turned, scaled, sheared and shifted at random, with zeros outside the image."""
+
+    outside = "zeros"
 
     def __init__(
         self, shape: Shape, degrees: float = 15, scale: float = 0.1, shear: float = 0.1, shift: float = 1
@@ -156,15 +174,6 @@ class Affine(Views):
     def draw(self, generator: torch.Generator, n: int) -> Tensor:
         amounts = (torch.rand(n, 5, generator=generator) * 2 - 1) * self.most
         return mapping(amounts, self.shape[1], self.shape[2])
-
-    def store(self, images: Tensor) -> Tensor:
-        return images.contiguous()
-
-    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
-        images = store.index_select(0, index).float()
-        grid = functional.affine_grid(view.view(-1, 2, 3), list(images.shape), align_corners=False)
-        moved: Tensor = functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-        return moved
 
 
 def mapping(amounts: Tensor, height: int, width: int) -> Tensor:
@@ -187,13 +196,13 @@ TRIES = 10
 """How many boxes are drawn for a view until one fits into the image, as in torchvision."""
 
 
-class ResizedCrop(Views):
+class ResizedCrop(Moved):
     """A box of random area and shape at a random place, resized, mirrored or not (Szegedy et al. 2015):
     torchvision's RandomResizedCrop and flip, but for boxes that do not end at whole pixels. Images may be
     larger than the views, whose shape is the one given; bilinear.
     """
 
-    count = None
+    outside = "border"
 
     def __init__(
         self,
@@ -226,15 +235,6 @@ class ResizedCrop(Views):
         chosen = size[torch.arange(len(size)), first]
         # If no box fitted: the largest of the last one's shape.
         return torch.where(fits.any(1, keepdim=True), chosen, chosen / chosen.amax(1, keepdim=True))
-
-    def store(self, images: Tensor) -> Tensor:
-        return images.contiguous()
-
-    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
-        images = store.index_select(0, index).float()
-        grid = functional.affine_grid(view.view(-1, 2, 3), [len(view), *self.shape], align_corners=False)
-        cut: Tensor = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-        return cut
 
 
 def boxes(place: Tensor, size: Tensor, mirrored: Tensor) -> Tensor:

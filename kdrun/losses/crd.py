@@ -86,7 +86,6 @@ class CRD(Loss):
     draws = True
     unordered = "gradients of images that are drawn twice"
 
-    temperature: Tensor
     scales: Tensor
     pair: Pair
 
@@ -105,7 +104,7 @@ class CRD(Loss):
         number("negatives", negatives, least=1)
         number("dimension", dimension, least=1)
         number("momentum", momentum, least=0)
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         self.negatives, self.dimension, self.momentum = negatives, dimension, momentum
         self.positive, self.images = positive, images
 

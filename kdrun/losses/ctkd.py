@@ -30,13 +30,12 @@ class CTKD(LogitsLoss):
     """`soft_targets` at the learned temperature."""
 
     takes_missing = True
-    reversal: Tensor
 
     def __init__(self, reversal: float = -1.0, lowest: float = 1.0, span: float = 20.0) -> None:
         super().__init__()
         number("lowest", lowest, above=0)
         number("span", span, above=0)
-        self.hold("reversal", reversal)
+        self.reversal = self.hold("reversal", reversal)
         self.lowest, self.span = float(lowest), float(span)
         self.theta = nn.Parameter(torch.ones(()))
 

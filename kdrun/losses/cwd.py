@@ -29,13 +29,12 @@ class CWD(LayerLoss):
     """`cwd` of two feature maps."""
 
     maps = True
-    temperature: Tensor
 
     def __init__(
         self, temperature: float = 4.0, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1"
     ) -> None:
         super().__init__(student_layer, teacher_layer)
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         self.connector: nn.Module = nn.Identity()
 
     def adapt(self, pair: Pair) -> None:

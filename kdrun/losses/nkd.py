@@ -44,13 +44,11 @@ class NKD(LogitsLoss):
     """`target + gamma others` of the logits; gamma is the paper's."""
 
     uses_unlabelled = False
-    gamma: Tensor
-    temperature: Tensor
 
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0) -> None:
         super().__init__()
-        self.hold("gamma", gamma, least=0)
-        self.hold("temperature", temperature, above=0)
+        self.gamma = self.hold("gamma", gamma, least=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = normalised(student.logits, teacher.logits, batch.labels, self.temperature)

@@ -49,12 +49,11 @@ class SoftTargets(LogitsLoss):
 
     takes_missing = True
     kept = ""
-    temperature: Tensor
     per_class: Tensor | None
 
     def __init__(self, temperature: float = 4.0, per_class: Sequence[float] = ()) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         factors = torch.tensor([number("per_class", factor, above=0) for factor in per_class])
         self.register_buffer("per_class", factors if per_class else None, persistent=False)
 

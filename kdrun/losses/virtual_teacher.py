@@ -41,11 +41,10 @@ class VirtualTeacher(Loss):
     """`virtual_teacher` of the student's logits and the labels."""
 
     uses_unlabelled = False
-    temperature: Tensor
 
     def __init__(self, temperature: float = 20.0, true_class: float = 0.99) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         number("true_class", true_class, above=0)
         if not true_class < 1:
             raise KdrunError("true_class", true_class, "must be above 0 and below 1")

@@ -43,11 +43,10 @@ class WSLD(LogitsLoss):
     """`wsld` of the logits."""
 
     uses_unlabelled = False
-    temperature: Tensor
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return wsld(student.logits, teacher.logits, batch.labels, self.temperature)

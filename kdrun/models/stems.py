@@ -57,29 +57,23 @@ def fit_stem(
     pretrained: bool | str,
     stems: Mapping[str, Stem] = STEMS,
 ) -> Change:
-    """The stem that is asked for, in place: auto takes the one for small images, but keeps a pretrained one.
-    Raises KdrunError for `cifar` if the model's stem is not one convolution that `stems` names.
+    """Makes a stem for small images, 3x3 with stride 1 without pooling, if that is asked for, in place; 3x3
+    weights are kept. auto: for small images, unless pretrained. Raises KdrunError if no stem is in `stems`.
     """
     own = stems.get(type(model).__name__)
-    known = own is not None and isinstance(model.get_submodule(own.conv), nn.Conv2d)
-    if stem == "cifar" and not known:
+    old = None if own is None else model.get_submodule(own.conv)
+    if stem == "cifar" and not isinstance(old, nn.Conv2d):
         raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
     small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
-    return cifar_stem(model, stems) if small and known else Change()
-
-
-def cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> Change:
-    """Replaces the stem by 3x3 with stride 1 without pooling, in place; 3x3 weights are kept."""
-    stem = stems[type(model).__name__]
-    old = model.get_submodule(stem.conv)
-    assert isinstance(old, nn.Conv2d)
+    if not small or own is None or not isinstance(old, nn.Conv2d):
+        return Change()
     conv = _like(old, old.in_channels, kernel=3, stride=1)
     kept = conv.weight.shape == old.weight.shape
     if kept:
         conv.load_state_dict(old.state_dict())
-    model.set_submodule(stem.conv, conv)
-    if stem.pool is not None:
-        model.set_submodule(stem.pool, nn.Identity())
+    model.set_submodule(own.conv, conv)
+    if own.pool is not None:
+        model.set_submodule(own.pool, nn.Identity())
     return Change((CIFAR_NOTE,), new=not kept)
 
 

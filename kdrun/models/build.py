@@ -12,8 +12,9 @@ from torch import nn
 from kdrun.config.choices import RESIZES, STEMS
 from kdrun.errors import KdrunError, first_line
 from kdrun.figures import as_typed, file_size
+from kdrun.lookup import check_arguments
 from kdrun.models.dry import dry_forward
-from kdrun.models.family import Draft, Family, TooSmall, check_arguments, find
+from kdrun.models.family import Draft, Family, TooSmall, find
 from kdrun.models.inputs import Normalisation, Resize
 from kdrun.models.survey import survey
 from kdrun.resources import free_memory
@@ -55,7 +56,7 @@ def build(
     role = str(node.get("role", "model"))
     family = find(str(node["family"]), f"{role}.family")
     args = dict(node.get("args") or {})
-    check_arguments(family, args, f"{role}.args")
+    check_arguments(family.name, family.arguments, args, f"{role}.args")
     given = _given(node, role, family, classes, image_shape)
 
     def make(size: Size) -> Draft:
@@ -65,19 +66,10 @@ def build(
     refuse_huge(
         lambda: family.call(args, {**given, "image_size": image_shape[1:]}).model, args, f"{role}.args"
     )
-    fitted = _fitted(make, family, given["name"], role, image_shape, resize)
-    model, notes = fitted.draft.model, fitted.draft.notes
-    if fitted.note:
-        notes = (*notes, fitted.note)
-    _keep_inputs(model)
-    survey(model, image_shape)
-    return Built(model, notes, fitted.size[0], fitted.draft.head_is_new)
-
-
-class _Fitted(NamedTuple):
-    draft: Draft
-    size: Size
-    note: str = ""
+    draft, size = _fitted(make, family, given["name"], role, image_shape, resize)
+    _keep_inputs(draft.model)
+    survey(draft.model, image_shape)
+    return Built(draft.model, draft.notes, size[0], draft.head_is_new)
 
 
 def _fitted(
@@ -87,7 +79,7 @@ def _fitted(
     role: str,
     image_shape: tuple[int, int, int],
     resize: str,
-) -> _Fitted:
+) -> tuple[Draft, Size]:
     """The model and the first size that works: the native one, if it does. Raises KdrunError."""
     if resize not in RESIZES:
         raise KdrunError("dataset.resize", resize, "no such choice", RESIZES)
@@ -98,11 +90,11 @@ def _fitted(
         raise KdrunError(f"{role}.name", name, problem)
     draft, size = first
     if size == native:
-        return _Fitted(draft, size)
+        return first
     if resize == "none":
         problem = f"{name} does not take images of {native[0]}x{native[1]}; {size[0]}x{size[1]} would do"
         raise KdrunError("dataset.resize", resize, problem)
-    return _Fitted(draft, size, resized(draft.model, name, native, size[0]))
+    return draft._replace(notes=(*draft.notes, resized(draft.model, name, native, size[0]))), size
 
 
 def _search(

@@ -67,8 +67,3 @@ def find(name: str, key: str) -> Family:
     """The family of the module that `name` stands for. Raises KdrunError under `key`."""
     build = lookup.find(FAMILIES, name, key)
     return Family(name, build, lookup.parameters(build))
-
-
-def check_arguments(family: Family, args: Mapping[str, Any], key: str) -> None:
-    """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type."""
-    lookup.check_arguments(family.name, family.arguments, args, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -43,7 +43,9 @@ def folded(
         right = _outputs(plain, noise, needs)
 
         def changed_in(model: nn.Module) -> list[str]:
-            return _changed(right, _outputs(model, noise, needs))
+            now = _outputs(model, noise, needs)
+            far = {name: (now[name] - tensor).abs().max() for name, tensor in right.items()}
+            return [name for name, gap in far.items() if not gap <= TOLERANCE * right[name].abs().max()]
 
         if changed := changed_in(small):
             kept = [pair for pair in pairs if not changed_in(_folded(plain, [pair]))]
@@ -88,12 +90,6 @@ def _outputs(model: nn.Module, images: Tensor, needs: Collection[str]) -> dict[s
     stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
     tensors = {"logits": outputs.logits, "embedding": outputs.embedding} | stages | dict(outputs.layers)
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
-
-
-def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
-    """Layers that differ by more than rounding."""
-    far = {name: (after[name] - tensor).abs().max() for name, tensor in before.items()}
-    return [name for name, distance in far.items() if not distance <= TOLERANCE * before[name].abs().max()]
 
 
 class _Uses(TorchFunctionMode):

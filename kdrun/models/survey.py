@@ -256,17 +256,14 @@ def block_paths(model: nn.Module) -> Iterator[str]:
     def walk(path: str, module: nn.Module) -> Iterator[str]:
         children = list(module.named_children())
         trunk = kinds[type(module)] == 1 and _size(module) > most
-        if children and (module is model or _is_sequence(module) or trunk):
+        sequence = type(module).forward in (nn.Sequential.forward, nn.Module.forward)
+        if children and (module is model or sequence or trunk):
             for name, child in children:
                 yield from walk(f"{path}.{name}" if path else name, child)
         elif path:
             yield path
 
     return walk("", model)
-
-
-def _is_sequence(module: nn.Module) -> bool:
-    return type(module).forward in (nn.Sequential.forward, nn.Module.forward)
 
 
 def _is_compound(call: Call) -> bool:

@@ -50,7 +50,9 @@ def build(
     changes = [fit_stem(model, name, stem, native_size, pretrained), take_channels(model, channels)]
     if chosen is not None:
         changes.append(_fit_head(model, classes))
-        changes.append(Change(renormalise(model, normalisation, _wanted(chosen))))
+        wanted = chosen.transforms()
+        means = Normalisation(tuple(wanted.mean), tuple(wanted.std))
+        changes.append(Change(renormalise(model, normalisation, means)))
     _state_stages(model)
     return drafted(model, changes, pretrained)
 
@@ -80,12 +82,6 @@ def _pretrained(name: str, weights: Any, value: str) -> nn.Module:
     if name in AUXILIARY:
         _drop_auxiliary(model)
     return model
-
-
-def _wanted(weights: Any) -> Normalisation:
-    """What the weights were trained with."""
-    preset = weights.transforms()
-    return Normalisation(tuple(preset.mean), tuple(preset.std))
 
 
 def _drop_auxiliary(model: nn.Module) -> None:

@@ -54,9 +54,11 @@ class Ahead(Teacher):
         rows = [plan.between(step, self.until) for plan in self.plans]
         places = self._places(torch.cat([self._hash(part) for part in rows]))
         size = self.forward * self.plans[0].batch
-        for part in (chunk for stream in rows for chunk in _chunks(stream, size)):
-            self._ask(part, places[: len(part.index)], size)
-            places = places[len(part.index) :]
+        for stream in rows:
+            for first in range(0, len(stream.index), size):
+                part = stream.part(slice(first, first + size))
+                self._ask(part, places[: len(part.index)], size)
+                places = places[len(part.index) :]
 
     def __call__(self, batch: Batch) -> Outputs:
         assert batch.rows is not None and self.held is not None
@@ -105,8 +107,3 @@ def _space(like: Tensor, rows: int) -> Tensor:
     space = like.new_empty_strided(shape, like.stride()) if dense else like.new_empty(shape)
     space[-1].fill_(torch.nan)
     return space
-
-
-def _chunks(rows: Rows, size: int) -> list[Rows]:
-    parts = (slice(first, first + size) for first in range(0, len(rows.index), size))
-    return [rows.part(part) for part in parts]

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from kdrun.training.step import Stepping
-from kdrun.types import Batch, Outputs
 from kdrun.users_code import is_users
 
 
@@ -32,11 +31,7 @@ def compile_losses(step: Stepping, batch: int, **how: Any) -> None:
     for learner in step.learners:
         losses = [term.loss for term in learner.mix.terms]
         if not any(loss.draws or not loss.capturable or is_users(loss) for loss in losses):
-            _compile(learner.mix, batch, how, _rows)
-
-
-def _rows(student: Outputs, teacher: Outputs, batch: Batch) -> int:
-    return len(batch.labels)
+            _compile(learner.mix, batch, how, lambda student, teacher, given: len(given.labels))
 
 
 def _compile(module: nn.Module, batch: int, how: dict[str, Any], rows: Callable[..., int]) -> None:

@@ -150,7 +150,8 @@ class Tabled(Teacher):
         if self.shelf is None or self.shelf.rows < rows:
             self.shelf = Shelf(len(self.table), rows, self.table.widths | derived, wanted.device)
             if self.whole and rows == len(self.table):
-                self._read_whole(self.shelf)
+                for part in _parts(self.table.stored(), READ_AT_ONCE):
+                    self._read(part[self.table.has(part)], self.shelf)
         self._fetch(wanted, self.shelf)
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -191,10 +192,6 @@ class Tabled(Teacher):
             later.give(part, answers)
         later.finish()
         self.saved -= int((~there).sum())
-
-    def _read_whole(self, shelf: Shelf) -> None:
-        for part in _parts(self.table.stored(), READ_AT_ONCE):
-            self._read(part[self.table.has(part)], shelf)
 
     def _read(self, codes: Codes, shelf: Shelf) -> None:
         """Puts rows that the table has on the shelf."""

@@ -55,11 +55,9 @@ def _texts(value: Any) -> Iterator[str]:
     """Every text in nested values that can name a module of a user: it has a dot or a colon."""
     if isinstance(value, str) and ("." in value or ":" in value):
         yield value
-    inner = (
-        value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    )
-    for each in inner:
-        yield from _texts(each)
+    parts = value.values() if isinstance(value, Mapping) else value
+    for inner in parts if isinstance(value, (Mapping, list, tuple)) else ():
+        yield from _texts(inner)
 
 
 def _beside(name: str, roots: set[Path | None]) -> bool:

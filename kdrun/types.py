@@ -75,6 +75,12 @@ class Outputs(NamedTuple):
     counts: Tensor | None = None
     teachers: Mapping[str, Outputs] = {}
 
+    def named(self) -> dict[str, Tensor]:
+        """The tensors that have a row for each image, by layer name, in a fixed order."""
+        stages = {f"stage:{position}": stage for position, stage in enumerate(self.stages)}
+        tensors = {"logits": self.logits, "embedding": self.embedding} | stages | dict(self.layers)
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
     def layer(self, name: str) -> Tensor:
         """The tensor of a layer: `logits`, `embedding`, `stage:I`, or another. Raises KeyError if not
         requested.
@@ -82,13 +88,18 @@ class Outputs(NamedTuple):
         if name == "logits":
             return self.logits
         tensor = self.embedding if name == "embedding" else self.layers.get(name)
-        if tensor is None and name.startswith("stage:") and "@" not in name:
-            position = int(name.removeprefix("stage:"))
-            if -len(self.stages) <= position < len(self.stages):
-                tensor = self.stages[position]
+        position = None if tensor is not None else stage_of(name)
+        if position is not None and -len(self.stages) <= position < len(self.stages):
+            tensor = self.stages[position]
         if tensor is None:
             raise KeyError(f"layer {name!r} was not requested")
         return tensor
+
+
+def stage_of(layer: str) -> int | None:
+    """The number of a stage, which can be negative, by its layer name; None for other layers."""
+    is_stage = layer.startswith("stage:") and "@" not in layer
+    return int(layer.removeprefix("stage:")) if is_stage else None
 
 
 class Shapes(NamedTuple):

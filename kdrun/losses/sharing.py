@@ -13,7 +13,7 @@ from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss
 from kdrun.losses.numeric import mean_over
 from kdrun.ranks import Ranks
-from kdrun.types import Batch, Outputs
+from kdrun.types import Batch, Outputs, stage_of
 from kdrun.users_code import is_users
 
 
@@ -119,8 +119,7 @@ class Shared:
     def _joined(self, outputs: Outputs, needs: frozenset[str]) -> Outputs:
         """The layers that a loss reads, for the images of all ranks."""
         join, stages = self.ranks.joined, len(outputs.stages)
-        plain = (name for name in needs if name.startswith("stage:") and "@" not in name)
-        read = {int(name.removeprefix("stage:")) % max(stages, 1) for name in plain}
+        read = {number % max(stages, 1) for name in needs if (number := stage_of(name)) is not None}
         every = "stages" in needs
         return outputs._replace(
             logits=join(outputs.logits),

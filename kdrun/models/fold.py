@@ -87,9 +87,7 @@ def _outputs(model: nn.Module, images: Tensor, needs: Collection[str]) -> dict[s
     """The model's outputs by layer name."""
     with closing(Tapped(model, needs)) as tapped, torch.no_grad():
         outputs: Outputs = tapped(images)
-    stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
-    tensors = {"logits": outputs.logits, "embedding": outputs.embedding} | stages | dict(outputs.layers)
-    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    return outputs.named()
 
 
 class _Uses(TorchFunctionMode):

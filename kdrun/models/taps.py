@@ -20,7 +20,7 @@ from kdrun.errors import KdrunError
 from kdrun.eval_mode import evaluating
 from kdrun.models.dry import dry_forward
 from kdrun.models.survey import anatomy, first_tensor, head_of, survey
-from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes
+from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes, stage_of
 
 
 class Tap(NamedTuple):
@@ -104,8 +104,8 @@ class Tapped(nn.Module):
         stages: list[Tensor | None] = [None] * self._stages
         layers: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            if name.startswith("stage:") and "@" not in name:
-                stages[int(name.removeprefix("stage:"))] = tensor
+            if (position := stage_of(name)) is not None:
+                stages[position] = tensor
             else:
                 layers[name] = tensor
         any_stage = any(stage is not None for stage in stages)

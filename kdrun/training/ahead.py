@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdrun.training.plan import EpochPlan
 from kdrun.training.tabled import WINDOW
-from kdrun.training.teachers import Live, Teacher, each, tensors
+from kdrun.training.teachers import Live, Teacher, each
 from kdrun.types import Batch, Outputs, Rows
 
 NONE = torch.iinfo(torch.int64).max
@@ -85,8 +85,9 @@ class Ahead(Teacher):
         self.forwards += len(rows.index)
         if self.held is None:
             self.held = each(outputs, lambda tensor: _space(tensor, len(self.hashes)))
-        for held, tensor in zip(tensors(self.held), tensors(outputs), strict=True):
-            held[places] = tensor
+        held = self.held.named()
+        for name, tensor in outputs.named().items():
+            held[name][places] = tensor
 
     def _hash(self, rows: Rows) -> Tensor:
         """(n,) int64."""

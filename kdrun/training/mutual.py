@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdrun.eval_mode import evaluating
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Teacher
+from kdrun.training.teachers import Teacher, each
 from kdrun.types import Batch, Outputs, Rows
 
 
@@ -60,15 +60,8 @@ class Peer(Teacher):
 
 def detached(outputs: Outputs) -> Outputs:
     """The same outputs, detached from the graph of gradients."""
-
-    def cut(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.detach()
-
-    head = outputs.classifier
-    return Outputs(
-        outputs.logits.detach(),
-        cut(outputs.embedding),
-        tuple(map(cut, outputs.stages)),
-        {name: tensor.detach() for name, tensor in outputs.layers.items()},
-        None if head is None else head._replace(weight=head.weight.detach(), bias=cut(head.bias)),
-    )
+    head, fixed = outputs.classifier, each(outputs, Tensor.detach)
+    if head is None:
+        return fixed
+    bias = None if head.bias is None else head.bias.detach()
+    return fixed._replace(classifier=head._replace(weight=head.weight.detach(), bias=bias))

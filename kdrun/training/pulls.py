@@ -92,12 +92,9 @@ def _gradient(value: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor | None, 
 
 def _named(model: str, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
     """The outputs by name, such as `logits of the student`."""
-    stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
-    head = outputs.classifier and outputs.classifier.weight
-    fixed = {"logits": outputs.logits, "embedding": outputs.embedding, "classifier": head}
-    for layer, tensor in (fixed | stages | dict(outputs.layers)).items():
-        if tensor is not None:
-            yield f"{layer} of the {model}", tensor
+    head = {"classifier": outputs.classifier.weight} if outputs.classifier else {}
+    for layer, tensor in (outputs.named() | head).items():
+        yield f"{layer} of the {model}", tensor
 
 
 def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: Drawing, seed: int) -> Batch:

@@ -131,9 +131,3 @@ def each(outputs: Outputs, act: Callable[[Tensor], Tensor]) -> Outputs:
         {name: act(tensor) for name, tensor in outputs.layers.items()},
         outputs.classifier,
     )
-
-
-def tensors(outputs: Outputs) -> Iterator[Tensor]:
-    """The tensors that have a row for each image, in a fixed order."""
-    fields = (outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values())
-    yield from (tensor for tensor in fields if tensor is not None)

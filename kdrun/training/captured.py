@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,18 +18,12 @@ from torch import Tensor
 from kdrun.graphs import Graphs
 from kdrun.training.plan import EpochPlan
 from kdrun.training.seeds import generators, set_generators
-from kdrun.training.step import Learner, Stepping
+from kdrun.training.step import Images, Learner, Stepping
 from kdrun.training.teachers import uncounted
 from kdrun.types import Rows
 
 
-class Recordable(Protocol):
-    """A part of a step. capturable: whether a graph can hold it."""
-
-    capturable: bool
-
-
-def captured(step: Stepping, images: Recordable, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
+def captured(step: Stepping, images: Images, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
     """The step as a graph; if a part of it or of its images rules that out, itself, after a line that says
     why.
     """
@@ -40,7 +34,7 @@ def captured(step: Stepping, images: Recordable, graphs: Graphs, say: Callable[[
     return step
 
 
-def obstacle(step: Stepping, images: Recordable) -> str:
+def obstacle(step: Stepping, images: Images) -> str:
     """The part of a step that rules a graph out, and why; empty if none does."""
     for learner in step.learners:
         for term in learner.mix.terms:

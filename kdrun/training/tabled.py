@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.ranks import ONE, Ranks
 from kdrun.training.plan import EpochPlan
-from kdrun.training.shared_table import SharedTable
-from kdrun.training.table import Answers, Table
+from kdrun.training.table import Answers, SharedTable, Table
 from kdrun.training.teachers import Live, Teacher
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
 

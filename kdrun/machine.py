@@ -136,16 +136,15 @@ def _own_gpu(name: str, ranks: Ranks) -> torch.device:
 
 
 def _precision(name: str, device: torch.device) -> str:
+    modern = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
     if name == "auto":
-        return (
-            "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-        )
+        return "bf16" if modern else "fp32"
     if name == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
         problem = "this processor has no bf16 instructions (it would be about 10 times slower than fp32)"
         raise KdrunError("precision", name, problem, ["auto", "fp32"])
     if name == "tf32" and device.type != "cuda":
         raise KdrunError("precision", name, "is for GPUs", ["auto", "fp32"])
-    if name != "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 8:
+    if name != "fp32" and device.type == "cuda" and not modern:
         problem = f"this GPU has no {name} units (compute capability 8 or higher)"
         raise KdrunError("precision", name, problem, ["auto", "fp32"])
     return name

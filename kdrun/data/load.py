@@ -204,7 +204,6 @@ def per_channel(dataset: Mapping[str, Any], key: str, channels: int) -> tuple[fl
     value = dataset[key]
     values = list(value) if isinstance(value, (list, tuple)) else [value] * channels
     if len(values) != channels:
-        raise KdrunError(
-            f"dataset.{key}", value, f"must be one number, or one for each of {channels} channels"
-        )
+        problem = f"must be one number, or one for each of {channels} channels"
+        raise KdrunError(f"dataset.{key}", value, problem)
     return tuple(map(float, values))

@@ -52,9 +52,8 @@ def _part(key: str, node: Any, data_dir: Path) -> Raw:
         raw = checked(read_raw(node, data_dir), str(node["source"]))
         held, seed = node.get("test"), int(node.get("split", 0))
         if held is None and raw.test is None:
-            raise KdrunError(
-                "dataset.test", None, "this data set has no test part of its own: how many images?"
-            )
+            problem = "this data set has no test part of its own: how many images?"
+            raise KdrunError("dataset.test", None, problem)
         rows = split(raw.train.labels, node.get("train"), 0, 0 if raw.test else int(held or 0), seed)
         test = raw.test or raw.train.at(rows.test)
         if raw.test and held is not None:

@@ -137,9 +137,8 @@ def numbers(file: Path) -> list[int]:
     try:
         rows = [int(line) for line in lines if line.strip()]
     except ValueError as error:
-        raise KdrunError(
-            "dataset.labelled", file, f"one whole number per line is expected ({error})"
-        ) from error
+        problem = f"one whole number per line is expected ({error})"
+        raise KdrunError("dataset.labelled", file, problem) from error
     if not rows:
         raise KdrunError("dataset.labelled", file, "the file is empty")
     return rows

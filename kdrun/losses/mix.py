@@ -145,9 +145,8 @@ class Mix(nn.Module):
         except KdrunError as error:
             raise (error if error.key == key else error.below(key)) from error.__cause__
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise KdrunError(
-                key, None, f"its forward must return a tensor of floats; it returns {_kind(value)}"
-            )
+            problem = f"its forward must return a tensor of floats; it returns {_kind(value)}"
+            raise KdrunError(key, None, problem)
         if value.dim() == 0:
             return Valued(value, None, True)
         if value.shape != given.batch.labels.shape:

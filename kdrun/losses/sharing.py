@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss
-from kdrun.losses.numeric import mean_over
 from kdrun.ranks import Ranks
 from kdrun.types import Batch, Outputs, stage_of
 from kdrun.users_code import is_users
@@ -137,7 +136,10 @@ class Shared:
 
 
 def _mean(value: Tensor, rows: Tensor | None) -> Tensor:
-    """() of a value (), or the mean of (N,) over the rows that count."""
+    """() of a value (), or the mean of (N,), all finite, over the rows that count; 0 if there are none."""
     if value.dim() == 0:
         return value
-    return value.mean() if rows is None else mean_over(value, rows)
+    if rows is None:
+        return value.mean()
+    counted = rows.to(value.dtype)
+    return torch.dot(value, counted) / counted.sum().clamp(min=1)

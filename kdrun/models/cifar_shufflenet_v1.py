@@ -26,9 +26,8 @@ def _check_widths(groups: int, widths: list[int], blocks: list[int]) -> None:
         branches = [width - before, *([width] if count > 1 else [])]
         layers = [width, *branches, *(branch // 4 for branch in branches)]
         if any(layer % groups for layer in layers):
-            raise KdrunError(
-                "groups", groups, f"must divide the channels of each layer: {sorted(set(layers))}"
-            )
+            problem = f"must divide the channels of each layer: {sorted(set(layers))}"
+            raise KdrunError("groups", groups, problem)
         before = width
 
 

@@ -37,8 +37,18 @@ class Student:
 
     @cached_property
     def program(self) -> torch.export.ExportedProgram:
-        """Traced once for all formats. Raises KdrunError."""
-        return traced(self)
+        """The model as a graph for any batch size, traced once for all formats; not strict, which in torch
+        2.7 mixes up hooks. Raises KdrunError for a model that cannot be traced.
+        """
+        images = torch.zeros(EXAMPLE_BATCH, *self.about["image_shape"])
+        batch = torch.export.Dim("batch", min=1)
+        with refused(self, "torch.export"):
+            program = torch.export.export(
+                _ImagesToLogits(self.model), (images,), dynamic_shapes=({0: batch},), strict=False
+            )
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # has paths of this machine
+        return program
 
 
 class Format(NamedTuple):
@@ -62,22 +72,6 @@ class _ImagesToLogits(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images)
         return logits
-
-
-def traced(student: Student) -> torch.export.ExportedProgram:
-    """The model as a graph for any batch size; not strict, which in torch 2.7 mixes up hooks. Raises
-    KdrunError for a model that cannot be traced.
-    """
-    shape = student.about["image_shape"]
-    images = torch.zeros(EXAMPLE_BATCH, *shape)
-    batch = torch.export.Dim("batch", min=1)
-    with refused(student, "torch.export"):
-        program = torch.export.export(
-            _ImagesToLogits(student.model), (images,), dynamic_shapes=({0: batch},), strict=False
-        )
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # has paths of this machine
-    return program
 
 
 @contextmanager

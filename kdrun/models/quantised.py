@@ -110,9 +110,8 @@ class _Forward(TorchFunctionMode):
         number, self.ranges = self.ranges, self.ranges + 1
         if number == len(self.own.ranges):
             if self.own.phase != "found":
-                raise KdrunError(
-                    "quantise", "int8", "the model computes in another order from batch to batch"
-                )
+                problem = "the model computes in another order from batch to batch"
+                raise KdrunError("quantise", "int8", problem)
             self.own.ranges.append(Range())
         return number
 

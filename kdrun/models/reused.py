@@ -77,9 +77,8 @@ def reused(
     shapes = probe(student, image_shape)
     size = shapes.layer(LAST) if shapes.stages else ()
     if len(size) != 3:
-        raise KdrunError(
-            "loss", None, f"feature maps (C, H, W) are needed; the student's last stage is {size}"
-        )
+        problem = f"feature maps (C, H, W) are needed; the student's last stage is {size}"
+        raise KdrunError("loss", None, problem)
     with seeded(seed):
         model = Reused(student, size[0], teacher, classes, factor)
     survey(model, image_shape)

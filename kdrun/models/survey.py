@@ -172,14 +172,10 @@ def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
     tokens = [call for call in row if len(call.size) == 2 and call.size[0] > 1]
     maps = [call for call in row if len(call.size) == 3]
     if sum(map(_is_compound, tokens)) > sum(map(_is_compound, maps)):
-        return token_stages(maps[:1] or tokens[:1], tokens)
+        first = [call.path for call in maps[:1] or tokens[:1]]
+        blocks_of_tokens = [call.path for call in tokens if _is_compound(call) and call.path not in first]
+        return (*first, *spread(blocks_of_tokens))
     return map_stages(maps)
-
-
-def token_stages(stem: list[Call], tokens: list[Call]) -> tuple[str, ...]:
-    """The stem, which makes patches of an image, then evenly spread blocks that give tokens."""
-    first = [call.path for call in stem]
-    return (*first, *spread([call.path for call in tokens if _is_compound(call) and call.path not in first]))
 
 
 def map_stages(maps: list[Call]) -> tuple[str, ...]:

@@ -84,9 +84,8 @@ class Tapped(nn.Module):
         tensors: dict[str, Tensor] = {}
         for name, tap in self._taps.items():
             if tap not in kept:
-                raise KdrunError(
-                    self._key, name, "the model does not call this module, or it gives no tensor"
-                )
+                problem = "the model does not call this module, or it gives no tensor"
+                raise KdrunError(self._key, name, problem)
             tensors[name], version = kept[tap]
             if _version(tensors[name]) != version:
                 problem = "a later layer overwrites this tensor in place; a layer before or after it may do"

@@ -42,9 +42,8 @@ def build(
     not, missing weights.
     """
     if name not in torchvision_names():
-        raise KdrunError(
-            "name", name, "torchvision has no such model", torchvision_names(), "kdrun list models"
-        )
+        problem = "torchvision has no such model"
+        raise KdrunError("name", name, problem, torchvision_names(), "kdrun list models")
     chosen = torchvision_weights(name, pretrained) if pretrained else None
     model = _blank(name, classes) if chosen is None else _pretrained(name, chosen, as_typed(pretrained))
     changes = [fit_stem(model, name, stem, native_size, pretrained), take_channels(model, channels)]

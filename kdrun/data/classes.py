@@ -5,7 +5,7 @@ And classes left out of a transfer set, which the teacher saw (Hinton et al. 201
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +26,8 @@ def of_classes(data: ImageSet, names: Sequence[str], key: str) -> ImageSet:
     under `key` if too few are left.
     """
     number = {data.classes.index(name): place for place, name in enumerate(names)}
-    parts = [_only(part, number) for part in (data.train, data.validation, data.test)]
+    relabelled = _relabelled(data, number)
+    parts = [part.at(torch.nonzero(part.labels != UNLABELLED).flatten()) for part in relabelled]
     train, validation, test = parts
     if len(torch.unique(train.labels)) < 2 or not len(test.labels):
         problem = "too few labelled images: two classes must have some to train on, and one some to test on"
@@ -50,25 +51,17 @@ def renamed(data: ImageSet, names: Sequence[str], targets: Sequence[int]) -> Ima
         for place, target in enumerate(targets)
         if target >= 0 and list(targets).count(target) == 1
     }
-    parts = [
-        part._replace(labels=_mapped(part.labels, number))
-        for part in (data.train, data.validation, data.test)
-    ]
-    train, validation, test = parts
+    train, validation, test = _relabelled(data, number)
     return data._replace(classes=tuple(names), train=train, validation=validation, test=test)
 
 
-def _only(part: Part, number: Mapping[int, int]) -> Part:
-    mapped = part._replace(labels=_mapped(part.labels, number))
-    return mapped.at(torch.nonzero(mapped.labels != UNLABELLED).flatten())
-
-
-def _mapped(labels: Tensor, number: Mapping[int, int]) -> Tensor:
-    """The labels by their numbers elsewhere, -1 for those that have none."""
-    mapped = torch.full_like(labels, UNLABELLED)
-    for own, other in number.items():
-        mapped[labels == own] = other
-    return mapped
+def _relabelled(data: ImageSet, number: Mapping[int, int]) -> Iterator[Part]:
+    """The parts, their labels by their numbers elsewhere, -1 for those that have none."""
+    for part in (data.train, data.validation, data.test):
+        labels = torch.full_like(part.labels, UNLABELLED)
+        for own, other in number.items():
+            labels[part.labels == own] = other
+        yield part._replace(labels=labels)
 
 
 class TransferSet(NamedTuple):

@@ -69,7 +69,9 @@ class Streamed:
         """The images of each of the parts, read ahead. Raises KdrunError for one that cannot be read."""
         if not parts:
             return
-        loader = self._loader()
+        if self.loader is None:
+            self.loader = Loader(self.images, pinned=self.device.type == "cuda")
+        loader = self.loader
         sizes = [len(rows.index) for rows in parts]
         index = iter(torch.split(torch.cat([rows.index for rows in parts]).cpu(), sizes))
         ahead = AHEAD + -(-2 * CHUNK * self.images.reading.workers // max(sizes))
@@ -107,11 +109,6 @@ class Streamed:
             return False
         index = self.announced[0].index
         return index.data_ptr() == rows.index.data_ptr() and len(index) == len(rows.index)
-
-    def _loader(self) -> Loader:
-        if self.loader is None:
-            self.loader = Loader(self.images, pinned=self.device.type == "cuda")
-        return self.loader
 
     def _arrived(self, asked: Asked) -> Tensor:
         """The pixels on the device; waits for them."""

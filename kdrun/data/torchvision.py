@@ -65,11 +65,13 @@ def _cifar_part(source: Any) -> Part:
 
 def _mnist(variant: str, data_dir: Path) -> Raw:
     """Four idx files, gzipped or not."""
+    from torchvision import datasets
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    folder = data_dir / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[variant] / "raw"
+    source = datasets.MNIST if variant == "mnist" else datasets.FashionMNIST
+    folder = data_dir / source.__name__ / "raw"
     files = [[folder / f"{stem}-ubyte", folder / f"{stem}-ubyte.gz"] for stem in IDX]
-    paths = ensure(variant, files, data_dir, lambda: _download_mnist(variant, data_dir))
+    paths = ensure(variant, files, data_dir, lambda: source(str(data_dir), download=True))
     parts: list[Part] = []
     for images, labels in (paths[:2], paths[2:]):
         pixels, classes = _idx(variant, images, read_image_file), _idx(variant, labels, read_label_file)
@@ -80,12 +82,6 @@ def _mnist(variant: str, data_dir: Path) -> Raw:
         parts.append(Part(pixels.unsqueeze(1), classes))
     train, test = parts
     return Raw(train, test, DIGITS if variant == "mnist" else CLOTHES)
-
-
-def _download_mnist(variant: str, data_dir: Path) -> None:
-    from torchvision import datasets
-
-    (datasets.MNIST if variant == "mnist" else datasets.FashionMNIST)(str(data_dir), download=True)
 
 
 def _idx(variant: str, path: Path, read_file: Callable[[str], Tensor]) -> Tensor:
@@ -110,7 +106,12 @@ def _svhn(variant: str, data_dir: Path) -> Raw:
         raise KdrunError("dataset", variant, f"needs scipy to read its files: {install('svhn')}")
     splits = {name: datasets.SVHN.split_list[name] for name in ("train", "test")}
     sums = {data_dir / name: md5 for _, name, md5 in splits.values()}
-    ensure(variant, [[path] for path in sums], data_dir, lambda: _download_svhn(data_dir))
+
+    def download() -> None:
+        for name in splits:
+            datasets.SVHN(str(data_dir), split=name, download=True)
+
+    ensure(variant, [[path] for path in sums], data_dir, download)
     parts: list[Part] = []
     for name in splits:
         source = _published(variant, sums, datasets.SVHN, str(data_dir), split=name)
@@ -121,13 +122,6 @@ def _svhn(variant: str, data_dir: Path) -> Raw:
 
 def _has_scipy() -> bool:
     return importlib.util.find_spec("scipy") is not None
-
-
-def _download_svhn(data_dir: Path) -> None:
-    from torchvision import datasets
-
-    for split in ("train", "test"):
-        datasets.SVHN(str(data_dir), split=split, download=True)
 
 
 def _published(

@@ -61,12 +61,9 @@ class SRD(LayerLoss):
         self.projector = nn.Linear(pair.student[0], pair.teacher[0], bias=False)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        ours, theirs = (_vector(features) for features in self.pair.read(student, teacher))
+        layers = self.pair.read(student, teacher)
+        ours, theirs = (layer.mean((2, 3)) if layer.dim() == 4 else layer for layer in layers)
         return srd(self.projector(ours), theirs, self.exponent)
 
     def formula(self) -> str:
         return f"SRD({self.student_layer}, exponent {self.exponent:g})"
-
-
-def _vector(features: Tensor) -> Tensor:
-    return features.mean((2, 3)) if features.dim() == 4 else features

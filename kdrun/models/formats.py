@@ -119,16 +119,13 @@ def write_onnx(student: Student, path: Path, translations: Mapping[Any, Any] | N
         )
         assert made is not None
         model = made.model_proto
-        _forget_notes(model.graph)
+        graph = model.graph
+        noted = (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph)
+        for each in noted:  # names of Python modules that the exporter adds: half of a small file
+            del each.metadata_props[:]
         _describe(model, student.about)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(path))
-
-
-def _forget_notes(graph: Any) -> None:
-    """Removes the names of Python modules that the exporter adds to each node: half of a small file."""
-    for each in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
-        del each.metadata_props[:]
 
 
 def _describe(model: Any, about: Mapping[str, Any]) -> None:

@@ -83,16 +83,13 @@ class _Forward(TorchFunctionMode):
         return made
 
     def _quantised(self, values: Any) -> Any:
-        """The same with each tensor of images quantised."""
+        """The same with each tensor of images quantised: weights are parameters, statistics (N,)."""
         if isinstance(values, Tensor):
-            return self._read(values)[0] if self._is_activation(values) else values
+            own = values.is_floating_point() and values.dim() > 1 and not isinstance(values, nn.Parameter)
+            return self._read(values)[0] if own else values
         if isinstance(values, (tuple, list)):
             return type(values)(self._quantised(value) for value in values)
         return values
-
-    def _is_activation(self, value: Tensor) -> bool:
-        """Whether it is a float tensor of images; weights are parameters, statistics have one dimension."""
-        return value.is_floating_point() and value.dim() > 1 and not isinstance(value, nn.Parameter)
 
     def _read(self, x: Tensor) -> tuple[Tensor, int]:
         """x quantised, once for all that read it, and the number of its range."""

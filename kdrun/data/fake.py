@@ -32,13 +32,8 @@ def read(
             raise KdrunError(f"dataset.{key}", value, f"must be at least {least[key]}")
     draw = torch.Generator().manual_seed(image_seed)
     labels = torch.arange(classes).repeat(per_class)
-    patterns = class_patterns(classes, channels, size, draw)
+    coarse = 0.1 + 0.8 * torch.rand(classes, channels, 4, 4, generator=draw)
+    patterns = functional.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True)
     pixels = patterns[labels] + noise * torch.randn(len(labels), channels, size, size, generator=draw)
     images = pixels.mul(255).round().clamp(0, 255).to(torch.uint8)
     return Raw(Part(images, labels), None, tuple(f"class {n}" for n in range(classes)))
-
-
-def class_patterns(classes: int, channels: int, size: int, draw: torch.Generator) -> torch.Tensor:
-    """A smooth pattern of each class, (classes, channels, size, size), values 0.1 to 0.9."""
-    coarse = 0.1 + 0.8 * torch.rand(classes, channels, 4, 4, generator=draw)
-    return functional.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -61,14 +61,11 @@ def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
     if fits:
         return of_all(lambda part: Part(in_memory(part.images), part.labels), parts)
     left = reading.cache if free is None else min(reading.cache, int(FREE_SHARE * free))
-    return list(_streamed(parts, reading, left))
-
-
-def _streamed(parts: Iterable[Part], reading: Reading, left: int) -> Iterable[Part]:
-    """The first part has the cache first, since each epoch takes all of its images."""
-    for part in parts:
+    streamed = []
+    for part in parts:  # the first one has the cache first, since each epoch takes all of its images
         images = part.images
         if isinstance(images, Unread):
             images = images.read_by(reading._replace(cache=min(left, images.memory)))
             left -= images.reading.cache
-        yield Part(images, part.labels)
+        streamed.append(Part(images, part.labels))
+    return streamed

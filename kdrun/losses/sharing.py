@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,30 +34,20 @@ class Given(NamedTuple):
     batch: Batch
 
 
-class Sharing(Protocol):
-    """Chosen once for a mix."""
-
-    def given(self, loss: Loss, given: Given) -> Given:
-        """What a loss is called with."""
-
-    def call(self, loss: Loss, given: Given) -> Tensor:
-        """What the loss returns."""
-
-    def means(self, every: Sequence[Valued]) -> list[Tensor]:
-        """The value of each term, a scalar to differentiate."""
-
-
 class Alone:
     """The batch is whole."""
 
     def given(self, loss: Loss, given: Given) -> Given:
+        """What a loss is called with."""
         return given
 
     def call(self, loss: Loss, given: Given) -> Tensor:
+        """What the loss returns."""
         value: Tensor = loss(given.student, given.teacher, given.batch)
         return value
 
     def means(self, every: Sequence[Valued]) -> list[Tensor]:
+        """The value of each term, a scalar to differentiate."""
         return [_mean(value, rows) for value, rows, _ in every]
 
 
@@ -133,6 +123,10 @@ class Shared:
             counts=None if outputs.counts is None else join(outputs.counts),
             teachers={},
         )
+
+
+Sharing = Alone | Shared
+"""Chosen once for a mix."""
 
 
 def _mean(value: Tensor, rows: Tensor | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -121,25 +122,19 @@ def _pairs(model: nn.Module, images: Tensor) -> list[Pair]:
     made: dict[int, str] = {}
     read: list[tuple[str, str, int]] = []
 
-    def conv_hook(path: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            made[id(output)] = path
+    def convolved(path: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        made[id(output)] = path
 
-        return hook
-
-    def norm_hook(path: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if id(inputs[0]) in made:
-                read.append((made[id(inputs[0])], path, id(inputs[0])))
-
-        return hook
+    def normalises(path: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in made:
+            read.append((made[id(inputs[0])], path, id(inputs[0])))
 
     with torch.no_grad(), ExitStack() as hooks:
         for path, module in model.named_modules():
             if isinstance(module, nn.Conv2d):
-                hooks.enter_context(module.register_forward_hook(conv_hook(path)))
+                hooks.enter_context(module.register_forward_hook(partial(convolved, path)))
             elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-                hooks.enter_context(module.register_forward_pre_hook(norm_hook(path)))
+                hooks.enter_context(module.register_forward_pre_hook(partial(normalises, path)))
         uses = hooks.enter_context(_Uses())
         model(images)
     convs, paths = [conv for conv, _, _ in read], [path for _, path, _ in read]

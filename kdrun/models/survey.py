@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from math import gcd, isqrt
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from kdrun.models.dry import dry_forward
 
@@ -109,22 +109,18 @@ def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call
     calls: dict[str, Call] = {}
     given: dict[str, tuple[Tensor | None, int]] = {}
 
-    def watch(path: str, module: nn.Module) -> Iterator[RemovableHandle]:
-        def enter(module: nn.Module, args: tuple[Any, ...]) -> None:
-            given[path] = (first_tensor(args), _version(first_tensor(args)))
+    def enter(path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        given[path] = (first_tensor(args), _version(first_tensor(args)))
 
-        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            (read, version), made = given[path], first_tensor(output)
-            calls.pop(path, None)
-            calls[path] = Call(path, module, read, made, (version, _version(made)))
-
-        yield module.register_forward_pre_hook(enter)
-        yield module.register_forward_hook(leave)
+    def leave(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        (read, version), made = given[path], first_tensor(output)
+        calls.pop(path, None)
+        calls[path] = Call(path, module, read, made, (version, _version(made)))
 
     with ExitStack() as hooks:
         for path, module in model.named_modules():
-            for handle in watch(path, module):
-                hooks.enter_context(handle)
+            hooks.enter_context(module.register_forward_pre_hook(partial(enter, path)))
+            hooks.enter_context(module.register_forward_hook(partial(leave, path)))
         dry_forward(model, image_shape)
     yield from calls.values()
 

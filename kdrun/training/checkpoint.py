@@ -127,22 +127,19 @@ class Checkpoint:
         """
         if state is None:
             return Position()
+        draws = self.learners[0].draws
         try:
-            return self._restore(state)
+            for learner, there in zip(self.learners, state["learners"], strict=True):
+                learner.load(there)
+            self.best = Best(*state["best"]) if state["best"] else None
+            if draws is None:
+                set_generators(state["generators"])
+            else:
+                draws.state = state["generators"]
+            return Position(*state["position"])
         # names, shapes or types that do not fit
         except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise KdrunError(str(self.path), None, "is the state of another training; remove it") from error
-
-    def _restore(self, state: dict[str, Any]) -> Position:
-        for learner, there in zip(self.learners, state["learners"], strict=True):
-            learner.load(there)
-        self.best = Best(*state["best"]) if state["best"] else None
-        draws = self.learners[0].draws
-        if draws is None:
-            set_generators(state["generators"])
-        else:
-            draws.state = state["generators"]
-        return Position(*state["position"])
 
     def content(self, position: Position) -> dict[str, Any]:
         """The state as it is now."""

@@ -36,11 +36,6 @@ class RankLost(KdrunError):
     while_running = True
 
 
-def lost() -> RankLost:
-    """The error of a rank that lost another one."""
-    return RankLost("torchrun", None, "another process of this run has ended; the same command continues")
-
-
 def split(rows: int, count: int) -> tuple[int, ...]:
     """The rows of each rank, in order, of a batch: equal up to one, and FEWEST at least or none."""
     some = max(1, min(count, rows // FEWEST))
@@ -276,7 +271,8 @@ def _one_line() -> Iterator[None]:
     except RuntimeError as error:
         if "out of memory" in str(error):
             raise
-        raise lost() from error
+        problem = "another process of this run has ended; the same command continues"
+        raise RankLost("torchrun", None, problem) from error
 
 
 ONE = One()

@@ -19,7 +19,7 @@ def he_fan_out(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def narrow_linear(layer: nn.Linear, std: float = 0.01) -> None:
-    """A linear layer: normal with this standard deviation, bias 0."""
-    nn.init.normal_(layer.weight, 0.0, std)
+def narrow_linear(layer: nn.Linear) -> None:
+    """A linear layer: normal with standard deviation 0.01, bias 0."""
+    nn.init.normal_(layer.weight, 0.0, 0.01)
     nn.init.zeros_(layer.bias)

@@ -20,8 +20,7 @@ def compile_models(step: Stepping, batch: int, **how: Any) -> None:
     """
     teachers = step.teacher.models() if step.teacher.kind == "live" else ()
     for model in (*(learner.tapped for learner in step.learners), *teachers):
-        if isinstance(model, nn.Module):
-            _compile(model, batch, how, len)
+        _compile(model, batch, how, len)
 
 
 def compile_losses(step: Stepping, batch: int, **how: Any) -> None:

@@ -67,11 +67,10 @@ def file_hash(path: Path) -> str:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write(temporary)` beside `path`, syncs, renames: `path` holds the old content or all of the new.
-
-    The file's mode is 0666 minus the umask. A failed write (a full disk) leaves the old content and no
-    temporary file; the next write removes that of a killed process. Raises OSError if the system refuses,
-    even if a library raises another error for it.
+    """Calls `write(temporary)` beside `path`, syncs, renames: `path` holds the old content or all of the new,
+    with mode 0666 minus the umask. A failed write (a full disk) leaves the old content and no temporary file;
+    the next write removes that of a killed process. Raises OSError, even if a library raises another error
+    for it.
     """
     sweep_parts(path.parent, path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -97,17 +96,22 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def _new_file(path: Path) -> int:
-    """Creates an empty file, in place of a file or link with that name, and locks it: `sweep_parts` leaves it
-    alone until it is closed.
-    """
+    """Creates an empty file, in place of one or a link, locked against `sweep_parts` until it is closed."""
     while True:
         path.unlink(missing_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with suppress(OSError):  # some file systems have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if _is_at(handle, path):
+        if _claimed(handle, path):
             return handle
-        os.close(handle)  # swept away before it was locked
+
+
+def _claimed(handle: int, path: Path) -> bool:
+    """Locks a new file or folder, or closes it if it was swept away before it was locked."""
+    with suppress(OSError):  # some file systems have no locks
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    there = _is_at(handle, path)
+    if not there:
+        os.close(handle)
+    return there
 
 
 def full_disk(error: BaseException) -> str:
@@ -129,10 +133,8 @@ def _full(error: BaseException | None) -> int | None:
 
 
 def open_own(path: Path, flags: int) -> int:
-    """`os.open` for a file that only kdrun writes, created with mode 0666 minus the umask.
-
-    Raises KdrunError for a link, which could lead to a file of someone else, for a pipe or a device, which
-    could have no end, and OSError.
+    """`os.open` for a file that only kdrun writes, created with mode 0666 minus the umask. Raises KdrunError
+    for a link, which could lead elsewhere, for a pipe or a device, which could have no end, and OSError.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
@@ -155,10 +157,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text, or leaves the old content if that fails.
-
-    Letters of arguments that the locale cannot read are written as the bytes that were typed.
-    """
+    """Writes a text, or leaves the old content. Letters that the locale cannot read become typed bytes."""
     write_whole(
         path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     )
@@ -193,7 +192,6 @@ def _sync_folder(folder: Path) -> None:
 @contextmanager
 def locked(folder: Path, waiting: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
     """Locks the folder for this process. The kernel unlocks it when the process ends, however it ends.
-
     waiting: called once with the holder (`process 4711 on host`) if another process has the lock.
     """
     handle = _lock(folder / LOCK, fcntl.LOCK_EX, waiting)
@@ -212,7 +210,7 @@ def holder(folder: Path) -> str:
         handle = open_own(folder / LOCK, os.O_RDWR)
         try:
             if not try_lock(handle):
-                return os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+                return _name_in(handle)
         finally:
             os.close(handle)
     return ""
@@ -220,11 +218,9 @@ def holder(folder: Path) -> str:
 
 @contextmanager
 def held(folders: Iterable[Path]) -> Iterator[None]:
-    """Keeps folders from being removed within the block.
-
-    Any number of processes can hold a folder; `remove` and `unheld` respect it. A missing folder is created,
-    and removed after the block if it is empty. A folder that cannot be held (read-only) is skipped. Raises
-    OSError if the disk is too full to create a folder.
+    """Keeps folders from being removed within the block, by `remove` and `unheld`; any number of processes
+    can. A missing folder is created, and removed after the block if it is empty. A folder that cannot be held
+    (read-only) is skipped. Raises OSError if the disk is too full to create a folder.
     """
     with ExitStack() as holding:
         for folder in sorted(set(folders)):
@@ -259,9 +255,8 @@ def _ours(path: Path, handles: list[int]) -> bool:
 
 
 def remove(folder: Path, more: Iterable[Path] = ()) -> bool:
-    """Removes a folder. False if a process holds it or one of `more`.
-
-    A process that starts meanwhile waits for the lock, then makes the folder anew.
+    """Removes a folder. False if a process holds it or one of `more`. A process that starts meanwhile waits
+    for the lock, then makes the folder anew.
     """
     with suppress(OSError):
         os.close(open_own(folder / HELD, os.O_RDWR | os.O_CREAT))
@@ -281,7 +276,7 @@ def _lock(path: Path, how: int, waiting: Callable[[str], None] = lambda holder: 
             continue
         try:
             if not try_lock(handle, how):
-                waiting(os.pread(handle, 200, 0).decode(errors="replace") or "another process")
+                waiting(_name_in(handle))
                 fcntl.flock(handle, how)
             if _is_at(handle, path):
                 return handle
@@ -289,6 +284,11 @@ def _lock(path: Path, how: int, waiting: Callable[[str], None] = lambda holder: 
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _name_in(handle: int) -> str:
+    """The holder's name in a file that is locked."""
+    return os.pread(handle, 200, 0).decode(errors="replace") or "another process"
 
 
 def _open_lock(path: Path) -> int:
@@ -360,11 +360,8 @@ def aside(folder: Path) -> Iterator[Path]:
         place = Path(tempfile.mkdtemp(prefix=".aside-", suffix=".part", dir=folder))
         with suppress(FileNotFoundError):  # swept away before it was locked
             handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-            with suppress(OSError):  # some file systems have no locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_at(handle, place):
+            if _claimed(handle, place):
                 break
-            os.close(handle)
     try:
         yield place
     finally:

@@ -23,10 +23,7 @@ SHOWN = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0: done, 1: failed while running, 2: a mistake found before that, 130: interrupted.
-
-    argv: None in a process of its own.
-    """
+    """0: done, 1: failed while running, 2: a mistake before, 130: interrupted. argv: None in its process."""
     if argv is None:
         leave_the_rest()
     arguments = list(sys.argv[1:] if argv is None else argv)

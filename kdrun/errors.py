@@ -70,6 +70,11 @@ def visible(value: Any) -> Any:
     return [visible(each) for each in value] if isinstance(value, list) else value
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; its type if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def _word(key: str, value: Any, choices: Iterable[str]) -> str:
     """The misspelt word: the value, or else the key; only its last part if the choices have no dots."""
     if value is not None:

@@ -9,9 +9,8 @@ from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_typ
 
 
 def wrong_fields(value: Any, wanted: Any, path: str = "") -> Iterator[str]:
-    """A phrase for each difference: `models.student.params is text`. Further keys are allowed.
-
-    wanted: a TypedDict, a plain type, `list[...]`, `dict[str, ...]`, a union, a Literal, or Any.
+    """A phrase for each difference: `models.student.params is text`. Further keys are allowed. wanted: a
+    TypedDict, a plain type, `list[...]`, `dict[str, ...]`, a union, a Literal, or Any.
     """
     kind, inner = _parts(wanted)
     if kind is TypedDict and isinstance(value, Mapping):

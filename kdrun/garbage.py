@@ -10,9 +10,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Within the block Python does not look for cycles. It would interrupt a measurement; and where many
-    objects are made that have none, as in reading thousands of reports or in importing torch, the search is
-    a large part of the time.
+    """Within the block Python does not look for cycles: it would interrupt a measurement, and is a large part
+    of the time where many objects without any are made, as in reading thousands of reports.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -24,7 +23,5 @@ def uncollected() -> Iterator[None]:
 
 
 def leave_the_rest() -> None:
-    """At the end of this process Python does not look for cycles. After an import of torch this takes 0.5 s;
-    the memory is returned anyway.
-    """
+    """At the end of this process Python looks for no cycles: after an import of torch this takes 0.5 s."""
     atexit.register(gc.freeze)

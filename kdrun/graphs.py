@@ -41,17 +41,12 @@ class Graphs(Protocol):
         """
 
     def record(self, act: Callable[[], None]) -> Callable[[], None]:
-        """Returns a function that repeats the work. Recording may run the work or not.
-
-        Raises RuntimeError if the work cannot be recorded.
-        """
+        """A function that repeats the work, which is run or not. Raises RuntimeError if that cannot be."""
 
 
 class CudaGraphs:
-    """CUDA graphs of one device, recorded on their own stream.
-
-    refused: why nothing more is recorded. A recording that fails can leave the allocator and the stream in a
-    state that torch does not repair, so after one no other is begun in this process.
+    """CUDA graphs of one device, recorded on their own stream. refused: why nothing more is recorded: a
+    recording that fails can leave allocator and stream in a state that torch does not repair.
     """
 
     refused = ""

@@ -14,9 +14,8 @@ from torch import Tensor
 from kdrun.config.choices import DATASET_OPTIONS
 from kdrun.config.quick import images as images_of_a_trial
 from kdrun.data.batches import plain_batches
-from kdrun.data.images import ImageSet, Part
+from kdrun.data.images import ImageSet, Part, small
 from kdrun.data.load import load as load_data
-from kdrun.data.thumbnail import small
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.figures import plural
@@ -56,10 +55,8 @@ def models(run: Path, packages: Iterable[str] = ()) -> Models:
 
 
 def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
-    """The data set of a finished run with its test part, read again as the run read it.
-
-    packages: your own, if the data set is from one. Raises KdrunError if the data set is missing, or if its
-    test part has another number of images now.
+    """The data set of a finished run with its test part, read again as the run read it. packages: your own,
+    if it is from one. Raises KdrunError if it is missing, or its test part has another number of images now.
     """
     report = read(run)
     config: dict[str, Any] = report.get("config", {})
@@ -80,9 +77,8 @@ def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
 
 
 def of_each_class(data: ImageSet, both: Models, name: str | None, count: int, temperature: float) -> Looked:
-    """The `count` test images of one class, or of each, whose soft targets have the highest entropy.
-
-    Raises KdrunError for an unknown class, or one without test images.
+    """The `count` test images of one class, or of each, whose soft targets have the highest entropy. Raises
+    KdrunError for an unknown class, or one without test images.
     """
     if name is not None and name not in data.classes:
         raise KdrunError("--class", name, "no such class", data.classes)

@@ -28,10 +28,8 @@ Parameters = Mapping[str, inspect.Parameter]
 
 @dataclass(frozen=True)
 class Room(Generic[Thing]):
-    """A package whose modules each hold one thing, which has the module's name.
-
-    noun: the name of the thing in errors. things: returns those that a module holds. needs: a phrase for the
-    thing that a module must have. more: a command that shows all names.
+    """A package whose modules each hold one thing, which has the module's name. noun: its name in errors.
+    things: returns those of a module. needs: a phrase for the thing. more: a command that shows all names.
     """
 
     package: str
@@ -94,9 +92,8 @@ def refuse_unlisted(path: str, key: str, value: str, packages: Iterable[str]) ->
 
 
 def parameters(call: Callable[..., Any], besides: Collection[str] = ()) -> Parameters:
-    """The parameters of a function or class by name, without *args. besides: names to leave out.
-
-    If Python does not know its signature, any name is a parameter.
+    """The parameters of a function or class by name, without *args; any name if Python does not know its
+    signature. besides: names to leave out.
     """
     try:
         signature = _signature(call)
@@ -117,10 +114,9 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
 def check_arguments(
     owner: str, known: Parameters, arguments: Mapping[str, Any], key: str, others: Iterable[str] = ()
 ) -> None:
-    """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type.
-
-    owner: the function with the parameters `known`, for errors. others: further keys that are allowed. Only
-    numbers, text, booleans and lists of these are checked. A parameter **rest accepts any name.
+    """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type; only
+    numbers, text, booleans and lists of these are checked. owner: the function with the parameters `known`,
+    for errors. others: further keys that are allowed. A parameter **rest accepts any name.
     """
     named = {name: parameter for name, parameter in known.items() if parameter.kind not in VARIADIC}
     for name, value in arguments.items():
@@ -134,9 +130,8 @@ def check_arguments(
 
 
 def kinds(parameter: inspect.Parameter) -> list[str]:
-    """The types of a parameter's annotation, as text: `int | None` gives `int` and `None`.
-
-    Text, since an annotation can name a type that cannot be imported at run time.
+    """The types of a parameter's annotation, `int | None` as `int` and `None`: text, since an annotation can
+    name a type that cannot be imported at run time.
     """
     annotation = parameter.annotation
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
@@ -152,38 +147,24 @@ def _check_type(value: Any, parameter: inspect.Parameter, key: str) -> None:
     wanted = kinds(parameter)
     if value is None and (parameter.default is None or "None" in wanted):
         return
-    known = [(kind, _words(kind)) for kind in wanted if kind != "None"]
-    if all(words for _, words in known) and not any(_fits(value, kind) for kind, _ in known):
-        needed = " or ".join(words for _, words in known)
-        shown = "null" if value is None else value
-        raise KdrunError(key, shown, f"{needed} is needed" + ("" if "None" not in wanted else " (or null)"))
+    known = [_quantity(kind) for kind in wanted if kind != "None"]
+    if all(quantity for quantity, _ in known) and not any(_fits(value, *each) for each in known):
+        words = [f"a list of {each.many}" if listed else each.one for each, listed in known if each]
+        needed = f"{' or '.join(words)} is needed" + (" (or null)" if "None" in wanted else "")
+        raise KdrunError(key, "null" if value is None else value, needed)
 
 
 def _quantity(kind: str) -> tuple[Quantity | None, bool]:
-    """What a type holds, and whether it is a list of these; None for a type that is not checked."""
-    each = _each(kind)
-    return QUANTITIES.get(each or kind), bool(each)
-
-
-def _words(kind: str) -> str:
-    """The name of a type in errors; empty for a type that is not checked."""
-    quantity, listed = _quantity(kind)
-    if quantity is None:
-        return ""
-    return f"a list of {quantity.many}" if listed else quantity.one
-
-
-def _each(kind: str) -> str:
-    """The type of each item: `int` for `list[int]` and `Sequence[int]`, empty if it is not a list."""
+    """What a type holds, None if it is not checked, and whether it is a list of these: `Sequence[int]`."""
     name, bracket, rest = kind.removeprefix("collections.abc.").removeprefix("typing.").partition("[")
-    return rest.removesuffix("]") if bracket and name in ("list", "List", "Sequence") else ""
+    if bracket and name in ("list", "List", "Sequence"):
+        return QUANTITIES.get(rest.removesuffix("]")), True
+    return QUANTITIES.get(kind), False
 
 
-def _fits(value: Any, kind: str) -> bool:
-    quantity, listed = _quantity(kind)
-    assert quantity is not None
-    if not listed:
-        return quantity.holds(value)
+def _fits(value: Any, quantity: Quantity | None, listed: bool) -> bool:
+    if quantity is None or not listed:
+        return quantity is not None and quantity.holds(value)
     if not isinstance(value, (list, tuple)) or (quantity.ranged and not 0 < len(value) <= DEEPEST):
         return False
     return all(quantity.holds(item) for item in value)

@@ -34,9 +34,7 @@ MAPPED_ABOVE = (2**30, 2**25)
 
 
 class Machine(NamedTuple):
-    """precision: `fp32`, `tf32` or `bf16`. threads: a number, or None if each training decides. ranks: the
-    processes that share a batch.
-    """
+    """precision: `fp32`, `tf32`, `bf16`. threads: None if each training decides. ranks: who share a batch."""
 
     device: torch.device
     precision: str
@@ -51,9 +49,8 @@ class Machine(NamedTuple):
 
     @contextmanager
     def numerics(self) -> Iterator[None]:
-        """Sets the numerics for training within the block. On a GPU, with tf32, convolutions use TF32. Matrix
-        products, and so losses, are exact in every precision. cuDNN uses deterministic kernels and does not
-        choose them by timing.
+        """Sets the numerics for training within the block. On a GPU, with tf32, convolutions use TF32; matrix
+        products, and so losses, are always exact. cuDNN uses deterministic kernels, not chosen by timing.
         """
         cudnn = torch.backends.cudnn
         with exact():
@@ -84,11 +81,10 @@ def machine(device: str, precision: str, threads: int | str) -> Machine:
 
 
 def keep_memory() -> bool:
-    """Makes malloc reuse large blocks. Returns whether it does. Only glibc needs it.
-
-    By default, glibc maps every block above 32 MB (at first above 128 kB) anew and returns it to the system
-    when it is freed. Then the system zeroes its pages again, which takes half of the time of a forward of a
-    large batch on a CPU. After this call the process never returns memory to the system.
+    """Makes malloc reuse large blocks. Returns whether it does. Only glibc needs it: it maps every block
+    above 32 MB (at first above 128 kB) anew and returns it when it is freed. Then the system zeroes its pages
+    again, half of the time of a forward of a large batch on a CPU. The process then returns no memory to the
+    system.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -140,16 +136,15 @@ def _own_gpu(name: str, ranks: Ranks) -> torch.device:
 
 
 def _precision(name: str, device: torch.device) -> str:
+    modern = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
     if name == "auto":
-        return (
-            "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8 else "fp32"
-        )
+        return "bf16" if modern else "fp32"
     if name == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
         problem = "this processor has no bf16 instructions (it would be about 10 times slower than fp32)"
         raise KdrunError("precision", name, problem, ["auto", "fp32"])
     if name == "tf32" and device.type != "cuda":
         raise KdrunError("precision", name, "is for GPUs", ["auto", "fp32"])
-    if name != "fp32" and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 8:
+    if name != "fp32" and device.type == "cuda" and not modern:
         problem = f"this GPU has no {name} units (compute capability 8 or higher)"
         raise KdrunError("precision", name, problem, ["auto", "fp32"])
     return name
@@ -158,14 +153,11 @@ def _precision(name: str, device: torch.device) -> str:
 def _cpu_has_bf16() -> bool:
     if not CPU_INFO.exists():
         return platform.machine() == "arm64"  # Apple's processors from the second generation on
-    lines = [row for row in CPU_INFO.read_text().splitlines() if row.startswith(("flags", "Features"))]
-    return bool(lines) and bool(BF16_FLAGS & set(lines[0].split()))
+    return bool(BF16_FLAGS & set(_cpu_info("flags", "Features").split()))
 
 
 def threads_for(macs_per_step: float, processes: int = 1) -> int:
-    """One thread for small steps, otherwise all cores that this process may use, or its share of them if
-    several processes of this run are on the machine.
-    """
+    """One thread for small steps, otherwise this process's share of the cores that the run may use."""
     return 1 if macs_per_step < ONE_THREAD_MACS else max(1, cores() // processes)
 
 
@@ -198,7 +190,7 @@ def environment(place: Machine, threads: int) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "torchvision": _version("torchvision"),
         "device": name,
-        "cpu": _cpu_name(),
+        "cpu": _cpu_info("model name") or platform.processor() or platform.machine(),
         "threads": threads,
         "precision": place.precision,
         "platform": platform.platform(),
@@ -214,9 +206,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _cpu_name() -> str:
-    if CPU_INFO.exists():
-        for row in CPU_INFO.read_text().splitlines():
-            if row.startswith("model name"):
-                return row.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _cpu_info(*names: str) -> str:
+    """What the system says of the first processor under one of these names; empty if nothing."""
+    rows = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    return next((row.partition(":")[2].strip() for row in rows if row.startswith(names)), "")

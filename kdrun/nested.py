@@ -7,10 +7,8 @@ from typing import Any
 
 
 def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """All values by their dotted keys, such as `recipe.student.epochs`.
-
-    A list of mappings with a `name` gives its names under its key, and each mapping below its position:
-    `assistant`, `assistant.0.seed`.
+    """All values by their dotted keys, such as `recipe.student.epochs`. A list of mappings with a `name`
+    gives its names under its key, and each mapping below its position: `assistant`, `assistant.0.seed`.
     """
     left = [(f"{above}{key}", value) for key, value in reversed(dict(values).items())]
     while left:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with a home folder for a leading `~` or `~name`. The `~name` of no user stays as it is, and is
-    then no such file.
-    """
+    """The path with a home folder for a leading `~` or `~name`; for the `~name` of no user as it is."""
     return Path(os.path.expanduser(path))
 
 

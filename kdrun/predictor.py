@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kdrun.data.picture import as_pixels, centre, covering, in_channels, opened, square
 from kdrun.errors import KdrunError
+from kdrun.eval_mode import device_of
 from kdrun.machine import exact
 from kdrun.models.described import About
 from kdrun.models.exported import is_exported
@@ -35,10 +36,8 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Turns a picture into the model's input: (C, H, W) float32, normalised like the training images.
-
-    shape: (C, H, W). resize_to: the length of the shorter side before the centre is cut out. mean, std: of
-    each channel, for pixels from 0 to 1.
+    """Turns a picture into the model's input: (C, H, W) float32, normalised like the training images. shape:
+    (C, H, W). resize_to: of the shorter side before the centre is cut out. mean, std: for pixels from 0 to 1.
     """
 
     shape: tuple[int, int, int]
@@ -93,7 +92,7 @@ class Classifier:
     @torch.inference_mode()
     def logits(self, images: Iterable[Tensor]) -> Tensor:
         """(N, K) float32 on the CPU, for preprocessed images (C, H, W)."""
-        device = next((tensor.device for tensor in self.model.parameters()), torch.device("cpu"))
+        device = device_of(self.model)
         with exact():
             rows = [self.model(image[None].to(device))[0].float().cpu() for image in images]
         return torch.stack(rows) if rows else torch.zeros(0, len(self.classes))

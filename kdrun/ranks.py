@@ -1,7 +1,4 @@
-"""Ranks: the processes of one training, each of which computes a part of every batch.
-
-One process alone is a `One`. Several are a `Group`, by torch.distributed.
-"""
+"""Ranks: the processes of one training, each with a part of every batch: a `One`, or a `Group` of several."""
 
 from __future__ import annotations
 
@@ -39,15 +36,8 @@ class RankLost(KdrunError):
     while_running = True
 
 
-def lost() -> RankLost:
-    """The error of a rank that lost another one."""
-    return RankLost("torchrun", None, "another process of this run has ended; the same command continues")
-
-
 def split(rows: int, count: int) -> tuple[int, ...]:
-    """The rows of each rank, in order, of a batch. They differ by one at most, and a rank has FEWEST at least
-    or none.
-    """
+    """The rows of each rank, in order, of a batch: equal up to one, and FEWEST at least or none."""
     some = max(1, min(count, rows // FEWEST))
     ends = [rows * place // some for place in range(some + 1)]
     return (*(until - first for first, until in pairwise(ends)), *[0] * (count - some))
@@ -120,9 +110,7 @@ class Ranks(ABC):
         return summed
 
     def joined(self, tensor: Tensor) -> Tensor:
-        """(n, ...) of this rank to (N, ...) of all, in order, in the present step. Differentiable, see
-        `Joined`.
-        """
+        """(n, ...) of this rank to (N, ...) of all, in order, in the present step: see `Joined`."""
         joined: Tensor = Joined.apply(self.counted(tensor), self)
         return joined
 
@@ -211,9 +199,8 @@ class Joined(torch.autograd.Function):
 
 
 class Group(Ranks):
-    """Processes that torchrun started. On the CPU they speak by gloo, on GPUs by nccl.
-
-    Raises RankLost if another one has ended.
+    """Processes that torchrun started: gloo on the CPU, nccl on GPUs. Raises RankLost if another one has
+    ended.
     """
 
     def __init__(self, place: int, here: int) -> None:
@@ -284,7 +271,8 @@ def _one_line() -> Iterator[None]:
     except RuntimeError as error:
         if "out of memory" in str(error):
             raise
-        raise lost() from error
+        problem = "another process of this run has ended; the same command continues"
+        raise RankLost("torchrun", None, problem) from error
 
 
 ONE = One()

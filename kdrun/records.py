@@ -69,10 +69,8 @@ class Planned(TypedDict):
 
 
 class Note(TypedDict):
-    """group.json, while a training of a sweep is not finished: the trainings that share its loop.
-
-    members: the names of the folders, in the order of the loop. threads: of its own process; None if it
-    trains in the process of the command.
+    """group.json, while a training of a sweep is not finished: the trainings that share its loop. members:
+    the folders' names, in its order. threads: of its own process; None in the process of the command.
     """
 
     members: list[str]
@@ -113,9 +111,7 @@ def read_planned(path: Path) -> Planned | None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl. If an epoch is there twice, the later row counts. Other lines, such as the
-    incomplete line of a killed process, are left out.
-    """
+    """The rows of a metrics.jsonl, of an epoch the last. Other lines, as of a killed process, are not."""
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     text = None if path.is_dir() else read_own(path)
     for line in (text or "").split("\n"):
@@ -130,10 +126,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_own(path: Path) -> str | None:
-    """The text of a file that only kdrun writes, None if there is none.
-
-    Raises KdrunError for a link, and OSError.
-    """
+    """The text of a file that only kdrun writes, None without. Raises KdrunError for a link, and OSError."""
     try:
         handle = open_own(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

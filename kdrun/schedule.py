@@ -36,7 +36,6 @@ class Schedule(NamedTuple):
     @classmethod
     def parse(cls, value: Any, key: str) -> Schedule:
         """A schedule from a plain number or from `{from, to, epochs, shape}`; the default shape is linear.
-
         Raises KdrunError under `key`, the full configuration key.
         """
         if not isinstance(value, Mapping):
@@ -50,9 +49,8 @@ class Schedule(NamedTuple):
                 raise KdrunError(f"{key}.{unknown}", None, "a schedule has no such key", KEYS)
         for required in KEYS[:3]:
             if value.get(required) is None:
-                raise KdrunError(
-                    f"{key}.{required}", None, "is missing: a schedule is {from, to, epochs, shape}"
-                )
+                problem = "is missing: a schedule is {from, to, epochs, shape}"
+                raise KdrunError(f"{key}.{required}", None, problem)
         shape = value.get("shape", "linear")
         if shape not in SHAPES:
             raise KdrunError(f"{key}.shape", shape, "no such shape", SHAPES)

@@ -15,8 +15,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-INSTALLED = {"site-packages", "dist-packages"}
-"""Folders of installed packages: packages beside each other there are not the work of one user."""
+from kdrun.lookup import is_listed
+from kdrun.users_code import INSTALLED
 
 
 class Source(NamedTuple):
@@ -33,22 +33,21 @@ _seen: dict[str, Source] = {}
 
 def sources(value: Any, packages: Iterable[str]) -> dict[str, str]:
     """The files of the users' modules that `value` names, and of those that they import: path to digest.
-
-    value: plain values of a configuration. A text names a module as `mine.losses` or `mine.data:Pictures`.
+    value: plain values of a configuration, with texts such as `mine.losses` or `mine.data:Pictures`.
     """
-    known = tuple(packages)
+    known = {package.partition(".")[0] for package in packages}
     if not known:
         return {}
-    roots = {_root(spec) for spec in map(_find, {name.partition(".")[0] for name in known}) if spec}
+    roots = {_root(spec) for spec in map(_find, known) if spec}
     names = (text.partition(":")[0] for text in _texts(value))
-    left = [name for name in names if _inside(name, known)]
+    left = [name for name in names if is_listed(name, known)]
     read: dict[str, Source] = {}
     while left:
         name = left.pop()
         source = None if name in read else _source(name)
         if source is not None:
             read[name] = source
-            left += [each for each in source.imports if _inside(each, known) or _beside(each, roots)]
+            left += [each for each in source.imports if is_listed(each, known) or _beside(each, roots)]
     return {source.file: source.digest for source in sorted(read.values())}
 
 
@@ -56,16 +55,9 @@ def _texts(value: Any) -> Iterator[str]:
     """Every text in nested values that can name a module of a user: it has a dot or a colon."""
     if isinstance(value, str) and ("." in value or ":" in value):
         yield value
-    for inner in value.values() if isinstance(value, Mapping) else value if _is_list(value) else ():
+    parts = value.values() if isinstance(value, Mapping) else value
+    for inner in parts if isinstance(value, (Mapping, list, tuple)) else ():
         yield from _texts(inner)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
-
-
-def _inside(name: str, packages: Iterable[str]) -> bool:
-    return any(f"{name}.".startswith(f"{package.partition('.')[0]}.") for package in packages)
 
 
 def _beside(name: str, roots: set[Path | None]) -> bool:
@@ -125,10 +117,8 @@ def _content(spec: ModuleSpec) -> bytes:
 
 
 def _imports(content: bytes, package: str, starred: str) -> Iterator[str]:
-    """Names that can be modules, from every import of a source, also within functions.
-
-    package: the start of relative imports. starred: the module's own name if it is a package: then its
-    `__all__` can name modules.
+    """Names that can be modules, from every import of a source, also within functions. package: the start of
+    relative imports. starred: the module's own name if it is a package, whose `__all__` can name modules.
     """
     try:
         tree = ast.parse(content)

@@ -58,12 +58,8 @@ def folded(text: str, columns: int) -> str:
     """A text of one line or several, in lines of at most `columns`; no word is broken. A long line continues
     below its text: right of its label, or as far to the right as it began.
     """
-    return "\n".join(_folded(line, columns) for line in text.split("\n"))
-
-
-def _folded(line: str, columns: int) -> str:
-    label = label_of(line)
-    return hung(label, line[len(label) :], columns)
+    labelled = ((label_of(line), line) for line in text.split("\n"))
+    return "\n".join(hung(label, line[len(label) :], columns) for label, line in labelled)
 
 
 def label_of(line: str) -> str:
@@ -73,8 +69,8 @@ def label_of(line: str) -> str:
 
 
 def hung(label: str, text: str, columns: int) -> str:
-    """A label and a text right of it, in lines of at most `columns`; no word is broken. A wide letter takes
-    two columns.
+    """A label and a text right of it, in lines of at most `columns`; no word is broken. Wide letters take
+    two.
     """
     words = re.findall(r"([ \t\n\v\f\r]*)([^ \t\n\v\f\r]+)", text)
     lines, below = [label] if words else [], " " * cell_len(label)

@@ -12,10 +12,8 @@ UNLABELLED = -1
 
 
 class Rows(NamedTuple):
-    """The images of a step, and the view of each.
-
-    index: (N,) int64, positions in the training part.
-    view: (N,) int64 codes of a finite set of views, or (N, P) float32 drawn parameters.
+    """The images of a step, and the view of each. index: (N,) int64, positions in the training part. view:
+    (N,) int64 codes of a finite set of views, or (N, P) float32 drawn parameters.
     """
 
     index: Tensor  # type: ignore[assignment]  # hides tuple.index
@@ -31,10 +29,7 @@ class Rows(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The input of a step.
-
-    images: (N, C, H, W) float, normalised. labels: (N,) int64, UNLABELLED (-1) if unknown.
-    """
+    """The input of a step: images (N, C, H, W) float, normalised; labels (N,) int64, -1 if unknown."""
 
     images: Tensor
     labels: Tensor
@@ -55,10 +50,7 @@ POOLED = "embedding@map"
 
 
 class Classifier(NamedTuple):
-    """The weights of a model's last linear layer: logits = embedding @ weight.T + bias.
-
-    weight: (K, D). bias: (K,), or None.
-    """
+    """A model's last linear layer: logits = embedding @ weight.T + bias, of (K, D) and (K,) or None."""
 
     weight: Tensor
     bias: Tensor | None = None
@@ -83,21 +75,31 @@ class Outputs(NamedTuple):
     counts: Tensor | None = None
     teachers: Mapping[str, Outputs] = {}
 
-    def layer(self, name: str) -> Tensor:
-        """The tensor of a layer by name: `logits`, `embedding`, `stage:I` (I can be negative), or another.
+    def named(self) -> dict[str, Tensor]:
+        """The tensors that have a row for each image, by layer name, in a fixed order."""
+        stages = {f"stage:{position}": stage for position, stage in enumerate(self.stages)}
+        tensors = {"logits": self.logits, "embedding": self.embedding} | stages | dict(self.layers)
+        return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
-        Raises KeyError if the layer was not requested.
+    def layer(self, name: str) -> Tensor:
+        """The tensor of a layer: `logits`, `embedding`, `stage:I`, or another. Raises KeyError if not
+        requested.
         """
         if name == "logits":
             return self.logits
         tensor = self.embedding if name == "embedding" else self.layers.get(name)
-        if tensor is None and name.startswith("stage:") and "@" not in name:
-            position = int(name.removeprefix("stage:"))
-            if -len(self.stages) <= position < len(self.stages):
-                tensor = self.stages[position]
+        position = None if tensor is not None else stage_of(name)
+        if position is not None and -len(self.stages) <= position < len(self.stages):
+            tensor = self.stages[position]
         if tensor is None:
             raise KeyError(f"layer {name!r} was not requested")
         return tensor
+
+
+def stage_of(layer: str) -> int | None:
+    """The number of a stage, which can be negative, by its layer name; None for other layers."""
+    is_stage = layer.startswith("stage:") and "@" not in layer
+    return int(layer.removeprefix("stage:")) if is_stage else None
 
 
 class Shapes(NamedTuple):

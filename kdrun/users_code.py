@@ -11,6 +11,9 @@ from kdrun.errors import KdrunError
 
 KDRUN = Path(__file__).resolve().parent
 
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders of installed packages: packages beside each other there are not the work of one user."""
+
 
 def is_users(value: object) -> bool:
     """Whether a class, function or instance is not kdrun's own."""
@@ -43,10 +46,5 @@ def reason(error: BaseException) -> str:
 
 def _own(file: Path) -> bool:
     """Whether a file is neither kdrun's, nor an installed package's, nor Python's."""
-    installed = {"site-packages", "dist-packages"} & set(file.parts)
-    inside = file.is_relative_to(KDRUN)
-    return file.exists() and not installed and not inside and not _standard(file)
-
-
-def _standard(file: Path) -> bool:
-    return file.is_relative_to(Path(traceback.__file__).resolve().parent)
+    others = (KDRUN, Path(traceback.__file__).resolve().parent)
+    return file.exists() and not INSTALLED & set(file.parts) and not any(map(file.is_relative_to, others))

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -57,17 +56,17 @@ def test_cores_are_those_that_the_process_may_use() -> None:
         os.sched_setaffinity(0, before)
 
 
-@pytest.mark.parametrize("module", [decode, digests])
+@pytest.mark.parametrize("reads", ["blocks", "digests"])
 def test_pictures_are_read_by_as_many_threads_as_the_container_has_cores(
-    group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any
+    group: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: str
 ) -> None:
     (group / "cpu.max").write_text("200000 100000\n")
     file = tmp_path / "x.png"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(file)
     pools: list[int] = []
-    pool = module.ThreadPoolExecutor
-    monkeypatch.setattr(module, "ThreadPoolExecutor", lambda count: pools.append(count) or pool(count))
-    if module is decode:
+    pool = decode.ThreadPoolExecutor
+    monkeypatch.setattr(decode, "ThreadPoolExecutor", lambda count: pools.append(count) or pool(count))
+    if reads == "blocks":
         assert len(list(decode.blocks([str(file)], decode.Square(4, 3)))) == 1
     else:
         facts = file.stat()

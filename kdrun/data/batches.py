@@ -11,7 +11,8 @@ from torch import Tensor
 
 from kdrun.data.images import ImageSet, Part
 from kdrun.data.lazy import Unread
-from kdrun.data.resident import Resident
+from kdrun.data.picture import centre
+from kdrun.data.resident import Normal, Resident
 from kdrun.data.streamed import Streamed
 from kdrun.data.views import Plain, Views
 from kdrun.types import Rows
@@ -26,6 +27,9 @@ BYTES_PER_BATCH = {"cpu": 2**28, "cuda": 2**32}
 LONG_WAIT = 0.1
 """The share of the time from which a wait for images is worth a note."""
 
+CALIBRATION = 512
+"""The most training images for the calibration of int8 (the ranges of activations)."""
+
 
 def training_images(
     data: ImageSet, views: Views, device: torch.device, part: Part | None = None
@@ -38,10 +42,7 @@ def plain_batches(
     part: Part, data: ImageSet, device: torch.device, image_bytes: int = 0
 ) -> Callable[[], Iterator[Tensor]]:
     """Called as often as needed: the part's images in order, unaugmented, as batches of normalised (N, C, H,
-    W).
-
-    image_bytes: of activations for each image, by which batches are smaller if the model makes many of a few
-    pixels; 0 if they are not known.
+    W). image_bytes: of activations for each image, which make batches smaller; 0: not known.
     """
     images, count = _images(part, Plain(), data, device), len(part.labels)
     size = batch_size(math.prod(part.images.shape[1:]), image_bytes, device.type)
@@ -61,16 +62,14 @@ def batch_size(pixels: int, image_bytes: int, kind: str) -> int:
 
 
 def _images(part: Part, views: Views, data: ImageSet, device: torch.device) -> Resident | Streamed:
+    normal = Normal(data.mean, data.std, data.white, device)
     if isinstance(part.images, Unread):
-        return Streamed(part.images, views, data.mean, data.std, data.white, device)
-    return Resident(part.images, views, data.mean, data.std, data.white, device)
+        return Streamed(part.images, views, normal)
+    return Resident(part.images, views, normal)
 
 
 def wait_share(images: object, epochs: bool = False) -> dict[str, float]:
-    """`waited`: the share of the last epoch's time, or of all epochs', in which steps waited for images.
-
-    Empty if the images are in memory.
-    """
+    """`waited`: the share of the time (of the last epoch, or all) in which steps waited; {} in memory."""
     return {"waited": round(images.share(epochs), 4)} if isinstance(images, Streamed) else {}
 
 
@@ -83,3 +82,12 @@ def wait_note(images: object) -> str:
         f"images  training waited for them {100 * share:.0f} % of the time; more runtime.workers, a larger "
         "runtime.cache_gb or smaller images (dataset.size) help"
     )
+
+
+def calibration(data: ImageSet) -> Tensor:
+    """Training images (N, C, H, W), normalised and unaugmented: CALIBRATION of them, drawn with seed 0."""
+    order = torch.randperm(len(data.train.labels), generator=torch.Generator().manual_seed(0))
+    rows = order[:CALIBRATION].sort().values
+    part = Part(data.train.images[rows], data.train.labels[rows])
+    images = torch.cat(list(plain_batches(part, data, torch.device("cpu"))()))
+    return images if images.shape[1:] == data.image_shape else centre(images, data.image_shape[2])

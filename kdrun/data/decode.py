@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from kdrun.data.picture import Pixels, as_pixels, centre, in_channels, opened, square
 from kdrun.errors import KdrunError
+from kdrun.figures import listed
 from kdrun.resources import cores
 
 Part = TypeVar("Part")
@@ -80,18 +82,19 @@ def shorter_side(path: str) -> int:
     return int(min(width, height))
 
 
-def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
-    """The images of all files in blocks: their positions among the files, and (B, C, side, side).
-
-    A pool of threads decodes, since Pillow works without Python's lock. Progress goes to stderr. Files that
-    cannot be read are left out of the blocks, and raise one KdrunError at the end.
+def each_file(
+    files: Sequence[str], read: Callable[[str], Result], size: int, told: Callable[[int, float], None]
+) -> Iterator[tuple[int, list[Result | None]]]:
+    """What is read of all files, in blocks of `size`: the number of the first, and a result or None for each.
+    Threads read, since Pillow works without Python's lock. told: called after a block with the files that are
+    done, and seconds. Raises one KdrunError at the end for the files that cannot be read.
     """
     bad: dict[str, str] = {}
-    size, started = max(1, BLOCK // wanted.bytes), time.monotonic()
+    started = time.monotonic()
 
-    def read(path: str) -> Pixels | None:
+    def attempt(path: str) -> Result | None:
         try:
-            return decoded(path, wanted)
+            return read(path)
         # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is no picture.
         except Exception as error:
             bad[path] = reason(error, path)
@@ -99,15 +102,26 @@ def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pi
 
     with ThreadPoolExecutor(cores()) as pool:
         for first in range(0, len(files), size):
-            images = enumerate(pool.map(read, files[first : first + size]), first)
-            there = {position: image for position, image in images if image is not None}
-            if there:
-                yield list(there), np.stack(list(there.values()))
-            done, seconds = min(first + size, len(files)), time.monotonic() - started
-            text = f"decoded {done:,} of {len(files):,} images to {wanted.side}x{wanted.side}"
-            say(f"{text} in {seconds:.1f} s", last=done == len(files))
+            yield first, list(pool.map(attempt, files[first : first + size]))
+            told(min(first + size, len(files)), time.monotonic() - started)
     if bad:
         raise unreadable([f"{path} ({bad[path]})" for path in files if path in bad])
+
+
+def blocks(files: Sequence[str], wanted: Square) -> Iterator[tuple[list[int], Pixels]]:
+    """The images of all files in blocks: their positions among the files, and (B, C, side, side). Progress
+    goes to stderr. Files that cannot be read are left out, and raise one KdrunError at the end.
+    """
+
+    def told(done: int, seconds: float) -> None:
+        text = f"decoded {done:,} of {len(files):,} images to {wanted.side}x{wanted.side}"
+        say(f"{text} in {seconds:.1f} s", last=done == len(files))
+
+    size = max(1, BLOCK // wanted.bytes)
+    for first, images in each_file(files, partial(decoded, wanted=wanted), size, told):
+        there = {position: image for position, image in enumerate(images, first) if image is not None}
+        if there:
+            yield list(there), np.stack(list(there.values()))
 
 
 class Unreadable(KdrunError):
@@ -118,9 +132,8 @@ class Unreadable(KdrunError):
 
 def unreadable(files: Sequence[str]) -> Unreadable:
     """The error that names the first three of some files and says how many there are."""
-    shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    problem = f"{count} cannot be read as images: {shown}. Remove or replace what is named"
+    problem = f"{count} cannot be read as images: {listed(files, 3)}. Remove or replace what is named"
     error = Unreadable("dataset.path", None, problem)
     error.files = tuple(files)
     return error

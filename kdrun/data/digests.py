@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import locked, open_own
-from kdrun.data.decode import Picture, reason, say, unreadable
+from kdrun.data.decode import Picture, each_file, say
 from kdrun.data.picture import in_bytes
 from kdrun.errors import KdrunError
-from kdrun.resources import cores
 
 BLOCK = 4096
 """Files that are read before their digests are written."""
@@ -48,9 +45,8 @@ def is_place(folder: Path) -> bool:
 
 
 def digests(pictures: Sequence[Picture], folder: Path | None) -> bytes:
-    """The digests of the pictures' files, 16 bytes each. folder: keeps them; None: they are not kept.
-
-    Raises KdrunError that names all files that are no pictures, and for a folder that cannot be written.
+    """The digests of the pictures' files, 16 bytes each. folder: keeps them; None: they are not kept. Raises
+    KdrunError that names all files that are no pictures, and for a folder that cannot be written.
     """
     keys = np.array([picture.key for picture in pictures], np.uint64)
     if folder is None:
@@ -96,39 +92,25 @@ def _of_keys(keys: NDArray[np.uint64], records: Records) -> bytes:
 
 def _read(pictures: Sequence[Picture], keys: NDArray[np.uint64]) -> Iterator[Records]:
     """The records of the pictures, in blocks. If there are several, progress goes to stderr."""
-    bad: dict[str, str] = {}
-    started = time.monotonic()
 
-    def read(picture: Picture) -> bytes:
-        try:
-            return _digest(Path(picture.path).read_bytes())
-        # Pillow raises anything from OSError to SyntaxError; all of them mean that this file is no picture.
-        except Exception as error:
-            bad[picture.path] = reason(error, picture.path)
-            return b""
+    def told(done: int, seconds: float) -> None:
+        if len(pictures) > BLOCK:
+            text = f"looked into {done:,} of {len(pictures):,} files in {seconds:.0f} s"
+            say(text, last=done == len(pictures))
 
-    with ThreadPoolExecutor(cores()) as pool:
-        for first in range(0, len(pictures), BLOCK):
-            digests = list(pool.map(read, pictures[first : first + BLOCK]))
-            good = [place for place, digest in enumerate(digests) if digest]
-            block = np.empty(len(good), RECORD)
-            block["key"] = keys[first : first + BLOCK][good]
-            block["digest"] = np.array([digests[place] for place in good], "V16")
-            yield block
-            if len(pictures) > BLOCK:
-                done, seconds = first + len(digests), time.monotonic() - started
-                text = f"looked into {done:,} of {len(pictures):,} files in {seconds:.0f} s"
-                say(text, last=done == len(pictures))
-    if bad:
-        raise unreadable(
-            [f"{picture.path} ({bad[picture.path]})" for picture in pictures if picture.path in bad]
-        )
+    for first, digests in each_file([picture.path for picture in pictures], _digest, BLOCK, told):
+        good = [place for place, digest in enumerate(digests) if digest is not None]
+        block = np.empty(len(good), RECORD)
+        block["key"] = keys[first : first + BLOCK][good]
+        block["digest"] = np.array([digests[place] for place in good], "V16")
+        yield block
 
 
-def _digest(content: bytes) -> bytes:
-    """Raises what Pillow raises for content that is no whole picture."""
+def _digest(path: str) -> bytes:
+    """Raises what Pillow raises for a file that is no whole picture."""
     from PIL import Image
 
+    content = Path(path).read_bytes()
     with Image.open(io.BytesIO(content)) as picture:
         deep = picture.mode in ("I", "F")
         whole = b"\xff\xd9" in content[-TAIL:] if picture.format == "JPEG" else _verified(picture)

@@ -17,9 +17,8 @@ SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
 
 
 def read(data_dir: Path) -> Raw:
-    """All digits as one part without a test part, pixels 0..16; `data_dir` is not needed.
-
-    Raises KdrunError if the file is missing or is not the shipped one.
+    """All digits as one part without a test part, pixels 0..16. Raises KdrunError for a file that is not the
+    shipped one.
     """
     with np.load(io.BytesIO(shipped(FILE)), allow_pickle=False) as arrays:
         images = torch.from_numpy(arrays["images"]).unsqueeze(1)

@@ -26,6 +26,7 @@ from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
 from kdrun.data.pixel_cache import images, place, remove_older
 from kdrun.errors import KdrunError
+from kdrun.figures import listed as joined
 from kdrun.paths import expanded, no_folder
 
 TRAIN = ("train", "training")
@@ -74,12 +75,10 @@ def read(
 ) -> Raw:
     """The pictures below `path`; classes are the names of the class folders, sorted.
 
-    size: side of the squares that a model sees; None: that of the pictures, at most 224. resize_to: length to
-    which the shorter side is resized before the centre is cut out; None: size * 256 / 224, but at most that
-    of the pictures. channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a
-    file with the classes of the pictures in `val/`, if they do not lie in class folders.
-    Raises KdrunError for a folder without pictures in class folders, for files that are no images, and for
-    numbers out of range.
+    size: side of the squares that a model sees; None: that of the pictures, at most 224. resize_to: of the
+    shorter side before the centre is cut out; None: size * 256 / 224, but at most that of the pictures.
+    channels: 3, or 1 for grey. cache: keep decoded pictures below `data_dir`. val_classes: a file with the
+    classes of the pictures in `val/`, if they do not lie in class folders. Raises KdrunError.
     """
     if path is None:
         raise KdrunError("dataset.path", None, "which folder? dataset.path=/my/pictures")
@@ -98,9 +97,8 @@ def read(
 
 
 def unread(part: Listed, wanted: Square, root: Path, data_dir: Path | None) -> Part:
-    """The part, to be decoded once it is known which pictures a run takes and whether they fit in memory.
-
-    data_dir: keeps what was decoded; None: it is not kept.
+    """The part, to be decoded once it is known which pictures a run takes and whether they fit in memory, and
+    kept below `data_dir` (None: not kept).
     """
     known = None if data_dir is None else digests.place(data_dir, root)
     kept = None if data_dir is None else place(data_dir, root, wanted)
@@ -159,11 +157,10 @@ def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -
 
 
 def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
-    """The pictures in a folder whose classes stand in a file: a line for each, its name and its class.
-
-    These are the first two words of the line, between spaces, tabs or commas, as in Kaggle's
-    LOC_val_solution.csv for ImageNet and in Tiny ImageNet's val_annotations.txt. Raises KdrunError for a file
-    that cannot be read, pictures that it does not name, and classes that are not trained on.
+    """The pictures in a folder whose classes stand in a file: a line for each, its name and its class first,
+    between spaces, tabs or commas, as in Kaggle's LOC_val_solution.csv for ImageNet and in Tiny ImageNet's
+    val_annotations.txt. Raises KdrunError for another file, pictures that it does not name, and other
+    classes.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -179,10 +176,10 @@ def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
     if unknown := [
         picture.path for picture, name in zip(pictures, names, strict=True) if name not in class_of
     ]:
-        raise KdrunError("dataset.val_classes", file, f"has no line with the class of {_first(unknown)}")
+        raise KdrunError("dataset.val_classes", file, f"has no line with the class of {joined(unknown, 3)}")
     numbers = {name: number for number, name in enumerate(classes)}
     if foreign := sorted({class_of[name] for name in names} - set(numbers)):
-        problem = f"names classes that the training part does not have: {_first(foreign)}"
+        problem = f"names classes that the training part does not have: {joined(foreign, 3)}"
         raise KdrunError("dataset.val_classes", file, problem, classes)
     return Listed(pictures, [numbers[class_of[name]] for name in names])
 
@@ -217,9 +214,8 @@ def as_read(name: str) -> str:
 
 
 def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
-    """The files of the class folders, by class, then by path.
-
-    Raises KdrunError for folders that are no class and for class folders without files.
+    """The files of the class folders, by class, then path. Raises KdrunError for folders that are no class or
+    empty.
     """
     files = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
     if not files:
@@ -228,7 +224,7 @@ def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
     vacant = [name for name, inside in files.items() if not inside]
     problems = {"that the training part does not have": foreign, "without pictures": vacant}
     if foreign or vacant:
-        named = [f"class folders {what}: {_first(names)}" for what, names in problems.items() if names]
+        named = [f"class folders {what}: {joined(names, 3)}" for what, names in problems.items() if names]
         raise KdrunError("dataset.path", folder, "; ".join(named), classes if foreign else ())
     numbers = {name: number for number, name in enumerate(classes)}
     labels = [numbers[name] for name, inside in files.items() for _ in inside]
@@ -268,7 +264,6 @@ def folders_in(folder: Path) -> list[Path]:
 
 def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Picture]:
     """The files in a folder and in the folders in it, by path; hidden ones and kdrun's caches left out.
-
     above: device and inode of the folders in which it is. Raises KdrunError for what never ends: a link to
     one of these, a pipe.
     """
@@ -291,8 +286,3 @@ def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[
             raise unreadable([f"{entry.path} (a pipe or a device)"])
         else:
             yield Picture(entry.path, 0, 0)  # a link to nowhere
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more

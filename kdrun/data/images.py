@@ -12,23 +12,26 @@ from kdrun.types import UNLABELLED
 
 
 class Part(NamedTuple):
-    """Images and labels of one part (training, validation or test).
-
-    images: (N, C, H, W) uint8 on the CPU, or images with the same shape and indexing that are read when they
-    are indexed. labels: (N,) int64, -1 if the class is unknown or hidden.
+    """Images and labels of one part (training, validation or test). images: (N, C, H, W) uint8 on the CPU, or
+    with the same shape and indexing, and read when indexed. labels: (N,) int64, -1 if unknown or hidden.
     """
 
     images: Tensor | Unread
     labels: Tensor
 
+    def at(self, rows: Tensor) -> Part:
+        """The images at rows (M,) int64; those that are not in memory are not read."""
+        images = self.images
+        some = images.taken(rows, images.side) if isinstance(images, Unread) else images[rows]
+        return Part(some, self.labels[rows])
+
 
 class Raw(NamedTuple):
     """What a source reads, before it is split.
 
-    train: all images that may be trained on, in the order of the source. test: the source's own test part,
-    or None if it has none; validation likewise. classes: the name of each class, in the order of the labels.
-    seen: the side of the centre square that a model sees, None for the whole image. shares: the fractions to
-    hold out for validation and test if neither the source nor the configuration gives them.
+    train: all images that may be trained on, in the order of the source. test, validation: the source's own
+    parts, or None. classes: names, in the order of the labels. seen: the side of the centre square that a
+    model sees, None for the whole image. shares: to hold out for validation and test if nothing else says so.
     """
 
     train: Part
@@ -40,12 +43,10 @@ class Raw(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """More images without labels, in memory.
-
-    images: (P, C, H, W) uint8, of the training part's shape and white. names: (P,) of the pictures. left_out:
-    `a.png (test image 7)` for each near-duplicate of a held-out image. repeated: how many others were left
-    out because the training part or the pool has them already. source: a folder, or a data set's name.
-    fingerprint: SHA-256 over the pixels.
+    """More images without labels, in memory: (P, C, H, W) uint8, of the training part's shape and white.
+    left_out: `a.png (test image 7)` for each near-duplicate of a held-out image. repeated: how many others
+    the training part or the pool has already. source: a folder, or a data set's name. fingerprint: SHA-256
+    over the pixels.
     """
 
     images: Tensor
@@ -59,14 +60,13 @@ class Pool(NamedTuple):
 class ImageSet(NamedTuple):
     """A data set as a run uses it: split, and without the labels that the run may not know.
 
-    validation may hold no images. Images of the other parts are as a model sees them; those of train may be
-    larger, and views are then cut out of them. mean, std: of each channel, (C,); an image
-    becomes `(pixels / white - mean) / std`. fingerprint: SHA-256 over the pixels and labels (after hiding) of
-    all parts, or over what the pixels are read from; the same for images that are read later. resized_to: the
-    length to which the shorter side of a picture was resized before the centre was cut out, None if pictures
-    were taken as they are. pool: more images without labels, for students; in no fingerprint but theirs.
-    test_files: the files of the test images, empty if they are not from files. test_of: how many the
-    whole test part has if `test` holds some of them only; the fingerprint is over the whole part.
+    validation may hold no images. Images are as a model sees them; those of train may be larger, and views
+    are then cut out of them. mean, std: of each channel, (C,), for `(pixels / white - mean) / std`.
+    fingerprint: SHA-256 over pixels (or what they are read from) and labels (after hiding) of all parts.
+    resized_to: of the shorter side of a picture before the centre was cut out, None if taken as it is. pool:
+    in no fingerprint but the students'. test_files: of the test images, empty if they are not from files.
+    test_of: how many the whole test part has if `test` holds some of them only; the fingerprint is over the
+    whole part.
     """
 
     name: str
@@ -104,3 +104,14 @@ class ImageSet(NamedTuple):
         """(C, H, W) of the images that a model sees."""
         channels, height, width = self.test.images.shape[1:]
         return channels, height, width
+
+
+def small(pixels: Tensor, white: float, side: int) -> Tensor:
+    """To be shown: (N, C, H, W) uint8 to 255, no side above `side`; of unusual channels the first."""
+    values = pixels.float().mul(255 / white).clamp(0, 255)
+    values = values if values.shape[1] in (1, 3) else values[:, :1]
+    longest = max(values.shape[2:])
+    if longest > side and len(values):
+        size = [max(1, round(length * side / longest)) for length in values.shape[2:]]
+        values = torch.nn.functional.interpolate(values, size, mode="area")
+    return values.round().byte()

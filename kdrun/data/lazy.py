@@ -33,11 +33,9 @@ INLINE = Reading()
 
 
 class Way(NamedTuple):
-    """How a source's images are read from their items, which are paths or positions.
-
-    one: the pixels (C, H, W) of one image; it is pickled, so that other processes can call it. together: the
-    centre squares of some images, (N, C, side, side), in memory; side None: whole images. digest: bytes that
-    differ if the contents of some images differ.
+    """How a source's images are read from their items, which are paths or positions. one: the pixels (C, H,
+    W) of one image; pickled for other processes. together: the centre squares of some, (N, C, side, side), in
+    memory; side None: whole images. digest: bytes that differ if contents differ.
     """
 
     one: Read
@@ -68,9 +66,8 @@ class Kept:
 @dataclass(frozen=True, eq=False)
 class Unread:
     """Images with the shape and the indexing of a tensor (N, C, H, W), which are read when they are indexed.
-
-    items: a path or a position for each, as the source has them. whole: (C, H, W) as they are read. side: of
-    the centre squares that are taken, None for whole images.
+    items: a path or a position for each. whole: (C, H, W) as they are read. side: of the centre squares that
+    are taken, None for whole images.
     """
 
     items: Sequence[Any]
@@ -123,6 +120,11 @@ class Unread:
         return self.way.one if self.side is None else partial(middle, self.way.one, self.side)
 
 
+def in_memory(images: Tensor | Unread) -> Tensor:
+    """All images, in memory. Raises KdrunError for images that cannot be read."""
+    return images.together() if isinstance(images, Unread) else images
+
+
 class Asked(NamedTuple):
     """Images that are being read. pixels: (B, C, H, W) uint8, complete when all of `doing` is done."""
 
@@ -137,10 +139,7 @@ class Asked(NamedTuple):
 
 
 class Loader:
-    """Reads rows of unread images, or copies them if they stay in memory. Close it after use.
-
-    pinned: whether the memory is pinned, for a GPU.
-    """
+    """Reads rows of unread images, or copies those in memory. Close it. pinned: for a GPU."""
 
     def __init__(self, images: Unread, pinned: bool = False) -> None:
         self.images, self.pinned = images, pinned

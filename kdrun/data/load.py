@@ -16,9 +16,9 @@ from torch import Tensor
 import kdrun.lookup as lookup
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, DATASET_OPTIONS
 from kdrun.data.decode import Picture, of_all
-from kdrun.data.images import ImageSet, Part, Pool, Raw
-from kdrun.data.lazy import INLINE, Reading, Unread
-from kdrun.data.pool import in_memory, pool_of
+from kdrun.data.images import ImageSet, Raw
+from kdrun.data.lazy import INLINE, Reading, Unread, in_memory
+from kdrun.data.pool import pool_of
 from kdrun.data.select import at_hand, choose, few
 from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER
@@ -33,11 +33,11 @@ NOT_OF_A_SOURCE = (*DATASET_KEYS, *DATASET_OPTIONS, *DATASET_HINTS)
 def load(
     dataset: Mapping[str, Any], data_dir: Path, reading: Reading = INLINE, most: int | None = None
 ) -> ImageSet:
-    """Read, split and label a data set. most: the images of each part that are kept, for a trial.
+    """Read, split and label a data set. Raises KdrunError.
 
-    dataset: the plain `dataset` node; its keys are `DATASET_KEYS` and the arguments of its source's `read`.
-    `kdrun.config.check` has checked what needs no data. data_dir: where published data sets lie or are
-    downloaded to. reading: how images that do not fit into memory are read. Raises KdrunError.
+    dataset: the plain `dataset` node, as `kdrun.config.check` has checked it. data_dir: where published data
+    sets lie or are downloaded to. reading: how images that do not fit into memory are read. most: the images
+    of each part that are kept, for a trial.
     """
     if problem := no_folder(data_dir):
         raise KdrunError("data_dir", data_dir, problem)
@@ -65,25 +65,23 @@ def load(
         white=float(dataset["white"]),
         resized_to=None if raw.seen is None else raw.train.images.shape[2],
         fingerprint=fingerprint(chosen, len(raw.classes)),
-        pool=_pool(dataset, data_dir, at),
+        pool=pool_of(dataset, at, _unlabelled(dataset.get("unlabelled"), data_dir)),
         test_files=files_of((chosen[2] if less is None else few(chosen[2], less)).images),
         test_of=None if less is None else len(whole.labels),
     )
 
 
-def _pool(dataset: Mapping[str, Any], data_dir: Path, parts: Mapping[str, Part]) -> Pool | None:
-    chosen = dataset.get("unlabelled")
-    other = None
-    if isinstance(chosen, Mapping):
-        other = in_memory(checked(read_raw(chosen, data_dir), str(chosen["source"])).train.images)
-    return pool_of(dataset, parts, tuple(parts["train"].images.shape[1:]), other)
+def _unlabelled(chosen: Any, data_dir: Path) -> Tensor | None:
+    """The training images of the data set that is chosen as a pool, None if none is."""
+    if not isinstance(chosen, Mapping):
+        return None
+    return in_memory(checked(read_raw(chosen, data_dir), str(chosen["source"])).train.images)
 
 
 def headline(setting: str, images: ImageSet) -> str:
-    """The weights that a report is about, `last` or `val_best`. The setting may be `auto`.
-
-    auto is `last` if there is no validation part or some labels are hidden: with few labels there is no
-    large labelled validation part either. Raises KdrunError for `val_best` without a validation part.
+    """The weights that a report is about, `last` or `val_best`. auto is `last` if there is no validation part
+    or some labels are hidden: then no large labelled validation part is there either. Raises KdrunError for
+    `val_best` without a validation part.
     """
     unvalidated = len(images.validation.images) == 0
     if setting == "val_best" and unvalidated:
@@ -135,9 +133,8 @@ def checked(raw: Raw, source: str) -> Raw:
 
 
 def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
-    """How many training images to hold out as `validation` or `test`: 0 if the source has its own part.
-
-    A fraction is one of the labelled training images. Raises KdrunError.
+    """How many training images to hold out as `validation` or `test`: 0 if the source has its own part. A
+    fraction is one of the labelled training images. Raises KdrunError.
     """
     value = dataset[part]
     if getattr(raw, part) is not None:
@@ -156,9 +153,8 @@ def held(dataset: Mapping[str, Any], raw: Raw, part: str) -> int:
 
 
 def reduced(dataset: Mapping[str, Any], raw: Raw, there: int) -> int | None:
-    """How many images of the source's own test part are tested on; None for all.
-
-    there: how many the run has of them. Raises KdrunError if the part has no more than are asked for.
+    """How many images of the source's own test part are tested on; None for all. there: how many the run has
+    of them. Raises KdrunError if the part has no more than are asked for.
     """
     value = dataset["test"]
     if raw.test is None or value is None:
@@ -211,7 +207,6 @@ def per_channel(dataset: Mapping[str, Any], key: str, channels: int) -> tuple[fl
     value = dataset[key]
     values = list(value) if isinstance(value, (list, tuple)) else [value] * channels
     if len(values) != channels:
-        raise KdrunError(
-            f"dataset.{key}", value, f"must be one number, or one for each of {channels} channels"
-        )
+        problem = f"must be one number, or one for each of {channels} channels"
+        raise KdrunError(f"dataset.{key}", value, problem)
     return tuple(map(float, values))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.data.images import Part, Raw
-from kdrun.data.lazy import Unread
+from kdrun.data.lazy import in_memory
 from kdrun.data.load import checked, read_raw
 from kdrun.data.picture import centre
 from kdrun.data.split import split
@@ -20,12 +20,12 @@ from kdrun.types import LUMA
 
 
 def read(data_dir: Path, *, parts: Any = None, size: int = 28, channels: int = 1) -> Raw:
-    """All images in memory, size x size pixels from 0 to 255, with a test part. Classes of the same name in
-    two parts are one class.
+    """All images in memory, size x size pixels from 0 to 255, with a test part. Classes of the same name are
+    one.
 
-    parts: by name, `{source: ..., white: 255, train: null, test: null, split: 0}` and the arguments of the
-    source. white: its largest pixel value. train: how many training images to keep, stratified. test: how
-    many test images, of its test part if it has one (null: all), else held out. Raises KdrunError.
+    parts: by name, `{source: ..., white: 255, train: null, test: null, split: 0}` and the source's arguments.
+    white: its largest pixel value. train, test: how many images to keep, stratified (null: all); a source
+    without a test part holds `test` out. Raises KdrunError.
     """
     if not isinstance(parts, Mapping) or len(parts) < 2:
         problem = "two data sets or more are needed: {NAME: {source: SOURCE, ...}, ...}"
@@ -52,29 +52,21 @@ def _part(key: str, node: Any, data_dir: Path) -> Raw:
         raw = checked(read_raw(node, data_dir), str(node["source"]))
         held, seed = node.get("test"), int(node.get("split", 0))
         if held is None and raw.test is None:
-            raise KdrunError(
-                "dataset.test", None, "this data set has no test part of its own: how many images?"
-            )
+            problem = "this data set has no test part of its own: how many images?"
+            raise KdrunError("dataset.test", None, problem)
         rows = split(raw.train.labels, node.get("train"), 0, 0 if raw.test else int(held or 0), seed)
-        test = raw.test or _at(raw.train, rows.test)
+        test = raw.test or raw.train.at(rows.test)
         if raw.test and held is not None:
-            test = _at(raw.test, split(raw.test.labels, None, 0, int(held), seed).test)
+            test = raw.test.at(split(raw.test.labels, None, 0, int(held), seed).test)
     except KdrunError as error:
         name = str(error.key).removeprefix("dataset").lstrip(".")
         raise KdrunError(f"{key}.{name}" if name else key, *error.args[1:]) from None
-    return raw._replace(train=_at(raw.train, rows.train), test=test)
-
-
-def _at(part: Part, rows: Tensor) -> Part:
-    images = part.images
-    return Part(
-        images.taken(rows, images.side) if isinstance(images, Unread) else images[rows], part.labels[rows]
-    )
+    return raw._replace(train=raw.train.at(rows.train), test=test)
 
 
 def _alike(part: Part, seen: int | None, white: float, size: int, channels: int) -> Tensor:
     """(N, channels, size, size) uint8, from 0 to 255: the centre square, resized."""
-    images = part.images if isinstance(part.images, Tensor) else part.images.together()
+    images = in_memory(part.images)
     pixels = centre(images, seen or min(images.shape[2:])).float() * (255 / white)
     if pixels.shape[1] == 3 and channels == 1:
         pixels = (pixels * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)

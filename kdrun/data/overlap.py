@@ -12,10 +12,9 @@ _counted: dict[tuple[str, str], dict[str, int]] = {}
 
 
 def overlap(trained: ImageSet, ours: ImageSet) -> dict[str, int]:
-    """How many images of `validation` and `test` of our data set are labelled training images of the other.
-
-    Pictures are compared by their files, other images by their pixels, in the size and the channels of ours.
-    Images that are changed in another way are not found. Empty if both are the same data.
+    """How many images of `validation` and `test` of our data set are labelled training images of the other,
+    by their files or else their pixels, in the size and the channels of ours. Images that are changed in
+    another way are not found. Empty if both are the same data.
     """
     if trained.fingerprint == ours.fingerprint:
         return {}

@@ -23,9 +23,8 @@ SIXTEEN_BITS = ("PNG", "PPM")
 
 
 def opened(file: str | Path | Picture) -> Picture:
-    """A picture, or that in a file, turned upright as its camera noted, with 8 bits in each channel.
-
-    Raises what Pillow raises for a file that it cannot read, and ValueError as `in_bytes`.
+    """A picture, or that in a file, turned upright as its camera noted, with 8 bits in each channel. Raises
+    what Pillow raises for a file that it cannot read, and ValueError as `in_bytes`.
     """
     from PIL import Image, ImageOps
 
@@ -36,9 +35,8 @@ def opened(file: str | Path | Picture) -> Picture:
 
 
 def in_bytes(picture: Picture, kind: str | None = None) -> Picture:
-    """The picture with 8 bits in each channel. Pillow itself cuts off what 16 bits, 32 bits and floats hold.
-
-    kind: of its file. Raises ValueError for 32-bit integers outside 0 to 255 and floats outside 0 to 1.
+    """The picture with 8 bits in each channel; Pillow itself cuts off more. kind: of its file. Raises
+    ValueError for 32-bit integers outside 0 to 255 and floats outside 0 to 1.
     """
     from PIL import Image
 
@@ -70,9 +68,8 @@ def in_channels(picture: Picture, channels: int | None) -> Picture:
 
 
 def square(picture: Picture, side: int) -> Picture:
-    """The shorter side resized to `side`, bilinearly, with antialiasing; then the centre square.
-
-    Equal to torchvision's Resize and CenterCrop of a Pillow picture.
+    """The shorter side resized to `side`, bilinearly, with antialiasing; then the centre square. Equal to
+    torchvision's Resize and CenterCrop of a Pillow picture.
     """
     width, height = picture.size
     short = min(width, height)

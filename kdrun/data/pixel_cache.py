@@ -50,9 +50,7 @@ def decoded(data_dir: Path) -> list[Path]:
 
 
 def remove_older(data_dir: Path, root: Path, wanted: Square) -> None:
-    """Removes what earlier versions kept of the same images: nobody reads it any more. What else lies there
-    stays.
-    """
+    """Removes what earlier versions kept of the same images, which nobody reads, and nothing else."""
     for version in range(1, VERSION):
         folder = data_dir / "decoded" / _name(version, root, wanted)
         with suppress(OSError):
@@ -67,10 +65,8 @@ def _name(version: int, root: Path, wanted: Square) -> str:
 
 
 def images(pictures: Sequence[Picture], wanted: Square, side: int, folder: Path | None) -> Tensor:
-    """The centre squares of the pictures, (N, C, side, side) uint8.
-
-    folder: keeps the decoded images; None: they are not kept. Raises KdrunError for files that are no images,
-    and for a folder that cannot be written.
+    """The centre squares of the pictures, (N, C, side, side) uint8. folder: keeps the decoded images; None:
+    not kept. Raises KdrunError for files that are no images, and for a folder that cannot be written.
     """
     squares = torch.empty(len(pictures), wanted.channels, side, side, dtype=torch.uint8)
     if folder is None:
@@ -88,9 +84,7 @@ def images(pictures: Sequence[Picture], wanted: Square, side: int, folder: Path 
 
 
 def _complete(folder: Path, pictures: Sequence[Picture], wanted: Square) -> None:
-    """Decodes pictures that have no record yet, and appends each: the record first, then its
-    checksum and its key.
-    """
+    """Decodes pictures that have no record, and appends each: the record, then its checksum and its key."""
     known = _keys(folder, wanted).tolist()
     there = set(known)
     absent = [picture for picture in pictures if picture.key not in there]
@@ -146,9 +140,7 @@ def _sums(keys: Sequence[int], images: Pixels) -> NDArray[np.uint32]:
 
 
 def _copy(folder: Path, pictures: Sequence[Picture], wanted: Square, squares: Tensor) -> dict[int, Picture]:
-    """Reads the records of the pictures into `squares`, cut to its size. Returns those that are damaged, by
-    place.
-    """
+    """Reads the records of the pictures into `squares`, cut to its size. Returns damaged ones, by place."""
     place_of = {key: at for at, key in enumerate(_keys(folder, wanted).tolist())}
     places = np.array([place_of[picture.key] for picture in pictures], np.int64)
     records: Pixels = np.memmap(folder / "images", np.uint8, "r").reshape(-1, *wanted.shape)

@@ -19,16 +19,14 @@ class Normal:
     ) -> None:
         """mean, std: one for each channel, of pixels divided by `white`."""
         # On a GPU, dividing by a Python number multiplies by its inverse: other bits than on a CPU.
-        self.ends_in = torch.float32
+        self.ends_in, self.device = torch.float32, torch.device(device)
         self.white = torch.tensor(white, dtype=torch.float32, device=device)
         self.mean = torch.tensor(mean, dtype=torch.float32, device=device).view(-1, 1, 1)
         self.std = torch.tensor(std, dtype=torch.float32, device=device).view(-1, 1, 1)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) float32, normalised, with channels_last strides. No copy to the host.
-
-        `(pixels / white - mean) / std` in that order, as torchvision's ToTensor and Normalize: equal bit for
-        bit.
+        """(B, C, H, W) float32, with channels_last strides. No copy to the host. `(pixels / white - mean) /
+        std` in that order: equal bit for bit to torchvision's ToTensor and Normalize.
         """
         images = pixels.to(torch.float32, memory_format=torch.channels_last, copy=True)
         images.div_(self.white).sub_(self.mean)
@@ -43,19 +41,10 @@ class Resident:
 
     capturable = True
 
-    def __init__(
-        self,
-        images: Tensor,
-        views: Views,
-        mean: Sequence[float],
-        std: Sequence[float],
-        white: float,
-        device: torch.device | str,
-    ) -> None:
-        """images: (N, C, H, W) uint8. mean, std: one for each channel, of pixels divided by `white`."""
-        self.views = views
-        self.store = views.store(images.to(device))
-        self.normal = Normal(mean, std, white, device)
+    def __init__(self, images: Tensor, views: Views, normal: Normal) -> None:
+        """images: (N, C, H, W) uint8; kept on the device of `normal`."""
+        self.views, self.normal = views, normal
+        self.store = views.store(images.to(normal.device))
 
     @property
     def memory(self) -> int:

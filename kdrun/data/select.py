@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdrun.data.decode import of_all
 from kdrun.data.images import Part, Raw
-from kdrun.data.lazy import Reading, Unread
+from kdrun.data.lazy import Reading, Unread, in_memory
 from kdrun.data.picture import centre
 from kdrun.data.split import Split, drawn, take
 from kdrun.resources import free_memory
@@ -48,32 +48,24 @@ def few(part: Part, most: int) -> Part:
     left = most - sum(map(len, unlabelled))
     known, _ = take(strata, min(left, sum(map(len, strata.values()))), "dataset.train")
     rows = torch.from_numpy(np.sort(np.concatenate([known, *unlabelled])))
-    return taken(part, rows, part.images.side if isinstance(part.images, Unread) else None)
+    return part.at(rows)
 
 
 def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
-    """The parts with their images in memory if they fit there, else with images that `reading` limits.
-
-    They must fit twice, since a run copies them for its device, and into the device's share. Raises
-    KdrunError for images that cannot be read.
+    """The parts with their images in memory if they fit there twice (a run copies them for its device) and
+    into the device's share, else with images that `reading` limits. Raises KdrunError for images that cannot
+    be read.
     """
     needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), free_memory()
     fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)
     if fits:
-        return of_all(lambda part: Part(_in_memory(part.images), part.labels), parts)
+        return of_all(lambda part: Part(in_memory(part.images), part.labels), parts)
     left = reading.cache if free is None else min(reading.cache, int(FREE_SHARE * free))
-    return list(_streamed(parts, reading, left))
-
-
-def _in_memory(images: Tensor | Unread) -> Tensor:
-    return images.together() if isinstance(images, Unread) else images
-
-
-def _streamed(parts: Iterable[Part], reading: Reading, left: int) -> Iterable[Part]:
-    """The first part has the cache first, since each epoch takes all of its images."""
-    for part in parts:
+    streamed = []
+    for part in parts:  # the first one has the cache first, since each epoch takes all of its images
         images = part.images
         if isinstance(images, Unread):
             images = images.read_by(reading._replace(cache=min(left, images.memory)))
             left -= images.reading.cache
-        yield Part(images, part.labels)
+        streamed.append(Part(images, part.labels))
+    return streamed

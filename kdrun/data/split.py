@@ -34,10 +34,10 @@ class Split(NamedTuple):
 def split(labels: Tensor, train: int | None, validation: int, test: int, seed: int) -> Split:
     """Draws the parts stratified by class: exact totals, each class in proportion (largest remainder).
 
-    labels: (N,) int64; images with label -1 can only be in the training part. train: how many to keep, None
-    for all that are left. The test part depends on the seed and its own size alone, the validation part on
-    these and its size. A smaller training part moves neither of them, and its images are among those of a
-    larger one. Raises KdrunError if there are too few images, or only one class.
+    labels: (N,) int64; images with label -1 can only be in the training part. train: how many to keep, None:
+    all that are left. The test part depends on the seed and its own size alone, the validation part on these
+    and its size. A smaller training part is among a larger one. Raises KdrunError for too few images, or only
+    one class.
     """
     if (np.unique(labels) >= 0).sum() < 2:
         raise KdrunError("dataset", None, "all images are of one class; there is nothing to learn")
@@ -77,7 +77,6 @@ def take(strata: Strata, count: int, key: str) -> tuple[Indices, Strata]:
 
 def shared_out(sizes: list[int], count: int) -> list[int]:
     """Shares `count` among classes of these sizes in proportion, by largest remainder; ties go to the first.
-
     Only whole numbers, since a rounding error must not move an image.
     """
     total = sum(sizes)
@@ -91,12 +90,10 @@ def shared_out(sizes: list[int], count: int) -> list[int]:
 
 
 def labelled(labels: Tensor, setting: int | float | None, seed: int, label_seed: int) -> Tensor:
-    """Which training images carry their label: (N,) bool.
-
-    labels: (N,) int64 of the training part. setting: None for all, an int for that many of each class, a
-    float for that fraction, stratified. The draw depends on the split's seed and `label_seed`. For counts per
-    class, the images of a smaller count are among those of a larger one.
-    Raises KdrunError for more images of a class than there are.
+    """Which training images carry their label: (N,) bool. labels: (N,) int64 of the training part. setting:
+    None for all, an int for that many of each class (those of a smaller count are among those of a larger
+    one), a float for that fraction, stratified. The draw depends on the split's seed and `label_seed`. Raises
+    KdrunError for more images of a class than there are.
     """
     known = labels != UNLABELLED
     if setting is None:
@@ -114,10 +111,9 @@ def labelled(labels: Tensor, setting: int | float | None, seed: int, label_seed:
 
 
 def labelled_by_file(file: Path, parts: Split, images: int) -> Tensor:
-    """Which training images carry their label, from a file with one position per line: (N,) bool.
-
-    Positions count the source's own training images (how many: `images`) from 0, as published subsets do;
-    each must be in the training part. Raises KdrunError for anything else in the file.
+    """Which training images carry their label, from a file with one position per line: (N,) bool. Positions
+    count the source's own `images` training images from 0, as published subsets do; each must be in the
+    training part. Raises KdrunError for anything else in the file.
     """
     rows = numbers(file)
     place_of = {int(row): at for at, row in enumerate(parts.train.tolist())}
@@ -141,9 +137,8 @@ def numbers(file: Path) -> list[int]:
     try:
         rows = [int(line) for line in lines if line.strip()]
     except ValueError as error:
-        raise KdrunError(
-            "dataset.labelled", file, f"one whole number per line is expected ({error})"
-        ) from error
+        problem = f"one whole number per line is expected ({error})"
+        raise KdrunError("dataset.labelled", file, problem) from error
     if not rows:
         raise KdrunError("dataset.labelled", file, "the file is empty")
     return rows

@@ -22,26 +22,14 @@ AHEAD = 2
 
 class Streamed:
     """The images of one part, read when they are needed. Called with any rows, as `Resident` is, it gives the
-    same bits. Rows that were announced are read ahead.
-
-    Views are drawn in an epoch's plan and applied on the device, so images depend neither on the number of
-    processes nor on earlier calls.
+    same bits. Rows that were announced are read ahead. Views are drawn in an epoch's plan and applied on the
+    device, so images depend neither on the number of processes nor on earlier calls.
     """
 
     capturable = False
 
-    def __init__(
-        self,
-        images: Unread,
-        views: Views,
-        mean: Sequence[float],
-        std: Sequence[float],
-        white: float,
-        device: torch.device | str,
-    ) -> None:
-        """mean, std: one for each channel, of pixels divided by `white`."""
-        self.images, self.views, self.device = images, views, torch.device(device)
-        self.normal = Normal(mean, std, white, device)
+    def __init__(self, images: Unread, views: Views, normal: Normal) -> None:
+        self.images, self.views, self.normal, self.device = images, views, normal, normal.device
         self.loader: Loader | None = None
         self.plans: list[list[Rows]] = []
         self.announced: deque[Rows] = deque()
@@ -55,9 +43,8 @@ class Streamed:
         return 0
 
     def prepare(self, parts: Iterable[Rows]) -> None:
-        """Announces the rows of an epoch's batches, in their order.
-
-        Several epochs that are announced before the first batch is taken are read a batch of each in turn.
+        """Announces the rows of an epoch's batches, in their order. Several epochs that are announced before
+        the first batch is taken are read a batch of each in turn.
         """
         if self.flow is not None or not self.announced:
             self._forget()
@@ -66,10 +53,7 @@ class Streamed:
         self.announced = deque(part for turn in turns for part in turn if part is not None)
 
     def __call__(self, rows: Rows) -> Tensor:
-        """(B, C, H, W) float32, normalised, with channels_last strides.
-
-        Raises KdrunError for an image that cannot be read.
-        """
+        """(B, C, H, W) float32, normalised, channels_last. Raises KdrunError for one that cannot be read."""
         if not self._is_next(rows):
             return next(self.in_turn([rows]))
         if self.flow is None:
@@ -85,7 +69,9 @@ class Streamed:
         """The images of each of the parts, read ahead. Raises KdrunError for one that cannot be read."""
         if not parts:
             return
-        loader = self._loader()
+        if self.loader is None:
+            self.loader = Loader(self.images, pinned=self.device.type == "cuda")
+        loader = self.loader
         sizes = [len(rows.index) for rows in parts]
         index = iter(torch.split(torch.cat([rows.index for rows in parts]).cpu(), sizes))
         ahead = AHEAD + -(-2 * CHUNK * self.images.reading.workers // max(sizes))
@@ -96,8 +82,7 @@ class Streamed:
 
     def share(self, epochs: bool = False) -> float:
         """The share of the time from an epoch's first batch to its last in which training waited for images.
-
-        epochs: of all epochs so far, otherwise of the last. On a GPU, waiting counts if it left the GPU idle.
+        epochs: of all epochs so far. On a GPU, waiting counts if it left the GPU idle.
         """
         waited, passed = self._spent() if epochs else (self.waited, self.ended - self.began)
         return waited / max(passed, 1e-9)
@@ -124,11 +109,6 @@ class Streamed:
             return False
         index = self.announced[0].index
         return index.data_ptr() == rows.index.data_ptr() and len(index) == len(rows.index)
-
-    def _loader(self) -> Loader:
-        if self.loader is None:
-            self.loader = Loader(self.images, pinned=self.device.type == "cuda")
-        return self.loader
 
     def _arrived(self, asked: Asked) -> Tensor:
         """The pixels on the device; waits for them."""

@@ -40,11 +40,10 @@ def read(
     size: int | None = None,
     channels: int | None = None,
 ) -> Raw:
-    """The images of up to three data sets, each `module:Class` called with its arguments.
-
-    classes: names; None: the training set's `classes`, or else the numbers of its labels. size: resize the
-    shorter side to this and cut out the centre; None: images have one size already. channels: 3 or 1; None:
-    as the first image. `data_dir` is not needed. Raises KdrunError.
+    """The images of up to three data sets, each `module:Class` called with its arguments. classes: names;
+    None: the training set's `classes`, or the numbers of its labels. size: resize the shorter side to this
+    and cut out the centre; None: images have one size. channels: 3 or 1; None: as the first image. Raises
+    KdrunError.
     """
     if train_class is None:
         raise KdrunError("dataset.train_class", None, "which class? dataset.train_class=mine.data:Pictures")

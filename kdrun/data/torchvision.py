@@ -1,22 +1,24 @@
-"""CIFAR-10, CIFAR-100, MNIST, Fashion-MNIST and SVHN: files below `data_dir`, found, downloaded and read by
-torchvision.
-"""
+"""CIFAR-10, CIFAR-100, MNIST, Fashion-MNIST and SVHN: found, downloaded and read by torchvision."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.util
+import io
+import logging
+import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdrun.data.fetch import damaged, ensure
+from kdrun.artefacts import locked
 from kdrun.data.images import Part, Raw
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, first_line
 from kdrun.extras import install
 
 DIGITS = tuple("0123456789")
@@ -26,12 +28,14 @@ CLOTHES = (
 )
 IDX = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
+SECONDS = 10.0
+"""How long a server may stay silent before a download counts as failed."""
+
 
 def read(data_dir: Path, *, variant: str) -> Raw:
     """The images of `cifar10`, `cifar100` (its 100 fine classes), `mnist`, `fashion_mnist` or `svhn` (without
-    its extra part), with their own test part.
-
-    Raises KdrunError for another variant, for files that are missing or damaged, and for a missing scipy.
+    its extra part), with their own test part. Raises KdrunError for files that are missing or damaged,
+    another variant, a missing scipy.
     """
     if variant not in VARIANTS:
         raise KdrunError("dataset.variant", variant, "no such variant", VARIANTS)
@@ -61,11 +65,13 @@ def _cifar_part(source: Any) -> Part:
 
 def _mnist(variant: str, data_dir: Path) -> Raw:
     """Four idx files, gzipped or not."""
+    from torchvision import datasets
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    folder = data_dir / {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}[variant] / "raw"
+    source = datasets.MNIST if variant == "mnist" else datasets.FashionMNIST
+    folder = data_dir / source.__name__ / "raw"
     files = [[folder / f"{stem}-ubyte", folder / f"{stem}-ubyte.gz"] for stem in IDX]
-    paths = ensure(variant, files, data_dir, lambda: _download_mnist(variant, data_dir))
+    paths = ensure(variant, files, data_dir, lambda: source(str(data_dir), download=True))
     parts: list[Part] = []
     for images, labels in (paths[:2], paths[2:]):
         pixels, classes = _idx(variant, images, read_image_file), _idx(variant, labels, read_label_file)
@@ -76,12 +82,6 @@ def _mnist(variant: str, data_dir: Path) -> Raw:
         parts.append(Part(pixels.unsqueeze(1), classes))
     train, test = parts
     return Raw(train, test, DIGITS if variant == "mnist" else CLOTHES)
-
-
-def _download_mnist(variant: str, data_dir: Path) -> None:
-    from torchvision import datasets
-
-    (datasets.MNIST if variant == "mnist" else datasets.FashionMNIST)(str(data_dir), download=True)
 
 
 def _idx(variant: str, path: Path, read_file: Callable[[str], Tensor]) -> Tensor:
@@ -95,7 +95,7 @@ def _idx(variant: str, path: Path, read_file: Callable[[str], Tensor]) -> Tensor
             return read_file(str(unpacked))
     # What is no idx file makes torchvision raise anything from AssertionError to RuntimeError.
     except Exception as error:
-        raise damaged(variant, path, f"no idx file ({_first_line(error)})") from error
+        raise damaged(variant, path, f"no idx file ({first_line(error)})") from error
 
 
 def _svhn(variant: str, data_dir: Path) -> Raw:
@@ -106,7 +106,12 @@ def _svhn(variant: str, data_dir: Path) -> Raw:
         raise KdrunError("dataset", variant, f"needs scipy to read its files: {install('svhn')}")
     splits = {name: datasets.SVHN.split_list[name] for name in ("train", "test")}
     sums = {data_dir / name: md5 for _, name, md5 in splits.values()}
-    ensure(variant, [[path] for path in sums], data_dir, lambda: _download_svhn(data_dir))
+
+    def download() -> None:
+        for name in splits:
+            datasets.SVHN(str(data_dir), split=name, download=True)
+
+    ensure(variant, [[path] for path in sums], data_dir, download)
     parts: list[Part] = []
     for name in splits:
         source = _published(variant, sums, datasets.SVHN, str(data_dir), split=name)
@@ -117,13 +122,6 @@ def _svhn(variant: str, data_dir: Path) -> Raw:
 
 def _has_scipy() -> bool:
     return importlib.util.find_spec("scipy") is not None
-
-
-def _download_svhn(data_dir: Path) -> None:
-    from torchvision import datasets
-
-    for split in ("train", "test"):
-        datasets.SVHN(str(data_dir), split=split, download=True)
 
 
 def _published(
@@ -141,8 +139,56 @@ def _published(
         raise damaged(variant, wrong, "its MD5 is not that of the published file") from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def ensure(
+    name: str, files: Sequence[Sequence[Path]], data_dir: Path, download: Callable[[], object]
+) -> list[Path]:
+    """The files of data set `name`: the first of each group of alternatives that exists. download: called
+    once if a file is missing, without its output. Raises KdrunError if one is still missing afterwards.
+    """
+    reason = "" if present(files) else fetched(name, files, data_dir, download)
+    paths = present(files)
+    if paths is None:
+        missing = next(group[0] for group in files if not any(path.is_file() for path in group))
+        what = missing if missing.parent.is_dir() else missing.parent
+        problem = f"{what} is not there and could not be downloaded ({reason}). Put it there or set data_dir="
+        raise KdrunError("dataset", name, problem)
+    return paths
+
+
+def present(files: Sequence[Sequence[Path]]) -> list[Path] | None:
+    """The first file of each group that exists, or None if a group has none."""
+    first = [next((path for path in group if path.is_file()), None) for group in files]
+    return None if None in first else [path for path in first if path]
+
+
+def fetched(
+    name: str, files: Sequence[Sequence[Path]], data_dir: Path, download: Callable[[], object]
+) -> str:
+    """Downloads without output, with a time limit on silence. Returns a short reason if that fails."""
+    logging.getLogger(__name__).info("downloading %s into %s", name, data_dir)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SECONDS)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with (
+            locked(data_dir),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            if present(files) is None:
+                download()
+    # Whatever goes wrong on the way to a server means the same to the user: the files are not there.
+    except Exception as error:
+        last = [type(error).__name__, *str(getattr(error, "reason", error)).strip().splitlines()][-1]
+        return last.strip()[:80]
+    finally:
+        socket.setdefaulttimeout(before)
+    return "nothing arrived"
+
+
+def damaged(name: str, path: Path, problem: str) -> KdrunError:
+    """The error for a file that is there and cannot be used."""
+    return KdrunError("dataset", name, f"{path} is damaged: {problem}. Remove it to have it downloaded again")
 
 
 VARIANTS: dict[str, Callable[[str, Path], Raw]] = {

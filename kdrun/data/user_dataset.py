@@ -34,10 +34,8 @@ class Wanted(NamedTuple):
 
 
 class Items:
-    """A data set `module:Class(**args)` by position. Pickled, it is made anew in the other process.
-
-    role: train, validation or test. Raises KdrunError if it is no data set, is empty, or gives another image
-    each time.
+    """A data set `module:Class(**args)` by position. Pickled, it is made anew in the other process. role:
+    train, validation or test. Raises KdrunError for no data set, an empty one, or another image each time.
     """
 
     def __init__(self, role: str, path: str, args: Mapping[str, Any] | None, wanted: Wanted) -> None:
@@ -95,9 +93,8 @@ class Items:
             raise KdrunError(self.key, self.name, problem) from error
 
     def targets(self) -> Tensor | None:
-        """All labels (N,) int64 from the data set's `targets`, None if it has none.
-
-        Raises KdrunError if they are not those of the items.
+        """All labels (N,) int64 from the data set's `targets`, None without. Raises KdrunError for wrong
+        ones.
         """
         targets = getattr(self.source, "targets", None)
         if targets is None or len(targets) != len(self):
@@ -176,10 +173,7 @@ def _borrowed(call: Any, module: str) -> str:
 
 
 def pixels(image: Any, channels: int | None = None) -> Pixels:
-    """An image as (H, W, C) uint8. channels: that it is to have, if that is known.
-
-    Raises ValueError for what is no image.
-    """
+    """An image as (H, W, C) uint8. channels: that it is to have, if known. Raises ValueError for no image."""
     if isinstance(image, Tensor):
         array = image.detach().cpu().numpy()
         _refuse_turned(array.shape, array.shape[::-1], "a tensor has its channels first", channels)
@@ -198,9 +192,8 @@ def pixels(image: Any, channels: int | None = None) -> Pixels:
 
 
 def _refuse_turned(shape: Shape, channels_last: Shape, rule: str, channels: int | None) -> None:
-    """Raises ValueError for a shape that looks as if the channels were at its other end.
-
-    channels_last: the shape with its channels last. channels: a number that was given is taken for true.
+    """Raises ValueError for a shape that looks as if the channels were at its other end. channels_last: the
+    shape with its channels last. channels: a number that was given is taken for true.
     """
     if len(shape) == 3 and channels_last[2] not in (*COLOURS, channels) and channels_last[0] in COLOURS:
         problem = f"has shape {tuple(shape)}, which is {channels_last[2]} channels: {rule}"

@@ -25,9 +25,8 @@ Shape = tuple[int, int, int]
 
 
 class Views(ABC):
-    """An augmentation: abstract here or final below.
-
-    count: how many views a finite set has, each as likely as the others; None if draws are continuous.
+    """An augmentation: abstract here or final below. count: the views of a finite set, each as likely as the
+    others; None if draws are continuous.
     """
 
     count: int | None
@@ -42,10 +41,7 @@ class Views(ABC):
 
     @abstractmethod
     def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
-        """Images `index` (B,) in their views: (B, C, H, W), uint8 or float32, in the pixels' own range.
-
-        All three tensors lie on one device.
-        """
+        """Images `index` (B,) in their views: (B, C, H, W), uint8 or float32, in the pixels' own range."""
 
 
 class Plain(Views):
@@ -66,15 +62,14 @@ class Plain(Views):
 class CropFlip(Views):
     """A crop of the image with a border of zeros, mirrored or not: torchvision's RandomCrop and flip.
 
-    The code of a view is `(dy * (2 padding + 1) + dx) * 2 + mirrored` (without flip: not doubled, no
-    mirrored); the crop begins at row dy and column dx. Each pixel is stored as one number of 1, 2, 4 or
-    8 bytes, so that one lookup moves all its channels.
+    The code of a view is `(dy * (2 padding + 1) + dx) * 2 + mirrored` (without flip: not doubled); the crop
+    begins at row dy and column dx. A pixel is stored as one number of 1, 2, 4 or 8 bytes, so that one lookup
+    moves it.
     """
 
     def __init__(self, shape: Shape, padding: int = 4, flip: bool = True) -> None:
-        """padding: of the border, in pixels; 0 for none. flip: whether half of the views are mirrored.
-
-        Raises KdrunError for a padding above the image's size, and for more than 8 channels.
+        """padding: of the border, in pixels; 0 for none. flip: whether half of the views are mirrored. Raises
+        KdrunError for a padding above the image's size, and for more than 8 channels.
         """
         most = max(shape[1:])
         if not 0 <= padding <= most:
@@ -116,7 +111,6 @@ PIXELS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 class Places(NamedTuple):
     """Positions of the pixels of view v in a padded image read row by row: `rows[v, y] + columns[v, x]`.
-
     rows: (V, H) int64. columns: (V, W) int64.
     """
 
@@ -138,23 +132,37 @@ def crop_places(height: int, width: int, padding: int, flip: bool, device: torch
     return Places(rows, columns)
 
 
-class Affine(Views):
-    """Turned, scaled, sheared and shifted at random: bilinear, with zeros outside the image.
+class Moved(Views, ABC):
+    """Views that are drawn as six numbers, the rows of the matrix (2, 3) of `affine_grid`; bilinear.
 
-    A view is drawn as the six numbers of `mapping`, so that gathering is a product and a lookup.
+    outside: what lies around an image, as `grid_sample` has it. shape: of a view.
     """
 
     count = None
+    outside: str
+    shape: Shape
+
+    def store(self, images: Tensor) -> Tensor:
+        return images.contiguous()
+
+    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
+        images = store.index_select(0, index).float()
+        grid = functional.affine_grid(view.view(-1, 2, 3), [len(view), *self.shape], align_corners=False)
+        moved: Tensor = functional.grid_sample(images, grid, padding_mode=self.outside, align_corners=False)
+        return moved
+
+
+class Affine(Moved):
+    """Turned, scaled, sheared and shifted at random, with zeros outside the image."""
+
+    outside = "zeros"
 
     def __init__(
         self, shape: Shape, degrees: float = 15, scale: float = 0.1, shear: float = 0.1, shift: float = 1
     ) -> None:
-        """Take the largest amounts, either way.
-
-        degrees: of rotation. scale, shear: as fractions of the size. shift: in pixels, along both axes. Draws
-        are uniform and independent.
-
-        Raises KdrunError for an amount out of range.
+        """The largest amounts, either way. degrees: of rotation. scale, shear: as fractions of the size.
+        shift: in pixels, along both axes. Draws are uniform and independent. Raises KdrunError for an amount
+        out of range.
         """
         limits = {"degrees": (degrees, 180.0), "scale": (scale, 0.9), "shear": (shear, 2.0)}
         for key, (value, most) in {**limits, "shift": (shift, float(max(shape[1:])))}.items():
@@ -167,23 +175,13 @@ class Affine(Views):
         amounts = (torch.rand(n, 5, generator=generator) * 2 - 1) * self.most
         return mapping(amounts, self.shape[1], self.shape[2])
 
-    def store(self, images: Tensor) -> Tensor:
-        return images.contiguous()
-
-    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
-        images = store.index_select(0, index).float()
-        grid = functional.affine_grid(view.view(-1, 2, 3), list(images.shape), align_corners=False)
-        moved: Tensor = functional.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-        return moved
-
 
 def mapping(amounts: Tensor, height: int, width: int) -> Tensor:
     """The matrices that say for each place in the new image where it was in the old one.
 
     amounts: (N, 5): rotation in radians (counter-clockwise as seen), scale - 1, shear (x grows by that much
-    of y), shift to the right and down in pixels; an image is sheared, turned, scaled, then shifted, about its
-    centre. Returns (N, 6): the rows of a (2, 3) matrix over coordinates of -1 to 1, as `affine_grid` takes
-    them.
+    of y), shift to the right and down in pixels; sheared, turned, scaled, then shifted, about the centre.
+    Returns (N, 6): the rows of a (2, 3) matrix over coordinates of -1 to 1, as `affine_grid` takes them.
     """
     angle, scale, shear, right, down = amounts.unbind(1)
     cosine, sine, size = angle.cos(), angle.sin(), 1 + scale
@@ -198,14 +196,13 @@ TRIES = 10
 """How many boxes are drawn for a view until one fits into the image, as in torchvision."""
 
 
-class ResizedCrop(Views):
-    """A box of random area and shape at a random place, resized, mirrored or not (Szegedy et al. 2015).
-
-    Like torchvision's RandomResizedCrop and flip, but for boxes that do not end at whole pixels. The images
-    stored may be larger than the views, whose shape is the one given; bilinear.
+class ResizedCrop(Moved):
+    """A box of random area and shape at a random place, resized, mirrored or not (Szegedy et al. 2015):
+    torchvision's RandomResizedCrop and flip, but for boxes that do not end at whole pixels. Images may be
+    larger than the views, whose shape is the one given; bilinear.
     """
 
-    count = None
+    outside = "border"
 
     def __init__(
         self,
@@ -215,9 +212,8 @@ class ResizedCrop(Views):
         flip: bool = True,
     ) -> None:
         """area: smallest and largest area of the box, as fractions of the image. ratio: smallest and largest
-        width by height. flip: whether half of the views are mirrored.
-
-        Raises KdrunError for limits out of range.
+        width by height. flip: whether half of the views are mirrored. Raises KdrunError for limits out of
+        range.
         """
         self.area, self.ratio = _limits("area", area, 1.0), _limits("ratio", ratio, math.inf)
         self.shape, self.flip = shape, flip
@@ -240,21 +236,11 @@ class ResizedCrop(Views):
         # If no box fitted: the largest of the last one's shape.
         return torch.where(fits.any(1, keepdim=True), chosen, chosen / chosen.amax(1, keepdim=True))
 
-    def store(self, images: Tensor) -> Tensor:
-        return images.contiguous()
-
-    def gather(self, store: Tensor, index: Tensor, view: Tensor) -> Tensor:
-        images = store.index_select(0, index).float()
-        grid = functional.affine_grid(view.view(-1, 2, 3), [len(view), *self.shape], align_corners=False)
-        cut: Tensor = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-        return cut
-
 
 def boxes(place: Tensor, size: Tensor, mirrored: Tensor) -> Tensor:
-    """The matrices that say for each place in a view where it is in the image, as `affine_grid` takes them.
-
-    place: (N, 2), left and top end of the box; size: (N, 2), its width and height; as fractions of the
-    image's. mirrored: (N,) bool. Returns (N, 6).
+    """The matrices that say for each place in a view where it is in the image, as `affine_grid` takes them,
+    (N, 6). place: (N, 2), left and top end of the box; size: (N, 2), its width and height; as fractions of
+    the image's.
     """
     (x, y), (width, height) = (place * 2 + size - 1).unbind(1), size.unbind(1)
     none = torch.zeros_like(x)
@@ -281,10 +267,9 @@ LARGER = ("resized_crop",)
 
 
 def make_views(spec: Mapping[str, Any], image_shape: Shape) -> Views:
-    """The views of `dataset.views`: `name`, and arguments, of which those of the named views are used.
-
-    A key that only other views have is ignored, so that `dataset.views.name=none` alone switches
-    augmentation off. Raises KdrunError for an unknown name or key, and for values out of range.
+    """The views of `dataset.views`: `name`, and arguments, of which those of the named views are used: the
+    keys of others are ignored, so that `dataset.views.name=none` alone switches augmentation off. Raises
+    KdrunError.
     """
     name = spec.get("name")
     if not isinstance(name, str) or name not in NAMES:

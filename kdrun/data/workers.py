@@ -51,9 +51,8 @@ serve()
 
 
 class Workers:
-    """Processes that read images. With none, images are read when they are waited for.
-
-    read: pickled, so it must be found by its name. shape: of each image, (C, H, W).
+    """Processes that read images; without any, images are read when they are waited for. read: pickled, so it
+    must be found by its name. shape: of each image, (C, H, W).
     """
 
     def __init__(self, read: Read, shape: Shape, count: int) -> None:
@@ -65,9 +64,7 @@ class Workers:
         self.threads = ThreadPoolExecutor(count) if count else None
 
     def fill(self, items: Sequence[Any], give: Callable[[int, Pixels], None]) -> list[Wait]:
-        """Begins to read items. give: called with the position and the pixels of each item, in a thread of
-        this process; the pixels are overwritten later.
-        """
+        """Begins to read items. give: called in a thread with positions and pixels, which are then reused."""
         chunks = range(0, len(items), CHUNK)
         return [
             self.begin(partial(self._read, items[first : first + CHUNK], first, give)) for first in chunks

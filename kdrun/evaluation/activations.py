@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdrun.eval_mode import evaluating
+from kdrun.eval_mode import untouched
 
 IMAGES = 2
 """The batch of the probe: two, since some models drop a dimension of length one."""
@@ -22,12 +22,12 @@ def bytes_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     Measured in one forward of two black images on the model's device. Weights, statistics and the random
     state do not change. Buffers within an operation are not counted: a convolution can need as much again.
     """
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    images = torch.zeros(IMAGES, *image_shape, device=device).contiguous(memory_format=torch.channels_last)
-    live = _Live(images)
-    same_random_state = torch.random.fork_rng([device] if device.type == "cuda" else [])
-    with evaluating(model), same_random_state, torch.inference_mode(), live:
-        model(images)
+    with untouched(model) as device:
+        black = torch.zeros(IMAGES, *image_shape, device=device)
+        images = black.contiguous(memory_format=torch.channels_last)
+        live = _Live(images)
+        with torch.inference_mode(), live:
+            model(images)
     return max(1, live.peak // IMAGES)
 
 

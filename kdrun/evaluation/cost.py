@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdrun.eval_mode import evaluating
+from kdrun.eval_mode import untouched
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
 
@@ -50,11 +50,8 @@ def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     are left out, as is customary. Measured in one forward of a black image on the model's device, in
     evaluation mode. Weights, statistics and the random state do not change.
     """
-    tensors = [*model.parameters(), *model.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    devices = [device] if device.type == "cuda" else []
     counted = _Flops()
-    with evaluating(model), torch.random.fork_rng(devices), torch.no_grad(), _plain_attention(), counted:
+    with untouched(model) as device, torch.no_grad(), _plain_attention(), counted:
         model(torch.zeros(1, *image_shape, device=device))
     return counted.flops // 2
 

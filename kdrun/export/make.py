@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kdrun import __version__
 from kdrun.artefacts import aside, file_hash, read_json, sweep_parts, write_json, write_text, write_whole
-from kdrun.data.calibration import calibration
+from kdrun.data.batches import calibration
 from kdrun.data.images import ImageSet
 from kdrun.errors import KdrunError
 from kdrun.evaluation import latency

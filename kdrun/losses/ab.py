@@ -14,17 +14,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
 from kdrun.losses.ofd import summed
-from kdrun.losses.paired import StageLoss
+from kdrun.losses.paired import Pair, StageLoss
 from kdrun.losses.regressors import MapRegressor
 from kdrun.types import Batch, Outputs
 
 
 def ab(student: Tensor, teacher: Tensor, margin: float = 1.0) -> Tensor:
     """(N,): squared distance to the side of the margin on which the teacher is, summed over an image.
-
     student, teacher: (N, C, H, W) before the activation. A teacher's 0 is inactive.
     """
     active = teacher.detach() > 0

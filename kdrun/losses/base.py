@@ -55,9 +55,13 @@ class Loss(nn.Module, ABC):
     draws: bool = False
     unordered: str = ""
 
-    def hold(self, key: str, value: float, *, above: float | None = None, least: float | None = None) -> None:
+    def hold(
+        self, key: str, value: float, *, above: float | None = None, least: float | None = None
+    ) -> Tensor:
         """Keep a constructor's argument as a buffer, so that it can follow a schedule. Raises as `number`."""
-        self.register_buffer(key, number(key, value, above=above, least=least), persistent=False)
+        buffer = number(key, value, above=above, least=least)
+        self.register_buffer(key, buffer, persistent=False)
+        return buffer
 
     @property
     @abstractmethod

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
 from kdrun.losses.numeric import mse, number, widen
+from kdrun.losses.paired import Pair, pair
 from kdrun.types import CLASSIFIER, POOLED, Batch, Outputs, Shapes
 
 
@@ -30,9 +30,8 @@ def binarised(maps: Tensor) -> Tensor:
 
 
 def cat_kd(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tensor:
-    """(N,): mean squared difference of class maps (N, K, H, W), averaged to `size` x `size`.
-
-    normalise: bring each map to length 1 first.
+    """(N,): mean squared difference of class maps (N, K, H, W), averaged to `size` x `size`, and before that
+    brought to length 1 each if `normalise`.
     """
     pooled = [F.adaptive_avg_pool2d(maps, size).flatten(2) for maps in (student, teacher.detach())]
     ours, theirs = (F.normalize(maps, dim=2) if normalise else maps for maps in pooled)
@@ -40,9 +39,8 @@ def cat_kd(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tens
 
 
 class CatKD(Loss):
-    """`cat_kd` of the class maps, which each model's own classifier gives on its last map.
-
-    binarise: whether the teacher's maps are binarised first.
+    """`cat_kd` of the class maps, which each model's own classifier gives on its last map. binarise: the
+    teacher's first.
     """
 
     pair: Pair

@@ -11,34 +11,81 @@ in the authors' code, scores are divided by a constant fixed in the first step.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.losses.bank import Memory
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.contrast import contrast
-from kdrun.losses.layers import Pair, pair
 from kdrun.losses.numeric import number, show
+from kdrun.losses.paired import Pair, pair
 from kdrun.losses.sampling import Sampler
 from kdrun.types import Batch, Outputs, Rows, Shapes
 
 POSITIVES = ("exact", "relaxed")
 
+EPSILON = 1e-7
+
+
+class Contrast(NamedTuple):
+    """loss: a scalar. scale: the constant that scores are divided by, a scalar without gradient."""
+
+    loss: Tensor
+    scale: Tensor
+
+
+def contrast(
+    anchor: Tensor, bank: Tensor, drawn: Tensor, temperature: Tensor | float, scale: Tensor | None = None
+) -> Contrast:
+    """Noise-contrastive loss (Gutmann, Hyvarinen, AISTATS 2010) of anchors (N, D) against the bank (M, D) of
+    the other model, mean over the batch. drawn: (N, 1 + K) rows of the bank, the positive first. scale: as
+    returned by the first step; none, or one below 0, before it.
+    """
+    scores = (anchor @ bank.T / temperature).gather(1, drawn).exp()
+    first = scores.detach().mean() * bank.shape[0]
+    scale = first if scale is None else torch.where(scale > 0, scale, first)
+    probabilities = scores / scale
+    noise = (drawn.shape[1] - 1) / bank.shape[0]
+    positive = probabilities[:, :1] / (probabilities[:, :1] + noise + EPSILON)
+    negative = noise / (probabilities[:, 1:] + noise + EPSILON)
+    loss = -(positive.log().sum() + negative.log().sum()) / anchor.shape[0]
+    return Contrast(loss, scale)
+
+
+class Memory(nn.Module):
+    """A memory bank: an embedding for every training image, (M, D), at first uniform noise of length about 1.
+    momentum: how much of an old embedding stays when it is brought up to date.
+    """
+
+    rows: Tensor
+
+    def __init__(self, images: int, dimension: int, momentum: float) -> None:
+        super().__init__()
+        noise = (2 * torch.rand(images, dimension) - 1) * (3 / dimension) ** 0.5
+        self.register_buffer("rows", noise)
+        self.momentum = momentum
+
+    def forward(self) -> Tensor:
+        """A copy of the rows: a backward pass reads it when the bank itself has changed."""
+        return self.rows.clone()
+
+    def remember(self, index: Tensor, embedding: Tensor) -> None:
+        """Mix embeddings (N, D) into the rows `index`, which have length 1 afterwards."""
+        mixed = self.momentum * self.rows[index] + (1 - self.momentum) * embedding.detach()
+        self.rows.index_copy_(0, index, F.normalize(mixed, dim=1))
+
 
 class CRD(Loss):
-    """`contrast` of both embeddings, each projected to `dimension`, against the other model's bank.
-
-    positive: exact (the image itself) or relaxed (any image of its class). images: rows of the banks; 0: as
-    many as there are training images.
+    """`contrast` of both embeddings, each projected to `dimension`, against the other model's bank. positive:
+    exact (the image itself) or relaxed (any image of its class). images: rows of the banks; 0: one for each.
     """
 
     of_the_batch = True
     draws = True
     unordered = "gradients of images that are drawn twice"
 
-    temperature: Tensor
     scales: Tensor
     pair: Pair
 
@@ -57,7 +104,7 @@ class CRD(Loss):
         number("negatives", negatives, least=1)
         number("dimension", dimension, least=1)
         number("momentum", momentum, least=0)
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         self.negatives, self.dimension, self.momentum = negatives, dimension, momentum
         self.positive, self.images = positive, images
 

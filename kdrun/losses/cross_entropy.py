@@ -18,10 +18,8 @@ from kdrun.types import UNLABELLED, Batch, Outputs
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """(N,): -log p(label) of each row, 0 for a row without a label.
-
-    logits: (N, K). labels: (N,) int64, -1 where unknown. label_smoothing: the share spread evenly over all
-    classes.
+    """(N,): -log p(label) of each row, 0 for a row without a label. logits: (N, K). labels: (N,) int64, -1
+    where unknown. label_smoothing: the share spread evenly over all classes.
     """
     return F.cross_entropy(
         widen(logits), labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="none"

@@ -19,9 +19,8 @@ from kdrun.types import Batch, Outputs
 
 
 def learned_temperature(theta: Tensor, reversal: Tensor | float, lowest: float, span: float) -> Tensor:
-    """lowest + span * sigmoid(theta); the gradient of theta is multiplied by `reversal`.
-
-    theta: scalar. reversal: -1 for ascent, so that the student's optimiser makes the loss larger.
+    """lowest + span * sigmoid(theta), theta a scalar whose gradient is multiplied by `reversal`: -1 for
+    ascent, so that the student's optimiser makes the loss larger.
     """
     fixed = theta.detach()
     return lowest + span * torch.sigmoid(fixed + reversal * (theta - fixed))
@@ -31,13 +30,12 @@ class CTKD(LogitsLoss):
     """`soft_targets` at the learned temperature."""
 
     takes_missing = True
-    reversal: Tensor
 
     def __init__(self, reversal: float = -1.0, lowest: float = 1.0, span: float = 20.0) -> None:
         super().__init__()
         number("lowest", lowest, above=0)
         number("span", span, above=0)
-        self.hold("reversal", reversal)
+        self.reversal = self.hold("reversal", reversal)
         self.lowest, self.span = float(lowest), float(span)
         self.theta = nn.Parameter(torch.ones(()))
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import show
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import Connector, resized
 from kdrun.losses.soft_targets import soft_targets
 from kdrun.types import Batch, Outputs
@@ -30,13 +29,12 @@ class CWD(LayerLoss):
     """`cwd` of two feature maps."""
 
     maps = True
-    temperature: Tensor
 
     def __init__(
         self, temperature: float = 4.0, student_layer: str = "stage:-1", teacher_layer: str = "stage:-1"
     ) -> None:
         super().__init__(student_layer, teacher_layer)
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         self.connector: nn.Module = nn.Identity()
 
     def adapt(self, pair: Pair) -> None:

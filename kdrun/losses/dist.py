@@ -50,15 +50,11 @@ class DIST(LogitsLoss):
 
     of_the_batch = True
 
-    beta: Tensor
-    gamma: Tensor
-    temperature: Tensor
-
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 4.0) -> None:
         super().__init__()
-        self.hold("beta", beta, least=0)
-        self.hold("gamma", gamma, least=0)
-        self.hold("temperature", temperature, above=0)
+        self.beta = self.hold("beta", beta, least=0)
+        self.gamma = self.hold("gamma", gamma, least=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = relations(student.logits, teacher.logits, self.temperature)

@@ -29,7 +29,6 @@ class Decoupled(NamedTuple):
 
 def decoupled(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Decoupled:
     """Both parts of each row, meaningless for rows without a label. KD = TCKD + (1 - p_teacher(label)) NCKD.
-
     student, teacher: logits (N, K). labels: (N,) int64.
     """
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
@@ -54,15 +53,12 @@ class DKD(LogitsLoss):
     """`alpha TCKD + beta NCKD` of the logits; alpha and beta are the paper's."""
 
     uses_unlabelled = False
-    alpha: Tensor
-    beta: Tensor
-    temperature: Tensor
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
         super().__init__()
-        self.hold("alpha", alpha, least=0)
-        self.hold("beta", beta, least=0)
-        self.hold("temperature", temperature, above=0)
+        self.alpha = self.hold("alpha", alpha, least=0)
+        self.beta = self.hold("beta", beta, least=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = decoupled(student.logits, teacher.logits, batch.labels, self.temperature)

@@ -22,15 +22,12 @@ class StandardisedDKD(LogitsLoss):
     """`alpha TCKD + beta NCKD` of the standardised logits. temperature: the base temperature."""
 
     uses_unlabelled = False
-    alpha: Tensor
-    beta: Tensor
-    temperature: Tensor
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 2.0) -> None:
         super().__init__()
-        self.hold("alpha", alpha, least=0)
-        self.hold("beta", beta, least=0)
-        self.hold("temperature", temperature, above=0)
+        self.alpha = self.hold("alpha", alpha, least=0)
+        self.beta = self.hold("beta", beta, least=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         ours, theirs = standardise(student.logits), standardise(teacher.logits)

@@ -21,11 +21,9 @@ from kdrun.types import Batch, Outputs
 class DML(LogitsLoss):
     """`soft_targets` with the peer's; temperature: 1 in the paper."""
 
-    temperature: Tensor
-
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return soft_targets(student.logits, teacher.logits, self.temperature)

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import mse
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import regressor
 from kdrun.types import Batch, Outputs
 
@@ -25,9 +24,8 @@ REGRESSORS = ("auto", "always")
 
 
 def feature(student: Tensor, teacher: Tensor, distance: str = "mse") -> Tensor:
-    """(N,): distance of two tensors (N, ...) of one shape; no gradient flows into the teacher.
-
-    distance: mse, the mean over an image's elements; cosine, 1 - cos of an image's elements as a vector.
+    """(N,): distance of two tensors (N, ...) of one shape; no gradient flows into the teacher. distance: mse,
+    over an image's elements; cosine, 1 - cos of an image's elements as a vector.
     """
     if distance == "mse":
         return mse(student, teacher.detach())

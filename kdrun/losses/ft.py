@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import mse, number
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import batch_norm, to_smaller
 from kdrun.types import Batch, Outputs
 
@@ -34,7 +33,6 @@ def ft(student: Tensor, teacher: Tensor) -> Tensor:
 
 class Convolutions(nn.Module):
     """Three 3x3 convolutions with leaky ReLU, (N, C, H, W) to (N, C', H, W). The second changes the width.
-
     back: whether they are transposed, from factors to channels. norm: whether batch norm follows each.
     """
 
@@ -57,11 +55,9 @@ class Convolutions(nn.Module):
 
 
 class FT(LayerLoss):
-    """`ft` of two feature maps, the student's translated and the teacher's paraphrased.
-
-    part: `paraphrase` trains the paraphraser instead, to reconstruct the teacher's map from its factors. The
-    terms of both parts have the same name, so the second takes over the paraphraser of the first.
-    ratio: factors per channel of the teacher.
+    """`ft` of two feature maps, the student's translated and the teacher's paraphrased. part: `paraphrase`
+    trains the paraphraser instead, to reconstruct the teacher's map from its factors. The terms of both parts
+    have the same name, so the second takes it over. ratio: factors per channel of the teacher.
     """
 
     maps = True

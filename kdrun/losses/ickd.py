@@ -12,17 +12,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import Connector
 from kdrun.types import Batch, Outputs
 
 
 def ickd(student: Tensor, teacher: Tensor) -> Tensor:
-    """(N,): squared difference of the channels' correlations, mean over rows.
-
-    student: (N, C, H, W). teacher: (N, C, H', W').
-    """
+    """(N,): squared difference of correlations, mean over rows. Maps (N, C, H, W), (N, C, H', W')."""
     difference = _correlations(student) - _correlations(teacher.detach())
     return difference.square().flatten(1).sum(1) / teacher.shape[1]
 

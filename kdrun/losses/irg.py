@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, stage_pairs
-from kdrun.losses.numeric import number, show, widen
+from kdrun.losses.numeric import show, widen
+from kdrun.losses.paired import Pair, needs_of, stage_pairs
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs, Shapes
 
@@ -65,15 +65,13 @@ class IRG(Loss):
     of_the_batch = True
     unordered = "gradients of channels that are pooled to a number that does not divide theirs"
 
-    vertex: Tensor
-    edge: Tensor
-    transform: Tensor
     pairs: tuple[Pair, ...] = ()
 
     def __init__(self, vertex: float = 0.1, edge: float = 5.0, transform: float = 5.0) -> None:
         super().__init__()
-        for name, value in (("vertex", vertex), ("edge", edge), ("transform", transform)):
-            self.register_buffer(name, number(name, value, least=0), persistent=False)
+        self.vertex = self.hold("vertex", vertex, least=0)
+        self.edge = self.hold("edge", edge, least=0)
+        self.transform = self.hold("transform", transform, least=0)
 
     @property
     def needs(self) -> Needs:

@@ -29,11 +29,9 @@ def standardise(logits: Tensor) -> Tensor:
 class StandardisedSoftTargets(LogitsLoss):
     """`soft_targets` of the standardised logits. temperature: the paper's base temperature."""
 
-    temperature: Tensor
-
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return soft_targets(standardise(student.logits), standardise(teacher.logits), self.temperature)

@@ -72,9 +72,8 @@ def aligned(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def kdsvd(stages: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """(N,): squared difference of the kernels between neighbouring stages, summed.
-
-    stages: vectors of student and teacher, weighted by strength: (N, C, k) both, from shallow to deep.
+    """(N,): squared difference of the kernels between neighbouring stages, summed. stages: vectors of student
+    and teacher, weighted by strength: (N, C, k) both, from shallow to deep.
     """
     losses = []
     for (ours, theirs), (our_next, their_next) in pairwise(stages):

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.losses.layers import Pair
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.losses.regressors import resized
 from kdrun.types import Batch, Outputs
 

@@ -45,11 +45,9 @@ class Mixture(NamedTuple):
 
 
 class Mix(nn.Module):
-    """The weighted sum of terms. Its parameters are those of the losses' adapters.
-
-    key: where the terms stand in the configuration: `loss`, `phase_one.loss`. weights: (n_terms,) float32.
-    `advance` refills them in place, so a schedule needs no new CUDA graph. sharing: over which rows means are
-    taken.
+    """The weighted sum of terms. Its parameters are those of the losses' adapters. key: where the terms stand
+    in the configuration: `loss`, `phase_one.loss`. weights: (n_terms,) float32. `advance` refills them in
+    place, so a schedule needs no new CUDA graph. sharing: over which rows means are taken.
     """
 
     weights: Tensor
@@ -147,9 +145,8 @@ class Mix(nn.Module):
         except KdrunError as error:
             raise (error if error.key == key else error.below(key)) from error.__cause__
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise KdrunError(
-                key, None, f"its forward must return a tensor of floats; it returns {_kind(value)}"
-            )
+            problem = f"its forward must return a tensor of floats; it returns {_kind(value)}"
+            raise KdrunError(key, None, problem)
         if value.dim() == 0:
             return Valued(value, None, True)
         if value.shape != given.batch.labels.shape:
@@ -166,9 +163,7 @@ class Mix(nn.Module):
         return Valued(value, rows, term.loss.of_the_batch)
 
     def halves(self, mixture: Mixture) -> tuple[Tensor | None, Tensor | None]:
-        """The total in two sums, to differentiate: of the terms that do not read the teacher, and of those
-        that do; None if there is no such term.
-        """
+        """The total, to differentiate, of terms that do not read the teacher, and of those that do."""
         halves: dict[bool, Tensor] = {}
         for term, weight, value in zip(self.terms, self.weights, mixture.values, strict=True):
             side = bool(term.loss.needs.teacher)
@@ -182,10 +177,8 @@ class Mix(nn.Module):
 
 def make_mix(loss: Mapping[str, Mapping[str, Any]], key: str = "loss") -> Mix:
     """A mix from the node `{hard: {name: cross_entropy, weight: 0.1}, ...}`, which stands under `key`. Terms
-    whose weight is always 0 are left out.
-
-    Raises KdrunError for a term without a name, an unknown name or argument, a value out of range, or if
-    there is no term.
+    whose weight is always 0 are left out. Raises KdrunError for a term without a name, an unknown name or
+    argument, a value out of range, or if there is no term.
     """
     terms = [_make_term(f"{key}.{name}", name, node) for name, node in loss.items()]
     kept = [term for term in terms if not term.weight.zero]

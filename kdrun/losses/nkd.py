@@ -29,10 +29,7 @@ class Normalised(NamedTuple):
 
 
 def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Normalised:
-    """Both parts of each row, meaningless for rows without a label.
-
-    student, teacher: logits (N, K). labels: (N,) int64.
-    """
+    """Both parts of each row, meaningless without a label. Logits (N, K), labels (N,) int64."""
     student, teacher = widen(student), widen(teacher.detach())
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
     own_student, own_teacher = split(student, is_target)[0], split(teacher, is_target)[0]
@@ -47,13 +44,11 @@ class NKD(LogitsLoss):
     """`target + gamma others` of the logits; gamma is the paper's."""
 
     uses_unlabelled = False
-    gamma: Tensor
-    temperature: Tensor
 
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0) -> None:
         super().__init__()
-        self.hold("gamma", gamma, least=0)
-        self.hold("temperature", temperature, above=0)
+        self.gamma = self.hold("gamma", gamma, least=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = normalised(student.logits, teacher.logits, batch.labels, self.temperature)

@@ -12,8 +12,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdrun.losses.layers import over_pairs
-from kdrun.losses.paired import StageLoss
+from kdrun.losses.paired import StageLoss, over_pairs
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs
 

@@ -25,16 +25,9 @@ def mse(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher, reduction="none").flatten(1).mean(1)
 
 
-def mean_over(values: Tensor, rows: Tensor) -> Tensor:
-    """Mean of values (N,), all finite, over the rows (N,) bool that count; 0 if there are none."""
-    counted = rows.to(values.dtype)
-    return torch.dot(values, counted) / counted.sum().clamp(min=1)
-
-
 def number(key: str, value: float, *, above: float | None = None, least: float | None = None) -> Tensor:
-    """A constructor's argument as a 0-dim float32 tensor, which schedules can change in place.
-
-    Raises KdrunError if it is not above `above` or is less than `least`.
+    """A constructor's argument as a 0-dim float32 tensor, which schedules can change in place. Raises
+    KdrunError if it is not above `above` or is less than `least`.
     """
     if above is not None and not value > above:
         raise KdrunError(key, value, f"must be above {above:g}")

@@ -13,8 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdrun.losses.layers import Pair
-from kdrun.losses.paired import StageLoss
+from kdrun.losses.paired import Pair, StageLoss
 from kdrun.losses.regressors import Connector, resized
 from kdrun.types import Batch, Outputs
 
@@ -24,9 +23,7 @@ LONGEST = 1000
 
 def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     """(N,): squared difference to m = max(teacher, margin), summed over an image without the elements at
-    which student <= m <= 0.
-
-    student, teacher: (N, C, H, W). margin: (C,), below 0.
+    which student <= m <= 0. student, teacher: (N, C, H, W). margin: (C,), below 0.
     """
     raised = torch.maximum(teacher.detach(), margin.view(1, -1, 1, 1))
     counts = (student > raised) | (raised > 0)

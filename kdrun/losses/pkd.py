@@ -12,8 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-6
@@ -21,7 +20,6 @@ EPSILON = 1e-6
 
 def pkd(student: Tensor, teacher: Tensor) -> Tensor:
     """Half the mean squared difference of maps standardised over the batch, a scalar: about 1 - correlation.
-
     student: (N, C, H', W'), brought to the teacher's size (N, C, H, W) by bilinear interpolation.
     """
     if student.shape[2:] != teacher.shape[2:]:

@@ -20,10 +20,7 @@ EPSILON = 1e-7
 
 
 def pkt(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL of the teacher's neighbour probabilities and the student's, mean over N^2 entries, a scalar.
-
-    student: embeddings (N, D); teacher: (N, D').
-    """
+    """KL of both neighbour probabilities, mean over N^2 entries, a scalar. Embeddings (N, D) and (N, D')."""
     ours, theirs = _neighbours(student), _neighbours(teacher.detach())
     return (theirs * ((theirs + EPSILON) / (ours + EPSILON)).log()).mean()
 

@@ -9,10 +9,9 @@ Size = tuple[int, ...]
 
 
 class MapRegressor(nn.Module):
-    """Convolution, batch norm and ReLU: (N, C, H, W) of the student to the teacher's (C', H', W').
-
-    The sizes decide the kernel: 3x3 with stride 2 if the student's map is twice as large, transposed 4x4 if
-    it is half as large, otherwise 1x1, after adaptive average pooling if the sizes differ.
+    """Convolution, batch norm and ReLU: (N, C, H, W) of the student to the teacher's (C', H', W'): 3x3 with
+    stride 2 if the student's map is twice as large, transposed 4x4 if it is half as large, otherwise 1x1,
+    after adaptive average pooling if the sizes differ.
     """
 
     def __init__(self, student: Size, teacher: Size, relu: bool = True) -> None:
@@ -67,10 +66,8 @@ class VectorRegressor(nn.Module):
 
 
 def regressor(student: Size, teacher: Size) -> nn.Module | None:
-    """A regressor between two layers by their shapes for one image, or None if no kind fits.
-
-    Maps (C, H, W): `MapRegressor`. Vectors (D), equally many tokens (T, D), or a map to a vector:
-    `VectorRegressor`.
+    """A regressor between two layers by their shapes for one image, or None. Maps (C, H, W): `MapRegressor`.
+    Vectors (D), equally many tokens (T, D), or a map to a vector: `VectorRegressor`.
     """
     if len(student) == 3 and len(teacher) == 3:
         return MapRegressor(student, teacher)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, needs_of, pair, stage_pairs
 from kdrun.losses.numeric import mse, number
+from kdrun.losses.paired import Pair, needs_of, pair, stage_pairs
 from kdrun.losses.regressors import batch_norm
 from kdrun.types import Batch, Outputs, Shapes
 
@@ -26,7 +26,6 @@ WIDEST = 512
 
 def hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
     """(N,): weighted mean of squared differences of two maps (N, C, H, W) in full and pooled to 4, 2 and 1.
-
     Each level that is smaller than the map counts half as much as the one before.
     """
     teacher = teacher.detach()
@@ -40,10 +39,8 @@ def hierarchical(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Fusion(nn.Module):
-    """Fuses a stage of the student with the output of the deeper one, by attention, in the teacher's shape.
-
-    The first convolution leads to `width` channels, the second to the teacher's. The deepest stage has no
-    attention.
+    """Fuses a stage of the student with the output of the deeper one, if there is one, by attention, in the
+    teacher's shape. The first convolution leads to `width` channels, the second to the teacher's.
     """
 
     def __init__(self, channels: int, width: int, teacher: tuple[int, ...], deepest: bool) -> None:

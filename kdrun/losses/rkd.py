@@ -61,9 +61,6 @@ class RKD(LayerLoss):
 
     of_the_batch = True
 
-    distance: Tensor
-    angle: Tensor
-
     def __init__(
         self,
         distance: float = 25.0,
@@ -72,8 +69,8 @@ class RKD(LayerLoss):
         teacher_layer: str = "embedding",
     ) -> None:
         super().__init__(student_layer, teacher_layer)
-        self.hold("distance", distance, least=0)
-        self.hold("angle", angle, least=0)
+        self.distance = self.hold("distance", distance, least=0)
+        self.angle = self.hold("angle", angle, least=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         parts = relations(*self.pair.vectors(student, teacher))

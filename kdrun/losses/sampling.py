@@ -26,10 +26,9 @@ class Order(NamedTuple):
 
 
 class Sampler(nn.Module):
-    """For each image a positive and `count` negatives: (N, 1 + count) images, the positive first.
-
-    relaxed: whether the positive is any image of the class, in place of the image itself. The classes of the
-    `images` images are learned from the batches of the training. order: in an epoch in which none changes.
+    """For each image a positive and `count` negatives: (N, 1 + count) images, the positive first. relaxed:
+    whether the positive is any image of the class. The classes of the `images` images are learned from the
+    batches of the training. order: in an epoch in which none changes.
     """
 
     classes: Tensor
@@ -58,7 +57,6 @@ class Sampler(nn.Module):
 
 def negatives(order: Order, index: Tensor, labels: Tensor, count: int) -> Tensor:
     """(N, count) images of other classes, drawn with replacement; all other images if there is no label.
-
     index: (N,) images, labels: (N,) their classes.
     """
     start, size = _own_class(order, index, labels)
@@ -76,9 +74,8 @@ def positives(order: Order, index: Tensor, labels: Tensor) -> Tensor:
 
 
 def _own_class(order: Order, index: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where in the order each row's class starts (N,), and its size (N,).
-
-    A row without a label is a class of its own, as is a row whose class has no image or all images.
+    """Where in the order each row's class starts (N,), and its size (N,). A row without a label is a class of
+    its own, as is a row whose class has no image or all images.
     """
     start = torch.searchsorted(order.classes, labels)
     size = torch.searchsorted(order.classes, labels, right=True) - start

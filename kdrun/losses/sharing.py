@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss
-from kdrun.losses.numeric import mean_over
 from kdrun.ranks import Ranks
-from kdrun.types import Batch, Outputs
+from kdrun.types import Batch, Outputs, stage_of
 from kdrun.users_code import is_users
 
 
@@ -35,30 +34,20 @@ class Given(NamedTuple):
     batch: Batch
 
 
-class Sharing(Protocol):
-    """Chosen once for a mix."""
-
-    def given(self, loss: Loss, given: Given) -> Given:
-        """What a loss is called with."""
-
-    def call(self, loss: Loss, given: Given) -> Tensor:
-        """What the loss returns."""
-
-    def means(self, every: Sequence[Valued]) -> list[Tensor]:
-        """The value of each term, a scalar to differentiate."""
-
-
 class Alone:
     """The batch is whole."""
 
     def given(self, loss: Loss, given: Given) -> Given:
+        """What a loss is called with."""
         return given
 
     def call(self, loss: Loss, given: Given) -> Tensor:
+        """What the loss returns."""
         value: Tensor = loss(given.student, given.teacher, given.batch)
         return value
 
     def means(self, every: Sequence[Valued]) -> list[Tensor]:
+        """The value of each term, a scalar to differentiate."""
         return [_mean(value, rows) for value, rows, _ in every]
 
 
@@ -66,12 +55,10 @@ ALONE = Alone()
 
 
 class Shared:
-    """The batch is a part of that of all ranks. A term's value is this rank's share: the shares of all ranks
-    add up to the value for the whole batch, and so do their gradients.
-
-    A mean is taken with the count of all ranks. A loss of the batch (`Loss.of_the_batch`) reads the outputs
-    of all ranks, draws the same random numbers on each, and counts for 1 / ranks on each. Outside of a step
-    the batch is whole.
+    """The batch is a part of that of all ranks, and a term's value this rank's share: the shares of all
+    ranks, and their gradients, add up to those of the whole batch. A mean is taken with the count of all
+    ranks. A loss of the batch (`Loss.of_the_batch`) reads the outputs of all ranks, draws the same random
+    numbers on each, and counts for 1 / ranks on each. Outside of a step the batch is whole.
     """
 
     def __init__(self, ranks: Ranks) -> None:
@@ -121,8 +108,7 @@ class Shared:
     def _joined(self, outputs: Outputs, needs: frozenset[str]) -> Outputs:
         """The layers that a loss reads, for the images of all ranks."""
         join, stages = self.ranks.joined, len(outputs.stages)
-        plain = (name for name in needs if name.startswith("stage:") and "@" not in name)
-        read = {int(name.removeprefix("stage:")) % max(stages, 1) for name in plain}
+        read = {number % max(stages, 1) for name in needs if (number := stage_of(name)) is not None}
         every = "stages" in needs
         return outputs._replace(
             logits=join(outputs.logits),
@@ -139,8 +125,15 @@ class Shared:
         )
 
 
+Sharing = Alone | Shared
+"""Chosen once for a mix."""
+
+
 def _mean(value: Tensor, rows: Tensor | None) -> Tensor:
-    """() of a value (), or the mean of (N,) over the rows that count."""
+    """() of a value (), or the mean of (N,), all finite, over the rows that count; 0 if there are none."""
     if value.dim() == 0:
         return value
-    return value.mean() if rows is None else mean_over(value, rows)
+    if rows is None:
+        return value.mean()
+    counted = rows.to(value.dtype)
+    return torch.dot(value, counted) / counted.sum().clamp(min=1)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, map_pair
 from kdrun.losses.numeric import mse
+from kdrun.losses.paired import Pair, map_pair
 from kdrun.losses.regressors import resized
 from kdrun.types import POOLED, Batch, Outputs, Shapes
 

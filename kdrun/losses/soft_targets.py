@@ -23,10 +23,10 @@ from kdrun.types import Batch, Outputs, Shapes
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor:
-    """(N,): T^2 KL(teacher || student) of softmax(logits / T), summed over classes.
+    """(N,): T^2 KL(teacher
 
-    student, teacher: logits (N, K). temperature: one number, or (K,), one per class; T^2 is then their mean
-    square. No gradient flows into the teacher.
+     student) of softmax(logits / T), summed over classes; no gradient flows into the teacher. student,
+    teacher: logits (N, K). temperature: one, or (K,); T^2 is then their mean square.
     """
     return _divergence(student, log_softened(teacher, temperature), temperature)
 
@@ -44,18 +44,16 @@ def _divergence(student: Tensor, log_teacher: Tensor, temperature: Tensor | floa
 
 class SoftTargets(LogitsLoss):
     """`soft_targets` of the logits. per_class: factors (K,) of the temperature; empty for one temperature.
-
     kept: the layer of the teacher's outputs that has `log_softened` of them, where there is one; or empty.
     """
 
     takes_missing = True
     kept = ""
-    temperature: Tensor
     per_class: Tensor | None
 
     def __init__(self, temperature: float = 4.0, per_class: Sequence[float] = ()) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         factors = torch.tensor([number("per_class", factor, above=0) for factor in per_class])
         self.register_buffer("per_class", factors if per_class else None, persistent=False)
 

@@ -15,10 +15,7 @@ from kdrun.types import Batch, Outputs
 
 
 def sp(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of the row-normalised similarity matrices of the batch, a scalar.
-
-    student, teacher: (N, ...) of any shapes.
-    """
+    """Mean squared difference of row-normalised similarity matrices, a scalar. Any shapes (N, ...)."""
     return F.mse_loss(_similarities(student), _similarities(teacher.detach()))
 
 

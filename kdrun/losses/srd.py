@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import LayerLoss
+from kdrun.losses.paired import LayerLoss, Pair
 from kdrun.types import Batch, Outputs
 
 EPSILON = 1e-4
@@ -26,9 +25,8 @@ LEAST = 1e-12
 
 
 def srd(student: Tensor, teacher: Tensor, exponent: float = 4.0) -> Tensor:
-    """log sum |s - t|^exponent over batch and channels of standardised embeddings (N, D), a scalar.
-
-    Can be negative. student: projected. No gradient flows into the teacher.
+    """log sum |s - t|^exponent over batch and channels of standardised embeddings (N, D), a scalar. Can be
+    negative. student: projected. No gradient flows into the teacher.
     """
     difference = standardised(student) - standardised(teacher.detach())
     return difference.abs().pow(exponent).sum().clamp(min=LEAST).log()
@@ -63,12 +61,9 @@ class SRD(LayerLoss):
         self.projector = nn.Linear(pair.student[0], pair.teacher[0], bias=False)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        ours, theirs = (_vector(features) for features in self.pair.read(student, teacher))
+        layers = self.pair.read(student, teacher)
+        ours, theirs = (layer.mean((2, 3)) if layer.dim() == 4 else layer for layer in layers)
         return srd(self.projector(ours), theirs, self.exponent)
 
     def formula(self) -> str:
         return f"SRD({self.student_layer}, exponent {self.exponent:g})"
-
-
-def _vector(features: Tensor) -> Tensor:
-    return features.mean((2, 3)) if features.dim() == 4 else features

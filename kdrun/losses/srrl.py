@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
-from kdrun.losses.layers import Pair, pair
 from kdrun.losses.numeric import mse, number, widen
+from kdrun.losses.paired import Pair, pair
 from kdrun.losses.regressors import Connector
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Shapes
 
@@ -23,10 +23,9 @@ from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Shapes
 def srrl(
     features: Tensor, embedding: Tensor, logits: Tensor, classifier: Classifier, softmax: float = 1.0
 ) -> Tensor:
-    """(N,): mean squared difference of features, and `softmax` times that of the logits they give.
-
-    features: (N, D) of the student, connected. embedding, logits, classifier: (N, D), (N, K) and the weights
-    of the teacher; no gradient reaches them.
+    """(N,): mean squared difference of features, and `softmax` times that of the logits they give. features:
+    (N, D) of the student, connected. embedding, logits, classifier: the teacher's, (N, D), (N, K), without
+    gradient.
     """
     weight, bias = (None if tensor is None else widen(tensor.detach()) for tensor in classifier)
     assert weight is not None

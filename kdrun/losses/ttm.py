@@ -28,11 +28,10 @@ class TTM(LogitsLoss):
     """`transformed` of the logits. gamma: the paper's, 1 / T of the teacher."""
 
     takes_missing = True
-    gamma: Tensor
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()
-        self.hold("gamma", gamma, above=0)
+        self.gamma = self.hold("gamma", gamma, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return transformed(student.logits, teacher.logits, self.gamma)

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdrun.losses.layers import Pair
 from kdrun.losses.numeric import number
-from kdrun.losses.paired import StageLoss
+from kdrun.losses.paired import Pair, StageLoss
 from kdrun.losses.regressors import to_smaller
 from kdrun.types import Batch, Outputs
 
@@ -27,7 +26,6 @@ EPSILON = 1e-5
 
 def vid(mean: Tensor, scale: Tensor, teacher: Tensor) -> Tensor:
     """(N,): negative log-likelihood of the teacher's map, mean over an image's elements. Can be negative.
-
     mean, teacher: (N, C, H, W). scale: (C,), the variance is softplus(scale) + 1e-5.
     """
     variance = (F.softplus(scale) + EPSILON).view(1, -1, 1, 1)

@@ -25,10 +25,10 @@ from kdrun.types import Batch, Outputs
 def virtual_teacher(
     student: Tensor, labels: Tensor, temperature: Tensor | float, true_class: float
 ) -> Tensor:
-    """(N,): T^2 KL(p_T || softmax(student / T)), p_T = softmax(log p / T); 0 for a row without a label.
+    """(N,): T^2 KL(p_T
 
-    p is true_class for the label, (1 - true_class) / (K - 1) for each other class. student: logits (N, K).
-    labels: (N,) int64, -1 where unknown.
+     softmax(student / T)), p_T = softmax(log p / T); 0 for a row without a label. p is true_class for the
+    label, (1 - true_class) / (K - 1) for each other class. student: logits (N, K). labels: (N,).
     """
     logits = widen(student)
     is_true = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
@@ -41,11 +41,10 @@ class VirtualTeacher(Loss):
     """`virtual_teacher` of the student's logits and the labels."""
 
     uses_unlabelled = False
-    temperature: Tensor
 
     def __init__(self, temperature: float = 20.0, true_class: float = 0.99) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
         number("true_class", true_class, above=0)
         if not true_class < 1:
             raise KdrunError("true_class", true_class, "must be above 0 and below 1")

@@ -30,9 +30,8 @@ def row_weights(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 
 
 def wsld(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Tensor:
-    """(N,): T^2 times the weighted cross-entropy with soft targets; 0 for a row without a label.
-
-    student, teacher: logits (N, K). labels: (N,) int64.
+    """(N,): T^2 times the weighted cross-entropy with soft targets; 0 for a row without a label. Logits (N,
+    K), labels (N,) int64.
     """
     log_student = F.log_softmax(widen(student) / temperature, dim=1)
     p_teacher = F.softmax(widen(teacher.detach()) / temperature, dim=1)
@@ -44,11 +43,10 @@ class WSLD(LogitsLoss):
     """`wsld` of the logits."""
 
     uses_unlabelled = False
-    temperature: Tensor
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
-        self.hold("temperature", temperature, above=0)
+        self.temperature = self.hold("temperature", temperature, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         return wsld(student.logits, teacher.logits, batch.labels, self.temperature)

@@ -27,11 +27,10 @@ class WTTM(LogitsLoss):
     """`transformed` of the logits times `power_sum`. gamma: the paper's."""
 
     takes_missing = True
-    gamma: Tensor
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()
-        self.hold("gamma", gamma, above=0)
+        self.gamma = self.hold("gamma", gamma, above=0)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         rows = transformed(student.logits, teacher.logits, self.gamma)

@@ -84,9 +84,7 @@ def _load(path: Path, names: Iterable[str]) -> Any:
 
 
 def _damaged_records(path: Path) -> bool:
-    """Whether checksums in a file are wrong, which torch does not look at. All of them are in files that were
-    written without.
-    """
+    """Whether checksums in a file are wrong, which torch does not look at; not in a file without any."""
     with path.open("rb") as file:
         try:
             if not zipfile.is_zipfile(file):

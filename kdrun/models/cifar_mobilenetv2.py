@@ -7,8 +7,6 @@ activation is the same.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,32 +14,8 @@ from kdrun.errors import KdrunError
 from kdrun.models.initial import he_fan_out, narrow_linear
 from kdrun.quantities import Count, Factor
 
-
-class Group(NamedTuple):
-    """Repeated inverted residuals; the first one strides. width: at full width."""
-
-    expansion: int
-    width: int
-    repeats: int
-    stride: int
-
-
-def build(*, classes: int, channels: int, width: Factor, expansion: Count) -> nn.Module:
-    """width: factor of all widths but the last (1280). expansion: of all groups but the first. Raises
-    KdrunError.
-    """
-    if int(16 * width) < 1:
-        raise KdrunError("width", width, f"leaves a layer without channels; {1 / 16:g} or more is needed")
-    groups = (
-        Group(1, 16, 1, 1),
-        Group(expansion, 24, 2, 1),
-        Group(expansion, 32, 3, 2),
-        Group(expansion, 64, 4, 2),
-        Group(expansion, 96, 3, 1),
-        Group(expansion, 160, 3, 2),
-        Group(expansion, 320, 1, 1),
-    )
-    return CifarMobileNetV2(classes, channels, width, groups)
+GROUPS = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+"""Repeated inverted residuals: width at full width, repeats, and the stride of the first one."""
 
 
 class InvertedResidual(nn.Module):
@@ -68,20 +42,23 @@ class InvertedResidual(nn.Module):
 
 
 class CifarMobileNetV2(nn.Module):
-    """Logits (N, classes) of images (N, channels, H, W); the stem halves the size."""
+    """Logits (N, classes) of images (N, channels, H, W); the stem halves the size.
 
-    def __init__(self, classes: int, channels: int, width: float, groups: tuple[Group, ...]) -> None:
+    width: factor of all widths but the last (1280). expansion: of all groups but the first.
+    """
+
+    def __init__(self, *, classes: int, channels: int, width: Factor, expansion: Count) -> None:
         super().__init__()
+        if int(16 * width) < 1:
+            problem = f"leaves a layer without channels; {1 / 16:g} or more is needed"
+            raise KdrunError("width", width, problem)
         before, last = int(32 * width), 1280
         self.conv1 = _conv_bn_relu(channels, before, 3, 2)
         self.blocks = nn.Sequential()
-        for group in groups:
-            out = int(group.width * width)
-            strides = [group.stride] + [1] * (group.repeats - 1)
-            inputs = [before] + [out] * (group.repeats - 1)
-            layers = [
-                InvertedResidual(c, out, s, group.expansion) for c, s in zip(inputs, strides, strict=True)
-            ]
+        for full, repeats, stride in GROUPS:
+            out, inner = int(full * width), expansion if len(self.blocks) else 1
+            layers = [InvertedResidual(before, out, stride, inner)]
+            layers += [InvertedResidual(out, out, 1, inner) for _ in range(repeats - 1)]
             self.blocks.append(nn.Sequential(*layers))
             before = out
         self.conv2 = _conv_bn_relu(before, last, 1, 1)
@@ -97,6 +74,9 @@ class CifarMobileNetV2(nn.Module):
         x = self.conv2(self.blocks(self.conv1(x)))
         out: Tensor = self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out
+
+
+build = CifarMobileNetV2
 
 
 def _conv_bn_relu(channels: int, out: int, kernel: int, stride: int) -> nn.Sequential:

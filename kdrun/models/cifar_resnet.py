@@ -6,6 +6,9 @@ Tian et al. 2020; the paper pads with zeros there (option A) and so has fewer pa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,16 +19,18 @@ from kdrun.quantities import Count, Layers
 
 def build(*, classes: int, channels: int, depth: Layers, stem_width: Count, widths: list[Count]) -> nn.Module:
     """A ResNet of `depth` = 6n + 2 weight layers, n blocks in each stage. Raises KdrunError for other depths.
-
-    stem_width: channels of the first convolution. widths: channels of the stages.
+    widths: channels of the stages.
     """
     if depth < 8 or (depth - 2) % 6:
         raise KdrunError("depth", depth, "6n + 2 is needed", [str(6 * n + 2) for n in range(1, 19)])
-    return CifarResNet(classes, channels, (depth - 2) // 6, stem_width, widths)
+    blocks = [(depth - 2) // 6] * len(widths)
+    return CifarResNet(classes, channels, BasicBlock, stem_width, widths, blocks, "fc")
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; (N, C, H, W) to (N, width, H/stride, W/stride)."""
+    """Two 3x3 convolutions and a shortcut: (N, C, H, W) to (N, width, H/stride, W/stride)."""
+
+    expansion = 1
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -33,11 +38,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or channels != width:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)
-            )
+        self.downsample = shortcut(channels, width, stride)
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,30 +47,58 @@ class BasicBlock(nn.Module):
         return out
 
 
-class CifarResNet(nn.Module):
-    """Stages with first strides 1, 2, 2, ...; logits (N, classes) of images (N, channels, H, W)."""
+def shortcut(channels: int, out: int, stride: int) -> nn.Module:
+    """From a block's input to its output: a projection if the shape changes."""
+    if stride == 1 and channels == out:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
-    def __init__(self, classes: int, channels: int, blocks: int, stem_width: int, widths: list[int]) -> None:
+
+class Block(Protocol):
+    """A class of blocks that give `expansion * width` channels and end with a module `relu`."""
+
+    expansion: int
+
+    def __call__(self, channels: int, width: int, stride: int) -> nn.Module: ...
+
+
+class CifarResNet(nn.Module):
+    """Stages with first strides 1, 2, 2, ...; logits (N, classes) of images (N, channels, H, W).
+
+    widths, blocks: of each stage. head: the name of the last layer in published weights.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        channels: int,
+        block: Block,
+        stem_width: int,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        head: str,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, stem_width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem_width)
         self.relu = nn.ReLU()
         names, before = [], stem_width
-        for position, width in enumerate(widths):
-            layers = [BasicBlock(before, width, 1 if position == 0 else 2)]
-            layers += [BasicBlock(width, width, 1) for _ in range(blocks - 1)]
-            names.append(f"layer{position + 1}")
+        for position, (width, count) in enumerate(zip(widths, blocks, strict=True), 1):
+            layers = [block(before, width, 1 if position == 1 else 2)]
+            before = block.expansion * width
+            layers += [block(before, width, 1) for _ in range(count - 1)]
+            names.append(f"layer{position}")
             self.add_module(names[-1], nn.Sequential(*layers))
-            before = width
-        self.fc = nn.Linear(before, classes)
+        self.add_module(head, nn.Linear(before, classes))
         self.stages = ("relu", *names)
-        self.pre = ("relu", *(f"{name}.{blocks - 1}.relu:in" for name in names))
-        self.head = "fc"
+        ends = zip(names, blocks, strict=True)
+        self.pre = ("relu", *(f"{name}.{count - 1}.relu:in" for name, count in ends))
+        self.head = head
         he_fan_out(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
         for name in self.stages[1:]:
             x = getattr(self, name)(x)
-        out: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        out: Tensor = getattr(self, self.head)(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out

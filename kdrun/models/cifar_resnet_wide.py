@@ -9,23 +9,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.initial import he_fan_out
+from kdrun.models.cifar_resnet import Block, CifarResNet, shortcut
 from kdrun.quantities import Layers
 
 WIDTHS = (64, 128, 256, 512)
 
 
 def build(*, classes: int, channels: int, block: str, blocks: list[Layers], zero_init: bool) -> nn.Module:
-    """A ResNet with `blocks` blocks in its four stages.
-
-    block: basic or bottleneck. zero_init: start each residual branch at zero (its last batch norm's scale).
-    Raises KdrunError.
+    """A ResNet with `blocks` basic or bottleneck blocks in its four stages. zero_init: start each residual
+    branch at zero (its last batch norm's scale). Raises KdrunError.
     """
     if block not in BLOCKS:
         raise KdrunError("block", block, "no such block", BLOCKS)
     if len(blocks) != len(WIDTHS):
         raise KdrunError("blocks", blocks, "four counts are needed")
-    return WideStemResNet(classes, channels, BLOCKS[block], blocks, zero_init)
+    model = CifarResNet(classes, channels, BLOCKS[block], WIDTHS[0], WIDTHS, blocks, "linear")
+    if zero_init:
+        for module in model.modules():
+            if isinstance(module, (Basic, Bottleneck)):
+                nn.init.zeros_(module.last().weight)
+    return model
 
 
 class Basic(nn.Module):
@@ -39,7 +42,7 @@ class Basic(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = _shortcut(channels, width, stride)
+        self.shortcut = shortcut(channels, width, stride)
         self.relu = nn.ReLU()
 
     def last(self) -> nn.BatchNorm2d:
@@ -66,7 +69,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out)
-        self.shortcut = _shortcut(channels, out, stride)
+        self.shortcut = shortcut(channels, out, stride)
         self.relu = nn.ReLU()
 
     def last(self) -> nn.BatchNorm2d:
@@ -80,49 +83,4 @@ class Bottleneck(nn.Module):
         return out
 
 
-BLOCKS: dict[str, type[Basic] | type[Bottleneck]] = {"basic": Basic, "bottleneck": Bottleneck}
-
-
-class WideStemResNet(nn.Module):
-    """Stages with first strides 1, 2, 2, 2; logits (N, classes) of images (N, channels, H, W)."""
-
-    def __init__(
-        self,
-        classes: int,
-        channels: int,
-        block: type[Basic] | type[Bottleneck],
-        blocks: list[int],
-        zero_init: bool,
-    ) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, WIDTHS[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.relu = nn.ReLU()
-        before = WIDTHS[0]
-        for position, (width, count) in enumerate(zip(WIDTHS, blocks, strict=True)):
-            layers = [block(before, width, 1 if position == 0 else 2)]
-            before = block.expansion * width
-            layers += [block(before, width, 1) for _ in range(count - 1)]
-            self.add_module(f"layer{position + 1}", nn.Sequential(*layers))
-        self.linear = nn.Linear(before, classes)
-        self.stages = ("relu", "layer1", "layer2", "layer3", "layer4")
-        self.pre = ("relu", *(f"layer{s + 1}.{count - 1}.relu:in" for s, count in enumerate(blocks)))
-        self.head = "linear"
-        he_fan_out(self)
-        if zero_init:
-            for module in self.modules():
-                if isinstance(module, (Basic, Bottleneck)):
-                    nn.init.zeros_(module.last().weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        for name in self.stages[1:]:
-            x = getattr(self, name)(x)
-        out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return out
-
-
-def _shortcut(channels: int, out: int, stride: int) -> nn.Module:
-    if stride == 1 and channels == out:
-        return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+BLOCKS: dict[str, Block] = {"basic": Basic, "bottleneck": Bottleneck}

@@ -16,16 +16,6 @@ from kdrun.quantities import Count, Layers
 STEM_WIDTH = 24
 
 
-def build(
-    *, classes: int, channels: int, groups: Count, widths: list[Count], blocks: list[Layers]
-) -> nn.Module:
-    """A ShuffleNet. groups: of the 1x1 convolutions. widths, blocks: of each stage. Raises KdrunError."""
-    if len(widths) != len(blocks):
-        raise KdrunError("blocks", blocks, f"one count for each of the {len(widths)} widths is needed")
-    _check_widths(groups, widths, blocks)
-    return CifarShuffleNetV1(classes, channels, groups, widths, blocks)
-
-
 def _check_widths(groups: int, widths: list[int], blocks: list[int]) -> None:
     """Raises KdrunError if a unit would lack channels, or if its convolutions cannot be grouped."""
     before = STEM_WIDTH
@@ -36,9 +26,8 @@ def _check_widths(groups: int, widths: list[int], blocks: list[int]) -> None:
         branches = [width - before, *([width] if count > 1 else [])]
         layers = [width, *branches, *(branch // 4 for branch in branches)]
         if any(layer % groups for layer in layers):
-            raise KdrunError(
-                "groups", groups, f"must divide the channels of each layer: {sorted(set(layers))}"
-            )
+            problem = f"must divide the channels of each layer: {sorted(set(layers))}"
+            raise KdrunError("groups", groups, problem)
         before = width
 
 
@@ -76,12 +65,18 @@ class Unit(nn.Module):
 
 
 class CifarShuffleNetV1(nn.Module):
-    """Logits (N, classes) of images (N, channels, H, W); each stage halves the size."""
+    """Logits (N, classes) of images (N, channels, H, W); each stage halves the size.
+
+    groups: of the 1x1 convolutions. widths, blocks: of each stage. Raises KdrunError.
+    """
 
     def __init__(
-        self, classes: int, channels: int, groups: int, widths: list[int], blocks: list[int]
+        self, *, classes: int, channels: int, groups: Count, widths: list[Count], blocks: list[Layers]
     ) -> None:
         super().__init__()
+        if len(widths) != len(blocks):
+            raise KdrunError("blocks", blocks, f"one count for each of the {len(widths)} widths is needed")
+        _check_widths(groups, widths, blocks)
         self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
         self.relu = nn.ReLU()
@@ -103,3 +98,6 @@ class CifarShuffleNetV1(nn.Module):
             x = getattr(self, name)(x)
         out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out
+
+
+build = CifarShuffleNetV1

@@ -17,22 +17,6 @@ from kdrun.quantities import Count, Layers
 STEM_WIDTH = 24
 
 
-def build(
-    *, classes: int, channels: int, widths: list[Count], blocks: list[Layers], last: Count
-) -> nn.Module:
-    """A ShuffleNetV2. widths, blocks: of each stage, its down block counted; last: channels before the head.
-
-    Raises KdrunError if a width is odd, a stage has under two blocks, or the lists differ in length.
-    """
-    if len(widths) != len(blocks) or min(blocks) < 2:
-        raise KdrunError(
-            "blocks", blocks, f"one count of at least 2 for each of {len(widths)} widths is needed"
-        )
-    if any(width % 2 for width in widths):
-        raise KdrunError("widths", widths, "even widths are needed")
-    return CifarShuffleNetV2(classes, channels, widths, blocks, last)
-
-
 class DownBlock(nn.Module):
     """(N, channels, H, W) to (N, out, H/2, W/2): two branches, joined and shuffled."""
 
@@ -87,10 +71,21 @@ class BasicBlock(nn.Module):
 
 
 class CifarShuffleNetV2(nn.Module):
-    """Logits (N, classes) of images (N, channels, H, W); each stage halves the size."""
+    """Logits (N, classes) of images (N, channels, H, W); each stage halves the size.
 
-    def __init__(self, classes: int, channels: int, widths: list[int], blocks: list[int], last: int) -> None:
+    widths, blocks: of each stage, its down block counted. last: channels before the head. Raises
+    KdrunError for odd widths, a stage of under two blocks, and lists of other lengths.
+    """
+
+    def __init__(
+        self, *, classes: int, channels: int, widths: list[Count], blocks: list[Layers], last: Count
+    ) -> None:
         super().__init__()
+        if len(widths) != len(blocks) or min(blocks) < 2:
+            problem = f"one count of at least 2 for each of {len(widths)} widths is needed"
+            raise KdrunError("blocks", blocks, problem)
+        if any(width % 2 for width in widths):
+            raise KdrunError("widths", widths, "even widths are needed")
         self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
         self.relu = nn.ReLU()
@@ -115,3 +110,6 @@ class CifarShuffleNetV2(nn.Module):
         x = self.relu2(self.bn2(self.conv2(x)))
         out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out
+
+
+build = CifarShuffleNetV2

@@ -17,18 +17,13 @@ from kdrun.quantities import Layers
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-def build(*, classes: int, channels: int, convs: list[Layers]) -> nn.Module:
-    """A VGG with `convs` convolutions in its five blocks. Raises KdrunError for other counts of blocks."""
-    if len(convs) != len(WIDTHS):
-        raise KdrunError("convs", convs, "five counts are needed")
-    return CifarVgg(classes, channels, convs)
-
-
 class CifarVgg(nn.Module):
-    """Logits (N, classes) of images (N, channels, H, W)."""
+    """Logits (N, classes) of images (N, channels, H, W), with `convs` convolutions in its five blocks."""
 
-    def __init__(self, classes: int, channels: int, convs: list[int]) -> None:
+    def __init__(self, *, classes: int, channels: int, convs: list[Layers]) -> None:
         super().__init__()
+        if len(convs) != len(WIDTHS):
+            raise KdrunError("convs", convs, "five counts are needed")
         before = channels
         for position, (width, count) in enumerate(zip(WIDTHS, convs, strict=True)):
             self.add_module(f"block{position}", _block(before, width, count))
@@ -49,6 +44,9 @@ class CifarVgg(nn.Module):
                 x = F.max_pool2d(x, 2)
         out: Tensor = self.classifier(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out
+
+
+build = CifarVgg
 
 
 def _block(channels: int, width: int, count: int) -> nn.Sequential:

@@ -29,9 +29,7 @@ SHOWN = 3
 
 
 def stated_classes(file: Path) -> tuple[str, ...]:
-    """The names of the classes, in the order of the outputs, that a file of weights states; none if it does
-    not.
-    """
+    """The names of the classes, in the order of the outputs, that a file of weights states, if it does."""
     try:
         if file.suffix != ".safetensors":
             content = load_plain(file)
@@ -82,9 +80,7 @@ def moved(stated: Sequence[str], here: Sequence[str]) -> bool:
 
 
 def renamed(stated: Sequence[str], here: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs (of the file, of the data set) of other names for one output; none if the classes of either
-    are only numbered, so that nobody knows what they are.
-    """
+    """The pairs (of the file, of the data set) of other names for one output; none if a side only numbers."""
     if len(stated) != len(here) or _numbered(stated) or _numbered(here):
         return []
     return [pair for pair in zip(stated, here, strict=True) if _alike(pair[0]) != _alike(pair[1])]

@@ -47,10 +47,8 @@ class Relation(NamedTuple):
 
 
 class Related(nn.Module):
-    """From a teacher's logits (N, K') to logits (N, K) over the student's classes.
-
-    members: (K, M) int64, the outputs of each of the student's classes. absent: (K, M) bool, where there are
-    fewer than M.
+    """From a teacher's logits (N, K') to logits (N, K) over the student's classes. members: (K, M) int64, the
+    outputs of each of the student's classes. absent: (K, M) bool, where there are fewer than M.
     """
 
     members: Tensor
@@ -87,11 +85,10 @@ def relation(
     *,
     subset: bool = False,
 ) -> Relation:
-    """The relation of a teacher's classes to those of its student. Raises KdrunError under `key`.
-
-    theirs: in the order of the teacher's outputs. ours: those of the data set. class_map: from a teacher's
-    class to the student's; other classes are related if they have the same name, or left out. Without a map,
-    each class of the teacher must be one of the data set. subset: whether the teacher may know fewer.
+    """The relation of a teacher's classes (of its outputs, in order) to those of the data set. Raises
+    KdrunError under `key`. class_map: from a teacher's class to the student's; others are related by name, or
+    left out. Without a map, each class of the teacher must be one of the data set. subset: whether it may
+    know fewer.
     """
     number, map_ = {name: place for place, name in enumerate(ours)}, dict(class_map or {})
     _refuse_twice(theirs, f"{key}.classes")
@@ -102,7 +99,8 @@ def relation(
             raise KdrunError(f"{key}.class_map.{name}", own, "the data set has no such class", ours)
     related = Relation(tuple(number.get(map_.get(name, name), -1) for name in theirs), len(ours))
     if not related.known:
-        problem = f"the teacher and the data set have no class in common ({_listed(theirs)}; {_listed(ours)})"
+        both = "; ".join(listed(names, SHOWN) for names in (theirs, ours))
+        problem = f"the teacher and the data set have no class in common ({both})"
         raise KdrunError(f"{key}.classes", None, problem)
     if class_map is None:
         _refuse_others(related, theirs, ours, key, subset)
@@ -118,8 +116,8 @@ def _refuse_others(
     foreign = [name for name, target in zip(theirs, related.targets, strict=True) if target < 0]
     absent = [name for place, name in enumerate(ours) if place not in related.known and not subset]
     if foreign or absent:
-        parts = [f"it has {_listed(foreign)}, which the data set has not"] if foreign else []
-        parts += [f"it does not know {_listed(absent)}"] if absent else []
+        parts = [f"it has {listed(foreign, SHOWN)}, which the data set has not"] if foreign else []
+        parts += [f"it does not know {listed(absent, SHOWN)}"] if absent else []
         problem = f"{'; '.join(parts)}. If that is meant, say how its classes relate: {key}.class_map={{...}}"
         raise KdrunError(f"{key}.classes", None, problem)
 
@@ -128,7 +126,3 @@ def _refuse_twice(names: Sequence[str], key: str) -> None:
     for name in names:
         if list(names).count(name) > 1:
             raise KdrunError(key, name, "is there more than once")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return listed(names, SHOWN)

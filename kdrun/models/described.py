@@ -53,7 +53,8 @@ class About(_About, total=False):
 def read_about(file: Path) -> About:
     """The metadata of a student's file. Raises KdrunError for a file that has none, or is damaged."""
     try:
-        text = _metadata(file)
+        with file.open("rb"), safe_open(file, framework="pt") as opened:  # Python's own says why it cannot be
+            text: Mapping[str, str] = opened.metadata() or {}
         if "kdrun" not in text:
             problem = "was not written by kdrun: it does not say how to build the model"
             raise KdrunError(str(file), None, problem)
@@ -72,14 +73,6 @@ def checked(about: Mapping[str, Any], file: Path) -> About:
     if wrong := next(_wrong(about), ""):
         raise KdrunError(str(file), None, f"its metadata is not what kdrun writes: {wrong}")
     return cast(About, about)
-
-
-def _metadata(file: Path) -> Mapping[str, str]:
-    with (
-        file.open("rb"),
-        safe_open(file, framework="pt") as opened,
-    ):  # Python's own says why it cannot be read
-        return opened.metadata() or {}
 
 
 def _wrong(about: Mapping[str, Any]) -> Iterator[str]:

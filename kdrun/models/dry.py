@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdrun.eval_mode import evaluating
-from kdrun.models.resize import Resize
+from kdrun.eval_mode import untouched
+from kdrun.models.inputs import Resize
 
 SMALL = 3e10
 """Parameters times pixels up to which a forward is really computed. It has far fewer multiplications.
@@ -24,17 +24,16 @@ IMAGES = 2
 
 
 def dry_forward(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
-    """The model's output for two black images (C, H, W), in evaluation mode, for its shapes alone.
-
-    A large model runs on torch's meta device, unless it reads values and so cannot. Weights, statistics,
-    modes and random states stay as they are. Raises what the forward raises.
+    """The model's output for two black images (C, H, W), in evaluation mode, for its shapes alone. Nothing
+    changes. A large model runs on torch's meta device, unless it reads values. Raises what the forward
+    raises.
     """
-    with evaluating(model), _same_random_state(model), _no_empty_maps(model), torch.no_grad():
+    with untouched(model) as device, _no_empty_maps(model), torch.no_grad():
         if _work(model, image_shape) > SMALL:
             # If this fails, the real forward decides: it fails too, or the meta device was to blame.
             with suppress(Exception):
                 return _on_meta(model, image_shape)
-        return model(_images(model, image_shape, _device(model)))
+        return model(_images(model, image_shape, device))
 
 
 def _work(model: nn.Module, image_shape: tuple[int, int, int]) -> float:
@@ -64,10 +63,6 @@ def _images(model: nn.Module, image_shape: tuple[int, int, int], device: torch.d
     return torch.zeros(IMAGES, *image_shape, dtype=next(kinds, torch.float32), device=device)
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-
-
 @contextmanager
 def _no_empty_maps(model: nn.Module) -> Iterator[None]:
     """Convolutions that refuse images smaller than their kernels: every device does, but on older versions of
@@ -78,16 +73,8 @@ def _no_empty_maps(model: nn.Module) -> Iterator[None]:
             raise RuntimeError(f"{module} leaves nothing of its input")
 
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    handles = [m.register_forward_hook(refuse) for m in model.modules() if isinstance(m, kinds)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _same_random_state(model: nn.Module) -> Iterator[None]:
-    device = _device(model)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, kinds):
+                hooks.enter_context(module.register_forward_hook(refuse))
         yield

@@ -29,10 +29,7 @@ SUFFIXES = (".pt2", ".onnx")
 
 
 class Exported(nn.Module):
-    """An exported model in the place of any other: images (N, C, H, W) on the CPU to logits (N, K).
-
-    It has no weights of its own to move, copy or train.
-    """
+    """An exported model as any other: images (N, C, H, W) on the CPU to logits (N, K). No weights."""
 
     channels_first = True
 
@@ -60,9 +57,8 @@ def is_exported(path: Path) -> bool:
 
 
 def opened(path: Path, threads: int | None = None) -> Opened:
-    """The model in a .pt2 or .onnx file. threads: of onnxruntime; None: its own choice.
-
-    Raises KdrunError for a missing, damaged or foreign file, and if onnxruntime is not installed.
+    """The model in a .pt2 or .onnx file. threads: of onnxruntime; None: its own choice. Raises KdrunError for
+    a missing, damaged or foreign file, and if onnxruntime is not installed.
     """
     if not path.is_file():
         raise KdrunError(str(path), None, "no such file")

@@ -43,9 +43,8 @@ class _Straight(torch.autograd.Function):
 
 
 def fake(x: Tensor, scale: Tensor, zero: Tensor, low: float, high: float) -> Tensor:
-    """(clamp(round(x / scale) + zero, low, high) - zero) * scale, of any shape that broadcasts.
-
-    The gradient is that of x where the level is within the bounds, and zero elsewhere.
+    """(clamp(round(x / scale) + zero, low, high) - zero) * scale, of any shape that broadcasts. The gradient
+    is that of x where the level is within the bounds, and zero elsewhere.
     """
     quantised: Tensor = _Straight.apply(x, scale, zero, low, high)
     return quantised
@@ -171,10 +170,8 @@ def per_channel(values: Tensor, weight: Tensor) -> Tensor:
 
 
 class Write:
-    """Quantised layers as a file has them. The two functions stand for QuantizeLinear with DequantizeLinear,
-    and for DequantizeLinear.
-
-    pair: of x, scale, zero point (uint8). constant: of `Integers`.
+    """Quantised layers as a file has them. pair: of x, scale, zero point (uint8), stands for QuantizeLinear
+    with DequantizeLinear. constant: of `Integers`, stands for DequantizeLinear.
     """
 
     def __init__(

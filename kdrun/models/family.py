@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from torch import nn
 
 import kdrun.lookup as lookup
-from kdrun.models.draft import Draft
 
 GIVEN = ("classes", "channels", "image_size", "native_size", "name", "stem", "pretrained", "normalisation")
 """Parameters of `build` that the run gives; all others are keys of `args`.
@@ -18,6 +17,20 @@ GIVEN = ("classes", "channels", "image_size", "native_size", "name", "stem", "pr
 image_size is (H, W) as the network sees images, native_size as the data set has them; normalisation is what
 the data set's images were normalised with, None if unknown.
 """
+
+
+class Draft(NamedTuple):
+    """A model as its family made it. notes: what the screen must say of it. head_is_new: whether a part that
+    pretrained weights should fill has none.
+    """
+
+    model: nn.Module
+    notes: tuple[str, ...] = ()
+    head_is_new: bool = False
+
+
+class TooSmall(ValueError):
+    """Images are too small for a network whose layers depend on their size."""
 
 
 class Family(NamedTuple):
@@ -54,8 +67,3 @@ def find(name: str, key: str) -> Family:
     """The family of the module that `name` stands for. Raises KdrunError under `key`."""
     build = lookup.find(FAMILIES, name, key)
     return Family(name, build, lookup.parameters(build))
-
-
-def check_arguments(family: Family, args: Mapping[str, Any], key: str) -> None:
-    """Raises KdrunError below `key` for an argument that is unknown, missing or of the wrong type."""
-    lookup.check_arguments(family.name, family.arguments, args, key)

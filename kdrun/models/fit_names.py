@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.headless import head_of
+from kdrun.models.heads import removed_head
 
 AUXILIARY = re.compile(r"(AuxLogits|aux\d*|aux_head|aux_classifier|auxiliary_head)\.")
 """Heads beside the classifier, which are read while training only."""
@@ -27,11 +27,8 @@ SHOWN = 3
 
 
 def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
-    """The tensors that are the model's, without those of a removed head.
-
-    Raises KdrunError for those of another model.
-    """
-    own, head = model.state_dict(), head_of(model)
+    """The tensors that are the model's, without a removed head. Raises KdrunError for another model's."""
+    own, head = model.state_dict(), removed_head(model)
     needed = _needed(model)
     kept = {
         name: tensor

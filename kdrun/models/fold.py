@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,22 +31,22 @@ def folded(
 ) -> nn.Module:
     """A copy in evaluation mode in which each `BatchNorm2d` that directly follows a `Conv2d` is part of it.
 
-    One forward of noise (C, H, W) shows which norm follows which convolution. Then the logits and the layers
-    in `needs` of the copy are compared with the model's. Norms that would change one of them by more than
-    rounding stay as they are (a layer lies between convolution and norm), and `say` is called with a note.
-    So do norms that follow no convolution, as those before an activation that a shortcut goes around. Module
-    paths stay the same: an identity takes the place of the norm. The model and the global random state are
-    not changed. All are compared in exact float32, since rounding to TF32 or bf16 is larger than TOLERANCE.
+    One forward of noise (C, H, W) shows which norm follows which convolution. The logits and the layers in
+    `needs` are compared with the model's, in exact float32, since rounding to TF32 or bf16 is larger than
+    TOLERANCE. Norms that would change one of them stay as they are, and `say` is called with a note. Module
+    paths stay the same: an identity takes the place of a norm.
     """
     plain = copy.deepcopy(model).eval().requires_grad_(False)
-    noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(_like(plain))
+    noise = noise_for(plain, image_shape)
     pairs = _pairs(plain, noise)
     small = _folded(plain, pairs)
     with exact():
         right = _outputs(plain, noise, needs)
 
         def changed_in(model: nn.Module) -> list[str]:
-            return _changed(right, _outputs(model, noise, needs))
+            now = _outputs(model, noise, needs)
+            far = {name: (now[name] - tensor).abs().max() for name, tensor in right.items()}
+            return [name for name, gap in far.items() if not gap <= TOLERANCE * right[name].abs().max()]
 
         if changed := changed_in(small):
             kept = [pair for pair in pairs if not changed_in(_folded(plain, [pair]))]
@@ -73,10 +75,8 @@ def _folded(plain: nn.Module, pairs: Sequence[Pair]) -> nn.Module:
 
 
 def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The same model, its convolutions' weights in the precision in which autocast computes with them.
-
-    Autocast keeps converted weights only if they are trained; those of a frozen model it would convert in
-    every forward. Called under autocast, the model gives the same bits.
+    """The same model, its convolutions' weights in the precision in which autocast computes with them: it
+    would convert those of a frozen model in every forward. Called under autocast, the bits are the same.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -86,19 +86,9 @@ def cast_once(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 def _outputs(model: nn.Module, images: Tensor, needs: Collection[str]) -> dict[str, Tensor]:
     """The model's outputs by layer name."""
-    tapped = Tapped(model, needs)
-    with torch.no_grad():
+    with closing(Tapped(model, needs)) as tapped, torch.no_grad():
         outputs: Outputs = tapped(images)
-    tapped.close()
-    stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
-    tensors = {"logits": outputs.logits, "embedding": outputs.embedding} | stages | dict(outputs.layers)
-    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
-
-
-def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
-    """Layers that differ by more than rounding."""
-    far = {name: (after[name] - tensor).abs().max() for name, tensor in before.items()}
-    return [name for name, distance in far.items() if not distance <= TOLERANCE * before[name].abs().max()]
+    return outputs.named()
 
 
 class _Uses(TorchFunctionMode):
@@ -132,29 +122,21 @@ def _pairs(model: nn.Module, images: Tensor) -> list[Pair]:
     made: dict[int, str] = {}
     read: list[tuple[str, str, int]] = []
 
-    def conv_hook(path: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            made[id(output)] = path
+    def convolved(path: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        made[id(output)] = path
 
-        return hook
+    def normalises(path: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in made:
+            read.append((made[id(inputs[0])], path, id(inputs[0])))
 
-    def norm_hook(path: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if id(inputs[0]) in made:
-                read.append((made[id(inputs[0])], path, id(inputs[0])))
-
-        return hook
-
-    handles = []
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(conv_hook(path)))
-        elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            handles.append(module.register_forward_pre_hook(norm_hook(path)))
-    with torch.no_grad(), _Uses() as uses:
+    with torch.no_grad(), ExitStack() as hooks:
+        for path, module in model.named_modules():
+            if isinstance(module, nn.Conv2d):
+                hooks.enter_context(module.register_forward_hook(partial(convolved, path)))
+            elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+                hooks.enter_context(module.register_forward_pre_hook(partial(normalises, path)))
+        uses = hooks.enter_context(_Uses())
         model(images)
-    for handle in handles:
-        handle.remove()
     convs, paths = [conv for conv, _, _ in read], [path for _, path, _ in read]
     return [
         (conv, path)
@@ -163,9 +145,10 @@ def _pairs(model: nn.Module, images: Tensor) -> list[Pair]:
     ]
 
 
-def _like(model: nn.Module) -> Tensor:
-    """A parameter, for its device and type."""
-    return next(model.parameters())
+def noise_for(model: nn.Module, image_shape: tuple[int, int, int]) -> Tensor:
+    """Two images of noise, always the same, on the model's device and of its type."""
+    noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
+    return noise.to(next(model.parameters()))
 
 
 def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:

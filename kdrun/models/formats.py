@@ -37,8 +37,18 @@ class Student:
 
     @cached_property
     def program(self) -> torch.export.ExportedProgram:
-        """Traced once for all formats. Raises KdrunError."""
-        return traced(self)
+        """The model as a graph for any batch size, traced once for all formats; not strict, which in torch
+        2.7 mixes up hooks. Raises KdrunError for a model that cannot be traced.
+        """
+        images = torch.zeros(EXAMPLE_BATCH, *self.about["image_shape"])
+        batch = torch.export.Dim("batch", min=1)
+        with refused(self, "torch.export"):
+            program = torch.export.export(
+                _ImagesToLogits(self.model), (images,), dynamic_shapes=({0: batch},), strict=False
+            )
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # has paths of this machine
+        return program
 
 
 class Format(NamedTuple):
@@ -53,9 +63,7 @@ class Format(NamedTuple):
 
 
 class _ImagesToLogits(nn.Module):
-    """The model inside another module: the exporter ignores hooks of the outermost module, and with them the
-    resizing and normalisation of images.
-    """
+    """The model inside another module: the exporter ignores hooks of the outermost one."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -64,23 +72,6 @@ class _ImagesToLogits(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images)
         return logits
-
-
-def traced(student: Student) -> torch.export.ExportedProgram:
-    """The model as a graph for any batch size. Not strict: strict tracing in torch 2.7 mixes up hooks.
-
-    Raises KdrunError for a model that cannot be traced.
-    """
-    shape = student.about["image_shape"]
-    images = torch.zeros(EXAMPLE_BATCH, *shape)
-    batch = torch.export.Dim("batch", min=1)
-    with refused(student, "torch.export"):
-        program = torch.export.export(
-            _ImagesToLogits(student.model), (images,), dynamic_shapes=({0: batch},), strict=False
-        )
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # has paths of this machine
-    return program
 
 
 @contextmanager
@@ -113,9 +104,7 @@ def write_pt2(student: Student, path: Path) -> None:
 
 
 def write_onnx(student: Student, path: Path, translations: Mapping[Any, Any] | None = None) -> None:
-    """An ONNX model in one file; ABOUT is in its metadata. translations: of operations that are not torch's
-    own, by operation.
-    """
+    """An ONNX model in one file; ABOUT is in its metadata. translations: of operations not torch's own."""
     import onnx
 
     program = student.program
@@ -130,16 +119,13 @@ def write_onnx(student: Student, path: Path, translations: Mapping[Any, Any] | N
         )
         assert made is not None
         model = made.model_proto
-        _forget_notes(model.graph)
+        graph = model.graph
+        noted = (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph)
+        for each in noted:  # names of Python modules that the exporter adds: half of a small file
+            del each.metadata_props[:]
         _describe(model, student.about)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(path))
-
-
-def _forget_notes(graph: Any) -> None:
-    """Removes the names of Python modules that the exporter adds to each node: half of a small file."""
-    for each in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph):
-        del each.metadata_props[:]
 
 
 def _describe(model: Any, about: Mapping[str, Any]) -> None:
@@ -148,10 +134,9 @@ def _describe(model: Any, about: Mapping[str, Any]) -> None:
 
 
 def write_int8(student: Student, path: Path) -> None:
-    """An ONNX model with 8-bit activations and weights (per channel) in QDQ form, by onnxruntime.
-
-    The ranges of activations are the minimum and maximum over the calibration images. Weights use 7 of the 8
-    bits (`reduce_range`): processors without VNNI add two products in 16 bits, which 8-bit weights overflow.
+    """An ONNX model with 8-bit activations and weights (per channel) in QDQ form, by onnxruntime. Ranges are
+    minimum and maximum over the calibration images. Weights use 7 of the 8 bits (`reduce_range`): processors
+    without VNNI add two products in 16 bits, which 8-bit weights overflow.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, quantize_static
@@ -199,9 +184,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def format_named(name: str, key: str = "--to") -> Format:
-    """The format of that name. Raises KdrunError under `key` for an unknown one, a missing package, or an old
-    torch.
-    """
+    """The format of that name. Raises KdrunError under `key` for an unknown one, or what it needs."""
     if name not in FORMATS:
         raise KdrunError(key, name, "no such format", FORMATS)
     version = tuple(map(int, torch.__version__.split(".")[:2]))

@@ -8,10 +8,8 @@ from torch import nn
 
 
 def he_fan_out(model: nn.Module) -> None:
-    """Convolutions: normal with standard deviation sqrt(2 / (kernel area * out channels)), bias 0.
-
-    Depthwise ones too: out channels, not 1. Batch norms start at 1 and 0 and linear layers as torch makes
-    them.
+    """Convolutions: normal with standard deviation sqrt(2 / (kernel area * out channels)), bias 0; depthwise
+    ones too (out channels, not 1). Other layers stay as torch makes them.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -21,7 +19,7 @@ def he_fan_out(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def narrow_linear(layer: nn.Linear, std: float = 0.01) -> None:
-    """A linear layer: normal with this standard deviation, bias 0."""
-    nn.init.normal_(layer.weight, 0.0, std)
+def narrow_linear(layer: nn.Linear) -> None:
+    """A linear layer: normal with standard deviation 0.01, bias 0."""
+    nn.init.normal_(layer.weight, 0.0, 0.01)
     nn.init.zeros_(layer.bias)

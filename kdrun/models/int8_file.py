@@ -12,15 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdrun.models.fake_quantisation import (
-    LEVELS,
-    Integers,
-    Layer,
-    Quantisation,
-    Write,
-    fake,
-    per_channel,
-)
+from kdrun.models.fake_quantisation import LEVELS, Integers, Layer, Quantisation, Write, fake, per_channel
 from kdrun.models.formats import Student, write_onnx
 from kdrun.models.quantised import layers_of, quantisation
 
@@ -81,16 +73,11 @@ def _translations() -> dict[Any, Any]:
     def constant(levels: Any, scale: Any, zero: Any) -> Any:
         return onnx.DequantizeLinear(levels, scale, zero, axis=0)
 
-    return {
-        torch.ops.kdrun.quantise_pair.default: pair,
-        torch.ops.kdrun.integers.default: constant,
-    }
+    return {torch.ops.kdrun.quantise_pair.default: pair, torch.ops.kdrun.integers.default: constant}
 
 
 def in_integers(model: nn.Module, image_shape: tuple[int, int, int], write: Write) -> nn.Module:
-    """A copy of a quantised model on the CPU that computes by `write`, with the integers and scales of this
-    model.
-    """
+    """A copy of a quantised model on the CPU that computes by `write`, with its integers and scales."""
     small = copy.deepcopy(model).eval().cpu().requires_grad_(False)
     own = quantisation(small)
     with torch.no_grad():
@@ -100,9 +87,8 @@ def in_integers(model: nn.Module, image_shape: tuple[int, int, int], write: Writ
 
 
 def _fill(own: Quantisation, model: nn.Module, image_shape: tuple[int, int, int], write: Write) -> None:
-    """Gives `write` the scales of all ranges, and the integers of all layers in their order.
-
-    They are buffers of the model too, so that a tracer finds them.
+    """Gives `write` the scales of all ranges and the integers of all layers, as buffers of the model too, so
+    that a tracer finds them.
     """
     for number in range(len(own.ranges)):
         scale, zero = own.range_of(number).scale()

@@ -17,25 +17,18 @@ from kdrun.errors import KdrunError
 from kdrun.quantities import Count
 
 
-def build(
-    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], slope: float
-) -> nn.Module:
-    """widths: channels of the two convolutions. slope: of the leaky ReLU below 0.
-
-    Raises KdrunError for another number of widths.
-    """
-    if len(widths) != 2:
-        raise KdrunError("widths", widths, "two are needed")
-    return KerasMnist(classes, channels, image_size, widths, slope)
-
-
 class KerasMnist(nn.Module):
-    """Logits (N, classes) of images (N, channels, *image_size)."""
+    """Logits (N, classes) of images (N, channels, *image_size).
+
+    widths: of both convolutions (KdrunError for others). slope: of the leaky ReLU below 0.
+    """
 
     def __init__(
-        self, classes: int, channels: int, image_size: tuple[int, int], widths: list[int], slope: float
+        self, *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], slope: float
     ) -> None:
         super().__init__()
+        if len(widths) != 2:
+            raise KdrunError("widths", widths, "two are needed")
         self.conv1 = nn.Conv2d(channels, widths[0], 3, stride=2)
         self.activation = nn.LeakyReLU(slope)
         self.pool = nn.MaxPool2d(2, stride=1)
@@ -56,6 +49,9 @@ class KerasMnist(nn.Module):
         out = self.conv2(same(out, kernel=3, stride=2))
         logits: Tensor = self.classifier(self.flatten(out))
         return logits
+
+
+build = KerasMnist
 
 
 def same(x: Tensor, kernel: int, stride: int, value: float = 0.0) -> Tensor:

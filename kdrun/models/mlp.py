@@ -10,20 +10,19 @@ from kdrun.errors import KdrunError
 from kdrun.quantities import Count
 
 
-def build(
-    *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], dropout: float
-) -> nn.Module:
-    """ReLU layers of these widths on the flattened image. dropout: after each of them. Raises KdrunError."""
-    if not 0 <= dropout < 1:
-        raise KdrunError("dropout", dropout, "a number from 0 up to, not including, 1 is needed")
-    return Mlp(classes, channels * image_size[0] * image_size[1], widths, dropout)
-
-
 class Mlp(nn.Module):
-    """Logits (N, classes) of images with `inputs` numbers each. Stages are vectors (N, width), not maps."""
+    """Logits (N, classes): ReLU layers of these widths on the flattened image. Stages are vectors (N, width).
 
-    def __init__(self, classes: int, inputs: int, widths: list[int], dropout: float) -> None:
+    dropout: after each of the layers. Raises KdrunError.
+    """
+
+    def __init__(
+        self, *, classes: int, channels: int, image_size: tuple[int, int], widths: list[Count], dropout: float
+    ) -> None:
         super().__init__()
+        if not 0 <= dropout < 1:
+            raise KdrunError("dropout", dropout, "a number from 0 up to, not including, 1 is needed")
+        inputs = channels * image_size[0] * image_size[1]
         self.flatten = nn.Flatten()
         self.hidden = nn.Sequential(
             *(
@@ -39,3 +38,6 @@ class Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.classifier(self.hidden(self.flatten(x)))
         return out
+
+
+build = Mlp

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.draft import Draft
+from kdrun.models.family import Draft
 from kdrun.models.initial import he_fan_out
 from kdrun.models.stems import CIFAR_NOTE, is_small
 from kdrun.quantities import Factor
@@ -19,9 +19,7 @@ WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 
 
 def build(*, classes: int, channels: int, native_size: tuple[int, int], stem: str, width: Factor) -> Draft:
-    """A MobileNet with all widths times `width`.
-
-    stem: imagenet (stride 2), cifar (stride 1), or auto, by the size of the images.
+    """All widths times `width`. stem: imagenet (stride 2), cifar (stride 1), or auto, by the images' size.
     Raises KdrunError.
     """
     if int(32 * width) < 1:

@@ -7,26 +7,20 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-# `@register_model()`, or `@register_model(name="x")`; then other decorators, then the function.
+# `@register_model`, `@register_model()` or `@register_model(name="x")`; other decorators; the function.
 REGISTERED = re.compile(
-    r"^@register_model\(\s*(?:(?:name\s*=\s*)?[\"'](?P<given>\w+)[\"'])?\s*\)\s*\n"
+    r"^@register_model(?:\(\s*(?:(?:name\s*=\s*)?[\"'](?P<given>\w+)[\"'])?\s*\))?\s*\n"
     r"(?:^(?!def\s).*\n)*?"
     r"^def\s+(?P<function>\w+)",
     re.MULTILINE,
 )
-
-BARE = re.compile(r"^@register_model\s*\n(?:^(?!def\s).*\n)*?^def\s+(?P<function>\w+)", re.MULTILINE)
-"""`@register_model`, as timm has it."""
 
 TIMM = "timm/"
 """What timm's names begin with, so that they are not torchvision's of the same name."""
 
 
 def library(name: str) -> str | None:
-    """The family of a model that needs no file: torchvision, timm (with or without a tag after a dot), None.
-
-    Where timm is not installed, its family says so.
-    """
+    """The family of a model that needs no file: torchvision, timm (which says if it is missing), None."""
     if name.startswith(TIMM):
         return "timm" if not timm_names() or name.partition(".")[0] in timm_names() else None
     return "torchvision" if name in torchvision_names() else None
@@ -35,31 +29,21 @@ def library(name: str) -> str | None:
 @cache
 def timm_names() -> tuple[str, ...]:
     """All names that `timm.list_models()` gives, each after `timm/`, sorted; empty without timm."""
-    folder = _models_of("timm")
-    if folder is None:
-        return ()
-    sources = (path.read_text("utf-8") for path in folder.rglob("*.py"))
-    return tuple(sorted({f"{TIMM}{match['function']}" for text in sources for match in BARE.finditer(text)}))
+    return tuple(f"{TIMM}{name}" for name in _names_of("timm", "**/*.py"))
 
 
 @cache
 def torchvision_names() -> tuple[str, ...]:
-    """All names that `torchvision.models.list_models(module=torchvision.models)` gives, sorted.
-
-    Empty if torchvision is not installed.
-    """
-    folder = _models_of("torchvision")
-    if folder is None:
-        return ()
-    names = {name for path in sorted(folder.glob("*.py")) for name in registered(path.read_text("utf-8"))}
-    return tuple(sorted(names))
+    """All that `torchvision.models.list_models(module=torchvision.models)` gives, sorted, or nothing."""
+    return tuple(_names_of("torchvision", "*.py"))
 
 
-def _models_of(package: str) -> Path | None:
+def _names_of(package: str, files: str) -> list[str]:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(next(iter(spec.submodule_search_locations))) / "models"
+        return []
+    folder = Path(next(iter(spec.submodule_search_locations))) / "models"
+    return sorted({name for file in folder.glob(files) for name in registered(file.read_text("utf-8"))})
 
 
 def registered(source: str) -> tuple[str, ...]:

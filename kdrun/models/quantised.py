@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from kdrun.errors import KdrunError
-from kdrun.eval_mode import evaluating
+from kdrun.eval_mode import device_of, evaluating
 from kdrun.machine import exact
 from kdrun.models.fake_quantisation import Quantisation, Range
-from kdrun.models.fold import TOLERANCE, folded
+from kdrun.models.fold import TOLERANCE, folded, noise_for
 
 WEIGHTED = {"conv2d", "linear"}
 READING = {
@@ -83,16 +83,13 @@ class _Forward(TorchFunctionMode):
         return made
 
     def _quantised(self, values: Any) -> Any:
-        """The same with each tensor of images quantised."""
+        """The same with each tensor of images quantised: weights are parameters, statistics (N,)."""
         if isinstance(values, Tensor):
-            return self._read(values)[0] if self._is_activation(values) else values
+            own = values.is_floating_point() and values.dim() > 1 and not isinstance(values, nn.Parameter)
+            return self._read(values)[0] if own else values
         if isinstance(values, (tuple, list)):
             return type(values)(self._quantised(value) for value in values)
         return values
-
-    def _is_activation(self, value: Tensor) -> bool:
-        """Whether it is a float tensor of images; weights are parameters, statistics have one dimension."""
-        return value.is_floating_point() and value.dim() > 1 and not isinstance(value, nn.Parameter)
 
     def _read(self, x: Tensor) -> tuple[Tensor, int]:
         """x quantised, once for all that read it, and the number of its range."""
@@ -110,9 +107,8 @@ class _Forward(TorchFunctionMode):
         number, self.ranges = self.ranges, self.ranges + 1
         if number == len(self.own.ranges):
             if self.own.phase != "found":
-                raise KdrunError(
-                    "quantise", "int8", "the model computes in another order from batch to batch"
-                )
+                problem = "the model computes in another order from batch to batch"
+                raise KdrunError("quantise", "int8", problem)
             self.own.ranges.append(Range())
         return number
 
@@ -131,11 +127,10 @@ class _Forward(TorchFunctionMode):
 
 
 def quantised(model: nn.Module, image_shape: tuple[int, int, int], bits: int) -> nn.Module:
-    """A copy of a model with its norms folded, which computes with fake quantisation.
-
-    Its ranges are empty until `calibrated`. Module paths stay the same. The image that enters the model's
-    network (resized and normalised anew, if it does that) is its first activation. Raises KdrunError for a
-    model without a layer that can be quantised.
+    """A copy of a model with its norms folded, which computes with fake quantisation; its ranges are empty
+    until `calibrated`. Module paths stay the same. The image that enters its network (resized and normalised
+    anew, if it does that) is the first activation. Raises KdrunError for a model without a layer that can be
+    quantised.
     """
     small = folded(model, image_shape)
     for parameter in small.parameters():
@@ -144,8 +139,7 @@ def quantised(model: nn.Module, image_shape: tuple[int, int, int], bits: int) ->
     small.add_module(NAME, own)
     small.register_forward_pre_hook(_enter)
     small.register_forward_hook(_leave, always_call=True)
-    noise = torch.randn(2, *image_shape, generator=torch.Generator().manual_seed(0))
-    noise = noise.to(next(small.parameters()))
+    noise = noise_for(small, image_shape)
     with evaluating(small), evaluating(model), torch.no_grad(), exact():
         changed = (small(noise) - model(noise)).abs().max() > TOLERANCE * model(noise).abs().max()
     if changed:
@@ -179,16 +173,11 @@ def quantisation(model: nn.Module) -> Quantisation:
 
 
 def layers_of(model: nn.Module, image_shape: tuple[int, int, int]) -> list[tuple[int, Tensor, Tensor | None]]:
-    """The quantised layers in the order of a forward: the number of the range that each reads, its weight,
-    its bias.
-    """
+    """For each layer in the order of a forward: the number of the range that it reads, weight, bias."""
     own, found = quantisation(model), []
-    handle = model.register_forward_hook(lambda *_: found.extend(own.running[-1][0].seen), prepend=True)
-    try:
-        with evaluating(model), torch.no_grad():
-            model(torch.zeros(2, *image_shape, device=next(model.parameters()).device))
-    finally:
-        handle.remove()
+    hook = model.register_forward_hook(lambda *_: found.extend(own.running[-1][0].seen), prepend=True)
+    with hook, evaluating(model), torch.no_grad():
+        model(torch.zeros(2, *image_shape, device=device_of(model)))
     return found
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.build import Built
+from kdrun.models.build import Built, seeded
 from kdrun.models.survey import anatomy, survey
 from kdrun.models.taps import Tapped, probe
 from kdrun.types import POOLED, Classifier
@@ -22,10 +22,7 @@ Size = tuple[int, int, int]
 
 
 class Projector(nn.Sequential):
-    """(N, C, H, W) to (N, C', H, W): three convolutions with norm and ReLU, the middle one 3x3.
-
-    factor: the inner maps have C' / factor channels.
-    """
+    """(N, C, H, W) to (N, C', H, W): 1x1, 3x3, 1x1 with norm and ReLU; inside C' / factor channels."""
 
     def __init__(self, channels: int, out: int, factor: int = 2) -> None:
         width = max(1, out // factor)
@@ -38,9 +35,8 @@ class Projector(nn.Sequential):
 
 class Reused(nn.Module):
     """Logits (N, K) of images: a student's layers up to its last stage, a projector, and a frozen classifier.
-
     teacher: the size (C, H, W) of the map that the teacher's classifier reads the mean of; a larger map of
-    the student is averaged to it. factor: of the projector. The student's own classifier is taken out.
+    the student is averaged to it. factor: of the projector.
     """
 
     def __init__(self, student: nn.Module, channels: int, teacher: Size, classes: int, factor: int) -> None:
@@ -75,18 +71,15 @@ class Reused(nn.Module):
 def reused(
     student: nn.Module, image_shape: Size, teacher: Size, classes: int, seed: int, factor: int = 2
 ) -> Reused:
-    """The student on a projector and a classifier for maps like the teacher's, (C, H, W).
-
-    Raises KdrunError if the student's last stage gives no maps.
+    """The student on a projector and a classifier for maps (C, H, W) like the teacher's. Raises KdrunError if
+    its last stage gives no maps.
     """
     shapes = probe(student, image_shape)
     size = shapes.layer(LAST) if shapes.stages else ()
     if len(size) != 3:
-        raise KdrunError(
-            "loss", None, f"feature maps (C, H, W) are needed; the student's last stage is {size}"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        problem = f"feature maps (C, H, W) are needed; the student's last stage is {size}"
+        raise KdrunError("loss", None, problem)
+    with seeded(seed):
         model = Reused(student, size[0], teacher, classes, factor)
     survey(model, image_shape)
     return model
@@ -95,9 +88,8 @@ def reused(
 def reusing(
     student: Built, teacher: nn.Module, image_shape: Size, classes: int, seed: int, factor: int = 2
 ) -> Built:
-    """The student on a classifier like the teacher's, still without its weights.
-
-    Raises KdrunError if that classifier is not one linear layer on the mean of the teacher's last map.
+    """The student on a classifier like the teacher's, still without its weights. Raises KdrunError if that is
+    not one linear layer on the mean of the last map.
     """
     layers = probe(teacher, image_shape, [POOLED]).layers
     if POOLED not in layers:

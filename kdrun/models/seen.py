@@ -1,6 +1,4 @@
-"""A teacher that sees the student's view of an image as in its own training: normalised, in its size, in its
-channels.
-"""
+"""A teacher that sees the student's view of an image as in its own training: scale, size, channels."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdrun.eval_mode import device_of
 from kdrun.types import LUMA
 
 
@@ -23,10 +22,8 @@ class Sight(NamedTuple):
 
 
 class Seen(nn.Module):
-    """`model`, called with images (N, C, H, W) as one data set makes them, sees them as another does.
-
-    Black and white stay black and white, whatever the largest pixel value of each data set. Grey becomes
-    colour of equal channels, and colour becomes grey by its luma (ITU-R 601).
+    """`model`, called with images (N, C, H, W) as one data set makes them, sees them as another does. Black
+    and white stay. Grey becomes colour of equal channels, and colour becomes grey by its luma (ITU-R 601).
     """
 
     scale: Tensor
@@ -77,5 +74,4 @@ def seen(model: nn.Module, given: Sight, wanted: Sight) -> nn.Module:
     """The model itself if both are the same."""
     if given == wanted:
         return model
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    return Seen(model, given, wanted).to(device)
+    return Seen(model, given, wanted).to(device_of(model))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
+
+from kdrun.errors import KdrunError
+from kdrun.models.family import Draft
 
 SMALL = 64
 """The largest side of images that get the stem for small images, if a model has one."""
@@ -46,31 +49,48 @@ def is_small(size: tuple[int, int]) -> bool:
     return max(size) <= SMALL
 
 
-def has_cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> bool:
-    """Whether `cifar_stem` knows the model and its stem is one convolution."""
-    stem = stems.get(type(model).__name__)
-    return stem is not None and isinstance(model.get_submodule(stem.conv), nn.Conv2d)
-
-
-def cifar_stem(model: nn.Module, stems: Mapping[str, Stem] = STEMS) -> Change:
-    """Replaces the stem by 3x3 with stride 1 without pooling, in place; 3x3 weights are kept."""
-    stem = stems[type(model).__name__]
-    old = model.get_submodule(stem.conv)
-    assert isinstance(old, nn.Conv2d)
+def fit_stem(
+    model: nn.Module,
+    name: str,
+    stem: str,
+    native_size: tuple[int, int],
+    pretrained: bool | str,
+    stems: Mapping[str, Stem] = STEMS,
+) -> Change:
+    """Makes a stem for small images, 3x3 with stride 1 without pooling, if that is asked for, in place; 3x3
+    weights are kept. auto: for small images, unless pretrained. Raises KdrunError if no stem is in `stems`.
+    """
+    own = stems.get(type(model).__name__)
+    old = None if own is None else model.get_submodule(own.conv)
+    if stem == "cifar" and not isinstance(old, nn.Conv2d):
+        raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
+    small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
+    if not small or own is None or not isinstance(old, nn.Conv2d):
+        return Change()
     conv = _like(old, old.in_channels, kernel=3, stride=1)
     kept = conv.weight.shape == old.weight.shape
     if kept:
         conv.load_state_dict(old.state_dict())
-    model.set_submodule(stem.conv, conv)
-    if stem.pool is not None:
-        model.set_submodule(stem.pool, nn.Identity())
+    model.set_submodule(own.conv, conv)
+    if own.pool is not None:
+        model.set_submodule(own.pool, nn.Identity())
     return Change((CIFAR_NOTE,), new=not kept)
 
 
-def take_channels(model: nn.Module, channels: int) -> Change:
-    """Makes the first convolution read `channels` channels, in place.
+def new_head(before: int, classes: int) -> Change:
+    """A head for other classes than the weights have."""
+    return Change((f"new head: {before} -> {classes} classes, untrained",), new=True)
 
-    With one channel the weights are summed over the three: a grey image gives what its RGB copy gave.
+
+def drafted(model: nn.Module, changes: Sequence[Change], pretrained: bool | str) -> Draft:
+    """The changed model, with notes."""
+    notes = tuple(note for change in changes for note in change.notes)
+    return Draft(model, notes, head_is_new=bool(pretrained) and any(change.new for change in changes))
+
+
+def take_channels(model: nn.Module, channels: int) -> Change:
+    """Makes the first convolution read `channels` channels, in place. For one, the weights are summed over
+    the three: a grey image gives what its RGB copy gave.
     """
     path, old = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if old.in_channels == channels:

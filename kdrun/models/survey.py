@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from math import gcd, isqrt
 from typing import Any, NamedTuple
 
@@ -24,14 +25,7 @@ TOKEN_STAGES = 4
 BESIDE = 16
 """The most tokens that are no patches: those of the class, of distillation, registers."""
 
-PASSING = (
-    nn.Identity,
-    nn.Flatten,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-)
+PASSING = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d)
 """Modules that learn and select nothing: never the end of a stage."""
 
 GLOBAL = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -58,9 +52,9 @@ class Anatomy(NamedTuple):
     `kdrun.models.taps.Tap`).
 
     stages: `stage:0` (the stem), `stage:1`, ... pre: the same before the activation, or empty. head: the
-    classifier, whose input is the embedding; empty if there is none. pooled: the map whose mean the embedding
-    may be, or empty. overwritten: paths whose tensor is changed later in the forward, so that a tap must copy
-    it; None before a survey.
+    classifier, whose input is the embedding, or empty. pooled: the map whose mean that may be, or empty.
+    overwritten: paths whose tensor is changed later in the forward, so that a tap must copy it; None before a
+    survey.
     """
 
     stages: tuple[str, ...] = ()
@@ -114,24 +108,27 @@ def record(model: nn.Module, image_shape: tuple[int, int, int]) -> Iterator[Call
     """The calls of one dry forward, in the order in which they end; of several of one module, the last."""
     calls: dict[str, Call] = {}
     given: dict[str, tuple[Tensor | None, int]] = {}
-    handles = []
-    for path, module in model.named_modules():
 
-        def enter(module: nn.Module, args: tuple[Any, ...], path: str = path) -> None:
-            given[path] = (_tensor(args), _version(_tensor(args)))
+    def enter(path: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        given[path] = (first_tensor(args), _version(first_tensor(args)))
 
-        def leave(module: nn.Module, args: tuple[Any, ...], output: Any, path: str = path) -> None:
-            (read, version), made = given[path], _tensor(output)
-            calls.pop(path, None)
-            calls[path] = Call(path, module, read, made, (version, _version(made)))
+    def leave(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        (read, version), made = given[path], first_tensor(output)
+        calls.pop(path, None)
+        calls[path] = Call(path, module, read, made, (version, _version(made)))
 
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
+    with ExitStack() as hooks:
+        for path, module in model.named_modules():
+            hooks.enter_context(module.register_forward_pre_hook(partial(enter, path)))
+            hooks.enter_context(module.register_forward_hook(partial(leave, path)))
         dry_forward(model, image_shape)
-    finally:
-        for handle in handles:
-            handle.remove()
     yield from calls.values()
+
+
+def head_of(model: nn.Module) -> nn.Module | None:
+    """The model's classifier, None if there is none."""
+    path = anatomy(model).head
+    return model.get_submodule(path) if path else None
 
 
 def find_overwritten(calls: list[Call]) -> Iterator[str]:
@@ -171,21 +168,16 @@ def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
     tokens = [call for call in row if len(call.size) == 2 and call.size[0] > 1]
     maps = [call for call in row if len(call.size) == 3]
     if sum(map(_is_compound, tokens)) > sum(map(_is_compound, maps)):
-        return token_stages(maps[:1] or tokens[:1], tokens)
+        first = [call.path for call in maps[:1] or tokens[:1]]
+        blocks_of_tokens = [call.path for call in tokens if _is_compound(call) and call.path not in first]
+        return (*first, *spread(blocks_of_tokens))
     return map_stages(maps)
 
 
-def token_stages(stem: list[Call], tokens: list[Call]) -> tuple[str, ...]:
-    """The stem, which makes patches of an image, then evenly spread blocks that give tokens."""
-    first = [call.path for call in stem]
-    return (*first, *spread([call.path for call in tokens if _is_compound(call) and call.path not in first]))
-
-
 def map_stages(maps: list[Call]) -> tuple[str, ...]:
-    """The stem, then the last block at each resolution, of blocks with maps (C, H, W).
-
-    A block of several layers is preferred to a single layer of the same resolution: an activation between
-    blocks and the widening convolution before a head are no stages.
+    """The stem, then the last block at each resolution, of blocks with maps (C, H, W). A block of several
+    layers is preferred: an activation between blocks and the widening convolution before a head are no
+    stages.
     """
     if not maps:
         return ()
@@ -218,10 +210,9 @@ def spread(paths: list[str]) -> list[str]:
 
 
 def as_map(stage: str, calls: list[Call], image_shape: tuple[int, int, int]) -> str:
-    """The path of a stage. If it gives tokens (T, D), with their grid, as in `blocks.3:14x14`.
-
-    The grid is that of the finest map in the network that has no more positions than there are tokens. If
-    none is close, the grid has the proportions of the images (C, H, W). Tokens that fill no grid stay tokens.
+    """The path of a stage. If it gives tokens (T, D), with their grid, as in `blocks.3:14x14`: that of the
+    finest map in the network with no more positions than tokens, or if none is close, of the proportions of
+    the images (C, H, W). Tokens that fill no grid stay tokens.
     """
     size = next((call.size for call in calls if call.path == stage), ())
     if len(size) != 2:
@@ -247,10 +238,9 @@ def _like(image_shape: tuple[int, int, int], most: int) -> tuple[int, int]:
 
 
 def block_paths(model: nn.Module) -> Iterator[str]:
-    """The modules that a forward calls one after the other: layers, and blocks as a whole.
-
-    The model itself and plain sequences are opened, and so is a module that is the only one of its class and
-    holds most of the parameters: a backbone, an encoder.
+    """The modules that a forward calls one after the other: layers, and blocks as a whole. The model and
+    plain sequences are opened, and so is a module that is the only one of its class with most of the
+    parameters.
     """
     kinds = Counter(type(module) for module in model.modules())
     most = _size(model) / 2
@@ -258,17 +248,14 @@ def block_paths(model: nn.Module) -> Iterator[str]:
     def walk(path: str, module: nn.Module) -> Iterator[str]:
         children = list(module.named_children())
         trunk = kinds[type(module)] == 1 and _size(module) > most
-        if children and (module is model or _is_sequence(module) or trunk):
+        sequence = type(module).forward in (nn.Sequential.forward, nn.Module.forward)
+        if children and (module is model or sequence or trunk):
             for name, child in children:
                 yield from walk(f"{path}.{name}" if path else name, child)
         elif path:
             yield path
 
     return walk("", model)
-
-
-def _is_sequence(module: nn.Module) -> bool:
-    return type(module).forward in (nn.Sequential.forward, nn.Module.forward)
 
 
 def _is_compound(call: Call) -> bool:
@@ -284,7 +271,8 @@ def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _tensor(value: Any) -> Tensor | None:
+def first_tensor(value: Any) -> Tensor | None:
+    """A module's output, or the first of several."""
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
     return value if isinstance(value, Tensor) else None

@@ -1,7 +1,4 @@
-"""Batch normalisation with the statistics of the batches of all ranks, on any device.
-
-`torch.nn.SyncBatchNorm` does the same on GPUs alone.
-"""
+"""Batch normalisation with the statistics of all ranks' batches, as torch's SyncBatchNorm on GPUs alone."""
 
 from __future__ import annotations
 
@@ -85,9 +82,8 @@ SYNCHRONISED: dict[type, type] = {
 
 class Normalised(torch.autograd.Function):
     """Features (N, C, ...) with mean 0 and variance 1 over all ranks, scaled and shifted, in their own type;
-    then mean (C,), biased variance (C,) and the number of values (), which have no gradient.
-
-    Rows that do not count are normalised too, but change no statistics and no gradient of others.
+    then mean (C,), biased variance (C,) and the number of values (), which have no gradient. Rows that do not
+    count change no statistics and no gradient of others.
     """
 
     @staticmethod
@@ -123,9 +119,7 @@ class Normalised(torch.autograd.Function):
 
 def statistics(values: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (C,), biased variance (C,) and number of values () over the rows of all ranks. values: (n, C, ...)
-    of this one; n can be 0.
-
-    The squares are about each rank's own mean (Chan et al. 1979), so that no digits are lost.
+    of this one; n can be 0. Squares are about each rank's own mean (Chan et al. 1979), for their digits.
     """
     others = [place for place in range(values.dim()) if place != 1]
     number = values.new_tensor(values.numel() // max(1, values.shape[1]))

@@ -10,6 +10,7 @@ they are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
@@ -18,14 +19,12 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.eval_mode import evaluating
 from kdrun.models.dry import dry_forward
-from kdrun.models.survey import anatomy, survey
-from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes
+from kdrun.models.survey import anatomy, first_tensor, head_of, survey
+from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes, stage_of
 
 
 class Tap(NamedTuple):
-    """A tensor in a model. inward: the module's input, not its output. nhwc: its channels lie last. grid: its
-    last tokens are a map of (H, W) patches.
-    """
+    """A tensor in a model. inward: a module's input. nhwc: channels last. grid: (H, W) of its last tokens."""
 
     path: str
     inward: bool = False
@@ -52,11 +51,9 @@ class Tap(NamedTuple):
 
 
 class Tapped(nn.Module):
-    """A model that also gives layers: images (N, C, H, W) to Outputs with the layers in `needs`.
-
-    needs: layer names, see above. The model is used, not copied; `close` removes the taps from it. A model
-    that was not made by `kdrun.models.build` and states no stages must be probed before its stages are
-    needed. key: of a KdrunError about an unknown layer.
+    """A model that also gives layers: images (N, C, H, W) to Outputs with the layers in `needs`, names as
+    above. `close` removes the taps from the model. One that was not made by `kdrun.models.build` and states
+    no stages must be probed before these are needed. key: of a KdrunError about an unknown layer.
     """
 
     def __init__(self, model: nn.Module, needs: Collection[str], key: str = "layer") -> None:
@@ -87,9 +84,8 @@ class Tapped(nn.Module):
         tensors: dict[str, Tensor] = {}
         for name, tap in self._taps.items():
             if tap not in kept:
-                raise KdrunError(
-                    self._key, name, "the model does not call this module, or it gives no tensor"
-                )
+                problem = "the model does not call this module, or it gives no tensor"
+                raise KdrunError(self._key, name, problem)
             tensors[name], version = kept[tap]
             if _version(tensors[name]) != version:
                 problem = "a later layer overwrites this tensor in place; a layer before or after it may do"
@@ -107,8 +103,8 @@ class Tapped(nn.Module):
         stages: list[Tensor | None] = [None] * self._stages
         layers: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            if name.startswith("stage:") and "@" not in name:
-                stages[int(name.removeprefix("stage:"))] = tensor
+            if (position := stage_of(name)) is not None:
+                stages[position] = tensor
             else:
                 layers[name] = tensor
         any_stage = any(stage is not None for stage in stages)
@@ -121,19 +117,16 @@ def probe(
 ) -> Shapes:
     """The shapes of a model's layers for one image (C, H, W): the standard ones, and `layers`.
 
-    Takes one dry forward: weights, batch norm statistics and random states stay as they are. A model that
-    states no stages has them afterwards. POOLED is given if it is in `layers` and a forward of noise shows
-    that its mean is the embedding. Raises KdrunError under `key` for another layer that the model does not
-    have.
+    A dry forward, which changes nothing. A model that states no stages has them afterwards. POOLED is given
+    if it is in `layers` and noise shows that its mean is the embedding. Raises KdrunError under `key` for
+    another layer that the model does not have.
     """
     count = len(survey(model, image_shape).stages)
     if POOLED in layers and not reads_mean(model, image_shape):
         layers = [name for name in layers if name != POOLED]
     tapped = Tapped(model, [*_standard_names(model), *layers], key)
-    try:
+    with closing(tapped):
         outputs: Outputs = dry_forward(tapped, image_shape)
-    finally:
-        tapped.close()
     single = (name for name in layers if name != "stages")
     names = dict.fromkeys([*_standard_names(model), *single])
     shapes = Shapes({}, count)
@@ -145,8 +138,7 @@ def probe(
 
 def classifier(model: nn.Module) -> Classifier | None:
     """The weights of the model's head, None if that is no linear layer."""
-    path = anatomy(model).head
-    head = model.get_submodule(path) if path else None
+    head = head_of(model)
     return Classifier(head.weight, head.bias) if isinstance(head, nn.Linear) else None
 
 
@@ -157,11 +149,8 @@ def reads_mean(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
     tapped = Tapped(model, [POOLED, "embedding"])
     noise = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(model.parameters()))
-    try:
-        with evaluating(tapped), torch.no_grad():
-            outputs: Outputs = tapped(noise)
-    finally:
-        tapped.close()
+    with closing(tapped), evaluating(tapped), torch.no_grad():
+        outputs: Outputs = tapped(noise)
     mean, read = outputs.layer(POOLED).mean((2, 3)), outputs.layer("embedding")
     return mean.shape == read.shape and torch.allclose(mean, read, rtol=1e-3, atol=1e-4)
 
@@ -187,7 +176,7 @@ class _Keep:
     def __call__(self, module: nn.Module, args: Any, output: Any = None) -> None:
         if self.place.kept is None:
             return
-        tensor = _side_by_side(args) if self.tap.inward else _first_tensor(output)
+        tensor = _side_by_side(args) if self.tap.inward else first_tensor(output)
         if tensor is not None:
             tensor = self.tap.laid_out(tensor)
             tensor = tensor.clone() if self.copies else tensor
@@ -248,11 +237,6 @@ def _side_by_side(args: tuple[Any, ...]) -> Tensor | None:
     if len(tensors) < 2:
         return tensors[0] if tensors else None
     return torch.cat(tensors, 1)
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    value = output[0] if isinstance(output, (tuple, list)) and output else output
-    return value if isinstance(value, Tensor) else None
 
 
 def _version(tensor: Tensor) -> int:

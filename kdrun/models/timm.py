@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import nn
 
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, first_line
 from kdrun.extras import install
-from kdrun.models.draft import Draft
+from kdrun.models.family import Draft
+from kdrun.models.inputs import Normalisation, renormalise
 from kdrun.models.names import TIMM, timm_names
-from kdrun.models.renormalise import Normalisation, renormalise
-from kdrun.models.stems import Change, Stem, cifar_stem, has_cifar_stem, is_small
+from kdrun.models.stems import Change, Stem, drafted, fit_stem, new_head
 
 STEMS = {
     "ResNet": Stem("conv1", "maxpool"),
@@ -45,12 +45,9 @@ def build(
     pretrained: bool | str,
     normalisation: Normalisation | None,
 ) -> Draft:
-    """The classifier `name`, for images of `channels` channels and native size (H, W).
-
-    stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
-    one. pretrained: a flag, since timm names weights with the model. normalisation: what images were
-    normalised with, undone for pretrained weights that want another. Raises KdrunError for unknown names and
-    tags, for `cifar` if there is no such stem, and if weights are missing.
+    """The classifier `name`, as of torchvision; `stem` the same. pretrained: a flag, since timm names weights
+    with the model. Raises KdrunError for unknown names and tags, for `cifar` if there is no such stem, and if
+    weights are missing.
     """
     if isinstance(pretrained, str):
         problem = f"timm's weights are named with the model: timm/{name.partition('.')[0]}.{pretrained}"
@@ -58,22 +55,16 @@ def build(
     known(name)
     model = _pretrained(name, classes, channels) if pretrained else _made(name, classes, channels)
     settings: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
-    if stem == "cifar" and not has_cifar_stem(model, STEMS):
-        raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
-    small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
-    change = cifar_stem(model, STEMS) if small and has_cifar_stem(model, STEMS) else Change()
-    notes, new = change.notes, bool(pretrained) and change.new
+    changes = [fit_stem(model, name, stem, native_size, pretrained, STEMS)]
     if pretrained:
-        notes += renormalise(model, normalisation, Normalisation(settings["mean"], settings["std"]))
+        wanted = Normalisation(settings["mean"], settings["std"])
+        changes.append(Change(renormalise(model, normalisation, wanted)))
         if settings["num_classes"] != classes:
-            notes, new = (
-                (*notes, f"new head: {settings['num_classes']} -> {classes} classes, untrained"),
-                True,
-            )
+            changes.append(new_head(settings["num_classes"], classes))
     if settings.get("fixed_input_size"):
         model.image_size = settings["input_size"][-1]  # which sizes are tried
     _state_stages(model)
-    return Draft(model, notes, new)
+    return drafted(model, changes, pretrained)
 
 
 def known(name: str) -> None:
@@ -107,9 +98,7 @@ def _pretrained(name: str, classes: int, channels: int) -> nn.Module:
         return _made(name, classes, channels, pretrained=True)
     # Each library on the way has its own errors, which mean the same to the user: there are no weights.
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        problem = f"no weights for {name} ({reason})"
-        raise KdrunError("pretrained", "true", problem) from error
+        raise KdrunError("pretrained", "true", f"no weights for {name} ({first_line(error)})") from error
 
 
 def _state_stages(model: nn.Module) -> None:

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdrun.errors import KdrunError
+from kdrun.errors import KdrunError, first_line
 from kdrun.figures import as_typed
-from kdrun.models.draft import Draft
+from kdrun.models.family import Draft
+from kdrun.models.inputs import Normalisation, renormalise
 from kdrun.models.names import torchvision_names
-from kdrun.models.pretrained import torchvision_weights
-from kdrun.models.renormalise import Normalisation, renormalise
-from kdrun.models.stems import Change, cifar_stem, has_cifar_stem, is_small, take_channels
+from kdrun.models.stems import Change, drafted, fit_stem, new_head, take_channels
 
 IMAGENET_CLASSES = 1000
 AUXILIARY = ("googlenet", "inception_v3")
@@ -38,27 +37,23 @@ def build(
     """The classifier `name`, for images of `channels` channels and native size (H, W).
 
     stem: auto, cifar or imagenet; auto takes the one for small images up to 64 pixels, but keeps a pretrained
-    one. pretrained: false, true (torchvision's present weights) or the name of weights (IMAGENET1K_V1).
-    normalisation: what images were normalised with, undone for pretrained weights that want another. Raises
-    KdrunError for unknown names, for `cifar` if there is no such stem, and if weights are missing.
+    one. pretrained: false, true (the present weights) or their name (IMAGENET1K_V1). normalisation: of the
+    images, undone for weights that want another. Raises KdrunError for an unknown name, a stem that it has
+    not, missing weights.
     """
     if name not in torchvision_names():
-        raise KdrunError(
-            "name", name, "torchvision has no such model", torchvision_names(), "kdrun list models"
-        )
+        problem = "torchvision has no such model"
+        raise KdrunError("name", name, problem, torchvision_names(), "kdrun list models")
     chosen = torchvision_weights(name, pretrained) if pretrained else None
     model = _blank(name, classes) if chosen is None else _pretrained(name, chosen, as_typed(pretrained))
-    if stem == "cifar" and not has_cifar_stem(model):
-        raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
-    small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
-    change = cifar_stem(model) if small and has_cifar_stem(model) else Change()
-    changes = [change, take_channels(model, channels)]
+    changes = [fit_stem(model, name, stem, native_size, pretrained), take_channels(model, channels)]
     if chosen is not None:
         changes.append(_fit_head(model, classes))
-        changes.append(Change(renormalise(model, normalisation, _wanted(chosen))))
+        wanted = chosen.transforms()
+        means = Normalisation(tuple(wanted.mean), tuple(wanted.std))
+        changes.append(Change(renormalise(model, normalisation, means)))
     _state_stages(model)
-    notes = [note for change in changes for note in change.notes]
-    return Draft(model, tuple(notes), head_is_new=bool(pretrained) and any(change.new for change in changes))
+    return drafted(model, changes, pretrained)
 
 
 def _blank(name: str, classes: int) -> nn.Module:
@@ -80,19 +75,12 @@ def _pretrained(name: str, weights: Any, value: str) -> nn.Module:
     try:
         model: nn.Module = models.get_model(name, weights=weights, progress=False)
     except (OSError, RuntimeError) as error:  # no network, no such page, no room; a broken file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         place = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
-        problem = f"no weights for {name} ({reason}); put {weights.url} at {place}"
+        problem = f"no weights for {name} ({first_line(error)}); put {weights.url} at {place}"
         raise KdrunError("pretrained", value, problem) from None
     if name in AUXILIARY:
         _drop_auxiliary(model)
     return model
-
-
-def _wanted(weights: Any) -> Normalisation:
-    """What the weights were trained with."""
-    preset = weights.transforms()
-    return Normalisation(tuple(preset.mean), tuple(preset.std))
 
 
 def _drop_auxiliary(model: nn.Module) -> None:
@@ -115,7 +103,7 @@ def _fit_head(model: nn.Module, classes: int) -> Change:
         assert isinstance(old, nn.Linear)
         new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
     model.set_submodule(path, new)
-    return Change((f"new head: {IMAGENET_CLASSES} -> {classes} classes, untrained",), new=True)
+    return new_head(IMAGENET_CLASSES, classes)
 
 
 def _is_head(module: nn.Module) -> bool:
@@ -134,3 +122,26 @@ def _state_stages(model: nn.Module) -> None:
         count = len(model.get_submodule("features"))  # type: ignore[arg-type]
         blocks = (f"features.{position}:nhwc" for position in (0, *range(1, count, 2)))
         model.stages = tuple(blocks)  # type: ignore[assignment]
+
+
+def weights_name(family: str, name: str, pretrained: bool | str) -> str:
+    """The weights that `pretrained` takes: `ResNet18_Weights.IMAGENET1K_V1`, `resnet18.a1_in1k`."""
+    if family == "timm":
+        import timm
+
+        known = timm.get_pretrained_cfg(name.partition("/")[2])
+        return f"{known.architecture}.{known.tag}" if known and known.tag else name
+    return str(torchvision_weights(name, pretrained))
+
+
+def torchvision_weights(name: str, pretrained: bool | str) -> Any:
+    """A member of torchvision's enumeration: the present weights (true), or by name. Raises KdrunError."""
+    from torchvision import models
+
+    known = models.get_model_weights(name)
+    if pretrained is True:
+        return known.DEFAULT
+    names = [weights.name for weights in known]
+    if pretrained not in names:
+        raise KdrunError("pretrained", pretrained, "there are no such weights", ["true", *names])
+    return known[str(pretrained)]

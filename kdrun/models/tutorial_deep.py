@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
 from kdrun.errors import KdrunError
-from kdrun.models.draft import TooSmall
+from kdrun.models.family import TooSmall
+from kdrun.models.plain_cnn import PlainCnn
 from kdrun.quantities import Count, Layers
 
 
@@ -24,52 +25,20 @@ def build(
     dense: Count,
     dropout: float,
 ) -> nn.Module:
-    """widths: channels of the convolutions. pool_every: how many of them lie before each pooling.
-
-    dense: width of the dense layer. dropout: after it.
-
-    Raises KdrunError for numbers out of range, TooSmall for images of which nothing is left to flatten.
+    """widths: of the convolutions. pool_every: how many of them lie before each pooling. dense: width of the
+    dense layer, before dropout. Raises KdrunError for numbers out of range, TooSmall if no pixel is left.
     """
     if len(widths) % pool_every:
         raise KdrunError("pool_every", pool_every, f"must divide the number of convolutions ({len(widths)})")
     if not 0 <= dropout < 1:
         raise KdrunError("dropout", dropout, "must be from 0 to below 1")
-    return TutorialDeep(classes, channels, image_size, widths, pool_every, dense, dropout)
-
-
-class TutorialDeep(nn.Module):
-    """Logits (N, classes) of images (N, channels, *image_size)."""
-
-    def __init__(
-        self,
-        classes: int,
-        channels: int,
-        image_size: tuple[int, int],
-        widths: list[int],
-        pool_every: int,
-        dense: int,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        height, width = (side // 2 ** (len(widths) // pool_every) for side in image_size)
-        if min(height, width) < 1:
-            raise TooSmall(f"images of {image_size[0]}x{image_size[1]} are too small")
-        self.features = nn.Sequential()
-        stages: list[str] = []
-        for position, (before, out) in enumerate(pairwise([channels, *widths]), 1):
-            stages.append(f"features.{len(self.features) + 1}")
-            self.features.extend([nn.Conv2d(before, out, 3, padding=1), nn.ReLU()])
-            if position % pool_every == 0:
-                self.features.append(nn.MaxPool2d(2))
-        self.flatten = nn.Flatten()
-        self.dense = nn.Sequential(
-            nn.Linear(widths[-1] * height * width, dense), nn.ReLU(), nn.Dropout(dropout)
-        )
-        self.classifier = nn.Linear(dense, classes)
-        self.stages = tuple(stages)
-        self.pre = tuple(f"{stage}:in" for stage in stages)
-        self.head = "classifier"
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.classifier(self.dense(self.flatten(self.features(x))))
-        return out
+    height, width = (side // 2 ** (len(widths) // pool_every) for side in image_size)
+    if min(height, width) < 1:
+        raise TooSmall(f"images of {image_size[0]}x{image_size[1]} are too small")
+    features: list[nn.Module] = []
+    for position, (before, out) in enumerate(pairwise([channels, *widths]), 1):
+        features += [nn.Conv2d(before, out, 3, padding=1), nn.ReLU()]
+        if position % pool_every == 0:
+            features.append(nn.MaxPool2d(2))
+    flat = widths[-1] * height * width
+    return PlainCnn(features, [nn.Linear(flat, dense), nn.ReLU(), nn.Dropout(dropout)], dense, classes)

@@ -1,6 +1,4 @@
-"""Weight files: written as safetensors with readable metadata and a checksum, read without executing
-anything.
-"""
+"""Weight files: safetensors with readable metadata and a checksum, read without executing anything."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from kdrun.artefacts import write_whole
 from kdrun.errors import KdrunError
 from kdrun.models.checkpoints import NotPlain, load_plain, state_dict
 from kdrun.models.fit_names import fitted, under_prefix
-from kdrun.models.renormalise import attach_from
+from kdrun.models.inputs import attach_from
 from kdrun.paths import expanded
 
 PEER = "peer"
@@ -38,7 +36,6 @@ STATED = re.compile(rb'"kdrun_sha256":"\\"([0-9a-f]{64})\\""')
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """Writes tensors under their own keys; metadata values become JSON text. Equal content is equal bytes.
-
     Returns the SHA-256 of the file as it is with zeros in place of the metadata's OWN, which states it.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -74,10 +71,9 @@ def _framed(header: Mapping[str, Any]) -> bytes:
 
 
 def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """A state dict from a .safetensors or a torch file (only tensors and plain values are read).
-
-    sha256: what the file must be, as `save_weights` gave it; what a file states of itself is checked in any
-    case. Raises KdrunError for a missing, damaged or foreign file.
+    """A state dict from a .safetensors or a torch file (only tensors and plain values are read). sha256: what
+    the file must be; what it states of itself is checked anyway. Raises KdrunError for a missing, damaged or
+    foreign file.
     """
     path = expanded(path)
     if not path.is_file():
@@ -103,9 +99,8 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
 
 
 def damage(path: Path, sha256: str | None = None) -> str:
-    """What is wrong with a file of `save_weights`, in words; nothing if it is as it was written.
-
-    Files of earlier versions state nothing of themselves. Raises OSError where it may not be read.
+    """What is wrong with a file of `save_weights`, in words; nothing if it is as it was written. Files of
+    earlier versions state nothing of themselves. Raises OSError where it may not be read.
     """
     if not path.is_file():
         return "is damaged: a pipe, a device or a folder"
@@ -130,9 +125,8 @@ def _digest(path: str, inode: int, changed: int, size: int) -> tuple[str, str | 
 
 
 def load_into(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> None:
-    """Puts all weights into the model, and the normalisation of images that they bring along, if any.
-
-    Raises KdrunError if names or shapes are not the model's, or weights are no finite real numbers.
+    """Puts all weights into the model, and the normalisation of images that they bring along, if any. Raises
+    KdrunError if names or shapes are not the model's, or weights are no finite real numbers.
     """
     under = under_prefix(model, tensors, key, value)
     attach_from(model, under)

@@ -15,13 +15,6 @@ from kdrun.models.initial import he_fan_out
 from kdrun.quantities import Count, Layers
 
 
-def build(*, classes: int, channels: int, depth: Layers, width: Count) -> nn.Module:
-    """A wide ResNet of `depth` = 6n + 4 and widening factor `width`. Raises KdrunError for other depths."""
-    if depth < 10 or (depth - 4) % 6:
-        raise KdrunError("depth", depth, "6n + 4 is needed", [str(6 * n + 4) for n in range(1, 9)])
-    return WideResNet(classes, channels, (depth - 4) // 6, width)
-
-
 class PreActivationBlock(nn.Module):
     """(N, C, H, W) to (N, width, H/stride, W/stride); the shortcut convolution reads the activated input."""
 
@@ -54,10 +47,16 @@ class Stage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Widths 16k, 32k, 64k with first strides 1, 2, 2; logits (N, classes) of images (N, channels, H, W)."""
+    """Widths 16k, 32k, 64k with first strides 1, 2, 2; logits (N, classes) of images (N, channels, H, W).
 
-    def __init__(self, classes: int, channels: int, blocks: int, width: int) -> None:
+    depth: 6n + 4; KdrunError for others. width: the factor k.
+    """
+
+    def __init__(self, *, classes: int, channels: int, depth: Layers, width: Count) -> None:
         super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise KdrunError("depth", depth, "6n + 4 is needed", [str(6 * n + 4) for n in range(1, 9)])
+        blocks = (depth - 4) // 6
         self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
         self.block1 = Stage(blocks, 16, 16 * width, 1)
         self.block2 = Stage(blocks, 16 * width, 32 * width, 2)
@@ -76,3 +75,6 @@ class WideResNet(nn.Module):
         x = self.relu(self.bn1(x))
         out: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return out
+
+
+build = WideResNet

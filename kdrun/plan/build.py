@@ -18,7 +18,7 @@ from kdrun.eval_mode import evaluating
 from kdrun.evaluation.cost import macs
 from kdrun.losses.mix import Mix
 from kdrun.models.build import Built, build
-from kdrun.models.headless import ANY_CLASSES, headless
+from kdrun.models.heads import ANY_CLASSES, headless
 from kdrun.models.reused import reusing
 from kdrun.models.taps import Tapped, layer_names, probe
 from kdrun.plan.objective import Phase

@@ -11,10 +11,10 @@ import torch
 
 from kdrun.config import quick
 from kdrun.config.schema import Run, Runtime
+from kdrun.data.classes import TransferSet, transfer_set
 from kdrun.data.images import ImageSet
 from kdrun.data.lazy import Reading
 from kdrun.data.load import headline, load
-from kdrun.data.transfer_set import TransferSet, transfer_set
 from kdrun.data.views import Views, make_views
 from kdrun.data.workers import POSSIBLE
 from kdrun.errors import KdrunError

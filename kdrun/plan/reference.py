@@ -16,8 +16,8 @@ from kdrun.figures import as_typed, plural
 from kdrun.lookup import refuse_unlisted
 from kdrun.models.class_names import differences, stated_classes
 from kdrun.models.class_relation import Related, Relation, relation
-from kdrun.models.pretrained import weights_name
 from kdrun.models.seen import Sight, seen
+from kdrun.models.torchvision import weights_name
 from kdrun.models.weights import load_into, read_weights
 from kdrun.paths import expanded
 from kdrun.plan.ground import Ground, Grounds, sight

@@ -15,7 +15,7 @@ from kdrun.config.choices import UNSAID
 from kdrun.config.schema import Evaluation, recorded
 from kdrun.data.images import ImageSet
 from kdrun.machine import Machine, environment
-from kdrun.models.pretrained import weights_name
+from kdrun.models.torchvision import weights_name
 from kdrun.plan.answers import answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training

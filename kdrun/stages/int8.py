@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from kdrun.artefacts import fingerprint, write_whole
 from kdrun.config.choices import PLAIN
-from kdrun.data.batches import plain_batches
-from kdrun.data.calibration import CALIBRATION
+from kdrun.data.batches import CALIBRATION, plain_batches
 from kdrun.data.images import ImageSet, Part
 from kdrun.evaluation import compare
 from kdrun.evaluation.accuracy import correct, logits_of, top_k

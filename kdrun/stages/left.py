@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from kdrun import __version__
 from kdrun.config.schema import recorded
-from kdrun.data.images import ImageSet
-from kdrun.data.thumbnail import small
+from kdrun.data.images import ImageSet, small
 from kdrun.errors import KdrunError
 from kdrun.evaluation.subject import Subject
 from kdrun.models.described import read_about

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from kdrun.artefacts import STARTED
 from kdrun.config.schema import Teacher
-from kdrun.data.calibration import calibration
+from kdrun.data.batches import calibration
 from kdrun.errors import KdrunError
 from kdrun.machine import exact
 from kdrun.models.class_names import SHOWN, differences, moved, renamed, stated_classes
-from kdrun.models.exact_head import exact_head
+from kdrun.models.heads import exact_head
 from kdrun.models.quantised import calibrated, quantised
 from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.paths import expanded

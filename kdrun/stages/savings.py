@@ -10,10 +10,9 @@ from torch import Tensor
 
 from kdrun.data.resident import Resident
 from kdrun.losses.soft_targets import SoftTargets, log_softened
-from kdrun.models.first_read import convolution_reads_first
 from kdrun.plan.ground import Ground
 from kdrun.training.optimisers import Dot
-from kdrun.training.savings import COUNTERS, PIXELS, SHADOWS, SOFTMAX, Saving
+from kdrun.training.savings import COUNTERS, PIXELS, SHADOWS, SOFTMAX, Saving, convolution_reads_first
 from kdrun.training.step import Images, Learner
 from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Teacher

@@ -21,9 +21,8 @@ from kdrun.plan.training import Training
 from kdrun.stages.saved import load_model, on_device, saved
 from kdrun.training.ahead import Ahead
 from kdrun.training.several import Several, Together
-from kdrun.training.shared_table import SharedTable
 from kdrun.training.step import Images
-from kdrun.training.table import Table
+from kdrun.training.table import SharedTable, Table
 from kdrun.training.tabled import TOLERANCES, Tabled
 from kdrun.training.teachers import Live, NoTeacher, Teacher
 from kdrun.types import CLASSIFIER

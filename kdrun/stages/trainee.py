@@ -25,10 +25,10 @@ from kdrun.stages.saved import initial_model, started, state_file, weights_file
 from kdrun.stages.teacher import Say
 from kdrun.training.checkpoint import Best, Checkpoint, Pace
 from kdrun.training.fit import Strand
-from kdrun.training.gradients import Gradients, fixed_batch
 from kdrun.training.learning_rate import Rates
 from kdrun.training.mutual import Peer
 from kdrun.training.optimisers import optimiser
+from kdrun.training.pulls import Gradients, fixed_batch
 from kdrun.training.seeds import Draws
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher, Teacher

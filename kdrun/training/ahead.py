@@ -9,19 +9,17 @@ from torch import Tensor, nn
 
 from kdrun.training.plan import EpochPlan
 from kdrun.training.tabled import WINDOW
-from kdrun.training.teachers import Live, Teacher, each, tensors
+from kdrun.training.teachers import Live, Teacher, each
 from kdrun.types import Batch, Outputs, Rows
 
 NONE = torch.iinfo(torch.int64).max
 
 
 class Ahead(Teacher):
-    """A live teacher that answers many batches at once; a step looks its answers up.
-
-    The key is a hash of image and view, of 64 bits, so that thousands of rows do not collide. The tensors of
-    answers stay in place, so a CUDA graph can read them. A row without an answer gets NaN, which stops the
-    training.
-    images: of the training part. chunk: images of one forward. rows: the number of answers that memory holds.
+    """A live teacher that answers many batches at once; a step looks its answers up. The key is a hash of
+    image and view, of 64 bits, so that thousands of rows do not collide. Answers stay in place, so a CUDA
+    graph can read them. A row without one gets NaN, which stops the training. images: of the training part.
+    chunk: images of one forward. rows: the answers that memory holds.
     """
 
     kind, capturable = "ahead", True
@@ -56,9 +54,11 @@ class Ahead(Teacher):
         rows = [plan.between(step, self.until) for plan in self.plans]
         places = self._places(torch.cat([self._hash(part) for part in rows]))
         size = self.forward * self.plans[0].batch
-        for part in (chunk for stream in rows for chunk in _chunks(stream, size)):
-            self._ask(part, places[: len(part.index)], size)
-            places = places[len(part.index) :]
+        for stream in rows:
+            for first in range(0, len(stream.index), size):
+                part = stream.part(slice(first, first + size))
+                self._ask(part, places[: len(part.index)], size)
+                places = places[len(part.index) :]
 
     def __call__(self, batch: Batch) -> Outputs:
         assert batch.rows is not None and self.held is not None
@@ -85,8 +85,9 @@ class Ahead(Teacher):
         self.forwards += len(rows.index)
         if self.held is None:
             self.held = each(outputs, lambda tensor: _space(tensor, len(self.hashes)))
-        for held, tensor in zip(tensors(self.held), tensors(outputs), strict=True):
-            held[places] = tensor
+        held = self.held.named()
+        for name, tensor in outputs.named().items():
+            held[name][places] = tensor
 
     def _hash(self, rows: Rows) -> Tensor:
         """(n,) int64."""
@@ -107,8 +108,3 @@ def _space(like: Tensor, rows: int) -> Tensor:
     space = like.new_empty_strided(shape, like.stride()) if dense else like.new_empty(shape)
     space[-1].fill_(torch.nan)
     return space
-
-
-def _chunks(rows: Rows, size: int) -> list[Rows]:
-    parts = (slice(first, first + size) for first in range(0, len(rows.index), size))
-    return [rows.part(part) for part in parts]

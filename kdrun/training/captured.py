@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,21 +18,14 @@ from torch import Tensor
 from kdrun.graphs import Graphs
 from kdrun.training.plan import EpochPlan
 from kdrun.training.seeds import generators, set_generators
-from kdrun.training.step import Learner, Stepping
+from kdrun.training.step import Images, Learner, Stepping
 from kdrun.training.teachers import uncounted
 from kdrun.types import Rows
 
 
-class Recordable(Protocol):
-    """A part of a step. capturable: whether a graph can hold it."""
-
-    capturable: bool
-
-
-def captured(step: Stepping, images: Recordable, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
-    """The step as a graph. If a part of it rules a graph out: the step itself, after a line that says why.
-
-    images: those that the step reads.
+def captured(step: Stepping, images: Images, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
+    """The step as a graph; if a part of it or of its images rules that out, itself, after a line that says
+    why.
     """
     reason = obstacle(step, images)
     if not reason:
@@ -41,7 +34,7 @@ def captured(step: Stepping, images: Recordable, graphs: Graphs, say: Callable[[
     return step
 
 
-def obstacle(step: Stepping, images: Recordable) -> str:
+def obstacle(step: Stepping, images: Images) -> str:
     """The part of a step that rules a graph out, and why; empty if none does."""
     for learner in step.learners:
         for term in learner.mix.terms:
@@ -53,10 +46,10 @@ def obstacle(step: Stepping, images: Recordable) -> str:
 
 
 class Captured:
-    """A step as a graph, called like `Step`.
+    """A step as a graph, called like `Step`. Before the first step of each size, one is rehearsed and
+    recorded, which changes no state. If that fails, all steps are launched piece by piece, and a line says
+    why.
 
-    Before the first step of each size, a step is rehearsed and recorded, which changes no state. If that
-    fails, all steps are launched piece by piece, and a line says why.
     position: 0-dim int64 on the device, the number of the next step. plans: the epoch's rows, by stream.
     per_step: rows of a step. forwards: images that the teacher sees in a step of each size.
     """
@@ -132,9 +125,7 @@ class Captured:
 
 @contextmanager
 def unchanged(step: Stepping, *more: Tensor) -> Iterator[None]:
-    """Restores, in place, all that a step writes: weights, statistics of batch norms, the state of optimisers
-    and losses, sums, generators, counts.
-    """
+    """Restores, in place, all that a step writes: weights, buffers, states, sums, generators, counts."""
     tensors = [*more, *(tensor for learner in step.learners for tensor in _written(learner))]
     kept = [tensor.detach().clone() for tensor in tensors]
     draws = [(learner.draws, learner.draws.state) for learner in step.learners if learner.draws]

@@ -64,9 +64,7 @@ KEPT: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 
 def read_state(path: Path, keep: bool = False) -> dict[str, Any] | None:
     """The state in a file, None if there is none. Raises Damaged, KdrunError for a state of another version,
-    and OSError if the file is not readable.
-
-    keep: the caller only looks at the state. The next call gives the same one without reading the file again.
+    and OSError. keep: the caller only looks at it, and the next call gives it without reading the file again.
     """
     if not path.exists():
         return None
@@ -114,10 +112,8 @@ def _numbers(position: Any) -> bool:
 
 
 class Checkpoint:
-    """Saves and restores one training: its learner, and peers that learn with it.
-
-    facts: plain values that are stored with the state, such as the number of threads. pace: None if it is
-    never written, as on all ranks but the first.
+    """Saves and restores one training: its learner, and peers that learn with it. facts: plain values that
+    are stored with the state. pace: None if it is never written, as on all ranks but the first.
     """
 
     def __init__(
@@ -128,28 +124,24 @@ class Checkpoint:
         self.written = time.monotonic()
 
     def restore(self, state: dict[str, Any] | None) -> Position:
-        """Copies a state into the learners and generators, and returns its position; the start if it is None.
-
+        """Copies a state into the learners and generators. Returns its position; the start if it is None.
         Raises KdrunError for a state of other models.
         """
         if state is None:
             return Position()
+        draws = self.learners[0].draws
         try:
-            return self._restore(state)
+            for learner, there in zip(self.learners, state["learners"], strict=True):
+                learner.load(there)
+            self.best = Best(*state["best"]) if state["best"] else None
+            if draws is None:
+                set_generators(state["generators"])
+            else:
+                draws.state = state["generators"]
+            return Position(*state["position"])
         # names, shapes or types that do not fit
         except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise KdrunError(str(self.path), None, "is the state of another training; remove it") from error
-
-    def _restore(self, state: dict[str, Any]) -> Position:
-        for learner, there in zip(self.learners, state["learners"], strict=True):
-            learner.load(there)
-        self.best = Best(*state["best"]) if state["best"] else None
-        draws = self.learners[0].draws
-        if draws is None:
-            set_generators(state["generators"])
-        else:
-            draws.state = state["generators"]
-        return Position(*state["position"])
 
     def content(self, position: Position) -> dict[str, Any]:
         """The state as it is now."""
@@ -165,10 +157,8 @@ class Checkpoint:
 
 
 def save(checkpoints: Sequence[Checkpoint], position: Position) -> None:
-    """Writes the states of trainings that share a loop. They always are of one step: if a kill comes between
-    two, all are the old ones or all can be the new ones.
-
-    A file always holds the old state or the new one, never a part.
+    """Writes the states of trainings that share a loop, always of one step: if a kill comes between two, all
+    are the old ones or all can be the new ones. A file holds the old state or the new one, never a part.
     """
     first, *others = checkpoints
     if first.pace is None:

@@ -45,10 +45,8 @@ class Combined(NamedTuple):
 
 
 def combine(logits: Tensor, knows: Tensor, shares: Tensor, how: Combination, labels: Tensor) -> Combined:
-    """The answer of M teachers as one.
-
-    logits: (M, N, K). knows: (M, K) bool, the classes of each teacher. shares: (M,), the teachers' fixed
-    weights. labels: (N,) int64, -1 if unknown; read by the weights `known` alone.
+    """The answer of M teachers as one. logits: (M, N, K). knows: (M, K) bool, the classes of each. shares:
+    (M,), their fixed weights. labels: (N,) int64, -1 if unknown; read by the weights `known` alone.
     """
     sureness = _sureness(logits, knows, how.weights)
     counts: Tensor | None

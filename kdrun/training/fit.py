@@ -1,7 +1,4 @@
-"""`fit`: the loop that trains a teacher, a student or a control, or several of them at once.
-
-It knows no method, no data set and no device.
-"""
+"""`fit`: the loop that trains any models, one or several. It knows no method, no data set and no device."""
 
 from __future__ import annotations
 
@@ -39,10 +36,8 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Course:
-    """The part that trainings of one loop share: how long, over which rows, at which rate.
-
-    epochs: how many there are. length: the epochs over which the learning rate is scheduled. until: this part
-    of the training ends before that epoch.
+    """The part that trainings of one loop share. epochs: how many there are. length: the epochs over which
+    the learning rate is scheduled. until: this part of the training ends before that epoch.
     """
 
     epochs: int
@@ -60,12 +55,10 @@ class Course:
 
 @dataclass(frozen=True)
 class Strand:
-    """One of the trainings that a loop runs together.
-
-    stage: its name: teacher, student, control. seed: of the order and views of its images. learners: the
-    model to be trained, and peers that learn with it. validate: returns the model's scores on validation data
-    (`top1` in percent, `nll` in nats), empty if there is none. diagnose: returns further entries of the
-    epoch's line of metrics.jsonl.
+    """One of the trainings that a loop runs together. stage: teacher, student, control. seed: of the order
+    and views of its images. learners: the model to be trained, and peers that learn with it. validate:
+    returns the model's scores on validation data (`top1` in percent, `nll` in nats), empty if there is none.
+    diagnose: returns further entries of the epoch's line of metrics.jsonl.
     """
 
     stage: str
@@ -78,11 +71,10 @@ class Strand:
 
 
 def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Position) -> float:
-    """Trains the learners of all strands, which are those of the step, from `position` to the end of the
-    course, or of this part of it. Returns the seconds that the training has taken so far.
-
-    Raises KdrunError for a loss that is not finite, Stopped if a watcher does, and the errors of
-    `kdrun.training.tripwires`. States that were written before stay.
+    """Trains the learners of all strands, those of the step, from `position` to the end of this part of the
+    course. Returns the seconds that it has taken so far. Raises KdrunError for a loss that is not finite,
+    Stopped if a watcher does, and the errors of `kdrun.training.tripwires`. States that were written before
+    stay.
     """
     started, per_epoch, wires = time.monotonic() - position.seconds, course.row_set.steps, Tripwires(step)
     until = course.epochs if course.until is None else course.until

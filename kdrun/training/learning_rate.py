@@ -22,11 +22,10 @@ class Rates(Protocol):
 
 
 def learning_rate(recipe: Rates, step: int, steps: int, steps_per_epoch: int) -> float:
-    """The learning rate of step 0 ... steps - 1.
-
-    constant: lr. step: lr times gamma for each milestone (in epochs) that is reached. cosine: linear warm-up
-    over the first `warmup` (fraction of all steps), then half a cosine to 0. onecycle (Smith & Topin 2018):
-    half a cosine from lr / div up to lr over the first `warmup`, then one down to lr / (div * final_div).
+    """The learning rate of step 0 ... steps - 1. step: lr times gamma for each milestone (in epochs) that is
+    reached. cosine: linear warm-up over the first `warmup` (fraction of all steps), then half a cosine to 0.
+    onecycle (Smith & Topin 2018): half a cosine from lr / div up to lr, then one down to lr / (div *
+    final_div).
     """
     if recipe.schedule == "constant":
         return recipe.lr

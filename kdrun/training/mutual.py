@@ -16,15 +16,12 @@ from torch import Tensor
 
 from kdrun.eval_mode import evaluating
 from kdrun.training.step import Learner, Step
-from kdrun.training.teachers import Teacher
+from kdrun.training.teachers import Teacher, each
 from kdrun.types import Batch, Outputs, Rows
 
 
 class Mutual:
-    """A `Step` whose learners teach each other in pairs.
-
-    ratio: the learning rate of the second of a pair over that of the first.
-    """
+    """A `Step` whose learners teach each other in pairs. ratio: the second's rate over the first's."""
 
     def __init__(self, step: Step, ratio: float = 1.0) -> None:
         self.step, self.learners, self.teacher, self.lr = step, step.learners, step.teacher, step.lr
@@ -63,15 +60,8 @@ class Peer(Teacher):
 
 def detached(outputs: Outputs) -> Outputs:
     """The same outputs, detached from the graph of gradients."""
-
-    def cut(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.detach()
-
-    head = outputs.classifier
-    return Outputs(
-        outputs.logits.detach(),
-        cut(outputs.embedding),
-        tuple(map(cut, outputs.stages)),
-        {name: tensor.detach() for name, tensor in outputs.layers.items()},
-        None if head is None else head._replace(weight=head.weight.detach(), bias=cut(head.bias)),
-    )
+    head, fixed = outputs.classifier, each(outputs, Tensor.detach)
+    if head is None:
+        return fixed
+    bias = None if head.bias is None else head.bias.detach()
+    return fixed._replace(classifier=head._replace(weight=head.weight.detach(), bias=bias))

@@ -27,10 +27,8 @@ class Settings(Protocol):
 
 
 class Optimiser(ABC):
-    """Updates parameters by their gradients. A parameter without a gradient stays as it is.
-
-    means: the moving mean of each parameter's gradient, empty without momentum. Each step multiplies it by
-    `momentum` and adds `share` times the gradient.
+    """Updates parameters by their gradients. A parameter without a gradient stays as it is. means: the moving
+    mean of each gradient, empty without momentum: times `momentum` and plus `share` gradients in each step.
     """
 
     means: list[Tensor]

@@ -19,9 +19,8 @@ class Drawing(Protocol):
 
 
 class Shares(NamedTuple):
-    """Batches of which a share is drawn from the labelled images, and the rest from the others.
-
-    labelled, unlabelled: (L,), (U,) int64, their rows. share: above 0, up to 1.
+    """Batches of which a share (above 0, up to 1) is drawn from the labelled images, and the rest from the
+    others. labelled, unlabelled: (L,), (U,) int64, their rows.
     """
 
     labelled: Tensor
@@ -35,10 +34,8 @@ class Shares(NamedTuple):
 
 
 class RowSet(NamedTuple):
-    """The rows of every epoch.
-
-    rows: (R,) int64, the training images that the run may see. length: rows of an epoch, with repeats. batch:
-    rows of a step. shares: how batches are filled; None: rows as they come.
+    """The rows of every epoch. rows: (R,) int64, the training images that the run may see. length: rows of an
+    epoch, with repeats. batch: rows of a step. shares: how batches are filled; None: rows as they come.
     """
 
     rows: Tensor
@@ -72,10 +69,9 @@ class EpochPlan(NamedTuple):
 
 
 def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: Drawing, device: torch.device) -> EpochPlan:
-    """Shuffled rows, each in a drawn view. An epoch longer than the row set repeats it in a new order.
-
-    With shares the labelled rows come first in each batch. They are the rows that an epoch of labelled images
-    alone has at the same places, in the same views: so a student sees a part of what its control sees.
+    """Shuffled rows, each in a drawn view. An epoch longer than the row set repeats it in a new order. With
+    shares the labelled rows come first in each batch: those of an epoch of labelled images alone at the same
+    places, in the same views, so a student sees a part of what its control sees.
     """
     order, shares = generator(seed, "order", epoch), row_set.shares
     index = _shuffled(row_set.rows if shares is None else shares.labelled, row_set.length, order)

@@ -1,6 +1,7 @@
 """How hard each term of a mix pulls at a model: the gradient of its value on one batch.
 
-`kdrun check` shows it for the first step, `diagnostics=gradients` after every epoch. The tripwires stop a
+`kdrun check` shows it for the first step, `diagnostics=gradients` after every epoch, on a fixed batch: that
+does not change the training, random numbers are restored and `.grad` is not written. The tripwires stop a
 training if a term does not pull at all.
 """
 
@@ -16,17 +17,25 @@ from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.eval_mode import evaluating
+from kdrun.losses.cross_entropy import CrossEntropy
 from kdrun.losses.mix import Mix, Term
 from kdrun.machine import widest
-from kdrun.training.seeds import global_seed
-from kdrun.training.step import Learner
-from kdrun.types import Batch, Outputs
+from kdrun.schedule import Schedule
+from kdrun.training.plan import Drawing
+from kdrun.training.seeds import generator, global_seed
+from kdrun.training.step import Images, Learner
+from kdrun.training.teachers import Teacher, uncounted
+from kdrun.types import UNLABELLED, Batch, Outputs, Rows
+
+ROWS = 64
+"""The most images of the fixed batch."""
+
+LABELS = Term("labels", CrossEntropy(), Schedule(1.0, 1.0))
+"""The term whose direction the others are compared with: plain cross-entropy on the labelled images."""
 
 
 class Pull(NamedTuple):
-    """An unweighted term on a batch. value: (). gradient: for each trained weight of the model, None if the
-    term does not reach it.
-    """
+    """An unweighted term on a batch. value: (). gradient: of each trained weight, None if not reached."""
 
     value: Tensor
     gradient: tuple[Tensor | None, ...]
@@ -45,10 +54,8 @@ class Pull(NamedTuple):
 def pulls(
     learner: Learner, batch: Batch, teacher: Outputs, terms: Sequence[Term] | None = None
 ) -> list[Pull]:
-    """Each term's pull on a batch, in the current mode of model and mix.
-
-    teacher: the teacher's outputs. terms: None for those of the learner's mix. Raises KdrunError for a term
-    that writes into the outputs, which other terms and the backward pass read.
+    """Each term's pull on a batch, in the current mode of model and mix. teacher: its outputs. terms: None
+    for the mix's. Raises KdrunError for a term that writes into the outputs, which others read.
     """
     mix, weights = learner.mix, [weight for weight in learner.model.parameters() if weight.requires_grad]
     with learner.precision():
@@ -59,10 +66,8 @@ def pulls(
 
 @contextmanager
 def undisturbed(learner: Learner, seed: int) -> Iterator[None]:
-    """Within the block, model and mix are in evaluation mode and random numbers come from the seed. Both are
-    restored after it.
-
-    In evaluation mode dropout is off, batch norm reads running statistics, and memory banks do not change.
+    """Within the block, model and mix are in evaluation mode (no dropout, running statistics, memory banks
+    that do not change) and random numbers come from the seed. Both are restored after it.
     """
     with evaluating(learner.model), evaluating(learner.mix), global_seed(seed, "gradients"):
         yield
@@ -87,9 +92,45 @@ def _gradient(value: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor | None, 
 
 def _named(model: str, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
     """The outputs by name, such as `logits of the student`."""
-    stages = {f"stage:{position}": stage for position, stage in enumerate(outputs.stages)}
-    head = outputs.classifier and outputs.classifier.weight
-    fixed = {"logits": outputs.logits, "embedding": outputs.embedding, "classifier": head}
-    for layer, tensor in (fixed | stages | dict(outputs.layers)).items():
-        if tensor is not None:
-            yield f"{layer} of the {model}", tensor
+    head = {"classifier": outputs.classifier.weight} if outputs.classifier else {}
+    for layer, tensor in (outputs.named() | head).items():
+        yield f"{layer} of the {model}", tensor
+
+
+def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: Drawing, seed: int) -> Batch:
+    """At most ROWS rows of the training, those with a label first, in drawn views. labels: (N,) int64 of the
+    whole training part, on the device. rows: (R,) int64.
+    """
+    draw = generator(seed, "gradients")
+    order = rows[torch.randperm(len(rows), generator=draw)].to(labels.device)
+    unlabelled = (labels[order] == UNLABELLED).to(torch.int8)
+    index = order[unlabelled.argsort(stable=True)][:ROWS]
+    chosen = Rows(index, views.draw(draw, len(index)).to(labels.device))
+    return Batch(images(chosen), labels[index], chosen)
+
+
+class Gradients:
+    """Called after an epoch; returns `{term: {norm, cosine}}`. norm: of the weighted term's gradient with
+    respect to the student's parameters. cosine: of the angle to the gradient of LABELS; absent if one is 0.
+    teacher: one that answers for any images, not only for those of the next step.
+    """
+
+    def __init__(self, learner: Learner, batch: Batch, teacher: Teacher, seed: int) -> None:
+        self.learner, self.batch, self.teacher, self.seed = learner, batch, teacher, seed
+
+    def __call__(self) -> dict[str, dict[str, float]]:
+        mix = self.learner.mix
+        with undisturbed(self.learner, self.seed), uncounted(self.teacher):
+            teacher = self.teacher(self.batch)
+            reference, *terms = pulls(self.learner, self.batch, teacher, [LABELS, *mix.terms])
+        weights: list[float] = mix.weights.tolist()
+        described = (_described(pull, weight, reference) for pull, weight in zip(terms, weights, strict=True))
+        return dict(zip(mix.names, described, strict=True))
+
+
+def _described(pull: Pull, weight: float, reference: Pull) -> dict[str, float]:
+    norm, other = pull.norm(), reference.norm()
+    figures = {"norm": float(f"{weight * norm:.6g}")}
+    if norm > 0 and other > 0:
+        figures["cosine"] = round(pull.dot(reference) / (norm * other), 4)
+    return figures

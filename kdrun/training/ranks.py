@@ -31,10 +31,9 @@ LOOKED_AT = 16
 
 class Ranked:
     """A step of which this rank computes its part. step: with `part_of` as its `part`. seed: of the training.
-
-    A rank draws its own random numbers, as a function of seed, epoch, step and rank, so the state of rank 0
-    is enough to continue. Buffers, such as the running statistics of a batch norm, are rank 0's: they are
-    made equal before each epoch.
+    Random numbers are a function of seed, epoch, step and rank, so the state of rank 0 is enough to continue.
+    Buffers, such as the running statistics of a batch norm, are rank 0's: they are made equal before each
+    epoch.
     """
 
     def __init__(self, step: Stepping, ranks: Ranks, seed: int) -> None:

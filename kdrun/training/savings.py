@@ -10,16 +10,17 @@ bf16, as their first reader would convert them. With all of them, a step leaves 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
+from torch.overrides import TorchFunctionMode
 
 from kdrun.models.dry import dry_forward
-from kdrun.models.exact_head import ExactLinear
+from kdrun.models.heads import ExactLinear
 
 COUNTERS, SHADOWS, SOFTMAX, PIXELS = "counters", "shadows", "softmax", "pixels"
 SAVINGS = (COUNTERS, SHADOWS, SOFTMAX, PIXELS)
@@ -29,9 +30,8 @@ Place = tuple[nn.Module, str]
 
 
 class Saving:
-    """A learner's forward pass with savings, and what is left to do after its backward pass.
-
-    model: that learns. names: what is saved. image_shape: (C, H, W). dtype: in which autocast computes.
+    """A learner's forward pass with savings, and what is left to do after its backward pass. names: what is
+    saved. image_shape: (C, H, W). dtype: in which autocast computes.
     """
 
     def __init__(
@@ -91,21 +91,17 @@ class _Count:
 
 
 def _converted(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Place]:
-    """Weights that learn and that autocast converts once in a forward: of layers that are called once, and
-    that no other layer shares.
-    """
+    """Weights that learn and that autocast converts once in a forward: of layers called once, not shared."""
     calls: list[nn.Module] = []
     layers = [
         layer
         for layer in model.modules()
         if isinstance(layer, (_ConvNd, nn.Linear)) and type(layer) is not ExactLinear
     ]
-    handles = [layer.register_forward_pre_hook(lambda module, _: calls.append(module)) for layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_pre_hook(lambda module, _: calls.append(module)))
         dry_forward(model, image_shape)
-    finally:
-        for handle in handles:
-            handle.remove()
     places = [(layer, name) for layer in layers if calls.count(layer) == 1 for name in layer._parameters]
     owners = [id(tensor) for module in model.modules() for tensor in module._parameters.values()]
     weights = [(place, place[0]._parameters[place[1]]) for place in places]
@@ -123,3 +119,33 @@ def _put(places: list[Place], weights: list[Any]) -> None:
 def _of(tensor: Tensor | None) -> Tensor:
     assert tensor is not None
     return tensor
+
+
+def convolution_reads_first(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Whether images (C, H, W) are read by convolutions only, which autocast gives them in its precision."""
+    readers = _Readers()
+    hook = model.register_forward_pre_hook(lambda module, given: readers.watch(given[0]), prepend=True)
+    with readers, hook:
+        dry_forward(model, image_shape)
+    return readers.all_convolve
+
+
+class _Readers(TorchFunctionMode):
+    """Whether all operations that make tensors from the watched one are convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images: Tensor | None = None
+        self.all_convolve: bool = True
+
+    def watch(self, images: Tensor) -> None:
+        self.images = images
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = (*args, *(kwargs or {}).values())
+        if isinstance(result, Tensor) and any(value is self.images for value in given):
+            self.all_convolve = self.all_convolve and bool(func is torch.conv2d)
+        return result

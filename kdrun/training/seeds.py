@@ -26,16 +26,11 @@ def generator(seed: int, purpose: str, *more: int) -> torch.Generator:
 def global_seed(seed: int, purpose: str) -> Iterator[None]:
     """The global generator, which layers use for initial weights and dropout, seeded; restored afterwards."""
     with kept_generators():
-        _seed_all(derived(seed, purpose))
+        if torch.cuda.is_available() or torch.backends.mps.is_available():
+            torch.manual_seed(derived(seed, purpose))
+        else:  # there it would note a stack of calls for each kind of GPU
+            torch.default_generator.manual_seed(derived(seed, purpose))
         yield
-
-
-def _seed_all(seed: int) -> None:
-    """`torch.manual_seed`, which without a GPU would note a stack of calls for each kind of GPU."""
-    if torch.cuda.is_available() or torch.backends.mps.is_available():
-        torch.manual_seed(seed)
-    else:
-        torch.default_generator.manual_seed(seed)
 
 
 @contextmanager
@@ -52,9 +47,8 @@ def gpus_in_use() -> list[int]:
 
 
 class Draws:
-    """One training's own random numbers: within the block the global generators continue from its `state`.
-
-    state: of the generators of the CPU and of the GPU that is used.
+    """One training's own random numbers: within the block the global generators (of the CPU and of the GPU
+    that is used) continue from its `state`.
     """
 
     def __init__(self, seed: int, purpose: str) -> None:

@@ -24,10 +24,7 @@ class Asked(NamedTuple):
 
 
 class Together(nn.Module):
-    """Answers of several teachers as one: called with the logits of each and the labels.
-
-    how: None if no term reads all teachers as one.
-    """
+    """Answers of several teachers as one, from their logits and labels. how: None if no term needs it."""
 
     knows: Tensor
     shares: Tensor
@@ -53,10 +50,9 @@ class Together(nn.Module):
 
 
 class Several(Teacher):
-    """Teachers by name, in the order of `together`, asked about the same batch: one view of each image.
-
-    The outputs are those of all as one; `teachers` holds the outputs of each, with its logits over the
-    student's classes. A single teacher of other classes than the student's is one of these, too.
+    """Teachers by name, in the order of `together`, asked about the same batch: one view of each image. The
+    outputs are those of all as one; `teachers` holds those of each, with its logits over the student's
+    classes. A single teacher of other classes than the student's is one of these, too.
     """
 
     def __init__(self, teachers: Mapping[str, Teacher], together: Together) -> None:
@@ -118,9 +114,8 @@ class Several(Teacher):
 
 
 class Ensemble(nn.Module):
-    """Several networks as one, to be evaluated: images (N, C, H, W) to logits (N, K).
-
-    networks: each gives logits over the student's classes. together: with weights that read no label.
+    """Several networks as one, to be evaluated: images (N, C, H, W) to logits (N, K). networks: each gives
+    logits over the student's classes. together: with weights that read no label.
     """
 
     def __init__(self, networks: Sequence[nn.Module], together: Together) -> None:

@@ -43,10 +43,9 @@ class Objective(nn.Module):
 
 
 class Stacked:
-    """A step that updates all its learners at once, called like `Step`.
-
-    The learners differ only in weights, seed and the numbers of their mixes. If a model or a mix cannot be
-    vectorised (for example, one that draws random numbers), `Step` does all the work. refused: the reason.
+    """A step that updates all its learners at once, called like `Step`. They differ only in weights, seed and
+    the numbers of their mixes. If a model or a mix cannot be vectorised (for example, one that draws random
+    numbers), `Step` does all the work. refused: the reason.
     """
 
     refused = ""

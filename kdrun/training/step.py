@@ -1,7 +1,4 @@
-"""One step: images, the teacher's outputs, then forward, backward and update of each learner.
-
-Nothing is copied to the host.
-"""
+"""One step: images, the teacher's outputs, each learner's update. Nothing is copied to the host."""
 
 from __future__ import annotations
 
@@ -27,10 +24,7 @@ Precision = Callable[[], torch.autocast]
 
 
 class Images(Protocol):
-    """Augmented, normalised images of the training part, on the device.
-
-    capturable: whether a call may be part of a CUDA graph.
-    """
+    """Augmented, normalised training images, on the device. capturable: by a CUDA graph."""
 
     capturable: bool
 
@@ -170,9 +164,8 @@ def tally(sums: Tensor, broken: Tensor, total: Tensor, parts: Tensor, rows: int)
 
 
 class Stepping(Protocol):
-    """A step as the loop sees it: `Step`, or one that does the same in another way.
-
-    lr: 0-dim tensor, set by the loop. Rows and plans are given by stream: a learner reads those of its own.
+    """A step as the loop sees it: `Step`, or one that does the same in another way. lr: 0-dim tensor, set by
+    the loop. Rows and plans are given by stream: a learner reads those of its own.
     """
 
     learners: tuple[Learner, ...]
@@ -198,10 +191,9 @@ def every(rows: Rows) -> Rows:
 
 
 class Step:
-    """The plain step: makes each stream's batch, asks the teacher about it, and updates the learners.
-
-    images, labels: of the training part; labels (N,) int64 on the device. lanes: CUDA streams, on which
-    several learners work at the same time. part: which of a batch's rows this process computes.
+    """The plain step: makes each stream's batch, asks the teacher about it, and updates the learners. images,
+    labels: of the training part; labels (N,) int64 on the device. lanes: CUDA streams, on which several
+    learners work at the same time. part: which of a batch's rows this process computes.
     """
 
     def __init__(

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kdrun.artefacts import LOCK, empty, open_own, read_json, try_lock, write_json
+from kdrun.ranks import Ranks
 
 FORMAT = 3
 NUMBERS: dict[str, tuple[str, np.dtype[Any]]] = {
@@ -228,6 +230,65 @@ class Table:
             content = mmap.mmap(self._files[name], size, access=mmap.ACCESS_READ)
             self._maps[name] = np.frombuffer(content, dtype=self.dtype).reshape(-1, self.widths[name])
         return self._maps[name]
+
+
+class SharedTable:
+    """Like `Table`, of rank 0 for all ranks, which make the same calls: the others need no disk.
+
+    open_table: called on rank 0.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        open_table: Callable[[], Table],
+        codes: int,
+        widths: Mapping[str, int],
+        numbers: str,
+    ) -> None:
+        self.ranks, self.codes, self.widths, self.numbers = ranks, codes, dict(widths), numbers
+        self.table = open_table() if ranks.leads else None
+
+    def __len__(self) -> int:
+        return self.codes
+
+    def has(self, codes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """As `Table.has`."""
+        there: NDArray[np.bool_] = self._shared(lambda table: {"": table.has(codes)})[""]
+        return there
+
+    def read(self, codes: NDArray[np.int64]) -> Answers:
+        """As `Table.read`."""
+        return self._shared(lambda table: table.read(codes))
+
+    def some(self, most: int, seed: int) -> NDArray[np.int64]:
+        """As `Table.some`."""
+        codes: NDArray[np.int64] = self._shared(lambda table: {"": table.some(most, seed)})[""]
+        return codes
+
+    def stored(self) -> NDArray[np.int64]:
+        """As `Table.stored`."""
+        codes: NDArray[np.int64] = self._shared(lambda table: {"": table.stored()})[""]
+        return codes
+
+    def write(self, codes: NDArray[np.int64], answers: Answers) -> None:
+        """As `Table.write`, on rank 0."""
+        if self.table is not None:
+            self.table.write(codes, answers)
+
+    def close(self) -> None:
+        """As `Table.close`, on rank 0."""
+        if self.table is not None:
+            self.table.close()
+
+    def _shared(self, read: Callable[[Table], Answers]) -> Answers:
+        """What rank 0 reads."""
+
+        def here() -> dict[str, torch.Tensor]:
+            assert self.table is not None
+            return {name: torch.from_numpy(rows) for name, rows in read(self.table).items()}
+
+        return {name: rows.numpy() for name, rows in self.ranks.shared(here).items()}
 
 
 def table_bytes(codes: int, widths: Mapping[str, int], numbers: str = "fp32") -> int:

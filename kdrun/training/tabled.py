@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,8 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.ranks import ONE, Ranks
 from kdrun.training.plan import EpochPlan
-from kdrun.training.shared_table import SharedTable
-from kdrun.training.table import Table
+from kdrun.training.table import Answers, SharedTable, Table
 from kdrun.training.teachers import Live, Teacher
-from kdrun.training.write_later import WriteLater
 from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
 
 CHECKED = 32
@@ -35,10 +34,55 @@ READ_AT_ONCE = 2**16
 WINDOW = 8
 """By how many forwards in bulk the teacher may be ahead of the student: few, so that progress is shown."""
 
+Codes = NDArray[np.int64]
+
 Layers = dict[str, Tensor]
 """By layer (`logits`, `embedding`): (n, width) float32."""
 
 
+class WriteLater:
+    """Writes each part of rows when the next one has been asked for, so that no device waits for a disk."""
+
+    def __init__(self, write: Callable[[Codes, Answers], None]) -> None:
+        self.write = write
+        self.held: tuple[Codes, Callable[[], Answers]] | None = None
+
+    def give(self, codes: Codes, rows: Mapping[str, Tensor]) -> None:
+        """codes: (n,). rows: (n, width) by layer, which the device may still have to compute."""
+        before, self.held = self.held, (codes, _on_the_way(rows))
+        if before is not None:
+            self.write(before[0], before[1]())
+
+    def finish(self) -> None:
+        """Writes the last part."""
+        if self.held is not None:
+            self.write(self.held[0], self.held[1]())
+        self.held = None
+
+
+def _on_the_way(tensors: Mapping[str, Tensor]) -> Callable[[], Answers]:
+    """Begins to copy tensors to the host. The result waits for these alone, and gives them."""
+    there = {name: _copied(tensor) for name, tensor in tensors.items()}
+    done = torch.cuda.Event() if any(tensor.is_cuda for tensor in tensors.values()) else None  # type: ignore[no-untyped-call]
+    if done is not None:
+        done.record()
+
+    def arrays() -> Answers:
+        if done is not None:
+            done.synchronize()
+        return {name: tensor.numpy() for name, tensor in there.items()}
+
+    return arrays
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """On the host, in memory to which a device can copy by itself."""
+    if not tensor.is_cuda:
+        return tensor.cpu()
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+@dataclass(eq=False)
 class Tabled(Teacher):
     """A live teacher whose answers to (image, view) are kept; for finite views, logits and embeddings.
 
@@ -57,30 +101,23 @@ class Tabled(Teacher):
     kind, capturable = "tabled", True
     writer = WriteLater
 
-    def __init__(
-        self,
-        live: Live,
-        images: Callable[[Rows], Tensor],
-        views: int,
-        table: Table | SharedTable,
-        chunk: int = 128,
-        room: int = 0,
-        head: Classifier | None = None,
-        *,
-        fixed: bool = False,
-        window: int = 0,
-        whole: bool = False,
-        tolerance: float = 0.0,
-        ranks: Ranks = ONE,
-    ) -> None:
-        self.live, self.images, self.views, self.table = live, images, views, table
-        self.chunk, self.room, self.head = chunk, room, head
-        self.fixed, self.window, self.whole = fixed, window, whole
-        self.tolerance, self.ranks = tolerance, ranks
-        self.derived: Mapping[str, Callable[[Tensor], Tensor]] = {}
-        self.plans: Sequence[EpochPlan] = ()
-        self.until = 0
-        self.shelf: Shelf | None = None
+    live: Live
+    images: Callable[[Rows], Tensor]
+    views: int
+    table: Table | SharedTable
+    chunk: int = 128
+    room: int = 0
+    head: Classifier | None = None
+    _: KW_ONLY
+    fixed: bool = False
+    window: int = 0
+    whole: bool = False
+    tolerance: float = 0.0
+    ranks: Ranks = ONE
+    derived: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict, init=False)
+    plans: Sequence[EpochPlan] = field(default=(), init=False)
+    until: int = field(default=0, init=False)
+    shelf: Shelf | None = field(default=None, init=False)
 
     def check(self, device: torch.device) -> bool:
         """Whether rows of an existing table are the teacher's answers here, up to `tolerance`."""
@@ -112,7 +149,8 @@ class Tabled(Teacher):
         if self.shelf is None or self.shelf.rows < rows:
             self.shelf = Shelf(len(self.table), rows, self.table.widths | derived, wanted.device)
             if self.whole and rows == len(self.table):
-                self._read_whole(self.shelf)
+                for part in _parts(self.table.stored(), READ_AT_ONCE):
+                    self._read(part[self.table.has(part)], self.shelf)
         self._fetch(wanted, self.shelf)
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -154,11 +192,7 @@ class Tabled(Teacher):
         later.finish()
         self.saved -= int((~there).sum())
 
-    def _read_whole(self, shelf: Shelf) -> None:
-        for part in _parts(self.table.stored(), READ_AT_ONCE):
-            self._read(part[self.table.has(part)], shelf)
-
-    def _read(self, codes: NDArray[np.int64], shelf: Shelf) -> None:
+    def _read(self, codes: Codes, shelf: Shelf) -> None:
         """Puts rows that the table has on the shelf."""
         if len(codes):
             code = torch.from_numpy(codes).to(shelf.codes.device)
@@ -196,10 +230,9 @@ class Tabled(Teacher):
 
 
 class Shelf:
-    """Answers by code, in tensors on a device that stay in place, so that a captured step can read them.
-
-    A missing code leads to a last row of NaN, which stops the training, so that nothing wrong is learned.
-    codes: of all images and views. rows: how many answers there is room for. used: how many there are.
+    """Answers by code, in tensors on a device that stay in place, so that a captured step can read them. A
+    missing code leads to a last row of NaN, which stops the training. codes: of all images and views. rows:
+    how many answers there is room for. used: how many there are.
     """
 
     def __init__(self, codes: int, rows: int, widths: dict[str, int], device: torch.device) -> None:
@@ -215,10 +248,10 @@ class Shelf:
         place = self.places.index_select(0, codes)
         return {name: tensor.index_select(0, place) for name, tensor in self.answers.items()}
 
-    def lacking(self, codes: Tensor) -> NDArray[np.int64]:
+    def lacking(self, codes: Tensor) -> Codes:
         """The codes that are missing: each once, in ascending order."""
         missing = codes[self.places.index_select(0, codes) == self.rows]
-        each: NDArray[np.int64] = torch.unique(missing).cpu().numpy()
+        each: Codes = torch.unique(missing).cpu().numpy()
         return each
 
     def put(self, codes: Tensor, answers: Layers) -> None:
@@ -238,10 +271,7 @@ class Shelf:
 
 
 def why_no_table(needs: Collection[str], views: int | None) -> str:
-    """Why a table cannot hold these layers in that many views; empty if it can.
-
-    views: of an image, None if they are not finite.
-    """
+    """Why a table cannot hold these layers in that many views (None: not finite); empty if it can."""
     if views is None:
         return "random augmentation, no cache"
     return "" if {"logits", "embedding", CLASSIFIER}.issuperset(needs) else "feature maps are not cached"
@@ -252,5 +282,5 @@ def _close(kept: NDArray[Any], now: NDArray[Any], tolerance: float) -> bool:
     return np.array_equal(kept, now) or bool(gap <= tolerance * np.abs(now).max())
 
 
-def _parts(codes: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+def _parts(codes: Codes, size: int) -> list[Codes]:
     return [codes[first : first + size] for first in range(0, len(codes), size)]

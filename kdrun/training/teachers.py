@@ -20,11 +20,9 @@ FEWEST_ROWS = 16
 
 
 class Teacher(ABC):
-    """Gives Outputs for a batch; no gradient flows into them.
-
-    kind: live, tabled, ahead, peer, none. forwards: images that a model saw. saved: images whose answers were
-    looked up instead. capturable: whether a call may be part of a CUDA graph: it reads tensors that stay in
-    place, and does not wait for the device.
+    """Gives Outputs for a batch; no gradient flows into them. kind: live, tabled, ahead, peer, none.
+    forwards: images that a model saw. saved: images whose answers were looked up instead. capturable: whether
+    a CUDA graph can hold a call: it reads tensors that stay in place, and does not wait for the device.
     """
 
     kind: str
@@ -100,10 +98,9 @@ class Live(Teacher):
         return self._answer(images, len(batch.images))
 
     def padded(self, batch: Batch, size: int) -> Outputs:
-        """The answers to a batch of at most `size` images, repeated until there are so many.
-
-        A GPU's libraries choose a kernel by the size of the batch. With one size, the bits of an answer do
-        not depend on the images beside it.
+        """The answers to a batch of at most `size` images, repeated until there are so many: a GPU's
+        libraries choose a kernel by the size of the batch, so the bits of an answer do not depend on the
+        images beside it.
         """
         images = batch.images
         if len(images) < size:
@@ -134,9 +131,3 @@ def each(outputs: Outputs, act: Callable[[Tensor], Tensor]) -> Outputs:
         {name: act(tensor) for name, tensor in outputs.layers.items()},
         outputs.classifier,
     )
-
-
-def tensors(outputs: Outputs) -> Iterator[Tensor]:
-    """The tensors that have a row for each image, in a fixed order."""
-    fields = (outputs.logits, outputs.embedding, *outputs.stages, *outputs.layers.values())
-    yield from (tensor for tensor in fields if tensor is not None)

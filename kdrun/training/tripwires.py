@@ -102,18 +102,14 @@ def power_of_two(number: int) -> bool:
 
 
 class Frozen:
-    """A model that must not change: after each epoch the versions of its tensors are compared, at the end
-    their checksums.
-    """
+    """A model that must not change: after each epoch by its tensors' versions, at the end by checksums."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model, self.tensors = model, [tensor for _, tensor in _tensors(model)]
         self.versions, self.sums = self._versions(), frozen_state(model)
 
     def check(self, closely: bool) -> None:
-        """Raises KdrunError with the name of a tensor that changed. closely: compares checksums even if torch
-        has counted no change.
-        """
+        """Raises KdrunError with the tensor that changed. closely: whatever changes torch has counted."""
         versions = self._versions()
         if not closely and versions == self.versions:
             return

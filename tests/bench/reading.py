@@ -24,6 +24,7 @@ from kdrun.data import select
 from kdrun.data.images import ImageSet
 from kdrun.data.lazy import Reading, Unread
 from kdrun.data.load import load
+from kdrun.data.resident import Normal
 from kdrun.data.streamed import Streamed
 from kdrun.data.views import make_views
 from kdrun.types import Rows
@@ -112,7 +113,7 @@ def measure(folder: Path, workers: int, pairs: int, images: int) -> None:
     data = loaded(folder, workers)
     views = make_views({"name": "crop_flip", "padding": 4, "flip": True}, data.image_shape)
     assert isinstance(data.train.images, Unread)
-    with closing(Streamed(data.train.images, views, data.mean, data.std, data.white, "cpu")) as ours:
+    with closing(Streamed(data.train.images, views, Normal(data.mean, data.std, data.white, "cpu"))) as ours:
         arms = {"kdrun": ours.in_turn, "DataLoader": ByDataLoader(ours).epoch}
         children: dict[str, set[int]] = {}
         costs: dict[str, list[tuple[float, float]]] = {name: [] for name in arms}

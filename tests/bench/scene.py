@@ -10,7 +10,7 @@ import torch
 
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
-from kdrun.data.resident import Resident
+from kdrun.data.resident import Normal, Resident
 from kdrun.models.weights import save_weights
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.types import Rows
@@ -107,7 +107,7 @@ def settle(scene: Scene) -> None:
     ground, model = made.ground, made.teacher.initial().model
     data = ground.data
     assert isinstance(data.train.images, torch.Tensor)
-    images = Resident(data.train.images, ground.views, data.mean, data.std, data.white, "cpu")
+    images = Resident(data.train.images, ground.views, Normal(data.mean, data.std, data.white, "cpu"))
     draw = torch.Generator().manual_seed(0)
     model.train()
     with torch.no_grad():

@@ -19,7 +19,7 @@ from kdrun.check.measure import STEPS, WARM_UP, first_step
 from kdrun.check.page import roughly
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
-from kdrun.data.resident import Resident
+from kdrun.data.resident import Normal, Resident
 from kdrun.errors import KdrunError
 from kdrun.machine import Machine
 from kdrun.plan.plan import make_plan
@@ -73,7 +73,7 @@ def test_values_and_gradients_are_those_of_the_first_step() -> None:
     found = {term.name: term for term in first_step(training, teacher).terms}
     views, data = plan.ground.views, plan.ground.data
     rows = next(epoch_plan(training.seed, 0, training.row_set(), views, torch.device("cpu")).batches())
-    images = Resident(data.train.images, views, data.mean, data.std, data.white, "cpu")(rows)
+    images = Resident(data.train.images, views, Normal(data.mean, data.std, data.white, "cpu"))(rows)
     labels = data.train.labels[rows.index]
     student = initial_model(training).train()
     logits = student(images)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 import kdrun
-from kdrun.data.calibration import calibration
+from kdrun.data.batches import calibration
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, top_k
 from kdrun.evaluation.compare import share_interval
@@ -32,8 +32,7 @@ from kdrun.export.tables import answers, latencies
 from kdrun.models import formats
 from kdrun.models.exported import opened
 from kdrun.models.formats import FORMATS, Student
-from kdrun.models.renormalise import attach
-from kdrun.models.resize import Resize
+from kdrun.models.inputs import Resize, attach
 from kdrun.predictor import Preprocess
 from kdrun.report.pipes import aligned
 from kdrun.report.read import read
@@ -254,7 +253,7 @@ def test_a_model_that_cannot_be_traced_is_named_with_the_reason() -> None:
             return images.flatten(1) if images.sum() > 0 else images.flatten(1) * 2
 
     with pytest.raises(KdrunError, match=r"^tiny: torch.export of torch .* cannot export this model: \w+"):
-        formats.traced(Student(Branches(), ABOUT, lambda: torch.zeros(0)))
+        Student(Branches(), ABOUT, lambda: torch.zeros(0)).program  # noqa: B018
 
 
 def test_hooks_that_resize_and_normalise_are_in_the_file(tmp_path: Path) -> None:

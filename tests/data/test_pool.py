@@ -15,8 +15,7 @@ from torch import Tensor
 
 from kdrun.cli import main
 from kdrun.data.load import load
-from kdrun.data.near_duplicates import near_duplicates
-from kdrun.data.pool import as_seen
+from kdrun.data.pool import as_seen, near_duplicates
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import make_plan
 from kdrun.stages.mining import chosen

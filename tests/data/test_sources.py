@@ -15,7 +15,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from kdrun.data import fake, fetch
+from kdrun.data import fake
 from kdrun.data import torchvision as published
 from kdrun.errors import KdrunError
 from kdrun.extras import install
@@ -306,7 +306,7 @@ def test_downloads_into_one_folder_wait_for_each_other(tmp_path):
         (tmp_path / "a").write_text("here")
 
     def ensure():
-        fetch.ensure("x", [[tmp_path / "a"]], tmp_path, download)
+        published.ensure("x", [[tmp_path / "a"]], tmp_path, download)
 
     first, second = threading.Thread(target=ensure), threading.Thread(target=ensure)
     first.start()

@@ -21,7 +21,7 @@ from kdrun.data import digests, select, streamed
 from kdrun.data.images import ImageSet
 from kdrun.data.lazy import Reading, Unread, Way
 from kdrun.data.load import load
-from kdrun.data.resident import Resident
+from kdrun.data.resident import Normal, Resident
 from kdrun.data.streamed import Streamed
 from kdrun.data.views import make_views
 from kdrun.errors import KdrunError
@@ -62,7 +62,7 @@ def whole(root: Path) -> ImageSet:
 def images(data: ImageSet, views: str = "resized_crop") -> Any:
     kind = Streamed if isinstance(data.train.images, Unread) else Resident
     made = make_views({"name": views, "padding": 2, "flip": True}, tuple(data.train.images.shape[1:]))
-    return kind(data.train.images, made, data.mean, data.std, data.white, "cpu")  # type: ignore[arg-type]
+    return kind(data.train.images, made, Normal(data.mean, data.std, data.white, "cpu"))  # type: ignore[arg-type]
 
 
 def epoch(data: ImageSet, views: str = "resized_crop", seed: int = 0) -> Rows:
@@ -125,7 +125,7 @@ def counted(count: int, seen: list[int], **reading: int) -> Unread:
 
 
 def plain(of: Unread) -> Streamed:
-    return Streamed(of, make_views({"name": "none"}, (1, 1, 1)), [0.0], [1.0], 1.0, "cpu")
+    return Streamed(of, make_views({"name": "none"}, (1, 1, 1)), Normal([0.0], [1.0], 1.0, "cpu"))
 
 
 def test_what_is_read_first_stays() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdrun.data.resident import Resident
+from kdrun.data.resident import Normal, Resident
 from kdrun.data.views import Affine, CropFlip, Plain, ResizedCrop, boxes, make_views, mapping
 from kdrun.errors import KdrunError
 from kdrun.types import Rows
@@ -52,7 +52,7 @@ def test_every_view_of_crop_flip_equals_torchvision(shape, padding, flip, device
     images, code = pictures(3, shape), torch.arange(views.count)
     index = torch.arange(views.count) % 3
     mean, std = MEAN[: shape[0]], STD[: shape[0]]
-    resident = Resident(images, views, mean, std, 255, device)
+    resident = Resident(images, views, Normal(mean, std, 255, device))
     found = resident(Rows(index.to(device), code.to(device))).cpu()
     for v, i in zip(code.tolist(), index.tolist(), strict=True):
         dy, dx = divmod(v // ways, 2 * padding + 1)
@@ -65,7 +65,7 @@ def test_every_view_of_crop_flip_equals_torchvision(shape, padding, flip, device
 def test_plain_images_equal_torchvision(channels, device):
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).repeat(2, channels, 1, 1)
     mean, std = MEAN[:channels], STD[:channels]
-    resident = Resident(images, Plain(), mean, std, 255, device)
+    resident = Resident(images, Plain(), Normal(mean, std, 255, device))
     found = resident(Rows(torch.tensor([1], device=device), torch.tensor([0], device=device))).cpu()
     assert len(resident) == 2
     assert found[0].equal(by_torchvision(images[1], 0, 0, False, 0, mean, std))
@@ -73,7 +73,7 @@ def test_plain_images_equal_torchvision(channels, device):
 
 def test_normalisation_is_by_white_then_mean_then_std():
     images = pictures(4, (1, 8, 8), most=17)
-    resident = Resident(images, Plain(), (0.25,), (0.5,), 16, "cpu")
+    resident = Resident(images, Plain(), Normal((0.25,), (0.5,), 16, "cpu"))
     found = resident(Rows(torch.arange(4), torch.zeros(4, dtype=torch.int64)))
     assert found.equal((images / 16 - 0.25) / 0.5)
 
@@ -93,7 +93,7 @@ def test_other_numbers_of_channels(channels):
 @pytest.mark.parametrize("name", ["none", "crop_flip", "affine", "resized_crop"])
 def test_batches_have_channels_last_strides(name, channels, device):
     views = make_views({"name": name}, (channels, 8, 10))
-    resident = Resident(pictures(5, (channels, 8, 10)), views, [0.5], [0.5], 255, device)
+    resident = Resident(pictures(5, (channels, 8, 10)), views, Normal([0.5], [0.5], 255, device))
     images = resident(Rows(torch.tensor([4, 0, 4], device=device), views.draw(draw(), 3).to(device)))
     assert images.dtype == torch.float32
     assert images.shape == (3, channels, 8, 10)
@@ -105,7 +105,7 @@ def test_batches_have_channels_last_strides(name, channels, device):
 def test_a_batch_can_be_captured(name):
     """No copy to the host: the call lies in a CUDA graph, and a replay gives what an eager call gives."""
     views = make_views({"name": name}, (3, 32, 32))
-    resident = Resident(pictures(50, (3, 32, 32)), views, MEAN, STD, 255, "cuda")
+    resident = Resident(pictures(50, (3, 32, 32)), views, Normal(MEAN, STD, 255, "cuda"))
     rows = [Rows(torch.randint(50, (16,), generator=draw(s)), views.draw(draw(s), 16)) for s in range(2)]
     first, second = (Rows(r.index.cuda(), r.view.cuda()) for r in rows)
     expected = resident(second)
@@ -121,7 +121,7 @@ def test_a_batch_can_be_captured(name):
 def test_the_store_is_not_changed_by_a_call():
     for name in ("none", "crop_flip", "affine", "resized_crop"):
         views = make_views({"name": name}, (3, 8, 8))
-        resident = Resident(pictures(5, (3, 8, 8)), views, MEAN, STD, 255, "cpu")
+        resident = Resident(pictures(5, (3, 8, 8)), views, Normal(MEAN, STD, 255, "cpu"))
         rows = Rows(torch.arange(5), views.draw(draw(), 5))
         assert resident(rows).equal(resident(rows))
 
@@ -258,7 +258,7 @@ def test_a_box_that_never_fits_is_the_largest_of_its_shape():
 
 def test_training_on_views_of_larger_images():
     views = make_views({"name": "resized_crop"}, (3, 16, 16))
-    resident = Resident(pictures(5, (3, 20, 20)), views, MEAN, STD, 255, "cpu")
+    resident = Resident(pictures(5, (3, 20, 20)), views, Normal(MEAN, STD, 255, "cpu"))
     assert resident(Rows(torch.arange(4), views.draw(draw(), 4))).shape == (4, 3, 16, 16)
 
 

@@ -16,8 +16,7 @@ from kdrun.losses.soft_targets import SoftTargets
 from kdrun.training.captured import Captured
 from kdrun.training.plan import epoch_plan
 from kdrun.training.savings import SAVINGS
-from kdrun.training.tabled import Tabled
-from kdrun.training.write_later import Codes, WriteLater
+from kdrun.training.tabled import Codes, Tabled, WriteLater
 from kdrun.types import Batch, Outputs
 from tests.gpu.bench import Bench, Work, work
 from tests.gpu.product import HOME, ORDER, WINDOW, Arm, Scale, Steps, Terms, node

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from kdrun.errors import KdrunError
-from kdrun.losses.contrast import contrast
-from kdrun.losses.crd import CRD
+from kdrun.losses.crd import CRD, contrast
 from kdrun.losses.sampling import Order, Sampler, negatives, positives
 from kdrun.types import Batch, Outputs, Rows, Shapes
 

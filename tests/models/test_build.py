@@ -231,7 +231,7 @@ def test_weights_beyond_the_free_memory_are_refused_before_they_are_allocated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain = node("mlp") | {"args": {"widths": [20_000, 20_000], "dropout": 0.0}, "role": "student"}
-    monkeypatch.setattr("kdrun.models.weight_size.free_memory", lambda: 10**9)
+    monkeypatch.setattr("kdrun.models.build.free_memory", lambda: 10**9)
     with pytest.raises(
         KdrunError, match=r"widths=\[20000,20000\]: the weights alone would take 1.85 GB; 1.00 GB are"
     ):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdrun.data.resident import Resident
+from kdrun.data.resident import Normal, Resident
 from kdrun.data.views import CropFlip
 from kdrun.graphs import CudaGraphs
 from kdrun.losses.mix import Mix, make_mix
@@ -81,7 +81,7 @@ class World:
         folder.mkdir(exist_ok=True)
         views = CropFlip(SHAPE, padding=2)
         pixels = torch.randint(256, (IMAGES, *SHAPE), generator=torch.Generator().manual_seed(1))
-        images = Resident(pixels.to(torch.uint8), views, [0.5, 0.4], [0.2, 0.3], 255.0, device)
+        images = Resident(pixels.to(torch.uint8), views, Normal([0.5, 0.4], [0.2, 0.3], 255.0, device))
         teacher = Live(Network(99).to(device), plain)
         self.learners = [self.learner(n, recipe, loss, dropout) for n in range(len(seeds))]
         labels = torch.arange(IMAGES, device=device) % 4

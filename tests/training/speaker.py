@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdrun.training.plan import Drawing, EpochPlan, RowSet, epoch_plan
 from kdrun.training.table import Table
 from kdrun.training.tabled import Tabled
-from kdrun.training.teachers import Live, Teacher, tensors
+from kdrun.training.teachers import Live, Teacher
 from kdrun.types import Batch, Classifier, Outputs, Rows
 from tests.recorded import Recorded
 from tests.training.world import Codes, plain
@@ -116,5 +116,5 @@ def same(one: Sequence[Outputs], two: Sequence[Outputs], maps: bool = True) -> b
     return all(
         torch.equal(a, b) and a.stride() == b.stride()
         for first, second in pairs
-        for a, b in zip(list(tensors(first))[kept], list(tensors(second))[kept], strict=True)
+        for a, b in zip(*(list(each.named().values())[kept] for each in (first, second)), strict=True)
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdrun.losses.cross_entropy import cross_entropy
 from kdrun.records import read_rows
-from kdrun.training.gradients import Gradients, fixed_batch
+from kdrun.training.pulls import Gradients, fixed_batch
 from kdrun.types import Rows
 from tests.training.world import KD, Codes, World, images, same
 

@@ -22,8 +22,8 @@ from kdrun.ranks import One, Ranks, split
 from kdrun.schedule import Schedule
 from kdrun.training.optimisers import Dot, optimiser
 from kdrun.training.ranks import Ranked, part_of, synchronised
-from kdrun.training.shared_table import SharedTable
 from kdrun.training.step import Learner
+from kdrun.training.table import SharedTable
 from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Live
 from kdrun.types import Batch, Outputs, Rows

@@ -14,11 +14,10 @@ from kdrun.data.resident import Normal
 from kdrun.losses.mix import Mix, Term
 from kdrun.losses.soft_targets import SoftTargets, soft_targets
 from kdrun.models.build import build
-from kdrun.models.first_read import convolution_reads_first
-from kdrun.models.resize import Resize
+from kdrun.models.inputs import Resize
 from kdrun.schedule import Schedule
 from kdrun.stages.savings import _softened
-from kdrun.training.savings import COUNTERS, SHADOWS, Saving
+from kdrun.training.savings import COUNTERS, SHADOWS, Saving, convolution_reads_first
 from kdrun.types import Batch, Outputs
 from tests.models.conf import node
 from tests.training.graph_world import SGD, SHAPE, World, same

@@ -1,4 +1,6 @@
-"""Images for pretrained weights: normalised as the weights need it, not as the data set is."""
+"""What a model does to images before its network sees them: normalises them anew, resizes them. By forward
+pre-hooks, not wrapping modules: a model stays its own class, and its weights keep their names.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdrun.eval_mode import device_of
 
 SCALE, SHIFT = "input_scale", "input_shift"
 """The names of both factors in a state dict, so that weights are not used without them."""
@@ -25,20 +30,14 @@ class Normalisation(NamedTuple):
         return Normalisation(*((sum(values) / len(values),) * channels for values in self))
 
 
-class Renormalise:
-    """A forward pre-hook: images times `input_scale` plus `input_shift`, buffers of the model.
-
-    A hook and not a wrapping module: the model stays its own class, the names of its weights as they are.
-    """
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (args[0] * getattr(module, SCALE) + getattr(module, SHIFT), *args[1:])
+def _renormalised(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A forward pre-hook: images times `input_scale` plus `input_shift`, buffers of the model."""
+    return (args[0] * getattr(module, SCALE) + getattr(module, SHIFT), *args[1:])
 
 
 def renormalise(model: nn.Module, given: Normalisation | None, wanted: Normalisation) -> tuple[str, ...]:
-    """Makes the model take images normalised as `given` and see them as `wanted`, in place. Returns notes.
-
-    Does nothing if both are equal or `given` is not known.
+    """Makes the model take images normalised as `given` (None: unknown) and see them as `wanted`, in place.
+    Returns notes.
     """
     if given is None:
         return ()
@@ -55,11 +54,23 @@ def attach(model: nn.Module, scale: Tensor, shift: Tensor) -> None:
     """Makes the model's forward scale and shift its images, channel by channel."""
     for name, value in ((SCALE, scale), (SHIFT, shift)):
         model.register_buffer(name, value.reshape(1, -1, 1, 1).clone())
-    model.register_forward_pre_hook(Renormalise(), prepend=True)
+    model.register_forward_pre_hook(_renormalised, prepend=True)
 
 
 def attach_from(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Attaches the factors in weights of a renormalised model, unless the model has them already."""
     if SCALE in weights and SHIFT in weights and not hasattr(model, SCALE):
-        device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
         attach(model, weights[SCALE].to(device), weights[SHIFT].to(device))
+
+
+class Resize:
+    """A forward pre-hook that resizes images (N, C, H, W) to a square, bilinearly."""
+
+    def __init__(self, side: int, reduces: bool) -> None:
+        self.side, self.reduces = side, reduces
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        size = (self.side, self.side)
+        images = F.interpolate(args[0], size, mode="bilinear", align_corners=False, antialias=self.reduces)
+        return (images, *args[1:])

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kdrun.models.build import build
-from kdrun.models.exact_head import exact_head
+from kdrun.models.heads import exact_head
 from kdrun.models.survey import anatomy
 from kdrun.models.taps import Tapped
 from tests.models.conf import node

@@ -10,15 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from kdrun.config.check_teachers import check_teacher
-from kdrun.config.schema import Reference
 from kdrun.errors import KdrunError
-
-DESCRIBING = ("args", "checkpoint", "pretrained", "stem", "classes", "normalisation")
-"""Keys of a model that is named; a run has its own."""
-
-MOST = 100.0
-"""The largest difference of two accuracies, in points."""
 
 OPEN = re.compile(r"reference\.args(\.\w+)?")
 """Keys that need no `+` on a command line: the family of the model has them."""
@@ -54,28 +46,3 @@ def described(written: Mapping[str, Any], model: Node) -> dict[str, Any]:
         OmegaConf.merge({"family": node["family"], "args": node.get("args", {})}, {"args": written["args"]})
     )
     return {**written, **own}
-
-
-def check_reference(reference: Reference) -> None:
-    """Raises KdrunError for the first value that cannot be meant."""
-    if not 0 <= reference.margin <= MOST:
-        raise KdrunError("reference.margin", reference.margin, f"must be 0 to {MOST:g} points")
-    usual = Reference()
-    given = [key for key in DESCRIBING if getattr(reference, key) != getattr(usual, key)]
-    teacher = reference.as_teacher
-    if teacher is not None:
-        if reference.run is not None:
-            raise KdrunError(
-                "reference.model", reference.model, "reference=RUN names the model; leave it out"
-            )
-        if not (teacher.checkpoint or teacher.pretrained):
-            problem = "a trained model is needed: reference.checkpoint=FILE, or reference.pretrained=true"
-            raise KdrunError("reference.model", reference.model, problem)
-        check_teacher("reference", teacher)
-    elif given and reference.run is not None:
-        raise KdrunError(f"reference.{given[0]}", None, "the run says that itself; leave it out")
-    elif given:
-        example = f"reference.model=resnet50 reference.{given[0]}=..."
-        raise KdrunError(f"reference.{given[0]}", None, f"of which model? {example}")
-    elif reference.run is None and reference.class_map is not None:
-        raise KdrunError("reference.class_map", None, "there is no reference: reference=RUN")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 
 from kdrun.commands.sweep import planned
@@ -15,7 +14,7 @@ from kdrun.config.compose import single
 from kdrun.config.sweep import Job, composed_jobs, swept_keys
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
-from kdrun.terminal import TABLE, width
+from kdrun.terminal import TABLE, note, width
 
 OF_TEACHERS = re.compile(r"(recipe\.)?teacher(\..+)?")
 """Keys in which candidates may differ."""
@@ -31,8 +30,8 @@ def main(arguments: Sequence[str]) -> int:
         print(ranked(typed))
         return 0
     loaded = single(typed)
-    for note in loaded.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for line in loaded.notes:
+        note(line)
     with uncollected():
         from kdrun.check.page import check
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kdrun.commands.pages import PAGES
 from kdrun.config.callers import is_callers
-from kdrun.config.load import key_of
 from kdrun.config.options import Options
+from kdrun.config.overrides import key_of
 from kdrun.errors import KdrunError
 from kdrun.records import PLAN, read_planned
 from kdrun.report.naming import run_named

@@ -10,7 +10,7 @@ from typing import Any
 from kdrun.config.files import CHOSEN, entries, shipped
 from kdrun.config.keys import ROLES, Key, keys, methods_of, setters
 from kdrun.config.options import Options
-from kdrun.config.shorts import SHORTS
+from kdrun.config.recipes import SHORTS
 from kdrun.errors import KdrunError
 from kdrun.terminal import width
 

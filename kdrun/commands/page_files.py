@@ -11,6 +11,7 @@ from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.figures import file_size
 from kdrun.paths import expanded
+from kdrun.terminal import note
 
 if TYPE_CHECKING:
     from kdrun.report.html.pages import Page
@@ -60,11 +61,4 @@ def page_of(folders: Sequence[Path]) -> Page:
             return pages.of_run(folders[0])
         if page := pages.of_sweep(folders[0]):
             return page
-    return pages.of_runs(reports_of(folders, warn), ", ".join(map(str, folders)))
-
-
-def warn(line: str) -> None:
-    """Prints a note about a run that is left out."""
-    import sys
-
-    print(f"note: {line}", file=sys.stderr, flush=True)
+    return pages.of_runs(reports_of(folders, note), ", ".join(map(str, folders)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from kdrun.config.compose import show, single
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
+from kdrun.terminal import note
 
 if TYPE_CHECKING:  # which imports torch
     from kdrun.ranks import Group
@@ -78,8 +78,8 @@ def _allowed(arguments: Sequence[str]) -> Typed:
 
 def _run(typed: Typed, group: Group) -> None:
     loaded = single(typed)
-    for note in loaded.notes if group.leads else ():
-        print(f"note: {note}", file=sys.stderr)
+    for line in loaded.notes if group.leads else ():
+        note(line)
     _refuse(loaded.run)
     with uncollected():
         from kdrun.stages.engines.engine import refuse_unusable

@@ -10,7 +10,7 @@ from pathlib import Path
 from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
-from kdrun.terminal import width
+from kdrun.terminal import note, width
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 SEEDS = ("each", "mean")
@@ -74,10 +74,6 @@ def _draw_missing(folder: Path) -> None:
                 print(f"drawn: {folder / name}", file=sys.stderr, flush=True)
 
 
-def _warn(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr, flush=True)
-
-
 def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
     from kdrun.report.find_runs import find_runs
 
@@ -98,11 +94,11 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
         from kdrun.report import pivot
 
         rows, cols, value = (options.get(name, usual) for name, usual in PIVOT.items())
-        return pivot.render(folders, rows, cols, value, format, width(), _warn)
+        return pivot.render(folders, rows, cols, value, format, width(), note)
     from kdrun.report import runs
 
     chosen = options.get("--sort", ""), options.get("--last", "")
-    return runs.render(folders, format, width(), *chosen, _warn, options.get("--seeds", "each"))
+    return runs.render(folders, format, width(), *chosen, note, options.get("--seeds", "each"))
 
 
 def _of_many(folder: Path, format: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kdrun.artefacts import held, locked
-from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
+from kdrun.commands.sweep import Ended, make_and_run, planned
 from kdrun.config.arguments import FOLDER
 from kdrun.config.cells import CHOOSING, Cells, asked
 from kdrun.config.choices import PLAIN
@@ -24,7 +24,7 @@ from kdrun.figures import plural
 from kdrun.garbage import uncollected
 from kdrun.paths import expanded
 from kdrun.report.published_page import FORMATS
-from kdrun.terminal import TABLE, width
+from kdrun.terminal import TABLE, note, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.check.duration import Measured
@@ -120,8 +120,8 @@ def fill(cells: Cells, format: str, command: str) -> int:
 
     pairs, grounds = _composed(cells), Grounds()
     runs = _checked(pairs, grounds)
-    for note in dict.fromkeys(note for run in runs for note in run.notes):
-        print(f"note: {note}", file=sys.stderr, flush=True)
+    for line in dict.fromkeys(line for run in runs for line in run.notes):
+        note(line)
     jobs = [job for pair in pairs for job in pair.jobs]
     folder = folder_of(cells, Path(runs[0].run.outputs_dir))
     record_call(folder, jobs, command)
@@ -130,7 +130,8 @@ def fill(cells: Cells, format: str, command: str) -> int:
         try:
             with redirect_stdout(sys.stdout if format == "text" else sys.stderr):
                 for pair in pairs:
-                    _run(cells, pair, planned(pair.loaded, grounds)[1], folder, ended)
+                    own = [shlex.join(["kdrun", *cells.typed.place, *job.overrides]) for job in pair.jobs]
+                    make_and_run(pair.jobs, planned(pair.loaded, grounds)[1], own, folder, ended)
         finally:
             _show_page(cells, folder, format, len(jobs) - len(ended))
     return int(any(each["state"] == "failed" for each in ended))
@@ -200,18 +201,6 @@ def _checked(pairs: Sequence[OfPair], grounds: Grounds) -> list[Loaded]:
         own = [run for job, run in zip(pair.jobs, pair.loaded, strict=True) if job.swept["seed"] == first]
         runs += planned(own, grounds)[0]
     return runs
-
-
-def _run(cells: Cells, pair: OfPair, plans: Sequence[Plan], folder: Path, ended: list[Ended]) -> None:
-    """Makes the trainings of a pair, then finishes each cell as an ordinary run."""
-    earlier = finished_earlier(plans)
-    made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
-
-    def work(position: int) -> Path:
-        own = shlex.join(["kdrun", *cells.typed.place, *pair.jobs[position].overrides])
-        return carried_out(plans[position], own, made)
-
-    run_jobs(pair.jobs, work, [state is True for state in earlier], folder, ended)
 
 
 def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.types import Glob, IntervalSweep
 
 from kdrun.config.arguments import Typed, parse
-from kdrun.config.load import key_of
-from kdrun.config.quotes import parsed, refuse_unreadable
-from kdrun.config.shorts import spelled_out
+from kdrun.config.overrides import key_of, parsed, refuse_unreadable
+from kdrun.config.recipes import spelled_out
 from kdrun.config.sweep import Job, plain, refuse_many, short_hash
 from kdrun.config.table import Place, Table, changed
 from kdrun.errors import KdrunError

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import hydra
@@ -17,15 +17,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from kdrun.config import reference, teachers
 from kdrun.config.arguments import Typed
 from kdrun.config.callers import refuse_in_files
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
 from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts, refuse_missing_folders
-from kdrun.config.load import Described, Loaded, Readers, as_run, described, load, refuse_impossible
+from kdrun.config.load import Described, Loaded, Readers, as_run, described, load
+from kdrun.config.overrides import refuse_impossible
 from kdrun.config.pattern import Pattern
 from kdrun.config.plugins import register
+from kdrun.config.written_models import as_read
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
 
@@ -124,7 +125,7 @@ class Composer:
 
 
 def _compose(overrides: Sequence[str]) -> Composed:
-    read = _as_read(overrides)
+    read = as_read(overrides)
     config = hydra.compose("config", read, return_hydra_config=True)
     refuse_hydras_parts(config.hydra)
     refuse_in_files(loader(), read)
@@ -134,11 +135,6 @@ def _compose(overrides: Sequence[str]) -> Composed:
     return config, choices
 
 
-def _as_read(overrides: Sequence[str]) -> list[str]:
-    """The overrides as Hydra is to read them: what stands short for a key is written out."""
-    return reference.as_read(teachers.as_read(overrides))
-
-
 def loader() -> ConfigLoader:
     """What the Hydra at work reads files with."""
     return GlobalHydra.instance().config_loader()
@@ -146,35 +142,20 @@ def loader() -> ConfigLoader:
 
 def show(typed: Typed) -> None:
     """Lets Hydra's own command line show what `typed.shows` asks for. Raises KdrunError."""
-    read = _as_read(typed.overrides)
+    read = as_read(typed.overrides)
     with composing(typed):
         refuse_in_files(loader(), read)
     with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *read]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
 
 
-def read_recipe(name: str) -> Mapping[str, Mapping[str, Any]]:
-    """The recipe of a name, shipped or a user's, as plain values: `{teacher: {...}, student: {...}}`."""
-    return _read("recipe", name, "dataset.recipe")
-
-
-def read_model(name: str) -> Mapping[str, Any]:
-    """The model of a name, shipped, a user's or a library's, as plain values: `{name, family, args}`."""
-    return _read("model", name, "assistant")
-
-
-def read_dataset(name: str) -> Mapping[str, Any]:
-    """The data set of a name, shipped or a user's, as plain values."""
-    return _read("dataset", name, "dataset.unlabelled")
-
-
 def _readers() -> Readers:
     """Read each file once."""
-    return Readers(cache(read_recipe), cache(read_model), cache(read_dataset))
+    return Readers(*(cache(partial(_read, group)) for group in Readers._fields))
 
 
 def _read(group: str, name: str, key: str) -> Mapping[str, Any]:
-    """A file of a group. key: where its name stands."""
+    """A file of a group, shipped, a user's or a library's, as plain values. key: where its name stands."""
     files = loader()
     path = f"{group}/{name}"
     source = next((source for source in files.get_sources() if source.is_config(path)), None)

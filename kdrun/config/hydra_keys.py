@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from kdrun.config.files import refuse_schema
-from kdrun.config.quotes import parsed
+from kdrun.config.overrides import parsed
 from kdrun.errors import KdrunError
 from kdrun.nested import leaves
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, KEY_CHOICES
-from kdrun.config.files import CHOSEN, entries, shipped, terms_of
-from kdrun.config.pairs import OF
+from kdrun.config.files import CHOSEN, OF, content_of, entries, shipped, terms_of
 from kdrun.nested import leaves
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w/ ]+):(?P<value>[^#]*?)(?:\s*# (?P<comment>.*))?$")
@@ -159,12 +158,7 @@ def setters(name: str) -> dict[str, list[str]]:
 @cache
 def _values(group: str) -> dict[str, dict[str, Any]]:
     """The values of a group's files, by file and dotted key."""
-    import yaml
-
-    files = entries(shipped(), group)
-    return {
-        entry.name: dict(leaves(yaml.safe_load(entry.path.read_text(encoding="utf-8")))) for entry in files
-    }
+    return {entry.name: dict(leaves(content_of(entry.path))) for entry in entries(shipped(), group)}
 
 
 def _shown(value: Any) -> str:

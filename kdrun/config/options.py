@@ -1,9 +1,11 @@
-"""Splits what was typed into words and options; an option that does not exist gets one line."""
+"""Splits what was typed into words and options, and reads the values of options; a mistake gets one line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kdrun.errors import KdrunError
 
@@ -61,3 +63,48 @@ class Options(NamedTuple):
 
     def _known(self) -> list[str]:
         return [*self.values, *self.switches, *self.aliases]
+
+
+FORMAT = {"--format": ("text", "json")}
+"""The option of commands whose output can be data."""
+
+
+def print_as_asked(options: Mapping[str, str], data: Any, lines: Iterable[str]) -> None:
+    """Prints data as JSON if that was asked for, else the lines."""
+    print(json.dumps(data, indent=2) if options.get("--format") == "json" else "\n".join(lines))
+
+
+def whole(name: str, text: str, least: int = 1) -> int:
+    """The value of an option as a whole number from `least` on. Raises KdrunError."""
+    if not text.isdecimal() or int(text) < least:
+        raise KdrunError(name, text, f"must be a whole number from {least}")
+    return int(text)
+
+
+def above_zero(name: str, text: str) -> float:
+    """The value of an option as a number above 0. Raises KdrunError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise KdrunError(name, text, "must be a number above 0")
+    return number
+
+
+def names(text: str) -> list[str]:
+    """`[a, b]` or `a,b` as words, each once."""
+    words = (word.strip() for word in text.strip("[]").split(","))
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def temperatures(options: Mapping[str, str], usual: Sequence[float] = ()) -> list[float]:
+    """`--temperature 1,4,20` as numbers above 0, each once; `usual` without the option. Raises KdrunError."""
+    name = "--temperature"
+    if name not in options:
+        return list(usual)
+    try:
+        values = [above_zero(name, part) for part in options[name].strip("[]").split(",")]
+    except KdrunError:
+        raise KdrunError(name, options[name], "must be numbers above 0, as 1,4,20") from None
+    return list(dict.fromkeys(values))

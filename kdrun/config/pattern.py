@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from kdrun.config.exact import PLAIN
 from kdrun.config.load import SHARED, Described
+from kdrun.nested import places
 
 Place = tuple[Any, ...]
 """The keys, and numbers in lists, that lead to a value."""
@@ -32,12 +33,12 @@ class Pattern:
         if any(key in SHARED and f"${{{key}}}" not in described.written for key in keys):
             raise ValueError  # whether that is a mistake depends on the value
         raw = OmegaConf.to_container(config, resolve=False)
-        texts = {place: text for place, text in _leaves(raw) if isinstance(text, str) and "${" in text}
-        places = {key: tuple(key.split(".")) for key in keys}
-        plain = dict(_leaves(described.plain))
-        if not all(place in plain for place in places.values()):
+        texts = {place: text for place, text in places(raw) if isinstance(text, str) and "${" in text}
+        swept = {key: tuple(key.split(".")) for key in keys}
+        plain = dict(places(described.plain))
+        if not all(place in plain for place in swept.values()):
             raise ValueError
-        changed = {key: _changed(place, texts) for key, place in places.items()}
+        changed = {key: _changed(place, texts) for key, place in swept.items()}
         every = dict.fromkeys(place for inner in changed.values() for place in inner)
         if any(isinstance(part, int) for place in every for part in place):
             raise ValueError
@@ -88,18 +89,6 @@ def _changed(place: Place, texts: Mapping[Place, str]) -> list[Place]:
                 changed.append(other)
                 left.append(other)
     return changed
-
-
-def _leaves(value: Any, above: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """All values that are no containers, by their places."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, (*above, key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, (*above, number))
-    else:
-        yield above, value
 
 
 def _copied(value: Any) -> Any:

@@ -13,9 +13,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from kdrun.config.arguments import Typed
 from kdrun.config.choices import REPEATS
 from kdrun.config.files import CHOSEN
-from kdrun.config.load import LISTED, key_of
-from kdrun.config.quotes import INTERVALS
-from kdrun.config.sweep import plain, refuse_many
+from kdrun.config.overrides import INTERVALS, LISTED, given, key_of
+from kdrun.config.sweep import named_by, plain, refuse_many, value_of
 from kdrun.config.table import SAME
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
@@ -101,7 +100,7 @@ class Key(NamedTuple):
     def like(self, value: Any) -> Value | None:
         """A value of a configuration as one of this key's; None if it is none of them."""
         if isinstance(self.values, Choices):
-            texts = {as_typed(_value(text)): text for text in self.values.texts}
+            texts = {as_typed(value_of(f"key={text}")): text for text in self.values.texts}
             return texts.get(as_typed(value))
         if not self.values.has(value):
             return None
@@ -136,8 +135,7 @@ class Space(NamedTuple):
     @property
     def short_name(self) -> str:
         """`temperature-alpha`, as the name of a folder."""
-        short = "-".join(key.name.rpartition(".")[2] for key in self.keys)
-        return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in short)[:80]
+        return named_by(key.name for key in self.keys)
 
     @property
     def lengths_differ(self) -> bool:
@@ -155,9 +153,8 @@ def space(typed: Typed, groups: ConfigLoader | None = None) -> Space:
 
     Raises KdrunError for a key that cannot be searched, and if there is none.
     """
-    listed = [f"{key}={values}" for key, values in typed.params.items()]
     by_key: dict[str, Override] = {}
-    for word in (*listed, *typed.overrides):
+    for word in typed.every:
         (override,) = OverridesParser.create(groups).parse_overrides([word])
         by_key[override.get_key_element()] = override
     repeated = {key: word for key, word in by_key.items() if key in REPEATS and word.is_sweep_override()}
@@ -176,37 +173,32 @@ def _repeats(repeated: Mapping[str, Override]) -> Iterator[tuple[str, ...]]:
     combinations: list[tuple[str, ...]] = [()]
     for key, override in repeated.items():
         if not override.is_discrete_sweep():
-            raise KdrunError(
-                key, _given(override), "is repeated within each trial, so a list is needed: 0,1,2"
-            )
+            problem = "is repeated within each trial, so a list is needed: 0,1,2"
+            raise KdrunError(key, given(override), problem)
         refuse_many(key, override)
         texts = [f"{key}={text}" for text in dict.fromkeys(override.sweep_string_iterator())]
         combinations = [(*before, text) for before in combinations for text in texts]
     yield from combinations
 
 
-def _given(override: Override) -> str:
-    return (override.input_line or "").partition("=")[2]
-
-
 def _key(key: str, override: Override) -> Key:
-    given, name = _given(override), key.lstrip("+")
-    _refuse_senseless(name, given)
+    typed = given(override)
+    _refuse_senseless(key.lstrip("+"), typed)
     value = override.value()
     tags = set(getattr(value, "tags", ()))
     if tags - {"log"}:
-        raise KdrunError(key, given, f"no such tag as {sorted(tags - {'log'})[0]}", ["log"])
+        raise KdrunError(key, typed, f"no such tag as {sorted(tags - {'log'})[0]}", ["log"])
     if isinstance(value, IntervalSweep):
-        return Key(key, given, _interval(key, given, value))
+        return Key(key, typed, _interval(key, typed, value))
     if isinstance(value, RangeSweep) and not value.shuffle:
-        return Key(key, given, _range(key, given, value))
+        return Key(key, typed, _range(key, typed, value))
     if tags:
-        raise KdrunError(key, given, "choices have no order, so log has no meaning: it is for intervals")
+        raise KdrunError(key, typed, "choices have no order, so log has no meaning: it is for intervals")
     refuse_many(key, override)
     texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if len(texts) == 1:
-        raise KdrunError(key, given, "one value leaves nothing to choose")
-    return Key(key, given, Choices(texts))
+        raise KdrunError(key, typed, "one value leaves nothing to choose")
+    return Key(key, typed, Choices(texts))
 
 
 def _refuse_senseless(name: str, given: str) -> None:
@@ -256,12 +248,7 @@ def _range(key: str, given: str, sweep: RangeSweep) -> Interval:
     return Interval(low, high, False, all(isinstance(n, int) for n in (start, stop, step)), abs(step))
 
 
-def _value(text: str) -> Any:
-    override = OverridesParser.create().parse_override(f"key={text}")
-    return override.value()
-
-
 def swept(space: Space, setting: Setting, repeat: Sequence[str] = ()) -> dict[str, Any]:
     """The values of a setting and a repeat as the configuration has them, by key."""
-    own = {key.name: _value(as_typed(setting[key.name])) for key in space.keys}
-    return own | {key_of(word): _value(word.partition("=")[2]) for word in repeat}
+    words = [f"{key.name}={as_typed(setting[key.name])}" for key in space.keys]
+    return {key_of(word): value_of(word) for word in (*words, *repeat)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kdrun.config.load import key_of
+from kdrun.config.overrides import key_of
 from kdrun.errors import KdrunError
 
 BASELINES = ("teacher", "student")

@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from kdrun.config.callers import refuse_listed
-from kdrun.config.files import Entry, entries, shipped
+from kdrun.config.files import Entry, content_of, entries, shipped
 from kdrun.config.table import (
     BASELINES,
     EPOCHS,
@@ -58,13 +60,11 @@ def tables(own: Path | None = None) -> Iterator[Entry]:
 
 def read(name: str, own: Path | None = None) -> Table:
     """The table of a name. Raises KdrunError for one that is none, and for mistakes in its file."""
-    import yaml
-
     paths = {entry.name: entry.path for entry in tables(own)}
     if name not in paths:
         raise KdrunError("table", name, "no such table", paths, "kdrun table")
     try:
-        content = yaml.safe_load(paths[name].read_text(encoding="utf-8"))
+        content = content_of(paths[name])
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise KdrunError(str(paths[name]), None, f"not valid YAML ({' '.join(str(error).split())})") from None
     return parsed(content, name, str(paths[name]))

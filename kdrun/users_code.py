@@ -1,7 +1,9 @@
-"""Errors in the user's own code, with its file and line."""
+"""The user's own code: where it is found, and its errors, with file and line."""
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,12 @@ from pathlib import Path
 from kdrun.errors import KdrunError
 
 KDRUN = Path(__file__).resolve().parent
+
+
+def see_working_folder() -> None:
+    """Lets Python find modules in the working folder, as `python -m` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def is_users(value: object) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import re
-import sys
 from collections.abc import Collection, Mapping
 from operator import attrgetter
 from typing import Any
@@ -42,6 +40,7 @@ from kdrun.config.schema import Evaluation, Recipe, Run
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.schedule import Schedule
+from kdrun.users_code import see_working_folder
 
 MOST_IMAGES, MOST_SAMPLES, MOST_SECONDS = 65_536, 1_000_000, 3600
 """The largest batch, the most samples and the longest time of a latency measurement."""
@@ -98,8 +97,8 @@ def check(run: Run, shared_with_labels: bool = True) -> None:
 
 def _check_packages(run: Run) -> None:
     """The user's packages must be importable, also from the working folder, as with `python -m`."""
-    if run.packages and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if run.packages:
+        see_working_folder()
     for package in run.packages:
         parts = package.split(".")
         found = all(map(str.isidentifier, parts)) and _is_found(parts[0])

@@ -44,7 +44,6 @@ OPTIONS = Options(
 FEW = 1000
 """A sweep of more jobs must be asked for: its check alone takes minutes."""
 
-
 PIECE = re.compile(r"[\w.]+:.*")
 """A piece of a mapping: `from:0`."""
 

@@ -16,10 +16,8 @@ GROUPS = ("dataset", "model", "method", "loss", "recipe", "engine", "experiment"
 CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "engine", "experiment", "sweep")
 """Keys under which a run has one file of a group."""
 
-
 NEEDS = ("labels", "logits", "embedding", "feature maps", "classifier", "indices")
 """What a loss may need of the labels, the teacher and the data, in the order in which it is listed."""
-
 
 PAIR = ("resnet56", "resnet20")
 """Teacher and student, with 100 classes, for which headers give parameters and the cost of a step."""
@@ -27,7 +25,6 @@ PAIR = ("resnet56", "resnet20")
 NEEDED = re.compile(r"^# needs ([^;\n]*)(?:; adds ([\d,]+) parameter)?", re.MULTILINE)
 COSTED = re.compile(r"^# step cost ([\d.]+) \(", re.MULTILINE)
 TERM = re.compile(r"^\s*- /loss@((?:phase_one\.)?loss)\.(\w+): *([\w/]+)", re.MULTILINE)
-
 
 Read = Callable[[str, str], Mapping[str, Any]]
 """Reads a file of a group by its name. Raises KdrunError for an unknown one, below the key that is given."""

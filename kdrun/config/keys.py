@@ -65,7 +65,8 @@ def lines(path: Path) -> Iterator[Line]:
 @cache
 def keys() -> tuple[Key, ...]:
     """All keys, each once: of the run, its data set, its models, its recipes, its terms."""
-    every = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *_of_engines(), *_of_losses()]
+    engines = _of_each("engine", lambda key: key == "name")
+    every = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *engines, *_of_losses()]
     return tuple(key._replace(choices=KEY_CHOICES.get(_pattern(key.name), ())) for key in every)
 
 
@@ -104,10 +105,6 @@ def _of_recipes() -> Iterator[Key]:
         yield Key(f"recipe.{line.key}", line.value, line.comment)
         if line.key.startswith("teacher."):
             yield Key(f"recipe.student.{line.key.partition('.')[2]}", line.value, line.comment)
-
-
-def _of_engines() -> Iterator[Key]:
-    yield from _of_each("engine", lambda key: key == "name")
 
 
 def _of_each(group: str, without: Callable[[str], bool]) -> Iterator[Key]:

@@ -28,7 +28,6 @@ from kdrun.schedule import unfolded
 SHARED = ("temperature", "alpha")
 """Root keys that terms refer to; a term's own number hides them."""
 
-
 PLACES = ("data_dir", "outputs_dir")
 """Folders, in which `~` is the user's own."""
 

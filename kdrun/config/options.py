@@ -39,7 +39,11 @@ class Options(NamedTuple):
             elif name in self.switches and not equals:
                 options[name] = ""
             elif name in self.values:
-                options[name] = self._chosen(name, value if equals else self._next(name, left))
+                if not equals and (not left or left[0].startswith("-")):
+                    raise KdrunError(name, None, "needs a value", self.values[name])
+                options[name] = value if equals else left.pop(0)
+                if self.values[name] and options[name] not in self.values[name]:
+                    raise KdrunError(name, options[name], "no such choice", self.values[name])
             else:
                 raise self._unknown(typed, value or next(iter(left), ""))
         return words, options
@@ -49,20 +53,8 @@ class Options(NamedTuple):
 
         if keys := flag_hint(flag, value):
             return KdrunError(flag, None, f"no such flag. Keys are written without dashes and with =: {keys}")
-        return KdrunError(flag, None, "no such flag", self._known(), "kdrun --help")
-
-    def _next(self, name: str, left: list[str]) -> str:
-        if not left or left[0].startswith("-"):
-            raise KdrunError(name, None, "needs a value", self.values[name])
-        return left.pop(0)
-
-    def _chosen(self, name: str, value: str) -> str:
-        if self.values[name] and value not in self.values[name]:
-            raise KdrunError(name, value, "no such choice", self.values[name])
-        return value
-
-    def _known(self) -> list[str]:
-        return [*self.values, *self.switches, *self.aliases]
+        known = [*self.values, *self.switches, *self.aliases]
+        return KdrunError(flag, None, "no such flag", known, "kdrun --help")
 
 
 FORMAT = {"--format": ("text", "json")}

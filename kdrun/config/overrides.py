@@ -23,17 +23,14 @@ TEXTS = re.compile(
 DATA = re.compile(r"dataset\.\w+")
 """Keys that may also hold a path: numbers, lists and mappings stay what they are."""
 
-
 LISTS = re.compile(
     r"stages|packages|logger|diagnostics|tags|evaluation\.(figures|batches)|engine\.setup|recipe\.\w+\.(betas|milestones)"
 )
 """Keys whose values are lists; one value stands for a list of it."""
 
-
 INTERVALS = (
     "an interval is interval(LOW,HIGH), of whole numbers int(interval(LOW,HIGH)), tag(log, ...) of either"
 )
-
 
 LISTED = {
     "dataset": "datasets",

@@ -14,6 +14,7 @@ from kdrun.config.arguments import Typed
 from kdrun.config.choices import REPEATS
 from kdrun.config.files import CHOSEN
 from kdrun.config.overrides import INTERVALS, LISTED, given, key_of
+from kdrun.config.ranges import require
 from kdrun.config.sweep import named_by, plain, refuse_many, value_of
 from kdrun.config.table import SAME
 from kdrun.errors import KdrunError
@@ -204,46 +205,40 @@ def _key(key: str, override: Override) -> Key:
 def _refuse_senseless(name: str, given: str) -> None:
     """Raises KdrunError for keys by whose values validation figures cannot be compared, or do not differ."""
     first, *rest = name.split(".")
-    if first == "stages":
-        raise KdrunError(name, given, "kdrun tune sets the stages itself")
-    if first in SAME:
-        raise KdrunError(name, given, "changes no result, so there is nothing to choose")
-    if first in ("quantise", "int8"):
-        raise KdrunError(
-            name, given, "trials are compared without int8; the best one is measured in int8 too"
-        )
-    if first in ("experiment", "sweep"):
-        raise KdrunError(name, given, "may change the images too; search the keys that differ")
-    if first == "dataset" and (not rest or rest[0] not in OF_TRAINING):
-        raise KdrunError(name, given, "changes the images, and with others no setting can be compared")
-    if name in CHOSEN and "interval" in given:
-        problem = f"names are needed, not an interval: {name}=NAME,NAME"
-        raise KdrunError(name, given, problem, more=f"kdrun list {LISTED[name]}")
+    require(first != "stages", name, given, "kdrun tune sets the stages itself")
+    require(first not in SAME, name, given, "changes no result, so there is nothing to choose")
+    problem = "trials are compared without int8; the best one is measured in int8 too"
+    require(first not in ("quantise", "int8"), name, given, problem)
+    problem = "may change the images too; search the keys that differ"
+    require(first not in ("experiment", "sweep"), name, given, problem)
+    problem = "changes the images, and with others no setting can be compared"
+    require(first != "dataset" or (rest and rest[0] in OF_TRAINING), name, given, problem)
+    if name in CHOSEN:
+        problem, more = f"names are needed, not an interval: {name}=NAME,NAME", f"kdrun list {LISTED[name]}"
+        require("interval" not in given, name, given, problem, more=more)
 
 
 def _interval(key: str, given: str, sweep: IntervalSweep) -> Interval:
     low, high = sweep.start, sweep.end
     assert low is not None and high is not None
     whole, log = isinstance(low, int) and isinstance(high, int), "log" in sweep.tags
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise KdrunError(key, given, "both ends must be finite numbers")
-    if not low < high:
-        raise KdrunError(key, given, "the first number must be below the second")
-    if log and low <= 0:
-        raise KdrunError(key, given, "a logarithmic interval begins above 0")
+    finite = math.isfinite(low) and math.isfinite(high)
+    require(finite, key, given, "both ends must be finite numbers")
+    require(low < high, key, given, "the first number must be below the second")
+    require(low > 0 or not log, key, given, "a logarithmic interval begins above 0")
     return Interval(low, high, log, whole, 1 if whole else None)
 
 
 def _range(key: str, given: str, sweep: RangeSweep) -> Interval:
     """The numbers of `range(start, stop, step)`, without the stop itself."""
     start, stop, step = sweep.start or 0, sweep.stop or 0, sweep.step
-    if "log" in sweep.tags:
-        raise KdrunError(key, given, f"a range has steps, so it cannot be logarithmic: {INTERVALS}")
-    if not all(map(math.isfinite, (start, stop, step))) or not step:
-        raise KdrunError(key, given, "needs finite numbers, and a step that is not 0")
+    problem = f"a range has steps, so it cannot be logarithmic: {INTERVALS}"
+    require("log" not in sweep.tags, key, given, problem)
+    finite = all(map(math.isfinite, (start, stop, step)))
+    require(finite and step, key, given, "needs finite numbers, and a step that is not 0")
     count = math.ceil(round((stop - start) / step, 9))
-    if count < 2:
-        raise KdrunError(key, given, "fewer than two numbers are in it, which leaves nothing to choose")
+    problem = "fewer than two numbers are in it, which leaves nothing to choose"
+    require(count >= 2, key, given, problem)
     low, high = sorted((start, start + (count - 1) * step))
     return Interval(low, high, False, all(isinstance(n, int) for n in (start, stop, step)), abs(step))
 

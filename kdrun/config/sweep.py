@@ -28,12 +28,10 @@ APART = ("fresh", "device", "threads", "outputs_dir", "data_dir", "name", "note"
 of a job.
 """
 
-
 WHOLE = re.compile(r"[a-z_.]+=(-?[1-9]\d{0,8}|0)")
 """An override with a whole number, as it is written here and in Hydra's grammar."""
 
 INTERVAL = "holds no end of values: list some a,b,c or a range(...), or search in it: kdrun tune"
-
 
 OF_ONE_RUN = {"control": "One run can have several: control=[plain,smoothed]"}
 """Instead of a sweep over a key."""

@@ -66,7 +66,6 @@ ADVICE = {
 NEAR = 0.6
 """How alike two words must be (difflib) for one to be meant."""
 
-
 FEW = 6
 """So many keys are all named if none is like the one that was typed."""
 

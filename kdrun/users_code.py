@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from kdrun.errors import KdrunError
@@ -18,6 +19,14 @@ def see_working_folder() -> None:
     """Lets Python find modules in the working folder, as `python -m` does."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+
+
+def is_found(module: str) -> bool:
+    """Whether Python finds a module. The packages around it are imported."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # of the package above, or no name
+        return False
 
 
 def is_users(value: object) -> bool:

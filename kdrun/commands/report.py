@@ -28,17 +28,15 @@ def main(arguments: Sequence[str]) -> int:
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, "no such folder")
-    if "--serve" in options:
-        from kdrun.commands import serving
+    if "--serve" in options or "--html" in options:
+        from kdrun.commands import browser
 
+        if "--html" in options:
+            print(browser.write(folders, options.get("--out", "")))
+            return 0
         if len(folders) > 1:
             raise KdrunError("--serve", None, "takes one folder")
-        serving.serve(folders[0], options.get("--port", str(serving.PORT)))
-        return 0
-    if "--html" in options:
-        from kdrun.commands import page_files
-
-        print(page_files.write(folders, options.get("--out", "")))
+        browser.serve(folders[0], options.get("--port", str(browser.PORT)))
         return 0
     if len(folders) == 1:
         _draw_missing(folders[0])

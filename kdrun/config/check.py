@@ -40,7 +40,7 @@ from kdrun.config.schema import Evaluation, Recipe, Run
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.schedule import Schedule
-from kdrun.users_code import see_working_folder
+from kdrun.users_code import is_found, see_working_folder
 
 MOST_IMAGES, MOST_SAMPLES, MOST_SECONDS = 65_536, 1_000_000, 3600
 """The largest batch, the most samples and the longest time of a latency measurement."""
@@ -101,15 +101,8 @@ def _check_packages(run: Run) -> None:
         see_working_folder()
     for package in run.packages:
         parts = package.split(".")
-        found = all(map(str.isidentifier, parts)) and _is_found(parts[0])
+        found = all(map(str.isidentifier, parts)) and is_found(parts[0])
         require(found, "packages", package, "no such package in this folder or in this Python")
-
-
-def _is_found(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ValueError:  # `__main__`
-        return False
 
 
 def _check_loggers(names: Collection[str]) -> None:

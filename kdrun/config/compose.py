@@ -22,9 +22,9 @@ from kdrun.config.callers import refuse_in_files
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
 from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts, refuse_missing_folders
-from kdrun.config.load import Described, Loaded, Readers, as_run, described, load
+from kdrun.config.load import Loaded, Readers, as_run, described
 from kdrun.config.overrides import refuse_impossible
-from kdrun.config.pattern import Pattern
+from kdrun.config.pattern import Pattern, pattern_of
 from kdrun.config.plugins import register
 from kdrun.config.written_models import as_read
 from kdrun.errors import KdrunError
@@ -39,7 +39,7 @@ OLD = hydra.__version__.startswith("1.3")
 def single(typed: Typed) -> Loaded:
     """Composes, checks and returns one run. Raises KdrunError."""
     with composing(typed):
-        return composed(typed.overrides)
+        return as_run(described(*_compose(typed.overrides), typed.overrides), typed.overrides, _readers())
 
 
 @contextmanager
@@ -50,15 +50,8 @@ def composing(typed: Typed) -> Iterator[None]:
         yield
 
 
-def composed(overrides: Sequence[str]) -> Loaded:
-    """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
-    with _explained(overrides):
-        config, choices = _compose(overrides)
-        return load(config, overrides, choices, _readers())
-
-
 class Composer:
-    """Composes the jobs of a sweep by the Hydra that is at work, each as `composed` would.
+    """Composes the jobs of a sweep by the Hydra that is at work, each as `single` would.
 
     Hydra composes what jobs have in common once; values of keys are then written into a copy, and plain
     values into the plain content of another job. Each file of a recipe or a model is read once.
@@ -66,7 +59,7 @@ class Composer:
 
     def __init__(self) -> None:
         self.bases: dict[tuple[str, ...], Composed] = {}
-        self.patterns: dict[tuple[Any, ...], tuple[Pattern, Mapping[str, Any]] | None] = {}
+        self.patterns: dict[tuple[Any, ...], Pattern | None] = {}
         self.read = _readers()
 
     def __call__(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Loaded:
@@ -77,34 +70,15 @@ class Composer:
             }
             common = tuple(override for override in overrides if override.partition("=")[0] not in values)
             alike = (common, *values)
-            known = self.patterns.get(alike)
-            if known is not None and (content := self._followed(known[0], values)):
-                return as_run(content, overrides, known[1], self.read)
-            written = self._written(common, values)
-            config, choices = written or _compose(overrides)
-            content = described(config, overrides)
-            if written and alike not in self.patterns:
-                self.patterns[alike] = self._pattern(config, content, choices, values)
-            return as_run(content, overrides, choices, self.read)
-
-    def _pattern(
-        self, config: DictConfig, content: Described, choices: Mapping[str, Any], values: Mapping[str, Any]
-    ) -> tuple[Pattern, Mapping[str, Any]] | None:
-        """What jobs with other values have in common with this one; None if that cannot be said."""
-        try:
-            return Pattern(
-                config, content._replace(plain=copy.deepcopy(content.plain)), tuple(values)
-            ), choices
-        except ValueError:
-            return None
-
-    def _followed(self, pattern: Pattern, values: Mapping[str, Any]) -> Described | None:
-        """The content of a job; None if the whole way must be taken, also for the error that it has."""
-        try:
-            plain = pattern.plain(values)
-        except (OmegaConfBaseException, HydraException):
-            return None
-        return None if plain is None else pattern.described._replace(plain=plain)
+            pattern = self.patterns.get(alike)
+            content = pattern.followed(values) if pattern else None
+            if content is None:
+                written = self._written(common, values)
+                config, choices = written or _compose(overrides)
+                content = described(config, choices, overrides)
+                if written and alike not in self.patterns:
+                    self.patterns[alike] = pattern_of(config, content, values)
+            return as_run(content, overrides, self.read)
 
     def _written(self, common: tuple[str, ...], values: Mapping[str, Any]) -> Composed | None:
         """None if the whole way must be taken: a swept key does not exist, holds a mapping or has a value of

@@ -41,11 +41,12 @@ class Loaded(NamedTuple):
 
 
 class Described(NamedTuple):
-    """What Hydra composed, checked and as plain values. written: the terms as YAML, with their references.
-    notes: as in `Loaded`.
+    """What Hydra composed, checked and as plain values. choices: by group, for files that do not say their
+    name. written: the terms as YAML, with their references. notes: as in `Loaded`.
     """
 
     plain: dict[str, Any]
+    choices: Mapping[str, Any]
     written: str
     notes: tuple[str, ...]
 
@@ -58,18 +59,11 @@ class Readers(NamedTuple):
     dataset: Read
 
 
-def load(
-    config: DictConfig, overrides: Sequence[str], choices: Mapping[str, Any], readers: Readers
-) -> Loaded:
-    """The run that a composed configuration describes. Raises KdrunError.
+def described(config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Described:
+    """A composed configuration as plain values; what no term uses becomes None in it. Raises KdrunError.
 
-    overrides: as typed, without Hydra's own. choices: by group, for files that do not say their name.
+    overrides: as typed, without Hydra's own.
     """
-    return as_run(described(config, overrides), overrides, choices, readers)
-
-
-def described(config: DictConfig, overrides: Sequence[str]) -> Described:
-    """A composed configuration as plain values; what no term uses becomes None in it. Raises KdrunError."""
     refuse_impossible(overrides)
     for key, value, keys in unknown(config, Written):
         raise no_such_key(key, value, keys)
@@ -78,14 +72,13 @@ def described(config: DictConfig, overrides: Sequence[str]) -> Described:
     typed = _typed(overrides)
     _refuse_idle(config, typed)
     notes = tuple(_drop_unused(config, written, typed))
-    return Described(OmegaConf.to_container(config, resolve=True), written, notes)  # type: ignore[arg-type]
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    return Described(plain, choices, written, notes)
 
 
-def as_run(
-    content: Described, overrides: Sequence[str], choices: Mapping[str, Any], readers: Readers
-) -> Loaded:
-    """The run of plain values, which are changed. Arguments and errors are those of `load`."""
-    plain = content.plain
+def as_run(content: Described, overrides: Sequence[str], readers: Readers) -> Loaded:
+    """The run of plain values, which are changed. Raises KdrunError."""
+    plain, choices = content.plain, content.choices
     refuse_untyped(plain, overrides)
     _require(plain)
     plain |= {key: os.path.expanduser(str(plain[key])) for key in PLACES if plain[key] is not None}

@@ -106,9 +106,8 @@ def readable(override: str, several: bool = False) -> str:
     is_data = bool(DATA.fullmatch(name)) and not value.startswith(("[", "{"))
     if not equals or not (is_text or is_data):
         return override
-    numbers_too = is_text
-    parts = value.split(",") if several and not _is_read(value, numbers_too) else [value]
-    return f"{key}={','.join(part if _is_read(part, numbers_too) else quoted(part) for part in parts)}"
+    parts = value.split(",") if several and not _is_read(value, is_text) else [value]
+    return f"{key}={','.join(part if _is_read(part, is_text) else quoted(part) for part in parts)}"
 
 
 def _listed(value: str, several: bool) -> str:

@@ -146,8 +146,6 @@ def _first(texts: Sequence[str]) -> str:
 
 
 def _answers(logits: Any, classes: Sequence[str], asked: Asked) -> dict[str, Any]:
-    """The answer of one model to one picture."""
-
     def largest(temperature: float) -> list[dict[str, Any]]:
         shares = soft.softened(logits, temperature)
         order = soft.largest(shares, asked.top)

@@ -87,7 +87,6 @@ def _own(options: Mapping[str, str]) -> Path | None:
 
 
 def _cells(name: str, words: Sequence[str], options: Mapping[str, str]) -> Cells:
-    """The cells of a table, as chosen on the command line."""
     own = _own(options)
     return asked(read(name, own), words, (FOLDER, options[FOLDER]) if own else ())
 

@@ -53,7 +53,6 @@ def named_teachers(run: Run) -> Mapping[str, Teacher]:
 
 
 def _named_models(run: Run) -> Iterator[tuple[str, Model]]:
-    """All models by their keys."""
     yield from named_teachers(run).items()
     yield "student", run.student
     yield from (("assistant", model) for model in run.assistant)

@@ -105,7 +105,6 @@ def _reached(place: Place, texts: Mapping[Place, str]) -> list[Place]:
 
 
 def _copied(value: Any) -> Any:
-    """A copy of nested plain values."""
     if type(value) is dict:
         return {key: _copied(inner) for key, inner in value.items()}
     return [_copied(inner) for inner in value] if type(value) is list else value

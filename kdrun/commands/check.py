@@ -5,12 +5,12 @@ teacher=a,b`: teachers beside each other.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 
 from kdrun.commands.sweep import planned
-from kdrun.config.arguments import FOLDER, MANY, MOST, Typed, parse
+from kdrun.config.arguments import MANY, MOST, Typed, parse
 from kdrun.config.compose import single
+from kdrun.config.options import FOLDER
 from kdrun.config.sweep import Job, composed_jobs, swept_keys
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
@@ -58,4 +58,4 @@ def ranked(typed: Typed) -> str:
 def _training_command(typed: Typed, job: Job) -> str:
     """What trains the teacher of a job, and nothing else."""
     own = [word for word in job.overrides if not word.startswith("stages=")]
-    return shlex.join(["kdrun", *typed.place, *own, "stages=[teacher]"])
+    return typed.command([*own, "stages=[teacher]"])

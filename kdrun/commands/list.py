@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
-from kdrun.config.options import FORMAT, Options
+from kdrun.config.options import FOLDER, FORMAT, OTHER_SPELLINGS, Options, own_folder
 from kdrun.errors import KdrunError, plain
 from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
@@ -42,7 +42,7 @@ LIBRARIES = ("torchvision", "timm")
 DESCRIPTION = 16
 """The least width of a description; with less, it stands below its name."""
 
-OPTIONS = Options(values={**FORMAT, "--config-dir": ()}, aliases={"-cd": "--config-dir"})
+OPTIONS = Options(values={**FORMAT, FOLDER: ()}, aliases=OTHER_SPELLINGS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -52,11 +52,10 @@ def main(arguments: Sequence[str]) -> int:
     if asked == ["keys"]:
         print(_keys(having, width()))
         return 0
-    own = options.get("--config-dir")
     folders = [shipped()]
-    if own is not None:
-        refuse_clashes(Path(own), torchvision_names())
-        folders.append(Path(own))
+    if own := own_folder(options):
+        refuse_clashes(own, torchvision_names())
+        folders.append(own)
     listed = {word: _having(_entries(GROUPS[word], folders), having) for word in asked or GROUPS}
     if having and not any(listed.values()):
         problem = "no entry has these words in its name or description"

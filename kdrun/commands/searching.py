@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -163,7 +162,7 @@ class Searching(NamedTuple):
         made = ahead(plans, done)
         jobs: list[dict[str, Any]] = []
         for each, plan, repeat in zip(loaded, plans, space.repeats, strict=True):
-            command = shlex.join(["kdrun", *self.asked.typed.place, *each.overrides])
+            command = self.asked.typed.command(each.overrides)
             run = carried_out(plan, command, made)
             every = swept(space, setting, repeat).items()
             own = {key: value for key, value in every if key not in setting}

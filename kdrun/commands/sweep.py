@@ -50,7 +50,7 @@ def sweep(typed: Typed) -> int:
     ended: list[Ended] = []
     with held([folder]):
         try:
-            commands = [shlex.join(["kdrun", *typed.place, *run.overrides]) for run in runs]
+            commands = [typed.command(run.overrides) for run in runs]
             make_and_run(jobs, plans, commands, folder, ended, f"\n{LEGEND}\n")
         finally:
             summarise(jobs, ended, folder)

@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kdrun.artefacts import held, locked
 from kdrun.commands.sweep import Ended, make_and_run, planned
-from kdrun.config.arguments import FOLDER
 from kdrun.config.cells import CHOOSING, Cells, asked
 from kdrun.config.choices import PLAIN
 from kdrun.config.compose import Composer, composing
 from kdrun.config.load import Loaded
-from kdrun.config.options import Options
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, own_folder
 from kdrun.config.sweep import Job, composed_job
 from kdrun.config.tables import read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
 from kdrun.garbage import uncollected
-from kdrun.paths import expanded
 from kdrun.report.published_page import FORMATS
 from kdrun.terminal import TABLE, note, width
 
@@ -34,7 +32,9 @@ if TYPE_CHECKING:  # these import torch
     from kdrun.report.published_list import Line
 
 OPTIONS = Options(
-    values={"--format": FORMATS, FOLDER: ()}, switches=("--list",), aliases={"-cd": FOLDER, "-l": "--list"}
+    values={"--format": FORMATS, FOLDER: ()},
+    switches=("--list",),
+    aliases={**OTHER_SPELLINGS, "-l": "--list"},
 )
 
 PACES = "paces.json"
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     words, options = OPTIONS.parse(arguments)
     names = list(filter(_is_name, words))
     if not names:
-        return _all_tables(words, _own(options), options)
+        return _all_tables(words, own_folder(options), options)
     if len(names) > 1:
         raise KdrunError(names[1], None, "one table at a time; cells are chosen by pair=, method=, seed=")
     cells = _cells(names[0], [word for word in words if word != names[0]], options)
@@ -82,12 +82,8 @@ def _is_name(word: str) -> bool:
     return "=" not in word and not word.startswith("~")
 
 
-def _own(options: Mapping[str, str]) -> Path | None:
-    return expanded(options[FOLDER]) if FOLDER in options else None
-
-
 def _cells(name: str, words: Sequence[str], options: Mapping[str, str]) -> Cells:
-    own = _own(options)
+    own = own_folder(options)
     return asked(read(name, own), words, (FOLDER, options[FOLDER]) if own else ())
 
 
@@ -129,7 +125,7 @@ def fill(cells: Cells, format: str, command: str) -> int:
         try:
             with redirect_stdout(sys.stdout if format == "text" else sys.stderr):
                 for pair in pairs:
-                    own = [shlex.join(["kdrun", *cells.typed.place, *job.overrides]) for job in pair.jobs]
+                    own = [cells.typed.command(job.overrides) for job in pair.jobs]
                     make_and_run(pair.jobs, planned(pair.loaded, grounds)[1], own, folder, ended)
         finally:
             _show_page(cells, folder, format, len(jobs) - len(ended))

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from kdrun.commands.searching import Asked, Searching
-from kdrun.config.arguments import FOLDER, MANY, parse
+from kdrun.config.arguments import MANY, parse
 from kdrun.config.compose import composing, loader
-from kdrun.config.options import Options, above_zero, whole
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, above_zero, whole
 from kdrun.config.overrides import key_of
 from kdrun.config.space import space
 from kdrun.config.sweep import short_hash
@@ -33,7 +33,7 @@ OPTIONS = Options(
         "--sampler-seed": (),
         FOLDER: (),
     },
-    aliases={"-cd": FOLDER},
+    aliases=OTHER_SPELLINGS,
 )
 
 

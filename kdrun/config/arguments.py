@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -11,14 +12,12 @@ from typing import NamedTuple
 
 from kdrun.config.callers import refuse_listed
 from kdrun.config.files import CHOSEN, refuse_endless, refuse_impossible_names, shipped, swept
-from kdrun.config.options import Options, whole
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, own_folder, whole
 from kdrun.config.overrides import readable, refuse_unreadable
 from kdrun.errors import KdrunError
-from kdrun.paths import expanded
 
 MANY = "-m"
 MOST = "--max-jobs"
-FOLDER = "--config-dir"
 SHOWING = ("--cfg", "--package", "--resolve", "--info", "-sc")
 """Hydra's own, which show something instead of running."""
 
@@ -37,7 +36,7 @@ OPTIONS = Options(
         "-c": "--cfg",
         "-p": "--package",
         "-i": "--info",
-        "-cd": FOLDER,
+        **OTHER_SPELLINGS,
     },
 )
 
@@ -72,12 +71,16 @@ class Typed(NamedTuple):
     @property
     def config_dir(self) -> Path | None:
         """The folder of the user's files."""
-        return expanded(self.options[FOLDER]) if FOLDER in self.options else None
+        return own_folder(self.options)
 
     @property
     def place(self) -> tuple[str, ...]:
         """The option for the user's files, for the record of the command."""
         return (FOLDER, str(self.config_dir)) if self.config_dir else ()
+
+    def command(self, overrides: Iterable[str]) -> str:
+        """What to type for these overrides with the same files."""
+        return shlex.join(["kdrun", *self.place, *overrides])
 
     @property
     def shows(self) -> tuple[str, ...]:
@@ -101,9 +104,10 @@ def parse(arguments: Sequence[str]) -> Typed:
     _refuse_pieces(words)
     _refuse_slices(words)
     refuse_impossible_names(words)
-    folders = (shipped(), *([expanded(options[FOLDER])] if FOLDER in options else []))
-    for folder in folders[1:]:
-        refuse_endless(folder, words)
+    own = own_folder(options)
+    folders = (shipped(), *([own] if own else []))
+    if own:
+        refuse_endless(own, words)
     plain = [_plain(word) for word in words]
     params = {key: text for word in plain for key, text in _swept(folders, word).items()}
     experiments = params.pop("experiment", None)

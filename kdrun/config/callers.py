@@ -87,7 +87,7 @@ def used_files(loader: ConfigLoader, overrides: Sequence[str]) -> Iterator[Used]
     if all(source.provider in OURS for source in sources):
         return
     for default in loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults:
-        name = (default.config_path or "").removesuffix(".yaml")
+        name = default.config_path or ""
         source = next((source for source in sources if source.is_config(name)), None)
         if source is None or source.provider in OURS:
             continue
@@ -95,7 +95,8 @@ def used_files(loader: ConfigLoader, overrides: Sequence[str]) -> Iterator[Used]
         for part in reversed([part for part in (default.package or "").split(".") if part]):
             values = {part: values}
         if isinstance(values, dict):
-            yield Used(f"{source.full_path().removeprefix('file://')}/{name}.yaml", values)
+            file = name if name.endswith(".yaml") else f"{name}.yaml"
+            yield Used(f"{source.full_path().removeprefix('file://')}/{file}", values)
 
 
 def _source(address: str) -> ConfigSource:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 
 
 class Options(NamedTuple):
@@ -57,8 +59,18 @@ class Options(NamedTuple):
         return KdrunError(flag, None, "no such flag", known, "kdrun --help")
 
 
+FOLDER = "--config-dir"
+"""The option for the user's own files."""
+
+OTHER_SPELLINGS = {"-cd": FOLDER}
+
 FORMAT = {"--format": ("text", "json")}
 """The option of commands whose output can be data."""
+
+
+def own_folder(options: Mapping[str, str]) -> Path | None:
+    """The folder of the user's files."""
+    return expanded(options[FOLDER]) if FOLDER in options else None
 
 
 def print_as_asked(options: Mapping[str, str], data: Any, lines: Iterable[str]) -> None:

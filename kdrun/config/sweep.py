@@ -17,16 +17,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, RangeSweep
 
 from kdrun.config.arguments import FEW, MOST, Typed
+from kdrun.config.choices import APART
 from kdrun.config.compose import Composer, composing, loader
 from kdrun.config.load import Loaded
 from kdrun.config.overrides import given, key_of, parsed
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed, count, plural
-
-APART = ("fresh", "device", "threads", "outputs_dir", "data_dir", "name", "note", "tags", "engine")
-"""Keys (engine with all below it) that change no result, and so neither the name of a sweep's folder nor that
-of a job.
-"""
 
 WHOLE = re.compile(r"[a-z_.]+=(-?[1-9]\d{0,8}|0)")
 """An override with a whole number, as it is written here and in Hydra's grammar."""

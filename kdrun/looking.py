@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kdrun.config.choices import DATASET_OPTIONS
-from kdrun.config.quick import images as images_of_a_trial
 from kdrun.data.batches import plain_batches
 from kdrun.data.images import ImageSet, Part, small
-from kdrun.data.load import load as load_data
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.figures import plural
-from kdrun.lookup import is_listed
 from kdrun.predictor import Classifier, load
 from kdrun.report import soft
 from kdrun.report.read import read
 from kdrun.report.thumbnails import SIDE
+from kdrun.run_data import data_of
 
 
 class Looked(NamedTuple):
@@ -59,16 +54,7 @@ def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
     if it is from one. Raises KdrunError if it is missing, or its test part has another number of images now.
     """
     report = read(run)
-    config: dict[str, Any] = report.get("config", {})
-    source = str(config.get("dataset", {}).get("source"))
-    if "." in source and not is_listed(source, tuple(packages)):
-        problem = "the data set is from a package of your own; if you trust it: --packages NAME"
-        raise KdrunError(source, None, problem)
-    if "." in source and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    most = images_of_a_trial(config["recipe"]["student"]["batch"]) if config.get("quick") else None
-    dataset = {key: value for key, value in config["dataset"].items() if key not in DATASET_OPTIONS}
-    data = load_data(dataset, Path(config["data_dir"]), most=most)
+    data = data_of(report, tuple(packages))
     there, answered = len(data.test.labels), report["dataset"].get("test", 0)
     if there != answered:
         problem = f"the test part has {there} images now; the run answered {answered}"

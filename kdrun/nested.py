@@ -21,3 +21,13 @@ def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
                 left += [(f"{key}.{position}.{name}", inner) for name, inner in reversed(item.items())]
         else:
             yield key, value
+
+
+def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """All values that are no containers, each with the keys, and positions in lists, that lead to it."""
+    if isinstance(value, (Mapping, list, tuple)):
+        inside = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for part, inner in inside:
+            yield from places(inner, (*above, part))
+    else:
+        yield above, value

@@ -1,4 +1,4 @@
-"""The width of the screen, and texts made to fit."""
+"""The width of the screen, texts made to fit, and notes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import textwrap
 from collections.abc import Iterable
 
@@ -52,6 +53,17 @@ def in_lines(parts: Iterable[str], columns: int, space: int = 2) -> list[str]:
         else:
             lines.append(part)
     return lines
+
+
+def beside(label: str, parts: Iterable[str], columns: int) -> list[str]:
+    """A label, and right of it the parts in as few lines as possible."""
+    lines = in_lines(parts, columns - len(label))
+    return [(" " * len(label) if place else label) + line for place, line in enumerate(lines)]
+
+
+def note(text: str) -> None:
+    """Shows a line about what is not as one may expect."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def folded(text: str, columns: int) -> str:

@@ -1,10 +1,13 @@
-"""Errors in the user's own code, with its file and line."""
+"""The user's own code: where it is found, and its errors, with file and line."""
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from kdrun.errors import KdrunError
@@ -13,6 +16,20 @@ KDRUN = Path(__file__).resolve().parent
 
 INSTALLED = {"site-packages", "dist-packages"}
 """Folders of installed packages: packages beside each other there are not the work of one user."""
+
+
+def see_working_folder() -> None:
+    """Lets Python find modules in the working folder, as `python -m` does."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
+def is_found(module: str) -> bool:
+    """Whether Python finds a module. The packages around it are imported."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # of the package above, or no name
+        return False
 
 
 def is_users(value: object) -> bool:

@@ -36,7 +36,7 @@ def ask(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(run_command, "run", fake_run)
     monkeypatch.setattr("kdrun.plan.plan.make_plan", lambda run, grounds: run)
     monkeypatch.setattr(sweep_command, "finished_earlier", lambda runs: [False for _ in runs])
-    monkeypatch.setattr(sweep_command, "ahead", lambda runs: None)
+    monkeypatch.setattr(sweep_command, "ahead", lambda runs, earlier: None)
     monkeypatch.setattr(
         sweep_command, "carried_out", lambda run, command, made: run_command.run(run, [command])
     )

@@ -23,7 +23,7 @@ FLOORS = (
     ("progress",),
     ("stages",),
     ("check", "search"),
-    ("predictor",),
+    ("predictor", "run_data"),
     ("looking", "export"),
     ("commands",),
     ("cli",),

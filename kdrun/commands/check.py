@@ -5,17 +5,16 @@ teacher=a,b`: teachers beside each other.
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from collections.abc import Sequence
 
 from kdrun.commands.sweep import planned
-from kdrun.config.arguments import FOLDER, MANY, MOST, Typed, parse
+from kdrun.config.arguments import MANY, MOST, Typed, parse
 from kdrun.config.compose import single
+from kdrun.config.options import FOLDER
 from kdrun.config.sweep import Job, composed_jobs, swept_keys
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
-from kdrun.terminal import TABLE, width
+from kdrun.terminal import TABLE, note, width
 
 OF_TEACHERS = re.compile(r"(recipe\.)?teacher(\..+)?")
 """Keys in which candidates may differ."""
@@ -31,8 +30,8 @@ def main(arguments: Sequence[str]) -> int:
         print(ranked(typed))
         return 0
     loaded = single(typed)
-    for note in loaded.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for line in loaded.notes:
+        note(line)
     with uncollected():
         from kdrun.check.page import check
 
@@ -59,4 +58,4 @@ def ranked(typed: Typed) -> str:
 def _training_command(typed: Typed, job: Job) -> str:
     """What trains the teacher of a job, and nothing else."""
     own = [word for word in job.overrides if not word.startswith("stages=")]
-    return shlex.join(["kdrun", *typed.place, *own, "stages=[teacher]"])
+    return typed.command([*own, "stages=[teacher]"])

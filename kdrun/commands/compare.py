@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
 
-from kdrun.config.options import Options
+from kdrun.config.options import FORMAT, Options, print_as_asked
 from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
 from kdrun.terminal import padded, shortened, widest, width, wrapped
@@ -18,17 +17,14 @@ GAP = 2
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the differences. Raises KdrunError for a run that is not finished."""
-    words, options = Options(values={"--format": ("text", "json")}).parse(arguments)
+    words, options = Options(values=FORMAT).parse(arguments)
     if len(words) != 2:
         problem = "which two runs? Folders, first digits of their ids, or names: kdrun compare A B"
         raise KdrunError("kdrun compare", None, problem)
     from kdrun.report.comparison import compared
 
     both = compared(*map(run_named, words))
-    if options.get("--format") == "json":
-        print(json.dumps(both, indent=2))
-    else:
-        print("\n".join(as_text(both, width())))
+    print_as_asked(options, both, as_text(both, width()))
     return 0
 
 

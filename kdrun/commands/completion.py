@@ -113,7 +113,6 @@ def _starting(word: str, choices: Iterable[str]) -> list[str]:
 
 
 def _flags(command: str) -> list[str]:
-    """The flags on a command's page."""
     flags = [flag for flag, _ in PAGES[command].flags]
     return sorted({name for flag in flags for name in re.findall(r"--?[\w-]+", flag)} | {"--help"})
 
@@ -131,7 +130,6 @@ def _paths(start: str) -> list[str]:
 
 
 def _runs() -> list[str]:
-    """The names of the folders in outputs/runs."""
     folder = Path("outputs/runs")
     return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from kdrun.commands.pages import PAGES
 from kdrun.config.callers import CALLERS, is_callers
-from kdrun.config.load import key_of
 from kdrun.config.options import Options
+from kdrun.config.overrides import key_of
 from kdrun.errors import KdrunError
 from kdrun.records import PLAN, read_planned
 from kdrun.report.naming import run_named
@@ -48,9 +48,8 @@ def _refuse_words(typed: Sequence[str], others: Sequence[str]) -> None:
     for word in typed:
         if "=" not in word:
             example = CALLERS.get(word.lstrip("+~"), f"{word}=VALUE")
-            raise KdrunError(
-                "kdrun continue", None, f"{word} has no value; for example {shlex.quote(example)}"
-            )
+            problem = f"{word} has no value; for example {shlex.quote(example)}"
+            raise KdrunError("kdrun continue", None, problem)
     if others:
         problem = f"gives the command of the run again, without other keys; with them: kdrun {others[0]}"
         raise KdrunError("kdrun continue", None, problem)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kdrun.config.files import CHOSEN, entries, shipped
 from kdrun.config.keys import ROLES, Key, keys, methods_of, setters
-from kdrun.config.options import Options
-from kdrun.config.shorts import SHORTS
+from kdrun.config.options import FORMAT, Options, print_as_asked
+from kdrun.config.recipes import SHORTS
 from kdrun.errors import KdrunError
-from kdrun.terminal import width, wrapped
+from kdrun.terminal import hung, width
 
 MOST = 12
 """Up to so many keys are explained in full; of more only the names are shown."""
@@ -22,17 +21,16 @@ HEAD = 10
 
 def main(arguments: Sequence[str]) -> int:
     """Prints an entry for each key that the words mean. Raises KdrunError for a word that means none."""
-    words, options = Options(values={"--format": ("text", "json")}).parse(arguments)
+    words, options = Options(values=FORMAT).parse(arguments)
     if not words:
         raise KdrunError("kdrun explain", None, "which key? kdrun explain lr; all: kdrun list keys")
     meant = dict.fromkeys(key for word in words for key in explained(word.partition("=")[0]))
     about = list(map(described, meant))
-    if options.get("--format") == "json":
-        print(json.dumps(about, indent=2))
-    elif len(about) > MOST:
-        print("\n".join(f"{entry['key']}  {', '.join(entry.get('of', []))}".rstrip() for entry in about))
+    if len(about) > MOST:
+        lines = [f"{entry['key']}  {', '.join(entry.get('of', []))}".rstrip() for entry in about]
     else:
-        print("\n\n".join("\n".join(as_text(entry, width())) for entry in about))
+        lines = ["\n\n".join("\n".join(as_text(entry, width())) for entry in about)]
+    print_as_asked(options, about, lines)
     return 0
 
 
@@ -91,7 +89,7 @@ def as_text(entry: dict[str, Any], columns: int) -> Iterator[str]:
     """The key, and a paragraph for each field of its entry."""
     yield entry["key"]
     if "comment" in entry:
-        yield from wrapped(entry["comment"], columns, "  ", "  ")
+        yield hung("  ", entry["comment"], columns)
     for head, value in (
         ("default", entry.get("default")),
         ("choices", ", ".join(entry.get("choices", []))),
@@ -100,5 +98,4 @@ def as_text(entry: dict[str, Any], columns: int) -> Iterator[str]:
         ("set by", "; ".join(entry.get("set_by", []))),
     ):
         if value:
-            first = f"  {head:{HEAD}}"
-            yield from wrapped(value, columns, first, " " * len(first), hyphens=False)
+            yield hung(f"  {head:{HEAD}}", value, columns)

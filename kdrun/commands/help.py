@@ -9,6 +9,7 @@ from kdrun.commands.pages import OTHER_WORDS, PAGES
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
+from kdrun.terminal import hung
 
 WIDTH = 80
 INDENT = 14
@@ -91,13 +92,4 @@ def _commands() -> Iterator[str]:
 
 def _row(key: str, choices: str, indent: int = INDENT) -> str:
     first = f"  {key}".ljust(indent) + ("" if len(key) + 2 < indent else " ")
-    return (
-        textwrap.fill(
-            choices or " ",
-            WIDTH,
-            initial_indent=first,
-            subsequent_indent=" " * indent,
-            break_on_hyphens=False,
-        ).rstrip()
-        or first.rstrip()
-    )
+    return hung(first, choices, WIDTH) or first.rstrip()

@@ -12,11 +12,11 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
-from kdrun.config.options import Options
+from kdrun.config.options import FOLDER, FORMAT, OTHER_SPELLINGS, Options, own_folder
 from kdrun.errors import KdrunError, plain
 from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
-from kdrun.terminal import padded, widest, width, wrapped
+from kdrun.terminal import hung, padded, widest, width
 
 GROUPS = {
     "models": "model",
@@ -30,16 +30,8 @@ GROUPS = {
 }
 LISTS = (*GROUPS, "keys")
 
-USE = {
-    "models": "teacher=NAME  student=NAME",
-    "methods": "method=NAME",
-    "losses": "+loss@loss.TERM=NAME",
-    "datasets": "dataset=NAME",
-    "recipes": "recipe=NAME",
-    "engines": "engine=NAME",
-    "experiments": "experiment=NAME",
-    "sweeps": "sweep=NAME",
-}
+USE = {"models": "teacher=NAME  student=NAME", "losses": "+loss@loss.TERM=NAME"}
+"""How an entry is typed, if not as the group's."""
 
 COSTS = {"methods": ("needs", "step", "adds"), "losses": ("needs", "adds")}
 MEANING = {
@@ -52,7 +44,7 @@ LIBRARIES = ("torchvision", "timm")
 DESCRIPTION = 16
 """The least width of a description; with less, it stands below its name."""
 
-OPTIONS = Options(values={"--format": ("text", "json"), "--config-dir": ()}, aliases={"-cd": "--config-dir"})
+OPTIONS = Options(values={**FORMAT, FOLDER: ()}, aliases=OTHER_SPELLINGS)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,16 +54,14 @@ def main(arguments: Sequence[str]) -> int:
     if asked == ["keys"]:
         print(_keys(having, width()))
         return 0
-    own = options.get("--config-dir")
     folders = [shipped()]
-    if own is not None:
-        refuse_clashes(Path(own), torchvision_names())
-        folders.append(Path(own))
+    if own := own_folder(options):
+        refuse_clashes(own, torchvision_names())
+        folders.append(own)
     listed = {word: _having(_entries(GROUPS[word], folders), having) for word in asked or GROUPS}
     if having and not any(listed.values()):
-        raise KdrunError(
-            f"kdrun list {' '.join(words)}", None, "no entry has these words in its name or description"
-        )
+        problem = "no entry has these words in its name or description"
+        raise KdrunError(f"kdrun list {' '.join(words)}", None, problem)
     listed = {word: group for word, group in listed.items() if group or not having}
     print(as_json(listed) if options.get("--format") == "json" else as_text(listed, width(), bool(having)))
     return 0
@@ -115,18 +105,14 @@ def _keys(words: Sequence[str], columns: int) -> str:
     texts = {key: f"{key.name} {key.comment} {' '.join(key.of)}".lower() for key in keys()}
     fitting = [key for key, text in texts.items() if all(word in text for word in words)]
     if not fitting:
-        raise KdrunError(
-            f"kdrun list keys {' '.join(words)}", None, "no key has these words in its name or comment"
-        )
+        problem = "no key has these words in its name or comment"
+        raise KdrunError(f"kdrun list keys {' '.join(words)}", None, problem)
     lines = [f"keys ({len(fitting)})   KEY=VALUE; kdrun explain KEY"]
     for key in fitting:
         default = f"={key.default}" if key.default else ""
         of = f"  ({', '.join(key.of)})" if key.of else ""
-        lines.append(
-            textwrap.shorten(f"{key.name}{default}{of}", columns - 2, placeholder=" ...").join(("  ", ""))
-        )
-        if key.comment:
-            lines.append("\n".join(wrapped(key.comment, columns, " " * 6, " " * 6)))
+        head = textwrap.shorten(f"{key.name}{default}{of}", columns - 2, placeholder=" ...")
+        lines += [f"  {head}", *([hung(" " * 6, key.comment, columns)] if key.comment else [])]
     return "\n".join(lines)
 
 
@@ -134,10 +120,8 @@ def _entries(group: str, folders: Sequence[Path]) -> Iterator[Entry]:
     for folder in folders:
         yield from (entry._replace(name=plain(entry.name)) for entry in entries(folder, group))
     if group == "model":
-        for name in torchvision_names():
-            yield Entry(group, name, "", "torchvision", Path())
-        for name in timm_names():
-            yield Entry(group, name, "", "timm", Path())
+        for library, names in zip(LIBRARIES, (torchvision_names(), timm_names()), strict=True):
+            yield from (Entry(group, name, "", library, Path()) for name in names)
 
 
 def as_json(listed: dict[str, list[Entry]]) -> str:
@@ -157,19 +141,22 @@ def as_text(listed: dict[str, list[Entry]], columns: int, filtered: bool = False
     """A line for each entry: name, costs, description, extra, needs; torchvision's models as a block."""
     blocks = []
     for word, group in listed.items():
+        use = USE.get(word, f"{GROUPS[word]}=NAME")
         described = [entry for entry in group if entry.path != Path()]
-        lines = [f"{word}   {USE[word]}", *_legend(word, columns), *_table(described, columns)]
-        bare = [entry.name for entry in group if entry.extra == "torchvision" and entry.path == Path()]
-        if bare:
-            lines += ["", f"models of torchvision ({len(bare)}), all with pretrained weights"]
-            lines += textwrap.wrap(", ".join(bare), columns - 2, initial_indent="  ", subsequent_indent="  ")
+        lines = [f"{word}   {use}", *_legend(word, columns), *_table(described, columns)]
+        bare = {
+            name: [entry.name for entry in group if entry.extra == name and entry.path == Path()]
+            for name in LIBRARIES
+        }
+        if names := bare["torchvision"]:
+            lines += ["", f"models of torchvision ({len(names)}), all with pretrained weights"]
+            lines.append(hung("  ", ", ".join(names), columns - 2))
+        names = bare["timm"]
         if word == "models" and not filtered:
-            names = [entry.name for entry in group if entry.extra == "timm" and entry.path == Path()]
             hint = f"({len(names):,}): timm/NAME or timm/NAME.TAG; --format json names all"
             lines += ["", f"models of timm {hint if names else ': pip install kdrun[timm]'}"]
-        elif names := [entry.name for entry in group if entry.extra == "timm" and entry.path == Path()]:
-            lines += ["", f"models of timm ({len(names):,})"]
-            lines += textwrap.wrap(", ".join(names), columns - 2, initial_indent="  ", subsequent_indent="  ")
+        elif names:
+            lines += ["", f"models of timm ({len(names):,})", hung("  ", ", ".join(names), columns - 2)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -178,10 +165,7 @@ def _legend(word: str, columns: int) -> Iterator[str]:
     """The meaning of the columns of costs."""
     if word in COSTS:
         meanings = "; ".join(f"{key}: {MEANING[key]}" for key in COSTS[word] if key in MEANING)
-        text = f"{meanings} ({' -> '.join(PAIR)}, 100 classes)"
-        yield textwrap.fill(
-            text, columns, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
-        )
+        yield hung("  ", f"{meanings} ({' -> '.join(PAIR)}, 100 classes)", columns)
 
 
 def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
@@ -197,12 +181,10 @@ def _table(group: Sequence[Entry], columns: int) -> Iterator[str]:
         before = f"  {padded(entry.name, names)}" + "".join(
             f"  {cost[key]:>{wide}}" for key, wide in shown.items()
         )
-        hanging = " " * (cell_len(before) + 2)
-        if len(hanging) > columns - DESCRIPTION:
+        if cell_len(before) + 2 > columns - DESCRIPTION:
             yield before.rstrip()
-            before, hanging = " " * 4, " " * 6
-        text = f"{before}  {entry.description}{extra}{needs}"
-        yield "\n".join(wrapped(text, columns, below=hanging, hyphens=False)).rstrip()
+            before = " " * 4
+        yield hung(f"{before}  ", f"{entry.description}{extra}{needs}", columns).rstrip()
 
 
 def _costs(entry: Entry) -> dict[str, str]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdrun.commands.numbers import numbers, temperatures, whole
-from kdrun.config.options import Options
+from kdrun.config.options import FORMAT, Options, names, print_as_asked, temperatures, whole
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
 from kdrun.report import sheets, soft
 from kdrun.report.naming import run_named
 from kdrun.report.read import read
-from kdrun.terminal import in_lines, shortened, width, wrapped
+from kdrun.terminal import beside, in_lines, shortened, width, wrapped
 
 if TYPE_CHECKING:
     from kdrun.looking import Looked
@@ -27,21 +25,18 @@ VALUES = ("--class", "--image", "--count", "--temperature", "--top", "--out", "-
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the soft targets, and draws them with --out. Raises KdrunError."""
-    known = Options(values={**dict.fromkeys(VALUES, ()), "--format": ("text", "json")})
+    known = Options(values={**dict.fromkeys(VALUES, ()), **FORMAT})
     words, options = known.parse(arguments)
     if not words:
         raise KdrunError("kdrun look", None, "which run? kdrun look RUN [PICTURE ...] [--class NAME]")
     run, out = run_named(words[0]), options.get("--out")
     if out is not None and not out.lower().endswith(".png"):
         raise KdrunError("--out", out, "must be the name of a .png file")
-    asked = temperatures(options["--temperature"]) if "--temperature" in options else _of_run(run)
+    asked = temperatures(options, _of_run(run))
     top = whole("--top", options.get("--top", "5"))
     looked = _looked(run, words[1:], options)
     rows = as_rows(looked, asked, top)
-    if options.get("--format") == "json":
-        print(json.dumps(rows, indent=2))
-    else:
-        print("\n".join(as_text(rows, looked.rule, width())))
+    print_as_asked(options, rows, as_text(rows, looked.rule, width()))
     if out is not None:
         draw(Path(out), looked, asked)
     return 0
@@ -60,9 +55,9 @@ def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> L
         raise KdrunError(chosen[0], options[chosen[0]], "chooses test images; leave it out with pictures")
     if "--image" in chosen and len(chosen) > 1:
         raise KdrunError("--image", options["--image"], "names the images; leave out --class and --count")
-    rows = numbers("--image", options["--image"]) if "--image" in options else []
+    rows = _numbers("--image", options["--image"]) if "--image" in options else []
     count = whole("--count", options.get("--count", OF_A_CLASS if "--class" in options else "1"))
-    packages = [name for name in options.get("--packages", "").strip("[]").split(",") if name]
+    packages = names(options.get("--packages", ""))
     with uncollected():
         from kdrun import looking
 
@@ -73,6 +68,14 @@ def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> L
     if rows:
         return looking.of_rows(data, both, rows)
     return looking.of_each_class(data, both, options.get("--class"), count, _of_run(run)[-1])
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    """`3,17` as whole numbers from 0. Raises KdrunError."""
+    parts = text.strip("[]").split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise KdrunError(flag, text, "must be whole numbers, as 3,17")
+    return [int(part) for part in parts]
 
 
 def as_rows(looked: Looked, asked: Sequence[float], top: int) -> list[dict[str, Any]]:
@@ -106,8 +109,7 @@ def as_text(rows: Sequence[Mapping[str, Any]], rule: str, columns: int) -> Itera
         for temperature, shares in row["soft_targets"].items():
             head = f"  T = {temperature:4} "
             parts = [soft.in_words([share], [name]) for name, share in shares.items()]
-            for number, line in enumerate(in_lines(parts, columns - len(head))):
-                yield (head if number == 0 else " " * len(head)) + line
+            yield from beside(head, parts, columns)
 
 
 def draw(path: Path, looked: Looked, asked: Sequence[float]) -> None:

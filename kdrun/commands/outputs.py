@@ -65,9 +65,8 @@ def main(arguments: Sequence[str]) -> int:
 def _remove_named(words: Sequence[str], sure: bool) -> int:
     """Removes runs, or other folders of outputs, by path, id or name; asks first."""
     if not words:
-        raise KdrunError(
-            "kdrun outputs rm", None, "which run? Its folder, the first digits of its id, or its name"
-        )
+        problem = "which run? Its folder, the first digits of its id, or its name"
+        raise KdrunError("kdrun outputs rm", None, problem)
     paths = [run_named(word) for word in words]
     for path in paths:
         if not path.is_dir() or not _is_named(path):
@@ -95,12 +94,7 @@ def as_text(outputs: Path | None, shown: Outputs, columns: int) -> Iterator[str]
             continue
         yield f"\n{plural(len(group), kind)}   {file_size(sum(each.bytes for each in group))}"
         for each in group[:SHOWN]:
-            yield _line(
-                _name(each),
-                file_size(each.bytes),
-                f"{changed(each.path)}  {_use(each)}{_called(each)}",
-                columns,
-            )
+            yield _line(each, f"{_use(each)}{_called(each)}", columns)
         if len(group) > SHOWN:
             yield f"  and {len(group) - SHOWN} more: --format json"
     if shown.foreign:
@@ -125,7 +119,7 @@ def prune(going: Going, sure: bool) -> int:
         print("nothing to remove")
         return 0
     for each, reason in going:
-        print(_line(_name(each), file_size(each.bytes), f"{changed(each.path)}  {reason}", width()))
+        print(_line(each, reason, width()))
     total = file_size(sum(each.bytes for each, _ in going))
     if not sure and not _agreed(f"remove {plural(len(going), 'folder')}, {total}? [y/N] "):
         print("nothing was removed")
@@ -157,9 +151,8 @@ def _remove(each: Kept) -> bool:
 
 
 def _name(each: Kept) -> str:
-    if each.kind == "table":
-        return plain(f"{each.path.parent.parent.name}/{each.path.name}", 2 * LONGEST)
-    return plain(each.path.name, 2 * LONGEST)
+    training = f"{each.path.parent.parent.name}/" if each.kind == "table" else ""
+    return plain(f"{training}{each.path.name}", 2 * LONGEST)
 
 
 def _called(each: Kept) -> str:
@@ -192,11 +185,12 @@ def _age(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
-def _line(name: str, size: str, use: str, columns: int) -> str:
-    room = columns - FIGURES - 2
+def _line(each: Kept, use: str, columns: int) -> str:
+    name, room = _name(each), columns - FIGURES - 2
+    figures = f"{file_size(each.bytes):>8}  {changed(each.path)}  {use}".rstrip()
     if room < min(SHORTEST, cell_len(name)):
-        return f"  {shortened(name, columns - 2)}\n    {size:>8}  {use}".rstrip()
-    return f"  {padded(shortened(name, room), room)} {size:>8}  {use}".rstrip()
+        return f"  {shortened(name, columns - 2)}\n    {figures}"
+    return f"  {padded(shortened(name, room), room)} {figures}"
 
 
 def _row(each: Kept, reason: str | None) -> dict[str, object]:

@@ -6,16 +6,22 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdrun.commands.numbers import temperatures, whole
-from kdrun.commands.picture_files import read_pictures
-from kdrun.config.options import Options
+from kdrun.config.options import Options, names, temperatures, whole
 from kdrun.errors import KdrunError, visible
+from kdrun.figures import plural
 from kdrun.garbage import uncollected
+from kdrun.paths import expanded
+from kdrun.records import PLAN
 from kdrun.report import soft
 from kdrun.report.naming import run_named
-from kdrun.terminal import in_lines, padded, shortened, widest, width
+from kdrun.report.read import NAME
+from kdrun.terminal import beside, note, padded, shortened, widest, width
+
+if TYPE_CHECKING:
+    from kdrun.predictor import Preprocess
 
 USE = (
     "kdrun predict RUN IMAGE..., RUN being a folder in outputs/runs or an exported file, IMAGE a picture or "
@@ -43,12 +49,11 @@ def main(arguments: Sequence[str]) -> int:
     """Prints a line for each picture. Raises KdrunError for a wrong run or picture."""
     values = {"--format": ("text", "json", "csv"), **dict.fromkeys(VALUES, ())}
     words, options = Options(values=values, switches=("--teacher",)).parse(arguments)
-    packages = [name for name in options.get("--packages", "").strip("[]").split(",") if name]
     if len(words) < 2:
         problem = "which pictures?" if words else "which run, and which pictures?"
         raise KdrunError("kdrun predict", None, f"{problem} {USE}")
-    softer = temperatures(options["--temperature"]) if "--temperature" in options else []
-    asked = Asked("--teacher" in options, whole("--top", options.get("--top", "1")), softer)
+    asked = Asked("--teacher" in options, whole("--top", options.get("--top", "1")), temperatures(options))
+    packages = names(options.get("--packages", ""))
     rows = predicted(str(run_named(words[0])), words[1:], asked, packages)
     print(_written(rows, asked, options.get("--format", "text")))
     return 0
@@ -91,9 +96,56 @@ def predicted(
     return rows
 
 
-def _answers(logits: Any, classes: Sequence[str], asked: Asked) -> dict[str, Any]:
-    """The answer of one model to one picture."""
+def read_pictures(words: Sequence[str], preprocess: Preprocess) -> dict[str, tuple[Any, str]]:
+    """The tensor of each picture, and how it was changed, by its file. A folder stands for all files in it.
 
+    Other files in a folder are left out, with one note. Raises KdrunError for a named file that is not a
+    picture, for a folder without pictures, and for the folder of a run.
+    """
+    pictures: dict[str, tuple[Any, str]] = {}
+    left_out: list[str] = []
+    for word in words:
+        path = expanded(word)
+        if not path.is_dir():
+            pictures[word] = preprocess.looked_at(word)
+            continue
+        before = len(pictures)
+        for file in _files(path):
+            try:
+                pictures[file] = preprocess.looked_at(file)
+            except KdrunError:
+                left_out.append(file)
+        if len(pictures) == before:
+            raise KdrunError(word, None, "no pictures in it")
+    if left_out:
+        note(f"{plural(len(left_out), 'file')} left out, not pictures: {_first(left_out)}")
+    changed = {file: how for file, (_, how) in pictures.items() if how}
+    if len(changed) == 1:
+        note(*(f"{file}: {how}, as the training images are" for file, how in changed.items()))
+    elif changed:
+        note(
+            f"{len(changed)} of {plural(len(pictures), 'picture')} changed, as the training images are: "
+            f"{_first([f'{file} ({how})' for file, how in changed.items()])}"
+        )
+    return pictures
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """The files in a folder and in its subfolders, by path, without hidden ones."""
+    if (folder / NAME).exists() or (folder / PLAN).exists():
+        raise KdrunError(
+            str(folder), None, "is the folder of a run, not of pictures; name one run, then pictures"
+        )
+    from kdrun.data.imagefolder import files_in
+
+    yield from (each.path for each in files_in(folder))
+
+
+def _first(texts: Sequence[str]) -> str:
+    return texts[0] if len(texts) == 1 else f"{texts[0]} and {len(texts) - 1:,} more"
+
+
+def _answers(logits: Any, classes: Sequence[str], asked: Asked) -> dict[str, Any]:
     def largest(temperature: float) -> list[dict[str, Any]]:
         shares = soft.softened(logits, temperature)
         order = soft.largest(shares, asked.top)
@@ -145,8 +197,7 @@ def in_blocks(rows: Sequence[Mapping[str, Any]], columns: int) -> Iterator[str]:
             last = row
         head = "  " + (f"{role}  " if several else "") + (f"T = {temperature:4} " if softer else "")
         parts = [soft.in_words([each["probability"]], [each["class"]]) for each in answers]
-        for number, line in enumerate(in_lines(parts, columns - len(head))):
-            yield (head if number == 0 else " " * len(head)) + line
+        yield from beside(head, parts, columns)
 
 
 def as_text(rows: Sequence[dict[str, Any]], columns: int) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdrun.commands.pages import OTHER_WORDS, PAGES
 from kdrun.config.arguments import MANY, Typed, parse
 from kdrun.config.compose import show, single
+from kdrun.config.ranges import require
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
+from kdrun.terminal import note
 
 if TYPE_CHECKING:  # which imports torch
     from kdrun.ranks import Group
@@ -78,8 +79,8 @@ def _allowed(arguments: Sequence[str]) -> Typed:
 
 def _run(typed: Typed, group: Group) -> None:
     loaded = single(typed)
-    for note in loaded.notes if group.leads else ():
-        print(f"note: {note}", file=sys.stderr)
+    for line in loaded.notes if group.leads else ():
+        note(line)
     _refuse(loaded.run)
     with uncollected():
         from kdrun.stages.engines.engine import refuse_unusable
@@ -91,18 +92,15 @@ def _run(typed: Typed, group: Group) -> None:
 
 def _refuse(run: Run) -> None:
     """Raises KdrunError for keys that need a process of their own."""
-    jobs = run.runtime.jobs
-    if jobs != "auto" and int(jobs) > 1:
-        problem = "trainings at once need processes of their own; torchrun's share one training"
-        raise KdrunError("runtime.jobs", jobs, problem, ["auto", "1"])
-    if (engine := run.engine["name"]) not in (ours := ["auto", "here"]):
-        raise KdrunError("engine", engine, "torchrun is where this run is made", ours)
-    if run.runtime.sync_bn and run.runtime.compile:
-        problem = "the compiler cannot hold the exchange of statistics of runtime.sync_bn=true"
-        raise KdrunError("runtime.compile", True, problem, ["false"])
-    if run.quantise is not None:
-        problem = "ranges of activations follow the batches of one process; without torchrun it works"
-        raise KdrunError("quantise", run.quantise, problem, ["null"])
+    jobs, engine, ours = run.runtime.jobs, run.engine["name"], ["auto", "here"]
+    problem = "trainings at once need processes of their own; torchrun's share one training"
+    require(jobs == "auto" or int(jobs) == 1, "runtime.jobs", jobs, problem, ["auto", "1"])
+    require(engine in ours, "engine", engine, "torchrun is where this run is made", ours)
+    problem = "the compiler cannot hold the exchange of statistics of runtime.sync_bn=true"
+    both = run.runtime.sync_bn and run.runtime.compile
+    require(not both, "runtime.compile", True, problem, ["false"])
+    problem = "ranges of activations follow the batches of one process; without torchrun it works"
+    require(run.quantise is None, "quantise", run.quantise, problem, ["null"])
 
 
 def command(overrides: Sequence[str], count: int, here: int) -> str:

@@ -11,7 +11,7 @@ from kdrun.config.options import Options
 from kdrun.errors import KdrunError
 from kdrun.paths import no_folder
 from kdrun.report.naming import run_named
-from kdrun.terminal import width
+from kdrun.terminal import note, width
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 SEEDS = ("each", "mean")
@@ -29,17 +29,15 @@ def main(arguments: Sequence[str]) -> int:
     for folder in folders:
         if not folder.is_dir():
             raise KdrunError(str(folder), None, no_folder(folder) or "no such folder")
-    if "--serve" in options:
-        from kdrun.commands import serving
+    if "--serve" in options or "--html" in options:
+        from kdrun.commands import browser
 
+        if "--html" in options:
+            print(browser.write(folders, options.get("--out", "")))
+            return 0
         if len(folders) > 1:
             raise KdrunError("--serve", None, "takes one folder")
-        serving.serve(folders[0], options.get("--port", str(serving.PORT)))
-        return 0
-    if "--html" in options:
-        from kdrun.commands import page_files
-
-        print(page_files.write(folders, options.get("--out", "")))
+        browser.serve(folders[0], options.get("--port", str(browser.PORT)))
         return 0
     if len(folders) == 1:
         _draw_missing(folders[0])
@@ -75,10 +73,6 @@ def _draw_missing(folder: Path) -> None:
                 print(f"drawn: {folder / name}", file=sys.stderr, flush=True)
 
 
-def _warn(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr, flush=True)
-
-
 def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
     from kdrun.report.find_runs import find_runs
 
@@ -99,11 +93,11 @@ def _text(folders: Sequence[Path], options: dict[str, str]) -> str:
         from kdrun.report import pivot
 
         rows, cols, value = (options.get(name, usual) for name, usual in PIVOT.items())
-        return pivot.render(folders, rows, cols, value, format, width(), _warn)
+        return pivot.render(folders, rows, cols, value, format, width(), note)
     from kdrun.report import runs
 
     chosen = options.get("--sort", ""), options.get("--last", "")
-    return runs.render(folders, format, width(), *chosen, _warn, options.get("--seeds", "each"))
+    return runs.render(folders, format, width(), *chosen, note, options.get("--seeds", "each"))
 
 
 def _of_many(folder: Path, format: str) -> str:

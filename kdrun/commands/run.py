@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from kdrun.config.compose import show, single
 from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
+from kdrun.terminal import note
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,8 +29,8 @@ def main(arguments: Sequence[str]) -> int:
 
         return sweep(typed)
     loaded = single(typed)
-    for note in loaded.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for line in loaded.notes:
+        note(line)
     run(loaded.run, [*typed.place, *loaded.overrides])
     return 0
 

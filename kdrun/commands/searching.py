@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -33,21 +32,16 @@ ABOUT = "search.json"
 """The file with the description of a folder's search, and its commands."""
 
 
-class Budget(NamedTuple):
-    """trials: in all calls together. seconds: in this call; None: no limit."""
-
-    trials: int
-    seconds: float | None
-
-
 class Asked(NamedTuple):
-    """A search as it was typed. seed: of the sampler. prunes: whether trials may be stopped. described: what
-    identifies the search, as plain values.
+    """A search as it was typed. trials: in all calls together. seconds: for this call; None: no limit. seed:
+    of the sampler. prunes: whether trials may be stopped. described: what identifies the search, as plain
+    values.
     """
 
     typed: Typed
     space: Space
-    budget: Budget
+    trials: int
+    seconds: float | None
     name: str
     seed: int
     prunes: bool
@@ -113,7 +107,7 @@ class Searching(NamedTuple):
         from kdrun.progress.screen import screen
         from kdrun.search.proposal import propose
 
-        began, (most, seconds) = time.monotonic(), self.asked.budget
+        began, most, seconds = time.monotonic(), self.asked.trials, self.asked.seconds
         if history.frozen:
             print(f"{plural(len(history.frozen), 'trial')} finished earlier", flush=True)
         shown = screen(unsaid=("student",))
@@ -141,7 +135,7 @@ class Searching(NamedTuple):
         """Prints a line for the trial that has just ended. Raises KdrunError if all have failed."""
         from kdrun.report.search_table import line
 
-        trial, most = trials[-1], self.asked.budget.trials
+        trial, most = trials[-1], self.asked.trials
         output = sys.stderr if trial.state == "failed" else sys.stdout
         print(line(trials, most, width()), file=output, flush=True)
         if len(trials) >= HOPELESS and all(each.state == "failed" for each in trials):
@@ -166,10 +160,10 @@ class Searching(NamedTuple):
         done = finished_earlier(plans)
         if not all(done):
             print(f"\ntrial {chosen + 1} is best on validation; its control and its test", flush=True)
-        made = ahead([plan for plan, state in zip(plans, done, strict=True) if state is False])
+        made = ahead(plans, done)
         jobs: list[dict[str, Any]] = []
         for each, plan, repeat in zip(loaded, plans, space.repeats, strict=True):
-            command = shlex.join(["kdrun", *self.asked.typed.place, *each.overrides])
+            command = self.asked.typed.command(each.overrides)
             run = carried_out(plan, command, made)
             every = swept(space, setting, repeat).items()
             own = {key: value for key, value in every if key not in setting}

@@ -22,7 +22,7 @@ from kdrun.figures import plural
 from kdrun.garbage import uncollected
 from kdrun.report.read import NAME
 from kdrun.report.sweep_folder import collected, error_file, new_folder, write_record
-from kdrun.terminal import TABLE, in_lines, padded, widest, width
+from kdrun.terminal import TABLE, in_lines, note, padded, widest, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.plan.ground import Grounds
@@ -45,22 +45,15 @@ def sweep(typed: Typed) -> int:
     """
     jobs, loaded = composed_jobs(typed)
     runs, plans = planned(loaded)
-    for note, number in Counter(note for run in runs for note in run.notes).items():
-        print(f"note: {note}   ({number} of {len(runs)} jobs)", file=sys.stderr, flush=True)
+    for line, number in Counter(line for run in runs for line in run.notes).items():
+        note(f"{line}   ({number} of {len(runs)} jobs)")
     command = shlex.join(["kdrun", "-m", *typed.place, *typed.words])
     folder = new_folder(Path(runs[0].run.outputs_dir), jobs, command)
     ended: list[Ended] = []
     with held([folder]):
         try:
-            earlier = finished_earlier(plans)
-            made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
-
-            def work(position: int) -> Path:
-                own = shlex.join(["kdrun", *typed.place, *runs[position].overrides])
-                return carried_out(plans[position], own, made)
-
-            print(f"\n{LEGEND}", flush=True)
-            run_jobs(jobs, work, [state is True for state in earlier], folder, ended)
+            commands = [typed.command(run.overrides) for run in runs]
+            make_and_run(jobs, plans, commands, folder, ended, f"\n{LEGEND}\n")
         finally:
             summarise(jobs, ended, folder)
     return int(any(each["state"] == "failed" for each in ended))
@@ -111,8 +104,27 @@ def finished_earlier(plans: Sequence[Plan]) -> list[bool | None]:
     return states
 
 
-def ahead(plans: Sequence[Plan]) -> Made:
-    """Makes the unfinished trainings of the jobs, several at once."""
+def make_and_run(
+    jobs: Sequence[Job],
+    plans: Sequence[Plan],
+    commands: Sequence[str],
+    folder: Path,
+    ended: list[Ended],
+    legend: str = "",
+) -> None:
+    """Makes the trainings of all jobs, then finishes each job as an ordinary run, as `run_jobs` says."""
+    earlier = finished_earlier(plans)
+    made = ahead(plans, earlier)
+    print(legend, end="", flush=True)
+
+    def work(position: int) -> Path:
+        return carried_out(plans[position], commands[position], made)
+
+    run_jobs(jobs, work, [state is True for state in earlier], folder, ended)
+
+
+def ahead(plans: Sequence[Plan], earlier: Sequence[bool | None]) -> Made:
+    """Makes the trainings of the jobs that are not finished, several at once."""
     from kdrun.plan.notes import unfinished
     from kdrun.progress.screen import screen
     from kdrun.progress.watchers import Observers
@@ -120,6 +132,7 @@ def ahead(plans: Sequence[Plan]) -> Made:
     from kdrun.stages.ready import changed, healed, refuse_full_disk
     from kdrun.stages.teacher_notes import model_notes
 
+    plans = [plan for plan, state in zip(plans, earlier, strict=True) if state is False]
     if not plans:
         return Made()
     refuse_full_disk(plans)
@@ -127,8 +140,8 @@ def ahead(plans: Sequence[Plan]) -> Made:
     trainings = [training for plan in plans for training in plan.every]
     for line in (*changed(trainings), *healed(plans)):
         shown.say(line)
-    for note in dict.fromkeys(note for plan in plans for note in (*unfinished(plan), *model_notes(plan))):
-        shown.say(f"note   {note}")
+    for line in dict.fromkeys(line for plan in plans for line in (*unfinished(plan), *model_notes(plan))):
+        shown.say(f"note   {line}")
     return make(plans, Observers(shown))
 
 

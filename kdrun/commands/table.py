@@ -10,21 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kdrun.artefacts import held, locked
-from kdrun.commands.sweep import Ended, ahead, carried_out, finished_earlier, planned, run_jobs
-from kdrun.config.arguments import FOLDER
+from kdrun.commands.sweep import Ended, make_and_run, planned
 from kdrun.config.cells import CHOOSING, Cells, asked
 from kdrun.config.choices import PLAIN
 from kdrun.config.compose import Composer, composing
 from kdrun.config.load import Loaded
-from kdrun.config.options import Options
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, own_folder
 from kdrun.config.sweep import Job, composed_job
 from kdrun.config.tables import read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.figures import plural
 from kdrun.garbage import uncollected
-from kdrun.paths import expanded
 from kdrun.report.published_page import FORMATS
-from kdrun.terminal import TABLE, width
+from kdrun.terminal import TABLE, note, width
 
 if TYPE_CHECKING:  # these import torch
     from kdrun.check.duration import Paces
@@ -34,7 +32,9 @@ if TYPE_CHECKING:  # these import torch
     from kdrun.report.published_list import Line
 
 OPTIONS = Options(
-    values={"--format": FORMATS, FOLDER: ()}, switches=("--list",), aliases={"-cd": FOLDER, "-l": "--list"}
+    values={"--format": FORMATS, FOLDER: ()},
+    switches=("--list",),
+    aliases={**OTHER_SPELLINGS, "-l": "--list"},
 )
 
 PACES = "paces.json"
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     words, options = OPTIONS.parse(arguments)
     names = list(filter(_is_name, words))
     if not names:
-        return _all_tables(words, _own(options), options)
+        return _all_tables(words, own_folder(options), options)
     if len(names) > 1:
         raise KdrunError(names[1], None, "one table at a time; cells are chosen by pair=, method=, seed=")
     cells = _cells(names[0], [word for word in words if word != names[0]], options)
@@ -82,13 +82,8 @@ def _is_name(word: str) -> bool:
     return "=" not in word and not word.startswith("~")
 
 
-def _own(options: Mapping[str, str]) -> Path | None:
-    return expanded(options[FOLDER]) if FOLDER in options else None
-
-
 def _cells(name: str, words: Sequence[str], options: Mapping[str, str]) -> Cells:
-    """The cells of a table, as chosen on the command line."""
-    own = _own(options)
+    own = own_folder(options)
     return asked(read(name, own), words, (FOLDER, options[FOLDER]) if own else ())
 
 
@@ -120,8 +115,8 @@ def fill(cells: Cells, format: str, command: str) -> int:
 
     pairs, grounds = _composed(cells), Grounds()
     runs = _checked(pairs, grounds)
-    for note in dict.fromkeys(note for run in runs for note in run.notes):
-        print(f"note: {note}", file=sys.stderr, flush=True)
+    for line in dict.fromkeys(line for run in runs for line in run.notes):
+        note(line)
     jobs = [job for pair in pairs for job in pair.jobs]
     folder = folder_of(cells, Path(runs[0].run.outputs_dir))
     record_call(folder, jobs, command)
@@ -130,7 +125,8 @@ def fill(cells: Cells, format: str, command: str) -> int:
         try:
             with redirect_stdout(sys.stdout if format == "text" else sys.stderr):
                 for pair in pairs:
-                    _run(cells, pair, planned(pair.loaded, grounds)[1], folder, ended)
+                    own = [cells.typed.command(job.overrides) for job in pair.jobs]
+                    make_and_run(pair.jobs, planned(pair.loaded, grounds)[1], own, folder, ended)
         finally:
             _show_page(cells, folder, format, len(jobs) - len(ended))
     return int(any(each["state"] == "failed" for each in ended))
@@ -200,18 +196,6 @@ def _checked(pairs: Sequence[OfPair], grounds: Grounds) -> list[Loaded]:
         own = [run for job, run in zip(pair.jobs, pair.loaded, strict=True) if job.swept["seed"] == first]
         runs += planned(own, grounds)[0]
     return runs
-
-
-def _run(cells: Cells, pair: OfPair, plans: Sequence[Plan], folder: Path, ended: list[Ended]) -> None:
-    """Makes the trainings of a pair, then finishes each cell as an ordinary run."""
-    earlier = finished_earlier(plans)
-    made = ahead([plan for plan, state in zip(plans, earlier, strict=True) if state is False])
-
-    def work(position: int) -> Path:
-        own = shlex.join(["kdrun", *cells.typed.place, *pair.jobs[position].overrides])
-        return carried_out(plans[position], own, made)
-
-    run_jobs(pair.jobs, work, [state is True for state in earlier], folder, ended)
 
 
 def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:

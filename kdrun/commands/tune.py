@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from kdrun.commands.searching import Asked, Budget, Searching
-from kdrun.config.arguments import FOLDER, MANY, parse
+from kdrun.commands.searching import Asked, Searching
+from kdrun.config.arguments import MANY, parse
 from kdrun.config.compose import composing, loader
-from kdrun.config.load import key_of
-from kdrun.config.options import Options
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, above_zero, whole
+from kdrun.config.overrides import key_of
 from kdrun.config.space import space
 from kdrun.config.sweep import short_hash
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
+from kdrun.terminal import note
 
 TRIALS = 20
+"""How many, if nothing is asked for."""
+
+SECONDS = {"--hours": 3600, "--minutes": 60}
 
 OPTIONS = Options(
     values={
@@ -29,7 +33,7 @@ OPTIONS = Options(
         "--sampler-seed": (),
         FOLDER: (),
     },
-    aliases={"-cd": FOLDER},
+    aliases=OTHER_SPELLINGS,
 )
 
 
@@ -56,8 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     notes = [*plain.notes, *outside(plain.run, asked.space), *unfinished(plan)]
     if asked.space.lengths_differ:
         notes.append("trials of different lengths are not pruned")
-    for note in dict.fromkeys(notes):
-        print(f"note: {note}", file=sys.stderr, flush=True)
+    for line in dict.fromkeys(notes):
+        note(line)
     return Searching(asked, runs, default, images, plan).all()
 
 
@@ -71,31 +75,13 @@ def read(arguments: Sequence[str]) -> Asked:
             raise KdrunError(word, None, "kdrun tune sets the stages itself")
     with composing(typed):
         searched = space(typed, loader())
-    minutes = 60 * _number(options, "--hours") + _number(options, "--minutes")
-    budget = Budget(int(_number(options, "--trials", TRIALS, True)), 60 * minutes or None)
-    seed = int(_number(options, "--sampler-seed", 0, True, least=0))
+    trials = whole("--trials", options.get("--trials", str(TRIALS)))
+    given = [size * above_zero(unit, options[unit]) for unit, size in SECONDS.items() if unit in options]
+    seed = whole("--sampler-seed", options.get("--sampler-seed", "0"), least=0)
     prunes = options.get("--pruner", "median") == "median" and not searched.lengths_differ
     described = {**searched.described, "seed": seed, "prunes": prunes}
     name = options.get("--name") or f"{searched.short_name}-{short_hash(described)}"
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise KdrunError("--name", name, "letters, digits, - _ . only: it names a folder")
     command = shlex.join(["kdrun", "tune", *arguments])
-    return Asked(typed, searched, budget, name, seed, prunes, described, command)
-
-
-def _number(
-    options: Mapping[str, str], name: str, usual: float = 0, whole: bool = False, least: float = 1e-9
-) -> float:
-    """The number of an option. usual: its default. Raises KdrunError."""
-    text = options.get(name)
-    if text is None:
-        return usual
-    least = max(least, 1) if whole and least > 0 else least
-    try:
-        number = int(text) if whole else float(text)
-    except ValueError:
-        number = -1
-    if not least <= number < float("inf"):
-        what = f"a whole number from {least}" if whole else "a number above 0"
-        raise KdrunError(name, text, f"must be {what}")
-    return number
+    return Asked(typed, searched, trials, sum(given) or None, name, seed, prunes, described, command)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 from kdrun.config.callers import refuse_listed
 from kdrun.config.files import CHOSEN, refuse_endless, refuse_impossible_names, shipped, swept
-from kdrun.config.options import Options
-from kdrun.config.quotes import readable, refuse_unreadable
-from kdrun.config.shell import refuse_pieces, refuse_slices
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, own_folder, whole
+from kdrun.config.overrides import readable, refuse_unreadable
 from kdrun.errors import KdrunError
-from kdrun.paths import expanded
 
 MANY = "-m"
 MOST = "--max-jobs"
-FOLDER = "--config-dir"
 SHOWING = ("--cfg", "--package", "--resolve", "--info", "-sc")
 """Hydra's own, which show something instead of running."""
 
@@ -36,12 +36,18 @@ OPTIONS = Options(
         "-c": "--cfg",
         "-p": "--package",
         "-i": "--info",
-        "-cd": FOLDER,
+        **OTHER_SPELLINGS,
     },
 )
 
 FEW = 1000
 """A sweep of more jobs must be asked for: its check alone takes minutes."""
+
+PIECE = re.compile(r"[\w.]+:.*")
+"""A piece of a mapping: `from:0`."""
+
+RANGE = re.compile(r"(-?\d+):(-?\d+)")
+"""A range as Python's slices have it."""
 
 
 class Typed(NamedTuple):
@@ -58,14 +64,23 @@ class Typed(NamedTuple):
     params: Mapping[str, str] = MappingProxyType({})
 
     @property
+    def every(self) -> tuple[str, ...]:
+        """The overrides, those over which a file sweeps first."""
+        return (*(f"{key}={values}" for key, values in self.params.items()), *self.overrides)
+
+    @property
     def config_dir(self) -> Path | None:
         """The folder of the user's files."""
-        return expanded(self.options[FOLDER]) if FOLDER in self.options else None
+        return own_folder(self.options)
 
     @property
     def place(self) -> tuple[str, ...]:
         """The option for the user's files, for the record of the command."""
         return (FOLDER, str(self.config_dir)) if self.config_dir else ()
+
+    def command(self, overrides: Iterable[str]) -> str:
+        """What to type for these overrides with the same files."""
+        return shlex.join(["kdrun", *self.place, *overrides])
 
     @property
     def shows(self) -> tuple[str, ...]:
@@ -76,10 +91,7 @@ class Typed(NamedTuple):
     @property
     def most(self) -> int:
         """How many jobs a sweep may have. Raises KdrunError."""
-        text = self.options.get(MOST, str(FEW))
-        if not text.isdecimal() or int(text) < 1:
-            raise KdrunError(MOST, text, "must be a whole number from 1")
-        return int(text)
+        return whole(MOST, self.options.get(MOST, str(FEW)))
 
 
 def parse(arguments: Sequence[str]) -> Typed:
@@ -89,12 +101,13 @@ def parse(arguments: Sequence[str]) -> Typed:
     words, options = OPTIONS.parse(arguments)
     if "-sc" in options and not words:
         raise KdrunError("-sc", None, 'says what to do for completion: eval "$(kdrun -sc install=bash)"')
-    refuse_pieces(words)
-    refuse_slices(words)
+    _refuse_pieces(words)
+    _refuse_slices(words)
     refuse_impossible_names(words)
-    folders = (shipped(), *([expanded(options[FOLDER])] if FOLDER in options else []))
-    for folder in folders[1:]:
-        refuse_endless(folder, words)
+    own = own_folder(options)
+    folders = (shipped(), *([own] if own else []))
+    if own:
+        refuse_endless(own, words)
     plain = [_plain(word) for word in words]
     params = {key: text for word in plain for key, text in _swept(folders, word).items()}
     experiments = params.pop("experiment", None)
@@ -129,3 +142,48 @@ def _spread(words: Sequence[str], experiments: str | None) -> Iterator[str]:
             yield f"experiment={experiments}"
         elif not (group in ("experiment", "sweep") and name == "null"):
             yield word
+
+
+def _refuse_slices(words: Sequence[str]) -> None:
+    """Raises KdrunError for `seed=0:3`: Hydra writes ranges in another way."""
+    for word in words:
+        key, _, value = word.partition("=")
+        if slice := RANGE.fullmatch(value):
+            first, end = slice.groups()
+            problem = f"is no range: write '{key}=range({first},{end})', with -m; {end} is left out"
+            raise KdrunError(key, value, problem)
+
+
+def _refuse_pieces(words: Sequence[str]) -> None:
+    """Raises KdrunError for a mapping or a list that the shell took apart.
+
+    Without quotes, bash turns `weight={from:0,to:1}` into two words, and every shell splits at blanks.
+    """
+    for key, group in groupby(words, lambda word: word.partition("=")[0]):
+        values = [word.partition("=")[2] for word in group]
+        if len(values) > 1 and all(map(PIECE.fullmatch, values)):
+            mapping = ", ".join(value.replace(":", ": ", 1) for value in values)
+            problem = (
+                f"looks like pieces of a mapping that the shell took apart; quote it: '{key}={{{mapping}}}'"
+            )
+            raise KdrunError(key, None, problem)
+    for position, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if equals and _is_open(value) and not _is_open(_whole(words[position:])):
+            raise KdrunError(
+                key, value, f"the shell splits it at a blank; quote it: '{_whole(words[position:])}'"
+            )
+
+
+def _is_open(text: str) -> bool:
+    return any(text.count(first) > text.count(last) for first, last in ("{}", "[]"))
+
+
+def _whole(words: Sequence[str]) -> str:
+    """The words up to the one that closes what the first one opens."""
+    joined = words[0]
+    for word in words[1:]:
+        if not _is_open(joined):
+            break
+        joined += f" {word}"
+    return joined

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigSource
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from kdrun.config.hydra_keys import refuse_in_file, searchpath
-from kdrun.config.plugins import Models
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
 
@@ -29,8 +28,8 @@ whose answers are unpickled.
 SEARCHPATH = "hydra.searchpath"
 PROBLEM = "no file can set this, since it decides which code runs. Take it out there"
 
-MODELS = Models("kdrun", "models://")
-"""Serves names of models before files of these names are looked for."""
+OURS = ("hydra", "main", "kdrun", "schema")
+"""Sources of files that are not the user's, as Hydra's search path names them."""
 
 
 class Used(NamedTuple):
@@ -84,40 +83,28 @@ def _refusal(where: str, key: str, value: Any) -> KdrunError:
 
 def used_files(loader: ConfigLoader, overrides: Sequence[str]) -> Iterator[Used]:
     """The user's files from which Hydra composes these overrides, in its order."""
-    places = list(_places(loader, overrides))
-    if all(ours for ours, _ in places):
+    sources = [*loader.get_sources(), *map(_source, searchpath(overrides))]
+    if all(source.provider in OURS for source in sources):
         return
     for default in loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults:
         name = default.config_path or ""
-        if MODELS.is_config(name):
+        source = next((source for source in sources if source.is_config(name)), None)
+        if source is None or source.provider in OURS:
             continue
-        name = name if name.endswith(".yaml") else f"{name}.yaml"
-        found = ((ours, root.joinpath(name)) for ours, root in places if root.joinpath(name).is_file())
-        ours, file = next(found, (True, None))
-        if file is not None and not ours:
-            content = OmegaConf.create(file.read_text(encoding="utf-8"))
-            values: Any = OmegaConf.to_container(content)
-            for part in reversed([part for part in (default.package or "").split(".") if part]):
-                values = {part: values}
-            if isinstance(values, dict):
-                yield Used(str(file), values)
+        values: Any = OmegaConf.to_container(source.load_config(name).config)
+        for part in reversed([part for part in (default.package or "").split(".") if part]):
+            values = {part: values}
+        if isinstance(values, dict):
+            file = name if name.endswith(".yaml") else f"{name}.yaml"
+            yield Used(f"{source.full_path().removeprefix('file://')}/{file}", values)
 
 
-def _places(loader: ConfigLoader, overrides: Sequence[str]) -> Iterator[tuple[bool, Any]]:
-    """The folders in which Hydra looks for files, in its order, and whether they are kdrun's or Hydra's."""
-    for element in loader.get_search_path().get_path():
-        if element.provider != "schema" and not element.path.startswith("models://"):
-            yield element.provider in ("hydra", "main"), _folder(element.path)
-    yield from ((False, _folder(path)) for path in searchpath(overrides))
-
-
-def _folder(address: str) -> Any:
-    """A folder, or the place of a package's files; of `pkg://` Hydra has imported the package before."""
-    scheme, _, path = address.rpartition("://")
-    if scheme != "pkg":
-        return Path(path)
-    package, *below = path.replace("/", ".").split(".")
-    return files(package).joinpath(*below)
+def _source(address: str) -> ConfigSource:
+    """What Hydra reads a folder of `hydra.searchpath` with; a package it has imported before."""
+    plugins: Any = Plugins.instance().discover(ConfigSource)
+    kinds = {kind.scheme(): kind for kind in plugins}
+    source: ConfigSource = kinds[address.rpartition("://")[0] or "file"]("command-line", address)
+    return source
 
 
 def _sets(override: str, key: str) -> bool:

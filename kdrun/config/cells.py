@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.types import Glob, IntervalSweep
 
 from kdrun.config.arguments import Typed, parse
-from kdrun.config.load import key_of
-from kdrun.config.quotes import parsed, refuse_unreadable
-from kdrun.config.shorts import spelled_out
+from kdrun.config.overrides import key_of, parsed, refuse_unreadable
+from kdrun.config.ranges import require, whole
+from kdrun.config.recipes import spelled_out
 from kdrun.config.sweep import Job, plain, refuse_many, short_hash
 from kdrun.config.table import Place, Table, changed
 from kdrun.errors import KdrunError
@@ -75,9 +75,11 @@ def asked(table: Table, words: Sequence[str], place: Sequence[str] = ()) -> Cell
     if typed.many:
         raise KdrunError("kdrun table", None, "a sweep is kdrun -m; a table has cells: pair=, method=, seed=")
     for override in typed.overrides:
-        if key_of(override).split(".")[0] in ("quantise", "int8"):
-            raise KdrunError(override, None, "a table has no figures of int8; a run or a sweep has them")
-    seeds = tuple(_seed(seed) for seed in chosen["seed"]) or table.seeds
+        fits = key_of(override).split(".")[0] not in ("quantise", "int8")
+        require(fits, override, None, "a table has no figures of int8; a run or a sweep has them")
+    for seed in chosen["seed"]:
+        require(whole(seed, 0), "seed", seed, "a whole number from 0 is needed")
+    seeds = tuple(chosen["seed"]) or table.seeds
     pairs, methods = (tuple(dict.fromkeys(map(str, chosen[key]))) for key in ("pair", "method"))
     cells = Cells(table, pairs, methods, tuple(dict.fromkeys(seeds)), typed)
     if not cells.places:
@@ -93,9 +95,3 @@ def _values(word: str) -> list[Any]:
         return [override.value()]
     refuse_many(override.get_key_element(), override)
     return list(override.sweep_iterator())
-
-
-def _seed(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise KdrunError("seed", value, "a whole number from 0 is needed")
-    return value

@@ -41,6 +41,10 @@ OPTIMISERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 REPEATS = ("seed", "teacher.seed", "student.seed", "dataset.label_seed", "dataset.split")
 """Keys that make another sample of the same setting, not another setting."""
+APART = ("fresh", "device", "threads", "outputs_dir", "data_dir", "name", "note", "tags", "engine")
+"""Keys (engine with all below it) that change no result, and so neither the name of a sweep's folder nor that
+of a job.
+"""
 QUANTISED = ("int8",)
 """The number formats in which student and control can be measured as well."""
 RESIZES = ("auto", "none")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import hydra
@@ -17,15 +17,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from kdrun.config import reference, teachers
 from kdrun.config.arguments import Typed
 from kdrun.config.callers import refuse_in_files
 from kdrun.config.explain import explain
 from kdrun.config.files import CHOSEN, refuse_clashes, shipped
 from kdrun.config.hydra_keys import refuse_hydras_keys, refuse_hydras_parts, refuse_missing_folders
-from kdrun.config.load import Described, Loaded, Readers, as_run, described, load, refuse_impossible
-from kdrun.config.pattern import Pattern
+from kdrun.config.load import Loaded, Readers, as_run, described
+from kdrun.config.overrides import refuse_impossible
+from kdrun.config.pattern import Pattern, pattern_of
 from kdrun.config.plugins import register
+from kdrun.config.written_models import as_read
 from kdrun.errors import KdrunError
 from kdrun.models.names import torchvision_names
 
@@ -38,7 +39,7 @@ OLD = hydra.__version__.startswith("1.3")
 def single(typed: Typed) -> Loaded:
     """Composes, checks and returns one run. Raises KdrunError."""
     with composing(typed):
-        return composed(typed.overrides)
+        return as_run(described(*_compose(typed.overrides), typed.overrides), typed.overrides, _readers())
 
 
 @contextmanager
@@ -49,15 +50,8 @@ def composing(typed: Typed) -> Iterator[None]:
         yield
 
 
-def composed(overrides: Sequence[str]) -> Loaded:
-    """The run of these overrides, by the Hydra that is at work. Raises KdrunError."""
-    with _explained(overrides):
-        config, choices = _compose(overrides)
-        return load(config, overrides, choices, _readers())
-
-
 class Composer:
-    """Composes the jobs of a sweep by the Hydra that is at work, each as `composed` would.
+    """Composes the jobs of a sweep by the Hydra that is at work, each as `single` would.
 
     Hydra composes what jobs have in common once; values of keys are then written into a copy, and plain
     values into the plain content of another job. Each file of a recipe or a model is read once.
@@ -65,7 +59,7 @@ class Composer:
 
     def __init__(self) -> None:
         self.bases: dict[tuple[str, ...], Composed] = {}
-        self.patterns: dict[tuple[Any, ...], tuple[Pattern, Mapping[str, Any]] | None] = {}
+        self.patterns: dict[tuple[Any, ...], Pattern | None] = {}
         self.read = _readers()
 
     def __call__(self, overrides: Sequence[str], swept: Mapping[str, Any]) -> Loaded:
@@ -76,34 +70,15 @@ class Composer:
             }
             common = tuple(override for override in overrides if override.partition("=")[0] not in values)
             alike = (common, *values)
-            known = self.patterns.get(alike)
-            if known is not None and (content := self._followed(known[0], values)):
-                return as_run(content, overrides, known[1], self.read)
-            written = self._written(common, values)
-            config, choices = written or _compose(overrides)
-            content = described(config, overrides)
-            if written and alike not in self.patterns:
-                self.patterns[alike] = self._pattern(config, content, choices, values)
-            return as_run(content, overrides, choices, self.read)
-
-    def _pattern(
-        self, config: DictConfig, content: Described, choices: Mapping[str, Any], values: Mapping[str, Any]
-    ) -> tuple[Pattern, Mapping[str, Any]] | None:
-        """What jobs with other values have in common with this one; None if that cannot be said."""
-        try:
-            return Pattern(
-                config, content._replace(plain=copy.deepcopy(content.plain)), tuple(values)
-            ), choices
-        except ValueError:
-            return None
-
-    def _followed(self, pattern: Pattern, values: Mapping[str, Any]) -> Described | None:
-        """The content of a job; None if the whole way must be taken, also for the error that it has."""
-        try:
-            plain = pattern.plain(values)
-        except (OmegaConfBaseException, HydraException):
-            return None
-        return None if plain is None else pattern.described._replace(plain=plain)
+            pattern = self.patterns.get(alike)
+            content = pattern.followed(values) if pattern else None
+            if content is None:
+                written = self._written(common, values)
+                config, choices = written or _compose(overrides)
+                content = described(config, choices, overrides)
+                if written and alike not in self.patterns:
+                    self.patterns[alike] = pattern_of(config, content, values)
+            return as_run(content, overrides, self.read)
 
     def _written(self, common: tuple[str, ...], values: Mapping[str, Any]) -> Composed | None:
         """None if the whole way must be taken: a swept key does not exist, holds a mapping or has a value of
@@ -124,7 +99,7 @@ class Composer:
 
 
 def _compose(overrides: Sequence[str]) -> Composed:
-    read = _as_read(overrides)
+    read = as_read(overrides)
     config = hydra.compose("config", read, return_hydra_config=True)
     refuse_hydras_parts(config.hydra)
     refuse_in_files(loader(), read)
@@ -134,11 +109,6 @@ def _compose(overrides: Sequence[str]) -> Composed:
     return config, choices
 
 
-def _as_read(overrides: Sequence[str]) -> list[str]:
-    """The overrides as Hydra is to read them: what stands short for a key is written out."""
-    return reference.as_read(teachers.as_read(overrides))
-
-
 def loader() -> ConfigLoader:
     """What the Hydra at work reads files with."""
     return GlobalHydra.instance().config_loader()
@@ -146,35 +116,20 @@ def loader() -> ConfigLoader:
 
 def show(typed: Typed) -> None:
     """Lets Hydra's own command line show what `typed.shows` asks for. Raises KdrunError."""
-    read = _as_read(typed.overrides)
+    read = as_read(typed.overrides)
     with composing(typed):
         refuse_in_files(loader(), read)
     with _explained(typed.overrides), _arguments(["kdrun", *typed.shows, *read]):
         hydra.main(config_path=str(shipped()), config_name="config", **_version())(lambda config: None)()
 
 
-def read_recipe(name: str) -> Mapping[str, Mapping[str, Any]]:
-    """The recipe of a name, shipped or a user's, as plain values: `{teacher: {...}, student: {...}}`."""
-    return _read("recipe", name, "dataset.recipe")
-
-
-def read_model(name: str) -> Mapping[str, Any]:
-    """The model of a name, shipped, a user's or a library's, as plain values: `{name, family, args}`."""
-    return _read("model", name, "assistant")
-
-
-def read_dataset(name: str) -> Mapping[str, Any]:
-    """The data set of a name, shipped or a user's, as plain values."""
-    return _read("dataset", name, "dataset.unlabelled")
-
-
 def _readers() -> Readers:
     """Read each file once."""
-    return Readers(cache(read_recipe), cache(read_model), cache(read_dataset))
+    return Readers(*(cache(partial(_read, group)) for group in Readers._fields))
 
 
 def _read(group: str, name: str, key: str) -> Mapping[str, Any]:
-    """A file of a group. key: where its name stands."""
+    """A file of a group, shipped, a user's or a library's, as plain values. key: where its name stands."""
     files = loader()
     path = f"{group}/{name}"
     source = next((source for source in files.get_sources() if source.is_config(path)), None)

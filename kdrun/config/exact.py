@@ -25,7 +25,6 @@ def exact(kind: Any, value: Any) -> Any:
 
 @cache
 def _reader(kind: Any) -> Callable[[Any], Any]:
-    """What turns a plain value into one of a type."""
     if kind is Any:
         return _anything
     if kind in PLAIN:

@@ -16,8 +16,8 @@ from hydra.errors import (
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from kdrun.config.keys import known
-from kdrun.config.load import LISTED, key_of, no_such_key
-from kdrun.config.quotes import quoted, unreadable
+from kdrun.config.overrides import LISTED, key_of, quoted, unreadable
+from kdrun.config.words import no_such_key
 from kdrun.errors import KdrunError
 
 PICTURES = re.compile(r"(my_?)?(photos?|pictures?|images?|folder|image_?folder)", re.IGNORECASE)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from kdrun.errors import KdrunError, plain
 from kdrun.paths import no_folder
@@ -15,10 +17,8 @@ GROUPS = ("dataset", "model", "method", "loss", "recipe", "engine", "experiment"
 CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "engine", "experiment", "sweep")
 """Keys under which a run has one file of a group."""
 
-
 NEEDS = ("labels", "logits", "embedding", "feature maps", "classifier", "indices")
 """What a loss may need of the labels, the teacher and the data, in the order in which it is listed."""
-
 
 PAIR = ("resnet56", "resnet20")
 """Teacher and student, with 100 classes, for which headers give parameters and the cost of a step."""
@@ -26,6 +26,9 @@ PAIR = ("resnet56", "resnet20")
 NEEDED = re.compile(r"^# needs ([^;\n]*)(?:; adds ([\d,]+) parameter)?", re.MULTILINE)
 COSTED = re.compile(r"^# step cost ([\d.]+) \(", re.MULTILINE)
 TERM = re.compile(r"^\s*- /loss@((?:phase_one\.)?loss)\.(\w+): *([\w/]+)", re.MULTILINE)
+
+Read = Callable[[str, str], Mapping[str, Any]]
+"""Reads a file of a group by its name. Raises KdrunError for an unknown one, below the key that is given."""
 
 
 class Entry(NamedTuple):
@@ -159,8 +162,6 @@ def refuse_endless(own: Path, words: Sequence[str]) -> None:
 
     words: as typed, which name the files that are used.
     """
-    import yaml
-
     names = {name for word in words for name in re.split(r"[=,]", word)[1:]}
     for path in (path for path in sorted(own.rglob("*.yaml")) if path.stem in names and path.is_file()):
         if path.stat().st_size > MOST_BYTES:
@@ -201,22 +202,11 @@ def _values(node: Any, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
+def swept(folders: Sequence[Path], group: str, name: str) -> dict[str, str]:
     """The values that a file sweeps over (its `hydra.sweeper.params`), by key; empty if it has none. Raises
     KdrunError for what is no mapping.
     """
-    import yaml
-
-    paths = [folder / group / f"{name}.yaml" for folder in folders]
-    file = next((path for path in paths if path.is_file()), None)
-    if file is None:
-        return {}
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError):  # not UTF-8, or a number of thousands of digits
-        return {}  # composing says what is wrong with it
-    if not isinstance(content, dict):
-        return {}
+    file, content = _read(folders, group, name)
     for key in ("hydra", "sweeper", "params"):
         content = content.get(key)
         if content is None:
@@ -225,3 +215,35 @@ def swept(folders: tuple[Path, ...], group: str, name: str) -> dict[str, str]:
             problem = f"{key} must be a mapping: hydra: {{sweeper: {{params: {{KEY: 'a,b'}}}}}}"
             raise KdrunError(str(file), None, problem)
     return {str(key): str(values) for key, values in content.items()}
+
+
+OF = "of_"
+"""`of_cifar100`: the model of that data set's pair, which a run takes if it names none."""
+
+OTHERWISE = {"teacher": "cnn_digits", "student": "cnn_digits_small"}
+"""The pair of a data set that names none: small models for any image."""
+
+
+def paired(dataset: str, role: str, folders: Sequence[Path]) -> str:
+    """The name of the model in a role, by the data set's file or by the file that it builds on."""
+    _, content = _read(folders, "dataset", dataset)
+    pair = content.get("pair")
+    if isinstance(pair, Mapping) and pair.get(role):
+        return str(pair[role])
+    bases = [entry for entry in content.get("defaults") or [] if isinstance(entry, str) and entry != "_self_"]
+    return paired(bases[0], role, folders) if bases else OTHERWISE[role]
+
+
+def _read(folders: Sequence[Path], group: str, name: str) -> tuple[Path | None, Any]:
+    """A file of a group, with its content; {} without a file, or if it is damaged, which composing says."""
+    file = next(filter(Path.is_file, (folder / group / f"{name}.yaml" for folder in folders)), None)
+    try:
+        content = content_of(file) if file else {}
+    except (OSError, ValueError, yaml.YAMLError):  # ValueError: not UTF-8, or a number of thousands of digits
+        content = {}
+    return file, content if isinstance(content, dict) else {}
+
+
+def content_of(path: Path) -> Any:
+    """The content of a YAML file."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

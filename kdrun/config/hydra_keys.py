@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from kdrun.config.files import refuse_schema
-from kdrun.config.quotes import parsed
+from kdrun.config.overrides import parsed
 from kdrun.errors import KdrunError
 from kdrun.nested import leaves
 from kdrun.paths import no_folder
+from kdrun.users_code import is_found
 
 ALLOWED = ("hydra.searchpath",)
 
@@ -50,15 +50,8 @@ def refuse_missing_folders(overrides: Sequence[str]) -> None:
             if not Path(place).is_dir():
                 raise KdrunError("hydra.searchpath", folder, no_folder(place) or "no such folder")
             refuse_schema(Path(place))
-        elif not _is_package(place.replace("/", ".")):
+        elif not is_found(place.replace("/", ".")):
             raise KdrunError("hydra.searchpath", folder, "no such package")
-
-
-def _is_package(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):  # of the package above, or no name
-        return False
 
 
 def refuse_hydras_keys(overrides: Sequence[str]) -> None:

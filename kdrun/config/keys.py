@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, KEY_CHOICES
-from kdrun.config.files import CHOSEN, entries, shipped, terms_of
-from kdrun.config.pairs import OF
+from kdrun.config.files import CHOSEN, OF, content_of, entries, shipped, terms_of
 from kdrun.nested import leaves
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w/ ]+):(?P<value>[^#]*?)(?:\s*# (?P<comment>.*))?$")
@@ -66,7 +65,8 @@ def lines(path: Path) -> Iterator[Line]:
 @cache
 def keys() -> tuple[Key, ...]:
     """All keys, each once: of the run, its data set, its models, its recipes, its terms."""
-    every = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *_of_engines(), *_of_losses()]
+    engines = _of_each("engine", lambda key: key == "name")
+    every = [*_of_the_run(), *_of_datasets(), *_of_recipes(), *engines, *_of_losses()]
     return tuple(key._replace(choices=KEY_CHOICES.get(_pattern(key.name), ())) for key in every)
 
 
@@ -105,10 +105,6 @@ def _of_recipes() -> Iterator[Key]:
         yield Key(f"recipe.{line.key}", line.value, line.comment)
         if line.key.startswith("teacher."):
             yield Key(f"recipe.student.{line.key.partition('.')[2]}", line.value, line.comment)
-
-
-def _of_engines() -> Iterator[Key]:
-    yield from _of_each("engine", lambda key: key == "name")
 
 
 def _of_each(group: str, without: Callable[[str], bool]) -> Iterator[Key]:
@@ -159,12 +155,7 @@ def setters(name: str) -> dict[str, list[str]]:
 @cache
 def _values(group: str) -> dict[str, dict[str, Any]]:
     """The values of a group's files, by file and dotted key."""
-    import yaml
-
-    files = entries(shipped(), group)
-    return {
-        entry.name: dict(leaves(yaml.safe_load(entry.path.read_text(encoding="utf-8")))) for entry in files
-    }
+    return {entry.name: dict(leaves(content_of(entry.path))) for entry in entries(shipped(), group)}
 
 
 def _shown(value: Any) -> str:

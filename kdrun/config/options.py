@@ -1,11 +1,15 @@
-"""Splits what was typed into words and options; an option that does not exist gets one line."""
+"""Splits what was typed into words and options, and reads the values of options; a mistake gets one line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from kdrun.errors import KdrunError
+from kdrun.paths import expanded
 
 
 class Options(NamedTuple):
@@ -37,7 +41,11 @@ class Options(NamedTuple):
             elif name in self.switches and not equals:
                 options[name] = ""
             elif name in self.values:
-                options[name] = self._chosen(name, value if equals else self._next(name, left))
+                if not equals and (not left or left[0].startswith("-")):
+                    raise KdrunError(name, None, "needs a value", self.values[name])
+                options[name] = value if equals else left.pop(0)
+                if self.values[name] and options[name] not in self.values[name]:
+                    raise KdrunError(name, options[name], "no such choice", self.values[name])
             else:
                 raise self._unknown(typed, value or next(iter(left), ""))
         return words, options
@@ -47,17 +55,60 @@ class Options(NamedTuple):
 
         if keys := flag_hint(flag, value):
             return KdrunError(flag, None, f"no such flag. Keys are written without dashes and with =: {keys}")
-        return KdrunError(flag, None, "no such flag", self._known(), "kdrun --help")
+        known = [*self.values, *self.switches, *self.aliases]
+        return KdrunError(flag, None, "no such flag", known, "kdrun --help")
 
-    def _next(self, name: str, left: list[str]) -> str:
-        if not left or left[0].startswith("-"):
-            raise KdrunError(name, None, "needs a value", self.values[name])
-        return left.pop(0)
 
-    def _chosen(self, name: str, value: str) -> str:
-        if self.values[name] and value not in self.values[name]:
-            raise KdrunError(name, value, "no such choice", self.values[name])
-        return value
+FOLDER = "--config-dir"
+"""The option for the user's own files."""
 
-    def _known(self) -> list[str]:
-        return [*self.values, *self.switches, *self.aliases]
+OTHER_SPELLINGS = {"-cd": FOLDER}
+
+FORMAT = {"--format": ("text", "json")}
+"""The option of commands whose output can be data."""
+
+
+def own_folder(options: Mapping[str, str]) -> Path | None:
+    """The folder of the user's files."""
+    return expanded(options[FOLDER]) if FOLDER in options else None
+
+
+def print_as_asked(options: Mapping[str, str], data: Any, lines: Iterable[str]) -> None:
+    """Prints data as JSON if that was asked for, else the lines."""
+    print(json.dumps(data, indent=2) if options.get("--format") == "json" else "\n".join(lines))
+
+
+def whole(name: str, text: str, least: int = 1) -> int:
+    """The value of an option as a whole number from `least` on. Raises KdrunError."""
+    if not text.isdecimal() or int(text) < least:
+        raise KdrunError(name, text, f"must be a whole number from {least}")
+    return int(text)
+
+
+def above_zero(name: str, text: str) -> float:
+    """The value of an option as a number above 0. Raises KdrunError."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise KdrunError(name, text, "must be a number above 0")
+    return number
+
+
+def names(text: str) -> list[str]:
+    """`[a, b]` or `a,b` as words, each once."""
+    words = (word.strip() for word in text.strip("[]").split(","))
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def temperatures(options: Mapping[str, str], usual: Sequence[float] = ()) -> list[float]:
+    """`--temperature 1,4,20` as numbers above 0, each once; `usual` without the option. Raises KdrunError."""
+    name = "--temperature"
+    if name not in options:
+        return list(usual)
+    try:
+        values = [above_zero(name, part) for part in options[name].strip("[]").split(",")]
+    except KdrunError:
+        raise KdrunError(name, options[name], "must be numbers above 0, as 1,4,20") from None
+    return list(dict.fromkeys(values))

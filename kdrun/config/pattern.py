@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from kdrun.config.exact import PLAIN
 from kdrun.config.load import SHARED, Described
+from kdrun.nested import places
 
 Place = tuple[Any, ...]
 """The keys, and numbers in lists, that lead to a value."""
@@ -21,64 +24,75 @@ COMPUTED = re.compile(r"\$\{[^:}]*\$\{")
 class Pattern:
     """The plain values of one job, from which those of others follow: swept keys have other values there, and
     so has what refers to them.
+
+    config: of that job, as `described` left it. follows: by a value's place, the keys that it depends on.
     """
 
-    def __init__(self, config: DictConfig, described: Described, keys: tuple[str, ...]) -> None:
-        """config: of the first job, as `described` left it. keys: the swept ones.
-
-        Raises ValueError if other values could change more than what refers to the keys.
-        """
-        self.config, self.described = config, described
-        if any(key in SHARED and f"${{{key}}}" not in described.written for key in keys):
-            raise ValueError  # whether that is a mistake depends on the value
-        raw = OmegaConf.to_container(config, resolve=False)
-        texts = {place: text for place, text in _leaves(raw) if isinstance(text, str) and "${" in text}
-        places = {key: tuple(key.split(".")) for key in keys}
-        plain = dict(_leaves(described.plain))
-        if not all(place in plain for place in places.values()):
-            raise ValueError
-        changed = {key: _changed(place, texts) for key, place in places.items()}
-        every = dict.fromkeys(place for inner in changed.values() for place in inner)
-        if any(isinstance(part, int) for place in every for part in place):
-            raise ValueError
-        self.follows = {place: [key for key in keys if place in changed[key]] for place in every}
+    def __init__(self, config: DictConfig, described: Described, follows: Mapping[Place, list[str]]) -> None:
+        self.config, self.follows = config, follows
+        self.described = described._replace(plain=_copied(described.plain))
         self.known: dict[Any, Any] = {}
 
-    def plain(self, values: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The plain values of a job; None if its values are not plain.
+    def followed(self, values: Mapping[str, Any]) -> Described | None:
+        """The content of a job; None if the whole way must be taken, also for the error that it has.
 
-        values: of the swept keys. Raises errors of OmegaConf for values that a key cannot have.
+        values: of the swept keys.
         """
         if not all(_is_plain(value) for value in values.values()):
             return None
-        plain: dict[str, Any] = _copied(self.described.plain)
-        is_set = False
-        for place, keys in self.follows.items():
-            name = (place, *((type(values[key]), values[key]) for key in keys))
-            if name not in self.known:
-                if not is_set:
-                    self._set(values)
-                    is_set = True
-                self.known[name] = OmegaConf.select(self.config, ".".join(map(str, place)))
-            value = self.known[name]
-            if value is not None and not _is_plain(value):
-                return None
+        try:
+            changed = self._changed(values)
+        except (OmegaConfBaseException, HydraException):
+            return None
+        if not all(value is None or _is_plain(value) for value in changed.values()):
+            return None
+        plain = _copied(self.described.plain)
+        for place, value in changed.items():
             above = plain
             for part in place[:-1]:
                 above = above[part]
             above[place[-1]] = value
-        return plain
+        return self.described._replace(plain=plain)
 
-    def _set(self, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
+    def _changed(self, values: Mapping[str, Any]) -> dict[Place, Any]:
+        """The values of a job that differ from those of the first one, or may. Each is worked out once."""
+        names = {
+            place: (place, *((type(values[key]), values[key]) for key in keys))
+            for place, keys in self.follows.items()
+        }
+        unknown = [place for place, name in names.items() if name not in self.known]
+        for key, value in values.items() if unknown else ():
             OmegaConf.update(self.config, key, value, merge=True)
+        for place in unknown:
+            self.known[names[place]] = OmegaConf.select(self.config, ".".join(map(str, place)))
+        return {place: self.known[name] for place, name in names.items()}
+
+
+def pattern_of(config: DictConfig, described: Described, keys: Collection[str]) -> Pattern | None:
+    """What jobs with other values of the keys have in common with a job; None if other values could change
+    more than what refers to the keys.
+    """
+    if any(key in SHARED and f"${{{key}}}" not in described.written for key in keys):
+        return None  # whether that is a mistake depends on the value
+    raw = places(OmegaConf.to_container(config, resolve=False))
+    texts = {place: text for place, text in raw if isinstance(text, str) and "${" in text}
+    swept = {key: tuple(key.split(".")) for key in keys}
+    if not set(swept.values()) <= {place for place, _ in places(described.plain)}:
+        return None
+    changed = {key: _reached(place, texts) for key, place in swept.items()}
+    every = dict.fromkeys(place for inner in changed.values() for place in inner)
+    if any(isinstance(part, int) for place in every for part in place):
+        return None
+    return Pattern(
+        config, described, {place: [key for key in keys if place in changed[key]] for place in every}
+    )
 
 
 def _is_plain(value: Any) -> bool:
     return type(value) in PLAIN and not (isinstance(value, str) and ("${" in value or value == "???"))
 
 
-def _changed(place: Place, texts: Mapping[Place, str]) -> list[Place]:
+def _reached(place: Place, texts: Mapping[Place, str]) -> list[Place]:
     """The place and those whose texts may refer to it, or to what refers to it; rather too many."""
     changed, left = [place], [place]
     while left:
@@ -90,20 +104,7 @@ def _changed(place: Place, texts: Mapping[Place, str]) -> list[Place]:
     return changed
 
 
-def _leaves(value: Any, above: Place = ()) -> Iterator[tuple[Place, Any]]:
-    """All values that are no containers, by their places."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, (*above, key))
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, (*above, number))
-    else:
-        yield above, value
-
-
 def _copied(value: Any) -> Any:
-    """A copy of nested plain values."""
     if type(value) is dict:
         return {key: _copied(inner) for key, inner in value.items()}
     return [_copied(inner) for inner in value] if type(value) is list else value

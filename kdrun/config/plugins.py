@@ -16,8 +16,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from kdrun.config.files import entries, shipped
-from kdrun.config.pairs import OF, paired
+from kdrun.config.files import OF, entries, paired, shipped
 from kdrun.config.schema import Recipe, Run
 from kdrun.errors import KdrunError
 from kdrun.models.names import TIMM, library, timm_names, torchvision_names

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdrun.config.files import entries, shipped, terms_of
+from kdrun.config.files import content_of, entries, shipped, terms_of
 
 Loss = Mapping[str, Mapping[str, Any]]
 
@@ -27,7 +27,7 @@ class Preset(NamedTuple):
 def presets() -> Iterator[Preset]:
     """All shipped methods, by name."""
     for entry in entries(shipped(), "method"):
-        content = _content(entry.path)
+        content = content_of(entry.path)
         phases = (_phase(entry.path, content, "phase_one.loss"), _phase(entry.path, content, "loss"))
         changes = bool(content.get("peer") or content.get("student", {}).get("reuse_classifier"))
         yield Preset(entry.name, tuple(filter(None, phases)), changes)
@@ -39,11 +39,9 @@ def _phase(method: Path, content: Mapping[str, Any], key: str) -> dict[str, dict
     for part in key.split("."):
         own = own.get(part, {})
     losses = method.parents[1] / "loss"
-    return {
-        term.name: _content(losses / f"{term.loss}.yaml") | {"weight": 1.0} | _numbers(own.get(term.name, {}))
-        for term in terms_of(method)
-        if term.key == key
-    }
+    terms = [term for term in terms_of(method) if term.key == key]
+    usual = {term.name: content_of(losses / f"{term.loss}.yaml") | {"weight": 1.0} for term in terms}
+    return {name: usual[name] | _numbers(own.get(name, {})) for name in usual}
 
 
 def _numbers(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,10 +53,3 @@ def _default(value: Any) -> Any:
     """The DEFAULT of `${oc.select:KEY,DEFAULT}`, a number; anything else as it is."""
     default = re.fullmatch(r"\$\{oc\.select:[\w.]+,([-+.\de]+)\}", str(value))
     return float(default[1]) if default else value
-
-
-def _content(path: Path) -> dict[str, Any]:
-    import yaml
-
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content

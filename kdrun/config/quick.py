@@ -39,7 +39,6 @@ def shorten(plain: dict[str, Any]) -> None:
 
 
 def _own_datasets(plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The data sets that teachers have of their own."""
     for teacher in plain["teachers"].values() or [plain["teacher"]]:
         if teacher.get("dataset"):
             yield teacher["dataset"]

@@ -1,10 +1,11 @@
-"""Recipes: which one `auto` takes, and which of a recipe's numbers a model gets."""
+"""Recipes: short keys for both, which one `auto` takes, and which of its numbers a model gets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from kdrun.config.files import Read
 from kdrun.errors import KdrunError
 
 AUTO = "auto"
@@ -13,9 +14,14 @@ BY_FAMILY = {"wrn": "crd", "cifar_": "crd"}
 OTHERWISE = "quick"
 REQUIRED = ("epochs", "batch", "optimiser", "lr")
 
+SHORTS = ("epochs", "batch", "lr")
+"""Keys that stand for `recipe.teacher.KEY` and `recipe.student.KEY`."""
+
+ROLES = ("teacher", "student")
+
 Written = Mapping[str, Any]
-Read = Callable[[str], Mapping[str, Written]]
-"""Reads a recipe by name: `{teacher: {...}, student: {...}}`. Raises KdrunError for an unknown name."""
+KEY = "dataset.recipe"
+"""The key of the name that `auto` takes."""
 
 
 def resolve(
@@ -53,7 +59,7 @@ def _share(recipe: Mapping[str, Any], dataset: Written, student: Written, read: 
     if share is not None or recipe["student"].get("name") != AUTO:
         return share
     name, _ = _picked(dataset, str(student["family"]))
-    picked: Mapping[str, Any] = read(name)
+    picked: Mapping[str, Any] = read(name, KEY)
     return picked.get("labelled_share")
 
 
@@ -63,7 +69,7 @@ def _resolved(
     written, reason = _numbers(recipe), ""
     if written.get("name") == AUTO:
         name, reason = _picked(model.get("dataset") or dataset, str(model["family"]))
-        written = {**_numbers(read(name)[role]), **written, "name": name}
+        written = {**_numbers(read(name, KEY)[role]), **written, "name": name}
     numbers = {key: _for_model(value, model, f"recipe.{role}.{key}") for key, value in written.items()}
     for key in REQUIRED:
         if numbers.get(key) is None:
@@ -92,3 +98,31 @@ def _for_model(value: Any, model: Written, key: str) -> Any:
             return value[choice]
     problem = f"has no number for model {model['name']}, its family {model['family']}, nor a default"
     raise KdrunError(key, None, problem)
+
+
+def from_short_keys(plain: dict[str, Any], typed: Collection[str]) -> list[str]:
+    """Moves the short keys of a plain configuration into its recipes; a long key that was typed wins.
+
+    typed: the keys of the overrides. Returns the long keys with their values: `recipe.student.epochs=3`.
+    """
+    spelled = []
+    for short in SHORTS:
+        value = plain.pop(short)
+        for role in ROLES if value is not None else ():
+            if (key := f"recipe.{role}.{short}") not in typed:
+                plain["recipe"][role][short] = value
+                spelled.append(f"{key}={value}")
+    return spelled
+
+
+def spelled_out(overrides: Iterable[str]) -> Iterator[str]:
+    """The overrides with each short key as the long ones that it stands for, before the others."""
+    words = list(overrides)
+    long = {word.partition("=")[0] for word in words}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key in SHORTS and equals:
+            own = (f"recipe.{role}.{key}" for role in ROLES)
+            yield from (f"{name}={value}" for name in own if name not in long)
+        else:
+            yield word

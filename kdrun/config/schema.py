@@ -1,4 +1,7 @@
-"""A whole run as plain values: what the YAML files and the command line become once they are checked."""
+"""A whole run as plain values: what the YAML files and the command line become once they are checked.
+
+Each field is a key of `conf/config.yaml`, or of `conf/recipe/auto.yaml`, which say what it means.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,8 @@ MISSING = "???"
 
 @dataclass
 class Model:
-    """One model, in the role of the teacher or of the student.
-
-    args: keyword arguments of the family's `build`. stem: auto, cifar or imagenet. seed: of the initial
-    weights; None is 0 for the teacher and the run's seed for the student. reuse_classifier: whether a
-    projector and the teacher's classifier take the place of a student's own classifier. projector_factor: by
-    which the projector is narrower than the teacher's map. pretrained: true, or the name of weights.
+    """One model, in the role of the teacher or of the student. args: keyword arguments of the family's
+    `build`.
     """
 
     name: str = MISSING
@@ -34,14 +33,7 @@ class Model:
 
 @dataclass
 class Teacher(Model):
-    """A teacher, or one of several.
-
-    classes: the names of its outputs, in their order, or a file with one a line; a teacher that is trained
-    learns from the images of these classes only. class_map: a mapping from its classes to those of the data
-    set, or a file with one. normalisation: `{mean, std}` of pixels from 0 to 1, as its own training had it.
-    weight: of its answers among those of others. dataset: the whole data set on which it is trained; None:
-    that of the run. head: auto, or none for a file without a classifier, of which only layers are read.
-    """
+    """A teacher, or one of several. dataset: the whole one on which it is trained; None: the run's."""
 
     dataset: Any = None
     head: str = "auto"
@@ -58,9 +50,7 @@ def is_headless(model: Model) -> bool:
 
 @dataclass
 class Combine:
-    """How several teachers answer as one: see `kdrun.training.combine`. weights: auto is fixed if all know
-    the same classes, else most_confident. least: of the surest teacher; images below it have no soft target.
-    """
+    """How several teachers answer as one: see `kdrun.training.combine`."""
 
     by: str = "mean_probabilities"
     weights: str = "auto"
@@ -73,13 +63,7 @@ UPDATES = ("optimiser", "lr", "momentum", "nesterov", "weight_decay", "betas", "
 
 @dataclass
 class Recipe:
-    """How one model is trained.
-
-    stop_at: after which epoch, or which fraction of all, it is stopped early; the rates stay those of all.
-    optimiser: sgd, adam or adamw. schedule: constant, step (times gamma at each milestone, in epochs), cosine
-    or onecycle (from lr / div over lr to lr / (div * final_div)). warmup: a fraction of all steps.
-    clip: the largest norm of the gradient.
-    """
+    """How one model is trained."""
 
     name: str = MISSING
     epochs: int = MISSING  # type: ignore[assignment]
@@ -121,10 +105,7 @@ class Recipes:
 
 @dataclass
 class PhaseOne:
-    """What a student learns first: a loss of its own. epochs: how many of its epochs that takes, or which
-    share of them; 0: there is no such phase. lr: in place of the recipe's; None: the recipe's. transfer: its
-    images, as in `Run`; None: those of the run.
-    """
+    """What a student learns first: a loss of its own."""
 
     epochs: Any = 0
     lr: float | None = None
@@ -134,16 +115,7 @@ class PhaseOne:
 
 @dataclass
 class Runtime:
-    """Settings that change the speed, and at most the last bits.
-
-    table: auto keeps a teacher's answers on disk if its views are finite and they fit in `table_gb`
-    gigabytes, in `table_dtype` (fp32 or fp16); off runs the teacher in every step. ahead_gb: on a GPU, the
-    memory for a teacher's answers to coming batches. graph: whether the step on a GPU is one CUDA graph.
-    compile: whether the models are compiled before. jobs: how many trainings run at once.
-    together: whether trainings with the same images share them. workers: processes that decode images.
-    cache_gb: the memory for decoded images of a set that does not fit in memory. sync_bn: whether batch norms
-    take the statistics of the whole batch if several processes share it.
-    """
+    """Settings that change the speed, and at most the last bits. Sizes are in gigabytes."""
 
     table: str = "auto"
     table_gb: float = 8.0
@@ -160,8 +132,7 @@ class Runtime:
 
 @dataclass
 class Checkpoint:
-    """How often the state of a training is written: at the end of an epoch if `seconds` have passed since the
-    last time, within a long epoch if `minutes` have."""
+    """How often the state of a training is written."""
 
     seconds: float = 5.0
     minutes: float = 5.0
@@ -169,12 +140,7 @@ class Checkpoint:
 
 @dataclass
 class Controls:
-    """How controls are trained, if they are asked for.
-
-    smoothing: of `smoothed`. virtual_...: of `teacher_free`, as in `kdrun.losses.virtual_teacher`; the labels
-    weigh 1 - virtual_weight. longer_epochs: of `longer`; auto: as many as cost what teacher and student cost
-    together.
-    """
+    """How controls are trained, if they are asked for. virtual_...: as in `kdrun.losses.virtual_teacher`."""
 
     smoothing: float = 0.1
     virtual_true_class: float = 0.99
@@ -185,9 +151,7 @@ class Controls:
 
 @dataclass
 class Int8:
-    """How student and control are trained for 8 bits, if `quantise` is int8. epochs: a number, or a share of
-    the student's. lr: the learning rate; None: a tenth of the student's. weight_bits: with the sign.
-    """
+    """How student and control are trained for 8 bits, if `quantise` is int8."""
 
     epochs: Any = 0.2
     lr: float | None = None
@@ -196,9 +160,7 @@ class Int8:
 
 @dataclass
 class Evaluation:
-    """figures: the evaluators, by name. latency: whether it is measured; at which batch sizes; with how many
-    samples or seconds. plots: whether pictures are drawn; auto: of a single run, not of each job of a sweep
-    or a table."""
+    """What is measured of the trained models. figures: the evaluators, by name."""
 
     figures: list[str] = field(default_factory=lambda: list(EVALUATORS))
     latency: bool = True
@@ -210,13 +172,8 @@ class Evaluation:
 
 @dataclass
 class Reference:
-    """The trained model that the student is to replace. Evaluation alone reads it: it is in no key of a
-    training.
-
-    run: `RUN`, a run's student by name, id or folder; `RUN/teacher` or `RUN/control`: another of its models.
-    model: or the name of a model whose weights are in `checkpoint`, or are `pretrained`; args, stem, classes,
-    class_map and normalisation as those of a teacher. margin: the student is as good if it is surely less
-    than so many points of accuracy below.
+    """The trained model that the student is to replace: a run's, or a named one with its weights. Evaluation
+    alone reads it: it is in no key of a training.
     """
 
     run: str | None = None
@@ -236,17 +193,8 @@ class Reference:
         """The model as a teacher's description; None of a run, or without a reference."""
         if self.model is None:
             return None
-        return Teacher(
-            name=self.model,
-            family=self.family or MISSING,
-            args=self.args,
-            checkpoint=self.checkpoint,
-            pretrained=self.pretrained,
-            stem=self.stem,
-            classes=self.classes,
-            class_map=self.class_map,
-            normalisation=self.normalisation,
-        )
+        own = {key: value for key, value in vars(self).items() if key not in ("run", "model", "margin")}
+        return Teacher(**own | {"name": self.model, "family": self.family or MISSING})
 
 
 @dataclass
@@ -263,22 +211,12 @@ class Remarks:
 
 @dataclass
 class Run:
-    """A run. Each field is a key of `conf/config.yaml`, which says what it means.
+    """A run.
 
     temperature, alpha: a number, a schedule `{from, to, epochs, shape}`, or None if no term uses it.
-    teachers: several teachers by name, in place of `teacher`, which is then the first of them.
-    transfer: which images the student is taught on: all, or only those with or without labels.
-    transfer_classes, transfer_without: the classes that stay in its transfer set, or that are left out, by
-    name; empty: all stay. assistant: models between
-    teacher and student, each taught by the one before. generations: how many students one after the other,
-    each taught by the one before. momentum_delta: by how much the momentum of terms that read the teacher is
-    higher, and that of the others lower; None if there is one momentum. peer: whether a model of the
-    teacher's architecture is trained in the same steps as the student, and each learns from the other.
-    control: true is the plain control, false none, a list any of CONTROLS. reference: the model that the
-    student is to replace. quantise: int8 also measures student and control in 8 bits, trained for that or
-    not; None does not. quick: whether this is a trial with two batches of everything, which is no result.
-    engine: where trainings are made: its `name`, and the arguments of its class; in no fingerprint.
-    name, note, tags: what the user calls the run, for finding it; in no fingerprint.
+    teachers: several by name, in place of `teacher`, which is then the first of them. control: true is the
+    plain control, false none, a list any of CONTROLS. In no fingerprint: engine (its `name` and the arguments
+    of its class), name, note, tags.
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)

@@ -13,9 +13,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from kdrun.config.arguments import Typed
 from kdrun.config.choices import REPEATS
 from kdrun.config.files import CHOSEN
-from kdrun.config.load import LISTED, key_of
-from kdrun.config.quotes import INTERVALS
-from kdrun.config.sweep import plain, refuse_many
+from kdrun.config.overrides import INTERVALS, LISTED, given, key_of
+from kdrun.config.ranges import require
+from kdrun.config.sweep import named_by, plain, refuse_many, value_of
 from kdrun.config.table import SAME
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
@@ -101,7 +101,7 @@ class Key(NamedTuple):
     def like(self, value: Any) -> Value | None:
         """A value of a configuration as one of this key's; None if it is none of them."""
         if isinstance(self.values, Choices):
-            texts = {as_typed(_value(text)): text for text in self.values.texts}
+            texts = {as_typed(value_of(f"key={text}")): text for text in self.values.texts}
             return texts.get(as_typed(value))
         if not self.values.has(value):
             return None
@@ -136,8 +136,7 @@ class Space(NamedTuple):
     @property
     def short_name(self) -> str:
         """`temperature-alpha`, as the name of a folder."""
-        short = "-".join(key.name.rpartition(".")[2] for key in self.keys)
-        return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in short)[:80]
+        return named_by(key.name for key in self.keys)
 
     @property
     def lengths_differ(self) -> bool:
@@ -155,9 +154,8 @@ def space(typed: Typed, groups: ConfigLoader | None = None) -> Space:
 
     Raises KdrunError for a key that cannot be searched, and if there is none.
     """
-    listed = [f"{key}={values}" for key, values in typed.params.items()]
     by_key: dict[str, Override] = {}
-    for word in (*listed, *typed.overrides):
+    for word in typed.every:
         (override,) = OverridesParser.create(groups).parse_overrides([word])
         by_key[override.get_key_element()] = override
     repeated = {key: word for key, word in by_key.items() if key in REPEATS and word.is_sweep_override()}
@@ -176,92 +174,76 @@ def _repeats(repeated: Mapping[str, Override]) -> Iterator[tuple[str, ...]]:
     combinations: list[tuple[str, ...]] = [()]
     for key, override in repeated.items():
         if not override.is_discrete_sweep():
-            raise KdrunError(
-                key, _given(override), "is repeated within each trial, so a list is needed: 0,1,2"
-            )
+            problem = "is repeated within each trial, so a list is needed: 0,1,2"
+            raise KdrunError(key, given(override), problem)
         refuse_many(key, override)
         texts = [f"{key}={text}" for text in dict.fromkeys(override.sweep_string_iterator())]
         combinations = [(*before, text) for before in combinations for text in texts]
     yield from combinations
 
 
-def _given(override: Override) -> str:
-    return (override.input_line or "").partition("=")[2]
-
-
 def _key(key: str, override: Override) -> Key:
-    given, name = _given(override), key.lstrip("+")
-    _refuse_senseless(name, given)
+    typed = given(override)
+    _refuse_senseless(key.lstrip("+"), typed)
     value = override.value()
     tags = set(getattr(value, "tags", ()))
     if tags - {"log"}:
-        raise KdrunError(key, given, f"no such tag as {sorted(tags - {'log'})[0]}", ["log"])
+        raise KdrunError(key, typed, f"no such tag as {sorted(tags - {'log'})[0]}", ["log"])
     if isinstance(value, IntervalSweep):
-        return Key(key, given, _interval(key, given, value))
+        return Key(key, typed, _interval(key, typed, value))
     if isinstance(value, RangeSweep) and not value.shuffle:
-        return Key(key, given, _range(key, given, value))
+        return Key(key, typed, _range(key, typed, value))
     if tags:
-        raise KdrunError(key, given, "choices have no order, so log has no meaning: it is for intervals")
+        raise KdrunError(key, typed, "choices have no order, so log has no meaning: it is for intervals")
     refuse_many(key, override)
     texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if len(texts) == 1:
-        raise KdrunError(key, given, "one value leaves nothing to choose")
-    return Key(key, given, Choices(texts))
+        raise KdrunError(key, typed, "one value leaves nothing to choose")
+    return Key(key, typed, Choices(texts))
 
 
 def _refuse_senseless(name: str, given: str) -> None:
     """Raises KdrunError for keys by whose values validation figures cannot be compared, or do not differ."""
     first, *rest = name.split(".")
-    if first == "stages":
-        raise KdrunError(name, given, "kdrun tune sets the stages itself")
-    if first in SAME:
-        raise KdrunError(name, given, "changes no result, so there is nothing to choose")
-    if first in ("quantise", "int8"):
-        raise KdrunError(
-            name, given, "trials are compared without int8; the best one is measured in int8 too"
-        )
-    if first in ("experiment", "sweep"):
-        raise KdrunError(name, given, "may change the images too; search the keys that differ")
-    if first == "dataset" and (not rest or rest[0] not in OF_TRAINING):
-        raise KdrunError(name, given, "changes the images, and with others no setting can be compared")
-    if name in CHOSEN and "interval" in given:
-        problem = f"names are needed, not an interval: {name}=NAME,NAME"
-        raise KdrunError(name, given, problem, more=f"kdrun list {LISTED[name]}")
+    require(first != "stages", name, given, "kdrun tune sets the stages itself")
+    require(first not in SAME, name, given, "changes no result, so there is nothing to choose")
+    problem = "trials are compared without int8; the best one is measured in int8 too"
+    require(first not in ("quantise", "int8"), name, given, problem)
+    problem = "may change the images too; search the keys that differ"
+    require(first not in ("experiment", "sweep"), name, given, problem)
+    problem = "changes the images, and with others no setting can be compared"
+    require(first != "dataset" or (rest and rest[0] in OF_TRAINING), name, given, problem)
+    if name in CHOSEN:
+        problem, more = f"names are needed, not an interval: {name}=NAME,NAME", f"kdrun list {LISTED[name]}"
+        require("interval" not in given, name, given, problem, more=more)
 
 
 def _interval(key: str, given: str, sweep: IntervalSweep) -> Interval:
     low, high = sweep.start, sweep.end
     assert low is not None and high is not None
     whole, log = isinstance(low, int) and isinstance(high, int), "log" in sweep.tags
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise KdrunError(key, given, "both ends must be finite numbers")
-    if not low < high:
-        raise KdrunError(key, given, "the first number must be below the second")
-    if log and low <= 0:
-        raise KdrunError(key, given, "a logarithmic interval begins above 0")
+    finite = math.isfinite(low) and math.isfinite(high)
+    require(finite, key, given, "both ends must be finite numbers")
+    require(low < high, key, given, "the first number must be below the second")
+    require(low > 0 or not log, key, given, "a logarithmic interval begins above 0")
     return Interval(low, high, log, whole, 1 if whole else None)
 
 
 def _range(key: str, given: str, sweep: RangeSweep) -> Interval:
     """The numbers of `range(start, stop, step)`, without the stop itself."""
     start, stop, step = sweep.start or 0, sweep.stop or 0, sweep.step
-    if "log" in sweep.tags:
-        raise KdrunError(key, given, f"a range has steps, so it cannot be logarithmic: {INTERVALS}")
-    if not all(map(math.isfinite, (start, stop, step))) or not step:
-        raise KdrunError(key, given, "needs finite numbers, and a step that is not 0")
+    problem = f"a range has steps, so it cannot be logarithmic: {INTERVALS}"
+    require("log" not in sweep.tags, key, given, problem)
+    finite = all(map(math.isfinite, (start, stop, step)))
+    require(finite and step, key, given, "needs finite numbers, and a step that is not 0")
     count = math.ceil(round((stop - start) / step, 9))
-    if count < 2:
-        raise KdrunError(key, given, "fewer than two numbers are in it, which leaves nothing to choose")
+    problem = "fewer than two numbers are in it, which leaves nothing to choose"
+    require(count >= 2, key, given, problem)
     low, high = sorted((start, start + (count - 1) * step))
     return Interval(low, high, False, all(isinstance(n, int) for n in (start, stop, step)), abs(step))
 
 
-def _value(text: str) -> Any:
-    override = OverridesParser.create().parse_override(f"key={text}")
-    return override.value()
-
-
 def swept(space: Space, setting: Setting, repeat: Sequence[str] = ()) -> dict[str, Any]:
     """The values of a setting and a repeat as the configuration has them, by key."""
-    own = {key.name: _value(as_typed(setting[key.name])) for key in space.keys}
-    return own | {key_of(word): _value(word.partition("=")[2]) for word in repeat}
+    words = [f"{key.name}={as_typed(setting[key.name])}" for key in space.keys]
+    return {key_of(word): value_of(word) for word in (*words, *repeat)}

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,23 +17,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, RangeSweep
 
 from kdrun.config.arguments import FEW, MOST, Typed
+from kdrun.config.choices import APART
 from kdrun.config.compose import Composer, composing, loader
 from kdrun.config.load import Loaded
-from kdrun.config.quotes import parsed
+from kdrun.config.overrides import given, key_of, parsed
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed, count, plural
-
-APART = ("fresh", "device", "threads", "outputs_dir", "data_dir", "name", "note", "tags", "engine")
-"""Keys (engine with all below it) that change no result, and so neither the name of a sweep's folder nor that
-of a job.
-"""
-
 
 WHOLE = re.compile(r"[a-z_.]+=(-?[1-9]\d{0,8}|0)")
 """An override with a whole number, as it is written here and in Hydra's grammar."""
 
 INTERVAL = "holds no end of values: list some a,b,c or a range(...), or search in it: kdrun tune"
-
 
 OF_ONE_RUN = {"control": "One run can have several: control=[plain,smoothed]"}
 """Instead of a sweep over a key."""
@@ -55,10 +49,10 @@ class Job(NamedTuple):
     def fixed(self) -> list[str]:
         """The overrides that all jobs of the sweep share, without those that change no result."""
         telling = self._telling(())
-        return sorted(plain(override) for override in telling if _key(override) not in self.swept)
+        return sorted(plain(override) for override in telling if key_of(override) not in self.swept)
 
     def _telling(self, swept: Any) -> list[str]:
-        return [o for o in self.overrides if _apart(o) not in APART or _key(o) in swept]
+        return [o for o in self.overrides if _apart(o) not in APART or key_of(o) in swept]
 
     def __str__(self) -> str:
         return " ".join(f"{key}={as_typed(value)}" for key, value in self.swept.items())
@@ -76,9 +70,8 @@ def composed_jobs(typed: Typed) -> tuple[list[Job], list[Loaded | KdrunError]]:
     """All jobs, and for each the run that it is or what is wrong with it. Raises KdrunError for a sweep that
     cannot be listed.
     """
-    listed = [f"{key}={values}" for key, values in typed.params.items()]
     with composing(typed):
-        made = jobs([*listed, *typed.overrides], typed.most, loader())
+        made = jobs(typed.every, typed.most, loader())
         print(f"checking {plural(len(made), 'job')}", flush=True)
         composer = Composer()
         return made, [composed_job(composer, job, job.swept) for job in made]
@@ -86,9 +79,8 @@ def composed_jobs(typed: Typed) -> tuple[list[Job], list[Loaded | KdrunError]]:
 
 def swept_keys(typed: Typed) -> dict[str, str]:
     """The keys that have several values, with these as they were typed."""
-    words = [*(f"{key}={values}" for key, values in typed.params.items()), *typed.overrides]
-    sweeps = (word for word in words if (read := parsed(word)) and read.is_sweep_override())
-    return {_key(word): word.partition("=")[2] for word in sweeps}
+    read = filter(None, map(parsed, typed.every))
+    return {key_of(str(each.input_line)): given(each) for each in read if each.is_sweep_override()}
 
 
 def composed_job(composer: Composer, job: Job, swept: Mapping[str, Any]) -> Loaded | KdrunError:
@@ -114,16 +106,15 @@ def jobs(overrides: Sequence[str], most: int = FEW, groups: ConfigLoader | None 
     swept = [key for key, override in by_key.items() if override.is_sweep_override()]
     for key in swept:
         if re.fullmatch(r"\+*engine(\..+)?", key):
-            given = str(by_key[key].input_line).partition("=")[2]
-            raise KdrunError(key, given, "one for all jobs, whose trainings are made together")
+            raise KdrunError(key, given(by_key[key]), "one for all jobs, whose trainings are made together")
         if re.fullmatch(r"\+*(reference|controls?|quantise|int8)(\..+)?", key):
             instead = OF_ONE_RUN.get(key.lstrip("+"), "One sweep after the other")
             problem = f"one for all jobs: they would share their runs' reports. {instead}"
-            raise KdrunError(key, str(by_key[key].input_line).partition("=")[2], problem)
+            raise KdrunError(key, given(by_key[key]), problem)
     by_name: dict[str, Job] = {}
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
-        own = {key.lstrip("+"): _value(chosen[key]) for key in swept}
+        own = {key.lstrip("+"): value_of(chosen[key]) for key in swept}
         job = Job(combination, own)
         by_name.setdefault(job.name, job)
     return list(by_name.values())
@@ -133,36 +124,28 @@ def how_many(key: str, override: Override) -> int:
     """How many values an override has. Raises KdrunError if there are none, or no end of them."""
     if not override.is_sweep_override():
         return 1
-    given = (override.input_line or "").partition("=")[2]
     if not override.is_discrete_sweep():
-        raise KdrunError(key, given, INTERVAL)
+        raise KdrunError(key, given(override), INTERVAL)
     values = override.value()
-    if isinstance(values, RangeSweep):
-        number = _length(key, given, values)
-    else:
-        number = len([*override.sweep_iterator()])
+    ranged = isinstance(values, RangeSweep)
+    number = _length(key, override) if ranged else len([*override.sweep_iterator()])
     if not number:
-        raise KdrunError(key, given, _why_empty(override))
+        why = "there is no number in it: from the first, up to but without the second"
+        raise KdrunError(key, given(override), "no name matches it" if isinstance(values, Glob) else why)
     return number
 
 
 def refuse_many(key: str, override: Override) -> None:
     """Raises KdrunError unless a list, or a range, has at least one value and at most FEW."""
     if how_many(key, override) > FEW:
-        given = (override.input_line or "").partition("=")[2]
-        raise KdrunError(key, given, f"has more than {count(FEW)} values")
+        raise KdrunError(key, given(override), f"has more than {count(FEW)} values")
 
 
-def _why_empty(override: Override) -> str:
-    if isinstance(override.value(), Glob):
-        return "no name matches it"
-    return "there is no number in it: from the first, up to but without the second"
-
-
-def _length(key: str, given: str, values: RangeSweep) -> int:
+def _length(key: str, override: Override) -> int:
+    values: Any = override.value()
     numbers = [values.start or 0, values.stop or 0, values.step]
     if not all(map(math.isfinite, numbers)) or not values.step:
-        raise KdrunError(key, given, "needs finite numbers, and a step that is not 0")
+        raise KdrunError(key, given(override), "needs finite numbers, and a step that is not 0")
     start, stop, step = map(Fraction, numbers)
     return max(0, math.ceil((stop - start) / step))
 
@@ -177,9 +160,13 @@ def _values(key: str, override: Override) -> Iterator[str]:
 
 def folder_name(job: Job) -> str:
     """`temperature-alpha-a01f3c`: the swept keys and a hash of the fixed ones, so that it can be extended."""
-    short = "-".join(key.rpartition(".")[2] for key in job.swept) or "job"
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in short)
-    return f"{safe[:80]}-{short_hash([job.fixed, sorted(job.swept)])}"
+    return f"{named_by(job.swept) or 'job'}-{short_hash([job.fixed, sorted(job.swept)])}"
+
+
+def named_by(keys: Iterable[str]) -> str:
+    """`temperature-alpha`: the last parts of keys, for the name of a folder."""
+    short = "-".join(key.rpartition(".")[2] for key in keys)
+    return re.sub(r"[^\w-]", "_", short)[:80]
 
 
 @cache
@@ -191,7 +178,7 @@ def plain(override: str) -> str:
     return f"{parsed.get_key_element()}={'' if parsed.is_delete() else as_typed(parsed.value())}"
 
 
-def _value(override: str) -> Any:
+def value_of(override: str) -> Any:
     """What an override sets its key to. Whole numbers are read here: Hydra's grammar takes a millisecond."""
     whole = WHOLE.fullmatch(override)
     return int(whole[1]) if whole else _parsed(override).value()
@@ -202,13 +189,9 @@ def _parsed(override: str) -> Override:
     return OverridesParser.create().parse_override(override)
 
 
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+")
-
-
 def _apart(override: str) -> str:
     """The key of an override; of `engine.gpus=1` the first part."""
-    key = _key(override)
+    key = key_of(override)
     return "engine" if key.startswith("engine.") else key
 
 

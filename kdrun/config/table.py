@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kdrun.config.load import key_of
+from kdrun.config.choices import APART
+from kdrun.config.overrides import key_of
 from kdrun.errors import KdrunError
 
 BASELINES = ("teacher", "student")
@@ -22,24 +23,7 @@ OF_THE_CELL = ("teacher", "student", "method", "seed", "experiment")
 OF_THE_CONTROL = ("recipe", "phase_one", "transfer_classes", "transfer_without")
 """Keys (with all below them) that change how a control is trained."""
 
-SAME = (
-    "outputs_dir",
-    "data_dir",
-    "device",
-    "threads",
-    "logger",
-    "engine",
-    "runtime",
-    "checkpoint",
-    "evaluation",
-    "diagnostics",
-    "fresh",
-    "name",
-    "note",
-    "tags",
-    "control",
-    "controls",
-)
+SAME = (*APART, "logger", "runtime", "checkpoint", "evaluation", "diagnostics", "control", "controls")
 """Keys (with all below them) that leave a cell the experiment that it is."""
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from kdrun.config.choices import KEY_CHOICES
 from kdrun.config.keys import keys, known
-from kdrun.errors import nearest
+from kdrun.errors import KdrunError, nearest
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "epochs": ("num_epochs", "n_epochs", "max_epochs", "total_epochs", "epoch"),
@@ -63,6 +65,45 @@ ADVICE = {
 
 NEAR = 0.6
 """How alike two words must be (difflib) for one to be meant."""
+
+FEW = 6
+"""So many keys are all named if none is like the one that was typed."""
+
+SHOWN = 5
+"""So many keys are named that may be meant."""
+
+
+def no_such_key(key: str, value: Any, choices: Sequence[str], every: Sequence[str] = ()) -> KdrunError:
+    """A key that does not exist, with those that may be meant, or else that are spelled most like it.
+
+    choices: the keys beside it. every: all keys of this run.
+    """
+    typed = key if value is None else f"{key}={value}"
+    if problem := advice(key):
+        return KdrunError(typed, None, f"no such key, and {problem}")
+    if files := files_with(key):
+        return KdrunError(typed, None, f"no such key here, only with {any_of(files, most=len(files))}")
+    if keys := meant(key, every):
+        values = KEY_CHOICES.get(keys[0], ()) if len(keys) == 1 else ()
+        which = f" ({' | '.join(values)})" if values else ""
+        return KdrunError(typed, None, f"no such key. Is it {any_of(keys)}{which}?")
+    others = [name for name in (*known(), *every) if name != key]  # it can be one of another data set
+    close = alike(key, choices) or alike(key, others)
+    if close or len(choices) <= FEW:
+        label = f". Nearest: {', '.join(close[:3])}" if close else ""
+        return KdrunError(typed, None, f"no such key{label}", () if close else choices)
+    return KdrunError(typed, None, "no such key", more="kdrun list keys")
+
+
+def any_of(names: Sequence[str], most: int = SHOWN) -> str:
+    """`a, b or c`, at most `most` of them."""
+    *first, last = names[:most]
+    more = (
+        f" ({len(names) - most} more: kdrun explain {names[0].rpartition('.')[2]})"
+        if len(names) > most
+        else ""
+    )
+    return (f"{', '.join(first)} or {last}" if first else last) + more
 
 
 def meant(key: str, among: Sequence[str] = ()) -> list[str]:

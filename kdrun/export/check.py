@@ -12,7 +12,7 @@ from kdrun.data.images import ImageSet
 from kdrun.evaluation import compare
 from kdrun.evaluation.accuracy import correct, logits_of
 from kdrun.evaluation.agreement import agreement
-from kdrun.export.data import batches
+from kdrun.run_data import batches
 
 BATCHES = (1, 2, 32)
 """Batch sizes: an export can be tied to the traced batch size, or be wrong for a single image."""

@@ -20,7 +20,6 @@ from kdrun.evaluation import latency
 from kdrun.evaluation.accuracy import logits_of
 from kdrun.export import card
 from kdrun.export.check import BATCHES, Checked, checked, problem, top1_of
-from kdrun.export.data import CPU, batches, data_of
 from kdrun.export.program import program
 from kdrun.fields import wrong_fields
 from kdrun.figures import plural
@@ -32,6 +31,7 @@ from kdrun.models.weights import OWN
 from kdrun.predictor import FILE, load
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import Report, top1
+from kdrun.run_data import CPU, batches, data_of
 
 RECORD, USE, CARD = "export.json", "use.py", "README.md"
 
@@ -123,6 +123,8 @@ def _source(run: Path, packages: tuple[str, ...], data_dir: str | None) -> Sourc
     stated = dict(read_about(run / FILE))
     identity = str(stated.pop(OWN, file_hash(run / FILE)))
     data = data_of(report, packages, data_dir)
+    if not len(data.test.labels):
+        raise KdrunError(data.name, None, "has no test images, and an export is tested")
     threads = int(report.get("environment", {}).get("threads", 1))
     with torch_threads(threads):
         logits = logits_of(model, batches(data, max(BATCHES)))

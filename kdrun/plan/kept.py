@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from kdrun.models.weights import PEER, load_into, read_weights
 from kdrun.records import PLAN, read_mark, read_planned
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import Report
+from kdrun.users_code import see_working_folder
 
 FILE = "student.safetensors"
 
@@ -108,8 +107,8 @@ def _built(
             f"kdrun predict ... --packages {package}, or kdrun.load(run, packages=['{package}'])"
         )
         raise KdrunError(family, None, problem)
-    if "." in family and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if "." in family:
+        see_working_folder()
     if "." in family and importlib.util.find_spec(family.split(".")[0]) is None:
         raise KdrunError(family, None, "the model's module is not in this folder or in this Python")
     stem = "imagenet" if node.get("pretrained") and node["stem"] == "auto" else node["stem"]

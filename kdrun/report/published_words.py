@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from string import ascii_lowercase
 
-from kdrun.config.load import key_of
+from kdrun.config.overrides import key_of
 from kdrun.config.table import FIGURES, Place, Value
 from kdrun.figures import signed
 from kdrun.report.published import NEAR, Cell, Page, differences, missing, unknown

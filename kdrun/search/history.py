@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # imported only if a search begins
 JOURNAL, STUDY = "journal.log", "kdrun"
 """The file, and the name of the study in it."""
 
+ABOUT = ("state", "accuracy", "epochs", "error", "runs", "seconds")
+"""What Optuna keeps of a trial beside its values and its curve."""
+
 
 def refuse_without_optuna() -> None:
     """Raises KdrunError if Optuna is not installed."""
@@ -94,20 +97,12 @@ class History:
         from optuna.trial import TrialState, create_trial
 
         done = trial.spread
-        about = {
-            "state": trial.state,
-            "accuracy": list(trial.accuracy),
-            "epochs": trial.epochs,
-            "error": trial.error,
-            "runs": list(trial.runs),
-            "seconds": trial.seconds,
-        }
         frozen = create_trial(
             state=TrialState.COMPLETE if done else TrialState.PRUNED,
             value=done.mean if done else None,
             params=dict(trial.values),
             distributions=self.distributions,
-            user_attrs=about,
+            user_attrs={key: getattr(trial, key) for key in ABOUT},
             intermediate_values={} if trial.state == "failed" else dict(trial.curve),
         )
         self.study.add_trial(frozen)
@@ -124,17 +119,9 @@ def _cut_half_line(path: Path) -> None:
 
 
 def _trial(frozen: FrozenTrial) -> Trial:
-    about: dict[str, Any] = frozen.user_attrs
-    return Trial(
-        values=frozen.params,
-        state=about["state"],
-        accuracy=tuple(about["accuracy"]),
-        curve=frozen.intermediate_values,
-        epochs=about["epochs"],
-        error=about["error"],
-        runs=tuple(about["runs"]),
-        seconds=about["seconds"],
-    )
+    about = {key: frozen.user_attrs[key] for key in ABOUT}
+    about |= {key: tuple(about[key]) for key in ("accuracy", "runs")}  # lists in JSON
+    return Trial(values=frozen.params, curve=frozen.intermediate_values, **about)
 
 
 def importance(trials: Sequence[FrozenTrial]) -> dict[str, float]:

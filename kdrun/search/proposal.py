@@ -107,7 +107,6 @@ def _drawn(
 
 
 def _untried(space: Space, tried: set[tuple[str, ...]]) -> list[dict[str, Value]]:
-    """The settings of a space that were not tried."""
     every = itertools.product(*(_all(key.values) for key in space.keys))
     settings = [dict(zip((key.name for key in space.keys), values, strict=True)) for values in every]
     return [setting for setting in settings if _name(space, setting) not in tried]

@@ -8,7 +8,8 @@ from typing import Any
 
 from kdrun.config.arguments import Typed
 from kdrun.config.compose import Composer, composing
-from kdrun.config.load import Loaded, key_of
+from kdrun.config.load import Loaded
+from kdrun.config.overrides import key_of
 from kdrun.config.schema import Run
 from kdrun.config.space import Interval, Key, Setting, Space, Value, swept
 from kdrun.errors import KdrunError

@@ -26,7 +26,6 @@ from kdrun.evaluation.accuracy import logits_of, top_k
 from kdrun.evaluation.compare import share_interval
 from kdrun.export import make
 from kdrun.export.check import BATCHES, TOLERANCE
-from kdrun.export.data import batches, data_of
 from kdrun.export.program import program
 from kdrun.export.tables import answers, latencies
 from kdrun.models import formats
@@ -36,6 +35,7 @@ from kdrun.models.inputs import Resize, attach
 from kdrun.predictor import Preprocess
 from kdrun.report.pipes import aligned
 from kdrun.report.read import read
+from kdrun.run_data import batches, data_of
 from tests.commands.short import Here
 from tests.commands.test_predict import picture
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kdrun.commands import sweep
 from kdrun.commands.table import main as table_command
 from kdrun.errors import KdrunError
 from kdrun.report.schema import parts
@@ -152,16 +153,14 @@ def test_a_table_that_is_killed_goes_on_and_ends_with_the_same_numbers(table: He
 
 
 def test_a_failed_cell_is_said_and_the_others_are_shown(table: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    import kdrun.commands.table as command
-
-    real = command.carried_out
+    real = sweep.carried_out
 
     def failing(plan: object, own: str, made: object) -> Path:
         if "method=dist" in own:
             raise KdrunError("loss.dist", None, "is not finite in epoch 1")
         return real(plan, own, made)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(command, "carried_out", failing)
+    monkeypatch.setattr(sweep, "carried_out", failing)
     code, out, err = call(table)
     assert code == 1 and "failed: loss.dist: is not finite in epoch 1" in err
     assert row(out, "kd")[:2] == ["kd", "80.00"]

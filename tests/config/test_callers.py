@@ -60,6 +60,14 @@ TRICKS: dict[str, tuple[str, Mapping[str, str], str]] = {
         },
         EVIL,
     ),
+    "two endings": (
+        "experiment=mine",
+        {
+            "experiment/mine": f"{GLOBAL}defaults: [/any@_global_: x.yaml.yaml]\n",
+            "any/x.yaml": "packages: [evil]\n",
+        },
+        EVIL,
+    ),
     "typed place": ("+any@_global_=x", {"any/x": "packages: [evil]\n"}, EVIL),
     "interpolated": (
         "experiment=mine",

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdrun.config.files import entries, shipped
-from kdrun.config.pairs import OTHERWISE, paired
+from kdrun.config.files import OTHERWISE, entries, paired, shipped
 from tests.config.composed import composed
 
 

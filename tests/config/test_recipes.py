@@ -25,9 +25,9 @@ FILES: dict[str, Any] = {
 SAYS_NOTHING = {"name": "auto", "epochs": None, "batch": None, "optimiser": None, "lr": None}
 
 
-def read(name: str) -> Any:
+def read(name: str, key: str) -> Any:
     if name not in FILES:
-        raise KdrunError("dataset.recipe", name, "no such recipe")
+        raise KdrunError(key, name, "no such recipe")
     return FILES[name]
 
 

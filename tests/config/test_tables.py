@@ -13,7 +13,8 @@ import yaml
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
 from kdrun.config.files import entries, shipped
-from kdrun.config.load import Loaded, key_of
+from kdrun.config.load import Loaded
+from kdrun.config.overrides import key_of
 from kdrun.config.table import BASELINES, Table, changed
 from kdrun.config.tables import OPTIONAL, REQUIRED, parsed, read, tables, work_of
 from kdrun.errors import KdrunError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdrun.config.teachers import as_read, teachers
+from kdrun.config.written_models import as_read, teachers
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
 

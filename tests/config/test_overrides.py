@@ -6,7 +6,7 @@ import pytest
 
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
-from kdrun.config.quotes import quoted, readable
+from kdrun.config.overrides import quoted, readable
 from kdrun.config.sweep import jobs
 from kdrun.errors import KdrunError
 

@@ -1,10 +1,10 @@
-"""Names and paths are text: quoted for Hydra where its grammar cannot read them, or reads a number."""
+"""Single overrides, `key=value`: what each may be, and quotes around names and paths, which are text."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
@@ -23,16 +23,73 @@ TEXTS = re.compile(
 DATA = re.compile(r"dataset\.\w+")
 """Keys that may also hold a path: numbers, lists and mappings stay what they are."""
 
-
 LISTS = re.compile(
     r"stages|packages|logger|diagnostics|tags|evaluation\.(figures|batches)|engine\.setup|recipe\.\w+\.(betas|milestones)"
 )
 """Keys whose values are lists; one value stands for a list of it."""
 
-
 INTERVALS = (
     "an interval is interval(LOW,HIGH), of whole numbers int(interval(LOW,HIGH)), tag(log, ...) of either"
 )
+
+LISTED = {
+    "dataset": "datasets",
+    "teacher": "models",
+    "student": "models",
+    "model": "models",
+    "method": "methods",
+    "loss": "losses",
+    "recipe": "recipes",
+    "engine": "engines",
+    "experiment": "experiments",
+}
+"""What `kdrun list` calls the choices of a key."""
+
+HINTS = {
+    "model": "as which? teacher={0} or student={0}",
+    "loss": "as which term? +loss@loss.TERM={0}, or choose a method",
+    "table": "is a command: kdrun table {0}",
+}
+"""Groups that are only chosen for a role or a term, or by a command."""
+
+SINGLE = ("dataset", "teacher", "student", "method", "recipe", "engine")
+
+
+def key_of(override: str) -> str:
+    """The key of `+loss.hard.weight=1`: `loss.hard.weight`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def given(override: Override) -> str:
+    """The value as it was typed."""
+    return (override.input_line or "").partition("=")[2]
+
+
+def refuse_impossible(overrides: Sequence[str]) -> None:
+    """Raises KdrunError for what Hydra would misread: `student=[a,b]`, `teacher=null`, `teacher=5`."""
+    for override in overrides:
+        key, equals, value = override.lstrip("+").partition("=")
+        name = key.lstrip("~")
+        if not name or not (equals or key.startswith("~")):
+            raise KdrunError(override, None, "an override is key=value, +key=value or ~key")
+        if name.startswith("assistant."):
+            example = f"assistant={{name: NAME, {name.partition('.')[2]}: {value or '...'}}}"
+            raise KdrunError(key, value, f"is written with the assistant's name: {example}")
+        if name in HINTS and key == name:
+            raise KdrunError(key, value, HINTS[name].format(value))
+        if name not in LISTED:
+            continue
+        more = f"kdrun list {LISTED[name]}"
+        if name in SINGLE and value.startswith("[") and name != "teacher":
+            inside = value.strip("[]").replace(" ", "")
+            each = f". To run each: kdrun -m {name}={inside}" if inside else ""
+            raise KdrunError(key, value, f"one {name} is meant{each}", more="" if inside else more)
+        if name in SINGLE and (value == "null" or key.startswith("~")):
+            article = "an" if name == "engine" else "a"
+            raise KdrunError(override, None, f"a run needs {article} {name}", more=more)
+        if re.fullmatch(r"[-+.\d]+|true|false|\{.*", value):
+            noun = "model" if name in ("teacher", "student") else name
+            raise KdrunError(key, value, f"no such {noun}", more=more)
 
 
 def readable(override: str, several: bool = False) -> str:
@@ -49,9 +106,8 @@ def readable(override: str, several: bool = False) -> str:
     is_data = bool(DATA.fullmatch(name)) and not value.startswith(("[", "{"))
     if not equals or not (is_text or is_data):
         return override
-    numbers_too = is_text
-    parts = value.split(",") if several and not _is_read(value, numbers_too) else [value]
-    return f"{key}={','.join(part if _is_read(part, numbers_too) else quoted(part) for part in parts)}"
+    parts = value.split(",") if several and not _is_read(value, is_text) else [value]
+    return f"{key}={','.join(part if _is_read(part, is_text) else quoted(part) for part in parts)}"
 
 
 def _listed(value: str, several: bool) -> str:

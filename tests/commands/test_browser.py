@@ -13,14 +13,14 @@ import pytest
 pytest.importorskip("bokeh")
 pytest.importorskip("jinja2")
 
-from kdrun.commands import serving
+from kdrun.commands import browser
 from kdrun.errors import KdrunError
 from tests.commands.short import Here
 
 
 @pytest.fixture(scope="module")
 def address(trained: Path) -> Iterator[tuple[str, int]]:
-    with serving.new_server(trained, 0) as server:
+    with browser.new_server(trained, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield str(server.server_address[0]), server.server_address[1]
@@ -63,9 +63,9 @@ def test_runs_outside_the_folder_are_not_served(trained: Path, tmp_path: Path) -
     (tmp_path / "runs").mkdir()
     (run,) = (trained / "runs").iterdir()
     (tmp_path / "runs" / "linked").symlink_to(run)
-    with pytest.raises(serving.Missing):
-        serving.Site(tmp_path).page("/run/runs/linked")
-    assert serving.Site(tmp_path).page("/").title == "0 finished runs"
+    with pytest.raises(browser.Missing):
+        browser.Site(tmp_path).page("/run/runs/linked")
+    assert browser.Site(tmp_path).page("/").title == "0 finished runs"
 
 
 def test_other_hosts_and_methods_are_refused(address: tuple[str, int]) -> None:
@@ -76,19 +76,19 @@ def test_other_hosts_and_methods_are_refused(address: tuple[str, int]) -> None:
 
 def test_a_port_in_use_gets_one_line(address: tuple[str, int], trained: Path) -> None:
     with pytest.raises(KdrunError, match=f"--port={address[1]}: cannot be used .*another: --port N"):
-        serving.serve(trained, str(address[1]))
+        browser.serve(trained, str(address[1]))
     for wrong in ("x", "-1", "65536", "²"):
         with pytest.raises(KdrunError, match="is no port"):
-            serving.serve(trained, wrong)
+            browser.serve(trained, wrong)
 
 
 def test_ctrl_c_ends_it(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving.ThreadingHTTPServer, "serve_forever", interrupted)
+    monkeypatch.setattr(browser.ThreadingHTTPServer, "serve_forever", interrupted)
     lines: list[str] = []
-    serving.serve(trained, "0", lines.append)
+    browser.serve(trained, "0", lines.append)
     assert lines[0].startswith("http://127.0.0.1:")
 
 

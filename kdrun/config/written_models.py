@@ -1,21 +1,25 @@
-"""Several teachers, as they are written: `teacher=[a,b]`, or a mapping `teachers` from names to models."""
+"""Models as they are written: several teachers, `teacher=[a,b]`; models in between; the reference."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from kdrun.config.choices import CONTROLS, PLAIN
-from kdrun.config.schema import Teacher
+from kdrun.config.files import Read
+from kdrun.config.schema import Model, Teacher
+from kdrun.config.words import no_such_key
 from kdrun.errors import KdrunError
 
-KEYS = [field.name for field in fields(Teacher)]
+KEYS, TEACHERS_KEYS = ([field.name for field in fields(kind)] for kind in (Model, Teacher))
 
-OPEN = re.compile(r"(phase_one\.)?loss\.\w+\.teacher|teachers\.\w+(\.\w+)*|teacher\.dataset(\.\w+)+")
+OPEN = re.compile(
+    r"(phase_one\.)?loss\.\w+\.teacher|teachers\.\w+(\.\w+)*|teacher\.dataset(\.\w+)+|reference\.args(\.\w+)?"
+)
 """Keys that need no `+` on a command line."""
 
 ROLES = (
@@ -23,11 +27,11 @@ ROLES = (
 )
 """What other models of a run are called, as a pattern: no teacher of several can have such a name."""
 
-Node = Callable[[str], Mapping[str, Any]]
-
 
 def as_read(overrides: Sequence[str]) -> list[str]:
-    """The overrides as Hydra is to read them: `teachers=[a,b]` for `teacher=[a,b]`. Raises KdrunError."""
+    """The overrides as Hydra is to read them: `teachers=[a,b]` for `teacher=[a,b]`, `reference.run=RUN` for
+    `reference=RUN`. Raises KdrunError.
+    """
     listed = next((o for o in overrides if re.match(r"\+*teachers?=\[", o)), None)
     single = next((o for o in overrides if re.match(r"\+*teachers\.", o)), None)
     if listed and single:
@@ -42,14 +46,16 @@ def _as_read(override: str) -> str:
     key, equals, value = override.partition("=")
     if key.lstrip("+") == "teacher" and value.startswith("["):
         return f"teachers={value}"
+    if key.lstrip("+") == "reference" and equals and not value.startswith("{"):
+        return f"reference.run={value}"
     return f"++{override}" if equals and OPEN.fullmatch(key) else override
 
 
-def teachers(written: Any, model: Node) -> dict[str, dict[str, Any]]:
+def teachers(written: Any, model: Read) -> dict[str, dict[str, Any]]:
     """The teachers by name, of a list `[a, {name: b, seed: 1}]` or a mapping `{x: a, y: {name: b}}`; none of
     None. Raises KdrunError.
 
-    model: reads a model's file by name.
+    model: reads a model's file.
     """
     if written is None:
         return {}
@@ -62,12 +68,11 @@ def teachers(written: Any, model: Node) -> dict[str, dict[str, Any]]:
     elif isinstance(written, list):
         named = dict(_named(written))
     else:
-        raise KdrunError(
-            "teachers", written, "a list of models, or a mapping from names to models, is needed"
-        )
+        problem = "a list of models, or a mapping from names to models, is needed"
+        raise KdrunError("teachers", written, problem)
     for name in named:
         _refuse_role(name)
-    return {name: _described(f"teachers.{name}", entry, model) for name, entry in named.items()}
+    return {name: _teacher(f"teachers.{name}", entry, model) for name, entry in named.items()}
 
 
 def _refuse_role(name: str) -> None:
@@ -92,31 +97,49 @@ def _named(entries: Sequence[Any]) -> Iterator[tuple[str, Any]]:
         yield own, entry
 
 
-def _described(key: str, entry: Any, model: Node) -> dict[str, Any]:
-    own = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+def _teacher(key: str, entry: Any, model: Read) -> dict[str, Any]:
+    own = entry if isinstance(entry, Mapping) else {"name": entry}
     if not isinstance(own.get("name"), str) or not own["name"]:
         problem = "the name of a model is needed: {name: MODEL, ...}"
         raise KdrunError(key.rstrip("."), f"{entry}", problem, more="kdrun list models")
     if not re.fullmatch(r"teachers\.[A-Za-z0-9_]+", key):
         raise KdrunError(key, None, "the name of a teacher has letters, digits and _ only")
-    for name in set(own) - set(KEYS):
-        raise KdrunError(f"{key}.{name}={own[name]}", None, "no such key", KEYS)
-    try:
-        node = model(str(own["name"]))
-    except KdrunError as error:  # which names the key of assistants
-        raise KdrunError(key, *error.args[1:]) from None
-    described = OmegaConf.merge(dict(node), own)
-    return OmegaConf.to_container(described)  # type: ignore[return-value]
+    for name in set(own) - set(TEACHERS_KEYS):
+        raise KdrunError(f"{key}.{name}={own[name]}", None, "no such key", TEACHERS_KEYS)
+    return _merged(model(own["name"], key), own)
 
 
 def refuse_single(typed: Mapping[str, str], names: Sequence[str]) -> None:
     """Raises KdrunError for a typed key of the one teacher, if there are several."""
     for key, value in typed.items():
         if key == "teacher" and not value.startswith("["):
-            problem = (
-                f"there are several teachers ({', '.join(names)}). For one: teachers=null teacher={value}"
-            )
-            raise KdrunError(key, value, problem)
+            one = f"For one: teachers=null teacher={value}"
+            raise KdrunError(key, value, f"there are several teachers ({', '.join(names)}). {one}")
         if key.startswith("teacher."):
             example = f"teachers.{names[0]}.{key.partition('.')[2]}={value}"
             raise KdrunError(key, value, f"there are several teachers; of one of them: {example}")
+
+
+def assistants(written: Any, model: Read) -> Iterator[dict[str, Any]]:
+    """The models between teacher and student: a name, `{name: NAME, args: {...}}`, or a list of these."""
+    for entry in written if isinstance(written, list) else [] if written is None else [written]:
+        own = entry if isinstance(entry, Mapping) else {"name": entry}
+        if not own.get("name"):
+            raise KdrunError("assistant", entry, "the name of a model is needed", more="kdrun list models")
+        for key in set(own) - set(KEYS):
+            raise no_such_key(f"assistant.{key}", own[key], KEYS)
+        yield _merged(model(str(own["name"]), "assistant"), own)
+
+
+def reference(written: Mapping[str, Any], model: Read) -> dict[str, Any]:
+    """The reference with the family and the arguments of its model. Raises KdrunError."""
+    if written["model"] is None:
+        return dict(written)
+    node = model(str(written["model"]), "reference.model")
+    described = {"family": node["family"], "args": node.get("args", {})}
+    return {**written, **_merged(described, {"args": written["args"]})}
+
+
+def _merged(node: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's file with the keys that are written over it."""
+    return OmegaConf.to_container(OmegaConf.merge(dict(node), dict(own)))  # type: ignore[return-value]

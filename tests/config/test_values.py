@@ -6,8 +6,9 @@ import pytest
 
 from kdrun.config.arguments import parse
 from kdrun.config.compose import single
-from kdrun.config.numbers import LARGEST, MOST_SEED, most_of, numbers, refuse_unusable
+from kdrun.config.values import LARGEST, MOST_SEED, most_of, refuse_unusable_numbers
 from kdrun.errors import KdrunError
+from kdrun.nested import places
 from tests.config.composed import composed
 
 HUGE = "1" + "0" * 30
@@ -61,10 +62,11 @@ def test_one_line_that_names_the_key(override: str, problem: str) -> None:
 
 
 def test_what_can_be_meant_passes() -> None:
-    refuse_unusable({"seed": MOST_SEED, "recipe": {"lr": 1e-12}, "x": [LARGEST, None, True, "text"]})
+    refuse_unusable_numbers({"seed": MOST_SEED, "recipe": {"lr": 1e-12}, "x": [LARGEST, None, True, "text"]})
     assert most_of("dataset.image_seed") == most_of("seed") == MOST_SEED
     assert most_of("seedling") == LARGEST
-    assert dict(numbers({"a": {"b": [1, {"c": 2.5}]}, "d": True})) == {"a.b.0": 1, "a.b.1.c": 2.5}
+    nested = {"a": {"b": [1, {"c": 2.5}]}, "d": True}
+    assert dict(places(nested)) == {("a", "b", 0): 1, ("a", "b", 1, "c"): 2.5, ("d",): True}
 
 
 @pytest.mark.parametrize("folder", ["a\x1b[31m", "a\nb", "a\u202eb"])

@@ -62,7 +62,7 @@ def _split(text: str) -> list[str]:
 
 def _screen(folder: Path, record: dict[str, object], columns: int) -> list[str]:
     from kdrun.export.tables import answers, caption, latencies, verdict
-    from kdrun.report.pipes import aligned
+    from kdrun.report.tables import aligned
 
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     lines = ["", str(folder), *textwrap.wrap("  ".join(names), columns - 2, initial_indent="  ")]

@@ -1,20 +1,27 @@
-"""Builds the content of report.json, and checks what was read from it."""
+"""Builds the content of report.json from figures and facts, and checks what was read from it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import repeat
 from math import inf
 from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from kdrun.config.choices import PLAIN
+from kdrun.evaluation.figure import Figure
 from kdrun.report.schema import BETWEEN, ONE_OF_SEVERAL, ROLES, SCHEMA, Report
 
 REQUIRED = ("schema", "kdrun", "label", "headline", "dataset", "seeds", "models")
 """Keys that every report has."""
+
+MODEL = ("params", "macs", "bytes")
+"""Figures that are keys of a model, not of its `figures`."""
+
+COMPARISON = ("agreement", "kl_teacher_student", "gap_closed", "compression")
+"""Figures of the student that are keys of `comparison`."""
 
 
 def build(**fields: Any) -> Report:
@@ -29,6 +36,29 @@ def build(**fields: Any) -> Report:
     if wrong:
         raise ValueError("; ".join(wrong))
     return cast(Report, report)
+
+
+def placed(figures: Iterable[Figure]) -> dict[str, Any]:
+    """The figures in the fields `models`, `comparison` and `units` of a report.
+
+    A figure of some weights and part is at `models.WHOSE.WEIGHTS.PART.NAME`, any other at
+    `models.WHOSE.figures.NAME`, unless it is one of MODEL or COMPARISON.
+    """
+    models: dict[str, Any] = {}
+    comparison: dict[str, Any] = {}
+    units: dict[str, str] = {}
+    for name, value, unit, whose, part, weights in figures:
+        units[name] = unit
+        own = models.setdefault(whose, {})
+        if part:
+            own.setdefault(weights, {}).setdefault(part, {})[name] = value
+        elif name in COMPARISON:
+            comparison[name] = value
+        elif name in MODEL:
+            own[name] = value
+        else:
+            own.setdefault("figures", {})[name] = value
+    return {"models": models, "comparison": comparison, "units": units}
 
 
 PERCENTS = frozenset(("top1", "top5", "ece", "ece_calibrated", "agreement"))

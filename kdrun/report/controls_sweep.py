@@ -9,7 +9,7 @@ from kdrun.figures import ABSENT, p_value
 from kdrun.report.schema import Report, named_control, top1
 from kdrun.report.statistics import Comparison, Spread, holm_corrected, spread
 from kdrun.report.sweep_verdict import over_repeats
-from kdrun.report.sweeps import PARTS, Job, Setting, means, spread_text, values_by_repeat
+from kdrun.report.sweeps import PARTS, Setting, means, spread_text, values_by_repeat
 
 HEAD = ("control", "validation", "test", "gain on test", "better in", "p", "")
 
@@ -18,8 +18,8 @@ Gains = dict[tuple[str, ...], float]
 
 def about(setting: Setting) -> str:
     """What the figures are: the line above the table."""
-    own = setting._replace(jobs=tuple(filter(_has, setting.jobs)))
-    return f"Against each control: top-1 in %, gain in points, {means([own])}, p by Holm"
+    own = means([setting.those(_has)])
+    return f"Against each control: top-1 in %, gain in points, {own}, p by Holm"
 
 
 def rows(setting: Setting) -> list[tuple[str, ...]]:
@@ -40,7 +40,7 @@ def rows(setting: Setting) -> list[tuple[str, ...]]:
 
 def gains(setting: Setting) -> dict[str, Gains]:
     """By control: the student's top-1 minus its own on test in points, by repeat, of the jobs with both."""
-    roles = [role for job in filter(_has, setting.jobs) for role in job["report"]["comparison"]["controls"]]
+    roles = [role for report in filter(_has, setting.reports) for role in report["comparison"]["controls"]]
     every = {role: values_by_repeat(setting, partial(_gain, role=role)) for role in roles}
     return {role: own for role, own in every.items() if own}
 
@@ -57,8 +57,8 @@ def record(setting: Setting) -> dict[str, Any]:
     return every
 
 
-def _has(job: Job) -> bool:
-    return job["report"] is not None and bool(job["report"].get("comparison", {}).get("controls"))
+def _has(report: Report) -> bool:
+    return bool(report.get("comparison", {}).get("controls"))
 
 
 def _gain(report: Report, role: str) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from kdrun.config.choices import UNSAID
-from kdrun.report.placing import MODEL
+from kdrun.report.content import MODEL
 from kdrun.report.rows import place_of
 from kdrun.report.schema import REFERENCE, Comparison, Look, Report, compared
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from kdrun.config.choices import PLAIN
 from kdrun.figures import ABSENT, count, file_size, p_value, percent, plural, signed
 from kdrun.report.blocks import Block, Table
-from kdrun.report.pipes import aligned
 from kdrun.report.schema import Against, Int8, Int8Model, Report
+from kdrun.report.tables import aligned
 
 FP32, AFTER = "fp32", "ptq"
 

@@ -163,7 +163,7 @@ def sentences(jobs: Sequence[Job]) -> list[str]:
 
 def _counted(setting: Setting) -> tuple[int, int, Setting] | None:
     """(labels, training images, setting); None if no job has finished, or if the jobs differ in them."""
-    datasets = [job["report"]["dataset"] for job in setting.jobs if job["report"] is not None]
+    datasets = [report["dataset"] for report in setting.reports]
     numbers = {(data.get("labelled") or data["train"], data["train"]) for data in datasets}
     return (*numbers.pop(), setting) if len(numbers) == 1 else None
 

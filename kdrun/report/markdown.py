@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kdrun.config.choices import PLAIN
-from kdrun.figures import count, file_size, minute, p_value, percent, points, times
+from kdrun.figures import count, file_size, minute, p_value, percent, plural, points, times
 from kdrun.report import controls_page, int8, mistakes_page
-from kdrun.report.blocks import Block, Bullets, Code, Section, Table, as_markdown
+from kdrun.report.blocks import Block, Bullets, Code, Section, Table, as_markdown, picture
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.origin import TRAININGS, origin, trainings
-from kdrun.report.pool_line import pool_line
 from kdrun.report.rows import rows
-from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, roles, strongest
+from kdrun.report.schema import Look, PoolUse, Report, Speedup, called, gap_closed, roles, strongest
 from kdrun.report.verdict import TAUGHT, at_chance, gain, its_control, verdict
 
 PLOTS = ("curves.png", "confusion.png", "errors.png", "knowledge.png")
@@ -37,7 +36,7 @@ def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
         yield from ("", f"## {section.title}", "", *as_markdown(section.blocks))
     for plot in plots:
         yield from (["", CAPTIONS[plot]] if plot in CAPTIONS else [])
-        yield from ("", f"![{plot.rpartition('.')[0]}]({plot})")
+        yield from ("", picture(plot))
 
 
 def sections(report: Report) -> list[Section]:
@@ -158,7 +157,24 @@ def _about_the_gain(report: Report) -> Iterator[str]:
             f"control cannot use. The {word} is due to the teacher and these images together."
         )
     if pool := report.get("distillation", {}).get("pool"):
-        yield pool_line(pool)
+        yield _about_the_pool(pool)
+
+
+def _about_the_pool(pool: PoolUse) -> str:
+    """How many images the student alone saw, their source, and which images were left out."""
+    chosen = f" of {count(pool['images'])}" if pool["used"] < pool["images"] else ""
+    text = (
+        f"{count(pool['used'])}{chosen} images of {pool['source']} without labels were for the student alone."
+    )
+    left_out = pool.get("left_out", [])
+    if left_out:
+        near = plural(len(left_out), "near-duplicate")
+        text += f" Left out: {near} of validation or test images ({', '.join(left_out)})."
+    else:
+        text += " None of its images is a near-duplicate of a validation or test image."
+    if pool.get("repeated"):
+        text += f" {plural(pool['repeated'], 'image')} more left out, because they are there already."
+    return text
 
 
 def _about_the_reference(report: Report) -> Iterator[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from kdrun.artefacts import write_text
 from kdrun.config.choices import PLAIN
 from kdrun.report.answers import Answers, confusion
 from kdrun.report.schema import Confused, PerClass
+from kdrun.report.tables import as_csv
 
 FILE = "errors.csv"
 PAIRS = 20
@@ -99,9 +98,7 @@ def surest(answers: Answers) -> list[int]:
 def write(folder: Path, answers: Answers, files: Sequence[str] = ()) -> None:
     """Writes errors.csv. files: the paths of the test images, if they are from files."""
     if "test/student" in answers:
-        sink = io.StringIO()
-        csv.writer(sink, lineterminator="\n").writerows(_rows(answers, files))
-        write_text(folder / FILE, sink.getvalue())
+        write_text(folder / FILE, as_csv(_rows(answers, files)))
 
 
 def _rows(answers: Answers, files: Sequence[str]) -> Iterator[list[str]]:

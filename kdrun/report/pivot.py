@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
-from rich.text import Text
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
@@ -18,14 +13,14 @@ from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three
 from kdrun.garbage import uncollected
 from kdrun.nested import leaves
 from kdrun.report.latex import Figure, Row, latex
-from kdrun.report.pipes import pipe_table
 from kdrun.report.ranks import Ranks, mean_ranks
-from kdrun.report.runs import UNTOLD, Record, record, repeats, reports_of
+from kdrun.report.run_records import UNTOLD, Record, record, repeats
+from kdrun.report.runs import reports_of
 from kdrun.report.runs_tex import MARKED
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Mark, Spread, marks_of_most, spread
 from kdrun.report.sweeps import value_name
-from kdrun.report.table import plain
+from kdrun.report.tables import as_csv, columns, grid, paragraph, pipe_table
 from kdrun.report.tradeoff import latency
 
 NAMES = {
@@ -169,13 +164,9 @@ def _drawn(
         below = _about(ranked, cols)
     if format == "md":
         return "\n".join([*pipe_table(head, texts, left=1), *(["", below] if below else [])]) + "\n"
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for place, name in enumerate(head):
-        drawn.add_column(name, justify="right" if place else "left", overflow="fold")
-    for cells in texts:
-        drawn.add_row(*cells)
     title = f"{value}: mean +- std (n) by {rows} and {cols}"
-    return f"{title}\n\n{plain(drawn, width)}" + (plain(Text(f"\n{below}"), width) if below else "")
+    drawn = grid(columns(head, texts), width)
+    return f"{title}\n\n{drawn}" + (paragraph(f"\n{below}", width) if below else "")
 
 
 def best(shown: Sequence[tuple[Record, Report]], places: Sequence[Place], name: str) -> dict[Place, Mark]:
@@ -216,17 +207,11 @@ def _about(ranked: Ranks, cols: str) -> str:
 
 
 def _data(table: Cells, rows: str, cols: str, format: str) -> str:
-    rows_of_cells: list[dict[str, Any]] = [
-        {rows: row, cols: column, "mean": one.mean, "std": one.std, "n": one.n}
-        for (row, column), one in table.items()
-    ]
-    if format == "json":
-        return json.dumps(rows_of_cells, indent=1) + "\n"
-    sink = StringIO()
-    writer = csv.DictWriter(sink, [rows, cols, "mean", "std", "n"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows_of_cells)
-    return sink.getvalue()
+    names = (rows, cols, *Spread._fields)
+    body = [(*place, *one) for place, one in table.items()]
+    if format == "csv":
+        return as_csv([names, *body])
+    return json.dumps([dict(zip(names, row, strict=True)) for row in body], indent=1) + "\n"
 
 
 def _figure(cell: Spread | None, mark: Mark | None, value: str) -> Figure | str | None:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
-from io import StringIO
 from textwrap import wrap
 from typing import Any
-
-from rich.console import Group
-from rich.table import Table as Grid
-from rich.text import Text
 
 from kdrun.errors import KdrunError
 from kdrun.report import published_words as words
 from kdrun.report.latex import Cell as LatexCell
 from kdrun.report.latex import Figure, Row, latex
-from kdrun.report.pipes import pipe_table
 from kdrun.report.published import Cell, Page, differences, records
-from kdrun.report.table import plain
+from kdrun.report.tables import Column, as_csv, columns, grid, natural_width, paragraph, pipe_table
 
 FORMATS = ("text", "md", "csv", "json", "tex")
 
@@ -45,17 +38,16 @@ def text(shown: Page, width: int = 80) -> str:
     """As plain text, no line longer than width. In a narrow terminal published deviations are left out, and
     only the heading names the reduced keys."""
     for full in (True, False):
-        grids = [_grid(shown, pair, full) for pair in shown.pairs]
-        lines = [line for grid in grids for line in plain(grid, 10_000).splitlines()]
-        if max(map(len, lines), default=0) <= width:
+        tables = {pair: _columns(shown, pair, full) for pair in shown.pairs}
+        if all(natural_width(table) <= width for table in tables.values()):
             break
-    parts: list[Any] = [*map(Text, words.heading(shown))]
-    for pair, grid in zip(shown.pairs, grids, strict=True):
-        parts += [Text(), Text(words.arrow(pair)), grid]
+    parts = [paragraph(line, width) for line in words.heading(shown)]
+    for pair, table in tables.items():
+        parts += ["\n", paragraph(words.arrow(pair), width), grid(table, width)]
     for title, notes in words.below(shown):
-        parts += [Text(), Text(title)] if title else [Text()]
-        parts += [Text(_wrapped(note, width, "- " if title else "")) for note in notes]
-    return plain(Group(*parts), width)
+        parts += ["\n", paragraph(title, width) if title else ""]
+        parts += [paragraph(_wrapped(note, width, "- " if title else ""), width) for note in notes]
+    return "".join(parts)
 
 
 def markdown(shown: Page) -> str:
@@ -73,12 +65,11 @@ def markdown(shown: Page) -> str:
 
 def csv_text(shown: Page) -> str:
     """A line for each cell, with unrounded figures; others as `value +- std (runs) who`, with semicolons."""
-    sink = StringIO()
-    writer = csv.DictWriter(sink, FIELDS, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for cell, record in zip(shown.cells, records(shown), strict=True):
-        writer.writerow({**record, **_flat(shown, cell, record)})
-    return sink.getvalue()
+    flat = [
+        {**record, **_flat(shown, cell, record)}
+        for cell, record in zip(shown.cells, records(shown), strict=True)
+    ]
+    return as_csv([FIELDS, *([record.get(name) for name in FIELDS] for record in flat)])
 
 
 def json_text(shown: Page) -> str:
@@ -112,15 +103,11 @@ def tex(shown: Page) -> str:
     return latex(words.columns(shown), rows, caption, label, digits=words.digits(shown))
 
 
-def _grid(shown: Page, pair: str, full: bool) -> Grid:
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    grid.add_column("", overflow="fold")
-    for name in words.columns(shown):
-        grid.add_column(name, justify="right" if name else "left", overflow="fold")
-    for cell in shown.cells:
-        if cell.pair == pair:
-            grid.add_row(*words.row(shown, cell, full))
-    return grid
+def _columns(shown: Page, pair: str, full: bool) -> list[Column]:
+    """The table of a pair; columns without a heading hold words."""
+    head = ["", *words.columns(shown)]
+    body = [words.row(shown, cell, full) for cell in shown.cells if cell.pair == pair]
+    return columns(head, body, [place for place, name in enumerate(head) if not name])
 
 
 def _wrapped(note: str, width: int, bullet: str) -> str:

@@ -74,8 +74,7 @@ def gain_lines(settings: Sequence[Setting]) -> Iterator[Line]:
         if one is not None and one.gain.n > 1:
             yield Line(name, one.gain.mean, one.interval, one.verdict)
         elif one is not None:
-            report = next(job["report"] for job in setting.jobs if job["report"] is not None)
-            ends = report.get("comparison", {}).get("gain_interval")
+            ends = setting.reports[0].get("comparison", {}).get("gain_interval")
             yield Line(name, one.gain.mean, (ends[0], ends[1]) if ends else None, None)
 
 

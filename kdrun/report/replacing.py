@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kdrun.evaluation.non_inferiority import AsGood
+from kdrun.evaluation.counts import AsGood
 from kdrun.figures import points, signed, times
 from kdrun.report.schema import REFERENCE, AgainstReference, Report
 

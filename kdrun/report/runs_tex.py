@@ -8,7 +8,7 @@ from typing import Any
 from kdrun.config.choices import REPEATS
 from kdrun.figures import ABSENT
 from kdrun.report.latex import Figure, Row, latex
-from kdrun.report.runs_order import SORTS
+from kdrun.report.run_records import SORTS
 from kdrun.report.statistics import Mark, marks_of_most, spread
 from kdrun.report.sweeps import key_name, value_name
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from kdrun.figures import ABSENT, count, minute, percent, plural, signed
-from kdrun.report.grid import Column, folded, grid, natural_width
-from kdrun.report.runs_mean import STD
+from kdrun.report.run_records import STD, Record
 from kdrun.report.sweeps import key_name, value_name
+from kdrun.report.tables import Column, folded, grid, natural_width
 
-Record = dict[str, Any]
 Cell = tuple[str, Callable[[Record], str]]
 
 PAIR = ("dataset", "teacher", "student")

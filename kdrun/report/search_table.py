@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.text import Text
-
-from kdrun.figures import ABSENT, percent, plural, signed
+from kdrun.figures import percent, plural, signed
 from kdrun.report import sweeps
 from kdrun.report.searches import Search, Trial, best
 from kdrun.report.statistics import noise_of
-from kdrun.report.sweep_table import bare_table, on_test, sure
+from kdrun.report.sweep_table import SPACE, on_test, sure
 from kdrun.report.sweep_verdict import flattered_means, flattery
 from kdrun.report.sweeps import Setting, choice_among, key_name, spread_text, value_name
-from kdrun.report.table import plain
+from kdrun.report.tables import columns, grid, paragraph
 
 ROWS = 20
 """The most trials on the screen; the files have all."""
@@ -44,22 +42,25 @@ def outcome(trial: Trial) -> str:
 
 def text(search: Search, width: int = 80) -> str:
     """The trials as plain text, no line longer than width, then the notes."""
-    head = title(search)
-    below = "\n".join(notes(search))
-    table = bare_table()
-    table.add_column("")
-    table.add_column("trial", justify="right")
-    for key in search.keys:
-        numbers = all(sweeps.number(trial.values[key]) is not None for trial in search.trials)
-        table.add_column(key_name(key), overflow="fold", justify="right" if numbers else "left")
-    table.add_column("validation", justify="right")
-    if any(trial.state != "complete" for trial in search.trials):
-        table.add_column(ENDED if any(trial.state == "pruned" for trial in search.trials) else "")
-    for position in search.ranked[:ROWS]:
-        table.add_row(*row(search, position))
+    head, below = title(search), "\n".join(notes(search))
+    words = [
+        place
+        for place, key in enumerate(search.keys, 2)
+        if any(sweeps.number(trial.values[key]) is None for trial in search.trials)
+    ]
+    body = [row(search, position) for position in search.ranked[:ROWS]]
+    table = columns(heading(search), body, left=(0, *words, len(search.keys) + 3))
     left = len(search.trials) - ROWS
     more = f"and {plural(left, 'trial')} more, in results.md\n" if left > 0 else ""
-    return f"{plain(Text(head), width)}\n{plain(table, width)}{more}\n{plain(Text(below), width)}"
+    shown = f"{paragraph(head, width)}\n{grid(table, width, SPACE)}"
+    return f"{shown}{more}\n{paragraph(below, width)}"
+
+
+def heading(search: Search) -> list[str]:
+    """The headings of `row`."""
+    states = {trial.state for trial in search.trials}
+    ended = [ENDED if "pruned" in states else ""] if states != {"complete"} else []
+    return ["", "trial", *map(key_name, search.keys), "validation", *ended]
 
 
 def row(search: Search, position: int) -> list[str]:
@@ -67,10 +68,9 @@ def row(search: Search, position: int) -> list[str]:
     trial, chosen = search.trials[position], search.choice
     mark = "*" if position == search.best or (chosen is not None and position in chosen.within) else ""
     cells = [mark, str(position + 1), *(value_name(trial.values[key]) for key in search.keys)]
-    ending = "failed" if trial.state == "failed" else _where(trial)
-    shown = spread_text(trial.spread, "student") if trial.spread else ABSENT
+    cells.append(spread_text(trial.spread, "student"))
     every = any(each.state != "complete" for each in search.trials)
-    return [*cells, shown, *([ending] if every else [])]
+    return [*cells, _where(trial)] if every else cells
 
 
 def title(search: Search) -> str:
@@ -130,9 +130,9 @@ def _tested(search: Search) -> Iterator[str]:
 
 
 def _where(trial: Trial) -> str:
-    """`epoch 12: 84.3` of a pruned trial; nothing of a complete one."""
-    if trial.state == "complete":
-        return ""
+    """`epoch 12: 84.3` of a pruned trial, `failed`; nothing of a complete one."""
+    if trial.state != "pruned":
+        return "failed" if trial.state == "failed" else ""
     return f"epoch {trial.epochs}" + ("" if trial.last is None else f": {percent(trial.last)}")
 
 

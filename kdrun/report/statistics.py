@@ -194,15 +194,6 @@ def marks_of_most(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Ma
     return marks({name: values for name, values in methods.items() if values and len(values) == most})
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (right of n), in percent: Wilson 1927. It stays within 0 to 100."""
-    z = NORMAL.inv_cdf(1 - LEVEL / 2)
-    share, weight = right / n, z * z / n
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
-    return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
-
-
 def noise_of(repeats: int, images: int, part: str = "validation", noun: str = "seed") -> str:
     """The sources of noise: `3 seeds and 5,000 validation images`; with one seed, images only.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shlex
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +20,13 @@ from kdrun.report import (
     sweeps,
     tradeoff,
 )
-from kdrun.report.blocks import Block, Bullets, Code, Table, as_markdown
+from kdrun.report.blocks import Block, Bullets, Code, Table, page, starred
 from kdrun.report.read import content_of
 from kdrun.report.schema import Model, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
-from kdrun.report.sweep_table import cell, cost_columns, mark, more_tables, named, notes, values
+from kdrun.report.sweep_table import Figures, listed, more_tables, named, notes, values
 from kdrun.report.sweeps import PARTS, Choice, Job, Part, Setting, What
+from kdrun.report.tables import Column, as_csv
 
 FIGURES: tuple[What, ...] = ("student", "control", "gain")
 NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
@@ -51,38 +50,24 @@ def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
 
 def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[str] = ()) -> str:
     """results.md: what was run, all settings on both parts, marks and notes, the failed jobs, the plots."""
-    page = ["# Sweep", "", *as_markdown(blocks(jobs, commands))]
-    page += [line for plot in plots for line in ("", f"![{plot.rpartition('.')[0]}]({plot})")]
-    return "\n".join(page) + "\n"
+    return page("Sweep", blocks(jobs, commands), plots)
 
 
 def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
     """The page of a sweep without its title and plots."""
     settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
-    columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
-    costs = cost_columns(settings, part)
-    head = ["", *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), *costs, "n"]
-    body = []
-    for place, setting in enumerate(settings):
-        figures = [cell(setting, *column) for column in columns]
-        figures += [column[place] for column in costs.values()]
-        body.append([mark(chosen, place), *values(setting, keys), *figures, _finished(setting)])
-    below = [
-        f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, settings, part, chosen)
-    ]
-    return [
-        *([Code(commands)] if commands else []),
-        *_about(jobs),
-        f"Top-1 in %, gain in points, {sweeps.means(settings)}.",
-        Table(head, body),
-        *(
-            block
-            for about, (head, *body) in more_tables(settings)
-            for block in (f"{about}:", Table(head, body))
-        ),
-        *([Bullets(below)] if below else []),
-    ]
+    columns = listed(settings, keys, _measured(settings), part, chosen)
+    columns.append(Column("n", [str(len(setting.reports)) for setting in settings]))
+    page: list[Block] = [Code(commands)] if commands else []
+    page += [*_about(jobs), f"Top-1 in %, gain in points, {sweeps.means(settings)}."]
+    page.append(
+        Table([column.heading for column in columns], list(zip(*(c.texts for c in columns), strict=True)))
+    )
+    for about, (head, *body) in more_tables(settings):
+        page += [f"{about}:", Table(head, body)]
+    below = list(map(starred, notes(jobs, settings, part, chosen)))
+    return page + ([Bullets(below)] if below else [])
 
 
 def as_text(jobs: Sequence[Job], format: str) -> str:
@@ -117,16 +102,17 @@ def tex(jobs: Sequence[Job]) -> str:
     With several seeds the best student on each part is bold, and its ties are underlined.
     """
     settings = sweeps.settings(jobs)
-    columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
-    marked = {part: _marked(settings, part) for part in PARTS}
+    columns, marked = _measured(settings), {part: _marked(settings, part) for part in PARTS}
     rows = [
-        latex.Row(named(setting), [_figure(setting, w, p, marked[p].get(str(i))) for w, p in columns])
+        latex.Row(
+            named(setting), [_figure(setting, w, p, marked[p].get(str(i))) for w, p in columns.values()]
+        )
         for i, setting in enumerate(settings)
     ]
     about = " ".join(f"{line}." for line in _about(jobs))
     caption = f"{about} Top-1 in %, gain in points, {sweeps.means(settings)}."
     caption += " Bold: the highest mean; underlined: ties with it." if any(marked.values()) else ""
-    return latex.latex([f"{what}, {part}" for what, part in columns], rows, caption, digits=1)
+    return latex.latex(list(columns), rows, caption, digits=1)
 
 
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
@@ -149,19 +135,17 @@ def csv_text(jobs: Sequence[Job]) -> str:
     keys = sweeps.swept(jobs)
     columns = [(part, what) for part in PARTS for what in FIGURES]
     names = [f"{part}_{what}_{figure}" for part, what in columns for figure in ("mean", "std", "n")]
-    sink = StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
     kept = records(jobs)
     costs = [name for name in (*NAMES.values(), "front") if any(name in record for record in kept)]
-    writer.writerow([*keys, "finished", "failed", "mark", *names, *costs])
+    own = ["finished", "failed", "mark"]
+    rows: list[list[Any]] = [[*keys, *own, *names, *costs]]
     for setting, record in zip(sweeps.settings(jobs), kept, strict=True):
         figures = [record.get(part, {}).get(what, {}) for part, what in columns]
-        cells = [figure.get(name, "") for figure in figures for name in ("mean", "std", "n")]
-        cells += [record.get(name, "") for name in costs]
-        writer.writerow(
-            [*values(setting, keys), record["finished"], record["failed"], record["mark"], *cells]
+        cells = [figure.get(name) for figure in figures for name in ("mean", "std", "n")]
+        rows.append(
+            [*values(setting, keys), *(record.get(name) for name in own), *cells, *map(record.get, costs)]
         )
-    return sink.getvalue()
+    return as_csv(rows)
 
 
 def json_text(jobs: Sequence[Job]) -> str:
@@ -171,7 +155,7 @@ def json_text(jobs: Sequence[Job]) -> str:
 
 def _about(jobs: Sequence[Job]) -> list[str]:
     """`cnn_digits -> cnn_digits_small on digits_few, 2026-01-02 03:04`; several if the sweep has several."""
-    reports: list[Report] = [job["report"] for job in jobs if job["report"] is not None]
+    reports = sweeps.reports(jobs)
     pairs = dict.fromkeys(map(_pair, reports))
     dates = [report["created"] for report in reports if "created" in report]
     when = f", {minute(max(dates))}" if dates else ""
@@ -197,12 +181,14 @@ def _figure(setting: Setting, what: What, part: Part, mark: Mark | None) -> late
     return latex.Figure(spread.mean, spread.std, mark if what == "student" else None, gain=what == "gain")
 
 
-def _measured(settings: Sequence[Setting], what: What, part: Part) -> bool:
-    return any(sweeps.spread(setting, what, part) is not None for setting in settings)
-
-
-def _finished(setting: Setting) -> str:
-    return str(sum(job["report"] is not None for job in setting.jobs))
+def _measured(settings: Sequence[Setting]) -> Figures:
+    """The figures that some setting has, by their headings."""
+    every = [(what, part) for part in PARTS for what in FIGURES]
+    return {
+        f"{what}, {part}": (what, part)
+        for what, part in every
+        if any(sweeps.spread(setting, what, part) is not None for setting in settings)
+    }
 
 
 def _mark_name(chosen: Choice | None, position: int) -> str:
@@ -212,7 +198,7 @@ def _mark_name(chosen: Choice | None, position: int) -> str:
 
 
 def _record(setting: Setting, mark: str) -> dict[str, Any]:
-    finished = sum(job["report"] is not None for job in setting.jobs)
+    finished = len(setting.reports)
     record: dict[str, Any] = {"values": setting.values, "finished": finished}
     record |= {"failed": len(setting.jobs) - finished, "mark": mark}
     own = {"controls": controls_sweep.record(setting), "int8": int8_sweep.record(setting)}
@@ -225,14 +211,10 @@ def _record(setting: Setting, mark: str) -> dict[str, Any]:
 
 
 def _run(job: Job) -> dict[str, Any]:
-    figures = {
-        part: _without_none(
-            {what: sweeps.figure(job["report"], what, part) for what in ("teacher", *FIGURES)}
-        )
-        for part in PARTS
-    }
     run = {"folder": job.get("folder"), "error": job.get("error"), "overrides": dict(job["overrides"])}
-    return _without_none(run) | {part: values for part, values in figures.items() if values}
+    for part in PARTS if job["report"] else ():
+        run[part] = sweeps.figures(job["report"], ("teacher", *FIGURES), part) or None
+    return _without_none(run)
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

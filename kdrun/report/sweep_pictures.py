@@ -33,7 +33,7 @@ def fitting(jobs: Sequence[Job]) -> Iterator[tuple[str, Draw]]:
     and size. Methods, and any other sweep of several settings: a ranked list.
     """
     settings, axes = sweeps.settings(jobs), len(numeric(jobs))
-    if all(job["report"] is None for job in jobs):
+    if not sweeps.reports(jobs):
         return
     differ = models_differ(settings)
     if axes == 2:

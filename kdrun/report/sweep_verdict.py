@@ -7,14 +7,14 @@ from statistics import fmean
 from typing import Any
 
 from kdrun.config.choices import REPEATS
-from kdrun.evaluation.non_inferiority import as_good
+from kdrun.evaluation.counts import as_good
 from kdrun.figures import percent, plural
 from kdrun.report import sweeps
 from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.replacing import Bounds, claim
-from kdrun.report.schema import REFERENCE, Report
+from kdrun.report.schema import REFERENCE
 from kdrun.report.statistics import Comparison, compare, holm_corrected, one_sided, overlapping_splits
-from kdrun.report.sweeps import Choice, Job, Setting, What
+from kdrun.report.sweeps import Choice, Setting, What
 
 SPLIT = REPEATS.index("dataset.split")
 
@@ -45,8 +45,9 @@ def replacement(setting: Setting) -> str:
     splits; empty without several students and one such model.
     """
     differences = sweeps.by_repeat(setting, "reference", "test")
-    against = [job["report"]["comparison"]["reference"] for job in setting.jobs if _replaces(job)]
-    names = {job["report"]["models"][REFERENCE]["name"] for job in setting.jobs if _replaces(job)}
+    replacing = [report for report in setting.reports if "reference" in report.get("comparison", {})]
+    against = [report["comparison"]["reference"] for report in replacing]
+    names = {report["models"][REFERENCE]["name"] for report in replacing}
     if len(differences) < 2 or len(names) > 1 or len({each["margin"] for each in against}) > 1:
         return ""
     by_split = _by_split(differences)
@@ -59,10 +60,6 @@ def replacement(setting: Setting) -> str:
         return ""
     said = claim(names.pop(), as_good(*ends, margin), margin, Bounds(fmean(values), *ends))
     return f"{said}, over {plural(len(values), varied)}"
-
-
-def _replaces(job: Job) -> bool:
-    return job["report"] is not None and "reference" in job["report"].get("comparison", {})
 
 
 def _by_split(values: Mapping[tuple[str, ...], float]) -> dict[str, list[float]]:
@@ -111,5 +108,4 @@ def flattery(best: Winner) -> str:
 
 def _trained_on(setting: Setting) -> int:
     """The images that a model learned from: the training part's."""
-    reports: list[Report] = [job["report"] for job in setting.jobs if job["report"] is not None]
-    return max(report["dataset"]["train"] for report in reports)
+    return max(report["dataset"]["train"] for report in setting.reports)

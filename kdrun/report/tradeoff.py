@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 def models_differ(settings: Sequence[Setting]) -> bool:
     """Whether the settings have students of more than one size or name."""
-    students = [report["models"]["student"] for report in _reports(settings)]
+    students = [report["models"]["student"] for setting in settings for report in setting.reports]
     return len({(student.get("name"), student.get("params")) for student in students}) > 1
 
 
@@ -63,7 +63,7 @@ def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -
         setting = settings[point.position]
         value = mean_cost(setting, "teacher", cost)
         if point.teacher is not None and value is not None:
-            names = {report["models"]["teacher"].get("name") for report in _reports([setting])}
+            names = {report["models"]["teacher"].get("name") for report in setting.reports}
             key = (min(map(str, names)), mean_cost(setting, "teacher", "size"))
             own.setdefault(key, []).append((value, point.teacher.mean))
     return [(fmean(x for x, _ in each), fmean(y for _, y in each)) for each in own.values()]
@@ -71,7 +71,7 @@ def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -
 
 def mean_cost(setting: Setting, role: str, cost: Cost) -> float | None:
     """A role's mean cost over the finished jobs of a setting; None if it was not measured."""
-    costs = (_cost(report, role, cost) for report in _reports([setting]))
+    costs = (_cost(report, role, cost) for report in setting.reports)
     values = [value for value in costs if value is not None]
     return fmean(values) if values else None
 
@@ -88,10 +88,11 @@ def latency(report: Report, role: str) -> Latency | None:
 
 def measured_on(settings: Sequence[Setting]) -> str:
     """How the latencies were measured: `batch 1 on cpu, 1 thread`; several if the jobs differ."""
-    rows = [row for report in _reports(settings) if (row := latency(report, "student")) is not None]
+    rows = (latency(report, "student") for setting in settings for report in setting.reports)
     ways = dict.fromkeys(
         f"batch {row['batch']} on {row['device']}, {_mode(row)}{plural(row['threads'], 'thread')}"
         for row in rows
+        if row is not None
     )
     return " or ".join(ways)
 
@@ -169,7 +170,3 @@ def _cost(report: Report, role: str, cost: Cost) -> float | None:
 
 def _mode(row: Latency) -> str:
     return "" if row["mode"] == "eager" else f"{row['mode']}, "
-
-
-def _reports(settings: Collection[Setting]) -> list[Report]:
-    return [job["report"] for setting in settings for job in setting.jobs if job["report"] is not None]

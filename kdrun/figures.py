@@ -19,6 +19,11 @@ def signed(value: float, digits: int = 1) -> str:
     return text if text.startswith("-") or not text.strip("0.") else f"+{text}"
 
 
+def interval(ends: Sequence[float], digits: int = 1) -> str:
+    """`+2.1 to +5.6`: the two ends of an interval of a difference."""
+    return " to ".join(signed(end, digits) for end in ends)
+
+
 def count(value: float) -> str:
     """`121,994`."""
     return f"{value:,.0f}"

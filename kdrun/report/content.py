@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import repeat
 from math import inf
-from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from kdrun.config.choices import PLAIN
 from kdrun.evaluation.figure import Figure
@@ -78,9 +78,11 @@ def problems(report: object) -> list[str]:
     if report.get("schema") != SCHEMA:
         return [f"has schema {report.get('schema')}, not {SCHEMA}"]
     wrong = [f"lacks {key}" for key in REQUIRED if key not in report]
-    if not wrong:
-        _wrong_kinds(report, _kinds(Report), "", wrong)
-    if wrong or (wrong := _wrong_sections(report.get("config", {}))):
+    if wrong or (wrong := list(_wrong_kinds(report, Report))):
+        return wrong
+    config = report.get("config", {})
+    there = [key for key in SECTIONS if key in config]
+    if wrong := [f"config.{key} is not an object" for key in there if type(config[key]) is not dict]:
         return wrong
     if report["headline"] not in ("last", "val_best"):
         wrong.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
@@ -98,58 +100,35 @@ CALLED: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
 """What a value must be, by the kind of its field, and how an error calls it."""
 
 
-def _wrong_sections(config: Mapping[str, Any]) -> list[str]:
-    """A phrase for each section of a configuration that is none."""
-    there = [key for key in SECTIONS if key in config]
-    return [f"config.{key} is not an object" for key in there if type(config[key]) is not dict]
-
-
-class Kind(NamedTuple):
-    """A field that is an object, a list or a text. kind: which of these. inner: the fields of the object, or,
-    if `of_each`, of each of its values.
+def _wrong_kinds(value: Mapping[str, Any], fields: Any, path: str = "") -> Iterator[str]:
+    """A phrase for each object, list or text of a TypedDict that is something else, at any depth to which
+    objects have fields. Numbers are not looked at: `_wrong_figures` does this.
     """
-
-    name: str
-    kind: type
-    inner: tuple[Kind, ...] = ()
-    of_each: bool = False
-
-
-def _wrong_kinds(value: dict[Any, Any], fields: tuple[Kind, ...], path: str, wrong: list[str]) -> None:
-    """Adds a phrase for each object, list or text that is something else, at any depth to which objects have
-    fields. Numbers are not looked at: `_wrong_figures` does this.
-    """
-    for name, kind, inner, of_each in fields:
-        if name not in value:
-            continue
-        own = value[name]
-        fits = type(own) is kind
-        if not fits:
-            wrong.append(f"{path}{name} is not {CALLED[kind]}")
-        elif of_each:
-            for key, part in own.items():
-                if type(part) is not dict:
-                    wrong.append(f"{path}{name}.{key} is not an object")
+    for name, kind, inner, of_each in _kinds(fields):
+        own = value.get(name)
+        if name in value and type(own) is not kind:
+            yield f"{path}{name} is not {CALLED[kind]}"
+        elif own and inner is not None:
+            for key, part in own.items() if of_each else [("", own)]:
+                place = f"{path}{name}.{key}." if of_each else f"{path}{name}."
+                if type(part) is dict:
+                    yield from _wrong_kinds(part, inner, place)
                 else:
-                    _wrong_kinds(part, inner, f"{path}{name}.{key}.", wrong)
-        elif inner:
-            _wrong_kinds(own, inner, f"{path}{name}.", wrong)
+                    yield f"{place[:-1]} is not an object"
 
 
 @cache
-def _kinds(fields: Any) -> tuple[Kind, ...]:
-    """Those of a TypedDict's fields that are objects, lists or texts."""
-    kinds: list[Kind] = []
+def _kinds(fields: Any) -> list[tuple[str, type, Any, bool]]:
+    """The fields of a TypedDict that are objects, lists or texts: name, kind, the TypedDict of the object or,
+    if the last is true, of each of its values.
+    """
+    kinds = []
     for name, hint in get_type_hints(fields).items():
-        parts = get_args(hint)
-        if is_typeddict(hint):
-            kinds.append(Kind(name, dict, _kinds(hint)))
-        elif get_origin(hint) is dict:
-            of_each = is_typeddict(parts[1])
-            kinds.append(Kind(name, dict, _kinds(parts[1]) if of_each else (), of_each))
-        elif get_origin(hint) is list or hint is str:
-            kinds.append(Kind(name, str if hint is str else list))
-    return tuple(kinds)
+        kind, of_each = dict if is_typeddict(hint) else get_origin(hint) or hint, get_origin(hint) is dict
+        inner = get_args(hint)[1] if of_each else hint
+        if kind in CALLED:
+            kinds.append((name, kind, inner if is_typeddict(inner) else None, of_each))
+    return kinds
 
 
 def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kdrun.config.choices import PLAIN
-from kdrun.figures import ABSENT, as_typed, p_value, percent, plural, signed
+from kdrun.figures import ABSENT, as_typed, interval, p_value, percent, plural, signed
 from kdrun.report.blocks import Block, Table
 from kdrun.report.schema import Against, Model, Report, named_control, strongest, top1
 
@@ -50,13 +50,12 @@ def what(role: str, model: Model, settings: dict[str, Any]) -> str:
 def _row(report: Report, role: str, against: Against) -> list[str]:
     model, settings = report["models"].get(role, Model()), report.get("config", {}).get("controls", {})
     scores = [top1(report, role, "validation"), top1(report, role, "test")]
-    low, high = against["gain_interval"]
     return [
         named_control(role),
         what(role, model, settings),
         *(ABSENT if score is None else percent(score) for score in scores),
         signed(against["gain_top1"]),
-        f"{signed(low)} to {signed(high)}",
+        interval(against["gain_interval"]),
         p_value(against["mcnemar_p"]).removeprefix("= "),
         against["verdict"],
     ]

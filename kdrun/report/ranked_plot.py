@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kdrun.figures import percent, plural, signed
+from kdrun.figures import interval, percent, plural, signed
 from kdrun.report import sweeps
 from kdrun.report.plots import COLOURS, dress, new_figure, save
 from kdrun.report.statistics import Verdict
@@ -98,7 +98,7 @@ def _draw(axes: Axes, row: int, line: Line, frame: tuple[float, float], gain: bo
     axes.plot([line.mean], [row], marker="o", color=colour, markerfacecolor=face, markersize=6)
     shown = signed(line.mean) if gain else percent(line.mean)
     if line.ends is not None and gain:
-        shown += f"  ({signed(line.ends[0])} to {signed(line.ends[1])})"
+        shown += f"  ({interval(line.ends)})"
     axes.annotate(
         shown,
         (1.02, row),

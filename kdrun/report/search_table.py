@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from kdrun.figures import percent, plural, signed
 from kdrun.report import sweeps
@@ -28,7 +29,7 @@ def line(trials: Sequence[Trial], most: int, columns: int) -> str:
     number, trial = len(trials), trials[-1]
     values = " ".join(f"{key}={value_name(value)}" for key, value in trial.values.items())
     head, at = f" {number:>{len(str(most))}} of {most}  {values}", best(trials)
-    so_far = "" if at is None or at == number - 1 else f"  best {percent(_mean(trials[at]))}"
+    so_far = "" if at is None or at == number - 1 else f"  best {percent(fmean(trials[at].accuracy))}"
     ended = f"{outcome(trial)}{so_far}"
     return f"{head}  {ended}" if len(head) + len(ended) + 2 <= columns else f"{head}\n   {ended}"
 
@@ -75,8 +76,7 @@ def row(search: Search, position: int) -> list[str]:
 
 def title(search: Search) -> str:
     """`top-1 of the student on validation (197 images), %, mean +- std of seed=0, seed=1`."""
-    over = f", mean +- std of {', '.join(search.repeats)}" if len(search.repeats) > 1 else ", one seed"
-    return f"top-1 of the student on validation ({plural(search.images, 'image')}), %{over}"
+    return f"top-1 of the student on validation ({plural(search.images, 'image')}), %, {search.over}"
 
 
 def notes(search: Search) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _counts(search: Search) -> Iterator[str]:
     yield f"{plural(len(states), 'trial')}: {', '.join(kinds)}"
     first = search.trials[0]
     if search.default and search.best is not None and first.spread is not None:
-        better = _mean(search.trials[search.best]) - _mean(first)
+        better = fmean(search.trials[search.best].accuracy) - first.spread.mean
         best = "is the best" if search.best == 0 else f"is {signed(better)} points below the best"
         yield f"Trial 1, the values without a search, {best.replace('+', '')} on validation."
 
@@ -141,9 +141,3 @@ def _ending(trial: Trial) -> str:
         return "failed"
     after = f"pruned after {plural(trial.epochs, 'epoch')}"
     return after if trial.last is None else f"{after} at {percent(trial.last)}"
-
-
-def _mean(trial: Trial) -> float:
-    spread = trial.spread
-    assert spread is not None
-    return spread.mean

@@ -48,6 +48,13 @@ class Caption(NamedTuple):
     lines: tuple[tuple[str, str], ...]
 
 
+class Sheet(NamedTuple):
+    """Images with captions, under a title."""
+
+    captions: Sequence[Caption]
+    title: str
+
+
 class Softened(NamedTuple):
     """An image (C, H, W), a line above it, and the teacher's logits (K,) for it."""
 
@@ -72,8 +79,9 @@ class Knowledge(NamedTuple):
     parted_in_all: int = 0
 
 
-def errors(path: Path, captions: Sequence[Caption], title: str) -> None:
+def errors(path: Path, sheet: Sheet) -> None:
     """A sheet of images, COLUMNS in a row."""
+    captions, title = sheet
     wide = max(3, min(COLUMNS, len(captions)))
     figure, axes = _canvas(wide * CELL[0] + 0.2, 0.45 + math.ceil(len(captions) / wide) * CELL[1])
     _write(axes, 0.15, 0.27, title, size=11)

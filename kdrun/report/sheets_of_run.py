@@ -1,9 +1,6 @@
-"""errors.png and knowledge.png of a run, from its answers.npz and thumbnails.npz."""
+"""What errors.png and knowledge.png of a run show, from its answers.npz and thumbnails.npz."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,21 +14,7 @@ NAME, OTHER = 17, 11
 """The most letters of a class name below an image: alone, and before a share."""
 
 
-class Sheet(NamedTuple):
-    """Images with captions, under a title."""
-
-    captions: list[sheets.Caption]
-    title: str
-
-
-def errors(path: Path, answers: Answers, shown: Thumbnails) -> bool:
-    """Draws the surest errors of the student. False if there are none, or if none are kept."""
-    if sheet := errors_of(answers, shown):
-        sheets.errors(path, *sheet)
-    return sheet is not None
-
-
-def errors_of(answers: Answers, shown: Thumbnails) -> Sheet | None:
+def errors(answers: Answers, shown: Thumbnails) -> sheets.Sheet | None:
     """The surest errors of the student; None if there are none, or if none are kept."""
     rows = shown.get("errors/rows", np.empty(0, int))
     if not len(rows) or not _fits(answers, shown):
@@ -42,17 +25,10 @@ def errors_of(answers: Answers, shown: Thumbnails) -> Sheet | None:
     ]
     wrong, labelled = len(mistakes.surest(answers)), int((answers["test/labels"] >= 0).sum())
     which = f"all {wrong}" if wrong == len(rows) else f"the surest {len(rows)} of {wrong:,}"
-    return Sheet(captions, f"{which} errors of the student on {labelled:,} test images")
+    return sheets.Sheet(captions, f"{which} errors of the student on {labelled:,} test images")
 
 
-def knowledge(path: Path, answers: Answers, shown: Thumbnails) -> bool:
-    """Draws the soft targets of the role that taught the student. False if none are kept."""
-    if content := knowledge_of(answers, shown):
-        sheets.knowledge(path, content)
-    return content is not None
-
-
-def knowledge_of(answers: Answers, shown: Thumbnails) -> sheets.Knowledge | None:
+def knowledge(answers: Answers, shown: Thumbnails) -> sheets.Knowledge | None:
     """The soft targets of the role that taught the student; None if none are kept."""
     if not len(shown.get("knowledge/rows", ())) or not _fits(answers, shown):
         return None
@@ -69,7 +45,8 @@ def knowledge_of(answers: Answers, shown: Thumbnails) -> sheets.Knowledge | None
             shown["parted/rows"].tolist(), shown["parted/images"], shown["parted/shares"], strict=True
         )
     ]
-    other = _other(temperature)
+    # beside 1 the temperature of the loss; WITHOUT if it has none, or if it is 1
+    other = temperature if np.isfinite(temperature) and temperature != 1 else WITHOUT
     rule, count = _rule(answers, len(rows), other), int(shown["parted/count"])
     return sheets.Knowledge(images, names, (1.0, other), teacher, rule, shown["entropy"], parted, count)
 
@@ -80,11 +57,6 @@ def _rule(answers: Answers, count: int, temperature: float) -> str:
     every = len(np.unique(labels[labels >= 0]))
     of = "of each class" if count >= every else f"of {count} of {every} classes, evenly spaced,"
     return f"{of} the test image of highest entropy at T = {temperature:g}, right or wrong"
-
-
-def _other(temperature: float) -> float:
-    """The temperature beside 1: that of the loss; WITHOUT if it has none, or if it is 1."""
-    return temperature if np.isfinite(temperature) and temperature != 1 else WITHOUT
 
 
 def _fits(answers: Answers, shown: Thumbnails) -> bool:

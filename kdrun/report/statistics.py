@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeVar
 
-from kdrun.figures import p_value, percent, plural, signed
+from kdrun.figures import interval, p_value, percent, plural, signed
 from kdrun.report.distributions import NORMAL, t_p, t_power, t_quantile
 
 LEVEL = 0.05
@@ -65,9 +65,9 @@ class Comparison(NamedTuple):
         claim = f"{self.verdict or 'no verdict'}: {signed(self.gain.mean, digits)} points"
         if self.interval is None or self.p is None:
             return f"{claim} ({self.test})"
-        low, high = (signed(edge, digits) for edge in self.interval)
         more = f"; {plural(self.needed, 'seed')} would show {GAP:g} points" if self.needed else ""
-        return f"{claim} (95 % interval {low} to {high}, p {p_value(self.p)}: {self.test}{more})"
+        ends = interval(self.interval, digits)
+        return f"{claim} (95 % interval {ends}, p {p_value(self.p)}: {self.test}{more})"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -213,8 +213,8 @@ def _tested(gain: Spread, effective: float, test: str, varied: str) -> Compariso
     error, df = gain.std / math.sqrt(effective), gain.n - 1
     half = t_quantile(1 - LEVEL / 2, df) * error
     p = t_p(gain.mean / error, df)
-    interval = (gain.mean - half, gain.mean + half)
-    return Comparison(gain, interval, p, _verdict(gain.mean, p), test, varied, seeds_needed(gain.std))
+    ends = (gain.mean - half, gain.mean + half)
+    return Comparison(gain, ends, p, _verdict(gain.mean, p), test, varied, seeds_needed(gain.std))
 
 
 def _verdict(mean: float, p: float) -> Verdict:

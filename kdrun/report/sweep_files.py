@@ -14,9 +14,8 @@ from kdrun.figures import minute
 from kdrun.report import (
     controls_sweep,
     int8_sweep,
-    label_savings_plot,
     latex,
-    sweep_pictures,
+    sweep_plots,
     sweeps,
     tradeoff,
 )
@@ -36,7 +35,7 @@ NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
     """Writes results.csv, .json, .md and .tex into the folder, and the pictures for the swept keys; the names
     of the files."""
-    plots = [*sweep_pictures.draw(folder, jobs), *label_savings_plot.plot(folder, jobs)]
+    plots = sweep_plots.draw(folder, jobs)
     texts = {
         "results.csv": csv_text(jobs),
         "results.json": json_text(jobs),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from kdrun.figures import ABSENT, count, percent, signed, three_digits
+from kdrun.figures import ABSENT, count, interval, percent, signed, three_digits
 from kdrun.report import controls_sweep, int8_sweep, label_savings, sweeps, tradeoff
 from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.naming import short_id
@@ -86,8 +86,8 @@ def outcome(run: Path) -> list[str]:
     figures = [f"student {percent(student)}"] if student is not None else []
     if "gain_top1" in comparison:
         ends = comparison.get("gain_interval")
-        interval = f" ({signed(ends[0])} to {signed(ends[1])})" if ends else ""
-        figures.append(f"gain {signed(comparison['gain_top1'])}{interval}")
+        sure = f" ({interval(ends)})" if ends else ""
+        figures.append(f"gain {signed(comparison['gain_top1'])}{sure}")
     if "reference" in comparison:
         against = comparison["reference"]
         figures.append(f"{against['verdict']} ({signed(against['difference'])} to the reference)")

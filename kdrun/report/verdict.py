@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from kdrun.config.controls import role
-from kdrun.figures import count, percent, plural, signed, times
+from kdrun.figures import count, interval, percent, plural, signed, times
 from kdrun.report import int8, replacing
-from kdrun.report.schema import Report, Speedup, called, named_control, parts, strongest, top1
+from kdrun.report.schema import Model, Report, called, named_control, parts, strongest, top1
 
 TAUGHT = role("self")
 """The control that learns from images without labels too."""
@@ -70,12 +70,9 @@ def gain(report: Report) -> str:
     comparison = report.get("comparison", {})
     if "gain_top1" not in comparison:
         return ""
-    digits = _digits(report)
-    text = f"{signed(comparison['gain_top1'], digits)} points"
-    if "gain_interval" in comparison:
-        low, high = comparison["gain_interval"]
-        text += f" (95 % interval {signed(low, digits)} to {signed(high, digits)})"
-    return text
+    digits, ends = _digits(report), comparison.get("gain_interval")
+    sure = f" (95 % interval {interval(ends, digits)})" if ends else ""
+    return f"{signed(comparison['gain_top1'], digits)} points{sure}"
 
 
 def _gain(report: Report) -> str:
@@ -115,7 +112,7 @@ def _how_sure(report: Report) -> str:
     sentences = []
     if "gain_interval" in comparison:
         low, high = comparison["gain_interval"]
-        sentences.append(f"95 % interval {signed(low, digits)} to {signed(high, digits)}")
+        sentences.append(f"95 % interval {interval((low, high), digits)}")
         # The interval leaves out 0 but the test does not reject: the p explains the verdict.
         if comparison.get("verdict") == "no measurable difference" and not low <= 0 <= high:
             sentences.append(f"yet p = {comparison.get('mcnemar_p', 1):.2f} with so few images told apart")
@@ -137,18 +134,16 @@ def _unlabelled(report: Report, points: float) -> str:
 
 
 def _without_control(report: Report) -> str:
+    together = report["models"].get("teacher", Model()).get("source") == "together"
+    teacher = "the teachers together score" if together else "the teacher scores"
+    who = {"student": "the student scores", "teacher": teacher}
     scored = [
-        f"{_who_scores(report, role)} {percent(value)} %"
-        for role in ("student", "teacher")
+        f"{words} {percent(value)} %"
+        for role, words in who.items()
         if (value := top1(report, role, "test")) is not None
     ]
     figures = f": {', '.join(scored)} on test, one seed" if scored else ""
     return f"There is no control, so nothing is claimed about a gain from distillation{figures}."
-
-
-def _who_scores(report: Report, role: str) -> str:
-    several = report["models"][role].get("source") == "together"
-    return "the teachers together score" if several else f"the {role} scores"
 
 
 def _cost(report: Report) -> str:
@@ -175,14 +170,10 @@ def _speed(report: Report) -> str:
     rows = report.get("comparison", {}).get("speedup", [])
     if not rows:
         return ""
-    chosen = min((row for row in rows if row["device"] == rows[0]["device"]), key=_batch)
+    chosen = min((row for row in rows if row["device"] == rows[0]["device"]), key=lambda row: row["batch"])
     if not chosen.get("significant"):
         return ""
     ratio, where = chosen["ratio"], f"at batch {chosen['batch']} on {chosen['device']}"
     if ratio > 1:
         return f"answers {times(ratio)} as fast {where}"
     return f"takes {times(1 / ratio)} as long {where}"
-
-
-def _batch(row: Speedup) -> int:
-    return row["batch"]

@@ -94,13 +94,9 @@ def winner_of_means(
     excess = []
     for _ in range(draws):
         by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds)) / seeds
-        excess.append(_excess(values @ by_seed + sampling * source.standard_normal(k), here))
+        drawn = values @ by_seed + sampling * source.standard_normal(k)
+        excess.append(float(drawn.max() - here[drawn.argmax()]))
     return _winner(here, excess, f"{noise_of(seeds, images, noun=noun)}; an upper bound")
-
-
-def _excess(drawn: NDArray[np.float64], here: NDArray[np.float64]) -> float:
-    best = int(drawn.argmax())
-    return float(drawn[best] - here[best])
 
 
 def _winner(here: NDArray[np.float64], excess: list[float], holds: str) -> Winner:

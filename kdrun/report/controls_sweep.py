@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from kdrun.figures import ABSENT, p_value
+from kdrun.nested import known
 from kdrun.report.schema import Report, named_control, top1
 from kdrun.report.statistics import Comparison, Spread, holm_corrected, spread
 from kdrun.report.sweep_verdict import over_repeats
@@ -25,7 +26,7 @@ def about(setting: Setting) -> str:
 def rows(setting: Setting) -> list[tuple[str, ...]]:
     """Rows under HEAD, one for each control; empty without several controls."""
     every = gains(setting)
-    tests = _tests(setting, every)
+    tests = holm_corrected(known({role: over_repeats(setting, own) for role, own in every.items()}))
     return [
         (
             named_control(role),
@@ -69,11 +70,6 @@ def _gain(report: Report, role: str) -> float | None:
 def _accuracies(setting: Setting, role: str) -> list[Spread | None]:
     every = [values_by_repeat(setting, partial(top1, role=role, part=part)) for part in PARTS]
     return [spread(list(values.values())) if values else None for values in every]
-
-
-def _tests(setting: Setting, every: dict[str, Gains]) -> dict[str, Comparison]:
-    found = {role: over_repeats(setting, own) for role, own in every.items()}
-    return holm_corrected({role: one for role, one in found.items() if one is not None})
 
 
 def _verdict(one: Comparison | None) -> tuple[str, str]:

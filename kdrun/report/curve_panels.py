@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdrun.config.choices import is_control, shown_beside
+from kdrun.nested import grouped
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -113,7 +114,4 @@ def _floor(lines: Iterable[Line]) -> float | None:
 
 
 def _by_stage(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
-    stages: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        stages.setdefault(row["stage"], []).append(row)
-    return stages
+    return grouped(rows, lambda row: str(row["stage"]))

@@ -43,11 +43,7 @@ def per_class(answers: Answers, control: str = PLAIN) -> PerClass:
     labels, names = answers["test/labels"], answers["classes"]
     counts = _count(labels, labels >= 0, len(names))
     there = np.flatnonzero(counts)
-    hits = {
-        name.removeprefix("test/"): (values == labels) & (labels >= 0)
-        for name, values in answers.items()
-        if name.startswith("test/") and name.count("/") == 1 and name != "test/labels"
-    }
+    hits = {role: (answers[f"test/{role}"] == labels) & (labels >= 0) for role in _roles(answers)}
 
     def by_class(chosen: NDArray[np.bool_]) -> list[int]:
         return [int(number) for number in _count(labels, chosen, len(names))[there]]

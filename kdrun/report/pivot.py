@@ -11,7 +11,7 @@ from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three_digits
 from kdrun.garbage import uncollected
-from kdrun.nested import leaves
+from kdrun.nested import grouped, leaves
 from kdrun.report.latex import Figure, Row, latex
 from kdrun.report.ranks import Ranks, mean_ranks
 from kdrun.report.run_records import UNTOLD, Record, record, repeats
@@ -130,11 +130,9 @@ def _place(run: Record, rows: str, cols: str) -> Place:
 
 def cells(records: Sequence[Record], rows: str, cols: str, name: str) -> Cells:
     """The spread of a figure in each cell, by the names of its row and column, in order of appearance."""
-    values: dict[Place, list[float]] = {}
-    for run in records:
-        if name in run:
-            values.setdefault(_place(run, rows, cols), []).append(run[name])
-    return {place: spread(each) for place, each in values.items()}
+    known = [run for run in records if name in run]
+    by_place = grouped(known, lambda run: _place(run, rows, cols))
+    return {place: spread([run[name] for run in own]) for place, own in by_place.items()}
 
 
 def _known(folder: Path, report: Report, keys: Sequence[str]) -> Record:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kdrun.config.table import Table
 from kdrun.figures import plural, roughly
-from kdrun.report.published_words import arrow
+from kdrun.report.published_page import arrow
 from kdrun.report.tables import columns, grid, paragraph
 
 HEAD = ("", "done", "", "time left")

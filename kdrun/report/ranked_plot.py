@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kdrun.figures import interval, percent, plural, signed
 from kdrun.report import sweeps
-from kdrun.report.plots import COLOURS, dress, new_figure, save
+from kdrun.report.plots import COLOURS, dress, new_figure, save, shortened
 from kdrun.report.statistics import Verdict
 from kdrun.report.sweep_table import short_names
 from kdrun.report.sweep_verdict import comparisons
@@ -46,7 +46,7 @@ def ranked(path: Path, jobs: Sequence[Job]) -> None:
     lines = sorted(gain_lines(settings) if gains else accuracy_lines(settings), key=lambda line: line.mean)
     if not lines:
         raise ValueError("no setting has a figure")
-    longest = max(len(_cut(line.name)) for line in lines)
+    longest = max(len(shortened(line.name, LONGEST)) for line in lines)
     figure = new_figure(5.6 + 0.085 * longest, max(0.27 * len(lines) + 1.35, 2.2))
     axes = figure.add_subplot()
     low, high = _ends(lines, gains)
@@ -54,7 +54,7 @@ def ranked(path: Path, jobs: Sequence[Job]) -> None:
         _draw(axes, row, line, (low, high), gains)
     axes.set_xlim(low, high)
     axes.set_ylim(-0.7, len(lines) - 0.3)
-    axes.set_yticks(range(len(lines)), [_cut(line.name) for line in lines], fontsize=9)
+    axes.set_yticks(range(len(lines)), [shortened(line.name, LONGEST) for line in lines], fontsize=9)
     dress(axes, "", "points" if gains else "%")
     figure.suptitle(_title(settings, gains), x=0.01, ha="left", fontsize=11)
     axes.grid(False, axis="y")
@@ -154,8 +154,3 @@ def _explain(axes: Axes, lines: Sequence[Line]) -> None:
             fontsize=8,
             title_fontsize=8,
         )
-
-
-def _cut(name: str) -> str:
-    half = LONGEST // 2
-    return name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
-from kdrun.nested import leaves
+from kdrun.nested import grouped, known, leaves
 from kdrun.report.content import MODEL
 from kdrun.report.naming import said_of, short_id
 from kdrun.report.schema import Model, Report, data_name, parts, roles, strongest, top1
@@ -62,7 +62,7 @@ def record(folder: Path, report: Report) -> Record:
     shown = {"teacher": "teacher", "student": "student", "control": strongest(report)}
     scores = {f"{name}_top1": top1(report, role, "test") for name, role in shown.items()}
     low, high = comparison.get("gain_interval", (None, None))
-    known = {
+    every = {
         "label": report["label"],
         "folder": str(folder),
         "id": short_id(folder) or None,
@@ -83,8 +83,8 @@ def record(folder: Path, report: Report) -> Record:
         "verdict": comparison.get("verdict"),
         "at_chance": at_chance(report) or None,
     }
-    known |= {name: value for name, value in _figures(report) if name not in known}
-    return {key: value for key, value in known.items() if value is not None}
+    every |= {name: value for name, value in _figures(report) if name not in every}
+    return known(every)
 
 
 def _figures(report: Report) -> Iterator[tuple[str, float]]:
@@ -111,7 +111,7 @@ def _with(record: Record, values: Record) -> Record:
     """The record, with values of the configuration after the fields that say which run it is."""
     names = list(record)
     first = {name: record[name] for name in names[: names.index("headline") + 1]}
-    return first | {key: value for key, value in values.items() if value is not None} | record
+    return first | known(values) | record
 
 
 def differing(
@@ -171,10 +171,12 @@ def means(records: Sequence[Record], configs: Sequence[Record]) -> tuple[list[Re
     """
     values = differing(records, configs, None)
     keys = [key for key in dict.fromkeys(chain(*values)) if key not in REPEATS]
-    settings: dict[tuple[str, ...], list[int]] = {}
-    for place, (run, own) in enumerate(zip(records, values, strict=True)):
-        setting = *(run.get(name) for name in WHO), *(own.get(key) for key in keys)
-        settings.setdefault(tuple(map(value_name, setting)), []).append(place)
+
+    def setting(place: int) -> tuple[str, ...]:
+        own = *map(records[place].get, WHO), *map(values[place].get, keys)
+        return tuple(map(value_name, own))
+
+    settings = grouped(range(len(records)), setting)
     first = [values[own[0]] for own in settings.values()]
     telling = [key for key in keys if len({value_name(each.get(key)) for each in first}) > 1]
     means = [_mean([records[i] for i in own], values[own[0]], telling) for own in settings.values()]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
+from kdrun.nested import grouped
 from kdrun.report.blocks import Table, as_markdown
 from kdrun.report.find_runs import runs_in
 from kdrun.report.read import read
@@ -81,10 +82,7 @@ def _titled(title: str, blocks: Sequence[str], width: int) -> str:
 
 def _by_pair(records: Sequence[Record]) -> list[list[int]]:
     """The places of the records of each data set and pair, in the order of the records."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for place, run in enumerate(records):
-        groups.setdefault(pair(run), []).append(place)
-    return list(groups.values())
+    return list(grouped(range(len(records)), lambda place: pair(records[place])).values())
 
 
 def _exact(record: Record) -> Record:

@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeVar
 
 from kdrun.figures import interval, p_value, percent, plural, signed
+from kdrun.nested import known
 from kdrun.report.distributions import NORMAL, t_p, t_power, t_quantile
 
 LEVEL = 0.05
@@ -40,7 +41,7 @@ class Spread(NamedTuple):
 
     def record(self) -> dict[str, float]:
         """For a JSON file: without what is not known."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        return known(self._asdict())
 
 
 class Comparison(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.figures import minute
+from kdrun.nested import known
 from kdrun.report import (
     controls_sweep,
     int8_sweep,
@@ -125,7 +126,7 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
         on = tradeoff.fronts(tradeoff.points(settings, sweeps.shown_part(jobs)))
         for place, (record, setting) in enumerate(zip(rows, settings, strict=True)):
             costs = {NAMES[cost]: tradeoff.mean_cost(setting, "student", cost) for cost in tradeoff.COSTS}
-            record |= _without_none({**costs, "front": on.get(place)})
+            record |= known({**costs, "front": on.get(place)})
     return rows
 
 
@@ -213,8 +214,4 @@ def _run(job: Job) -> dict[str, Any]:
     run = {"folder": job.get("folder"), "error": job.get("error"), "overrides": dict(job["overrides"])}
     for part in PARTS if job["report"] else ():
         run[part] = sweeps.figures(job["report"], ("teacher", *FIGURES), part) or None
-    return _without_none(run)
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+    return known(run)

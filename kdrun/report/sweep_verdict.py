@@ -9,6 +9,7 @@ from typing import Any
 from kdrun.config.choices import REPEATS
 from kdrun.evaluation.counts import as_good
 from kdrun.figures import percent, plural
+from kdrun.nested import grouped, known
 from kdrun.report import sweeps
 from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.replacing import Bounds, claim
@@ -34,7 +35,7 @@ def over_repeats(setting: Setting, gains: Mapping[tuple[str, ...], float]) -> Co
     """
     if not gains:
         return None
-    means = list(map(fmean, _by_split(gains).values()))
+    means = list(map(fmean, _by_split(gains)))
     if len(means) == 1:
         return compare(list(gains.values()))
     return overlapping_splits(means, _trained_on(setting), sweeps.images_of([setting], "test"))
@@ -53,7 +54,7 @@ def replacement(setting: Setting) -> str:
     by_split = _by_split(differences)
     values, varied, shared = list(differences.values()), "seed", 0.0
     if len(by_split) > 1:
-        values, varied = list(map(fmean, by_split.values())), "split"
+        values, varied = list(map(fmean, by_split)), "split"
         shared = sweeps.images_of([setting], "test") / _trained_on(setting)
     ends, margin = one_sided(values, shared), against[0]["margin"]
     if ends is None:
@@ -62,17 +63,14 @@ def replacement(setting: Setting) -> str:
     return f"{said}, over {plural(len(values), varied)}"
 
 
-def _by_split(values: Mapping[tuple[str, ...], float]) -> dict[str, list[float]]:
-    by_split: dict[str, list[float]] = {}
-    for repeat, value in values.items():
-        by_split.setdefault(repeat[SPLIT], []).append(value)
-    return by_split
+def _by_split(values: Mapping[tuple[str, ...], float]) -> list[list[float]]:
+    splits = grouped(values, lambda repeat: repeat[SPLIT]).values()
+    return [[values[repeat] for repeat in own] for own in splits]
 
 
 def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
     """Each setting against its control, with Holm's correction over all of them."""
-    each = {str(i): one for i, setting in enumerate(settings) if (one := comparison(setting)) is not None}
-    corrected = holm_corrected(each)
+    corrected = holm_corrected(known({str(i): comparison(one) for i, one in enumerate(settings)}))
     return [corrected.get(str(i)) for i in range(len(settings))]
 
 

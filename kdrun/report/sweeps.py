@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from kdrun.config.choices import REPEATS
 from kdrun.figures import ABSENT, as_typed, percent, signed
+from kdrun.nested import grouped, known
 from kdrun.report.schema import Report, Scores, parts, strongest, top1
 from kdrun.report.statistics import Spread
 from kdrun.report.statistics import spread as spread_over
@@ -65,13 +66,8 @@ def swept(jobs: Sequence[Job]) -> tuple[str, ...]:
 def settings(jobs: Sequence[Job]) -> list[Setting]:
     """The settings, ordered by the swept keys: numbers by size, words in order of appearance."""
     keys = swept(jobs)
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(tuple(_name(job, key) for key in keys), []).append(job)
-    unordered = [
-        Setting({key: group[0]["overrides"].get(key) for key in keys}, tuple(group))
-        for group in groups.values()
-    ]
+    groups = grouped(jobs, lambda job: tuple(_name(job, key) for key in keys)).values()
+    unordered = [Setting({key: own[0]["overrides"].get(key) for key in keys}, tuple(own)) for own in groups]
     order = {key: values_of(unordered, key) for key in keys}
     return sorted(unordered, key=lambda s: [order[key].index(value_name(s.values[key])) for key in keys])
 
@@ -126,7 +122,7 @@ def figure(report: Report, what: What, part: Part) -> float | None:
 
 def figures(report: Report, whats: Iterable[What], part: Part) -> dict[str, float]:
     """Those of some figures that were measured."""
-    return {what: value for what in whats if (value := figure(report, what, part)) is not None}
+    return known({what: figure(report, what, part) for what in whats})
 
 
 def spread(setting: Setting, what: What, part: Part) -> Spread | None:
@@ -244,8 +240,7 @@ def values_by_repeat(
     setting: Setting, value_of: Callable[[Report], float | None]
 ) -> dict[tuple[str, ...], float]:
     """A value of each finished job that has it, by the job's values of REPEATS."""
-    values = {_repeat(job): value_of(job["report"]) for job in setting.jobs if job["report"] is not None}
-    return {key: value for key, value in values.items() if value is not None}
+    return known({_repeat(job): value_of(job["report"]) for job in setting.jobs if job["report"] is not None})
 
 
 def right(setting: Setting, repeat: tuple[str, ...]) -> Any:

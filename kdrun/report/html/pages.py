@@ -20,7 +20,7 @@ from kdrun.report import answers, comparison, pictures, search_files, sheets, sw
 from kdrun.report.blocks import Block, Bullets, Section, Table
 from kdrun.report.html import charts
 from kdrun.report.markdown import sections
-from kdrun.report.naming import said_of, short_id
+from kdrun.report.naming import said_of
 from kdrun.report.read import read
 from kdrun.report.runs import table as table_of_runs
 from kdrun.report.schema import Report
@@ -279,10 +279,8 @@ def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
     table = table_of_runs(runs)
     columns = list(zip(*table.body, strict=True))
     shared = [place for place in range(1, table.left) if len(runs) > 1 and len(set(columns[place])) == 1]
-    kept = [place for place in range(1, len(table.head)) if place not in shared]
-    names = [said_of(run).get("name") or short_id(run) or report["label"] for run, report in runs]
-    body = [[name, *(row[place] for place in kept)] for name, row in zip(names, table.body, strict=True)]
-    head = ["run", *(table.head[place] for place in kept)]
+    kept = [place for place in range(len(table.head)) if place not in shared]
+    head, *body = ([row[place] for place in kept] for row in (table.head, *table.body))
     all_of = [f"{table.head[place]} {columns[place][0]}" for place in shared]
     blocks: list[Block] = ["; ".join(["Top-1 on test", *all_of]) + ". A click on a heading sorts."]
     blocks.append(Table(head, body, table.left - len(shared)))

@@ -24,11 +24,6 @@ class Winner(NamedTuple):
     bias: float
     holds: str
 
-    @property
-    def corrected(self) -> float:
-        """The winner's expected accuracy on other images, estimated on validation alone."""
-        return self.shown - self.bias
-
 
 def winner(
     correct: ArrayLike,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kdrun.artefacts import locked, write_text
 from kdrun.records import METRICS, read_rows
-from kdrun.report import answers, markdown, plots, sheets, sheets_of_run, thumbnails
+from kdrun.report import answers, markdown, plots, sheets, thumbnails
 from kdrun.report.read import read
 from kdrun.report.schema import Report, roles
 
@@ -92,10 +92,10 @@ def _sheets(folder: Path, kept: answers.Answers, again: bool) -> list[str]:
         if (folder / name).exists() and not again:
             continue
         (folder / name).unlink(missing_ok=True)
-        if name == ERRORS and (sheet := sheets_of_run.errors(kept, images)):
+        if name == ERRORS and (sheet := sheets.errors_of(kept, images)):
             sheets.errors(folder / name, sheet)
             drawn.append(name)
-        if name == KNOWLEDGE and (content := sheets_of_run.knowledge(kept, images)):
+        if name == KNOWLEDGE and (content := sheets.knowledge_of(kept, images)):
             sheets.knowledge(folder / name, content)
             drawn.append(name)
     return drawn

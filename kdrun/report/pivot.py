@@ -12,11 +12,10 @@ from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three_digits
 from kdrun.garbage import uncollected
 from kdrun.nested import grouped, leaves
-from kdrun.report.latex import Figure, Row, latex
+from kdrun.report.latex import MARKED, Figure, Row, latex
 from kdrun.report.ranks import Ranks, mean_ranks
 from kdrun.report.run_records import UNTOLD, Record, record, repeats
 from kdrun.report.runs import reports_of
-from kdrun.report.runs_tex import MARKED
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Mark, Spread, marks_of_most, spread
 from kdrun.report.sweeps import value_name

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from kdrun import figures
 from kdrun.figures import (
     ABSENT,
     count,
     duration,
     file_size,
-    measured,
     percent,
     plural,
     short,
@@ -23,9 +23,7 @@ from kdrun.figures import (
     three_digits,
 )
 from kdrun.report import replacing
-from kdrun.report.schema import Latency, Model, Report, Scores, called, gap_closed, parts, roles
-
-Part = Literal["validation", "test"]
+from kdrun.report.schema import Latency, Model, Part, Report, Scores, called, gap_closed, parts, roles
 
 Show = Callable[[float], str]
 
@@ -54,7 +52,12 @@ def rows(report: Report, full: bool = False) -> list[Row]:
     """All rows with a figure. full: also bytes, calibrated ECE, p95, images/s, too many for a screen."""
     every = [*_quality(report, full), *_other_scores(report, full), *_likeness(report), *_others(report)]
     every += [*_cost(report, full), *_latency(report, full), *_training(report)]
-    return [row for row in every if set(row.cells) != {ABSENT}]
+    return measured(every)
+
+
+def measured(rows: Iterable[Row]) -> list[Row]:
+    """The rows with a figure."""
+    return [row for row in rows if set(row.cells) != {ABSENT}]
 
 
 def _quality(report: Report, full: bool) -> Iterator[Row]:
@@ -76,7 +79,7 @@ def _other_scores(report: Report, full: bool) -> Iterator[Row]:
             if name not in SCORES:
                 unit = report.get("units", {}).get(name, "")
                 yield _scored(
-                    report, f"{_words(name)} {part}", unit, part, name, partial(measured, unit=unit)
+                    report, f"{_words(name)} {part}", unit, part, name, partial(figures.measured, unit=unit)
                 )
 
 
@@ -110,7 +113,7 @@ def _others(report: Report) -> Iterator[Row]:
             _words(name),
             unit,
             lambda model, name=name, unit=unit: _shown(  # type: ignore[misc]
-                model.get("figures", {}).get(name), partial(measured, unit=unit)
+                model.get("figures", {}).get(name), partial(figures.measured, unit=unit)
             ),
         )
 
@@ -130,9 +133,12 @@ def _training(report: Report) -> Iterator[Row]:
 
 def _latency(report: Report, full: bool) -> Iterator[Row]:
     places = _places(report)
+    by_role = [
+        {place_of(row): row for row in report["models"][role].get("latency", [])} for role in roles(report)
+    ]
     for place in places:
         label = f"latency, batch {place.batch}" + (f", {_how(place)}" if _devices(places) > 1 else "")
-        at = [_at(report["models"][role], place) for role in roles(report)]
+        at = [own.get(place) for own in by_role]
         yield _timed(label, "ms", at, lambda row: three_digits(row["p50_ms"]))
         if full:
             yield _timed(f"{label}, p95", "ms", at, lambda row: three_digits(row["p95_ms"]))
@@ -180,10 +186,6 @@ def _timed(label: str, unit: str, rows: list[Latency | None], show: Callable[[La
 def place_of(row: Latency) -> Place:
     """The place of a latency."""
     return Place(row["device"], row["mode"], row["threads"], row["batch"])
-
-
-def _at(model: Model, place: Place) -> Latency | None:
-    return next((row for row in model.get("latency", []) if place_of(row) == place), None)
 
 
 def _shown(value: float | None, show: Show) -> str:

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
+from kdrun.figures import ABSENT
 from kdrun.garbage import uncollected
 from kdrun.nested import grouped
 from kdrun.report.blocks import Table, as_markdown
 from kdrun.report.find_runs import runs_in
+from kdrun.report.latex import MARKED, Figure, Row, latex
 from kdrun.report.read import read
-from kdrun.report.run_records import DIFFERENCES, Record, Run, by_key, latest, means, record, repeats, told
+from kdrun.report.run_records import (
+    DIFFERENCES,
+    SORTS,
+    Record,
+    Run,
+    by_key,
+    latest,
+    means,
+    record,
+    repeats,
+    told,
+)
 from kdrun.report.runs_text import MEAN_TITLE, TITLE, Cell, block, cells, pair
+from kdrun.report.statistics import Mark, marks_of_most, spread
+from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.tables import as_csv, paragraph
 
 FORMATS = ("text", "md", "csv", "json", "tex")
+
+COLUMNS = {name: SORTS[name] for name in ("teacher", "student", "control", "gain")}
+
+CAPTION = "Top-1 on test in %, gain over the control in points; mean +- std over seeds."
 
 
 @uncollected()
@@ -48,7 +69,8 @@ def render(
         runs, records = [runs[i] for i in order], [records[i] for i in order]
     configs = [report.get("config", {}) for _, report in runs]
     if format == "tex":
-        return _tex(records, configs)
+        repeated = [record | repeats(config) for record, config in zip(records, configs, strict=True)]
+        return tex(*told(repeated, configs, None))
     if seeds == "mean":
         return _means(records, configs, format, width, sort)
     if format == "text":
@@ -56,13 +78,6 @@ def render(
         return _titled(TITLE, [block(*told(*both), width) for both in own], width)
     whole, keys = told(records, configs)
     return _written(format, list(map(_exact, whole)), cells(keys))
-
-
-def _tex(records: Sequence[Record], configs: Sequence[Record]) -> str:
-    from kdrun.report.runs_tex import tex
-
-    repeated = [record | repeats(config) for record, config in zip(records, configs, strict=True)]
-    return tex(*told(repeated, configs, None))
 
 
 def _means(records: Sequence[Record], configs: Sequence[Record], format: str, width: int, sort: str) -> str:
@@ -99,6 +114,66 @@ def _written(format: str, records: Sequence[Record], columns: Sequence[Cell]) ->
         return "\n".join(as_markdown([_table(records, columns)])) + "\n"
     names = list(dict.fromkeys(name for run in records for name in run))
     return as_csv([names, *([run.get(name) for name in names] for run in records)])
+
+
+def tex(records: Sequence[Record], differs: Sequence[str] = ()) -> str:
+    """A heading for each data set and pair, below it a line for each method.
+
+    differs: further keys that tell runs apart. Apart from REPEATS, each value of such a key that differs
+    within a method and a pair has a line of its own. The best student and its ties are marked if there are
+    several seeds (`statistics.marks`).
+    """
+    keys = [key for key in differs if key not in REPEATS]
+    alike: dict[tuple[str, str], list[Record]] = {}
+    for run in records:
+        alike.setdefault((_heading(run), str(run.get("method", ABSENT))), []).append(run)
+    places: dict[str, dict[str, list[Record]]] = {}
+    for (place, _), runs in alike.items():
+        own = [key for key in keys if len({value_name(run.get(key)) for run in runs}) > 1]
+        for run in runs:
+            places.setdefault(place, {}).setdefault(_method(run, own), []).append(run)
+    rows, marked = [], False
+    for place, lines in places.items():
+        own_marks = _marks(lines)
+        marked = marked or bool(own_marks)
+        rows.append(Row(place))
+        rows += [_row(line, runs, own_marks.get(line)) for line, runs in lines.items()]
+    return latex([*COLUMNS, "n"], rows, CAPTION + (MARKED if marked else ""), corner="method", digits=1)
+
+
+def _heading(run: Record) -> str:
+    """`digits_few: cnn_digits -> cnn_digits_small`."""
+    return f"{run.get('dataset', ABSENT)}: {run.get('teacher', ABSENT)} -> {run.get('student', ABSENT)}"
+
+
+def _method(run: Record, keys: Sequence[str]) -> str:
+    """`kd, temperature 4`."""
+    return ", ".join(
+        [str(run.get("method", ABSENT)), *(f"{key_name(k)} {value_name(run.get(k))}" for k in keys)]
+    )
+
+
+def _row(name: str, runs: Sequence[Record], mark: Mark | None) -> Row:
+    cells: list[Figure | str | None] = []
+    for column, field in COLUMNS.items():
+        values = [run[field] for run in runs if field in run]
+        one = spread(values) if values else None
+        own = mark if column == "student" else None
+        cells.append(None if one is None else Figure(one.mean, one.std, own, gain=column == "gain"))
+    return Row(name, [*cells, str(len(runs))])
+
+
+def _marks(lines: Mapping[str, Sequence[Record]]) -> dict[str, Mark]:
+    """The best student of a place and its ties, among the lines with the most seeds."""
+    by_seed = {
+        line: {_repeat(run): run["student_top1"] for run in runs if "student_top1" in run}
+        for line, runs in lines.items()
+    }
+    return marks_of_most(by_seed)
+
+
+def _repeat(run: Record) -> tuple[Any, ...]:
+    return tuple(run.get(key) for key in REPEATS)
 
 
 def table(runs: Sequence[Run]) -> Table:

@@ -32,6 +32,12 @@ Headline = Literal["last", "val_best"]
 """The weights that the figures are of: the last epoch's, or those of the epoch best on validation."""
 
 
+Part = Literal["validation", "test"]
+
+Outcome = Literal["better", "worse", "no measurable difference"]
+"""Of a comparison over the same images."""
+
+
 class Scores(TypedDict, total=False):
     """One model on one part: n images; top1, top5, ece, ece_calibrated in percent; nll in nats. For
     `ece_calibrated` the logits are divided by `temperature`, which is fitted on validation."""
@@ -202,10 +208,10 @@ class Against(TypedDict, total=False):
     gain_top1: float
     gain_interval: list[float]
     mcnemar_p: float
-    verdict: Literal["better", "worse", "no measurable difference"]
+    verdict: Outcome
 
 
-class Comparison(TypedDict, total=False):
+class Comparison(Against, total=False):
     """Student against control (gain in points with its 95 % interval, McNemar's mid-p, verdict) and
     against teacher (agreement in percent, KL in nats, speed; compression: the teacher's parameters over
     the student's); gap_closed is (student - control) / (teacher - control), in percent if `units`
@@ -218,10 +224,6 @@ class Comparison(TypedDict, total=False):
     control: str
     chosen_by: Literal["validation", "order"]
     controls: dict[str, Against]
-    gain_top1: float
-    gain_interval: list[float]
-    mcnemar_p: float
-    verdict: Literal["better", "worse", "no measurable difference"]
     gap_closed: float
     learned_from: str
     agreement: float
@@ -243,7 +245,7 @@ class Int8Model(TypedDict, total=False):
     validation: float
     change: float
     change_interval: list[float]
-    verdict: Literal["better", "worse", "no measurable difference"]
+    verdict: Outcome
     file: str
     bytes: int
     layers: int
@@ -418,7 +420,7 @@ def data_name(report: Report) -> str:
     return dataset.get("name", "") + whole
 
 
-def top1(report: Report, role: str, part: Literal["validation", "test"]) -> float | None:
+def top1(report: Report, role: str, part: Part) -> float | None:
     """The top-1 of a role on a part under the headline, in percent; None if it was not measured."""
     return parts(report, role).get(part, Scores()).get("top1")
 

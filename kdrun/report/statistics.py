@@ -7,11 +7,11 @@ If less is better, pass the negative values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeVar
 
-from kdrun.figures import interval, p_value, percent, plural, signed
+from kdrun.figures import digits_for, interval, p_value, plural, signed
 from kdrun.nested import known
 from kdrun.report.distributions import NORMAL, t_p, t_power, t_quantile
 
@@ -62,7 +62,7 @@ class Comparison(NamedTuple):
 
     def __str__(self) -> str:
         """`BEATS by +1.2 points (95 % interval +0.3 to +2.1, p = 0.022: paired t test over 5 seeds)`."""
-        digits = _digits(self)
+        digits = digits_for((self.gain.mean, *(self.interval or ())))
         claim = f"{self.verdict or 'no verdict'}: {signed(self.gain.mean, digits)} points"
         if self.interval is None or self.p is None:
             return f"{claim} ({self.test})"
@@ -222,9 +222,3 @@ def _verdict(mean: float, p: float) -> Verdict:
     if p >= LEVEL:
         return "TIES"
     return "BEATS" if mean > 0 else "LOSES"
-
-
-def _digits(comparison: Comparison) -> int:
-    """One digit, or two if one would round the mean or an edge of the interval to zero."""
-    shown: Iterable[float] = (comparison.gain.mean, *(comparison.interval or ()))
-    return 2 if any(value and not percent(abs(value)).strip("0.") for value in shown) else 1

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_text
-from kdrun.errors import KdrunError
 from kdrun.figures import minute
 from kdrun.nested import known
 from kdrun.report import (
@@ -21,11 +20,11 @@ from kdrun.report import (
     tradeoff,
 )
 from kdrun.report.blocks import Block, Bullets, Code, Table, page, starred
-from kdrun.report.read import content_of
-from kdrun.report.schema import Model, Report, data_name
+from kdrun.report.read import contents
+from kdrun.report.schema import Model, Part, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
 from kdrun.report.sweep_table import Figures, listed, more_tables, named, notes, values
-from kdrun.report.sweeps import PARTS, Choice, Job, Part, Setting, What
+from kdrun.report.sweeps import PARTS, Choice, Job, Setting, What
 from kdrun.report.tables import Column, as_csv
 
 FIGURES: tuple[What, ...] = ("student", "control", "gain")
@@ -77,14 +76,9 @@ def as_text(jobs: Sequence[Job], format: str) -> str:
 
 def commands(folder: Path) -> list[str]:
     """The commands of a sweep's folder, each once, the first one first. Damaged ones are left out."""
-    typed = []
-    for path in sorted((folder / "calls").glob("*.json")):
-        try:
-            call = content_of(path)
-        except KdrunError:
-            continue
-        typed.append(str(call["command"]) if isinstance(call, dict) and "command" in call else "")
-    return [command for command in dict.fromkeys(typed) if words_of(command)]
+    calls = (call for call in contents(folder / "calls") if isinstance(call, dict))
+    typed = dict.fromkeys(str(call.get("command", "")) for call in calls)
+    return [command for command in typed if words_of(command)]
 
 
 def words_of(command: str) -> list[str]:
@@ -111,7 +105,7 @@ def tex(jobs: Sequence[Job]) -> str:
     ]
     about = " ".join(f"{line}." for line in _about(jobs))
     caption = f"{about} Top-1 in %, gain in points, {sweeps.means(settings)}."
-    caption += " Bold: the highest mean; underlined: ties with it." if any(marked.values()) else ""
+    caption += latex.MARKED if any(marked.values()) else ""
     return latex.latex(list(columns), rows, caption, digits=1)
 
 

@@ -16,8 +16,9 @@ from kdrun.report import label_savings, sweeps
 from kdrun.report.pareto_plot import pareto
 from kdrun.report.plots import COLOURS, dress, fade, new_figure, save
 from kdrun.report.ranked_plot import ranked
+from kdrun.report.schema import Part
 from kdrun.report.sweep_table import FAILED, title
-from kdrun.report.sweeps import Job, Part, Setting, What, spread_text
+from kdrun.report.sweeps import Job, Setting, What, spread_text
 from kdrun.report.tradeoff import models_differ
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from kdrun.report import controls_sweep, int8_sweep, label_savings, sweeps, trad
 from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.naming import short_id
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import top1
+from kdrun.report.schema import Part, top1
 from kdrun.report.statistics import noise_of
 from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement
-from kdrun.report.sweeps import Choice, Job, Part, Setting, What, spread_text
+from kdrun.report.sweeps import Choice, Job, Setting, What, spread_text
 from kdrun.report.tables import Column, aligned, grid, natural_width, paragraph
 from kdrun.report.verdict import reduced
 

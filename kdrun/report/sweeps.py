@@ -15,12 +15,11 @@ from typing import Any, Literal, NamedTuple
 from kdrun.config.choices import REPEATS
 from kdrun.figures import ABSENT, as_typed, percent, signed
 from kdrun.nested import grouped, known
-from kdrun.report.schema import Report, Scores, parts, strongest, top1
+from kdrun.report.schema import Part, Report, Scores, parts, strongest, top1
 from kdrun.report.statistics import Spread
 from kdrun.report.statistics import spread as spread_over
 
 Job = Mapping[str, Any]
-Part = Literal["validation", "test"]
 PARTS: tuple[Part, ...] = ("validation", "test")
 What = Literal["gain", "student", "control", "teacher", "reference", "int8"]
 

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 from kdrun.figures import percent, plural, short, three_digits
 from kdrun.report import sweeps
-from kdrun.report.schema import Latency, Model, Report
+from kdrun.report.schema import Latency, Model, Part, Report
 from kdrun.report.statistics import Spread
-from kdrun.report.sweeps import Part, Setting
+from kdrun.report.sweeps import Setting
 
 Cost = Literal["latency", "size"]
 COSTS: tuple[Cost, ...] = ("latency", "size")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from kdrun.config.controls import role
-from kdrun.figures import count, interval, percent, plural, signed, times
+from kdrun.figures import count, digits_for, interval, percent, plural, signed, times
 from kdrun.report import int8, replacing
 from kdrun.report.schema import Model, Report, called, named_control, parts, strongest, top1
 
@@ -120,9 +120,7 @@ def _how_sure(report: Report) -> str:
 
 
 def _digits(report: Report) -> int:
-    """One digit, or two if one would round an edge of the interval to zero."""
-    interval = report.get("comparison", {}).get("gain_interval", [])
-    return 2 if any(edge and not signed(edge).strip("0.") for edge in interval) else 1
+    return digits_for(report.get("comparison", {}).get("gain_interval", []))
 
 
 def _unlabelled(report: Report, points: float) -> str:

@@ -24,7 +24,6 @@ from kdrun.report.naming import said_of
 from kdrun.report.read import read
 from kdrun.report.runs import table as table_of_runs
 from kdrun.report.schema import Report
-from kdrun.report.sheets_of_run import errors, knowledge
 from kdrun.report.soft import share_text
 from kdrun.report.sweep_folder import collected
 from kdrun.report.sweeps import key_name, swept
@@ -138,9 +137,9 @@ def _confusion(report: Report, kept: answers.Answers) -> Iterator[Part]:
 
 def _images(folder: Path, kept: answers.Answers) -> Iterator[Part]:
     shown = thumbnails.read(folder)
-    if sheet := errors(kept, shown):
+    if sheet := sheets.errors_of(kept, shown):
         yield Part("Surest errors", [f"{sheet.title}."], thumbs=_captioned(sheet.captions))
-    if content := knowledge(kept, shown):
+    if content := sheets.knowledge_of(kept, shown):
         names = ", ".join(f"{value:g}" for value in content.temperatures)
         text = (
             f"Soft targets of the {content.called} at T = {names}, bars from left to right: {content.rule}."

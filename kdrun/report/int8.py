@@ -14,12 +14,7 @@ FP32, AFTER = "fp32", "ptq"
 
 ROLES = ("student", PLAIN)
 
-FORMS = {
-    FP32: "fp32",
-    AFTER: "int8 untrained",
-    "labels": "int8 labels",
-    "teacher": "int8 teacher",
-}
+FORMS = {FP32: "fp32", AFTER: "int8 untrained", "labels": "int8 labels", "teacher": "int8 teacher"}
 """The forms of a model, as a table names them."""
 
 HOW = {

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -87,24 +88,23 @@ class Users:
     """
 
     def __init__(self, runs: Iterable[Marked]) -> None:
-        self.by_name: dict[str, dict[str, None]] = {}
-        self.by_teacher: dict[str, dict[str, None]] = {}
-        self.silent: dict[str, None] = {}
-        self.unread: dict[str, None] = {}
+        self.by_name: dict[str, set[str]] = defaultdict(set)
+        self.by_teacher: dict[str | None, set[str]] = defaultdict(set)
+        self.silent: set[str] = set()
+        self.unread: set[str] = set()
         for run in runs:
             if run.unread:
-                self.unread[run.path.name] = None
+                self.unread.add(run.path.name)
             for name in run.uses:
-                self.by_name.setdefault(name, {})[run.path.name] = None
+                self.by_name[name].add(run.path.name)
             if run.finished and not run.uses:
-                self.silent[run.path.name] = None
-                if run.teacher is not None:
-                    self.by_teacher.setdefault(run.teacher, {})[run.path.name] = None
+                self.silent.add(run.path.name)
+                self.by_teacher[run.teacher].add(run.path.name)
 
     def of(self, name: str, kind: str) -> tuple[str, ...]:
         """The names of the runs that use a folder of this kind."""
-        older = self.silent if kind == "control" else self.by_teacher.get(name.rpartition("-")[2], {})
-        return tuple(sorted((self.by_name.get(name, {}) | older | self.unread).keys() - {name}))
+        older = self.silent if kind == "control" else self.by_teacher[name.rpartition("-")[2]]
+        return tuple(sorted((self.by_name[name] | older | self.unread) - {name}))
 
 
 class _Written(TypedDict):
@@ -264,10 +264,8 @@ def _marked(path: Path) -> Marked:
         return None
 
     mark: Mark | None = next(filter(None, [content(name, Mark) for name in MARKS]), None)
-    if path.parent.name != "runs":
-        lines = (*damaged, *unread)
-        return Marked(path, bool(mark), bool(mark), frozenset(), None, lines, bool(unread))
-    report, plan = content("report.json", _Report), content(PLAN, Planned)
+    run = path.parent.name == "runs"
+    report, plan = (content("report.json", _Report), content(PLAN, Planned)) if run else (None, None)
     uses = {each["folder"].rpartition("/")[2] for each in (plan["trainings"] if plan else ())}
     uses |= set((report or {}).get("folders", {}).values())
     teacher = mark["key"].get("teacher") if mark else None

@@ -32,7 +32,7 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
     """
     settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     points = tradeoff.points(settings, part)
-    costs = [cost for cost in tradeoff.COSTS if any(point.cost(cost) is not None for point in points)]
+    costs = tradeoff.costs(points)
     if not costs:
         raise ValueError("no student of which a cost is known")
     names = [short_names(settings)[point.position] for point in points]
@@ -44,7 +44,8 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
     panels = [figure.add_subplot(1, len(costs), i + 1) for i in range(len(costs))]
     for axes, cost in zip(panels, costs, strict=True):
         _panel(axes, cost, points, settings)
-        dress(axes, _title(cost, settings), f"{'ms' if cost == 'latency' else 'parameters'}")
+        title = f"over latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "over size"
+        dress(axes, title, "ms" if cost == "latency" else "parameters")
     panels[0].set_ylabel("top-1, %")
     figure.suptitle(f"top-1 on {part}, {sweeps.means(settings)}", x=0.01, ha="left", fontsize=11)
     _legend(figure, panels[0])
@@ -54,7 +55,10 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
         figure.canvas.draw()  # which settles the layout that names are placed in
     figure.set_layout_engine("none")
     for axes, cost in zip(panels, costs, strict=True):
-        _name(axes, cost, points, labels)
+        known = [
+            (x, p, name) for p, name in zip(points, labels, strict=True) if (x := p.cost(cost)) is not None
+        ]
+        write_names(axes, [(x, p.accuracy.mean) for x, p, _ in known], [name for *_, name in known])
     save(figure, path)
 
 
@@ -119,10 +123,6 @@ def _tick(value: float) -> str:
     return f"{float(three_digits(value).replace(',', '')):g}"
 
 
-def _title(cost: Cost, settings: Sequence[Setting]) -> str:
-    return f"over latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "over size"
-
-
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(
@@ -149,10 +149,3 @@ def _list(figure: Figure, names: Sequence[str], columns: int, wide: float) -> No
         text = "\n".join(lines[column * LINES : (column + 1) * LINES])
         x = 1 - share + share * column / columns + 0.01
         figure.text(x, 0.94, text, va="top", fontsize=8, linespacing=1.2, color="#333333")
-
-
-def _name(axes: Axes, cost: Cost, points: Sequence[Point], labels: Sequence[str]) -> None:
-    known = [
-        (x, p, label) for p, label in zip(points, labels, strict=True) if (x := p.cost(cost)) is not None
-    ]
-    write_names(axes, [(x, p.accuracy.mean) for x, p, _ in known], [label for *_, label in known])

@@ -11,14 +11,7 @@ from typing import Any
 from kdrun.artefacts import write_text
 from kdrun.figures import minute
 from kdrun.nested import known
-from kdrun.report import (
-    controls_sweep,
-    int8_sweep,
-    latex,
-    sweep_plots,
-    sweeps,
-    tradeoff,
-)
+from kdrun.report import controls_sweep, int8_sweep, latex, sweep_plots, sweeps, tradeoff
 from kdrun.report.blocks import Block, Bullets, Code, Table, page, starred
 from kdrun.report.read import contents
 from kdrun.report.schema import Model, Part, Report, data_name

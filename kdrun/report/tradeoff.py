@@ -97,6 +97,11 @@ def measured_on(settings: Sequence[Setting]) -> str:
     return " or ".join(ways)
 
 
+def costs(points: Sequence[Point]) -> list[Cost]:
+    """The costs that were measured of some student."""
+    return [cost for cost in COSTS if any(point.cost(cost) is not None for point in points)]
+
+
 def front(points: Sequence[Point], cost: Cost) -> frozenset[int]:
     """Positions of the students on the Pareto front: no other is at least as good in accuracy and cost, and
     better in one of the two.
@@ -111,7 +116,7 @@ def front(points: Sequence[Point], cost: Cost) -> frozenset[int]:
 
 def fronts(points: Sequence[Point]) -> dict[int, str]:
     """The fronts that a student is on, by position: `both`, `latency`, `size`; others are left out."""
-    on = {cost: front(points, cost) for cost in COSTS if any(p.cost(cost) is not None for p in points)}
+    on = {cost: front(points, cost) for cost in costs(points)}
     words: dict[int, str] = {}
     for point in points:
         names = [cost for cost, positions in on.items() if point.position in positions]

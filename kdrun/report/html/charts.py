@@ -231,11 +231,10 @@ def pareto(jobs: Sequence[Job]) -> Charts:
     if not tradeoff.models_differ(settings):
         return {}
     points, charts = tradeoff.points(settings, part), Charts()
-    for cost in tradeoff.COSTS:
-        if any(point.cost(cost) is not None for point in points):
-            measured = f"latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "size"
-            chart, legend = _over(cost, settings, points)
-            charts[f"pareto-{cost}"] = Chart(f"top-1 on {part} over {measured}", chart, legend)
+    for cost in tradeoff.costs(points):
+        measured = f"latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "size"
+        chart, legend = _over(cost, settings, points)
+        charts[f"pareto-{cost}"] = Chart(f"top-1 on {part} over {measured}", chart, legend)
     return charts
 
 
@@ -259,10 +258,7 @@ def _over(cost: Cost, settings: Sequence[Setting], points: Sequence[Point]) -> t
         "control": [(x, point.control.mean, name) for x, point, name in known if point.control],
         "teacher": teachers,
     }
-    return chart, [
-        _key("front", blue, front),
-        *(_points(chart, role, at) for role, at in dots.items() if at),
-    ]
+    return chart, [_key("front", blue, front), *(_points(chart, role, at) for role, at in dots.items() if at)]
 
 
 def _points(chart: Any, role: str, at: Sequence[tuple[float, float, str]]) -> Key:

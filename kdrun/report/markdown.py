@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from kdrun.config.choices import PLAIN
-from kdrun.figures import count, file_size, minute, p_value, percent, plural, points, times
-from kdrun.report import controls_page, int8, mistakes_page
+from kdrun.figures import (
+    ABSENT,
+    as_typed,
+    count,
+    file_size,
+    interval,
+    minute,
+    p_value,
+    percent,
+    plural,
+    points,
+    signed,
+    times,
+)
+from kdrun.report import int8, mistakes_page
 from kdrun.report.blocks import Block, Bullets, Code, Section, Table, as_markdown, picture
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.origin import TRAININGS, origin, trainings
 from kdrun.report.rows import rows
-from kdrun.report.schema import Look, PoolUse, Report, Speedup, called, gap_closed, roles, strongest
+from kdrun.report.schema import (
+    Against,
+    Look,
+    Model,
+    PoolUse,
+    Report,
+    Speedup,
+    called,
+    gap_closed,
+    named_control,
+    roles,
+    strongest,
+    top1,
+)
 from kdrun.report.verdict import TAUGHT, at_chance, gain, its_control, verdict
 
 PLOTS = ("curves.png", "confusion.png", "errors.png", "knowledge.png")
@@ -21,6 +48,18 @@ CAPTIONS = {
     "errors.png": "The images that the student has wrong with the highest probability.",
     "knowledge.png": "Dark knowledge: the teacher's soft targets. `kdrun look` shows them for any image.",
 }
+
+
+AGAINST = (
+    "control",
+    "what it is",
+    "validation %",
+    "test %",
+    "gain, points",
+    "95 % interval",
+    "p",
+    "verdict",
+)
 
 
 def markdown(report: Report, plots: Sequence[str] = PLOTS) -> str:
@@ -44,7 +83,7 @@ def sections(report: Report) -> list[Section]:
     every = [
         Section("What was run", list(_what(report))),
         Section("Figures", ["; ".join(caption(report)) + ".", _table(report)]),
-        Section("Against each control", controls_page.blocks(report)),
+        Section("Against each control", controls_of(report)),
         Section("In 8 bits", int8.blocks(report)),
         Section("Where it errs", mistakes_page.blocks(report)),
         Section("What this means", [Bullets(list(_meaning(report)))]),
@@ -114,6 +153,55 @@ def _table(report: Report) -> Table:
     body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
     heads = [called(report, role) for role in roles(report)]
     return Table(("", "unit", *heads), body, left=2)
+
+
+def controls_of(report: Report) -> list[Block]:
+    """What each of several controls is, and the student against each; empty for a run with one control."""
+    comparison = report.get("comparison", {})
+    every = comparison.get("controls", {})
+    if not every:
+        return []
+    body = [_control_row(report, role, against) for role, against in every.items()]
+    chosen = named_control(strongest(report))
+    why = f"`{chosen}` is the strongest on validation; no test image chose it."
+    if comparison.get("chosen_by") != "validation":
+        why = f"Without validation images none can be called the strongest; `{chosen}` is the first of them."
+    return [
+        Table(AGAINST, body, left=2),
+        f"{why} Gain and verdict of the run are against this one, a single comparison. In the table, p is "
+        f"McNemar's mid-p with Holm's correction over {plural(len(every), 'control')}; each interval holds "
+        "for its row alone.",
+    ]
+
+
+def _words_of_a_control(role: str, model: Model, settings: Mapping[str, Any]) -> str:
+    """A control in words. settings: the keys of `controls`."""
+    if role == PLAIN:
+        return "the same student, start, steps and recipe, no teacher"
+    return {
+        "smoothed": f"plain, with label smoothing {as_typed(settings.get('smoothing'))}",
+        "teacher_free": (
+            f"plain, with a virtual teacher (weight {as_typed(settings.get('virtual_weight'))}, "
+            f"T={as_typed(settings.get('virtual_temperature'))}, "
+            f"{as_typed(settings.get('virtual_true_class'))} for the true class)"
+        ),
+        "self": "taught by the plain control, as the student is by its teacher",
+        "longer": f"plain, for {plural(model.get('epochs', 0), 'epoch')}",
+    }.get(named_control(role), "")
+
+
+def _control_row(report: Report, role: str, against: Against) -> list[str]:
+    model, settings = report["models"].get(role, Model()), report.get("config", {}).get("controls", {})
+    scores = [top1(report, role, "validation"), top1(report, role, "test")]
+    return [
+        named_control(role),
+        _words_of_a_control(role, model, settings),
+        *(ABSENT if score is None else percent(score) for score in scores),
+        signed(against["gain_top1"]),
+        interval(against["gain_interval"]),
+        p_value(against["mcnemar_p"]).removeprefix("= "),
+        against["verdict"],
+    ]
 
 
 def _meaning(report: Report) -> Iterator[str]:

@@ -90,7 +90,10 @@ def mixtures(places: Sequence[Place], reports: Sequence[Report]) -> tuple[list[P
     only the one that is typed is named.
     """
     flat = [dict(leaves(report.get("config", {}))) for report in reports]
-    every = dict.fromkeys(key for values in flat for key in values if not _is_aside(key))
+    aside = (*UNTOLD, "evaluation", "experiment")
+    every = {
+        key for values in flat for key in values if key not in REPEATS and key.split(".")[0] not in aside
+    }
     patterns: dict[tuple[str, ...], str] = {}
     for key in sorted(every, key=lambda key: key.count(".")):
         patterns.setdefault(tuple(repr(values.get(key)) for values in flat), key)
@@ -117,10 +120,6 @@ def ranks(table: Cells, cols: str, name: str) -> Ranks | None:
         return mean_ranks(scores)
     except ValueError:
         return None
-
-
-def _is_aside(key: str) -> bool:
-    return key in REPEATS or key.split(".")[0] in (*UNTOLD, "evaluation", "experiment")
 
 
 def _place(run: Record, rows: str, cols: str) -> Place:

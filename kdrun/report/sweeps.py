@@ -24,6 +24,10 @@ PARTS: tuple[Part, ...] = ("validation", "test")
 What = Literal["gain", "student", "control", "teacher", "reference", "int8"]
 
 
+TEACHER_SEEDS = ("teacher", "label", "split")
+"""The seeds that tell the teachers of a setting apart."""
+
+
 class Setting(NamedTuple):
     """values: of the swept keys, the same in all jobs. jobs: finished or failed."""
 
@@ -191,8 +195,9 @@ def shared_control(settings: Sequence[Setting], part: Part) -> Spread | None:
 
 def one_teacher(settings: Sequence[Setting]) -> bool:
     """Whether some settings have several finished jobs, and each of these has one teacher for all jobs."""
-    several = [own for setting in settings if len(own := setting.reports) > 1]
-    return bool(several) and all(len(set(map(_teacher, own))) == 1 for own in several)
+    several = [setting.reports for setting in settings if len(setting.reports) > 1]
+    teachers = [{tuple(map(report["seeds"].get, TEACHER_SEEDS)) for report in own} for own in several]
+    return bool(several) and all(len(own) == 1 for own in teachers)
 
 
 def means(settings: Sequence[Setting]) -> str:
@@ -253,11 +258,6 @@ def _repeat(job: Job) -> tuple[str, ...]:
 
 def _name(job: Job, key: str) -> str:
     return value_name(job["overrides"].get(key))
-
-
-def _teacher(report: Report) -> tuple[Any, ...]:
-    """The seeds that tell the teachers of a setting apart."""
-    return tuple(report["seeds"].get(key) for key in ("teacher", "label", "split"))
 
 
 def images_of(settings: Sequence[Setting], part: Part) -> int:

@@ -142,9 +142,12 @@ def smallest(settings: Sequence[Setting], part: Part, names: Sequence[str]) -> s
             f"{names[near.position]}, {percent(_behind(near))} points below"
         )
     best = min(good, key=lambda point: (point.size or 0.0, -point.accuracy.mean))
-    shown = [f"{short(best.size or 0.0)} parameters{_share(settings[best.position], best)}"]
+    setting, size = settings[best.position], best.size or 0.0
+    whole = mean_cost(setting, "teacher", "size")
+    share = f", {percent(100 * size / whole)} % of the teacher's" if whole else ""
+    shown = [f"{short(size)} parameters{share}"]
     shown += [f"{three_digits(best.latency)} ms"] if best.latency is not None else []
-    shown += [f"{_against(settings[best.position], p)} on {p}" for p in dict.fromkeys((part, "test"))]
+    shown += [f"{_against(setting, p)} on {p}" for p in dict.fromkeys((part, "test"))]
     return (
         f"The smallest student within {WITHIN:g} point of the teacher on {part} is {names[best.position]} "
         f"({', '.join(shown)})"
@@ -153,11 +156,6 @@ def smallest(settings: Sequence[Setting], part: Part, names: Sequence[str]) -> s
 
 def _behind(point: Point) -> float:
     return (point.teacher.mean if point.teacher else 0.0) - point.accuracy.mean
-
-
-def _share(setting: Setting, point: Point) -> str:
-    whole = mean_cost(setting, "teacher", "size")
-    return f", {percent(100 * (point.size or 0.0) / whole)} % of the teacher's" if whole else ""
 
 
 def _against(setting: Setting, part: Part) -> str:

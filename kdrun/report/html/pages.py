@@ -156,15 +156,11 @@ def _images(folder: Path, kept: answers.Answers) -> Iterator[Part]:
 
 
 def _captioned(captions: Sequence[sheets.Caption]) -> list[Thumb]:
+    plain = (sheets.GREY, "black")  # lines in the colour of the text
     return [
-        Thumb(data_uri(each.image), [(text, _tone(colour)) for text, colour in each.lines])
+        Thumb(data_uri(each.image), [(text, "" if tone in plain else tone) for text, tone in each.lines])
         for each in captions
     ]
-
-
-def _tone(colour: str) -> str:
-    """The colour of a line, empty for that of the text."""
-    return "" if colour in (sheets.GREY, "black") else colour
 
 
 def _softened(each: sheets.Softened, content: sheets.Knowledge) -> Thumb:

@@ -77,9 +77,7 @@ def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int]
     save(figure, path)
 
 
-def confusion(
-    path: Path, matrices: Mapping[str, Any], classes: Sequence[str], title: str = "test part"
-) -> None:
+def confusion(path: Path, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
     """One panel per role: rows are the true classes, columns the answers. Right answers are blue, wrong ones
     orange; the shade is the share of the true class.
 
@@ -106,14 +104,14 @@ def confusion(
         )
     if not few:
         _name_pairs(figure.add_subplot(grid[:, -1]), matrices, classes)
-    figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
+    figure.suptitle("test part: true class (rows) and answer (columns)", fontsize=11)
     save(figure, path)
 
 
 def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
     """The pairs of classes that the student (else the first role) confuses most, with their counts."""
     role = "student" if "student" in matrices else next(iter(matrices))
-    most = pairs(np.asarray(matrices[role], dtype=np.int64), classes, PAIRS)
+    most = pairs(np.asarray(matrices[role], dtype=np.int64), classes)
     axes.axis("off")
     axes.set_title(f"{role}: most confused", color=colour_of(role), fontsize=11, loc="left")
     for place, pair in enumerate(most):

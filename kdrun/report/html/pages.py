@@ -247,9 +247,9 @@ def _drawn(folder: Path) -> list[Part]:
     )
 
 
-def of_runs(runs: Sequence[tuple[Path, Report]], place: str, links: Links | None = None) -> Page:
+def of_runs(runs: Sequence[tuple[Path, Report]], place: str) -> Page:
     """The page of many runs."""
-    return Page(plural(len(runs), "finished run"), place, "", "", [_runs(runs, links)])
+    return Page(plural(len(runs), "finished run"), place, "", "", [_runs(runs, None)])
 
 
 def of_outputs(

@@ -15,10 +15,9 @@ from kdrun.report import int8
 from kdrun.report.caption import caption
 from kdrun.report.rows import Row, measured, rows
 from kdrun.report.schema import ROLES, Report, called, controls, roles, teachers
-from kdrun.report.verdict import at_chance, verdict
+from kdrun.report.verdict import tone, verdict
 
-COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yellow"}
-
+COLOURS = {"better": "green", "worse": "red", "unclear": "yellow"}
 
 NAMES = 13
 """The least width for the names of figures; with less, each name stands above its figures."""
@@ -32,7 +31,7 @@ CACHED = " (cached)"
 
 def render(report: Report, width: int = 80) -> RenderableType:
     """What `Console.print` shows at the end of a run, on `width` columns: caption, table, verdict."""
-    style = COLOURS.get("worse" if at_chance(report) else report.get("comparison", {}).get("verdict", ""), "")
+    style = COLOURS.get(tone(report), "")
     about = Text("\n".join(caption(report)), style="dim")
     own = [Text(), Text("\n".join(int8.lines(report, width)))] if "int8" in report else []
     return Group(about, Text(), table(report, width), *own, Text(), Text(verdict(report), style=style))

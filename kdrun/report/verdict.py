@@ -43,6 +43,12 @@ def at_chance(report: Report) -> bool:
     return right <= share + SURE * math.sqrt(share * (100 - share) / images)
 
 
+def tone(report: Report) -> str:
+    """What was found: `better`, `worse` or `unclear`; empty without a control."""
+    found = "worse" if at_chance(report) else report.get("comparison", {}).get("verdict", "")
+    return "unclear" if found == "no measurable difference" else found
+
+
 def _chance(report: Report) -> str:
     right = top1(report, "student", "test")
     if right is None or not at_chance(report):

@@ -27,8 +27,7 @@ from kdrun.report.schema import Report
 from kdrun.report.soft import share_text
 from kdrun.report.sweep_folder import collected
 from kdrun.report.sweeps import key_name, swept
-from kdrun.report.table import COLOURS as TONES
-from kdrun.report.verdict import at_chance, verdict
+from kdrun.report.verdict import tone, verdict
 
 HINT = (
     "Point at a chart to read its values; a click in the legend hides a line. Ctrl and the wheel zoom; with "
@@ -102,12 +101,7 @@ def of_run(folder: Path) -> Page:
         *_settings(report),
         *_epochs(rows),
     ]
-    worse = at_chance(report) or report.get("comparison", {}).get("verdict") == "worse"
-    found = report.get("comparison", {}).get("verdict", "")
-    tone = {"green": "better", "red": "worse", "yellow": "unclear"}.get(
-        TONES.get("worse" if worse else found, ""), ""
-    )
-    return Page(report["label"], _about(folder), verdict(report), tone, parts)
+    return Page(report["label"], _about(folder), verdict(report), tone(report), parts)
 
 
 def _plain(section: Section) -> Part:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.config.choices import is_control
-from kdrun.evaluation.activations import bytes_per_image
+from kdrun.evaluation.cost import bytes_per_image
 from kdrun.figures import file_size
 from kdrun.garbage import uncollected
 from kdrun.graphs import cuda_graphs

@@ -13,7 +13,7 @@ from kdrun.data.batches import plain_batches
 from kdrun.data.images import Part
 from kdrun.data.select import taken
 from kdrun.evaluation.accuracy import logits_of
-from kdrun.evaluation.activations import bytes_per_image
+from kdrun.evaluation.cost import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
 from kdrun.machine import torch_threads
 from kdrun.plan.ground import Ground

@@ -14,8 +14,8 @@ from kdrun.data.overlap import overlap
 from kdrun.data.picture import centre
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
-from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing, standing
+from kdrun.evaluation.cost import bytes_per_image
 from kdrun.evaluation.subject import Subject
 from kdrun.figures import percent, plural
 from kdrun.plan.ground import Ground

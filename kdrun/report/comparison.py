@@ -40,17 +40,13 @@ def compared(first: Path, second: Path) -> Compared:
     """
     reports = read(first), read(second)
     both: Compared = {
-        "runs": [_called(run) for run in (first, second)],
+        "runs": [said_of(run).get("name") or short_id(run) or run.name for run in (first, second)],
         "folders": [str(first), str(second)],
         "keys": [each._asdict() for each in keys(*reports)],
         "figures": [each._asdict() for each in figures(*reports)],
     }
     paired = paired_test(first, second)
     return both | ({"paired": paired} if paired else {})
-
-
-def _called(run: Path) -> str:
-    return said_of(run).get("name") or short_id(run) or run.name
 
 
 def keys(first: Report, second: Report) -> Iterator[Difference]:

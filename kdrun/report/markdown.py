@@ -80,9 +80,11 @@ def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
 
 def sections(report: Report) -> list[Section]:
     """What follows the verdict, without the pictures; no section is empty."""
+    body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
+    figures = Table(("", "unit", *(called(report, role) for role in roles(report))), body, left=2)
     every = [
         Section("What was run", list(_what(report))),
-        Section("Figures", ["; ".join(caption(report)) + ".", _table(report)]),
+        Section("Figures", ["; ".join(caption(report)) + ".", figures]),
         Section("Against each control", controls_of(report)),
         Section("In 8 bits", int8.blocks(report)),
         Section("Where it errs", mistakes_page.blocks(report)),
@@ -147,12 +149,6 @@ def _asked(teacher: Mapping[str, object]) -> Iterator[str]:
     for key, words in (("forwards", "images answered"), ("forwards_saved", "saved")):
         if isinstance(number := teacher.get(key), int) and number:
             yield f"{count(number)} {words}"
-
-
-def _table(report: Report) -> Table:
-    body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
-    heads = [called(report, role) for role in roles(report)]
-    return Table(("", "unit", *heads), body, left=2)
 
 
 def controls_of(report: Report) -> list[Block]:

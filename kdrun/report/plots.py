@@ -194,8 +194,9 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64]) -> None:
 
 
 def _name_classes(axes: Axes, classes: Sequence[str], rows_too: bool) -> None:
-    few = len(classes) <= NUMBERS_UP_TO
-    at = list(range(len(classes))) if few else list(range(0, len(classes), _step(len(classes))))
+    few, count = len(classes) <= NUMBERS_UP_TO, len(classes)
+    # Class numbers are 10 apart for a hundred classes, 100 apart for a thousand.
+    at = list(range(0, count, 1 if few else max(5, int(10 ** (len(str(count - 1)) - 1)))))
     names = [shortened(classes[i]) if few else str(i) for i in at]
     # Eight points are about 0.075 inches a letter: level names must fit into their columns.
     slanted = few and max(map(len, names)) * len(names) > 55
@@ -203,11 +204,6 @@ def _name_classes(axes: Axes, classes: Sequence[str], rows_too: bool) -> None:
     axes.set_yticks(at, names if rows_too else [""] * len(at), fontsize=8)
     axes.tick_params(length=0 if few else 3)
     axes.set_xlabel("" if few else "class number", fontsize=8)
-
-
-def _step(count: int) -> int:
-    """The step between class numbers along an axis: 10 for a hundred classes, 100 for a thousand."""
-    return max(5, int(10 ** (len(str(count - 1)) - 1)))
 
 
 def shortened(name: str, length: int = 14) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
@@ -166,14 +165,10 @@ def _row(name: str, runs: Sequence[Record], mark: Mark | None) -> Row:
 def _marks(lines: Mapping[str, Sequence[Record]]) -> dict[str, Mark]:
     """The best student of a place and its ties, among the lines with the most seeds."""
     by_seed = {
-        line: {_repeat(run): run["student_top1"] for run in runs if "student_top1" in run}
+        line: {tuple(map(run.get, REPEATS)): run["student_top1"] for run in runs if "student_top1" in run}
         for line, runs in lines.items()
     }
     return marks_of_most(by_seed)
-
-
-def _repeat(run: Record) -> tuple[Any, ...]:
-    return tuple(run.get(key) for key in REPEATS)
 
 
 def table(runs: Sequence[Run]) -> Table:

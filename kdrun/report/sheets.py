@@ -22,7 +22,6 @@ from kdrun.report.thumbnails import TEMPERATURES, Thumbnails
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
 WRONG, GREY, SOFT = "#d9480b", "#555555", "#7a3e9d"
@@ -206,6 +205,8 @@ def knowledge(path: Path, content: Knowledge) -> None:
 
 def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float) -> None:
     """One image, and bars for the classes with the largest shares at the last temperature."""
+    from matplotlib.collections import PolyCollection
+
     _write(axes, x, y + 0.16, each.title)
     _image(axes, each.image, x, y + 0.25, TOP * BAR + 0.1)
     x += TOP * BAR + 0.2 + CLASS
@@ -215,13 +216,13 @@ def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float
         _write(axes, x - 0.05, top + 0.15, shortened(name), align="right")
         for column, (share, colour) in enumerate(zip(shares, bar_colours(content), strict=True)):
             left, wide = x + column * sum(BARS), BARS[0] * share
-            edges = (left, left + wide, top + 0.14 * BAR, top + 0.86 * BAR)
-            bars.append(
-                [(edges[0], edges[2]), (edges[1], edges[2]), (edges[1], edges[3]), (edges[0], edges[3])]
-            )
+            right, above, below = left + wide, top + 0.14 * BAR, top + 0.86 * BAR
+            bars.append([(left, above), (right, above), (right, below), (left, below)])
             colours.append(colour)
-            _write(axes, left + wide + 0.05, top + 0.15, share_text(share))
-    axes.add_collection(_polygons(bars, colours), autolim=False)
+            _write(axes, right + 0.05, top + 0.15, share_text(share))
+    # Many bars at once: a patch for each would take twice as long as everything else.
+    drawn = PolyCollection(bars, facecolors=colours, edgecolors=colours, linewidths=0.5)
+    axes.add_collection(drawn, autolim=False)
 
 
 def top_shares(each: Softened, content: Knowledge) -> list[tuple[str, list[float]]]:
@@ -230,13 +231,6 @@ def top_shares(each: Softened, content: Knowledge) -> list[tuple[str, list[float
     """
     shares = [softened(each.logits, temperature) for temperature in content.temperatures]
     return [(content.classes[row], [float(own[row]) for own in shares]) for row in largest(shares[-1], TOP)]
-
-
-def _polygons(corners: Sequence[Sequence[tuple[float, float]]], colours: Sequence[str]) -> PolyCollection:
-    """Many bars at once: a patch for each would take twice as long as everything else."""
-    from matplotlib.collections import PolyCollection
-
-    return PolyCollection(corners, facecolors=colours, edgecolors=colours, linewidths=0.5)
 
 
 def bar_colours(content: Knowledge) -> list[str]:

@@ -101,18 +101,14 @@ def of_run(folder: Path) -> Page:
         *_settings(report),
         *_epochs(rows),
     ]
-    return Page(report["label"], _about(folder), verdict(report), tone(report), parts)
+    own = said_of(folder)
+    about = filter(None, (own.get("name"), own.get("note"), ", ".join(own.get("tags", []))))
+    return Page(report["label"], " | ".join(about), verdict(report), tone(report), parts)
 
 
 def _plain(section: Section) -> Part:
     title = "What was run, and how to repeat it" if section.title == "What was run" else section.title
     return Part(title, section.blocks)
-
-
-def _about(folder: Path) -> str:
-    """The user's name, note and tags of a run."""
-    own = said_of(folder)
-    return " | ".join(filter(None, (own.get("name"), own.get("note"), ", ".join(own.get("tags", [])))))
 
 
 def _curves(report: Report, rows: Sequence[Any]) -> Iterator[Part]:

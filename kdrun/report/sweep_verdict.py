@@ -47,18 +47,16 @@ def replacement(setting: Setting) -> str:
     """
     differences = sweeps.by_repeat(setting, "reference", "test")
     replacing = [report for report in setting.reports if "reference" in report.get("comparison", {})]
-    against = [report["comparison"]["reference"] for report in replacing]
+    margins = {report["comparison"]["reference"]["margin"] for report in replacing}
     names = {report["models"][REFERENCE]["name"] for report in replacing}
-    if len(differences) < 2 or len(names) > 1 or len({each["margin"] for each in against}) > 1:
-        return ""
-    by_split = _by_split(differences)
     values, varied, shared = list(differences.values()), "seed", 0.0
-    if len(by_split) > 1:
+    if len(by_split := _by_split(differences)) > 1:
         values, varied = list(map(fmean, by_split)), "split"
         shared = sweeps.images_of([setting], "test") / _trained_on(setting)
-    ends, margin = one_sided(values, shared), against[0]["margin"]
-    if ends is None:
+    ends = one_sided(values, shared)
+    if ends is None or len(names) > 1 or len(margins) > 1:
         return ""
+    margin = margins.pop()
     said = claim(names.pop(), as_good(*ends, margin), margin, Bounds(fmean(values), *ends))
     return f"{said}, over {plural(len(values), varied)}"
 
@@ -83,8 +81,8 @@ def flattered(settings: Sequence[Setting], chosen: Choice) -> Winner:
     best, noun = accuracy[chosen.best], sweeps.repeat(settings)
     compared = [i for i, values in enumerate(accuracy) if values.keys() == best.keys()]
     answers = [[sweeps.right(settings[i], repeat) for repeat in best] for i in compared]
-    known = [row for rows in answers for row in rows if row is not None]
-    if len(known) == len(compared) * len(best) and len(set(map(len, known))) == 1:
+    kept = [row for rows in answers for row in rows if row is not None]
+    if len(kept) == len(compared) * len(best) and len(set(map(len, kept))) == 1:
         return winner(answers, splits=[repeat[SPLIT] for repeat in best], noun=noun)
     return flattered_means(accuracy, chosen, noun)
 

@@ -81,9 +81,9 @@ class Page(NamedTuple):
 
     title: str
     about: str
-    verdict: str
-    tone: str
     parts: Sequence[Part]
+    verdict: str = ""
+    tone: str = ""
 
 
 def of_run(folder: Path) -> Page:
@@ -103,7 +103,7 @@ def of_run(folder: Path) -> Page:
     ]
     own = said_of(folder)
     about = filter(None, (own.get("name"), own.get("note"), ", ".join(own.get("tags", []))))
-    return Page(report["label"], " | ".join(about), verdict(report), tone(report), parts)
+    return Page(report["label"], " | ".join(about), parts, verdict(report), tone(report))
 
 
 def _plain(section: Section) -> Part:
@@ -131,18 +131,13 @@ def _images(folder: Path, kept: answers.Answers) -> Iterator[Part]:
         yield Part("Surest errors", [f"{sheet.title}."], thumbs=_captioned(sheet.captions))
     if content := sheets.knowledge_of(kept, shown):
         names = ", ".join(f"{value:g}" for value in content.temperatures)
-        text = (
-            f"Soft targets of the {content.called} at T = {names}, bars from left to right: {content.rule}."
-        )
+        text = f"Soft targets of the {content.called} at T = {names}, bars from left to right"
         thumbs = [_softened(each, content) for each in content.images]
-        yield Part("Dark knowledge", [text], charts.entropy(content), thumbs)
-        apart = f"{content.called} and student differ on {content.parted_in_all:,} test images"
+        yield Part("Dark knowledge", [f"{text}: {content.rule}."], charts.entropy(content), thumbs)
+        text = f"{content.called} and student differ on {content.parted_in_all:,} test images"
         if content.parted:
-            yield Part(
-                "Teacher and student apart",
-                [f"{apart}; those of which both are surest."],
-                thumbs=_captioned(content.parted),
-            )
+            text += "; those of which both are surest."
+            yield Part("Teacher and student apart", [text], thumbs=_captioned(content.parted))
 
 
 def _captioned(captions: Sequence[sheets.Caption]) -> list[Thumb]:
@@ -154,14 +149,10 @@ def _captioned(captions: Sequence[sheets.Caption]) -> list[Thumb]:
 
 
 def _softened(each: sheets.Softened, content: sheets.Knowledge) -> Thumb:
-    colours = sheets.bar_colours(content)
-    bars = [
-        Bar(
-            name,
-            [(100 * share, share_text(share), colour) for share, colour in zip(shares, colours, strict=True)],
-        )
-        for name, shares in sheets.top_shares(each, content)
-    ]
+    bars = []
+    for name, shares in sheets.top_shares(each, content):
+        coloured = zip(shares, sheets.bar_colours(content), strict=True)
+        bars.append(Bar(name, [(100 * share, share_text(share), colour) for share, colour in coloured]))
     return Thumb(data_uri(each.image), [(each.title, "")], bars)
 
 
@@ -169,11 +160,8 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
     """An image (C, H, W) as a PNG in a data URI."""
     from PIL import Image
 
-    picture = Image.fromarray(
-        np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    )
-    sink = BytesIO()
-    picture.save(sink, format="PNG")
+    picture, sink = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(sink, format="PNG")
     return _png(sink.getvalue())
 
 
@@ -208,9 +196,7 @@ def of_sweep(folder: Path, links: Links | None = None) -> Page | None:
     """The page of a sweep's or a search's folder; None for another folder."""
     if (folder / "search.json").is_file():
         search = search_files.read(folder)
-        return Page(
-            "Search", folder.name, "", "", [Part("Trials", search_files.blocks(search)), *_drawn(folder)]
-        )
+        return Page("Search", folder.name, [Part("Trials", search_files.blocks(search)), *_drawn(folder)])
     if not (folder / "jobs").is_dir() or not (jobs := collected(folder)):
         return None
     blocks = sweep_files.blocks(jobs, sweep_files.commands(folder))
@@ -226,20 +212,19 @@ def of_sweep(folder: Path, links: Links | None = None) -> Page | None:
     if runs:
         parts.append(_runs(runs, links))
     keys = ", ".join(map(key_name, swept(jobs)))
-    return Page(f"Sweep over {keys}" if keys else "Sweep", folder.name, chosen, "", parts)
+    return Page(f"Sweep over {keys}" if keys else "Sweep", folder.name, parts, chosen)
 
 
 def _drawn(folder: Path) -> list[Part]:
     """The pictures of a folder but for pareto.png, which is a chart here."""
-    files = [path for path in sorted(folder.glob("*.png")) if path.name != "pareto.png"]
-    return (
-        [Part("Pictures", pictures=[(path.stem, _png(path.read_bytes())) for path in files])] if files else []
-    )
+    files = (path for path in sorted(folder.glob("*.png")) if path.name != "pareto.png")
+    shown = [(path.stem, _png(path.read_bytes())) for path in files]
+    return [Part("Pictures", pictures=shown)] if shown else []
 
 
 def of_runs(runs: Sequence[tuple[Path, Report]], place: str) -> Page:
     """The page of many runs."""
-    return Page(plural(len(runs), "finished run"), place, "", "", [_runs(runs, None)])
+    return Page(plural(len(runs), "finished run"), place, [_runs(runs, None)])
 
 
 def of_outputs(
@@ -256,7 +241,7 @@ def of_outputs(
         parts.append(Part("Sweeps and searches", [table], links=list(many.values())))
     if damaged:
         parts.append(Part("Left out", [Bullets(damaged)]))
-    return Page(plural(len(runs), "finished run"), place, "", "", parts)
+    return Page(plural(len(runs), "finished run"), place, parts)
 
 
 def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
@@ -283,4 +268,4 @@ def of_two(first: Path, second: Path) -> Page:
         body = [(row["name"], row["first"] or "-", row["second"] or "-") for row in both[title]]
         blocks: list[Block] = [Table(("", *both["runs"]), body)] if body else [f"No {title} differ."]
         parts.append(Part(f"{title.capitalize()} that differ", blocks))
-    return Page(" and ".join(both["runs"]), " | ".join(both["folders"]), comparison.verdict(both), "", parts)
+    return Page(" and ".join(both["runs"]), " | ".join(both["folders"]), parts, comparison.verdict(both))

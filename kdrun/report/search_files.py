@@ -58,8 +58,8 @@ def blocks(search: Search) -> list[Block]:
     failed = [(i, trial.error) for i, trial in enumerate(search.trials, 1) if trial.error]
     below += [f"Trial {i} failed: {error}" for i, error in failed]
     table = Table(heading(search), [row(search, i) for i in search.ranked])
-    page: list[Block] = [Code(search.commands), f"{title(search)}.", table, Bullets(below)]
-    return page + (["The chosen run:", Code([search.chosen])] if search.chosen else [])
+    parts: list[Block] = [Code(search.commands), f"{title(search)}.", table, Bullets(below)]
+    return parts + (["The chosen run:", Code([search.chosen])] if search.chosen else [])
 
 
 def csv_text(search: Search) -> str:

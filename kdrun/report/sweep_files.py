@@ -51,15 +51,15 @@ def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
     columns = listed(settings, keys, _measured(settings), part, chosen)
     columns.append(Column("n", [str(len(setting.reports)) for setting in settings]))
-    page: list[Block] = [Code(commands)] if commands else []
-    page += [*_about(jobs), f"Top-1 in %, gain in points, {sweeps.means(settings)}."]
-    page.append(
+    parts: list[Block] = [Code(commands)] if commands else []
+    parts += [*_about(jobs), f"Top-1 in %, gain in points, {sweeps.means(settings)}."]
+    parts.append(
         Table([column.heading for column in columns], list(zip(*(c.texts for c in columns), strict=True)))
     )
     for about, (head, *body) in more_tables(settings):
-        page += [f"{about}:", Table(head, body)]
+        parts += [f"{about}:", Table(head, body)]
     below = list(map(starred, notes(jobs, settings, part, chosen)))
-    return page + ([Bullets(below)] if below else [])
+    return parts + ([Bullets(below)] if below else [])
 
 
 def as_text(jobs: Sequence[Job], format: str) -> str:

@@ -34,15 +34,13 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
     what, chosen = sweeps.shown_figure(jobs, part), sweeps.choice(settings)
     possible = list(_tables(settings, sweeps.swept(jobs), part, what, chosen))
     body = next((each for each in possible if natural_width(each, SPACE) <= width), possible[-1])
-    head = "\n".join(title(settings, part, what))
-    more = "".join(
-        f"\n{paragraph(about, width)}{paragraph(chr(10).join(aligned(table)), width)}"
-        for about, table in more_tables(settings)
-    )
-    below = "\n".join(notes(jobs, settings, part, chosen))
-    gap = "\n" if more and below else ""
-    notes_below = gap + paragraph(below, width) if below else ""
-    return f"{paragraph(head, width)}\n{grid(body, width, SPACE)}{more}{notes_below}"
+    parts = [paragraph("\n".join(title(settings, part, what)), width), "\n", grid(body, width, SPACE)]
+    more = list(more_tables(settings))
+    for about, table in more:
+        parts += ["\n", paragraph(about, width), paragraph("\n".join(aligned(table)), width)]
+    if below := "\n".join(notes(jobs, settings, part, chosen)):
+        parts += ["\n" if more else "", paragraph(below, width)]
+    return "".join(parts)
 
 
 def _tables(

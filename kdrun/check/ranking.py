@@ -17,13 +17,13 @@ from kdrun.evaluation.accuracy import correct
 from kdrun.evaluation.calibration import ece
 from kdrun.evaluation.compare import mcnemar_p, pairs
 from kdrun.evaluation.cost import macs, params
-from kdrun.evaluation.counts import share_interval
+from kdrun.evaluation.counts import LEVEL, share_interval
 from kdrun.figures import percent, plural, roughly, short, three_digits
 from kdrun.machine import exact
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.report import soft
-from kdrun.report.statistics import LEVEL, holm
+from kdrun.report.statistics import holm
 from kdrun.report.tables import columns, grid
 from kdrun.stages.facts import config_of
 from kdrun.stages.networks import network_of

@@ -6,19 +6,15 @@ The gain depends on the discordant images alone: those that one of the two has r
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from kdrun.evaluation.accuracy import correct
-from kdrun.evaluation.counts import Z95, as_good, mid_p
+from kdrun.evaluation.counts import LEVEL, Z95, Verdict, as_good, mid_p
 
 Z90 = 1.6448536269514722
 """The 95 % point of the normal distribution: a bound of one side holds in 95 % of all cases."""
-
-LEVEL = 0.05
-
-Verdict = Literal["better", "worse", "no measurable difference"]
 
 
 class Pairs(NamedTuple):

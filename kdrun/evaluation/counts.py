@@ -7,6 +7,11 @@ from typing import Literal
 
 AsGood = Literal["as good", "not shown to be as good", "worse"]
 
+Verdict = Literal["better", "worse", "no measurable difference"]
+
+LEVEL = 0.05
+"""A difference is claimed if p is below this; intervals have a level of 1 minus this."""
+
 Z95 = 1.959963984540054
 """The 97.5 % point of the normal distribution."""
 

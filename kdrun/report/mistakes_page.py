@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kdrun.evaluation.counts import mid_p, share_interval
+from kdrun.evaluation.counts import LEVEL, mid_p, share_interval
 from kdrun.figures import percent, plural, signed
 from kdrun.report.blocks import Block, Table
 from kdrun.report.mistakes import FILE
 from kdrun.report.schema import PerClass, Report, called
-from kdrun.report.statistics import LEVEL, holm
+from kdrun.report.statistics import holm
 from kdrun.report.verdict import its_control
 
 WORST = 10

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kdrun.evaluation.counts import LEVEL
 from kdrun.report.distributions import f_p
-from kdrun.report.statistics import LEVEL
 
 DRAWS = 10_000
 

@@ -16,6 +16,7 @@ import re
 from typing import Any, Literal, TypedDict
 
 from kdrun.config.choices import CONTROLS, PLAIN, is_control, shown_role
+from kdrun.evaluation.counts import AsGood, Verdict
 from kdrun.figures import count
 
 SCHEMA = 1
@@ -33,9 +34,6 @@ Headline = Literal["last", "val_best"]
 
 
 Part = Literal["validation", "test"]
-
-Outcome = Literal["better", "worse", "no measurable difference"]
-"""Of a comparison over the same images."""
 
 
 class Scores(TypedDict, total=False):
@@ -197,7 +195,7 @@ class AgainstReference(TypedDict, total=False):
     at_least: float
     at_most: float
     margin: float
-    verdict: Literal["as good", "not shown to be as good", "worse"]
+    verdict: AsGood
     speedup: list[Speedup]
 
 
@@ -208,7 +206,7 @@ class Against(TypedDict, total=False):
     gain_top1: float
     gain_interval: list[float]
     mcnemar_p: float
-    verdict: Outcome
+    verdict: Verdict
 
 
 class Comparison(Against, total=False):
@@ -245,7 +243,7 @@ class Int8Model(TypedDict, total=False):
     validation: float
     change: float
     change_interval: list[float]
-    verdict: Outcome
+    verdict: Verdict
     file: str
     bytes: int
     layers: int

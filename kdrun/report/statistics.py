@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeVar
 
+from kdrun.evaluation.counts import LEVEL
 from kdrun.figures import digits_for, interval, p_value, plural, signed
 from kdrun.nested import known
 from kdrun.report.distributions import NORMAL, t_p, t_power, t_quantile
-
-LEVEL = 0.05
-"""A difference is claimed if p is below this; intervals have a level of 1 minus this."""
 
 GAP = 0.5
 """A typical difference between methods in published tables, in points."""

@@ -76,6 +76,16 @@ def test_problems_are_named(report: object, problem: str) -> None:
     assert problem in problems(report)
 
 
+def test_a_report_may_be_nested_to_any_depth() -> None:
+    deep: list[Any] = [float("nan")]
+    for _ in range(5000):
+        deep = [deep]
+    report = example()
+    report["notes"] = deep
+    (problem,) = problems(report)
+    assert problem.startswith("notes[0][0]") and problem.endswith(" is nan")
+
+
 def test_missing_keys_are_named() -> None:
     report = changed()
     del report["seeds"]

@@ -94,8 +94,7 @@ def measure(
             how = {"device": torch.device(device).type, "mode": mode, "threads": threads, "batch": batch}
             for name, times in _take_turns(arms, samples, seconds, part(ahead, done, parts)).items():
                 rows[name].append(how | summary(times, batch))
-            where = f"latency at batch {batch} on {device}" + (f" ({mode})" if mode != "eager" else "")
-            notes += arms.notes(where)
+            notes += arms.notes(batch, device, mode)
     ahead(1.0)
     return Measured(rows, notes)
 
@@ -212,8 +211,9 @@ class _Arms:
             del self.timed[name]
         return [] if took is None else [took]
 
-    def notes(self, what: str) -> list[str]:
+    def notes(self, batch: int, device: str, mode: str) -> list[str]:
         """One note for each reason, with the models that were left out for it."""
+        what = f"latency at batch {batch} on {device}" + (f" ({mode})" if mode != "eager" else "")
         names = grouped(self.left_out, lambda name: self.left_out[name])
         return [f"{what} is left out for {', '.join(some)}: {reason}" for reason, some in names.items()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 ABSENT = "-"
 """In a table: a figure that was not measured or has no meaning."""
@@ -17,6 +17,16 @@ def signed(value: float, digits: int = 1) -> str:
     """`+3.9`, `-0.2`, and `0.0` if it rounds to zero."""
     text = _no_minus_zero(f"{value:.{digits}f}")
     return text if text.startswith("-") or not text.strip("0.") else f"+{text}"
+
+
+def interval(ends: Sequence[float], digits: int = 1) -> str:
+    """`+2.1 to +5.6`: the two ends of an interval of a difference."""
+    return " to ".join(signed(end, digits) for end in ends)
+
+
+def digits_for(values: Iterable[float]) -> int:
+    """One digit behind the point, or two if one would round one of the values to zero."""
+    return 2 if any(value and not signed(value).strip("0.") for value in values) else 1
 
 
 def count(value: float) -> str:

@@ -1,9 +1,12 @@
-"""Nested mappings, such as configurations and reports."""
+"""Mappings, such as configurations and reports: the values of nested ones, the known ones, items by a key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Item = TypeVar("Item")
 
 
 def leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -31,3 +34,16 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
             yield from places(inner, (*above, part))
     else:
         yield above, value
+
+
+def known(values: Mapping[Key, Item | None]) -> dict[Key, Item]:
+    """The values that are not None."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items by a key of each, in the order in which they come."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kdrun.report.pipes import aligned
 from rich.cells import cell_len
 
 from kdrun.commands.compare import _table as compared
@@ -15,7 +16,6 @@ from kdrun.commands.look import as_text as looked
 from kdrun.commands.outputs import _line as outputs_line
 from kdrun.commands.predict import as_text as predictions
 from kdrun.config.files import Entry
-from kdrun.report.pipes import aligned
 from kdrun.terminal import folded, in_lines, shortened, wrapped
 
 LONG = "word " * 20

@@ -14,9 +14,8 @@ from kdrun.config.choices import is_control, shown_role
 from kdrun.config.schema import Run
 from kdrun.data.batches import batch_size
 from kdrun.data.pixel_cache import decoded
-from kdrun.evaluation.activations import bytes_per_image
 from kdrun.evaluation.class_order import Standing
-from kdrun.evaluation.cost import macs, params
+from kdrun.evaluation.cost import bytes_per_image, macs, params
 from kdrun.figures import count, file_size, percent, plural, roughly, short, three_digits
 from kdrun.models.taps import probe
 from kdrun.plan.answers import Answers, answers_plan

@@ -16,20 +16,21 @@ from kdrun.config.schema import recorded
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import correct
 from kdrun.evaluation.calibration import ece
-from kdrun.evaluation.compare import mcnemar_p, pairs, share_interval
+from kdrun.evaluation.compare import mcnemar_p, pairs
 from kdrun.evaluation.cost import macs, params
+from kdrun.evaluation.counts import LEVEL, share_interval
 from kdrun.figures import percent, plural, roughly, short, three_digits
 from kdrun.machine import exact
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.report import soft
-from kdrun.report.statistics import LEVEL, holm
-from kdrun.report.sweep_table import bare_table
-from kdrun.report.table import plain
+from kdrun.report.statistics import holm
+from kdrun.report.tables import columns, grid
 from kdrun.stages.ready import refuse_unstartable
 from kdrun.stages.saved import saved
 from kdrun.stages.subject import logits_on, network_of
 
+HEAD = ("", "teacher", "params", "MACs", "top-1 %", "95 %", "ECE %", "entropy", "1st/2nd")
 PROMISE = (
     "These ranks promise little: a more accurate or a better calibrated teacher need not teach better "
     "(capacity gap, label smoothing). Only students show that, on validation: docs/which_teacher.md"
@@ -131,17 +132,12 @@ def _head(plan: Plan, temperature: float) -> str:
 
 def _table(known: Sequence[Candidate], temperature: float, width: int) -> str:
     """One line for each teacher that has weights."""
-    table, tied = bare_table(), _tied(known)
-    table.padding = (0, 2, 0, 0)
-    table.add_column("")
-    table.add_column("teacher", overflow="fold")
-    for head in ("params", "MACs", "top-1 %", "95 %", "ECE %", "entropy", "1st/2nd"):
-        table.add_column(head, justify="right")
+    body, tied = [], _tied(known)
     for place, each in enumerate(known):
         assert each.answered is not None
         logits, labels = each.answered
         low, high = share_interval(each.answered.right, len(labels))
-        table.add_row(
+        row = [
             "*" if place in tied else "",
             each.name,
             *_size(each.training),
@@ -150,8 +146,9 @@ def _table(known: Sequence[Candidate], temperature: float, width: int) -> str:
             percent(ece(logits, labels)),
             three_digits(float(soft.entropy(soft.softened(logits.numpy(), temperature)).mean())),
             three_digits(soft.first_to_second(logits.numpy(), temperature)),
-        )
-    return plain(table, width)
+        ]
+        body.append(row)
+    return grid(columns(HEAD, body, left=(0, 1)), width)
 
 
 def _size(training: Training) -> tuple[str, str]:

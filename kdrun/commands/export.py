@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _screen(folder: Path, record: dict[str, object], columns: int) -> Iterator[str]:
     from kdrun.export.tables import answers, caption, latencies, verdict
-    from kdrun.report.pipes import aligned
+    from kdrun.report.tables import aligned
 
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     yield from ("", str(folder), *textwrap.wrap("  ".join(files), columns - 2, initial_indent="  "))

@@ -108,7 +108,7 @@ def as_text(rows: Sequence[Mapping[str, Any]], rule: str, columns: int) -> Itera
         yield from in_lines([shortened(row["image"], columns), *answers], columns)
         for temperature, shares in row["soft_targets"].items():
             head = f"  T = {temperature:4} "
-            parts = [soft.in_words([share], [name]) for name, share in shares.items()]
+            parts = [f"{name}: {soft.share_text(share)}" for name, share in shares.items()]
             yield from beside(head, parts, columns)
 
 

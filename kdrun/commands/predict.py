@@ -196,7 +196,7 @@ def in_blocks(rows: Sequence[Mapping[str, Any]], columns: int) -> Iterator[str]:
             yield shortened(row["file"], columns)
             last = row
         head = "  " + (f"{role}  " if several else "") + (f"T = {temperature:4} " if softer else "")
-        parts = [soft.in_words([each["probability"]], [each["class"]]) for each in answers]
+        parts = [f"{each['class']}: {soft.share_text(each['probability'])}" for each in answers]
         yield from beside(head, parts, columns)
 
 

@@ -215,7 +215,7 @@ def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], paces: Pace
     """A line for each row of a pair: its teacher, its student alone, its methods."""
     from kdrun.check.duration import of_each
     from kdrun.report.published_list import Line
-    from kdrun.report.published_words import row_name
+    from kdrun.report.published_page import row_name
     from kdrun.stages.saved import status
 
     pair = str(jobs[0].swept["pair"])

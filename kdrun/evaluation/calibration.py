@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kdrun.evaluation.accuracy import correct
 from kdrun.evaluation.figure import Figure
-from kdrun.evaluation.subject import Answers, Subject
+from kdrun.evaluation.subject import Subject
 
 BINS = 15
 """Confidence bins of the ECE, as in Guo et al. 2017."""
@@ -42,8 +42,9 @@ def figures(subject: Subject) -> Iterator[Figure]:
         yield answers.figure("nll", nll(logits, labels), "nats")
         yield answers.figure("ece", ece(logits, labels), "%")
         temperature = fitted.get((answers.whose, answers.weights))
-        if temperature is not None and answers.part == "test":
-            yield from _calibrated(answers, temperature)
+        if temperature is not None and answers.part == "test":  # where it was fitted, it is too good
+            yield answers.figure("temperature", temperature, "")
+            yield answers.figure("ece_calibrated", ece(logits.double() / temperature, labels), "%")
 
 
 def nll(logits: Tensor, labels: Tensor) -> float:
@@ -91,10 +92,3 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
             right = low + shrink * (high - low)
             at_right = loss(right)
     return math.exp((low + high) / 2)
-
-
-def _calibrated(answers: Answers, temperature: float) -> Iterator[Figure]:
-    """Figures for test only: on validation, where the temperature was fitted, they would be too good."""
-    yield answers.figure("temperature", temperature, "")
-    calibrated = ece(answers.logits.double() / temperature, answers.labels)
-    yield answers.figure("ece_calibrated", calibrated, "%")

@@ -1,4 +1,4 @@
-"""Student against control on the same test images: the gain, and its interval.
+"""Student against control on the same test images: the gain, its interval, and whether it changes.
 
 The gain depends on the discordant images alone: those that one of the two has right and the other wrong.
 """
@@ -6,23 +6,15 @@ The gain depends on the discordant images alone: those that one of the two has r
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
 from kdrun.evaluation.accuracy import correct
-from kdrun.evaluation.mcnemar import mid_p
-from kdrun.evaluation.non_inferiority import as_good
-
-Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
+from kdrun.evaluation.counts import LEVEL, Z95, Verdict, as_good, mid_p
 
 Z90 = 1.6448536269514722
-"""Its 95 % point: a bound of one side holds in 95 % of all cases."""
-
-LEVEL = 0.05
-
-Verdict = Literal["better", "worse", "no measurable difference"]
+"""The 95 % point of the normal distribution: a bound of one side holds in 95 % of all cases."""
 
 
 class Pairs(NamedTuple):
@@ -76,16 +68,6 @@ def _edge(counts: Pairs, outside: float, z: float) -> float:
     return 100 * inside
 
 
-def share_interval(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy of `right` out of n images, in percent: Wilson 1927, the score
-    interval for one proportion. It covers the choice of test images.
-    """
-    share, weight = right / n, Z95 * Z95 / n
-    middle = (share + weight / 2) / (1 + weight)
-    half = Z95 / (1 + weight) * math.sqrt(share * (1 - share) / n + weight / (4 * n))
-    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)
-
-
 def mcnemar_p(counts: Pairs) -> float:
     """Two-sided mid-p of McNemar's exact test that both models are equally accurate."""
     return mid_p(counts.first, counts.second)
@@ -125,6 +107,33 @@ def against_reference(student: Tensor, reference: Tensor, labels: Tensor, margin
     low, high = bounds(counts)
     figures: dict[str, object] = {"difference": gain(counts), "at_least": low, "at_most": high}
     return figures | {"margin": margin, "verdict": as_good(low, high, margin)}
+
+
+class Change(NamedTuple):
+    """In points, with its 95 % interval over the images, and how many images have a label."""
+
+    change: float
+    interval: tuple[float, float]
+    n: int
+
+
+def gain_change(now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], labels: Tensor) -> Change:
+    """The gain of one pair (student, control) minus that of another: logits (N, K) each, labels (N,).
+
+    Each image gives a whole number from -2 to 2; the interval is the normal one of their mean. Raises
+    ValueError if fewer than two images have a label.
+    """
+    known = labels >= 0
+    new, old = (
+        correct(first[known], labels[known]).double() - correct(second[known], labels[known]).double()
+        for first, second in (now, before)
+    )
+    each = new - old
+    if len(each) < 2:
+        raise ValueError("two labelled images are needed")
+    mean = 100 * each.mean().item()
+    half = 100 * Z95 * each.std().item() / math.sqrt(len(each))
+    return Change(mean, (mean - half, mean + half), len(each))
 
 
 def _score(counts: Pairs, difference: float) -> float:

@@ -1,7 +1,9 @@
-"""The cost of a model, counted and not timed: parameters, multiply-accumulates of an image, bytes."""
+"""The cost of a model, counted and not timed: parameters, multiply-accumulates of an image, bytes, memory."""
 
 from __future__ import annotations
 
+import weakref
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from kdrun.eval_mode import untouched
 from kdrun.evaluation.figure import Figure
 from kdrun.evaluation.subject import Subject
+
+IMAGES = 2
+"""The batch that memory is measured of: two, since some models drop a dimension of length one."""
 
 
 def figures(subject: Subject) -> Iterator[Figure]:
@@ -56,17 +61,26 @@ def macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     return counted.flops // 2
 
 
-class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the formula of every operation that has one.
+def bytes_per_image(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Bytes for one image (C, H, W), its own included, at the peak of a forward in evaluation mode.
 
-    `torch.utils.flop_counter.FlopCounterMode` gives the same sum, but its first use takes 1.5 s, since it
-    imports torch's compiler.
+    Measured in one forward of two black images on the model's device. Weights, statistics and the random
+    state do not change. Buffers within an operation are not counted: a convolution can need as much again.
     """
+    with untouched(model) as device:
+        black = torch.zeros(IMAGES, *image_shape, device=device)
+        images = black.contiguous(memory_format=torch.channels_last)
+        live = _Live(images)
+        with torch.inference_mode(), live:
+            model(images)
+    return max(1, live.peak // IMAGES)
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees each operation with its arguments and its result."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.flops: int = 0
-        self.formulas = _formulas()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -78,10 +92,46 @@ class _Flops(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        self.see(func, args, kwargs or {}, out)
+        return out
+
+    @abstractmethod
+    def see(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None: ...
+
+
+class _Live(_Watch):  # type: ignore[no-untyped-call]
+    """Adds up the storages of all tensors that are still referenced. peak: the largest sum, in bytes."""
+
+    def __init__(self, first: Tensor) -> None:
+        super().__init__()
+        self.tensors = [weakref.ref(first)]
+        self.peak = 0
+
+    def see(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+        made = out if isinstance(out, (tuple, list)) else (out,)
+        self.tensors += [weakref.ref(each) for each in made if isinstance(each, Tensor)]
+        alive = [(ref, tensor) for ref in self.tensors if (tensor := ref()) is not None]
+        self.tensors = [ref for ref, _ in alive]
+        sizes = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for _, t in alive}
+        self.peak = max(self.peak, sum(sizes.values()))
+
+
+class _Flops(_Watch):  # type: ignore[no-untyped-call]
+    """Adds up the formula of every operation that has one.
+
+    `torch.utils.flop_counter.FlopCounterMode` gives the same sum, but its first use takes 1.5 s, since it
+    imports torch's compiler.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops: int = 0
+        self.formulas = _formulas()
+
+    def see(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
         formula: Callable[..., int] | None = self.formulas.get(func.overloadpacket)
         if formula is not None:
-            self.flops += int(formula(*args, **(kwargs or {}), out_val=out))
-        return out
+            self.flops += int(formula(*args, **kwargs, out_val=out))
 
 
 def _formulas() -> dict[Any, Callable[..., int]]:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.config.choices import is_control
-from kdrun.evaluation.activations import bytes_per_image
+from kdrun.evaluation.cost import bytes_per_image
 from kdrun.figures import file_size
 from kdrun.garbage import uncollected
 from kdrun.graphs import cuda_graphs
 from kdrun.machine import exact, torch_threads
+from kdrun.nested import grouped
 
 Result = TypeVar("Result")
 
@@ -91,9 +92,9 @@ def measure(
         sizes = _each_size(models, taken, sorted(batches), device, modes, room, seconds)
         for done, (mode, batch, arms) in enumerate(sizes):
             how = {"device": torch.device(device).type, "mode": mode, "threads": threads, "batch": batch}
-            for name, row in _at_size(arms, how, samples, seconds, part(ahead, done, parts)):
-                rows[name].append(row)
-            notes += arms.notes(_words(batch, device, mode))
+            for name, times in _take_turns(arms, samples, seconds, part(ahead, done, parts)).items():
+                rows[name].append(how | summary(times, batch))
+            notes += arms.notes(batch, device, mode)
     ahead(1.0)
     return Measured(rows, notes)
 
@@ -101,14 +102,6 @@ def measure(
 def part(ahead: Callable[[float], object], done: int, parts: int) -> Callable[[float], object]:
     """What gets the share of one of several equal parts, after `done` of them."""
     return lambda share: ahead((done + share) / parts)
-
-
-def _at_size(
-    arms: _Arms, how: dict[str, Any], samples: int, seconds: float, ahead: Callable[[float], object]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The row of each model at one batch size. how: what all of them have."""
-    for name, times in _take_turns(arms, samples, seconds, ahead).items():
-        yield name, how | summary(times, how["batch"])
 
 
 def _each_size(
@@ -218,11 +211,10 @@ class _Arms:
             del self.timed[name]
         return [] if took is None else [took]
 
-    def notes(self, what: str) -> list[str]:
+    def notes(self, batch: int, device: str, mode: str) -> list[str]:
         """One note for each reason, with the models that were left out for it."""
-        names: dict[str, list[str]] = {}
-        for name, reason in self.left_out.items():
-            names.setdefault(reason, []).append(name)
+        what = f"latency at batch {batch} on {device}" + (f" ({mode})" if mode != "eager" else "")
+        names = grouped(self.left_out, lambda name: self.left_out[name])
         return [f"{what} is left out for {', '.join(some)}: {reason}" for reason, some in names.items()]
 
 
@@ -244,10 +236,6 @@ def _images(shape: tuple[int, ...], place: torch.device) -> Tensor:
     """A batch of one image of noise, always the same. A GPU computes faster with black ones: less power."""
     image = torch.randn(shape[1:], generator=torch.Generator().manual_seed(0))
     return image.to(place).expand(shape).contiguous(memory_format=torch.channels_last)
-
-
-def _words(batch: int, device: str, mode: str) -> str:
-    return f"latency at batch {batch} on {device}" + (f" ({mode})" if mode != "eager" else "")
 
 
 def _too_large(needs: Mapping[str, int], batch: int, room: int | None) -> dict[str, str]:

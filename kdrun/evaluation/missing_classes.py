@@ -27,19 +27,15 @@ def figures(subject: Subject) -> Iterator[Figure]:
             continue
         known, bias = test.labelled, best_bias(own.logits, own.labels, subject.missing)
         biased = with_bias(known.logits, subject.missing, bias)
-        yield _figure(own.whose, "bias", bias, "")
-        yield _figure(
-            own.whose, "top1_biased", 100 * float((biased.argmax(1) == known.labels).float().mean()), "%"
-        )
+        yield Figure("bias", bias, "", own.whose)
+        right = 100 * float((biased.argmax(1) == known.labels).float().mean())
+        yield Figure("top1_biased", right, "%", own.whose)
         of_missing = torch.isin(known.labels, torch.tensor(subject.missing))
         for name, logits in (("errors_missing", known.logits), ("errors_missing_biased", biased)):
-            yield _figure(own.whose, name, int((logits.argmax(1) != known.labels)[of_missing].sum()), "")
+            wrong = int((logits.argmax(1) != known.labels)[of_missing].sum())
+            yield Figure(name, wrong, "", own.whose)
         for number, name in enumerate(subject.classes):
-            yield _figure(own.whose, f"errors_{name}", errors(known, number), "")
-
-
-def _figure(whose: str, name: str, value: float, unit: str) -> Figure:
-    return Figure(name, value, unit, whose)
+            yield Figure(f"errors_{name}", errors(known, number), "", own.whose)
 
 
 def errors(answers: Answers, number: int) -> int:

@@ -12,6 +12,7 @@ from kdrun.data.images import ImageSet
 from kdrun.evaluation import compare
 from kdrun.evaluation.accuracy import correct, logits_of
 from kdrun.evaluation.agreement import agreement
+from kdrun.evaluation.counts import share_interval
 from kdrun.run_data import batches
 
 BATCHES = (1, 2, 32)
@@ -51,7 +52,7 @@ def top1_of(logits: Tensor, labels: Tensor) -> tuple[float, list[float]]:
     """Top-1 on the labelled images in percent, and its 95 % interval. Logits (N, K), labels (N,)."""
     known = labels >= 0
     right, images = int(correct(logits[known], labels[known]).sum()), int(known.sum())
-    return 100 * right / images, list(compare.share_interval(right, images))
+    return 100 * right / images, list(share_interval(right, images))
 
 
 def checked(model: nn.Module, student: Tensor, data: ImageSet, sizes: Sequence[int] = BATCHES) -> Checked:

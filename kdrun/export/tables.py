@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdrun.figures import ABSENT, file_size, percent, plural, signed, three_digits
-from kdrun.report.pipes import pipe_table
+from kdrun.report.tables import pipe_table
 
 Table = list[tuple[str, ...]]
 """A head, then rows."""

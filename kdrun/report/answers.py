@@ -7,17 +7,22 @@ integers.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import zipfile
+import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.report.arrays import Arrays, read_arrays, write_arrays
+from kdrun.artefacts import write_whole
 
 NAME = "answers.npz"
 PARTS = ("validation", "test")
+
+Arrays = dict[str, NDArray[Any]]
+"""The arrays of a file by name; empty if there is none."""
 
 Answers = Arrays
 
@@ -53,6 +58,25 @@ def confusion(answers: Answers, whose: str) -> NDArray[np.int64] | None:
     known, classes = (labels >= 0) & (named >= 0), len(answers["classes"])
     cells = labels[known].astype(np.int64) * classes + named[known]
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes the file: whole, or not at all."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_whole(path, save)
+
+
+def read_arrays(path: Path) -> Arrays:
+    """The arrays of a file; empty without the file, or if it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return {}
 
 
 def _fits(answers: Answers, name: str, values: NDArray[Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kdrun.report.pipes import pipe_table
+from kdrun.report.tables import pipe_table
 
 
 class Table(NamedTuple):
@@ -37,6 +37,23 @@ class Section(NamedTuple):
 
     title: str
     blocks: Sequence[Block]
+
+
+def page(title: str, blocks: Iterable[Block], pictures: Iterable[str]) -> str:
+    """A page in Markdown. pictures: files beside it, which are shown at its end."""
+    lines = [f"# {title}", "", *as_markdown(blocks)]
+    lines += [line for name in pictures for line in ("", picture(name))]
+    return "\n".join(lines) + "\n"
+
+
+def picture(name: str) -> str:
+    """A picture beside a page."""
+    return f"![{name.rpartition('.')[0]}]({name})"
+
+
+def starred(note: str) -> str:
+    """A note on a table; the star that it explains is no markup."""
+    return f"`*`{note[1:]}" if note.startswith("*") else note
 
 
 def as_markdown(blocks: Iterable[Block]) -> Iterator[str]:

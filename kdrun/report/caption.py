@@ -41,19 +41,10 @@ def caption(report: Report) -> list[str]:
     pair = f"{head} {arrow} {between}{names['student']} (student"
     beside = [called(report, role) for role in controls(report) if names[role] == names["student"]]
     pair += f"{', '.join(['', *beside])})"
-    lines = [f"{pair} on {data_name(report)}", headline(report), timed_on(report)]
-    return [
-        line
-        for line in (
-            *([TRIAL] if is_trial(report) else []),
-            *lines,
-            *_own_datasets(report),
-            _along_the_chain(report),
-            *began(report),
-            *_earlier(report),
-        )
-        if line
-    ]
+    lines = [TRIAL] if is_trial(report) else []
+    lines += [f"{pair} on {data_name(report)}", headline(report), timed_on(report)]
+    lines += [*_own_datasets(report), _along_the_chain(report), *began(report), *_earlier(report)]
+    return [line for line in lines if line]
 
 
 def is_trial(report: Report) -> bool:

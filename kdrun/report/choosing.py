@@ -24,18 +24,9 @@ class Winner(NamedTuple):
     bias: float
     holds: str
 
-    @property
-    def corrected(self) -> float:
-        """The winner's expected accuracy on other images, estimated on validation alone."""
-        return self.shown - self.bias
-
 
 def winner(
-    correct: ArrayLike,
-    draws: int = DRAWS,
-    seed: int = 0,
-    splits: Sequence[Hashable] | None = None,
-    noun: str = "seed",
+    correct: ArrayLike, draws: int = DRAWS, splits: Sequence[Hashable] | None = None, noun: str = "seed"
 ) -> Winner:
     """The best of k and its bias in points, from answers that are right or wrong.
 
@@ -51,7 +42,7 @@ def winner(
     here = 100 * right.mean((1, 2))
     splits = [0] * seeds if splits is None else list(splits)
     groups = [[i for i, own in enumerate(splits) if own == split] for split in dict.fromkeys(splits)]
-    source = np.random.default_rng(seed)
+    source = np.random.default_rng(0)
     parts = [min(CHUNK, draws - first) for first in range(0, draws, CHUNK)]
     drawn = np.concatenate([_drawn(right, groups, count, source) for count in parts])
     best = drawn.argmax(1)
@@ -76,9 +67,7 @@ def _drawn(
     return 100 * total
 
 
-def winner_of_means(
-    accuracy: ArrayLike, images: int, draws: int = DRAWS, seed: int = 0, noun: str = "seed"
-) -> Winner:
+def winner_of_means(accuracy: ArrayLike, images: int, noun: str = "seed") -> Winner:
     """The same if only accuracies in percent are known: (k, seeds).
 
     Seeds are drawn with replacement. The noise of the images is normal with variance p (1 - p) / images, and
@@ -90,17 +79,13 @@ def winner_of_means(
     here = values.mean(1)
     share = here / 100
     sampling = 100 * np.sqrt(share * (1 - share) / images)
-    source = np.random.default_rng(seed)
+    source = np.random.default_rng(0)
     excess = []
-    for _ in range(draws):
+    for _ in range(DRAWS):
         by_seed = source.multinomial(seeds, np.full(seeds, 1 / seeds)) / seeds
-        excess.append(_excess(values @ by_seed + sampling * source.standard_normal(k), here))
+        drawn = values @ by_seed + sampling * source.standard_normal(k)
+        excess.append(float(drawn.max() - here[drawn.argmax()]))
     return _winner(here, excess, f"{noise_of(seeds, images, noun=noun)}; an upper bound")
-
-
-def _excess(drawn: NDArray[np.float64], here: NDArray[np.float64]) -> float:
-    best = int(drawn.argmax())
-    return float(drawn[best] - here[best])
 
 
 def _winner(here: NDArray[np.float64], excess: list[float], holds: str) -> Winner:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdrun.config.schema import Run, recorded
-from kdrun.figures import p_value, percent, plural, signed
+from kdrun.figures import interval, p_value, percent, plural, signed
 from kdrun.nested import leaves
 from kdrun.report import answers
 from kdrun.report.int8 import FORMS, FP32
@@ -40,17 +40,13 @@ def compared(first: Path, second: Path) -> Compared:
     """
     reports = read(first), read(second)
     both: Compared = {
-        "runs": [_called(run) for run in (first, second)],
+        "runs": [said_of(run).get("name") or short_id(run) or run.name for run in (first, second)],
         "folders": [str(first), str(second)],
         "keys": [each._asdict() for each in keys(*reports)],
         "figures": [each._asdict() for each in figures(*reports)],
     }
     paired = paired_test(first, second)
     return both | ({"paired": paired} if paired else {})
-
-
-def _called(run: Path) -> str:
-    return said_of(run).get("name") or short_id(run) or run.name
 
 
 def keys(first: Report, second: Report) -> Iterator[Difference]:
@@ -80,16 +76,13 @@ def _cells(report: Report) -> dict[str, str]:
         for form, own in forms.items()
         if form != FP32
     }
-    return _in_fp32(report) | in_int8
-
-
-def _in_fp32(report: Report) -> dict[str, str]:
-    return {
+    in_fp32 = {
         f"{row.label} {row.unit}, {role}".replace(" ,", ","): cell
         for row in rows(report)
         for role, cell in zip(roles(report), row.cells, strict=True)
         if role in ROLES and cell not in ("", "-")
     }
+    return in_fp32 | in_int8
 
 
 def value_text(value: Any) -> str:
@@ -116,15 +109,15 @@ def paired_test(first: Path, second: Path) -> Mapping[str, Any]:
     counts = compare.Pairs(int(known.sum()), int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum()))
     if not counts.n:
         return {}
-    interval, p = compare.gain_interval(counts), compare.mcnemar_p(counts)
+    ends, p = compare.gain_interval(counts), compare.mcnemar_p(counts)
     return {
         "images": counts.n,
         "only_first": counts.second,
         "only_second": counts.first,
         "gain": compare.gain(counts),
-        "interval": list(interval),
+        "interval": list(ends),
         "p": p,
-        "verdict": compare.verdict(interval, p),
+        "verdict": compare.verdict(ends, p),
     }
 
 
@@ -136,14 +129,13 @@ def verdict(both: Mapping[str, Any]) -> str:
             "No paired test: both runs must have kept their answers to the same test images, of the same "
             "data set and split."
         )
-    low, high = paired["interval"]
     usual = "does not measurably differ from"
     how = {"better": "is better than", "worse": "is worse than"}.get(paired["verdict"], usual)
     images = plural(paired["images"], "test image")
     right = paired["only_second"], paired["only_first"]
-    interval = f"95 % interval {signed(low)} to {signed(high)}, p {p_value(paired['p'])}"
+    sure = f"95 % interval {interval(paired['interval'])}, p {p_value(paired['p'])}"
     gain = signed(paired["gain"])
     return (
-        f"On the same {images} the student of {second} {how} that of {first}: {gain} points ({interval}, "
+        f"On the same {images} the student of {second} {how} that of {first}: {gain} points ({sure}, "
         f"over the test images only); {right[0]} only it has right, {right[1]} only the other."
     )

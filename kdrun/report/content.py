@@ -1,20 +1,26 @@
-"""Builds the content of report.json, and checks what was read from it."""
+"""Builds the content of report.json from figures and facts, and checks what was read from it."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from itertools import repeat
 from math import inf
-from typing import Any, NamedTuple, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from kdrun.config.choices import PLAIN
+from kdrun.evaluation.figure import Figure
 from kdrun.report.schema import BETWEEN, ONE_OF_SEVERAL, ROLES, SCHEMA, Report
 
 REQUIRED = ("schema", "kdrun", "label", "headline", "dataset", "seeds", "models")
 """Keys that every report has."""
+
+MODEL = ("params", "macs", "bytes")
+"""Figures that are keys of a model, not of its `figures`."""
+
+COMPARISON = ("agreement", "kl_teacher_student", "gap_closed", "compression")
+"""Figures of the student that are keys of `comparison`."""
 
 
 def build(**fields: Any) -> Report:
@@ -29,6 +35,29 @@ def build(**fields: Any) -> Report:
     if wrong:
         raise ValueError("; ".join(wrong))
     return cast(Report, report)
+
+
+def placed(figures: Iterable[Figure]) -> dict[str, Any]:
+    """The figures in the fields `models`, `comparison` and `units` of a report.
+
+    A figure of some weights and part is at `models.WHOSE.WEIGHTS.PART.NAME`, any other at
+    `models.WHOSE.figures.NAME`, unless it is one of MODEL or COMPARISON.
+    """
+    models: dict[str, Any] = {}
+    comparison: dict[str, Any] = {}
+    units: dict[str, str] = {}
+    for name, value, unit, whose, part, weights in figures:
+        units[name] = unit
+        own = models.setdefault(whose, {})
+        if part:
+            own.setdefault(weights, {}).setdefault(part, {})[name] = value
+        elif name in COMPARISON:
+            comparison[name] = value
+        elif name in MODEL:
+            own[name] = value
+        else:
+            own.setdefault("figures", {})[name] = value
+    return {"models": models, "comparison": comparison, "units": units}
 
 
 PERCENTS = frozenset(("top1", "top5", "ece", "ece_calibrated", "agreement"))
@@ -48,9 +77,11 @@ def problems(report: object) -> list[str]:
     if report.get("schema") != SCHEMA:
         return [f"has schema {report.get('schema')}, not {SCHEMA}"]
     wrong = [f"lacks {key}" for key in REQUIRED if key not in report]
-    if not wrong:
-        _wrong_kinds(report, _kinds(Report), "", wrong)
-    if wrong or (wrong := _wrong_sections(report.get("config", {}))):
+    if wrong or (wrong := list(_wrong_kinds(report, Report))):
+        return wrong
+    config = report.get("config", {})
+    there = [key for key in SECTIONS if key in config]
+    if wrong := [f"config.{key} is not an object" for key in there if type(config[key]) is not dict]:
         return wrong
     if report["headline"] not in ("last", "val_best"):
         wrong.append(f"headline is {report['headline']!r}, not 'last' or 'val_best'")
@@ -58,7 +89,7 @@ def problems(report: object) -> list[str]:
     known = rf"{'|'.join(ROLES)}|{BETWEEN}|{ONE_OF_SEVERAL}|{PLAIN}_\w+"
     wrong += [f"models.{role} is no role" for role in models if not re.fullmatch(known, role)]
     wrong += [] if "student" in models else ["lacks models.student"]
-    return wrong + list(_wrong_figures(report))
+    return wrong + list(_wrong_figures({key: value for key, value in report.items() if key != "config"}))
 
 
 SECTIONS = ("dataset", "evaluation", "recipe", "student", "teacher")
@@ -68,105 +99,69 @@ CALLED: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
 """What a value must be, by the kind of its field, and how an error calls it."""
 
 
-def _wrong_sections(config: Mapping[str, Any]) -> list[str]:
-    """A phrase for each section of a configuration that is none."""
-    there = [key for key in SECTIONS if key in config]
-    return [f"config.{key} is not an object" for key in there if type(config[key]) is not dict]
-
-
-class Kind(NamedTuple):
-    """A field that is an object, a list or a text. kind: which of these. inner: the fields of the object, or,
-    if `of_each`, of each of its values.
+def _wrong_kinds(value: Mapping[str, Any], fields: Any, path: str = "") -> Iterator[str]:
+    """A phrase for each object, list or text of a TypedDict that is something else, at any depth to which
+    objects have fields. Numbers are not looked at: `_wrong_figures` does this.
     """
-
-    name: str
-    kind: type
-    inner: tuple[Kind, ...] = ()
-    of_each: bool = False
-
-
-def _wrong_kinds(value: dict[Any, Any], fields: tuple[Kind, ...], path: str, wrong: list[str]) -> None:
-    """Adds a phrase for each object, list or text that is something else, at any depth to which objects have
-    fields. Numbers are not looked at: `_wrong_figures` does this.
-    """
-    for name, kind, inner, of_each in fields:
-        if name not in value:
-            continue
-        own = value[name]
-        fits = type(own) is kind
-        if not fits:
-            wrong.append(f"{path}{name} is not {CALLED[kind]}")
-        elif of_each:
-            for key, part in own.items():
-                if type(part) is not dict:
-                    wrong.append(f"{path}{name}.{key} is not an object")
+    for name, kind, inner, of_each in _kinds(fields):
+        own = value.get(name)
+        if name in value and type(own) is not kind:
+            yield f"{path}{name} is not {CALLED[kind]}"
+        elif own and inner is not None:
+            for key, part in own.items() if of_each else [("", own)]:
+                place = f"{path}{name}.{key}." if of_each else f"{path}{name}."
+                if type(part) is dict:
+                    yield from _wrong_kinds(part, inner, place)
                 else:
-                    _wrong_kinds(part, inner, f"{path}{name}.{key}.", wrong)
-        elif inner:
-            _wrong_kinds(own, inner, f"{path}{name}.", wrong)
+                    yield f"{place[:-1]} is not an object"
 
 
 @cache
-def _kinds(fields: Any) -> tuple[Kind, ...]:
-    """Those of a TypedDict's fields that are objects, lists or texts."""
-    kinds: list[Kind] = []
+def _kinds(fields: Any) -> list[tuple[str, type, Any, bool]]:
+    """The fields of a TypedDict that are objects, lists or texts: name, kind, the TypedDict of the object or,
+    if the last is true, of each of its values.
+    """
+    kinds = []
     for name, hint in get_type_hints(fields).items():
-        parts = get_args(hint)
-        if is_typeddict(hint):
-            kinds.append(Kind(name, dict, _kinds(hint)))
-        elif get_origin(hint) is dict:
-            of_each = is_typeddict(parts[1])
-            kinds.append(Kind(name, dict, _kinds(parts[1]) if of_each else (), of_each))
-        elif get_origin(hint) is list or hint is str:
-            kinds.append(Kind(name, str if hint is str else list))
-    return tuple(kinds)
+        kind, of_each = dict if is_typeddict(hint) else get_origin(hint) or hint, get_origin(hint) is dict
+        inner = get_args(hint)[1] if of_each else hint
+        if kind in CALLED:
+            kinds.append((name, kind, inner if is_typeddict(inner) else None, of_each))
+    return kinds
 
 
-def _wrong_figures(report: Mapping[str, Any]) -> Iterator[str]:
-    """A phrase for each impossible figure, such as a percentage above 100."""
-    content = {key: value for key, value in report.items() if key != "config"}
-    if _is_possible(content):
-        return
-    for path, value in _numbers(content):
-        name = path.rpartition(".")[2]
-        if problem := _problem(name, value):
-            yield f"{path} is {value}{problem}".rstrip()
-
-
-def _is_possible(content: Mapping[str, Any]) -> bool:
-    """Whether all figures in it are possible. Fast: no recursion, since thousands are read at once."""
-    left: list[Any] = [content]
+def _wrong_figures(content: Any) -> Iterator[str]:
+    """A phrase for each impossible figure, such as a percentage above 100. Fast, since thousands of reports
+    are read at once; without recursion, since a damaged one may be nested to any depth.
+    """
+    left = [("", content)]
     while left:
-        value = left.pop()
-        for name, inner in value.items() if type(value) is dict else zip(repeat(""), value):
-            kind = type(inner)
+        path, content = left.pop()
+        named, inside = type(content) is dict, []
+        for name, value in content.items() if named else enumerate(content):
+            kind = type(value)
             if kind is dict or kind is list:
-                left.append(inner)
-            elif (kind is float or kind is int) and (
-                not -inf < inner < inf or (name in LIMITED and _problem(name, inner))
-            ):
-                return False
-    return True
+                inside.append((_below(path, name, named), value))
+            elif kind is not float and kind is not int:
+                continue
+            elif (not -inf < value < inf or name in LIMITED) and (problem := _problem(name, value)):
+                yield f"{_below(path, name, named)} is {value}{problem}".rstrip()
+        left += reversed(inside)
 
 
-def _problem(name: str, value: float) -> str:
+def _below(path: str, name: Any, named: bool) -> str:
+    if not named:
+        return f"{path}[{name}]"
+    return f"{path}.{name}" if path else str(name)
+
+
+def _problem(name: object, value: float) -> str:
     """What is wrong with a figure, for behind its value; empty if it is possible."""
     if not math.isfinite(value):
         return " "
     if name in PERCENTS:
         return "" if 0 <= value <= 100 else ", not a percentage"
     return " " if value < 0 and name in COUNTS else ""
-
-
-def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _numbers(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for position, inner in enumerate(value):
-            yield from _numbers(inner, f"{path}[{position}]")
 
 
 def _present(value: Any) -> Any:

@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from kdrun.figures import ABSENT, p_value
+from kdrun.nested import known
 from kdrun.report.schema import Report, named_control, top1
 from kdrun.report.statistics import Comparison, Spread, holm_corrected, spread
 from kdrun.report.sweep_verdict import over_repeats
-from kdrun.report.sweeps import PARTS, Job, Setting, means, spread_text, values_by_repeat
+from kdrun.report.sweeps import PARTS, Setting, means, spread_text, values_by_repeat
 
 HEAD = ("control", "validation", "test", "gain on test", "better in", "p", "")
 
@@ -18,14 +19,14 @@ Gains = dict[tuple[str, ...], float]
 
 def about(setting: Setting) -> str:
     """What the figures are: the line above the table."""
-    own = setting._replace(jobs=tuple(filter(_has, setting.jobs)))
-    return f"Against each control: top-1 in %, gain in points, {means([own])}, p by Holm"
+    own = means([setting.those(_has)])
+    return f"Against each control: top-1 in %, gain in points, {own}, p by Holm"
 
 
 def rows(setting: Setting) -> list[tuple[str, ...]]:
     """Rows under HEAD, one for each control; empty without several controls."""
     every = gains(setting)
-    tests = _tests(setting, every)
+    tests = holm_corrected(known({role: over_repeats(setting, own) for role, own in every.items()}))
     return [
         (
             named_control(role),
@@ -40,7 +41,7 @@ def rows(setting: Setting) -> list[tuple[str, ...]]:
 
 def gains(setting: Setting) -> dict[str, Gains]:
     """By control: the student's top-1 minus its own on test in points, by repeat, of the jobs with both."""
-    roles = [role for job in filter(_has, setting.jobs) for role in job["report"]["comparison"]["controls"]]
+    roles = [role for report in filter(_has, setting.reports) for role in report["comparison"]["controls"]]
     every = {role: values_by_repeat(setting, partial(_gain, role=role)) for role in roles}
     return {role: own for role, own in every.items() if own}
 
@@ -57,8 +58,8 @@ def record(setting: Setting) -> dict[str, Any]:
     return every
 
 
-def _has(job: Job) -> bool:
-    return job["report"] is not None and bool(job["report"].get("comparison", {}).get("controls"))
+def _has(report: Report) -> bool:
+    return bool(report.get("comparison", {}).get("controls"))
 
 
 def _gain(report: Report, role: str) -> float | None:
@@ -69,11 +70,6 @@ def _gain(report: Report, role: str) -> float | None:
 def _accuracies(setting: Setting, role: str) -> list[Spread | None]:
     every = [values_by_repeat(setting, partial(top1, role=role, part=part)) for part in PARTS]
     return [spread(list(values.values())) if values else None for values in every]
-
-
-def _tests(setting: Setting, every: dict[str, Gains]) -> dict[str, Comparison]:
-    found = {role: over_repeats(setting, own) for role, own in every.items()}
-    return holm_corrected({role: one for role, one in found.items() if one is not None})
 
 
 def _verdict(one: Comparison | None) -> tuple[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kdrun.config.choices import is_control, shown_beside
+from kdrun.nested import grouped
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -66,7 +67,7 @@ def panels(rows: Rows, headlines: Mapping[str, int]) -> list[Panel]:
 
 def one_is_long(rows: Rows) -> bool:
     """Whether one training is so much longer than the others that these would be a stroke at the left."""
-    ends = sorted(epochs[-1]["epoch"] for _, epochs in _by_stage(rows))
+    ends = sorted(epochs[-1]["epoch"] for epochs in _by_stage(rows).values())
     return len(ends) > 1 and ends[-1] > LONG * ends[-2]
 
 
@@ -74,38 +75,35 @@ def _measured(
     rows: Rows, figure: str, headlines: Mapping[str, int], text: Callable[[float], str]
 ) -> list[Line]:
     """A figure on validation, with the value at the epoch of the headline, or at the last."""
-    lines, roles = [], [role for role, _ in _by_stage(rows)]
-    for role, epochs in _by_stage(rows):
+    lines, stages = [], _by_stage(rows)
+    for role, epochs in stages.items():
         measured = [row for row in epochs if figure in (row.get("validation") or {})]
         if not measured:
             continue
         values = [row["validation"][figure] for row in measured]
         at = next((i for i, row in enumerate(measured) if row["epoch"] == headlines.get(role)), None)
         last = -1 if at is None else at
-        name = f"{shown_beside(role, roles)} {text(values[last])}, epoch {measured[last]['epoch']}"
+        name = f"{shown_beside(role, stages)} {text(values[last])}, epoch {measured[last]['epoch']}"
         lines.append(Line(role, name, [row["epoch"] for row in measured], values, at))
     return lines
 
 
 def _by_role(rows: Rows, key: str, dashed: bool = False) -> list[Line]:
     """A value of each training. dashed: lines of controls; the control's recipe is the student's."""
-    lines, roles = [], [role for role, _ in _by_stage(rows)]
-    for role, epochs in _by_stage(rows):
-        if known := [row for row in epochs if key in row]:
-            values = [row[key] for row in known]
-            at = [row["epoch"] for row in known]
-            name = shown_beside(role, roles)
-            lines.append(Line(role, name, at, values, dashed=dashed and is_control(role)))
+    lines, stages = [], _by_stage(rows)
+    for role, epochs in stages.items():
+        if known := {row["epoch"]: row[key] for row in epochs if key in row}:
+            name = shown_beside(role, stages)
+            dash = dashed and is_control(role)
+            lines.append(Line(role, name, list(known), list(known.values()), dashed=dash))
     return lines
 
 
 def _terms(rows: Rows) -> list[Line]:
-    student = [row for row in rows if row["stage"] == "student"]
-    lines = []
+    student, lines = _by_stage(rows).get("student", []), []
     for name in dict.fromkeys(name for row in student for name in row.get("terms", {})):
-        known = [row for row in student if name in row.get("terms", {})]
-        values = [row["terms"][name] for row in known]
-        lines.append(Line("", name, [row["epoch"] for row in known], values))
+        known = {row["epoch"]: row["terms"][name] for row in student if name in row.get("terms", {})}
+        lines.append(Line("", name, list(known), list(known.values())))
     return lines
 
 
@@ -115,6 +113,5 @@ def _floor(lines: Iterable[Line]) -> float | None:
     return max(0.0, min(values) - 0.1 * (max(values) - min(values)) - 1) if values else None
 
 
-def _by_stage(rows: Rows) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
-    for stage in dict.fromkeys(row["stage"] for row in rows):
-        yield stage, [row for row in rows if row["stage"] == stage]
+def _by_stage(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
+    return grouped(rows, lambda row: str(row["stage"]))

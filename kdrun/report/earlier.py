@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from kdrun.config.choices import UNSAID
-from kdrun.report.placing import MODEL
+from kdrun.report.content import MODEL
 from kdrun.report.rows import place_of
 from kdrun.report.schema import REFERENCE, Comparison, Look, Report, compared
 
@@ -40,10 +40,10 @@ def with_earlier(new: Report, old: Report) -> Report:
     """
     if _fingerprint(new, REFERENCE) not in (None, _fingerprint(old, REFERENCE)):
         old = _without_reference(old)
-    if not same_models(new, old):
+    if not _same_models(new, old):
         return new
     merged = cast(dict[str, Any], copy.deepcopy(new))
-    for role in missing_roles(new, old):
+    for role in (role for role in old["models"] if role not in new["models"]):
         model = cast(dict[str, Any], old["models"][role])
         merged["models"][role] = {key: value for key, value in model.items() if key not in FIGURES}
         if folder := old.get("folders", {}).get(role):
@@ -51,11 +51,14 @@ def with_earlier(new: Report, old: Report) -> Report:
     present = dict(_figures(new))
     others = bool(compared(new)) and compared(new) != compared(old)
     places = {path[2] for path in present if path[1] == "latency"}
-    kept = {path: value for path, value in _figures(old) if path not in present and path[-1] not in places}
-    if others:  # the new gain is over other controls
-        kept = {
-            path: value for path, value in kept.items() if path[0] != "comparison" or path[1] not in AGAINST
-        }
+    kept = {
+        path: value
+        for path, value in _figures(old)
+        if path not in present
+        and path[-1] not in places
+        # those of other controls than the new gain is over
+        and not (others and path[0] == "comparison" and path[1] in AGAINST)
+    }
     for path, value in kept.items():
         _put(merged, path, value)
     if "int8" in old and "int8" not in new:
@@ -67,18 +70,13 @@ def with_earlier(new: Report, old: Report) -> Report:
     )
 
 
-def same_models(new: Report, old: Report) -> bool:
+def _same_models(new: Report, old: Report) -> bool:
     """Whether each role in both reports has the same model, and both have one headline and one test part."""
     both = new["models"].keys() & old["models"].keys()
     marks = ((_fingerprint(new, role), _fingerprint(old, role)) for role in both)
     if any(new["dataset"].get(key) != old["dataset"].get(key) for key in ("test", "test_of")):
         return False
     return new["headline"] == old["headline"] and all(one and one == other for one, other in marks)
-
-
-def missing_roles(new: Report, old: Report) -> list[str]:
-    """Models that only the old report has."""
-    return [role for role in old["models"] if role not in new["models"]]
 
 
 def looks(report: Report) -> list[Look]:
@@ -163,11 +161,6 @@ def _kept_looks(old: Report, names: list[str]) -> Iterator[Look]:
             yield cast(Look, {**look, "figures": kept})
 
 
-def _flat(path: Path) -> Iterator[Any]:
-    for part in path:
-        yield from part if isinstance(part, tuple) else (part,)
-
-
 def kept_from(report: Report, look: Look) -> list[str]:
     """What a report keeps of an earlier look, in words: `latency`, `the control`, `entropy`."""
     left, words = list(look["figures"]), []
@@ -180,7 +173,8 @@ def kept_from(report: Report, look: Look) -> list[str]:
 
 
 def _name(path: Path) -> str:
-    return "/".join(map(str, _flat(path)))
+    parts = (each for part in path for each in (part if isinstance(part, tuple) else (part,)))
+    return "/".join(map(str, parts))
 
 
 def _word(name: str) -> str:

@@ -12,7 +12,7 @@ from kdrun.config.quick import FOLDER as TRIALS
 from kdrun.errors import KdrunError
 from kdrun.paths import no_folder
 from kdrun.records import PLAN
-from kdrun.report.read import NAME, content_of, run_folder
+from kdrun.report.read import NAME, content_of, contents, run_folder
 
 DEPTH = 3
 """How many levels below a given folder are searched: outputs/runs/<run>."""
@@ -94,11 +94,7 @@ def _names(file: Path) -> Iterator[str]:
 
 
 def _jobs(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.glob("*.json")):
-        try:
-            job = content_of(path)
-        except KdrunError:
-            continue
+    for job in contents(folder):
         run = job.get("run") if isinstance(job, dict) else None
         if isinstance(run, str):
             yield run

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kdrun.config.choices import PLAIN
-from kdrun.figures import ABSENT, count, file_size, p_value, percent, plural, signed
+from kdrun.figures import ABSENT, count, file_size, interval, p_value, percent, plural, signed
 from kdrun.report.blocks import Block, Table
-from kdrun.report.pipes import aligned
 from kdrun.report.schema import Against, Int8, Int8Model, Report
+from kdrun.report.tables import aligned
 from kdrun.terminal import widest
 
 FP32, AFTER = "fp32", "ptq"
 
 ROLES = ("student", PLAIN)
 
-FORMS = {
-    FP32: "fp32",
-    AFTER: "int8 untrained",
-    "labels": "int8 labels",
-    "teacher": "int8 teacher",
-}
+FORMS = {FP32: "fp32", AFTER: "int8 untrained", "labels": "int8 labels", "teacher": "int8 teacher"}
 """The forms of a model, as a table names them."""
 
 HOW = {
@@ -92,15 +87,15 @@ def _evidence(content: Int8) -> str:
         called = "plain control" if role == PLAIN else "student"
         shown.append(f"{called} ({HOW[form]}) {percent(content['models'][role][form]['top1'])} %")
     why = "each at its best on validation" if content["chosen_by"] == "validation" else "without a choice"
-    interval = f"95 % interval {_ends(gain['gain_interval'])}, p {p_value(gain['mcnemar_p'])}"
-    return f"{', '.join(shown)}, {why}: {signed(gain['gain_top1'])} points ({interval})"
+    sure = f"95 % interval {interval(gain['gain_interval'])}, p {p_value(gain['mcnemar_p'])}"
+    return f"{', '.join(shown)}, {why}: {signed(gain['gain_top1'])} points ({sure})"
 
 
 def _changed(content: Int8) -> str:
     low, high = content["change_interval"]
-    before, ends = signed(content["gains"][FP32]["gain_top1"]), _ends(content["change_interval"])
+    before, change = signed(content["gains"][FP32]["gain_top1"]), signed(content["change"])
     noise = "within the noise" if low <= 0 <= high else "more than noise"
-    return f"in fp32 {before}, a change of {signed(content['change'])} ({ends}), {noise}"
+    return f"in fp32 {before}, a change of {change} ({interval((low, high))}), {noise}"
 
 
 def blocks(report: Report) -> list[Block]:
@@ -144,5 +139,5 @@ def _top1(form: Int8Model) -> str:
     return percent(form["top1"]) if "top1" in form else ABSENT
 
 
-def _ends(interval: Sequence[float] | None) -> str:
-    return ABSENT if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"
+def _ends(ends: Sequence[float] | None) -> str:
+    return ABSENT if ends is None else interval(ends)

@@ -7,10 +7,10 @@ from typing import Any
 
 from kdrun.figures import plural
 from kdrun.report.int8 import FORMS, ROLES
-from kdrun.report.schema import Int8
+from kdrun.report.schema import Int8, Report
 from kdrun.report.statistics import Spread, spread
 from kdrun.report.sweep_verdict import comparison
-from kdrun.report.sweeps import Job, Setting, means, spread_text
+from kdrun.report.sweeps import Setting, means, spread_text
 
 HEAD = ("", *ROLES, "gain")
 
@@ -22,18 +22,18 @@ def about(setting: Setting) -> str:
 
 def measured(setting: Setting) -> list[Int8]:
     """The figures in 8 bits of the finished jobs that have them."""
-    return [job["report"]["int8"] for job in setting.jobs if _has(job)]
+    return [report["int8"] for report in setting.reports if _has(report)]
 
 
 def over(setting: Setting) -> str:
     """`mean +- std of 2 seeds`, of those that were measured in 8 bits, and how many other jobs finished."""
-    own = setting._replace(jobs=tuple(filter(_has, setting.jobs)))
-    others = sum(job["report"] is not None for job in setting.jobs) - len(own.jobs)
+    own = setting.those(_has)
+    others = len(setting.reports) - len(own.jobs)
     return means([own]) + (f"; {plural(others, 'other job')} without int8" if others else "")
 
 
-def _has(job: Job) -> bool:
-    return job["report"] is not None and "gain" in job["report"].get("int8", {})
+def _has(report: Report) -> bool:
+    return "gain" in report.get("int8", {})
 
 
 def spreads(setting: Setting) -> dict[str, dict[str, Spread]]:

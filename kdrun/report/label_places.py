@@ -26,11 +26,7 @@ STEP = 6.0
 """Pixels from one spot of a line to the next."""
 
 
-def write_names(
-    axes: Axes,
-    points: Sequence[tuple[float, float]],
-    names: Sequence[str],
-) -> None:
+def write_names(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
     """Writes the name of each point at the nearest free place. A line joins the two if they are far apart.
 
     Names cover nothing that is drawn in the axes. The limits and the layout of the axes must be final.

@@ -148,22 +148,19 @@ def sentences(jobs: Sequence[Job]) -> list[str]:
     first = next((saving for saving in every if saving.side == 0), None)
     if first is None:
         low, high = (_share(measured, labels) for labels in (measured.labels[0], measured.labels[-1]))
-        side = (
-            {1: "better than", -1: "worse than"}[every[0].side]
-            if len({s.side for s in every}) == 1
-            else "better or worse than"
-        )
-        problem = (
-            f"the distilled students are {side} every control with {low} to {high} % of the labels, on test"
-        )
-        return [f"no number of labels saved: {problem}."]
+        sides = {1: "better", -1: "worse"}
+        side = " or ".join(word for number, word in sides.items() if any(s.side == number for s in every))
+        return [
+            f"no number of labels saved: the distilled students are {side} than every control with {low} to "
+            f"{high} % of the labels, on test."
+        ]
     others = [_likewise(measured, saving) for saving in every if saving is not first]
     return [_sentence(measured, first), *([f"Likewise {', '.join(others)}."] if others else [])]
 
 
 def _counted(setting: Setting) -> tuple[int, int, Setting] | None:
     """(labels, training images, setting); None if no job has finished, or if the jobs differ in them."""
-    datasets = [job["report"]["dataset"] for job in setting.jobs if job["report"] is not None]
+    datasets = [report["dataset"] for report in setting.reports]
     numbers = {(data.get("labelled") or data["train"], data["train"]) for data in datasets}
     return (*numbers.pop(), setting) if len(numbers) == 1 else None
 
@@ -199,8 +196,5 @@ def _likewise(measured: Curves, saving: Saving) -> str:
 
 
 def _share(measured: Curves, labels: float) -> str:
-    return (
-        f"{100 * labels / measured.images:.2g}"
-        if labels < 0.1 * measured.images
-        else f"{100 * labels / measured.images:.0f}"
-    )
+    share = 100 * labels / measured.images
+    return f"{share:.2g}" if share < 10 else f"{share:.0f}"

@@ -19,6 +19,9 @@ WORDS = {"->": r"$\to$", "+-": r"$\pm$", "<": "$<$", ">": "$>$"}
 ESCAPED = re.compile("|".join(map(re.escape, [*WORDS, *SPECIAL])))
 NUMBER = re.compile(r"[-+]\d+(\.\d+)?")
 
+MARKED = " Bold: the highest mean; underlined: ties with it."
+"""For the caption of a table with marks."""
+
 NEEDED = r"% needs \usepackage{booktabs}"
 
 

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from kdrun.config.choices import PLAIN
-from kdrun.figures import count, file_size, minute, p_value, percent, points, times
-from kdrun.report import controls_page, int8, mistakes_page
-from kdrun.report.blocks import Block, Bullets, Code, Section, Table, as_markdown
+from kdrun.figures import (
+    ABSENT,
+    as_typed,
+    count,
+    file_size,
+    interval,
+    minute,
+    p_value,
+    percent,
+    plural,
+    points,
+    signed,
+    times,
+)
+from kdrun.report import int8, mistakes_page
+from kdrun.report.blocks import Block, Bullets, Code, Section, Table, as_markdown, picture
 from kdrun.report.caption import caption
 from kdrun.report.earlier import kept_from
 from kdrun.report.gradients import sentence
 from kdrun.report.origin import TRAININGS, origin, trainings
-from kdrun.report.pool_line import pool_line
 from kdrun.report.rows import rows
-from kdrun.report.schema import Look, Report, Speedup, called, gap_closed, is_bound, roles, strongest
+from kdrun.report.schema import (
+    Against,
+    Look,
+    Model,
+    PoolUse,
+    Report,
+    Speedup,
+    called,
+    gap_closed,
+    is_bound,
+    named_control,
+    roles,
+    strongest,
+    top1,
+)
 from kdrun.report.verdict import JOINT, TAUGHT, at_chance, gain, its_control, verdict
 
 PLOTS = ("curves.png", "confusion.png", "errors.png", "knowledge.png")
@@ -22,6 +49,18 @@ CAPTIONS = {
     "errors.png": "The images that the student has wrong with the highest probability.",
     "knowledge.png": "Dark knowledge: the teacher's soft targets. `kdrun look` shows them for any image.",
 }
+
+
+AGAINST = (
+    "control",
+    "what it is",
+    "validation %",
+    "test %",
+    "gain, points",
+    "95 % interval",
+    "p",
+    "verdict",
+)
 
 
 def markdown(report: Report, plots: Sequence[str] = PLOTS) -> str:
@@ -37,15 +76,17 @@ def _lines(report: Report, plots: Sequence[str]) -> Iterator[str]:
         yield from ("", f"## {section.title}", "", *as_markdown(section.blocks))
     for plot in plots:
         yield from (["", CAPTIONS[plot]] if plot in CAPTIONS else [])
-        yield from ("", f"![{plot.rpartition('.')[0]}]({plot})")
+        yield from ("", picture(plot))
 
 
 def sections(report: Report) -> list[Section]:
     """What follows the verdict, without the pictures; no section is empty."""
+    body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
+    figures = Table(("", "unit", *(called(report, role) for role in roles(report))), body, left=2)
     every = [
         Section("What was run", list(_what(report))),
-        Section("Figures", ["; ".join(caption(report)) + ".", _table(report)]),
-        Section("Against each control", controls_page.blocks(report)),
+        Section("Figures", ["; ".join(caption(report)) + ".", figures]),
+        Section("Against each control", controls_of(report)),
         Section("In 8 bits", int8.blocks(report)),
         Section("Where it errs", mistakes_page.blocks(report)),
         Section("What this means", [Bullets(list(_meaning(report)))]),
@@ -111,10 +152,53 @@ def _asked(teacher: Mapping[str, object]) -> Iterator[str]:
             yield f"{count(number)} {words}"
 
 
-def _table(report: Report) -> Table:
-    body = [(row.label, row.unit, *row.cells) for row in rows(report, full=True)]
-    heads = [called(report, role) for role in roles(report)]
-    return Table(("", "unit", *heads), body, left=2)
+def controls_of(report: Report) -> list[Block]:
+    """What each of several controls is, and the student against each; empty for a run with one control."""
+    comparison = report.get("comparison", {})
+    every = comparison.get("controls", {})
+    if not every:
+        return []
+    body = [_control_row(report, role, against) for role, against in every.items()]
+    chosen = named_control(strongest(report))
+    why = f"`{chosen}` is the strongest on validation; no test image chose it."
+    if comparison.get("chosen_by") != "validation":
+        why = f"Without validation images none can be called the strongest; `{chosen}` is the first of them."
+    return [
+        Table(AGAINST, body, left=2),
+        f"{why} Gain and verdict of the run are against this one, a single comparison. In the table, p is "
+        f"McNemar's mid-p with Holm's correction over {plural(len(every), 'control')}; each interval holds "
+        "for its row alone.",
+    ]
+
+
+def _words_of_a_control(role: str, model: Model, settings: Mapping[str, Any]) -> str:
+    """A control in words. settings: the keys of `controls`."""
+    if role == PLAIN:
+        return "the same student, start, steps and recipe, no teacher"
+    return {
+        "smoothed": f"plain, with label smoothing {as_typed(settings.get('smoothing'))}",
+        "teacher_free": (
+            f"plain, with a virtual teacher (weight {as_typed(settings.get('virtual_weight'))}, "
+            f"T={as_typed(settings.get('virtual_temperature'))}, "
+            f"{as_typed(settings.get('virtual_true_class'))} for the true class)"
+        ),
+        "self": "taught by the plain control, as the student is by its teacher",
+        "longer": f"plain, for {plural(model.get('epochs', 0), 'epoch')}",
+    }.get(named_control(role), "")
+
+
+def _control_row(report: Report, role: str, against: Against) -> list[str]:
+    model, settings = report["models"].get(role, Model()), report.get("config", {}).get("controls", {})
+    scores = [top1(report, role, "validation"), top1(report, role, "test")]
+    return [
+        named_control(role),
+        _words_of_a_control(role, model, settings),
+        *(ABSENT if score is None else percent(score) for score in scores),
+        signed(against["gain_top1"]),
+        interval(against["gain_interval"]),
+        p_value(against["mcnemar_p"]).removeprefix("= "),
+        against["verdict"],
+    ]
 
 
 def _meaning(report: Report) -> Iterator[str]:
@@ -160,7 +244,24 @@ def _about_the_gain(report: Report) -> Iterator[str]:
             f"control cannot use. The {word} is due to the teacher and these images together."
         )
     if pool := report.get("distillation", {}).get("pool"):
-        yield pool_line(pool)
+        yield _about_the_pool(pool)
+
+
+def _about_the_pool(pool: PoolUse) -> str:
+    """How many images the student alone saw, their source, and which images were left out."""
+    chosen = f" of {count(pool['images'])}" if pool["used"] < pool["images"] else ""
+    text = (
+        f"{count(pool['used'])}{chosen} images of {pool['source']} without labels were for the student alone."
+    )
+    left_out = pool.get("left_out", [])
+    if left_out:
+        near = plural(len(left_out), "near-duplicate")
+        text += f" Left out: {near} of validation or test images ({', '.join(left_out)})."
+    else:
+        text += " None of its images is a near-duplicate of a validation or test image."
+    if pool.get("repeated"):
+        text += f" {plural(pool['repeated'], 'image')} more left out, because they are there already."
+    return text
 
 
 def _about_the_reference(report: Report) -> Iterator[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from kdrun.artefacts import write_text
 from kdrun.config.choices import PLAIN
 from kdrun.report.answers import Answers, confusion
 from kdrun.report.schema import Confused, PerClass
+from kdrun.report.tables import as_csv
 
 FILE = "errors.csv"
 PAIRS = 20
@@ -29,10 +28,13 @@ def facts(answers: Answers, control: str = PLAIN) -> dict[str, Any]:
 
     control: the role that gains and losses are counted against.
     """
-    labels, student = answers.get("test/labels"), answers.get("test/student")
-    if labels is None or student is None or not (labels >= 0).any():
+    labels = answers.get("test/labels")
+    if labels is None or "test/student" not in answers or not (labels >= 0).any():
         return {}
-    return {"per_class": per_class(answers, control), "confused": confused(answers)}
+    matrix = confusion(answers, "student")
+    assert matrix is not None
+    most = pairs(matrix, list(map(str, answers["classes"])))
+    return {"per_class": per_class(answers, control), "confused": most}
 
 
 def per_class(answers: Answers, control: str = PLAIN) -> PerClass:
@@ -44,18 +46,14 @@ def per_class(answers: Answers, control: str = PLAIN) -> PerClass:
     labels, names = answers["test/labels"], answers["classes"]
     counts = _count(labels, labels >= 0, len(names))
     there = np.flatnonzero(counts)
-    hits = {
-        name.removeprefix("test/"): (values == labels) & (labels >= 0)
-        for name, values in answers.items()
-        if name.startswith("test/") and name.count("/") == 1 and name != "test/labels"
-    }
+    hits = {role: (answers[f"test/{role}"] == labels) & (labels >= 0) for role in _roles(answers)}
 
     def by_class(chosen: NDArray[np.bool_]) -> list[int]:
-        return [int(number) for number in _count(labels, chosen, len(names))[there]]
+        return list(_count(labels, chosen, len(names))[there].tolist())
 
     counted = PerClass(
-        names=[str(names[place]) for place in there],
-        images=[int(counts[place]) for place in there],
+        names=list(map(str, names[there])),
+        images=counts[there].tolist(),
         right={role: by_class(right) for role, right in hits.items()},
     )
     if control in hits:
@@ -64,22 +62,15 @@ def per_class(answers: Answers, control: str = PLAIN) -> PerClass:
     return counted
 
 
-def confused(answers: Answers, most: int = PAIRS) -> list[Confused]:
-    """The most frequent pairs of a true class and a wrong answer of the student on test."""
-    matrix = confusion(answers, "student")
-    if matrix is None:
-        return []
-    return pairs(matrix, list(map(str, answers["classes"])), most)
-
-
-def pairs(matrix: NDArray[np.int64], classes: Sequence[str], most: int) -> list[Confused]:
-    """The largest counts beside the diagonal of a matrix (K, K), the largest first."""
+def pairs(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[Confused]:
+    """The most frequent pairs of a true class and a wrong answer: of the counts beside the diagonal of a
+    matrix (K, K) the PAIRS largest.
+    """
     wrong = matrix * ~np.eye(len(matrix), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    cells = [(int(place) // len(matrix), int(place) % len(matrix)) for place in order]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS].tolist()
     return [
         Confused(truth=classes[row], answer=classes[column], images=int(wrong[row, column]))
-        for row, column in cells
+        for row, column in (divmod(place, len(matrix)) for place in order)
         if wrong[row, column]
     ]
 
@@ -93,15 +84,13 @@ def surest(answers: Answers) -> list[int]:
     shares = answers.get(f"test/student/{SHARE}")
     if shares is not None:
         wrong = wrong[np.argsort(-np.nan_to_num(shares[wrong], nan=-1.0), kind="stable")]
-    return [int(row) for row in wrong]
+    return list(wrong.tolist())
 
 
 def write(folder: Path, answers: Answers, files: Sequence[str] = ()) -> None:
     """Writes errors.csv. files: the paths of the test images, if they are from files."""
     if "test/student" in answers:
-        sink = io.StringIO()
-        csv.writer(sink, lineterminator="\n").writerows(_rows(answers, files))
-        write_text(folder / FILE, sink.getvalue())
+        write_text(folder / FILE, as_csv(_rows(answers, files)))
 
 
 def _rows(answers: Answers, files: Sequence[str]) -> Iterator[list[str]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from kdrun.evaluation.mcnemar import mid_p
+from kdrun.evaluation.counts import LEVEL, mid_p, share_interval
 from kdrun.figures import percent, plural, signed
 from kdrun.report.blocks import Block, Table
 from kdrun.report.mistakes import FILE
 from kdrun.report.schema import PerClass, Report, called
-from kdrun.report.statistics import LEVEL, holm, wilson
+from kdrun.report.statistics import holm
 from kdrun.report.verdict import its_control
 
 WORST = 10
@@ -45,7 +45,7 @@ def _table(report: Report, classes: PerClass, order: Sequence[int], first: str) 
     head = [first, "images", "student %", "95 % interval", *(f"{called(report, role)} %" for role in others)]
     body = []
     for place in order:
-        low, high = wilson(classes["right"]["student"][place], classes["images"][place])
+        low, high = share_interval(classes["right"]["student"][place], classes["images"][place])
         row = [classes["names"][place], f"{classes['images'][place]:,}"]
         row += [percent(_accuracy(classes, "student", place)), f"{percent(low)} to {percent(high)}"]
         body.append([*row, *(percent(_accuracy(classes, role, place)) for role in others)])

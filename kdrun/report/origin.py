@@ -10,6 +10,7 @@ from kdrun.config.choices import is_control
 from kdrun.config.controls import as_trained
 from kdrun.config.schema import UPDATES, Recipe
 from kdrun.figures import ABSENT, as_typed, count, percent, plural
+from kdrun.nested import grouped
 from kdrun.report.schema import Model, Report, called, named_control, roles
 
 IMAGENET = re.compile(r"IMAGENET1K|in1k|in12k|in21k|in22k", re.IGNORECASE)
@@ -47,11 +48,9 @@ def weights(name: str) -> str:
 
 def began(report: Report) -> list[str]:
     """A line for models with initial weights, one for all alike: `student, control: resnet18, ...`."""
-    by_words: dict[str, list[str]] = {}
-    for role in roles(report):
-        model = report["models"][role]
-        if "began_from" in model:
-            by_words.setdefault(f"{model.get('name', '')}, {origin(model)}", []).append(role)
+    models = report["models"]
+    begun = [role for role in roles(report) if "began_from" in models[role]]
+    by_words = grouped(begun, lambda role: f"{models[role].get('name', '')}, {origin(models[role])}")
     return [f"{', '.join(several)}: {words}" for words, several in by_words.items()]
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,6 @@ from kdrun.artefacts import HELD, LOCK, unheld
 from kdrun.errors import KdrunError
 from kdrun.paths import no_folder
 from kdrun.records import MARKS, NOTE, PLAN, Damaged, Mark, Planned, read_fields, read_own
-from kdrun.report.users import Marked, Users
 
 MODELS = ("teacher", "control", "int8 model")
 KINDS = (*MODELS, "run", "table", "sweep", "search", "published table", "record")
@@ -61,6 +61,51 @@ class Outputs(NamedTuple):
     foreign: int
     damaged: list[str]
     sweeping: bool = False
+
+
+class Marked(NamedTuple):
+    """What the small files of a model's or a run's folder say.
+
+    ours: whether one of them is kdrun's. finished: whether its training is finished. uses: the names of the
+    folders that a run's plan and report name. teacher: the key of the teacher in a student's mark. damaged: a
+    line for each file that cannot be read. unread: whether one of them may not be read by this user.
+    """
+
+    path: Path
+    ours: bool
+    finished: bool
+    uses: frozenset[str]
+    teacher: str | None
+    damaged: tuple[str, ...] = ()
+    unread: bool = False
+
+
+class Users:
+    """The runs that use each folder.
+
+    A run of a version that wrote no plan may not be evaluated yet. It uses the teacher that its student's
+    mark names, and any control could be its own. What a run uses that may not be read is unknown: it could be
+    anything.
+    """
+
+    def __init__(self, runs: Iterable[Marked]) -> None:
+        self.by_name: dict[str, set[str]] = defaultdict(set)
+        self.by_teacher: dict[str | None, set[str]] = defaultdict(set)
+        self.silent: set[str] = set()
+        self.unread: set[str] = set()
+        for run in runs:
+            if run.unread:
+                self.unread.add(run.path.name)
+            for name in run.uses:
+                self.by_name[name].add(run.path.name)
+            if run.finished and not run.uses:
+                self.silent.add(run.path.name)
+                self.by_teacher[run.teacher].add(run.path.name)
+
+    def of(self, name: str, kind: str) -> tuple[str, ...]:
+        """The names of the runs that use a folder of this kind."""
+        older = self.silent if kind == "control" else self.by_teacher[name.rpartition("-")[2]]
+        return tuple(sorted((self.by_name[name] | older | self.unread) - {name}))
 
 
 class _Written(TypedDict):
@@ -220,10 +265,8 @@ def _marked(path: Path) -> Marked:
         return None
 
     mark: Mark | None = next(filter(None, [content(name, Mark) for name in MARKS]), None)
-    if path.parent.name != "runs":
-        lines = (*damaged, *unread)
-        return Marked(path, bool(mark), bool(mark), frozenset(), None, lines, bool(unread))
-    report, plan = content("report.json", _Report), content(PLAN, Planned)
+    run = path.parent.name == "runs"
+    report, plan = (content("report.json", _Report), content(PLAN, Planned)) if run else (None, None)
     uses = {each["folder"].rpartition("/")[2] for each in (plan["trainings"] if plan else ())}
     uses |= set((report or {}).get("folders", {}).values())
     teacher = mark["key"].get("teacher") if mark else None

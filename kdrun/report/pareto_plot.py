@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdrun.figures import short, three_digits
 from kdrun.report import sweeps, tradeoff
@@ -32,7 +32,7 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
     """
     settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     points = tradeoff.points(settings, part)
-    costs = [cost for cost in tradeoff.COSTS if any(point.cost(cost) is not None for point in points)]
+    costs = tradeoff.costs(points)
     if not costs:
         raise ValueError("no student of which a cost is known")
     names = [short_names(settings)[point.position] for point in points]
@@ -44,7 +44,8 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
     panels = [figure.add_subplot(1, len(costs), i + 1) for i in range(len(costs))]
     for axes, cost in zip(panels, costs, strict=True):
         _panel(axes, cost, points, settings)
-        dress(axes, _title(cost, settings), f"{'ms' if cost == 'latency' else 'parameters'}")
+        title = f"over latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "over size"
+        dress(axes, title, "ms" if cost == "latency" else "parameters")
     panels[0].set_ylabel("top-1, %")
     figure.suptitle(f"top-1 on {part}, {sweeps.means(settings)}", x=0.01, ha="left", fontsize=11)
     _legend(figure, panels[0])
@@ -54,7 +55,10 @@ def pareto(path: Path, jobs: Sequence[Job]) -> None:
         figure.canvas.draw()  # which settles the layout that names are placed in
     figure.set_layout_engine("none")
     for axes, cost in zip(panels, costs, strict=True):
-        _name(axes, cost, points, labels)
+        known = [
+            (x, p, name) for p, name in zip(points, labels, strict=True) if (x := p.cost(cost)) is not None
+        ]
+        write_names(axes, [(x, p.accuracy.mean) for x, p, _ in known], [name for *_, name in known])
     save(figure, path)
 
 
@@ -64,8 +68,8 @@ def _panel(axes: Axes, cost: Cost, points: Sequence[Point], settings: Sequence[S
     for x, point in known:
         if point.control is not None:
             axes.plot([x, x], [point.accuracy.mean, point.control.mean], color="#cccccc", lw=1, zorder=1)
-    _dots(axes, [(x, p.control.mean) for x, p in known if p.control], "control", "o", hollow=True)
-    _dots(axes, teachers, "teacher", "s")
+    _dots(axes, [(x, p.control.mean) for x, p in known if p.control], "control")
+    _dots(axes, teachers, "teacher")
     spread = [point.accuracy.std or 0.0 for _, point in known]
     xs, ys = [x for x, _ in known], [point.accuracy.mean for _, point in known]
     if any(spread):
@@ -74,27 +78,17 @@ def _panel(axes: Axes, cost: Cost, points: Sequence[Point], settings: Sequence[S
     best = sorted((x, point.accuracy.mean) for x, point in known if point.position in on)
     (line,) = axes.plot(*zip(*best, strict=True), color=COLOURS["student"], lw=1.4, label="front", zorder=2)
     line.set(marker="o", markersize=12, markerfacecolor="none")  # a front of one point is seen, too
-    _dots(axes, list(zip(xs, ys, strict=True)), "student", "o")
+    _dots(axes, list(zip(xs, ys, strict=True)), "student")
     _scale(axes, [*xs, *(x for x, _ in teachers)])
     axes.margins(x=0.12, y=0.12)
 
 
-def _dots(
-    axes: Axes, at: Sequence[tuple[float, float]], role: str, marker: str, hollow: bool = False
-) -> None:
+def _dots(axes: Axes, at: Sequence[tuple[float, float]], role: str) -> None:
+    """The dots of a role; controls are hollow."""
     if at:
-        face = "white" if hollow else COLOURS[role]
-        axes.plot(
-            [x for x, _ in at],
-            [y for _, y in at],
-            linestyle="none",
-            marker=marker,
-            markersize=7,
-            markerfacecolor=face,
-            markeredgecolor=COLOURS[role],
-            label=role,
-            zorder=3,
-        )
+        (dots,) = axes.plot(*zip(*at, strict=True), "s" if role == "teacher" else "o", markersize=7, zorder=3)
+        face = "white" if role == "control" else COLOURS[role]
+        dots.set(markerfacecolor=face, markeredgecolor=COLOURS[role], label=role)
 
 
 def _scale(axes: Axes, costs: Sequence[float]) -> None:
@@ -119,23 +113,12 @@ def _tick(value: float) -> str:
     return f"{float(three_digits(value).replace(',', '')):g}"
 
 
-def _title(cost: Cost, settings: Sequence[Setting]) -> str:
-    return f"over latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "over size"
-
-
 def _legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(
-        range(len(labels)), key=lambda i: ("teacher", "student", "control", "front").index(labels[i])
-    )
-    figure.legend(
-        [handles[i] for i in order],
-        [labels[i] for i in order],
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=9,
-    )
+    drawn = dict(zip(labels, handles, strict=True))
+    names = [name for name in ("teacher", "student", "control", "front") if name in drawn]
+    style: dict[str, Any] = {"ncols": 4, "frameon": False, "fontsize": 9}
+    figure.legend([drawn[name] for name in names], names, loc="outside lower center", **style)
 
 
 def _list(figure: Figure, names: Sequence[str], columns: int, wide: float) -> None:
@@ -149,10 +132,3 @@ def _list(figure: Figure, names: Sequence[str], columns: int, wide: float) -> No
         text = "\n".join(lines[column * LINES : (column + 1) * LINES])
         x = 1 - share + share * column / columns + 0.01
         figure.text(x, 0.94, text, va="top", fontsize=8, linespacing=1.2, color="#333333")
-
-
-def _name(axes: Axes, cost: Cost, points: Sequence[Point], labels: Sequence[str]) -> None:
-    known = [
-        (x, p, label) for p, label in zip(points, labels, strict=True) if (x := p.cost(cost)) is not None
-    ]
-    write_names(axes, [(x, p.accuracy.mean) for x, p, _ in known], [label for *_, label in known])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from kdrun.artefacts import locked, write_text
 from kdrun.records import METRICS, read_rows
-from kdrun.report import answers, markdown, plots, sheets_of_run, thumbnails
+from kdrun.report import answers, markdown, plots, sheets, thumbnails
 from kdrun.report.read import read
 from kdrun.report.schema import Report, roles
 
@@ -87,13 +87,17 @@ def matrices_of(report: Report, kept: answers.Answers) -> dict[str, NDArray[np.i
 
 def _sheets(folder: Path, kept: answers.Answers, again: bool) -> list[str]:
     """The pictures made of images. One of an earlier evaluation is removed if there is nothing to show."""
-    kept_images, drawn = thumbnails.read(folder), list[str]()
-    for name, make in ((ERRORS, sheets_of_run.errors), (KNOWLEDGE, sheets_of_run.knowledge)):
-        if again or not (folder / name).exists():
-            if kept_images and make(folder / name, kept, kept_images):
-                drawn.append(name)
-            elif again:
-                (folder / name).unlink(missing_ok=True)
+    images, drawn = thumbnails.read(folder), list[str]()
+    for name in (ERRORS, KNOWLEDGE):
+        if (folder / name).exists() and not again:
+            continue
+        (folder / name).unlink(missing_ok=True)
+        if name == ERRORS and (sheet := sheets.errors_of(kept, images)):
+            sheets.errors(folder / name, sheet)
+            drawn.append(name)
+        if name == KNOWLEDGE and (content := sheets.knowledge_of(kept, images)):
+            sheets.knowledge(folder / name, content)
+            drawn.append(name)
     return drawn
 
 

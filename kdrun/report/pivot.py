@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
-
-from rich.table import Table
-from rich.text import Text
 
 from kdrun.config.choices import REPEATS
 from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three_digits
 from kdrun.garbage import uncollected
-from kdrun.nested import leaves
-from kdrun.report.latex import Figure, Row, latex
-from kdrun.report.pipes import pipe_table
+from kdrun.nested import grouped, leaves
+from kdrun.report.latex import MARKED, Figure, Row, latex
 from kdrun.report.ranks import Ranks, mean_ranks
-from kdrun.report.runs import UNTOLD, Record, record, repeats, reports_of
-from kdrun.report.runs_tex import MARKED
+from kdrun.report.run_records import UNTOLD, Record, record, repeats
+from kdrun.report.runs import reports_of
 from kdrun.report.schema import Report
 from kdrun.report.statistics import Mark, Spread, marks_of_most, spread
 from kdrun.report.sweeps import value_name
-from kdrun.report.table import plain
+from kdrun.report.tables import as_csv, columns, grid, paragraph, pipe_table
 from kdrun.report.tradeoff import latency
 
 NAMES = {
@@ -96,7 +90,10 @@ def mixtures(places: Sequence[Place], reports: Sequence[Report]) -> tuple[list[P
     only the one that is typed is named.
     """
     flat = [dict(leaves(report.get("config", {}))) for report in reports]
-    every = dict.fromkeys(key for values in flat for key in values if not _is_aside(key))
+    aside = (*UNTOLD, "evaluation", "experiment")
+    every = {
+        key for values in flat for key in values if key not in REPEATS and key.split(".")[0] not in aside
+    }
     patterns: dict[tuple[str, ...], str] = {}
     for key in sorted(every, key=lambda key: key.count(".")):
         patterns.setdefault(tuple(repr(values.get(key)) for values in flat), key)
@@ -125,21 +122,15 @@ def ranks(table: Cells, cols: str, name: str) -> Ranks | None:
         return None
 
 
-def _is_aside(key: str) -> bool:
-    return key in REPEATS or key.split(".")[0] in (*UNTOLD, "evaluation", "experiment")
-
-
 def _place(run: Record, rows: str, cols: str) -> Place:
     return value_name(run.get(rows, ABSENT)), value_name(run.get(cols, ABSENT))
 
 
 def cells(records: Sequence[Record], rows: str, cols: str, name: str) -> Cells:
     """The spread of a figure in each cell, by the names of its row and column, in order of appearance."""
-    values: dict[Place, list[float]] = {}
-    for run in records:
-        if name in run:
-            values.setdefault(_place(run, rows, cols), []).append(run[name])
-    return {place: spread(each) for place, each in values.items()}
+    known = [run for run in records if name in run]
+    by_place = grouped(known, lambda run: _place(run, rows, cols))
+    return {place: spread([run[name] for run in own]) for place, own in by_place.items()}
 
 
 def _known(folder: Path, report: Report, keys: Sequence[str]) -> Record:
@@ -169,13 +160,9 @@ def _drawn(
         below = _about(ranked, cols)
     if format == "md":
         return "\n".join([*pipe_table(head, texts, left=1), *(["", below] if below else [])]) + "\n"
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for place, name in enumerate(head):
-        drawn.add_column(name, justify="right" if place else "left", overflow="fold")
-    for cells in texts:
-        drawn.add_row(*cells)
     title = f"{value}: mean +- std (n) by {rows} and {cols}"
-    return f"{title}\n\n{plain(drawn, width)}" + (plain(Text(f"\n{below}"), width) if below else "")
+    drawn = grid(columns(head, texts), width)
+    return f"{title}\n\n{drawn}" + (paragraph(f"\n{below}", width) if below else "")
 
 
 def best(shown: Sequence[tuple[Record, Report]], places: Sequence[Place], name: str) -> dict[Place, Mark]:
@@ -216,17 +203,11 @@ def _about(ranked: Ranks, cols: str) -> str:
 
 
 def _data(table: Cells, rows: str, cols: str, format: str) -> str:
-    rows_of_cells: list[dict[str, Any]] = [
-        {rows: row, cols: column, "mean": one.mean, "std": one.std, "n": one.n}
-        for (row, column), one in table.items()
-    ]
-    if format == "json":
-        return json.dumps(rows_of_cells, indent=1) + "\n"
-    sink = StringIO()
-    writer = csv.DictWriter(sink, [rows, cols, "mean", "std", "n"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows_of_cells)
-    return sink.getvalue()
+    names = (rows, cols, *Spread._fields)
+    body = [(*place, *one) for place, one in table.items()]
+    if format == "csv":
+        return as_csv([names, *body])
+    return json.dumps([dict(zip(names, row, strict=True)) for row in body], indent=1) + "\n"
 
 
 def _figure(cell: Spread | None, mark: Mark | None, value: str) -> Figure | str | None:

@@ -78,9 +78,7 @@ def curves(path: Path, rows: Rows, title: str = "", headlines: Mapping[str, int]
     save(figure, path)
 
 
-def confusion(
-    path: Path, matrices: Mapping[str, Any], classes: Sequence[str], title: str = "test part"
-) -> None:
+def confusion(path: Path, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
     """One panel per role: rows are the true classes, columns the answers. Right answers are blue, wrong ones
     orange; the shade is the share of the true class.
 
@@ -107,14 +105,14 @@ def confusion(
         )
     if not few:
         _name_pairs(figure.add_subplot(grid[:, -1]), matrices, classes)
-    figure.suptitle(f"{title}: true class (rows) and answer (columns)", fontsize=11)
+    figure.suptitle("test part: true class (rows) and answer (columns)", fontsize=11)
     save(figure, path)
 
 
 def _name_pairs(axes: Axes, matrices: Mapping[str, Any], classes: Sequence[str]) -> None:
     """The pairs of classes that the student (else the first role) confuses most, with their counts."""
     role = "student" if "student" in matrices else next(iter(matrices))
-    most = pairs(np.asarray(matrices[role], dtype=np.int64), classes, PAIRS)
+    most = pairs(np.asarray(matrices[role], dtype=np.int64), classes)
     axes.axis("off")
     axes.set_title(f"{role}: most confused", color=colour_of(role), fontsize=11, loc="left")
     for place, pair in enumerate(most):
@@ -197,8 +195,9 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64]) -> None:
 
 
 def _name_classes(axes: Axes, classes: Sequence[str], rows_too: bool) -> None:
-    few = len(classes) <= NUMBERS_UP_TO
-    at = list(range(len(classes))) if few else list(range(0, len(classes), _step(len(classes))))
+    few, count = len(classes) <= NUMBERS_UP_TO, len(classes)
+    # Class numbers are 10 apart for a hundred classes, 100 apart for a thousand.
+    at = list(range(0, count, 1 if few else max(5, int(10 ** (len(str(count - 1)) - 1)))))
     names = [shortened(classes[i]) if few else str(i) for i in at]
     # Eight points are about 0.075 inches a letter: level names must fit into their columns.
     slanted = few and max(map(len, names)) * len(names) > 55
@@ -206,11 +205,6 @@ def _name_classes(axes: Axes, classes: Sequence[str], rows_too: bool) -> None:
     axes.set_yticks(at, names if rows_too else [""] * len(at), fontsize=8)
     axes.tick_params(length=0 if few else 3)
     axes.set_xlabel("" if few else "class number", fontsize=8)
-
-
-def _step(count: int) -> int:
-    """The step between class numbers along an axis: 10 for a hundred classes, 100 for a thousand."""
-    return max(5, int(10 ** (len(str(count - 1)) - 1)))
 
 
 def shortened(name: str, length: int = 14) -> str:

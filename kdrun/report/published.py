@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from kdrun.config.table import BASELINES, Place, Table, Value
 from kdrun.figures import plural
+from kdrun.nested import known
 from kdrun.report.schema import Model, Report, Scores, parts
 from kdrun.report.statistics import Mark, Spread, marks, spread
 
@@ -212,13 +213,13 @@ def _record(shown: Page, cell: Cell) -> dict[str, Any]:
         record["others"] = [{"who": value.who, **_value(value)} for value in cell.others]
     if cell.ours:
         seeds = {str(seed): value for seed, value in cell.values.items()}
-        record["ours"] = {**_known(cell.ours._asdict()), "by_seed": seeds}
+        record["ours"] = {**cell.ours.record(), "by_seed": seeds}
         record |= (
             {"reduced": list(shown.reduced)}
             if shown.reduced
-            else _known({"difference": cell.difference, "within_two_std": cell.near})
+            else known({"difference": cell.difference, "within_two_std": cell.near})
         )
-    return record | _known(
+    return record | known(
         {"mark": cell.mark, "lacks": cell.lacks or None, "unchecked": cell.unchecked or None}
     )
 
@@ -227,8 +228,4 @@ def _value(value: Value) -> dict[str, Any]:
     about = {"value": value.value, "std": value.std, "runs": value.runs, "about": value.about or None}
     source = {"source": value.source.where, "quoted": value.source.quoted or None}
     spread_source = value.std_source.where if value.std_source else None
-    return _known({**about, **source, "std_source": spread_source})
-
-
-def _known(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+    return known({**about, **source, "std_source": spread_source})

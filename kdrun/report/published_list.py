@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-from rich.table import Table as Grid
 
 from kdrun.config.table import Table
 from kdrun.figures import plural, roughly
-from kdrun.report.published_words import arrow
-from kdrun.report.table import plain
+from kdrun.report.published_page import arrow
+from kdrun.report.tables import columns, grid, paragraph
+
+HEAD = ("", "done", "", "time left")
 
 
 class Line(NamedTuple):
@@ -40,34 +39,29 @@ def trainings_text(table: Table, lines: Sequence[Line], place: str, width: int) 
     """The state of a table's trainings, pair by pair. place: the device of the estimates."""
     text = [f"{table.title} ({table.paper.authors}, {table.paper.venue}) on {table.dataset}"]
     for pair in dict.fromkeys(line.pair for line in lines):
-        text += ["", arrow(pair), plain(_grid([line for line in lines if line.pair == pair]), width).rstrip()]
-    return "\n".join([*text, "", *_folded(_sum(lines, place), width)])
+        body = [_row(line) for line in lines if line.pair == pair]
+        text += ["", arrow(pair), grid(columns(HEAD, body, left=(0, 2)), width).rstrip()]
+    return "\n".join([*text, "", paragraph(_sum(lines, place), width).rstrip()])
 
 
 def tables_text(known: Sequence[Known], place: str, width: int) -> str:
     """The list of all tables. place: the device of the estimates."""
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("table", "cells", "time here", ""):
-        grid.add_column(name, justify="right" if name in ("cells", "time here") else "left", overflow="fold")
-    for each in known:
-        cost = "" if each.seconds is None else roughly(each.seconds)
-        grid.add_row(each.name, f"{each.cells}", cost, each.about)
+    body = [
+        (each.name, f"{each.cells}", "" if each.seconds is None else roughly(each.seconds), each.about)
+        for each in known
+    ]
+    table = columns(("table", "cells", "time here", ""), body, left=(0, 3))
     note = (
         f"A cell is a pair, a method and a seed. Time: of all trainings on this machine's {place}, a rough "
         "estimate from a resnet20 step. From the table's own steps: kdrun table NAME --list"
     )
-    return "\n".join([plain(grid, width).rstrip(), "", *_folded(note, width)])
+    return f"{grid(table, width)}\n{paragraph(note, width)}".rstrip()
 
 
-def _grid(lines: Sequence[Line]) -> Grid:
-    grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("", "done", "", "time left"):
-        grid.add_column(name, justify="right" if name in ("done", "time left") else "left", overflow="fold")
-    for line in lines:
-        begun = f"{line.begun} begun" if line.begun else ""
-        left = roughly(line.seconds) if line.seconds else ""
-        grid.add_row(line.name, f"{line.done} of {line.total}", begun, left)
-    return grid
+def _row(line: Line) -> tuple[str, ...]:
+    """The cells under HEAD."""
+    begun = f"{line.begun} begun" if line.begun else ""
+    return line.name, f"{line.done} of {line.total}", begun, roughly(line.seconds) if line.seconds else ""
 
 
 def _sum(lines: Sequence[Line], place: str) -> str:
@@ -80,7 +74,3 @@ def _sum(lines: Sequence[Line], place: str) -> str:
         f"{state}. The rest takes about {roughly(seconds)} on this machine's {place}, one after the other, "
         "estimated from first steps (a method's on its first pair), without evaluation. Nothing was trained."
     )
-
-
-def _folded(text: str, width: int) -> Iterator[str]:
-    yield from textwrap.wrap(text, width, break_on_hyphens=False)

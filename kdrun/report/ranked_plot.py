@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kdrun.figures import percent, plural, signed
+from kdrun.figures import interval, percent, plural, signed
 from kdrun.report import sweeps
-from kdrun.report.plots import COLOURS, dress, new_figure, save
+from kdrun.report.plots import COLOURS, dress, new_figure, save, shortened
 from kdrun.report.statistics import Verdict
 from kdrun.report.sweep_table import short_names
 from kdrun.report.sweep_verdict import comparisons, whom
@@ -47,7 +47,7 @@ def ranked(path: Path, jobs: Sequence[Job]) -> None:
     lines = sorted(gain_lines(settings) if gains else accuracy_lines(settings), key=lambda line: line.mean)
     if not lines:
         raise ValueError("no setting has a figure")
-    longest = max(len(_cut(line.name)) for line in lines)
+    longest = max(len(shortened(line.name, LONGEST)) for line in lines)
     figure = new_figure(5.6 + 0.085 * longest, max(0.27 * len(lines) + 1.35, 2.2))
     axes = figure.add_subplot()
     low, high = _ends(lines, gains)
@@ -55,7 +55,7 @@ def ranked(path: Path, jobs: Sequence[Job]) -> None:
         _draw(axes, row, line, (low, high), gains)
     axes.set_xlim(low, high)
     axes.set_ylim(-0.7, len(lines) - 0.3)
-    axes.set_yticks(range(len(lines)), [_cut(line.name) for line in lines], fontsize=9)
+    axes.set_yticks(range(len(lines)), [shortened(line.name, LONGEST) for line in lines], fontsize=9)
     dress(axes, "", "points" if gains else "%")
     figure.suptitle(_title(settings, gains), x=0.01, ha="left", fontsize=11)
     axes.grid(False, axis="y")
@@ -75,8 +75,7 @@ def gain_lines(settings: Sequence[Setting]) -> Iterator[Line]:
         if one is not None and one.gain.n > 1:
             yield Line(name, one.gain.mean, one.interval, one.verdict)
         elif one is not None:
-            report = next(job["report"] for job in setting.jobs if job["report"] is not None)
-            ends = report.get("comparison", {}).get("gain_interval")
+            ends = setting.reports[0].get("comparison", {}).get("gain_interval")
             yield Line(name, one.gain.mean, (ends[0], ends[1]) if ends else None, None)
 
 
@@ -100,7 +99,7 @@ def _draw(axes: Axes, row: int, line: Line, frame: tuple[float, float], gain: bo
     axes.plot([line.mean], [row], marker="o", color=colour, markerfacecolor=face, markersize=6)
     shown = signed(line.mean) if gain else percent(line.mean)
     if line.ends is not None and gain:
-        shown += f"  ({signed(line.ends[0])} to {signed(line.ends[1])})"
+        shown += f"  ({interval(line.ends)})"
     axes.annotate(
         shown,
         (1.02, row),
@@ -158,8 +157,3 @@ def _explain(axes: Axes, lines: Sequence[Line], control: str) -> None:
             fontsize=8,
             title_fontsize=8,
         )
-
-
-def _cut(name: str) -> str:
-    half = LONGEST // 2
-    return name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kdrun.evaluation.counts import LEVEL
 from kdrun.report.distributions import f_p
-from kdrun.report.statistics import LEVEL
 
 DRAWS = 10_000
 
@@ -31,7 +31,7 @@ class Ranks(NamedTuple):
     p: float
 
 
-def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS, seed: int = 0) -> Ranks:
+def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS) -> Ranks:
     """Ranks of methods by their scores (higher is better) on each data set: Friedman 1937, Demsar 2006.
 
     scores: by data set, by method; a method that some data set lacks is left out. Intervals: percentiles of
@@ -42,7 +42,7 @@ def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS, se
     if len(scores) < 2 or len(names) < 2:
         raise ValueError(f"{len(names)} methods on {len(scores)} data sets: two of each are needed")
     each = np.array([_ranked([-row[name] for name in names]) for row in scores.values()])
-    picks = np.random.default_rng(seed).integers(len(each), size=(draws, len(each)))
+    picks = np.random.default_rng(0).integers(len(each), size=(draws, len(each)))
     low, high = np.quantile(each[picks].mean(1), (LEVEL / 2, 1 - LEVEL / 2), axis=0)
     columns = zip(names, each.mean(0), low, high, strict=True)
     by_name = {name: Rank(*map(float, figures)) for name, *figures in columns}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +36,13 @@ def run_folder(outputs: Path, run: str) -> Path:
     """
     places = (outputs / run, outputs / Path(*Path(run).parts[-2:]), Path(run))
     return next((place for place in places if (place / NAME).is_file()), places[1])
+
+
+def contents(folder: Path) -> Iterator[Any]:
+    """The contents of the JSON files in a folder, by name, without damaged ones."""
+    for path in sorted(folder.glob("*.json")):
+        with suppress(KdrunError):
+            yield content_of(path)
 
 
 def content_of(file: Path) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kdrun.evaluation.non_inferiority import AsGood
+from kdrun.evaluation.counts import AsGood
 from kdrun.figures import points, signed, times
 from kdrun.report.schema import REFERENCE, AgainstReference, Report
 
@@ -18,9 +18,6 @@ COSTS = (
     ("bytes", "{} smaller weights", "{} the bytes of weights"),
 )
 """Key of a model, and what is said if the student has less or more of it."""
-
-
-ENDS = ("at least", "at most")
 
 
 class Bounds(NamedTuple):
@@ -39,7 +36,7 @@ def claim(name: str, verdict: AsGood, margin: float, bounds: Bounds) -> str:
         "worse": f"worse than {name} by more than the margin of {points(margin)}",
     }[verdict]
     shown = digits(bounds, margin)
-    low, high = (f"{word} {signed(end, shown)}" for word, end in zip(ENDS, bounds[1:], strict=True))
+    low, high = f"at least {signed(bounds.at_least, shown)}", f"at most {signed(bounds.at_most, shown)}"
     ends = {"as good": low, "not shown to be as good": f"{low}, {high}", "worse": high}[verdict]
     each = " each" if verdict == "not shown to be as good" else ""
     return f"{words}: difference {signed(bounds.difference, shown)} points, {ends} (95 %{each})"

@@ -8,29 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from kdrun.figures import (
-    ABSENT,
-    count,
-    duration,
-    file_size,
-    measured,
-    percent,
-    plural,
-    short,
-    signed,
-    three_digits,
-)
+from kdrun import figures
+from kdrun.figures import ABSENT, count, duration, file_size, percent, plural, short, signed, three_digits
 from kdrun.report import replacing
-from kdrun.report.schema import Latency, Model, Report, Scores, called, gap_closed, parts, roles
-
-Part = Literal["validation", "test"]
+from kdrun.report.schema import Latency, Model, Part, Report, Scores, called, gap_closed, parts, roles
 
 Show = Callable[[float], str]
 
 SCORES = ("n", "top1", "top5", "nll", "ece", "temperature", "ece_calibrated")
 """Figures of a part that have rows of their own (`n` is in the caption)."""
+
+
+QUALITY: tuple[tuple[str, str, Part, str, Show], ...] = (
+    ("top-1 test", "%", "test", "top1", percent),
+    ("top-5 test", "%", "test", "top5", percent),
+    ("top-1 validation", "%", "validation", "top1", percent),
+    ("NLL test", "nats", "test", "nll", lambda value: f"{value:.3f}"),
+    ("ECE test", "%", "test", "ece", percent),
+)
+CALIBRATED: tuple[tuple[str, str, Part, str, Show], ...] = (
+    ("temperature fitted on validation", "", "test", "temperature", three_digits),
+    ("ECE test at that temperature", "%", "test", "ece_calibrated", percent),
+)
+COSTS = (("parameters", "params", count), ("MACs", "macs", short), ("weights", "bytes", file_size))
+"""Label, unit, part, name and form of a row. CALIBRATED and the last of COSTS are too many for a screen."""
 
 
 class Place(NamedTuple):
@@ -54,18 +57,17 @@ def rows(report: Report, full: bool = False) -> list[Row]:
     """All rows with a figure. full: also bytes, calibrated ECE, p95, images/s, too many for a screen."""
     every = [*_quality(report, full), *_other_scores(report, full), *_likeness(report), *_others(report)]
     every += [*_cost(report, full), *_latency(report, full), *_training(report)]
-    return [row for row in every if set(row.cells) != {ABSENT}]
+    return measured(every)
+
+
+def measured(rows: Iterable[Row]) -> list[Row]:
+    """The rows with a figure."""
+    return [row for row in rows if set(row.cells) != {ABSENT}]
 
 
 def _quality(report: Report, full: bool) -> Iterator[Row]:
-    yield _scored(report, "top-1 test", "%", "test", "top1", percent)
-    yield _scored(report, "top-5 test", "%", "test", "top5", percent)
-    yield _scored(report, "top-1 validation", "%", "validation", "top1", percent)
-    yield _scored(report, "NLL test", "nats", "test", "nll", lambda value: f"{value:.3f}")
-    yield _scored(report, "ECE test", "%", "test", "ece", percent)
-    if full:
-        yield _scored(report, "temperature fitted on validation", "", "test", "temperature", three_digits)
-        yield _scored(report, "ECE test at that temperature", "%", "test", "ece_calibrated", percent)
+    for label, unit, part, name, show in (*QUALITY, *(CALIBRATED if full else ())):
+        yield _row(label, unit, _scores(report, part, name), show)
 
 
 def _other_scores(report: Report, full: bool) -> Iterator[Row]:
@@ -74,69 +76,56 @@ def _other_scores(report: Report, full: bool) -> Iterator[Row]:
     for part in own:
         for name in _names(parts(report, role).get(part, {}) for role in roles(report)):
             if name not in SCORES:
-                unit = report.get("units", {}).get(name, "")
-                yield _scored(
-                    report, f"{_words(name)} {part}", unit, part, name, partial(measured, unit=unit)
-                )
+                yield _measured(report, f"{_words(name)} {part}", name, _scores(report, part, name))
 
 
 def _likeness(report: Report) -> Iterator[Row]:
     comparison = report.get("comparison", {})
     above = called(report, "teacher") if "teacher" in report["models"] else "teacher"
     who = comparison.get("learned_from", above)
-    yield _student_only(report, f"agreement with {who}", "%", comparison.get("agreement"), percent)
-    yield _student_only(report, f"KL from {who}", "nats", comparison.get("kl_teacher_student"), three_digits)
-    yield _student_only(
-        report,
-        f"gap to {above if above == 'teachers' else 'teacher'} closed",
-        "%",
-        gap_closed(report),
-        lambda value: f"{value:.0f}",
-    )
+    gap = f"gap to {above if above == 'teachers' else 'teacher'} closed"
+    yield _of_student(report, f"agreement with {who}", "%", comparison.get("agreement"), percent)
+    yield _of_student(report, f"KL from {who}", "nats", comparison.get("kl_teacher_student"), three_digits)
+    yield _of_student(report, gap, "%", gap_closed(report), lambda value: f"{value:.0f}")
     against = comparison.get("reference")
     if against is not None and "verdict" in against:
         bounds = replacing.bounds_of(against)
         show = partial(signed, digits=replacing.digits(bounds, against["margin"]))
-        yield _student_only(report, "against reference", "points", bounds.difference, show)
-        yield _student_only(report, "at least (95 %)", "points", bounds.at_least, show)
+        yield _of_student(report, "against reference", "points", bounds.difference, show)
+        yield _of_student(report, "at least (95 %)", "points", bounds.at_least, show)
 
 
 def _others(report: Report) -> Iterator[Row]:
     """Figures of evaluators that do not depend on images."""
-    for name in _names(report["models"][role].get("figures", {}) for role in roles(report)):
-        unit = report.get("units", {}).get(name, "")
-        yield _row(
-            report,
-            _words(name),
-            unit,
-            lambda model, name=name, unit=unit: _shown(  # type: ignore[misc]
-                model.get("figures", {}).get(name), partial(measured, unit=unit)
-            ),
-        )
+    every = [report["models"][role].get("figures", {}) for role in roles(report)]
+    for name in _names(every):
+        yield _measured(report, _words(name), name, [own.get(name) for own in every])
 
 
 def _cost(report: Report, full: bool) -> Iterator[Row]:
-    yield _row(report, "parameters", "", lambda model: _shown(model.get("params"), count))
-    yield _row(report, "MACs", "", lambda model: _shown(model.get("macs"), short))
-    if full:
-        yield _row(report, "weights", "", lambda model: _shown(model.get("bytes"), file_size))
+    models: list[Any] = [report["models"][role] for role in roles(report)]
+    for label, key, show in COSTS if full else COSTS[:2]:
+        yield _row(label, "", [model.get(key) for model in models], show)
 
 
 def _training(report: Report) -> Iterator[Row]:
-    yield _row(report, "trained in", "", _trained)
-    yield _row(report, "trained together with", "", _companions)
-    yield _row(report, "waited for images", "%", lambda model: _shown(model.get("waited"), _hundredths))
+    models = [report["models"][role] for role in roles(report)]
+    others = [len(model.get("companions", [])) or None for model in models]
+    waited = [model.get("waited") for model in models]
+    yield Row("trained in", "", tuple(map(_trained, models)))
+    yield _row("trained together with", "", others, partial(plural, noun="other"))
+    yield _row("waited for images", "%", waited, lambda share: f"{100 * share:.0f}")
 
 
 def _latency(report: Report, full: bool) -> Iterator[Row]:
-    places = _places(report)
+    places, of_roles = _places(report), [report["models"][role].get("latency", []) for role in roles(report)]
     for place in places:
         label = f"latency, batch {place.batch}" + (f", {_how(place)}" if _devices(places) > 1 else "")
-        at = [_at(report["models"][role], place) for role in roles(report)]
-        yield _timed(label, "ms", at, lambda row: three_digits(row["p50_ms"]))
+        at = [next((row for row in own if place_of(row) == place), None) for own in of_roles]
+        yield _row(label, "ms", [row and row["p50_ms"] for row in at], three_digits)
         if full:
-            yield _timed(f"{label}, p95", "ms", at, lambda row: three_digits(row["p95_ms"]))
-            yield _timed(f"{label}, images/s", "", at, lambda row: count(row["images_per_s"]))
+            yield _row(f"{label}, p95", "ms", [row and row["p95_ms"] for row in at], three_digits)
+            yield _row(f"{label}, images/s", "", [row and row["images_per_s"] for row in at], count)
 
 
 def timed_on(report: Report) -> str:
@@ -158,23 +147,23 @@ def _how(place: Place) -> str:
     return f"{place.device}, " + (plural(place.threads, "thread") if place.device == "cpu" else place.mode)
 
 
-def _row(report: Report, label: str, unit: str, cell: Callable[[Model], str]) -> Row:
-    return Row(label, unit, tuple(cell(report["models"][role]) for role in roles(report)))
+def _row(label: str, unit: str, values: Iterable[float | None], show: Show) -> Row:
+    """A row of a value for each role."""
+    return Row(label, unit, tuple(ABSENT if value is None else show(value) for value in values))
 
 
-def _scored(report: Report, label: str, unit: str, part: Part, key: str, show: Show) -> Row:
-    figures = (parts(report, role).get(part, Scores()).get(key) for role in roles(report))
-    return Row(label, unit, tuple(_shown(value, show) for value in figures))  # type: ignore[arg-type]
+def _measured(report: Report, label: str, name: str, values: Iterable[float | None]) -> Row:
+    """The row of an evaluator's figure."""
+    unit = report.get("units", {}).get(name, "")
+    return _row(label, unit, values, partial(figures.measured, unit=unit))
 
 
-def _student_only(report: Report, label: str, unit: str, value: float | None, show: Show) -> Row:
-    return Row(
-        label, unit, tuple(_shown(value if role == "student" else None, show) for role in roles(report))
-    )
+def _of_student(report: Report, label: str, unit: str, value: float | None, show: Show) -> Row:
+    return _row(label, unit, [value if role == "student" else None for role in roles(report)], show)
 
 
-def _timed(label: str, unit: str, rows: list[Latency | None], show: Callable[[Latency], str]) -> Row:
-    return Row(label, unit, tuple(ABSENT if row is None else show(row) for row in rows))
+def _scores(report: Report, part: Part, name: str) -> list[Any]:
+    return [parts(report, role).get(part, Scores()).get(name) for role in roles(report)]
 
 
 def place_of(row: Latency) -> Place:
@@ -182,26 +171,13 @@ def place_of(row: Latency) -> Place:
     return Place(row["device"], row["mode"], row["threads"], row["batch"])
 
 
-def _at(model: Model, place: Place) -> Latency | None:
-    return next((row for row in model.get("latency", []) if place_of(row) == place), None)
-
-
-def _shown(value: float | None, show: Show) -> str:
-    return ABSENT if value is None else show(value)
-
-
 def _trained(model: Model) -> str:
     """The training time, or the source of the weights. For a cached model: of the run that trained it."""
     source = model.get("source", "trained")
-    took = _shown(model.get("train_seconds"), duration)
+    took = duration(model["train_seconds"]) if "train_seconds" in model else ABSENT
     if source in ("trained", "peer"):
         return took
     return source if took == ABSENT or source != "cache" else f"{took} (cached)"
-
-
-def _companions(model: Model) -> str:
-    others = len(model.get("companions", []))
-    return plural(others, "other") if others else ABSENT
 
 
 def _names(figures: Iterable[Mapping[str, object]]) -> list[str]:
@@ -213,7 +189,3 @@ def _words(name: str) -> str:
     if name.startswith("top1_of_"):
         return f"{name.removeprefix('top1_of_')}: top-1"
     return name.replace("top1_own", "top-1 own").replace("_", " ")
-
-
-def _hundredths(share: float) -> str:
-    return f"{100 * share:.0f}"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from rich.cells import cell_len
 
-from kdrun.figures import ABSENT, count, minute, percent, plural, signed
-from kdrun.report.grid import Column, folded, grid, natural_width
-from kdrun.report.runs_mean import STD
+from kdrun.figures import ABSENT, count, interval, minute, percent, plural, signed
+from kdrun.report.run_records import STD, Record
 from kdrun.report.sweeps import key_name, value_name
+from kdrun.report.tables import Column, folded, grid, natural_width
 from kdrun.terminal import widest
 
-Record = dict[str, Any]
 Cell = tuple[str, Callable[[Record], str]]
 
 PAIR = ("dataset", "teacher", "student")
@@ -80,7 +78,8 @@ def block(runs: Sequence[Record], differs: Sequence[str], width: int, mean: bool
     """The runs of one data set and pair, or means. differs: the keys that tell them apart."""
     data, teacher, student = pair(runs[0])
     columns = list(_columns(runs, cells(differs, mean) if mean else [*ID, *cells(differs), WHEN]))
-    shared = [each for each in columns if _is_shared(each, runs)]
+    several = columns if len(runs) > 1 else []
+    shared = [each for each in several if each.heading in OFTEN_SHARED and len(set(each.texts)) == 1]
     columns = _fitting([each for each in columns if each not in shared], width - len(INDENT))
     heads = [f"{data}   {teacher} -> {student}   {plural(len(runs), 'setting' if mean else 'run')}"]
     heads += ["; ".join(f"{each.heading} {each.texts[0]}" for each in shared)] if shared else []
@@ -102,10 +101,6 @@ def _columns(runs: Sequence[Record], shown: Sequence[Cell]) -> Iterator[Column]:
         if not words:
             least = max(least, *(cell_len(word) for text in set(texts) for word in text.split()))
         yield Column(heading, texts, not words, least)
-
-
-def _is_shared(column: Column, runs: Sequence[Record]) -> bool:
-    return column.heading in OFTEN_SHARED and len(runs) > 1 and len(set(column.texts)) == 1
 
 
 def _fitting(columns: list[Column], width: int) -> list[Column]:
@@ -130,4 +125,4 @@ def _verdict(run: Record) -> str:
 
 
 def _interval(run: Record) -> str:
-    return f"{signed(run['gain_low'])} to {signed(run['gain_high'])}" if "gain_low" in run else ABSENT
+    return interval((run["gain_low"], run["gain_high"])) if "gain_low" in run else ABSENT

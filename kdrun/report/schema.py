@@ -16,6 +16,7 @@ import re
 from typing import Any, Literal, TypedDict
 
 from kdrun.config.choices import CONTROLS, PLAIN, is_control, shown_role
+from kdrun.evaluation.counts import AsGood, Verdict
 from kdrun.figures import count
 
 SCHEMA = 1
@@ -30,6 +31,9 @@ BETWEEN = r"(?:assistant|generation)\d*"
 
 Headline = Literal["last", "val_best"]
 """The weights that the figures are of: the last epoch's, or those of the epoch best on validation."""
+
+
+Part = Literal["validation", "test"]
 
 
 class Scores(TypedDict, total=False):
@@ -195,7 +199,7 @@ class AgainstReference(TypedDict, total=False):
     at_least: float
     at_most: float
     margin: float
-    verdict: Literal["as good", "not shown to be as good", "worse"]
+    verdict: AsGood
     speedup: list[Speedup]
 
 
@@ -206,10 +210,10 @@ class Against(TypedDict, total=False):
     gain_top1: float
     gain_interval: list[float]
     mcnemar_p: float
-    verdict: Literal["better", "worse", "no measurable difference"]
+    verdict: Verdict
 
 
-class Comparison(TypedDict, total=False):
+class Comparison(Against, total=False):
     """Student against control (gain in points with its 95 % interval, McNemar's mid-p, verdict) and
     against teacher (agreement in percent, KL in nats, speed; compression: the teacher's parameters over
     the student's); gap_closed is (student - control) / (teacher - control), in percent if `units`
@@ -222,10 +226,6 @@ class Comparison(TypedDict, total=False):
     control: str
     chosen_by: Literal["validation", "order"]
     controls: dict[str, Against]
-    gain_top1: float
-    gain_interval: list[float]
-    mcnemar_p: float
-    verdict: Literal["better", "worse", "no measurable difference"]
     gap_closed: float
     learned_from: str
     agreement: float
@@ -247,7 +247,7 @@ class Int8Model(TypedDict, total=False):
     validation: float
     change: float
     change_interval: list[float]
-    verdict: Literal["better", "worse", "no measurable difference"]
+    verdict: Verdict
     file: str
     bytes: int
     layers: int
@@ -427,7 +427,7 @@ def data_name(report: Report) -> str:
     return dataset.get("name", "") + whole
 
 
-def top1(report: Report, role: str, part: Literal["validation", "test"]) -> float | None:
+def top1(report: Report, role: str, part: Part) -> float | None:
     """The top-1 of a role on a part under the headline, in percent; None if it was not measured."""
     return parts(report, role).get(part, Scores()).get("top1")
 

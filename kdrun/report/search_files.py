@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_text
 from kdrun.errors import KdrunError
 from kdrun.report import sweeps
-from kdrun.report.blocks import Block, Bullets, Code, Table, as_markdown
+from kdrun.report.blocks import Block, Bullets, Code, Table, page, starred
 from kdrun.report.read import content_of, run_folder
 from kdrun.report.read import read as read_report
 from kdrun.report.search_plots import history, importance, slices
-from kdrun.report.search_table import BY, ENDED, notes, row, title
+from kdrun.report.search_table import BY, heading, notes, row, title
 from kdrun.report.searches import Search, Trial
-from kdrun.report.sweeps import key_name
+from kdrun.report.tables import as_csv
 
 WHAT: tuple[sweeps.What, ...] = ("teacher", "student", "control", "gain")
 
@@ -51,43 +49,29 @@ def _drawn(folder: Path, search: Search) -> list[str]:
 
 def markdown(search: Search, pictures: list[str]) -> str:
     """results.md: commands, all trials with the best first, notes, pictures."""
-    page = ["# Search", "", *as_markdown(blocks(search))]
-    page += [line for name in pictures for line in ("", f"![{name.rpartition('.')[0]}]({name})")]
-    return "\n".join(page) + "\n"
+    return page("Search", blocks(search), pictures)
 
 
 def blocks(search: Search) -> list[Block]:
     """The page of a search without its title and pictures."""
-    rows = [row(search, i) for i in search.ranked]
-    unmarked = not any(mark for mark, *_ in rows)
-    rows = [cells[unmarked:] for cells in rows]
-    head = [*([] if unmarked else [""]), "trial", *map(key_name, search.keys), "validation"]
-    head += [ENDED] if any(trial.state != "complete" for trial in search.trials) else []
-    below = [f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(search)]
+    below = list(map(starred, notes(search)))
     failed = [(i, trial.error) for i, trial in enumerate(search.trials, 1) if trial.error]
     below += [f"Trial {i} failed: {error}" for i, error in failed]
-    page: list[Block] = [
-        Code(search.commands),
-        f"{title(search)}.",
-        Table(head, rows),
-    ]
-    page += [Bullets(below)] if below else []
-    return page + (["The chosen run:", Code([search.chosen])] if search.chosen else [])
+    rows, unmarked = [row(search, i) for i in search.ranked], search.best is None
+    table = Table(heading(search)[unmarked:], [cells[unmarked:] for cells in rows])
+    parts: list[Block] = [Code(search.commands), f"{title(search)}.", table, Bullets(below)]
+    return parts + (["The chosen run:", Code([search.chosen])] if search.chosen else [])
 
 
 def csv_text(search: Search) -> str:
     """results.csv: a line for each trial, in the order in which they were tried."""
-    sink = StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
     figures = ("validation_mean", "validation_std", "n", "last_seen", "epochs", "seconds", "runs", "error")
-    writer.writerow(["trial", "state", *search.keys, *figures])
+    rows: list[list[Any]] = [["trial", "state", *search.keys, *figures]]
     for number, trial in enumerate(search.trials, 1):
-        spread = trial.spread
-        measured = ["", "", ""] if spread is None else [spread.mean, _or_empty(spread.std), spread.n]
-        more = [_or_empty(trial.last), trial.epochs, trial.seconds, " ".join(trial.runs), trial.error]
         values = [sweeps.value_name(trial.values[key]) for key in search.keys]
-        writer.writerow([number, trial.state, *values, *measured, *more])
-    return sink.getvalue()
+        more = [trial.last, trial.epochs, trial.seconds, " ".join(trial.runs), trial.error]
+        rows.append([number, trial.state, *values, *(trial.spread or [None] * 3), *more])
+    return as_csv(rows)
 
 
 def record(search: Search) -> dict[str, Any]:
@@ -111,7 +95,11 @@ def record(search: Search) -> dict[str, Any]:
     }
     if search.best is not None:
         tested = [
-            {"folder": job["folder"], "overrides": dict(job["overrides"]), "test": _figures(job["report"])}
+            {
+                "folder": job["folder"],
+                "overrides": dict(job["overrides"]),
+                "test": sweeps.figures(job["report"], WHAT, "test"),
+            }
             for job in search.jobs
         ]
         within = search.choice.within if search.choice else {search.best}
@@ -159,11 +147,3 @@ def as_text(search: Search, format: str) -> str:
     if format == "json":
         return json.dumps(record(search), indent=1, allow_nan=False)
     return csv_text(search) if format == "csv" else markdown(search, [])
-
-
-def _figures(report: Any) -> dict[str, float]:
-    return {what: value for what in WHAT if (value := sweeps.figure(report, what, "test")) is not None}
-
-
-def _or_empty(value: float | None) -> float | str:
-    return "" if value is None else value

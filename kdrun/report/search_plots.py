@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from kdrun.report import sweeps
@@ -38,14 +39,14 @@ def history(path: Path, search: Search) -> None:
         numbers, means, yerr=bars, fmt="o", color=COLOURS["student"], capsize=3, label="complete", zorder=3
     )
     so_far = [best(search.trials[: i + 1]) for i in range(len(search.trials))]
-    steps = [(i + 1, _mean(search, at)) for i, at in enumerate(so_far) if at is not None]
+    steps = [(i, fmean(search.trials[at].accuracy)) for i, at in enumerate(so_far, 1) if at is not None]
     axes.step(*zip(*steps, strict=True), where="post", color=COLOURS["control"], label="best so far")
     ends = [mean + sign * std for mean, std in zip(means, stds, strict=True) for sign in (-1, 1)]
     _span(axes, min(ends), max(ends))
     _broken_off(axes, search)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("top-1, %")
-    dress(axes, f"the student on validation, {_over(search)}", "trial")
+    dress(axes, f"the student on validation, {search.over}", "trial")
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save(figure, path)
 
@@ -147,13 +148,3 @@ def _span(axes: Axes, low: float, high: float) -> None:
     """Limits the axis to low and high with a margin, so that trials pruned far below do not compress it."""
     margin = max(LEAST_SHOWN, high - low) * 0.15
     axes.set_ylim(low - margin, high + margin)
-
-
-def _mean(search: Search, position: int) -> float:
-    spread = search.trials[position].spread
-    assert spread is not None
-    return spread.mean
-
-
-def _over(search: Search) -> str:
-    return f"mean +- std of {', '.join(search.repeats)}" if len(search.repeats) > 1 else "one seed"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
-from rich.text import Text
-
-from kdrun.figures import ABSENT, percent, plural, signed
+from kdrun.figures import percent, plural, signed
 from kdrun.report import sweeps
 from kdrun.report.searches import Search, Trial, best
 from kdrun.report.statistics import noise_of
-from kdrun.report.sweep_table import bare_table, on_test, sure
+from kdrun.report.sweep_table import SPACE, on_test, sure
 from kdrun.report.sweep_verdict import flattered_means, flattery
 from kdrun.report.sweeps import Setting, choice_among, key_name, spread_text, value_name
-from kdrun.report.table import plain
+from kdrun.report.tables import columns, grid, paragraph
 
 ROWS = 20
 """The most trials on the screen; the files have all."""
@@ -30,7 +29,7 @@ def line(trials: Sequence[Trial], most: int, columns: int) -> str:
     number, trial = len(trials), trials[-1]
     values = " ".join(f"{key}={value_name(value)}" for key, value in trial.values.items())
     head, at = f" {number:>{len(str(most))}} of {most}  {values}", best(trials)
-    so_far = "" if at is None or at == number - 1 else f"  best {percent(_mean(trials[at]))}"
+    so_far = "" if at is None or at == number - 1 else f"  best {percent(fmean(trials[at].accuracy))}"
     ended = f"{outcome(trial)}{so_far}"
     return f"{head}  {ended}" if len(head) + len(ended) + 2 <= columns else f"{head}\n   {ended}"
 
@@ -44,22 +43,25 @@ def outcome(trial: Trial) -> str:
 
 def text(search: Search, width: int = 80) -> str:
     """The trials as plain text, no line longer than width, then the notes."""
-    head = title(search)
-    below = "\n".join(notes(search))
-    table = bare_table()
-    table.add_column("")
-    table.add_column("trial", justify="right")
-    for key in search.keys:
-        numbers = all(sweeps.number(trial.values[key]) is not None for trial in search.trials)
-        table.add_column(key_name(key), overflow="fold", justify="right" if numbers else "left")
-    table.add_column("validation", justify="right")
-    if any(trial.state != "complete" for trial in search.trials):
-        table.add_column(ENDED if any(trial.state == "pruned" for trial in search.trials) else "")
-    for position in search.ranked[:ROWS]:
-        table.add_row(*row(search, position))
+    head, below = title(search), "\n".join(notes(search))
+    words = [
+        place
+        for place, key in enumerate(search.keys, 2)
+        if any(sweeps.number(trial.values[key]) is None for trial in search.trials)
+    ]
+    body = [row(search, position) for position in search.ranked[:ROWS]]
+    table = columns(heading(search), body, left=(0, *words, len(search.keys) + 3))
     left = len(search.trials) - ROWS
     more = f"and {plural(left, 'trial')} more, in results.md\n" if left > 0 else ""
-    return f"{plain(Text(head), width)}\n{plain(table, width)}{more}\n{plain(Text(below), width)}"
+    shown = f"{paragraph(head, width)}\n{grid(table, width, SPACE)}"
+    return f"{shown}{more}\n{paragraph(below, width)}"
+
+
+def heading(search: Search) -> list[str]:
+    """The headings of `row`."""
+    states = {trial.state for trial in search.trials}
+    ended = [ENDED if "pruned" in states else ""] if states != {"complete"} else []
+    return ["", "trial", *map(key_name, search.keys), "validation", *ended]
 
 
 def row(search: Search, position: int) -> list[str]:
@@ -67,16 +69,14 @@ def row(search: Search, position: int) -> list[str]:
     trial, chosen = search.trials[position], search.choice
     mark = "*" if position == search.best or (chosen is not None and position in chosen.within) else ""
     cells = [mark, str(position + 1), *(value_name(trial.values[key]) for key in search.keys)]
-    ending = "failed" if trial.state == "failed" else _where(trial)
-    shown = spread_text(trial.spread, "student") if trial.spread else ABSENT
+    cells.append(spread_text(trial.spread, "student"))
     every = any(each.state != "complete" for each in search.trials)
-    return [*cells, shown, *([ending] if every else [])]
+    return [*cells, _where(trial)] if every else cells
 
 
 def title(search: Search) -> str:
     """`top-1 of the student on validation (197 images), %, mean +- std of seed=0, seed=1`."""
-    over = f", mean +- std of {', '.join(search.repeats)}" if len(search.repeats) > 1 else ", one seed"
-    return f"top-1 of the student on validation ({plural(search.images, 'image')}), %{over}"
+    return f"top-1 of the student on validation ({plural(search.images, 'image')}), %, {search.over}"
 
 
 def notes(search: Search) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _counts(search: Search) -> Iterator[str]:
     yield f"{plural(len(states), 'trial')}: {', '.join(kinds)}"
     first = search.trials[0]
     if search.default and search.best is not None and first.spread is not None:
-        better = _mean(search.trials[search.best]) - _mean(first)
+        better = fmean(search.trials[search.best].accuracy) - first.spread.mean
         best = "is the best" if search.best == 0 else f"is {signed(better)} points below the best"
         yield f"Trial 1, the values without a search, {best.replace('+', '')} on validation."
 
@@ -131,9 +131,9 @@ def _tested(search: Search) -> Iterator[str]:
 
 
 def _where(trial: Trial) -> str:
-    """`epoch 12: 84.3` of a pruned trial; nothing of a complete one."""
-    if trial.state == "complete":
-        return ""
+    """`epoch 12: 84.3` of a pruned trial, `failed`; nothing of a complete one."""
+    if trial.state != "pruned":
+        return "failed" if trial.state == "failed" else ""
     return f"epoch {trial.epochs}" + ("" if trial.last is None else f": {percent(trial.last)}")
 
 
@@ -142,9 +142,3 @@ def _ending(trial: Trial) -> str:
         return "failed"
     after = f"pruned after {plural(trial.epochs, 'epoch')}"
     return after if trial.last is None else f"{after} at {percent(trial.last)}"
-
-
-def _mean(trial: Trial) -> float:
-    spread = trial.spread
-    assert spread is not None
-    return spread.mean

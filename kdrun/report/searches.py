@@ -61,6 +61,11 @@ class Search(NamedTuple):
     chosen: str = ""
 
     @property
+    def over(self) -> str:
+        """What the accuracies are: `mean +- std of seed=0, seed=1`, or `one seed`."""
+        return f"mean +- std of {', '.join(self.repeats)}" if len(self.repeats) > 1 else "one seed"
+
+    @property
     def complete(self) -> list[int]:
         """The positions of the complete trials."""
         return [i for i, trial in enumerate(self.trials) if trial.state == "complete"]

@@ -1,4 +1,7 @@
-"""Pictures made of images: errors.png and knowledge.png. One canvas in inches for each is quick to draw."""
+"""Pictures made of images: errors.png and knowledge.png, what they show of a run, and how they are drawn.
+
+One canvas in inches for each is quick to draw.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.artefacts import write_whole
+from kdrun.report import mistakes
+from kdrun.report.answers import Answers
 from kdrun.report.plots import COLOURS, TERMS, as_written, colour_of, drawable, new_figure, shortened
-from kdrun.report.soft import largest, share_text, softened
-from kdrun.report.thumbnails import TEMPERATURES
+from kdrun.report.soft import WITHOUT, largest, share_text, softened
+from kdrun.report.thumbnails import TEMPERATURES, Thumbnails
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
 WRONG, GREY, SOFT = "#d9480b", "#555555", "#7a3e9d"
@@ -41,11 +45,22 @@ CLASS = 1.15
 """Width of the names of classes, in inches."""
 
 
+NAME, OTHER = 17, 11
+"""The most letters of a class name below an image: alone, and before a share."""
+
+
 class Caption(NamedTuple):
     """An image (C, H, W) with lines below it, each a text and its colour."""
 
     image: NDArray[np.uint8]
     lines: tuple[tuple[str, str], ...]
+
+
+class Sheet(NamedTuple):
+    """Images with captions, under a title."""
+
+    captions: Sequence[Caption]
+    title: str
 
 
 class Softened(NamedTuple):
@@ -72,8 +87,95 @@ class Knowledge(NamedTuple):
     parted_in_all: int = 0
 
 
-def errors(path: Path, captions: Sequence[Caption], title: str) -> None:
+def errors_of(answers: Answers, shown: Thumbnails) -> Sheet | None:
+    """The surest errors of the student; None if there are none, or if none are kept."""
+    rows = shown.get("errors/rows", np.empty(0, int))
+    if not len(rows) or not _shows_all(answers, shown):
+        return None
+    captions = [
+        Caption(image, (_truth(answers, row), _says(answers, row, "student", WRONG)))
+        for row, image in zip(rows.tolist(), shown["errors/images"], strict=True)
+    ]
+    wrong, labelled = len(mistakes.surest(answers)), int((answers["test/labels"] >= 0).sum())
+    which = f"all {wrong}" if wrong == len(rows) else f"the surest {len(rows)} of {wrong:,}"
+    return Sheet(captions, f"{which} errors of the student on {labelled:,} test images")
+
+
+def knowledge_of(answers: Answers, shown: Thumbnails) -> Knowledge | None:
+    """The soft targets of the role that taught the student; None if none are kept."""
+    if not len(shown.get("knowledge/rows", ())) or not _shows_all(answers, shown):
+        return None
+    teacher, temperature = str(shown["taught_by"]), float(shown["temperature"])
+    names = list(map(str, answers["classes"]))
+    rows = shown["knowledge/rows"].tolist()
+    images = [
+        Softened(image, _heading(answers, row, teacher), logits)
+        for row, image, logits in zip(rows, shown["knowledge/images"], shown["knowledge/logits"], strict=True)
+    ]
+    parted = [
+        Caption(image, (_truth(answers, row), *_both(answers, row, teacher, shares.tolist())))
+        for row, image, shares in zip(
+            shown["parted/rows"].tolist(), shown["parted/images"], shown["parted/shares"], strict=True
+        )
+    ]
+    # beside 1 the temperature of the loss; WITHOUT if it has none, or if it is 1
+    other = temperature if np.isfinite(temperature) and temperature != 1 else WITHOUT
+    rule, count = _rule(answers, len(rows), other), int(shown["parted/count"])
+    return Knowledge(images, names, (1.0, other), teacher, rule, shown["entropy"], parted, count)
+
+
+def _rule(answers: Answers, count: int, temperature: float) -> str:
+    """How the images were chosen."""
+    labels = answers["test/labels"]
+    every = len(np.unique(labels[labels >= 0]))
+    of = "of each class" if count >= every else f"of {count} of {every} classes, evenly spaced,"
+    return f"{of} the test image of highest entropy at T = {temperature:g}, right or wrong"
+
+
+def _shows_all(answers: Answers, shown: Thumbnails) -> bool:
+    """Whether the answers cover all images and roles that are shown."""
+    last = max(
+        (int(values.max()) for name, values in shown.items() if name.endswith("/rows") and len(values))
+    )
+    roles = {"labels", "student", *([str(shown["taught_by"])] if "taught_by" in shown else [])}
+    return all(len(answers.get(f"test/{role}", ())) > last for role in roles)
+
+
+def _heading(answers: Answers, row: int, teacher: str) -> str:
+    """`truth 2   teacher 2   student 3`."""
+    roles = {"truth": "labels", teacher: teacher, "student": "student"}
+    named = [f"{word} {shortened(_name(answers, role, row), NAME)}" for word, role in roles.items()]
+    return f"image {row}:  {'   '.join(named)}"
+
+
+def _truth(answers: Answers, row: int) -> tuple[str, str]:
+    return f"image {row}: {shortened(_name(answers, 'labels', row), NAME)}", GREY
+
+
+def _says(answers: Answers, row: int, role: str, colour: str) -> tuple[str, str]:
+    share = answers.get(f"test/{role}/{mistakes.SHARE}")
+    behind = "" if share is None else f", {share_text(float(share[row]))}"
+    return f"says {shortened(_name(answers, role, row), OTHER)}{behind}", colour
+
+
+def _both(answers: Answers, row: int, teacher: str, shares: list[float]) -> list[tuple[str, str]]:
+    return [
+        (
+            f"{role}: {shortened(_name(answers, role, row), OTHER)}, {share_text(share)}",
+            COLOURS.get(role, "black"),
+        )
+        for role, share in zip((teacher, "student"), shares, strict=True)
+    ]
+
+
+def _name(answers: Answers, role: str, row: int) -> str:
+    place = int(answers[f"test/{role}"][row])
+    return str(answers["classes"][place]) if place >= 0 else "unknown"
+
+
+def errors(path: Path, sheet: Sheet) -> None:
     """A sheet of images, COLUMNS in a row."""
+    captions, title = sheet
     wide = max(3, min(COLUMNS, len(captions)))
     figure, axes = _canvas(wide * CELL[0] + 0.2, 0.45 + math.ceil(len(captions) / wide) * CELL[1])
     _write(axes, 0.15, 0.27, title, size=11)
@@ -103,6 +205,8 @@ def knowledge(path: Path, content: Knowledge) -> None:
 
 def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float) -> None:
     """One image, and bars for the classes with the largest shares at the last temperature."""
+    from matplotlib.collections import PolyCollection
+
     _write(axes, x, y + 0.16, each.title)
     _image(axes, each.image, x, y + 0.25, TOP * BAR + 0.1)
     x += TOP * BAR + 0.2 + CLASS
@@ -112,13 +216,13 @@ def _softened(axes: Axes, each: Softened, content: Knowledge, x: float, y: float
         _write(axes, x - 0.05, top + 0.15, shortened(name), align="right")
         for column, (share, colour) in enumerate(zip(shares, bar_colours(content), strict=True)):
             left, wide = x + column * sum(BARS), BARS[0] * share
-            edges = (left, left + wide, top + 0.14 * BAR, top + 0.86 * BAR)
-            bars.append(
-                [(edges[0], edges[2]), (edges[1], edges[2]), (edges[1], edges[3]), (edges[0], edges[3])]
-            )
+            right, above, below = left + wide, top + 0.14 * BAR, top + 0.86 * BAR
+            bars.append([(left, above), (right, above), (right, below), (left, below)])
             colours.append(colour)
-            _write(axes, left + wide + 0.05, top + 0.15, share_text(share))
-    axes.add_collection(_polygons(bars, colours), autolim=False)
+            _write(axes, right + 0.05, top + 0.15, share_text(share))
+    # Many bars at once: a patch for each would take twice as long as everything else.
+    drawn = PolyCollection(bars, facecolors=colours, edgecolors=colours, linewidths=0.5)
+    axes.add_collection(drawn, autolim=False)
 
 
 def top_shares(each: Softened, content: Knowledge) -> list[tuple[str, list[float]]]:
@@ -127,13 +231,6 @@ def top_shares(each: Softened, content: Knowledge) -> list[tuple[str, list[float
     """
     shares = [softened(each.logits, temperature) for temperature in content.temperatures]
     return [(content.classes[row], [float(own[row]) for own in shares]) for row in largest(shares[-1], TOP)]
-
-
-def _polygons(corners: Sequence[Sequence[tuple[float, float]]], colours: Sequence[str]) -> PolyCollection:
-    """Many bars at once: a patch for each would take twice as long as everything else."""
-    from matplotlib.collections import PolyCollection
-
-    return PolyCollection(corners, facecolors=colours, edgecolors=colours, linewidths=0.5)
 
 
 def bar_colours(content: Knowledge) -> list[str]:

@@ -67,11 +67,6 @@ def largest(shares: ArrayLike, count: int) -> list[int]:
     return [int(place) for place in np.argsort(-np.asarray(shares), kind="stable")[:count]]
 
 
-def in_words(shares: Sequence[float], classes: Sequence[str]) -> str:
-    """`2: 62 %  3: 13 %  5: 7 %`."""
-    return "  ".join(f"{name}: {share_text(share)}" for name, share in zip(classes, shares, strict=True))
-
-
 def share_text(share: float) -> str:
     """`62 %`; near 0 and 100, where whole percents hide differences, one digit more: `99.8 %`."""
     value = 100 * share

@@ -7,15 +7,14 @@ If less is better, pass the negative values.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Literal, NamedTuple, TypeVar
 
-from kdrun.figures import p_value, percent, plural, signed
+from kdrun.evaluation.counts import LEVEL
+from kdrun.figures import digits_for, interval, p_value, plural, signed
+from kdrun.nested import known
 from kdrun.report.distributions import NORMAL, t_p, t_power, t_quantile
-
-LEVEL = 0.05
-"""A difference is claimed if p is below this; intervals have a level of 1 minus this."""
 
 GAP = 0.5
 """A typical difference between methods in published tables, in points."""
@@ -40,7 +39,7 @@ class Spread(NamedTuple):
 
     def record(self) -> dict[str, float]:
         """For a JSON file: without what is not known."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        return known(self._asdict())
 
 
 class Comparison(NamedTuple):
@@ -66,13 +65,13 @@ class Comparison(NamedTuple):
     @property
     def evidence(self) -> str:
         """The same without the verdict."""
-        digits = _digits(self)
+        digits = digits_for((self.gain.mean, *(self.interval or ())))
         claim = f"{signed(self.gain.mean, digits)} points"
         if self.interval is None or self.p is None:
             return f"{claim} ({self.test})"
-        low, high = (signed(edge, digits) for edge in self.interval)
         more = f"; {plural(self.needed, 'seed')} would show {GAP:g} points" if self.needed else ""
-        return f"{claim} (95 % interval {low} to {high}, p {p_value(self.p)}: {self.test}{more})"
+        ends = interval(self.interval, digits)
+        return f"{claim} (95 % interval {ends}, p {p_value(self.p)}: {self.test}{more})"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -199,15 +198,6 @@ def marks_of_most(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Ma
     return marks({name: values for name, values in methods.items() if values and len(values) == most})
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (right of n), in percent: Wilson 1927. It stays within 0 to 100."""
-    z = NORMAL.inv_cdf(1 - LEVEL / 2)
-    share, weight = right / n, z * z / n
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / n + weight / (4 * n)) / (1 + weight)
-    return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
-
-
 def noise_of(repeats: int, images: int, part: str = "validation", noun: str = "seed") -> str:
     """The sources of noise: `3 seeds and 5,000 validation images`; with one seed, images only.
 
@@ -227,17 +217,11 @@ def _tested(gain: Spread, effective: float, test: str, varied: str) -> Compariso
     error, df = gain.std / math.sqrt(effective), gain.n - 1
     half = t_quantile(1 - LEVEL / 2, df) * error
     p = t_p(gain.mean / error, df)
-    interval = (gain.mean - half, gain.mean + half)
-    return Comparison(gain, interval, p, _verdict(gain.mean, p), test, varied, seeds_needed(gain.std))
+    ends = (gain.mean - half, gain.mean + half)
+    return Comparison(gain, ends, p, _verdict(gain.mean, p), test, varied, seeds_needed(gain.std))
 
 
 def _verdict(mean: float, p: float) -> Verdict:
     if p >= LEVEL:
         return "TIES"
     return "BEATS" if mean > 0 else "LOSES"
-
-
-def _digits(comparison: Comparison) -> int:
-    """One digit, or two if one would round the mean or an edge of the interval to zero."""
-    shown: Iterable[float] = (comparison.gain.mean, *(comparison.interval or ()))
-    return 2 if any(value and not percent(abs(value)).strip("0.") for value in shown) else 1

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shlex
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from kdrun.artefacts import write_text
-from kdrun.errors import KdrunError
 from kdrun.figures import minute
-from kdrun.report import (
-    controls_sweep,
-    int8_sweep,
-    label_savings_plot,
-    latex,
-    sweep_pictures,
-    sweeps,
-    tradeoff,
-)
-from kdrun.report.blocks import Block, Bullets, Code, Table, as_markdown
-from kdrun.report.read import content_of
-from kdrun.report.schema import Model, Report, data_name
+from kdrun.nested import known
+from kdrun.report import controls_sweep, int8_sweep, latex, sweep_plots, sweeps, tradeoff
+from kdrun.report.blocks import Block, Bullets, Code, Table, page, starred
+from kdrun.report.read import contents
+from kdrun.report.schema import Model, Part, Report, data_name
 from kdrun.report.statistics import Mark, marks_of_most
-from kdrun.report.sweep_table import cell, cost_columns, mark, more_tables, named, notes, values
+from kdrun.report.sweep_table import Figures, listed, more_tables, named, notes, values
 from kdrun.report.sweep_verdict import sees
-from kdrun.report.sweeps import PARTS, Choice, Job, Part, Setting, What
+from kdrun.report.sweeps import PARTS, Choice, Job, Setting, What
+from kdrun.report.tables import Column, as_csv
 
 FIGURES: tuple[What, ...] = ("student", "control", "gain")
 NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
@@ -38,7 +29,7 @@ NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
 def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
     """Writes results.csv, .json, .md and .tex into the folder, and the pictures for the swept keys; the names
     of the files."""
-    plots = [*sweep_pictures.draw(folder, jobs), *label_savings_plot.plot(folder, jobs)]
+    plots = sweep_plots.draw(folder, jobs)
     texts = {
         "results.csv": csv_text(jobs),
         "results.json": json_text(jobs),
@@ -52,41 +43,25 @@ def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
 
 def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[str] = ()) -> str:
     """results.md: what was run, all settings on both parts, marks and notes, the failed jobs, the plots."""
-    page = ["# Sweep", "", *as_markdown(blocks(jobs, commands))]
-    page += [line for plot in plots for line in ("", f"![{plot.rpartition('.')[0]}]({plot})")]
-    return "\n".join(page) + "\n"
+    return page("Sweep", blocks(jobs, commands), plots)
 
 
 def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
     """The page of a sweep without its title and plots."""
     settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
-    columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
-    costs = cost_columns(settings, part)
-    marks = [] if chosen is None else [""]
-    head = [*marks, *map(sweeps.key_name, keys), *(f"{what}, {part}" for what, part in columns), *costs, "n"]
-    body = []
-    for place, setting in enumerate(settings):
-        figures = [cell(setting, *column) for column in columns]
-        figures += [column[place] for column in costs.values()]
-        marked = [mark(chosen, place) for _ in marks]
-        body.append([*marked, *values(setting, keys), *figures, _finished(setting)])
-    below = [
-        f"{'`*`' if note[0] == '*' else note[0]}{note[1:]}" for note in notes(jobs, settings, part, chosen)
-    ]
+    columns = listed(settings, keys, _measured(settings), part, chosen)
+    columns.append(Column("n", [str(len(setting.reports)) for setting in settings]))
+    parts: list[Block] = [Code(commands)] if commands else []
     over = f" over the control{seen}" if (seen := sees(settings)) else ""
-    return [
-        *([Code(commands)] if commands else []),
-        *_about(jobs),
-        f"{sweeps.none_finished(settings) or f'Top-1 in %, gain in points{over}, {sweeps.means(settings)}'}.",
-        Table(head, body, left=1 if marks or keys else 0),
-        *(
-            block
-            for about, (head, *body) in more_tables(settings)
-            for block in (f"{about}:", Table([*head[:-1], head[-1] or "verdict"], body))
-        ),
-        *([Bullets(below)] if below else []),
-    ]
+    shown = sweeps.none_finished(settings) or f"Top-1 in %, gain in points{over}, {sweeps.means(settings)}"
+    body = list(zip(*(column.texts for column in columns), strict=True))
+    table = Table([column.heading for column in columns], body, left=1 if chosen or keys else 0)
+    parts += [*_about(jobs), f"{shown}.", table]
+    for about, (head, *body) in more_tables(settings):
+        parts += [f"{about}:", Table([*head[:-1], head[-1] or "verdict"], body)]
+    below = list(map(starred, notes(jobs, settings, part, chosen)))
+    return parts + ([Bullets(below)] if below else [])
 
 
 def as_text(jobs: Sequence[Job], format: str) -> str:
@@ -96,14 +71,9 @@ def as_text(jobs: Sequence[Job], format: str) -> str:
 
 def commands(folder: Path) -> list[str]:
     """The commands of a sweep's folder, each once, the first one first. Damaged ones are left out."""
-    typed = []
-    for path in sorted((folder / "calls").glob("*.json")):
-        try:
-            call = content_of(path)
-        except KdrunError:
-            continue
-        typed.append(str(call["command"]) if isinstance(call, dict) and "command" in call else "")
-    return [command for command in dict.fromkeys(typed) if words_of(command)]
+    calls = (call for call in contents(folder / "calls") if isinstance(call, dict))
+    typed = dict.fromkeys(str(call.get("command", "")) for call in calls)
+    return [command for command in typed if words_of(command)]
 
 
 def words_of(command: str) -> list[str]:
@@ -121,16 +91,17 @@ def tex(jobs: Sequence[Job]) -> str:
     With several seeds the best student on each part is bold, and its ties are underlined.
     """
     settings = sweeps.settings(jobs)
-    columns = [(what, part) for part in PARTS for what in FIGURES if _measured(settings, what, part)]
-    marked = {part: _marked(settings, part) for part in PARTS}
+    columns, marked = _measured(settings), {part: _marked(settings, part) for part in PARTS}
     rows = [
-        latex.Row(named(setting), [_figure(setting, w, p, marked[p].get(str(i))) for w, p in columns])
+        latex.Row(
+            named(setting), [_figure(setting, w, p, marked[p].get(str(i))) for w, p in columns.values()]
+        )
         for i, setting in enumerate(settings)
     ]
     about = " ".join(f"{line}." for line in _about(jobs))
     caption = f"{about} Top-1 in %, gain in points, {sweeps.means(settings)}."
-    caption += " Bold: the highest mean; underlined: ties with it." if any(marked.values()) else ""
-    return latex.latex([f"{what}, {part}" for what, part in columns], rows, caption, digits=1)
+    caption += latex.MARKED if any(marked.values()) else ""
+    return latex.latex(list(columns), rows, caption, digits=1)
 
 
 def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
@@ -144,7 +115,7 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
         on = tradeoff.fronts(tradeoff.points(settings, sweeps.shown_part(jobs)))
         for place, (record, setting) in enumerate(zip(rows, settings, strict=True)):
             costs = {NAMES[cost]: tradeoff.mean_cost(setting, "student", cost) for cost in tradeoff.COSTS}
-            record |= _without_none({**costs, "front": on.get(place)})
+            record |= known({**costs, "front": on.get(place)})
     return rows
 
 
@@ -153,19 +124,17 @@ def csv_text(jobs: Sequence[Job]) -> str:
     keys = sweeps.swept(jobs)
     columns = [(part, what) for part in PARTS for what in FIGURES]
     names = [f"{part}_{what}_{figure}" for part, what in columns for figure in ("mean", "std", "n")]
-    sink = StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
     kept = records(jobs)
     costs = [name for name in (*NAMES.values(), "front") if any(name in record for record in kept)]
-    writer.writerow([*keys, "finished", "failed", "mark", *names, *costs])
+    own = ["finished", "failed", "mark"]
+    rows: list[list[Any]] = [[*keys, *own, *names, *costs]]
     for setting, record in zip(sweeps.settings(jobs), kept, strict=True):
         figures = [record.get(part, {}).get(what, {}) for part, what in columns]
-        cells = [figure.get(name, "") for figure in figures for name in ("mean", "std", "n")]
-        cells += [record.get(name, "") for name in costs]
-        writer.writerow(
-            [*values(setting, keys), record["finished"], record["failed"], record["mark"], *cells]
+        cells = [figure.get(name) for figure in figures for name in ("mean", "std", "n")]
+        rows.append(
+            [*values(setting, keys), *(record.get(name) for name in own), *cells, *map(record.get, costs)]
         )
-    return sink.getvalue()
+    return as_csv(rows)
 
 
 def json_text(jobs: Sequence[Job]) -> str:
@@ -175,7 +144,7 @@ def json_text(jobs: Sequence[Job]) -> str:
 
 def _about(jobs: Sequence[Job]) -> list[str]:
     """`cnn_digits -> cnn_digits_small on digits_few, 2026-01-02 03:04`; several if the sweep has several."""
-    reports: list[Report] = [job["report"] for job in jobs if job["report"] is not None]
+    reports = sweeps.reports(jobs)
     pairs = dict.fromkeys(map(_pair, reports))
     dates = [report["created"] for report in reports if "created" in report]
     when = f", {minute(max(dates))}" if dates else ""
@@ -201,12 +170,14 @@ def _figure(setting: Setting, what: What, part: Part, mark: Mark | None) -> late
     return latex.Figure(spread.mean, spread.std, mark if what == "student" else None, gain=what == "gain")
 
 
-def _measured(settings: Sequence[Setting], what: What, part: Part) -> bool:
-    return any(sweeps.spread(setting, what, part) is not None for setting in settings)
-
-
-def _finished(setting: Setting) -> str:
-    return str(sum(job["report"] is not None for job in setting.jobs))
+def _measured(settings: Sequence[Setting]) -> Figures:
+    """The figures that some setting has, by their headings."""
+    every = [(what, part) for part in PARTS for what in FIGURES]
+    return {
+        f"{what}, {part}": (what, part)
+        for what, part in every
+        if any(sweeps.spread(setting, what, part) is not None for setting in settings)
+    }
 
 
 def _mark_name(chosen: Choice | None, position: int) -> str:
@@ -216,7 +187,7 @@ def _mark_name(chosen: Choice | None, position: int) -> str:
 
 
 def _record(setting: Setting, mark: str) -> dict[str, Any]:
-    finished = sum(job["report"] is not None for job in setting.jobs)
+    finished = len(setting.reports)
     record: dict[str, Any] = {"values": setting.values, "finished": finished}
     record |= {"failed": len(setting.jobs) - finished, "mark": mark}
     own = {"controls": controls_sweep.record(setting), "int8": int8_sweep.record(setting)}
@@ -229,15 +200,7 @@ def _record(setting: Setting, mark: str) -> dict[str, Any]:
 
 
 def _run(job: Job) -> dict[str, Any]:
-    figures = {
-        part: _without_none(
-            {what: sweeps.figure(job["report"], what, part) for what in ("teacher", *FIGURES)}
-        )
-        for part in PARTS
-    }
     run = {"folder": job.get("folder"), "error": job.get("error"), "overrides": dict(job["overrides"])}
-    return _without_none(run) | {part: values for part, values in figures.items() if values}
-
-
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+    for part in PARTS if job["report"] else ():
+        run[part] = sweeps.figures(job["report"], ("teacher", *FIGURES), part) or None
+    return known(run)

@@ -1,18 +1,25 @@
-"""Pictures of a sweep over numbers: heatmap.png for two keys, lines.png for one; seeds do not count."""
+"""The pictures of a sweep: which fit its keys, and those over numbers: heatmap.png for two keys, lines.png
+for one, label_savings.png for the number of labels. Seeds do not count.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdrun.report import sweeps
+from kdrun.figures import plural
+from kdrun.report import label_savings, sweeps
+from kdrun.report.pareto_plot import pareto
 from kdrun.report.plots import COLOURS, dress, fade, new_figure, save
+from kdrun.report.ranked_plot import ranked
+from kdrun.report.schema import Part
 from kdrun.report.sweep_table import FAILED, title
-from kdrun.report.sweeps import Job, Part, Setting, What, spread_text
+from kdrun.report.sweeps import Job, Setting, What, spread_text
+from kdrun.report.tradeoff import models_differ
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +32,41 @@ NARROW = 10
 
 MARKED = "framed: best student on validation (thick), or at most one standard error below it"
 """The legend of a heatmap's frames."""
+
+
+Draw = Callable[[Path, Sequence[Job]], None]
+
+NAMES = ("heatmap.png", "lines.png", "pareto.png", "ranked.png", "label_savings.png")
+
+
+def draw(folder: Path, jobs: Sequence[Job]) -> list[str]:
+    """Draws into the folder, and removes the pictures of an earlier call; the names of the drawn ones."""
+    for name in NAMES:
+        (folder / name).unlink(missing_ok=True)
+    pictures = dict(fitting(jobs))
+    for name, picture in pictures.items():
+        picture(folder / name, jobs)
+    return list(pictures)
+
+
+def fitting(jobs: Sequence[Job]) -> Iterator[tuple[str, Draw]]:
+    """Two swept numbers: a heat map. One: a line with its band. Several student models: accuracy over latency
+    and size. Methods, and any other sweep of several settings: a ranked list. Numbers of labels: those saved.
+    """
+    settings, axes = sweeps.settings(jobs), len(numeric(jobs))
+    if not sweeps.reports(jobs):
+        return
+    differ = models_differ(settings)
+    if axes == 2:
+        yield "heatmap.png", heatmap
+    elif axes == 1:
+        yield "lines.png", lines
+    if differ:
+        yield "pareto.png", pareto
+    if "method" in sweeps.swept(jobs) or not (axes in (1, 2) or differ or len(settings) < 2):
+        yield "ranked.png", ranked
+    if label_savings.curves(jobs) is not None:
+        yield "label_savings.png", labels
 
 
 def numeric(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -85,6 +127,43 @@ def lines(path: Path, jobs: Sequence[Job]) -> None:
     dress(axes, f"top-1 on {part}, {sweeps.means(settings)}", keys[0])
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     save(figure, path)
+
+
+def labels(path: Path, jobs: Sequence[Job]) -> None:
+    """The accuracy of student and control over the number of labels, and the labels saved. Raises ValueError
+    for other sweeps."""
+    measured = label_savings.curves(jobs)
+    if measured is None:
+        raise ValueError("saved labels need a sweep over labels")
+    figure = new_figure(6.4, 4.2)
+    axes = figure.add_subplot()
+    shares = 100 * measured.labels / measured.images
+    curves = (("student", "distilled", measured.student), ("control", "trained alone", measured.control))
+    for role, name, values in curves:
+        std = values.std(1, ddof=1) if values.shape[1] > 1 else 0 * values[:, 0]
+        style: dict[str, Any] = {"linewidth": 1.6, "capsize": 3, "marker": "o", "markersize": 4}
+        axes.errorbar(shares, values.mean(1), yerr=std, color=COLOURS[role], label=name, **style)
+    _draw_savings(axes, measured)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(shares, [f"{share:.3g}" for share in shares])
+    axes.set_ylabel("top-1 on test, %")
+    over = plural(measured.student.shape[1], "run" if measured.varied == "split" else "seed")
+    dress(axes, f"mean and std of {over}", f"labels, % of {measured.images:,} training images")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    save(figure, path)
+
+
+def _draw_savings(axes: Axes, measured: label_savings.Curves) -> None:
+    """A line from the student's labels to the control's of equal accuracy, with the share that is saved."""
+    savings = label_savings.savings(measured)
+    for number, saving in enumerate(s for s in savings if s.side == 0 and s.saved > 0):
+        level = measured.student.mean(1)[list(measured.labels).index(saving.labels)]
+        ends = [100 * labels / measured.images for labels in (saving.labels, saving.alone)]
+        label = "labels saved" if number == 0 else None
+        axes.plot(ends, [level, level], color="black", linewidth=1.0, linestyle=":", label=label)
+        middle, text = (math.sqrt(ends[0] * ends[1]), level), f"{100 * saving.saved:.0f} %"
+        axes.annotate(text, middle, (0, -11), textcoords="offset points", ha="center", fontsize=8)
 
 
 def _rounded(name: str) -> str:

@@ -2,56 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
-from kdrun.figures import ABSENT, count, percent, signed, three_digits
+from kdrun.figures import ABSENT, count, interval, percent, signed, three_digits
 from kdrun.report import controls_sweep, int8_sweep, label_savings, sweeps, tradeoff
 from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.naming import short_id
-from kdrun.report.pipes import aligned
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import top1
+from kdrun.report.schema import Part, top1
 from kdrun.report.statistics import Comparison, noise_of
 from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement, sees, whom
-from kdrun.report.sweeps import Choice, Job, Part, Setting, What, spread_text
-from kdrun.report.table import plain
+from kdrun.report.sweeps import Choice, Job, Setting, What, spread_text
+from kdrun.report.tables import Column, aligned, grid, natural_width, paragraph
 from kdrun.report.verdict import JOINT, reduced
-from kdrun.terminal import widest
 
 FAILED = "failed"
 FAILURES_SHOWN = 5
+
+SPACE = 3
+"""Blanks between two columns."""
+
+Figures = Mapping[str, tuple[What, Part]]
+"""Figures of a setting by the heading of their column."""
 
 
 def text(jobs: Sequence[Job], width: int = 80) -> str:
     """The sweep as plain text, no line longer than width: a grid for two swept keys (without seeds), else a
     list of settings; then the notes."""
-    settings = sweeps.settings(jobs)
-    part = sweeps.shown_part(jobs)
-    what = sweeps.shown_figure(jobs, part)
-    chosen = sweeps.choice(settings)
-    keys = sweeps.swept(jobs)
-    body = _list(settings, keys, part, what, chosen)
-    if tradeoff.models_differ(settings):
-        lists = [_list(settings, keys, part, what, chosen, only) for only in (("gain", "control"), ("gain",))]
-        body = next((each for each in lists if _columns(each) <= width), lists[-1])
-    elif len(keys) == 2:
-        grids = (_grid(settings, keys, part, what, chosen), _grid(settings, keys[::-1], part, what, chosen))
-        body = next((grid for grid in grids if _columns(grid) <= width), body)
-    below = "\n".join(notes(jobs, settings, part, chosen))
-    head = "\n".join(title(settings, part, what))
-    more = "".join(
-        f"\n{plain(Text(about), width)}{plain(Text(chr(10).join(aligned(table))), width)}"
-        for about, table in more_tables(settings)
-    )
-    gap = "\n" if more else ""
-    return (
-        f"{plain(Text(head), width)}\n{plain(body, width)}{more}"
-        f"{gap + plain(Text(below), width) if below else ''}"
-    )
+    settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
+    what, chosen = sweeps.shown_figure(jobs, part), sweeps.choice(settings)
+    possible = list(_tables(settings, sweeps.swept(jobs), part, what, chosen))
+    body = next((each for each in possible if natural_width(each, SPACE) <= width), possible[-1])
+    parts = [paragraph("\n".join(title(settings, part, what)), width), "\n", grid(body, width, SPACE)]
+    more = list(more_tables(settings))
+    for about, table in more:
+        parts += ["\n", paragraph(about, width), paragraph("\n".join(aligned(table)), width)]
+    if below := "\n".join(notes(jobs, settings, part, chosen)):
+        parts += ["\n" if more else "", paragraph(below, width)]
+    return "".join(parts)
+
+
+def _tables(
+    settings: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
+) -> Iterator[list[Column]]:
+    """The tables that show the settings: the first that fits is best, the last is for a narrow terminal."""
+    differ = tradeoff.models_differ(settings)
+    if len(keys) == 2 and not differ:
+        yield _grid(settings, keys, part, what, chosen)
+        yield _grid(settings, keys[::-1], part, what, chosen)
+    beside: list[What] = ["gain"] if what == "gain" else []
+    if beside and sweeps.shared_control(settings, part) is None:
+        yield listed(settings, keys, _on(part, "student", "control", "gain"), part, chosen)
+        if not differ:
+            return
+    yield listed(settings, keys, _on(part, "student", *beside), part, chosen)
+
+
+def _on(part: Part, *whats: What) -> Figures:
+    return {what: (what, part) for what in whats}
 
 
 def more_tables(settings: Sequence[Setting]) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
@@ -75,8 +84,8 @@ def outcome(run: Path) -> list[str]:
     figures = [f"student {percent(student)}"] if student is not None else []
     if "gain_top1" in comparison:
         ends = comparison.get("gain_interval")
-        interval = f" ({signed(ends[0])} to {signed(ends[1])})" if ends else ""
-        figures.append(f"gain {signed(comparison['gain_top1'])}{interval}")
+        sure = f" ({interval(ends)})" if ends else ""
+        figures.append(f"gain {signed(comparison['gain_top1'])}{sure}")
     if "reference" in comparison:
         against = comparison["reference"]
         figures.append(f"{against['verdict']} ({signed(against['difference'])} to the reference)")
@@ -101,47 +110,32 @@ def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, ...
 
 def _grid(
     settings: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
-) -> Table:
-    rows, columns = (sweeps.values_of(settings, key) for key in keys)
+) -> list[Column]:
+    """The figure of each setting by two keys."""
+    rows, across = (sweeps.values_of(settings, key) for key in keys)
     cells = {
         tuple(values(setting, keys)): f"{mark(chosen, i)} {cell(setting, what, part)}"
         for i, setting in enumerate(settings)
     }
-    table = bare_table()
-    table.add_column("")
-    for column in columns:
-        table.add_column(f"{sweeps.key_name(keys[1])} {column}", justify="right")
-    for row in rows:
-        table.add_row(f"{sweeps.key_name(keys[0])} {row}", *(cells.get((row, c), ABSENT) for c in columns))
-    return table
+    down_name, across_name = map(sweeps.key_name, keys)
+    return [
+        Column("", [f"{down_name} {row}" for row in rows]),
+        *(Column(f"{across_name} {c}", [cells.get((row, c), ABSENT) for row in rows], True) for c in across),
+    ]
 
 
-def _list(
-    settings: Sequence[Setting],
-    keys: Sequence[str],
-    part: Part,
-    what: What,
-    chosen: Choice | None,
-    beside: Collection[str] = ("gain", "control"),
-) -> Table:
-    """A line for each setting. beside: the columns beside the student's, if there is a control."""
-    columns: list[tuple[str, What, Part]] = [("student", "student", part)]
-    if what == "gain" and "control" in beside and sweeps.shared_control(settings, part) is None:
-        columns.append(("control", "control", part))
-    columns += [("gain", "gain", part)] if what == "gain" else []
-    costs = cost_columns(settings, part)
-    table = bare_table()
-    table.add_column("")
+def listed(
+    settings: Sequence[Setting], keys: Sequence[str], figures: Figures, part: Part, chosen: Choice | None
+) -> list[Column]:
+    """A line for each setting: its mark, its values, its figures, and what its student costs."""
+    shown = [] if chosen is None else [Column("", [mark(chosen, place) for place in range(len(settings))])]
     for key in keys:
         words = any(sweeps.number(setting.values[key]) is None for setting in settings)
-        table.add_column(sweeps.key_name(key), overflow="fold", justify="left" if words else "right")
-    for name in (*(name for name, _, _ in columns), *costs):
-        table.add_column(name, justify="right")
-    for place, setting in enumerate(settings):
-        figures = [cell(setting, figure, part) for _, figure, part in columns]
-        figures += [column[place] for column in costs.values()]
-        table.add_row(mark(chosen, place), *values(setting, keys), *figures)
-    return table
+        texts = [sweeps.value_name(setting.values[key]) for setting in settings]
+        shown.append(Column(sweeps.key_name(key), texts, not words))
+    for name, figure in figures.items():
+        shown.append(Column(name, [cell(setting, *figure) for setting in settings], True))
+    return shown + [Column(name, texts, True) for name, texts in cost_columns(settings, part).items()]
 
 
 def cost_columns(settings: Sequence[Setting], part: Part) -> dict[str, list[str]]:
@@ -177,22 +171,14 @@ def _cost_notes(settings: Sequence[Setting], part: Part) -> Iterator[str]:
         yield f"{sentence}."
 
 
-def bare_table() -> Table:
-    """A table without lines, its columns three apart."""
-    return Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=True)
-
-
-def _columns(table: Table) -> int:
-    return widest(plain(table, 10_000).splitlines())
-
-
 def notes(
     jobs: Sequence[Job], settings: Sequence[Setting], part: Part, chosen: Choice | None
 ) -> Iterator[str]:
     """The lines below the table: marks, the choice and its test figures, limits of the spread, failures."""
-    if any(job["report"] is not None and is_trial(job["report"]) for job in jobs):
+    reports = sweeps.reports(jobs)
+    if any(map(is_trial, reports)):
         yield f"This is {TRIAL}."
-    yield from dict.fromkeys(text for job in jobs if job["report"] and (text := reduced(job["report"])))
+    yield from dict.fromkeys(filter(None, map(reduced, reports)))
     if chosen is not None:
         best = settings[chosen.best]
         repeats = len(sweeps.by_repeat(best, "student", "validation"))
@@ -204,7 +190,7 @@ def notes(
         yield flattery(flattered(settings, chosen))
     elif len(settings) == 1 and part == "validation":
         yield f"The student has {on_test(settings[0])}"
-    elif len(settings) > 1 and any(job["report"] is not None for job in jobs):
+    elif len(settings) > 1 and reports:
         yield "No setting is chosen: there is no validation part, and the choice must not use test figures."
     yield from sure(settings, chosen)
     for setting in settings:
@@ -213,7 +199,7 @@ def notes(
     if sweeps.one_teacher(settings):
         yield "The spread leaves out the teacher's: one teacher serves all seeds of a setting."
     yield from _cost_notes(settings, part)
-    counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]
+    counts = [len(setting.reports) for setting in settings]
     for setting, finished in zip(settings, counts, strict=True):
         if 0 < finished < max(counts):
             left_out = "" if chosen is None else ", so not compared"
@@ -251,7 +237,7 @@ def on_test(setting: Setting) -> str:
     gain, student = (sweeps.spread(setting, what, "test") for what in ("gain", "student"))
     if gain is None:
         return "no test figure" if student is None else f"{spread_text(student, 'student')} % on test"
-    gains = [sweeps.figure(job["report"], "gain", "test") for job in setting.jobs]
+    gains = [sweeps.figure(report, "gain", "test") for report in setting.reports]
     better = sum(value is not None and value > 0 for value in gains)
     often = f" (better in {better} of {gain.n})" if gain.n > 1 else ""
     accuracy = f"{spread_text(student, 'student')} % on test"
@@ -290,7 +276,7 @@ def values(setting: Setting, keys: Sequence[str]) -> list[str]:
 
 def cell(setting: Setting, what: What, part: Part) -> str:
     """A figure of a setting as a cell of a table: FAILED if no job of it finished."""
-    if all(job["report"] is None for job in setting.jobs):
+    if not setting.reports:
         return FAILED
     return spread_text(sweeps.spread(setting, what, part), what)
 

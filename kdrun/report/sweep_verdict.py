@@ -7,14 +7,15 @@ from statistics import fmean
 from typing import Any
 
 from kdrun.config.choices import REPEATS
-from kdrun.evaluation.non_inferiority import as_good
+from kdrun.evaluation.counts import as_good
 from kdrun.figures import percent, plural
+from kdrun.nested import grouped, known
 from kdrun.report import sweeps
 from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.replacing import Bounds, claim
 from kdrun.report.schema import REFERENCE, Report, is_bound, strongest
 from kdrun.report.statistics import Comparison, compare, holm_corrected, one_sided, overlapping_splits
-from kdrun.report.sweeps import Choice, Job, Setting, What
+from kdrun.report.sweeps import Choice, Setting, What
 from kdrun.report.verdict import JOINT, TAUGHT
 
 SPLIT = REPEATS.index("dataset.split")
@@ -35,7 +36,7 @@ def over_repeats(setting: Setting, gains: Mapping[tuple[str, ...], float]) -> Co
     """
     if not gains:
         return None
-    means = list(map(fmean, _by_split(gains).values()))
+    means = list(map(fmean, _by_split(gains)))
     if len(means) == 1:
         return compare(list(gains.values()))
     return overlapping_splits(means, _trained_on(setting), sweeps.images_of([setting], "test"))
@@ -59,7 +60,7 @@ def sees(settings: Sequence[Setting]) -> str:
 
 
 def _compared(settings: Sequence[Setting]) -> list[Report]:
-    reports = (job["report"] for setting in settings for job in setting.jobs if job["report"] is not None)
+    reports = (report for setting in settings for report in setting.reports)
     return [report for report in reports if "gain_top1" in report.get("comparison", {})]
 
 
@@ -68,37 +69,29 @@ def replacement(setting: Setting) -> str:
     splits; empty without several students and one such model.
     """
     differences = sweeps.by_repeat(setting, "reference", "test")
-    against = [job["report"]["comparison"]["reference"] for job in setting.jobs if _replaces(job)]
-    names = {job["report"]["models"][REFERENCE]["name"] for job in setting.jobs if _replaces(job)}
-    if len(differences) < 2 or len(names) > 1 or len({each["margin"] for each in against}) > 1:
-        return ""
-    by_split = _by_split(differences)
+    replacing = [report for report in setting.reports if "reference" in report.get("comparison", {})]
+    margins = {report["comparison"]["reference"]["margin"] for report in replacing}
+    names = {report["models"][REFERENCE]["name"] for report in replacing}
     values, varied, shared = list(differences.values()), "seed", 0.0
-    if len(by_split) > 1:
-        values, varied = list(map(fmean, by_split.values())), "split"
+    if len(by_split := _by_split(differences)) > 1:
+        values, varied = list(map(fmean, by_split)), "split"
         shared = sweeps.images_of([setting], "test") / _trained_on(setting)
-    ends, margin = one_sided(values, shared), against[0]["margin"]
-    if ends is None:
+    ends = one_sided(values, shared)
+    if ends is None or len(names) > 1 or len(margins) > 1:
         return ""
+    margin = margins.pop()
     said = claim(names.pop(), as_good(*ends, margin), margin, Bounds(fmean(values), *ends))
     return f"{said}, over {plural(len(values), varied)}"
 
 
-def _replaces(job: Job) -> bool:
-    return job["report"] is not None and "reference" in job["report"].get("comparison", {})
-
-
-def _by_split(values: Mapping[tuple[str, ...], float]) -> dict[str, list[float]]:
-    by_split: dict[str, list[float]] = {}
-    for repeat, value in values.items():
-        by_split.setdefault(repeat[SPLIT], []).append(value)
-    return by_split
+def _by_split(values: Mapping[tuple[str, ...], float]) -> list[list[float]]:
+    splits = grouped(values, lambda repeat: repeat[SPLIT]).values()
+    return [[values[repeat] for repeat in own] for own in splits]
 
 
 def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
     """Each setting against its control, with Holm's correction over all of them."""
-    each = {str(i): one for i, setting in enumerate(settings) if (one := comparison(setting)) is not None}
-    corrected = holm_corrected(each)
+    corrected = holm_corrected(known({str(i): comparison(one) for i, one in enumerate(settings)}))
     return [corrected.get(str(i)) for i in range(len(settings))]
 
 
@@ -111,8 +104,8 @@ def flattered(settings: Sequence[Setting], chosen: Choice) -> Winner:
     best, noun = accuracy[chosen.best], sweeps.repeat(settings)
     compared = [i for i, values in enumerate(accuracy) if values.keys() == best.keys()]
     answers = [[sweeps.right(settings[i], repeat) for repeat in best] for i in compared]
-    known = [row for rows in answers for row in rows if row is not None]
-    if len(known) == len(compared) * len(best) and len(set(map(len, known))) == 1:
+    kept = [row for rows in answers for row in rows if row is not None]
+    if len(kept) == len(compared) * len(best) and len(set(map(len, kept))) == 1:
         return winner(answers, splits=[repeat[SPLIT] for repeat in best], noun=noun)
     return flattered_means(accuracy, chosen, noun)
 
@@ -134,5 +127,4 @@ def flattery(best: Winner) -> str:
 
 def _trained_on(setting: Setting) -> int:
     """The images that a model learned from: the training part's."""
-    reports: list[Report] = [job["report"] for job in setting.jobs if job["report"] is not None]
-    return max(report["dataset"]["train"] for report in reports)
+    return max(report["dataset"]["train"] for report in setting.reports)

@@ -8,20 +8,24 @@ REPEATS are one setting. The best setting is chosen on validation, never on test
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
 from kdrun.config.choices import REPEATS
 from kdrun.figures import ABSENT, as_typed, percent, signed
-from kdrun.report.schema import Report, Scores, parts, strongest, top1
+from kdrun.nested import grouped, known
+from kdrun.report.schema import Part, Report, Scores, parts, strongest, top1
 from kdrun.report.statistics import Spread
 from kdrun.report.statistics import spread as spread_over
 
 Job = Mapping[str, Any]
-Part = Literal["validation", "test"]
 PARTS: tuple[Part, ...] = ("validation", "test")
 What = Literal["gain", "student", "control", "teacher", "reference", "int8"]
+
+
+TEACHER_SEEDS = ("teacher", "label", "split")
+"""The seeds that tell the teachers of a setting apart."""
 
 
 class Setting(NamedTuple):
@@ -29,6 +33,15 @@ class Setting(NamedTuple):
 
     values: dict[str, Any]
     jobs: tuple[Job, ...]
+
+    @property
+    def reports(self) -> list[Report]:
+        """Of the finished jobs."""
+        return reports(self.jobs)
+
+    def those(self, has: Callable[[Report], bool]) -> Setting:
+        """The setting with those of the finished jobs of which this is true."""
+        return self._replace(jobs=tuple(job for job in self.jobs if job["report"] and has(job["report"])))
 
 
 class Choice(NamedTuple):
@@ -42,6 +55,11 @@ class Choice(NamedTuple):
     images: int
 
 
+def reports(jobs: Iterable[Job]) -> list[Report]:
+    """The reports of the finished jobs."""
+    return [job["report"] for job in jobs if job["report"] is not None]
+
+
 def swept(jobs: Sequence[Job]) -> tuple[str, ...]:
     """The keys with more than one value among the jobs, without REPEATS."""
     keys = dict.fromkeys(key for job in jobs for key in job["overrides"] if key not in REPEATS)
@@ -51,13 +69,8 @@ def swept(jobs: Sequence[Job]) -> tuple[str, ...]:
 def settings(jobs: Sequence[Job]) -> list[Setting]:
     """The settings, ordered by the swept keys: numbers by size, words in order of appearance."""
     keys = swept(jobs)
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(tuple(_name(job, key) for key in keys), []).append(job)
-    unordered = [
-        Setting({key: group[0]["overrides"].get(key) for key in keys}, tuple(group))
-        for group in groups.values()
-    ]
+    groups = grouped(jobs, lambda job: tuple(_name(job, key) for key in keys)).values()
+    unordered = [Setting({key: own[0]["overrides"].get(key) for key in keys}, tuple(own)) for own in groups]
     order = {key: values_of(unordered, key) for key in keys}
     return sorted(unordered, key=lambda s: [order[key].index(value_name(s.values[key])) for key in keys])
 
@@ -96,12 +109,10 @@ def key_name(key: str) -> str:
     return ".".join(key.split(".")[-2:])
 
 
-def figure(report: Report | None, what: What, part: Part) -> float | None:
+def figure(report: Report, what: What, part: Part) -> float | None:
     """Top-1 of a role on a part in percent, or the student's gain over the control in points. On test alone:
     its difference to the model that it is to replace (reference), and its gain in 8 bits (int8). None if it
     was not measured. Of several controls the strongest of each run counts."""
-    if report is None:
-        return None
     if what == "reference":
         return report.get("comparison", {}).get("reference", {}).get("difference")
     if what == "int8":
@@ -112,9 +123,14 @@ def figure(report: Report | None, what: What, part: Part) -> float | None:
     return None if student is None or control is None else student - control
 
 
+def figures(report: Report, whats: Iterable[What], part: Part) -> dict[str, float]:
+    """Those of some figures that were measured."""
+    return known({what: figure(report, what, part) for what in whats})
+
+
 def spread(setting: Setting, what: What, part: Part) -> Spread | None:
     """The figure of a setting over its finished jobs; None if no job has it."""
-    values = [value for job in setting.jobs if (value := figure(job["report"], what, part)) is not None]
+    values = [value for report in setting.reports if (value := figure(report, what, part)) is not None]
     return spread_over(values) if values else None
 
 
@@ -135,13 +151,14 @@ def none_finished(settings: Sequence[Setting]) -> str:
 
 def shown_part(jobs: Sequence[Job]) -> Part:
     """Validation if some student was measured on it, else test."""
-    on_validation = (figure(job["report"], "student", "validation") for job in jobs)
+    on_validation = (top1(report, "student", "validation") for report in reports(jobs))
     return "validation" if any(value is not None for value in on_validation) else "test"
 
 
 def shown_figure(jobs: Sequence[Job], part: Part) -> What:
     """The gain over the control if there are controls, else the student's accuracy."""
-    return "gain" if any(figure(job["report"], "gain", part) is not None for job in jobs) else "student"
+    gains = (figure(report, "gain", part) for report in reports(jobs))
+    return "gain" if any(value is not None for value in gains) else "student"
 
 
 def choice(settings: Sequence[Setting]) -> Choice | None:
@@ -176,24 +193,24 @@ def choice_among(accuracy: Sequence[Mapping[Any, float]], images: int) -> Choice
 def shared_control(settings: Sequence[Setting], part: Part) -> Spread | None:
     """The control's accuracy over seeds if all settings share the control of a seed; else None."""
     controls: dict[tuple[str, ...], float] = {}
-    for job in (job for setting in settings for job in setting.jobs):
-        value = figure(job["report"], "control", part)
-        if value is not None and controls.setdefault(_repeat(job), value) != value:
-            return None
+    for setting in settings:
+        for repeat, value in by_repeat(setting, "control", part).items():
+            if controls.setdefault(repeat, value) != value:
+                return None
     return spread_over(list(controls.values())) if controls else None
 
 
 def one_teacher(settings: Sequence[Setting]) -> bool:
     """Whether some settings have several finished jobs, and each of these has one teacher for all jobs."""
-    several = [[job for job in setting.jobs if job["report"] is not None] for setting in settings]
-    several = [jobs for jobs in several if len(jobs) > 1]
-    return bool(several) and all(len({_teacher(job["report"]) for job in jobs}) == 1 for jobs in several)
+    several = [setting.reports for setting in settings if len(setting.reports) > 1]
+    teachers = [{tuple(map(report["seeds"].get, TEACHER_SEEDS)) for report in own} for own in several]
+    return bool(several) and all(len(own) == 1 for own in teachers)
 
 
 def means(settings: Sequence[Setting]) -> str:
     """`mean +- std of 3 seeds`, `... of up to 3 splits`, `... of 6 repeats (seed, dataset.split)`, or `one
     seed`."""
-    counts = [sum(job["report"] is not None for job in setting.jobs) for setting in settings]
+    counts = [len(setting.reports) for setting in settings]
     most = max(counts, default=0)
     if most <= 1:
         return "one seed"
@@ -234,8 +251,7 @@ def values_by_repeat(
     setting: Setting, value_of: Callable[[Report], float | None]
 ) -> dict[tuple[str, ...], float]:
     """A value of each finished job that has it, by the job's values of REPEATS."""
-    values = {_repeat(job): value_of(job["report"]) for job in setting.jobs if job["report"] is not None}
-    return {key: value for key, value in values.items() if value is not None}
+    return known({_repeat(job): value_of(job["report"]) for job in setting.jobs if job["report"] is not None})
 
 
 def right(setting: Setting, repeat: tuple[str, ...]) -> Any:
@@ -251,12 +267,7 @@ def _name(job: Job, key: str) -> str:
     return value_name(job["overrides"].get(key))
 
 
-def _teacher(report: Report) -> tuple[Any, ...]:
-    """The seeds that tell the teachers of a setting apart."""
-    return tuple(report["seeds"].get(key) for key in ("teacher", "label", "split"))
-
-
 def images_of(settings: Sequence[Setting], part: Part) -> int:
     """How many images a part has; 0 if no student was measured on it."""
-    reports = (job["report"] for setting in settings for job in setting.jobs if job["report"] is not None)
-    return max((parts(report, "student").get(part, Scores()).get("n", 0) for report in reports), default=0)
+    own = (parts(report, "student") for setting in settings for report in setting.reports)
+    return max((scores.get(part, Scores()).get("n", 0) for scores in own), default=0)

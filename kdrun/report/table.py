@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import StringIO
 from itertools import compress
-from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -14,13 +13,12 @@ from rich.text import Text
 from kdrun.figures import ABSENT
 from kdrun.report import int8
 from kdrun.report.caption import caption
-from kdrun.report.rows import rows
+from kdrun.report.rows import Row, measured, rows
 from kdrun.report.schema import ROLES, Report, called, controls, roles, teachers
 from kdrun.report.verdict import tone, verdict
 from kdrun.terminal import widest
 
-COLOURS = {"better": "green", "worse": "red", "no measurable difference": "yellow"}
-
+COLOURS = {"better": "green", "worse": "red", "unclear": "yellow"}
 
 NAMES = 13
 """The least width for the names of figures; with less, each name stands above its figures."""
@@ -51,7 +49,7 @@ def table(report: Report, width: int = 80) -> RenderableType:
     between = [role for role in every if role not in (*ROLES, *teachers(report), *controls(report))]
     shown = [role not in between[:-1] for role in every]
     names = [called(report, role) for role in compress(every, shown)]
-    lines = [Line(row.label, row.unit, list(compress(row.cells, shown))) for row in rows(report)]
+    lines = [row._replace(cells=tuple(compress(row.cells, shown))) for row in rows(report)]
     units = widest(line.unit for line in lines)
     most = (width - units - 4 - NAMES) // 12
     if len(names) <= most:
@@ -60,25 +58,14 @@ def table(report: Report, width: int = 80) -> RenderableType:
         return _narrow(names, lines, width)
     size = -(-len(names) // -(-len(names) // most))
     parts = [slice(first, first + size) for first in range(0, len(names), size)]
-    tables = [_wide(names[part], _part(lines, part), width) for part in parts]
+    tables = [
+        _wide(names[part], measured(line._replace(cells=line.cells[part]) for line in lines), width)
+        for part in parts
+    ]
     return Group(*[each for own in tables for each in (own, Text())][:-1])
 
 
-class Line(NamedTuple):
-    """A figure of each role."""
-
-    label: str
-    unit: str
-    cells: list[str]
-
-
-def _part(lines: Sequence[Line], roles: slice) -> list[Line]:
-    """The lines of some roles, without those that none of them has."""
-    parts = [line._replace(cells=line.cells[roles]) for line in lines]
-    return [line for line in parts if set(line.cells) != {ABSENT}]
-
-
-def _wide(names: Sequence[str], lines: Sequence[Line], width: int) -> Table:
+def _wide(names: Sequence[str], lines: Sequence[Row], width: int) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     if _natural(names, lines) > width:
         lines = [line._replace(cells=_short(line)) for line in lines]
@@ -91,29 +78,29 @@ def _wide(names: Sequence[str], lines: Sequence[Line], width: int) -> Table:
     return grid
 
 
-def _short(line: Line) -> list[str]:
-    return [cell.removesuffix(CACHED) for cell in line.cells]
+def _short(line: Row) -> tuple[str, ...]:
+    return tuple(cell.removesuffix(CACHED) for cell in line.cells)
 
 
-def _fits(names: Sequence[str], lines: Sequence[Line], room: int) -> bool:
+def _fits(names: Sequence[str], lines: Sequence[Row], room: int) -> bool:
     """Whether names and figures stand beside each other in columns of that width."""
     return widest((*names, *(cell for line in lines for cell in _short(line)))) < room
 
 
-def _natural(names: Sequence[str], lines: Sequence[Line]) -> int:
+def _natural(names: Sequence[str], lines: Sequence[Row]) -> int:
     """The columns of a terminal in which nothing is folded."""
     labels, units = (widest(str(line[i]) for line in lines) for i in (0, 1))
     own = [max(MIN_WIDTH, widest((name, *(line[2][i] for line in lines)))) for i, name in enumerate(names)]
     return labels + units + sum(own) + 2 * (len(names) + 1)
 
 
-def _narrow(names: Sequence[str], lines: Sequence[Line], width: int) -> Table:
+def _narrow(names: Sequence[str], lines: Sequence[Row], width: int) -> Table:
     """One column: a name, and below it the figures of all roles; a figure that is too long is left out."""
     room = width // len(names)
     grid = Table(box=None, pad_edge=False, padding=0, header_style="bold")
     grid.add_column("".join(f"{name[: room - 1]:>{room}}" for name in names), overflow="fold")
     for line in lines:
-        figures = [cell if len(cell) < room else ABSENT for cell in _short(line)]
+        figures = [cell if widest([cell]) < room else ABSENT for cell in _short(line)]
         grid.add_row(f"{line.label}, {line.unit}" if line.unit else line.label)
         grid.add_row("".join(f"{cell:>{room}}" for cell in figures))
     return grid

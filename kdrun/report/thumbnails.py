@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kdrun.report.arrays import Arrays, read_arrays, write_arrays
+from kdrun.report.answers import Arrays, read_arrays, write_arrays
 from kdrun.report.soft import entropy, softened
 
 NAME = "thumbnails.npz"

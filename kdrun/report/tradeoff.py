@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
 from kdrun.figures import percent, plural, short, three_digits
 from kdrun.report import sweeps
-from kdrun.report.schema import Latency, Model, Report
+from kdrun.report.schema import Latency, Model, Part, Report
 from kdrun.report.statistics import Spread
-from kdrun.report.sweeps import Part, Setting
+from kdrun.report.sweeps import Setting
 
 Cost = Literal["latency", "size"]
 COSTS: tuple[Cost, ...] = ("latency", "size")
@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 def models_differ(settings: Sequence[Setting]) -> bool:
     """Whether the settings have students of more than one size or name."""
-    students = [report["models"]["student"] for report in _reports(settings)]
+    students = [report["models"]["student"] for setting in settings for report in setting.reports]
     return len({(student.get("name"), student.get("params")) for student in students}) > 1
 
 
@@ -63,7 +63,7 @@ def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -
         setting = settings[point.position]
         value = mean_cost(setting, "teacher", cost)
         if point.teacher is not None and value is not None:
-            names = {report["models"]["teacher"].get("name") for report in _reports([setting])}
+            names = {report["models"]["teacher"].get("name") for report in setting.reports}
             key = (min(map(str, names)), mean_cost(setting, "teacher", "size"))
             own.setdefault(key, []).append((value, point.teacher.mean))
     return [(fmean(x for x, _ in each), fmean(y for _, y in each)) for each in own.values()]
@@ -71,7 +71,7 @@ def teachers(settings: Sequence[Setting], points: Sequence[Point], cost: Cost) -
 
 def mean_cost(setting: Setting, role: str, cost: Cost) -> float | None:
     """A role's mean cost over the finished jobs of a setting; None if it was not measured."""
-    costs = (_cost(report, role, cost) for report in _reports([setting]))
+    costs = (_cost(report, role, cost) for report in setting.reports)
     values = [value for value in costs if value is not None]
     return fmean(values) if values else None
 
@@ -88,12 +88,18 @@ def latency(report: Report, role: str) -> Latency | None:
 
 def measured_on(settings: Sequence[Setting]) -> str:
     """How the latencies were measured: `batch 1 on cpu, 1 thread`; several if the jobs differ."""
-    rows = [row for report in _reports(settings) if (row := latency(report, "student")) is not None]
+    rows = (latency(report, "student") for setting in settings for report in setting.reports)
     ways = dict.fromkeys(
         f"batch {row['batch']} on {row['device']}, {_mode(row)}{plural(row['threads'], 'thread')}"
         for row in rows
+        if row is not None
     )
     return " or ".join(ways)
+
+
+def costs(points: Sequence[Point]) -> list[Cost]:
+    """The costs that were measured of some student."""
+    return [cost for cost in COSTS if any(point.cost(cost) is not None for point in points)]
 
 
 def front(points: Sequence[Point], cost: Cost) -> frozenset[int]:
@@ -110,7 +116,7 @@ def front(points: Sequence[Point], cost: Cost) -> frozenset[int]:
 
 def fronts(points: Sequence[Point]) -> dict[int, str]:
     """The fronts that a student is on, by position: `both`, `latency`, `size`; others are left out."""
-    on = {cost: front(points, cost) for cost in COSTS if any(p.cost(cost) is not None for p in points)}
+    on = {cost: front(points, cost) for cost in costs(points)}
     words: dict[int, str] = {}
     for point in points:
         names = [cost for cost, positions in on.items() if point.position in positions]
@@ -136,9 +142,12 @@ def smallest(settings: Sequence[Setting], part: Part, names: Sequence[str]) -> s
             f"{names[near.position]}, {percent(_behind(near))} points below"
         )
     best = min(good, key=lambda point: (point.size or 0.0, -point.accuracy.mean))
-    shown = [f"{short(best.size or 0.0)} parameters{_share(settings[best.position], best)}"]
+    setting, size = settings[best.position], best.size or 0.0
+    whole = mean_cost(setting, "teacher", "size")
+    share = f", {percent(100 * size / whole)} % of the teacher's" if whole else ""
+    shown = [f"{short(size)} parameters{share}"]
     shown += [f"{three_digits(best.latency)} ms"] if best.latency is not None else []
-    shown += [f"{_against(settings[best.position], p)} on {p}" for p in dict.fromkeys((part, "test"))]
+    shown += [f"{_against(setting, p)} on {p}" for p in dict.fromkeys((part, "test"))]
     return (
         f"The smallest student within {WITHIN:g} point of the teacher on {part} is {names[best.position]} "
         f"({', '.join(shown)})"
@@ -147,11 +156,6 @@ def smallest(settings: Sequence[Setting], part: Part, names: Sequence[str]) -> s
 
 def _behind(point: Point) -> float:
     return (point.teacher.mean if point.teacher else 0.0) - point.accuracy.mean
-
-
-def _share(setting: Setting, point: Point) -> str:
-    whole = mean_cost(setting, "teacher", "size")
-    return f", {percent(100 * (point.size or 0.0) / whole)} % of the teacher's" if whole else ""
 
 
 def _against(setting: Setting, part: Part) -> str:
@@ -169,7 +173,3 @@ def _cost(report: Report, role: str, cost: Cost) -> float | None:
 
 def _mode(row: Latency) -> str:
     return "" if row["mode"] == "eager" else f"{row['mode']}, "
-
-
-def _reports(settings: Collection[Setting]) -> list[Report]:
-    return [job["report"] for setting in settings for job in setting.jobs if job["report"] is not None]

@@ -5,18 +5,9 @@ from __future__ import annotations
 import math
 
 from kdrun.config.controls import role
-from kdrun.figures import count, percent, plural, signed, times
+from kdrun.figures import count, digits_for, interval, percent, plural, signed, times
 from kdrun.report import int8, replacing
-from kdrun.report.schema import (
-    Report,
-    Speedup,
-    called,
-    is_bound,
-    named_control,
-    parts,
-    strongest,
-    top1,
-)
+from kdrun.report.schema import Model, Report, called, is_bound, named_control, parts, strongest, top1
 
 TAUGHT = role("self")
 """The control that learns from images without labels too."""
@@ -56,9 +47,12 @@ def at_chance(report: Report) -> bool:
 
 
 def tone(report: Report) -> str:
-    """A verdict as a colour tells it: to be below an upper bound is not to lose."""
+    """What was found: `better`, `worse` or `unclear`; empty without a control. To be below an upper bound is
+    not to lose.
+    """
     found = "worse" if at_chance(report) else report.get("comparison", {}).get("verdict", "")
-    return "no measurable difference" if found == "worse" and is_bound(report) else found
+    bound = found == "worse" and is_bound(report)
+    return "unclear" if bound or found == "no measurable difference" else found
 
 
 def _chance(report: Report) -> str:
@@ -88,12 +82,9 @@ def gain(report: Report) -> str:
     comparison = report.get("comparison", {})
     if "gain_top1" not in comparison:
         return ""
-    digits = _digits(report)
-    text = f"{signed(comparison['gain_top1'], digits)} points"
-    if "gain_interval" in comparison:
-        low, high = comparison["gain_interval"]
-        text += f" (95 % interval {signed(low, digits)} to {signed(high, digits)})"
-    return text
+    digits, ends = _digits(report), comparison.get("gain_interval")
+    sure = f" (95 % interval {interval(ends, digits)})" if ends else ""
+    return f"{signed(comparison['gain_top1'], digits)} points{sure}"
 
 
 def _gain(report: Report) -> str:
@@ -142,7 +133,7 @@ def _how_sure(report: Report) -> str:
     sentences = []
     if "gain_interval" in comparison:
         low, high = comparison["gain_interval"]
-        sentences.append(f"95 % interval {signed(low, digits)} to {signed(high, digits)}")
+        sentences.append(f"95 % interval {interval((low, high), digits)}")
         # The interval leaves out 0 but the test does not reject: the p explains the verdict.
         if comparison.get("verdict") == "no measurable difference" and not low <= 0 <= high:
             sentences.append(f"yet p = {comparison.get('mcnemar_p', 1):.2f} with so few images told apart")
@@ -150,9 +141,7 @@ def _how_sure(report: Report) -> str:
 
 
 def _digits(report: Report) -> int:
-    """One digit, or two if one would round an edge of the interval to zero."""
-    interval = report.get("comparison", {}).get("gain_interval", [])
-    return 2 if any(edge and not signed(edge).strip("0.") for edge in interval) else 1
+    return digits_for(report.get("comparison", {}).get("gain_interval", []))
 
 
 def _unlabelled(report: Report, points: float) -> str:
@@ -172,18 +161,16 @@ def _unread(report: Report) -> str:
 
 
 def _without_control(report: Report) -> str:
+    together = report["models"].get("teacher", Model()).get("source") == "together"
+    teacher = "the teachers together score" if together else "the teacher scores"
+    who = {"student": "the student scores", "teacher": teacher}
     scored = [
-        f"{_who_scores(report, role)} {percent(value)} %"
-        for role in ("student", "teacher")
+        f"{words} {percent(value)} %"
+        for role, words in who.items()
         if (value := top1(report, role, "test")) is not None
     ]
     figures = f": {', '.join(scored)} on test, one seed" if scored else ""
     return f"There is no control, so nothing is claimed about a gain from distillation{figures}."
-
-
-def _who_scores(report: Report, role: str) -> str:
-    several = report["models"][role].get("source") == "together"
-    return "the teachers together score" if several else f"the {role} scores"
 
 
 def _cost(report: Report) -> str:
@@ -210,14 +197,10 @@ def _speed(report: Report) -> str:
     rows = report.get("comparison", {}).get("speedup", [])
     if not rows:
         return ""
-    chosen = min((row for row in rows if row["device"] == rows[0]["device"]), key=_batch)
+    chosen = min((row for row in rows if row["device"] == rows[0]["device"]), key=lambda row: row["batch"])
     if not chosen.get("significant"):
         return ""
     ratio, where = chosen["ratio"], f"at batch {chosen['batch']} on {chosen['device']}"
     if ratio > 1:
         return f"answers {times(ratio)} as fast {where}"
     return f"takes {times(1 / ratio)} as long {where}"
-
-
-def _batch(row: Speedup) -> int:
-    return row["batch"]

@@ -23,9 +23,8 @@ from kdrun.progress.loggers import shown_by
 from kdrun.progress.screen import Screen
 from kdrun.records import METRICS, read_rows
 from kdrun.report import mistakes, pictures, table
-from kdrun.report.content import build
+from kdrun.report.content import build, placed
 from kdrun.report.earlier import covers, looks, with_earlier
-from kdrun.report.placing import placed
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared
 from kdrun.resources import free_memory

@@ -15,7 +15,7 @@ from kdrun.data.batches import CALIBRATION, plain_batches
 from kdrun.data.images import ImageSet, Part
 from kdrun.evaluation import compare
 from kdrun.evaluation.accuracy import correct, logits_of, top_k
-from kdrun.evaluation.gain_change import gain_change
+from kdrun.evaluation.counts import share_interval
 from kdrun.evaluation.subject import Subject
 from kdrun.machine import torch_threads
 from kdrun.models.exported import opened
@@ -130,7 +130,7 @@ def _model(data: ImageSet, form: Form, plain: Form) -> Int8Model:
     known = labels >= 0
     if count := int(known.sum()):
         right = int(correct(form.answers["test"][known], labels[known]).sum())
-        content |= {"top1": 100 * right / count, "interval": list(compare.share_interval(right, count))}
+        content |= {"top1": 100 * right / count, "interval": list(share_interval(right, count))}
         if form is not plain:
             counts = compare.pairs(form.answers["test"], plain.answers["test"], labels)
             interval = compare.gain_interval(counts)
@@ -159,7 +159,7 @@ def _chosen(
     by_validation = "validation" in models["student"][FP32]
     names = {role: _best(models[role], ALLOWED[role]) for role in ROLES}
     before = _pair(forms, dict.fromkeys(ROLES, FP32))
-    changed = gain_change(_pair(forms, names), before, data.test.labels)
+    changed = compare.gain_change(_pair(forms, names), before, data.test.labels)
     return {
         "chosen": names,
         "chosen_by": "validation" if by_validation else "order",

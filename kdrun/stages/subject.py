@@ -20,7 +20,7 @@ from kdrun.data.images import ImageSet, Part
 from kdrun.data.select import taken
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of
-from kdrun.evaluation.activations import bytes_per_image
+from kdrun.evaluation.cost import bytes_per_image
 from kdrun.evaluation.subject import Answers, Subject
 from kdrun.machine import environment, torch_threads
 from kdrun.models.class_relation import Related, Relation

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdrun.artefacts import write_json
 from kdrun.data.batches import plain_batches, wait_share
 from kdrun.data.lazy import Unread
-from kdrun.evaluation.activations import bytes_per_image
+from kdrun.evaluation.cost import bytes_per_image
 from kdrun.evaluation.validation import Validation
 from kdrun.losses.mix import Mix
 from kdrun.models.taps import Tapped

@@ -23,7 +23,7 @@ import kdrun
 from kdrun.data.batches import calibration
 from kdrun.errors import KdrunError
 from kdrun.evaluation.accuracy import logits_of, top_k
-from kdrun.evaluation.compare import share_interval
+from kdrun.evaluation.counts import share_interval
 from kdrun.export import make
 from kdrun.export.check import BATCHES, TOLERANCE
 from kdrun.export.program import program
@@ -33,8 +33,8 @@ from kdrun.models.exported import opened
 from kdrun.models.formats import FORMATS, Student
 from kdrun.models.inputs import Resize, attach
 from kdrun.predictor import Preprocess
-from kdrun.report.pipes import aligned
 from kdrun.report.read import read
+from kdrun.report.tables import aligned
 from kdrun.run_data import batches, data_of
 from tests.commands.short import Here
 from tests.commands.test_predict import picture

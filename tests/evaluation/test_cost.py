@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 
-from kdrun.evaluation.cost import _formulas, cost, figures, macs, params, state_bytes
+from kdrun.evaluation.cost import _formulas, bytes_per_image, cost, figures, macs, params, state_bytes
 from tests.evaluation.subjects import subject
 
 
@@ -165,3 +165,41 @@ def test_figures_of_a_run() -> None:
         ("teacher", "bytes", 60),
     ]
     assert [(f.value, f.unit) for f in every if f.name == "compression"] == [(1.0, "x")]
+
+
+class Padded(nn.Module):
+    """Adds an image to two convolutions of it, one of them padded by a function, not a module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(2, 8, 1), nn.Conv2d(8, 8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.one(images)
+        return self.two(F.pad(first, (1, 1, 1, 1))) + first
+
+
+def test_the_peak_of_memory_by_hand() -> None:
+    image, map_, padded = 4 * 2 * 36, 4 * 8 * 36, 4 * 8 * 64
+    assert bytes_per_image(Padded(), (2, 6, 6)) == image + 2 * map_ + padded
+    assert bytes_per_image(nn.Flatten(), (1, 6, 6)) == 4 * 36, "a view takes nothing"
+
+
+def test_what_is_let_go_is_not_counted_again() -> None:
+    layers = [layer for _ in range(20) for layer in (nn.Conv2d(4, 4, 1), nn.Sigmoid())]
+    assert bytes_per_image(nn.Sequential(*layers), (4, 6, 6)) == 3 * 4 * 4 * 36
+
+
+def test_a_model_stays_as_it_is_when_its_memory_is_measured() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Flatten())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    bytes_per_image(model, (1, 4, 4))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_memory_on_a_gpu() -> None:
+    assert bytes_per_image(Padded().cuda(), (2, 6, 6)) == bytes_per_image(Padded(), (2, 6, 6))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from kdrun.evaluation.non_inferiority import as_good
+from kdrun.evaluation.counts import as_good
 from kdrun.report.content import build
 from kdrun.report.schema import Report
 

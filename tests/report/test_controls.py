@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kdrun.report import controls_page, controls_sweep, sweep_files, sweep_table
+from kdrun.report import controls_sweep, sweep_files, sweep_table
 from kdrun.report.caption import caption
 from kdrun.report.content import problems
 from kdrun.report.earlier import with_earlier
-from kdrun.report.markdown import markdown
+from kdrun.report.markdown import controls_of, markdown
 from kdrun.report.schema import Report, called, roles
 from kdrun.report.statistics import compare
 from kdrun.report.sweeps import figure, settings
@@ -67,7 +67,7 @@ def test_the_verdict_says_which_control_it_is_about() -> None:
 
 
 def test_the_page_has_a_line_for_each() -> None:
-    assert controls_page.blocks(example()) == []
+    assert controls_of(example()) == []
     page = markdown(several(), plots=[])
     assert (
         "| smoothed | plain, with label smoothing 0.1 | 88.0 | 89.5 | +2.6 | +0.8 to +4.4 | 0.004 | better |"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kdrun.report.label_savings import Curves, curves, labels_for, rising, savings, sentences
-from kdrun.report.label_savings_plot import plot
 from kdrun.report.plots import COLOURS
+from kdrun.report.sweep_plots import draw
 from tests.report.example import job
 from tests.report.pictures import coloured, pixels
 
@@ -87,8 +87,8 @@ def test_what_a_sweep_says() -> None:
 
 
 def test_the_picture(tmp_path: Path) -> None:
-    assert plot(tmp_path, swept(3.0)) == ["label_savings.png"]
+    assert draw(tmp_path, swept(3.0)) == ["lines.png", "label_savings.png"]
     image = pixels(tmp_path / "label_savings.png")
     assert all(coloured(image, colour) > 200 for colour in (COLOURS["student"], COLOURS["control"]))
-    assert plot(tmp_path, swept(3.0, ("temperature",))) == []
+    assert draw(tmp_path, swept(3.0, ("temperature",))) == ["lines.png"]
     assert not (tmp_path / "label_savings.png").exists()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 from kdrun.report.markdown import markdown
-from kdrun.report.pipes import pipe_table
+from kdrun.report.tables import pipe_table
 from tests.report.example import example, without_control
 
 

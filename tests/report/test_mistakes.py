@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kdrun.evaluation.counts import share_interval
 from kdrun.report.answers import Answers
 from kdrun.report.markdown import markdown
 from kdrun.report.mistakes import FILE, facts, surest, write
-from kdrun.report.statistics import wilson
 from tests.report.example import example
 
 
@@ -80,5 +80,7 @@ def test_many_classes_show_the_worst_ten_and_what_is_told_apart() -> None:
 
 def test_wilson_by_hand() -> None:
     """Of 8 in 10: Agresti and Coull 1998 give 0.490 to 0.943 for the score interval."""
-    assert wilson(8, 10) == pytest.approx((49.0, 94.3), abs=0.05)
-    assert wilson(0, 10)[0] == pytest.approx(0, abs=1e-9) and wilson(10, 10)[1] == pytest.approx(100)
+    assert share_interval(8, 10) == pytest.approx((49.0, 94.3), abs=0.05)
+    assert share_interval(0, 10)[0] == pytest.approx(0, abs=1e-9) and share_interval(10, 10)[
+        1
+    ] == pytest.approx(100)

@@ -9,7 +9,8 @@ import pytest
 from kdrun.errors import KdrunError
 from kdrun.report.find_runs import runs_in
 from kdrun.report.read import read
-from kdrun.report.runs import differing, record, render
+from kdrun.report.run_records import differing, record
+from kdrun.report.runs import render
 from kdrun.report.sweep_files import write
 from tests.report.example import example, grid
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import kdrun.report
-from kdrun.report.content import build, problems
+from kdrun.evaluation.figure import Figure
+from kdrun.report.content import build, placed, problems
 from kdrun.report.schema import gap_closed, parts, top1
 from tests.report.example import FIELDS, example
 
@@ -75,6 +76,16 @@ def test_problems_are_named(report: object, problem: str) -> None:
     assert problem in problems(report)
 
 
+def test_a_report_may_be_nested_to_any_depth() -> None:
+    deep: list[Any] = [float("nan")]
+    for _ in range(5000):
+        deep = [deep]
+    report = example()
+    report["notes"] = deep
+    (problem,) = problems(report)
+    assert problem.startswith("notes[0][0]") and problem.endswith(" is nan")
+
+
 def test_missing_keys_are_named() -> None:
     report = changed()
     del report["seeds"]
@@ -131,3 +142,21 @@ def test_the_gap_is_in_percent_whichever_version_wrote_it(
     report = build(**FIELDS)
     report["comparison"]["gap_closed"], report["units"] = closed, {"gap_closed": unit}
     assert gap_closed(report) == (None if shown is None else pytest.approx(shown))
+
+
+def test_figures_stand_where_reports_have_them() -> None:
+    figures = [
+        Figure("top1", 90.0, "%", "student", "test", "last"),
+        Figure("entropy", 0.2, "nats", "student", "test", "last"),
+        Figure("params", 994, "", "student"),
+        Figure("depth", 3, "layers", "teacher"),
+        Figure("agreement", 93.1, "%", "student"),
+    ]
+    assert placed(figures) == {
+        "models": {
+            "student": {"last": {"test": {"top1": 90.0, "entropy": 0.2}}, "params": 994},
+            "teacher": {"figures": {"depth": 3}},
+        },
+        "comparison": {"agreement": 93.1},
+        "units": {"top1": "%", "entropy": "nats", "params": "", "depth": "layers", "agreement": "%"},
+    }

@@ -8,7 +8,6 @@ import pytest
 
 from kdrun.report.soft import (
     entropy,
-    in_words,
     largest,
     most_uncertain,
     share_text,
@@ -42,7 +41,7 @@ def test_the_most_uncertain_of_each_class_whoever_is_right() -> None:
 
 
 def test_words() -> None:
-    assert in_words([0.62, 0.13, 0.07], "235") == "2: 62 %  3: 13 %  5: 7.0 %"
+    assert [share_text(share) for share in (0.62, 0.13, 0.07)] == ["62 %", "13 %", "7.0 %"]
     shares = (1.0, 0.9999, 0.998, 0.98, 0.0004, 0.0)
     assert [share_text(share) for share in shares] == ["100 %", ">99.9 %", "99.8 %", "98 %", "<0.1 %", "0 %"]
     assert largest([0.1, 0.7, 0.2], 2) == [1, 2]

@@ -12,7 +12,7 @@ from kdrun.report.label_places import free_place
 from kdrun.report.pareto_plot import pareto
 from kdrun.report.plots import COLOURS
 from kdrun.report.ranked_plot import accuracy_lines, gain_lines, ranked
-from kdrun.report.sweep_pictures import draw, fitting
+from kdrun.report.sweep_plots import draw, fitting
 from tests.report.example import failed, grid, job
 from tests.report.pictures import coloured, pixels
 from tests.report.test_tradeoff import FOUR

@@ -149,11 +149,8 @@ def confusion(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str])
         names = {place: PlainText(shortened(name)) for place, name in enumerate(classes)}
         for axis in (chart.xaxis[0], chart.yaxis[0]):
             axis.major_label_overrides = names
-            axis.ticker = (
-                list(range(count))
-                if count <= NUMBERS_UP_TO
-                else BasicTicker(min_interval=1, num_minor_ticks=0)
-            )
+            spaced = BasicTicker(min_interval=1, num_minor_ticks=0)
+            axis.ticker = spaced if count > NUMBERS_UP_TO else list(range(count))
         chart.xaxis.major_label_orientation = math.pi / 4 if max(map(len, classes)) > 3 else 0.0
         chart.xaxis.axis_label, chart.yaxis.axis_label = "answer", "true class"
         title = f"{shown_beside(role, matrices)}: {right:.1f} % right"
@@ -187,15 +184,8 @@ def _cells(chart: Any, counts: NDArray[np.int64], classes: Sequence[str]) -> Non
         "x", "y", 1, 1, source=source, fill_color="colour", fill_alpha="shade", line_color=None
     )
     if len(classes) <= NUMBERS_UP_TO:
-        chart.text(
-            "x",
-            "y",
-            "text",
-            source=source,
-            text_align="center",
-            text_baseline="middle",
-            text_font_size="11px",
-        )
+        middle = {"text_align": "center", "text_baseline": "middle"}
+        chart.text("x", "y", "text", source=source, text_font_size="11px", **middle)
     text = "<div>@what: <b>@images</b> (@percent{0.0} % of the class)</div>"
     chart.add_tools(HoverTool(renderers=[cells], tooltips=text))
 
@@ -231,11 +221,10 @@ def pareto(jobs: Sequence[Job]) -> Charts:
     if not tradeoff.models_differ(settings):
         return {}
     points, charts = tradeoff.points(settings, part), Charts()
-    for cost in tradeoff.COSTS:
-        if any(point.cost(cost) is not None for point in points):
-            measured = f"latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "size"
-            chart, legend = _over(cost, settings, points)
-            charts[f"pareto-{cost}"] = Chart(f"top-1 on {part} over {measured}", chart, legend)
+    for cost in tradeoff.costs(points):
+        measured = f"latency: {tradeoff.measured_on(settings)}" if cost == "latency" else "size"
+        chart, legend = _over(cost, settings, points)
+        charts[f"pareto-{cost}"] = Chart(f"top-1 on {part} over {measured}", chart, legend)
     return charts
 
 
@@ -259,10 +248,7 @@ def _over(cost: Cost, settings: Sequence[Setting], points: Sequence[Point]) -> t
         "control": [(x, point.control.mean, name) for x, point, name in known if point.control],
         "teacher": teachers,
     }
-    return chart, [
-        _key("front", blue, front),
-        *(_points(chart, role, at) for role, at in dots.items() if at),
-    ]
+    return chart, [_key("front", blue, front), *(_points(chart, role, at) for role, at in dots.items() if at)]
 
 
 def _points(chart: Any, role: str, at: Sequence[tuple[float, float, str]]) -> Key:

@@ -20,15 +20,13 @@ from kdrun.report import answers, comparison, pictures, search_files, sheets, sw
 from kdrun.report.blocks import Block, Bullets, Section, Table
 from kdrun.report.html import charts
 from kdrun.report.markdown import sections
-from kdrun.report.naming import said_of, short_id
+from kdrun.report.naming import said_of
 from kdrun.report.read import read
 from kdrun.report.runs import table as table_of_runs
 from kdrun.report.schema import Report
-from kdrun.report.sheets_of_run import errors_of, knowledge_of
 from kdrun.report.soft import share_text
 from kdrun.report.sweep_folder import collected
 from kdrun.report.sweeps import key_name, swept
-from kdrun.report.table import COLOURS as TONES
 from kdrun.report.verdict import tone, verdict
 
 HINT = (
@@ -83,9 +81,9 @@ class Page(NamedTuple):
 
     title: str
     about: str
-    verdict: str
-    tone: str
     parts: Sequence[Part]
+    verdict: str = ""
+    tone: str = ""
 
 
 def of_run(folder: Path) -> Page:
@@ -103,19 +101,14 @@ def of_run(folder: Path) -> Page:
         *_settings(report),
         *_epochs(rows),
     ]
-    colour = {"green": "better", "red": "worse", "yellow": "unclear"}.get(TONES.get(tone(report), ""), "")
-    return Page(report["label"], _about(folder), verdict(report), colour, parts)
+    own = said_of(folder)
+    about = filter(None, (own.get("name"), own.get("note"), ", ".join(own.get("tags", []))))
+    return Page(report["label"], " | ".join(about), parts, verdict(report), tone(report))
 
 
 def _plain(section: Section) -> Part:
     title = "What was run, and how to repeat it" if section.title == "What was run" else section.title
     return Part(title, section.blocks)
-
-
-def _about(folder: Path) -> str:
-    """The user's name, note and tags of a run."""
-    own = said_of(folder)
-    return " | ".join(filter(None, (own.get("name"), own.get("note"), ", ".join(own.get("tags", [])))))
 
 
 def _curves(report: Report, rows: Sequence[Any]) -> Iterator[Part]:
@@ -134,47 +127,32 @@ def _confusion(report: Report, kept: answers.Answers) -> Iterator[Part]:
 
 def _images(folder: Path, kept: answers.Answers) -> Iterator[Part]:
     shown = thumbnails.read(folder)
-    if not shown:
-        return
-    if sheet := errors_of(kept, shown):
+    if sheet := sheets.errors_of(kept, shown):
         yield Part("Surest errors", [f"{sheet.title}."], thumbs=_captioned(sheet.captions))
-    if content := knowledge_of(kept, shown):
+    if content := sheets.knowledge_of(kept, shown):
         names = ", ".join(f"{value:g}" for value in content.temperatures)
-        text = (
-            f"Soft targets of the {content.called} at T = {names}, bars from left to right: {content.rule}."
-        )
+        text = f"Soft targets of the {content.called} at T = {names}, bars from left to right"
         thumbs = [_softened(each, content) for each in content.images]
-        yield Part("Dark knowledge", [text], charts.entropy(content), thumbs)
-        apart = f"{content.called} and student differ on {content.parted_in_all:,} test images"
+        yield Part("Dark knowledge", [f"{text}: {content.rule}."], charts.entropy(content), thumbs)
+        text = f"{content.called} and student differ on {content.parted_in_all:,} test images"
         if content.parted:
-            yield Part(
-                "Teacher and student apart",
-                [f"{apart}; those of which both are surest."],
-                thumbs=_captioned(content.parted),
-            )
+            text += "; those of which both are surest."
+            yield Part("Teacher and student apart", [text], thumbs=_captioned(content.parted))
 
 
 def _captioned(captions: Sequence[sheets.Caption]) -> list[Thumb]:
+    plain = (sheets.GREY, "black")  # lines in the colour of the text
     return [
-        Thumb(data_uri(each.image), [(text, _tone(colour)) for text, colour in each.lines])
+        Thumb(data_uri(each.image), [(text, "" if tone in plain else tone) for text, tone in each.lines])
         for each in captions
     ]
 
 
-def _tone(colour: str) -> str:
-    """The colour of a line, empty for that of the text."""
-    return "" if colour in (sheets.GREY, "black") else colour
-
-
 def _softened(each: sheets.Softened, content: sheets.Knowledge) -> Thumb:
-    colours = sheets.bar_colours(content)
-    bars = [
-        Bar(
-            name,
-            [(100 * share, share_text(share), colour) for share, colour in zip(shares, colours, strict=True)],
-        )
-        for name, shares in sheets.top_shares(each, content)
-    ]
+    bars = []
+    for name, shares in sheets.top_shares(each, content):
+        coloured = zip(shares, sheets.bar_colours(content), strict=True)
+        bars.append(Bar(name, [(100 * share, share_text(share), colour) for share, colour in coloured]))
     return Thumb(data_uri(each.image), [(each.title, "")], bars)
 
 
@@ -182,11 +160,8 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
     """An image (C, H, W) as a PNG in a data URI."""
     from PIL import Image
 
-    picture = Image.fromarray(
-        np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    )
-    sink = BytesIO()
-    picture.save(sink, format="PNG")
+    picture, sink = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0), BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(sink, format="PNG")
     return _png(sink.getvalue())
 
 
@@ -221,9 +196,7 @@ def of_sweep(folder: Path, links: Links | None = None) -> Page | None:
     """The page of a sweep's or a search's folder; None for another folder."""
     if (folder / "search.json").is_file():
         search = search_files.read(folder)
-        return Page(
-            "Search", folder.name, "", "", [Part("Trials", search_files.blocks(search)), *_drawn(folder)]
-        )
+        return Page("Search", folder.name, [Part("Trials", search_files.blocks(search)), *_drawn(folder)])
     if not (folder / "jobs").is_dir() or not (jobs := collected(folder)):
         return None
     blocks = sweep_files.blocks(jobs, sweep_files.commands(folder))
@@ -239,20 +212,19 @@ def of_sweep(folder: Path, links: Links | None = None) -> Page | None:
     if runs:
         parts.append(_runs(runs, links))
     keys = ", ".join(map(key_name, swept(jobs)))
-    return Page(f"Sweep over {keys}" if keys else "Sweep", folder.name, chosen, "", parts)
+    return Page(f"Sweep over {keys}" if keys else "Sweep", folder.name, parts, chosen)
 
 
 def _drawn(folder: Path) -> list[Part]:
     """The pictures of a folder but for pareto.png, which is a chart here."""
-    files = [path for path in sorted(folder.glob("*.png")) if path.name != "pareto.png"]
-    return (
-        [Part("Pictures", pictures=[(path.stem, _png(path.read_bytes())) for path in files])] if files else []
-    )
+    files = (path for path in sorted(folder.glob("*.png")) if path.name != "pareto.png")
+    shown = [(path.stem, _png(path.read_bytes())) for path in files]
+    return [Part("Pictures", pictures=shown)] if shown else []
 
 
-def of_runs(runs: Sequence[tuple[Path, Report]], place: str, links: Links | None = None) -> Page:
+def of_runs(runs: Sequence[tuple[Path, Report]], place: str) -> Page:
     """The page of many runs."""
-    return Page(plural(len(runs), "finished run"), place, "", "", [_runs(runs, links)])
+    return Page(plural(len(runs), "finished run"), place, [_runs(runs, None)])
 
 
 def of_outputs(
@@ -269,7 +241,7 @@ def of_outputs(
         parts.append(Part("Sweeps and searches", [table], links=list(many.values())))
     if damaged:
         parts.append(Part("Left out", [Bullets(damaged)]))
-    return Page(plural(len(runs), "finished run"), place, "", "", parts)
+    return Page(plural(len(runs), "finished run"), place, parts)
 
 
 def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
@@ -277,10 +249,8 @@ def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
     table = table_of_runs(runs)
     columns = list(zip(*table.body, strict=True))
     shared = [place for place in range(1, table.left) if len(runs) > 1 and len(set(columns[place])) == 1]
-    kept = [place for place in range(1, len(table.head)) if place not in shared]
-    names = [said_of(run).get("name") or short_id(run) or report["label"] for run, report in runs]
-    body = [[name, *(row[place] for place in kept)] for name, row in zip(names, table.body, strict=True)]
-    head = ["run", *(table.head[place] for place in kept)]
+    kept = [place for place in range(len(table.head)) if place not in shared]
+    head, *body = ([row[place] for place in kept] for row in (table.head, *table.body))
     all_of = [f"{table.head[place]} {columns[place][0]}" for place in shared]
     blocks: list[Block] = ["; ".join(["Top-1 on test", *all_of]) + ". A click on a heading sorts."]
     blocks.append(Table(head, body, table.left - len(shared)))
@@ -298,4 +268,4 @@ def of_two(first: Path, second: Path) -> Page:
         body = [(row["name"], row["first"] or "-", row["second"] or "-") for row in both[title]]
         blocks: list[Block] = [Table(("", *both["runs"]), body)] if body else [f"No {title} differ."]
         parts.append(Part(f"{title.capitalize()} that differ", blocks))
-    return Page(" and ".join(both["runs"]), " | ".join(both["folders"]), comparison.verdict(both), "", parts)
+    return Page(" and ".join(both["runs"]), " | ".join(both["folders"]), parts, comparison.verdict(both))

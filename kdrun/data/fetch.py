@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kdrun.artefacts import locked
 from kdrun.errors import KdrunError
+from kdrun.paths import no_folder
 
 SECONDS = 10.0
 """How long a server may stay silent before a download counts as failed."""
@@ -24,6 +25,8 @@ def ensure(
     download: called once if a file is missing. Its output is discarded. Raises KdrunError if a file is still
     missing afterwards.
     """
+    if problem := no_folder(data_dir):
+        raise KdrunError("data_dir", data_dir, problem)
     reason = "" if present(files) else fetched(name, files, data_dir, download)
     paths = present(files)
     if paths is None:

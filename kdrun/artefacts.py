@@ -347,8 +347,9 @@ def set_aside(folder: Path, name: str = "") -> None:
     """Renames folders that stand where files of kdrun belong: `model.json` is then `model.json.damaged`, with
     what is in it. name: only this one.
     """
-    for path in [folder / name] if name else folder.glob("*.*"):
-        if path.suffix in OURS and path.is_dir() and not path.is_symlink():
+    named = [folder / name] if name else [path for path in folder.glob("*.*") if path.suffix in OURS]
+    for path in named:
+        if path.is_dir() and not path.is_symlink():
             places = (path.with_name(f"{path.name}.damaged{number or ''}") for number in count())
             path.rename(next(place for place in places if not os.path.lexists(place)))
 

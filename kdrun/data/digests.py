@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdrun.artefacts import locked, open_own
+from kdrun.artefacts import locked, open_own, set_aside
 from kdrun.data.decode import Picture, each_file, say
 from kdrun.data.picture import in_bytes
 from kdrun.errors import KdrunError
@@ -31,6 +31,10 @@ TAIL = 1024
 RECORD = np.dtype([("key", "<u8"), ("digest", "V16")])
 
 Records = NDArray[np.void]
+
+
+CACHES = ("images", "sums", "keys", "contents")
+"""The files of such folders."""
 
 
 def place(data_dir: Path, root: Path) -> Path:
@@ -70,6 +74,8 @@ def writable(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
+            for name in CACHES:
+                set_aside(folder, name)
             yield
     except OSError as error:
         problem = f"decoded images cannot be kept there ({error.strerror}); dataset.cache=false does without"

@@ -23,7 +23,6 @@ from kdrun.data.select import at_hand, choose, few
 from kdrun.data.split import Split, labelled, labelled_by_file, split
 from kdrun.data.views import LARGER
 from kdrun.errors import KdrunError
-from kdrun.paths import no_folder
 from kdrun.types import UNLABELLED
 from kdrun.users_code import is_users, one_line
 
@@ -39,8 +38,6 @@ def load(
     sets lie or are downloaded to. reading: how images that do not fit into memory are read. most: the images
     of each part that are kept, for a trial.
     """
-    if problem := no_folder(data_dir):
-        raise KdrunError("data_dir", data_dir, problem)
     raw = checked(read_raw(dataset, data_dir), str(dataset["source"]))
     labels, channels = raw.train.labels, raw.train.images.shape[1]
     held_out = {part: held(dataset, raw, part) for part in ("validation", "test")}

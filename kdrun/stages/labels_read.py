@@ -6,7 +6,6 @@ from typing import Any
 
 from kdrun.losses.base import Loss
 from kdrun.plan.plan import Plan
-from kdrun.plan.several import Several
 
 OURS = "kdrun.losses."
 """Modules of losses of which is known whether they read labels."""
@@ -14,9 +13,10 @@ OURS = "kdrun.losses."
 
 def unread(plan: Plan) -> dict[str, Any]:
     """`labels_unread` and `taught_apart` for a report's `distillation`; None where they have no meaning."""
-    if not reads_none(plan):
+    apart = taught_apart(plan)
+    if not reads_none(plan) or (_chosen_by_labels(plan) and not apart):
         return {}
-    return {"labels_unread": labels(plan), "taught_apart": taught_apart(plan) or None}
+    return {"labels_unread": labels(plan), "taught_apart": apart or None}
 
 
 def labels(plan: Plan) -> int:
@@ -31,6 +31,12 @@ def reads_none(plan: Plan) -> bool:
     return trained and not any(map(_reads, losses))
 
 
+def _chosen_by_labels(plan: Plan) -> bool:
+    """Whether an image's label says which of several teachers is asked."""
+    several = plan.taught_first.several
+    return several is not None and several.how is not None and several.how.weights == "known"
+
+
 def _reads(loss: Loss) -> bool:
     kind = type(loss)
     known = kind.__module__.startswith(OURS)
@@ -42,7 +48,7 @@ def taught_apart(plan: Plan) -> bool:
     """Whether each of several teachers learned some of the run's labels and classes, so that a control learns
     jointly what they learned one by one.
     """
-    several: Several | None = plan.taught_first.several
+    several = plan.taught_first.several
     if several is None or not several.blocks:
         return False
     ours = plan.ground.run.dataset

@@ -438,6 +438,18 @@ def test_one_bit_of_what_is_kept_costs_one_image(
     assert len(files) == 1 and capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("name", ["images", "sums", "keys", "contents"])
+def test_a_folder_in_the_place_of_what_is_kept_is_set_aside(tmp_path: Path, name: str) -> None:
+    root = folder(tmp_path / "pets", {"a": 10, "b": 10})
+    first = read(root)
+    (file,) = (tmp_path / "data" / "decoded").glob(f"pets-*/{name}")
+    file.unlink()
+    (file / "mine").mkdir(parents=True)
+    again = read(root)
+    assert again.fingerprint == first.fingerprint and again.train.images.equal(first.train.images)
+    assert file.is_file() and (file.parent / f"{name}.damaged" / "mine").is_dir()
+
+
 def test_what_an_earlier_version_kept_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder(tmp_path / "pets", {"cat": 10, "dog": 10})
     other = folder(tmp_path / "cars", {"bus": 10, "van": 10})

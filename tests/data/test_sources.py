@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,9 +261,15 @@ def test_missing_files_are_one_line_and_nothing_is_printed(tmp_path, offline, sc
     assert socket.getdefaulttimeout() is None
 
 
-def test_a_folder_that_cannot_be_made_is_the_same_error(tmp_path, scipy):
-    (tmp_path / "data").write_text("a file where the folder should be")
+def test_a_folder_that_cannot_be_made_is_the_same_error(scipy):
     with pytest.raises(KdrunError, match="could not be downloaded"):
+        published.read(Path("/proc/nope"), variant="svhn")
+
+
+def test_nothing_is_downloaded_into_a_file(tmp_path, scipy, monkeypatch):
+    (tmp_path / "data").write_text("a file where the folder should be")
+    monkeypatch.setattr("kdrun.data.fetch.fetched", lambda *given: pytest.fail("downloaded"))
+    with pytest.raises(KdrunError, match=r"^data_dir=.*data: is a file, not a folder$"):
         published.read(tmp_path / "data", variant="svhn")
 
 

@@ -41,3 +41,5 @@ def test_the_note_on_the_upper_bound(words: str, noted: bool) -> None:
 def test_a_teacher_that_learned_from_other_images_makes_no_upper_bound() -> None:
     words = f"experiment=merge_digits {OWN}"
     assert unread(make_plan(composed(words).run)) == {"labels_unread": 600, "taught_apart": None}
+    known = make_plan(composed(f"{words} combine.weights=known").run)
+    assert unread(known) == {}, "the labels choose who teaches"

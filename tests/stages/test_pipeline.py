@@ -236,10 +236,13 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_state(go: Go, monkeypatch: p
     assert folder("models/teacher-*/state.pt").stat().st_size > 0
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_training(go: Go) -> None:
+@pytest.mark.parametrize(
+    ("place", "problem"), [("/proc/nope", "cannot be written"), ("file", "is a file, not a folder")]
+)
+def test_a_folder_that_cannot_be_written_is_said_before_training(go: Go, place: str, problem: str) -> None:
     Path("file").write_text("not a folder")
-    status, _, err = go("outputs_dir=file")
-    assert status == 2 and err.startswith("outputs_dir=") and "cannot be written" in err
+    status, _, err = go(f"outputs_dir={place}")
+    assert status == 2 and err.startswith("outputs_dir=") and problem in err
 
 
 def test_one_class_data_is_refused(go: Go) -> None:

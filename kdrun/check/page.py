@@ -94,7 +94,6 @@ def check(run: Run, width: int) -> Iterator[str]:
 
 
 def _looked_at(plan: Plan) -> Iterator[str]:
-    """What is known of models, teachers, terms, memory and time."""
     yield from _models(plan)
     measured = _measured(plan)
     yield from map(_teacher_line, measured.teachers)
@@ -173,7 +172,6 @@ def _teacher_line(tried: Tried) -> str:
 
 
 def _whom(plan: Plan) -> str:
-    """The names of the teachers that the student reads."""
     return " and ".join(teacher.name for teacher in plan.student.teachers) or plan.teacher.name
 
 
@@ -243,7 +241,6 @@ def _time(measured: Measured) -> Iterator[str]:
 
 
 def _notes(measured: Measured) -> Iterator[str]:
-    """What looks wrong, or cannot be known."""
     for line in (*model_notes(measured.plan), *reference_notes(measured.plan)):
         yield f"{'note':{LABEL}}{line}"
     for line in (line for tried in measured.teachers for line in _about_teacher(tried)):

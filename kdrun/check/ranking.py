@@ -130,7 +130,6 @@ def _head(plan: Plan, temperature: float) -> str:
 
 
 def _table(known: Sequence[Candidate], temperature: float, width: int) -> str:
-    """One line for each teacher that has weights."""
     table, tied = bare_table(), _tied(known)
     table.padding = (0, 2, 0, 0)
     table.add_column("")

@@ -55,9 +55,7 @@ def int8_fingerprint(plan: Plan) -> str:
     return fingerprint([trainings, len(plan.ground.data.test.labels)])
 
 
-def in_int8(
-    plan: Plan, models: Mapping[str, Saved], subject: Subject, say: Callable[[str], None] = lambda line: None
-) -> Int8:
+def in_int8(plan: Plan, models: Mapping[str, Saved], subject: Subject, say: Callable[[str], None]) -> Int8:
     """All figures in 8 bits. say: gets a line for each file."""
     data, settings = plan.ground.data, plan.run.int8
     forms = {role: _forms(plan, models[role], subject, say) for role in ROLES}
@@ -81,7 +79,6 @@ def in_int8(
 
 
 def _forms(plan: Plan, began: Saved, subject: Subject, say: Callable[[str], None]) -> dict[str, Form]:
-    """A model in fp32, and in each form of 8 bits."""
     bits, role, headline = plan.run.int8.weight_bits, began.name, plan.ground.headline
     plain = {part: subject.on_part(role, part) for part in ("validation", "test")}
     forms = {FP32: Form({part: own.logits for part, own in plain.items() if own is not None}, {})}

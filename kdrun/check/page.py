@@ -23,12 +23,11 @@ from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
-from kdrun.stages import saved as store
 from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.groups import evaluation_seconds
 from kdrun.stages.ready import refuse_full_disk, refuse_unstartable, refuse_unwritable
-from kdrun.stages.saved import Saved, load_model
+from kdrun.stages.saved import Saved, load_model, saved, status
 from kdrun.stages.teacher_notes import (
     answer_notes,
     model_notes,
@@ -85,7 +84,7 @@ def check(run: Run, width: int) -> Iterator[str]:
     refuse_unstartable(plan)
     refuse_unwritable(plan)
     refuse_full_disk([plan])
-    yield from (header(plan, width), *steps(plan, store.status, width), "")
+    yield from (header(plan, width), *steps(plan, status, width), "")
     for line in _looked_at(plan):
         yield folded(line, width)
     kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
@@ -104,9 +103,9 @@ def _looked_at(plan: Plan) -> Iterator[str]:
 
 def _measured(plan: Plan) -> Measured:
     run, student = plan.run, plan.student
-    weights = [] if student.peer else [store.saved(teacher, run.fresh) for teacher in plan.teachers]
+    weights = [] if student.peer else [saved(teacher, run.fresh) for teacher in plan.teachers]
     teachers = tuple(_tried(teacher) for teacher in weights if teacher is not None)
-    knows = all(store.saved(each, run.fresh) is not None for each in student.teachers)
+    knows = all(saved(each, run.fresh) is not None for each in student.teachers)
     answers = answers_plan(student) if "student" in run.stages else None
     return Measured(plan, teachers, knows, first_steps(plan), answers)
 

@@ -94,26 +94,17 @@ class Said(Screen):
         self.pass_on(text)
 
 
-def numbers(row: Mapping[str, Any]) -> str:
-    """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
-    return "  ".join([*_terms(row), *_validation(row)])
+def numbers(row: Mapping[str, Any], narrow: bool = False) -> str:
+    """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch.
 
-
-def for_a_row(row: Mapping[str, Any]) -> str:
-    """The same, for a narrow row that is cut at its end: the validation accuracy comes first."""
-    return "  ".join([*_validation(row), *_terms(row)])
-
-
-def _terms(row: Mapping[str, Any]) -> list[str]:
-    return [f"{name} {_short(value)}" for name, value in row["terms"].items()]
-
-
-def _validation(row: Mapping[str, Any]) -> list[str]:
-    return [f"val {row['validation']['top1']:.1f}"] if row["validation"] else []
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+    narrow: for a row that is cut at its end, so the accuracy comes first.
+    """
+    terms = [
+        f"{name} {loss:.3f}" if abs(loss) < 100 else f"{name} {loss:.4g}"
+        for name, loss in row["terms"].items()
+    ]
+    accuracy = [f"val {row['validation']['top1']:.1f}"] if row["validation"] else []
+    return "  ".join([*accuracy, *terms] if narrow else [*terms, *accuracy])
 
 
 class _Time(ProgressColumn):

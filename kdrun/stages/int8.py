@@ -72,8 +72,8 @@ def in_int8(plan: Plan, models: Mapping[str, Saved], subject: Subject, say: Call
     }
     content["models"], labels = models_by_form, data.test.labels
     if bool((labels >= 0).any()):
-        every = forms[PLAIN]
-        content["gains"] = {name: _against(forms, dict.fromkeys(ROLES, name), labels) for name in every}
+        pairs = {name: _pair(forms, dict.fromkeys(ROLES, name)) for name in forms[PLAIN]}
+        content["gains"] = {name: compare.against_control(*pair, labels) for name, pair in pairs.items()}
         content |= _chosen(forms, data, models_by_form)
     return cast(Int8, content)
 
@@ -141,13 +141,6 @@ def _model(data: ImageSet, form: Form, plain: Form) -> Int8Model:
     return cast(Int8Model, content)
 
 
-def _against(
-    forms: Mapping[str, Mapping[str, Form]], names: Mapping[str, str], labels: Tensor
-) -> dict[str, object]:
-    """Student against control, each in the form of that name."""
-    return compare.against_control(*_pair(forms, names), labels)
-
-
 def _chosen(
     forms: Mapping[str, Mapping[str, Form]],
     data: ImageSet,
@@ -161,7 +154,7 @@ def _chosen(
     return {
         "chosen": names,
         "chosen_by": "validation" if by_validation else "order",
-        "gain": _against(forms, names, data.test.labels),
+        "gain": compare.against_control(*_pair(forms, names), data.test.labels),
         "change": changed.change,
         "change_interval": list(changed.interval),
     }

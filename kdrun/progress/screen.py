@@ -146,7 +146,7 @@ class Bars(Printed):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.progress: Progress | None = None
-        self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
+        self.resumed_at, self.began, self.next = 0, 0.0, 0.0
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self._begin(stage, epochs, steps, done, f"{done // steps}/{epochs}")
@@ -154,7 +154,7 @@ class Bars(Printed):
     def _begin(
         self, stage: str, epochs: int, steps: int, done: int, at: str, drawn_by_itself: bool = True
     ) -> None:
-        self.per_epoch, self.resumed_at, self.began = steps, done // steps, time.monotonic()
+        self.resumed_at, self.began = done // steps, time.monotonic()
         self.progress = Progress(
             TextColumn(f"{{task.description:{self.names}}}"),
             BarColumn(bar_width=max(BAR - max(0, self.names - Screen.names), 4)),
@@ -214,7 +214,7 @@ class Lines(Printed):
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
         super().__init__(console)
         self.unsaid = unsaid
-        self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
+        self.resumed_at, self.began, self.next = 0, 0.0, 0.0
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self.began, self.resumed_at = time.monotonic(), done // steps

@@ -16,8 +16,7 @@ from kdrun.machine import environment
 from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
-from kdrun.stages import saved as store
-from kdrun.stages.saved import model_now
+from kdrun.stages.saved import status
 
 RUNTIME = ("compile", "graph", "sync_bn")
 """Settings on which the time of a step depends."""
@@ -26,12 +25,12 @@ RUNTIME = ("compile", "graph", "sync_bn")
 def first_steps(plan: Plan) -> dict[str, FirstStep]:
     """The first step of each unfinished training, and of the student's in any case."""
     to_do = [training for training in plan.concerned if training.kind == "student" or epochs_left(training)]
-    return {training.name: first_step(training, *map(model_now, training.teachers)) for training in to_do}
+    return {training.name: first_step(training) for training in to_do}
 
 
 def epochs_left(training: Training) -> int:
     """Epochs of a training that are left."""
-    done = store.status(training)
+    done = status(training)
     return 0 if done.kind == "loaded" else training.epochs - done.epochs
 
 
@@ -66,7 +65,7 @@ class Paces:
         """Measured now, or earlier."""
         key = _same_pace(training)
         if key not in self.known:
-            self.known[key] = first_step(training, *map(model_now, training.teachers)).pace
+            self.known[key] = first_step(training).pace
             if self.file is not None:
                 with contextlib.suppress(OSError):  # only a later call would gain
                     self.file.parent.mkdir(parents=True, exist_ok=True)

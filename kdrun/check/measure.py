@@ -20,6 +20,7 @@ from kdrun.machine import machine, threads_for, torch_threads
 from kdrun.models.build import build
 from kdrun.plan.training import Training
 from kdrun.schedule import Schedule
+from kdrun.stages.saved import model_now
 from kdrun.stages.teacher import as_live
 from kdrun.stages.train import fastest
 from kdrun.stages.trainee import Trainee, begin
@@ -76,11 +77,12 @@ class FirstStep(NamedTuple):
 def first_step(training: Training, *teachers: nn.Module) -> FirstStep:
     """Does the first steps of a training without writing anything.
 
-    teachers: the models that its terms read, in order. They are frozen and tapped here.
+    teachers: the models that its terms read, in order, if not as they are now. They are frozen and tapped.
     """
+    models = nn.ModuleList(teachers or map(model_now, training.teachers))
     with torch_threads(training.threads), training.ground.machine.numerics(), kept_generators():
         torch.manual_seed(derived(training.seed, "dropout"))
-        return _measured(training, nn.ModuleList(teachers))
+        return _measured(training, models)
 
 
 def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:

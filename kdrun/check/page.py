@@ -22,12 +22,11 @@ from kdrun.plan.answers import Answers, answers_plan
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
-from kdrun.stages import saved as store
 from kdrun.stages.engines.engine import refuse_unusable
 from kdrun.stages.evaluate import is_current
 from kdrun.stages.groups import evaluation_seconds
 from kdrun.stages.ready import refuse_full_disk, refuse_unstartable, refuse_unwritable
-from kdrun.stages.saved import Saved, load_model
+from kdrun.stages.saved import Saved, load_model, saved, status
 from kdrun.stages.teacher_notes import (
     answer_notes,
     model_notes,
@@ -84,7 +83,7 @@ def check(run: Run, width: int) -> Iterator[str]:
     refuse_unstartable(plan)
     refuse_unwritable(plan)
     refuse_full_disk([plan])
-    yield from (header(plan, width), *steps(plan, store.status, width), "")
+    yield from (header(plan, width), *steps(plan, status, width), "")
     for line in _looked_at(plan):
         yield folded(line, width)
     kept = [place for place in decoded(Path(run.data_dir)) if place not in before]
@@ -93,7 +92,6 @@ def check(run: Run, width: int) -> Iterator[str]:
 
 
 def _looked_at(plan: Plan) -> Iterator[str]:
-    """What is known of models, teachers, terms, memory and time."""
     yield from _models(plan)
     measured = _measured(plan)
     yield from map(_teacher_line, measured.teachers)
@@ -104,9 +102,9 @@ def _looked_at(plan: Plan) -> Iterator[str]:
 
 def _measured(plan: Plan) -> Measured:
     run, student = plan.run, plan.student
-    weights = [] if student.peer else [store.saved(teacher, run.fresh) for teacher in plan.teachers]
+    weights = [] if student.peer else [saved(teacher, run.fresh) for teacher in plan.teachers]
     teachers = tuple(_tried(teacher) for teacher in weights if teacher is not None)
-    knows = all(store.saved(each, run.fresh) is not None for each in student.teachers)
+    knows = all(saved(each, run.fresh) is not None for each in student.teachers)
     answers = answers_plan(student) if "student" in run.stages else None
     return Measured(plan, teachers, knows, first_steps(plan), answers)
 
@@ -172,7 +170,6 @@ def _teacher_line(tried: Tried) -> str:
 
 
 def _whom(plan: Plan) -> str:
-    """The names of the teachers that the student reads."""
     return " and ".join(teacher.name for teacher in plan.student.teachers) or plan.teacher.name
 
 
@@ -242,7 +239,6 @@ def _time(measured: Measured) -> Iterator[str]:
 
 
 def _notes(measured: Measured) -> Iterator[str]:
-    """What looks wrong, or cannot be known."""
     for line in (*model_notes(measured.plan), *reference_notes(measured.plan)):
         yield f"{'note':{LABEL}}{line}"
     for line in (line for tried in measured.teachers for line in _about_teacher(tried)):

@@ -131,7 +131,6 @@ def _head(plan: Plan, temperature: float) -> str:
 
 
 def _table(known: Sequence[Candidate], temperature: float, width: int) -> str:
-    """One line for each teacher that has weights."""
     body, tied = [], _tied(known)
     for place, each in enumerate(known):
         assert each.answered is not None

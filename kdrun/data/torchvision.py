@@ -20,6 +20,7 @@ from kdrun.artefacts import locked
 from kdrun.data.images import Part, Raw
 from kdrun.errors import KdrunError, first_line
 from kdrun.extras import install
+from kdrun.paths import no_folder
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -145,6 +146,8 @@ def ensure(
     """The files of data set `name`: the first of each group of alternatives that exists. download: called
     once if a file is missing, without its output. Raises KdrunError if one is still missing afterwards.
     """
+    if problem := no_folder(data_dir):
+        raise KdrunError("data_dir", data_dir, problem)
     reason = "" if present(files) else fetched(name, files, data_dir, download)
     paths = present(files)
     if paths is None:

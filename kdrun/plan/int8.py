@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kdrun.config.schema import Int8, Recipe, Run
+from kdrun.config.schema import Int8, Recipe
 from kdrun.errors import KdrunError
 from kdrun.models.quantised import quantised
 from kdrun.plan.link import label_of
@@ -35,15 +35,11 @@ def name_of(role: str, by: str) -> str:
     return f"int8_{role}_{by}"
 
 
-def int8_trainings(student: Training, control: Training | None) -> tuple[Training, ...]:
+def int8_trainings(student: Training, control: Training | None) -> Iterator[Training]:
     """The four trainings for 8 bits; none if they are not asked for. Raises KdrunError."""
     run = student.ground.run
     if run.quantise is None or control is None:
-        return ()
-    return tuple(_trainings(run, student, control))
-
-
-def _trainings(run: Run, student: Training, control: Training) -> Iterator[Training]:
+        return
     recipe = fine_tuning(student.recipe, run.int8)
     phases = {LABELS: controls_phases("plain", run, recipe), TEACHER: _taught(student, recipe)}
     for role, began in (("student", student), ("control", control)):

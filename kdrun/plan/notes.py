@@ -67,7 +67,6 @@ def _classes(plan: Plan) -> Iterator[str]:
 
 
 def _absent(part: Part, classes: int) -> list[int]:
-    """The classes without a labelled image in a part."""
     known = part.labels[part.labels >= 0]
     counts = torch.bincount(known, minlength=classes)
     return torch.nonzero(counts == 0).flatten().tolist()

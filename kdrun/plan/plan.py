@@ -173,7 +173,7 @@ def _whole(place: Ground, above: tuple[Training, ...], student: Training, replac
     """The plan with the student's controls, and the trainings for 8 bits."""
     compared = controls(student, above)
     plain = next((each for each in compared if each.name == PLAIN), None)
-    return Plan(place, (*above, student, *compared), replaced, int8_trainings(student, plain))
+    return Plan(place, (*above, student, *compared), replaced, tuple(int8_trainings(student, plain)))
 
 
 def links(run: Run) -> Iterator[Link]:

@@ -60,15 +60,11 @@ class Several(NamedTuple):
         return self.how is not None and self.how.weights != "known"
 
 
-class Standing(NamedTuple):
-    """The ground of a teacher, and the relation of its classes to those of the data set."""
-
-    ground: Ground
-    relation: Relation
-
-
-def standing(place: Ground, teacher: Teacher, key: str, grounds: Grounds, *, alone: bool = True) -> Standing:
-    """The ground of a teacher: the run's or that of its own data set, with its classes and normalisation.
+def standing(
+    place: Ground, teacher: Teacher, key: str, grounds: Grounds, *, alone: bool = True
+) -> tuple[Ground, Relation]:
+    """The ground of a teacher: the run's or that of its own data set, with its classes and normalisation. And
+    the relation of its classes to those of the run's data set.
 
     key: of the teacher in the configuration. alone: whether it is the only one, which must then know all
     classes or say otherwise. Raises KdrunError for classes or images that do not fit.
@@ -83,13 +79,13 @@ def standing(place: Ground, teacher: Teacher, key: str, grounds: Grounds, *, alo
     names: Sequence[str] = own.data.classes
     if is_headless(teacher):
         stands = _changed(own, names, relation(names, names, key), teacher, key, grounds)
-        return Standing(stands, Relation((), len(place.data.classes)))
+        return stands, Relation((), len(place.data.classes))
     names, related = _related(names, teacher, key, loaded, mapped if own is place else None)
     stands = _changed(own, names, related, teacher, key, grounds)
     if own is place:
-        return Standing(stands, related)
+        return stands, related
     subset = teacher.classes is not None or not alone
-    return Standing(stands, relation(names, place.data.classes, key, mapped, subset=subset))
+    return stands, relation(names, place.data.classes, key, mapped, subset=subset)
 
 
 def _changed(

@@ -187,7 +187,7 @@ class Training:
         rows, own = self.rows if mix is None else self.rows_for(mix), len(self.ground.data.train.labels)
         if mined is not None:
             rows = torch.cat([rows[rows < own], (own + mined)[torch.isin(own + mined, rows)]])
-        return RowSet(rows, len(self.ground.data.train.labels), self.recipe.batch, self._shares(rows))
+        return RowSet(rows, own, self.recipe.batch, self._shares(rows))
 
     def _shares(self, rows: Tensor) -> Shares | None:
         """The shares of labelled and unlabelled rows in a batch; None if they are not fixed."""
@@ -220,7 +220,6 @@ class Training:
         return self._trained_key() | taught | self._int8_key()
 
     def _int8_key(self) -> dict[str, Any]:
-        """What a training for 8 bits begins with, and its bits."""
         if self.for_int8 is None:
             return {}
         began = {"key": self.for_int8.began.fingerprint, "weights": self.ground.headline}

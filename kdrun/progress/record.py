@@ -1,9 +1,10 @@
-"""Passes a run's numbers on to the loggers of `logger=[...]`."""
+"""Where the numbers of a run go while it trains: to the loggers of `logger=[...]`, and into `curves.png`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ from kdrun.plan.training import Training
 from kdrun.progress.journal import Follower, named_rows
 from kdrun.progress.loggers import LOGGERS, About, Logger, scalars
 from kdrun.records import METRICS, Damaged, read_fields, read_rows
-from kdrun.report import table
+from kdrun.report import plots, table
 from kdrun.report.markdown import PLOTS
 from kdrun.report.read import read
 from kdrun.report.schema import Report, parts
+
+EVERY = 60.0
+"""Seconds between two drawings."""
+
+SHARE = 0.02
+"""The largest share of the time that drawing takes."""
 
 MARK = "logged.json"
 """The file in a run's folder that names the loggers that have the whole run."""
@@ -117,3 +124,34 @@ def _logged(folder: Path) -> list[str]:
         return list(read_fields(folder / MARK, list[str]) or [])
     except (OSError, Damaged):
         return []
+
+
+class Drawing(Follower):
+    """A follower of all trainings of a run: draws their epochs so far, at most once in EVERY seconds.
+
+    A picture that cannot be written is left out: the training goes on.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.path, self.title = plan.folder / PLOTS[0], _title(plan)
+        self.trainings: Sequence[Training] = [each for each in plan.trainings if not each.loaded]
+        self.next = time.monotonic() + EVERY
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        if time.monotonic() < self.next:
+            return
+        began = time.monotonic()
+        with suppress(OSError):
+            if rows := list(self._rows()):
+                plots.curves(self.path, rows, self.title)
+        ended = time.monotonic()
+        self.next = ended + max(EVERY, (ended - began) / SHARE)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for training in self.trainings:
+            yield from named_rows(training.folder / METRICS, training.kind, training.name)
+
+
+def _title(plan: Plan) -> str:
+    names = [training.model.name for training in (*plan.teachers[:1], plan.student)]
+    return f"{' → '.join(names)}, {plan.ground.data.name}, in training"

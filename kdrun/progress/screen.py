@@ -95,26 +95,17 @@ class Said(Screen):
         self.pass_on(text)
 
 
-def numbers(row: Mapping[str, Any]) -> str:
-    """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch."""
-    return "  ".join([*_terms(row), *_validation(row)])
+def numbers(row: Mapping[str, Any], narrow: bool = False) -> str:
+    """`hard 0.310  soft 0.220  val 90.1`: the terms and the validation accuracy of an epoch.
 
-
-def for_a_row(row: Mapping[str, Any]) -> str:
-    """The same, for a narrow row that is cut at its end: the validation accuracy comes first."""
-    return "  ".join([*_validation(row), *_terms(row)])
-
-
-def _terms(row: Mapping[str, Any]) -> list[str]:
-    return [f"{name} {_short(value)}" for name, value in row["terms"].items()]
-
-
-def _validation(row: Mapping[str, Any]) -> list[str]:
-    return [f"val {row['validation']['top1']:.1f}"] if row["validation"] else []
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+    narrow: for a row that is cut at its end, so the accuracy comes first.
+    """
+    terms = [
+        f"{name} {loss:.3f}" if abs(loss) < 100 else f"{name} {loss:.4g}"
+        for name, loss in row["terms"].items()
+    ]
+    accuracy = [f"val {row['validation']['top1']:.1f}"] if row["validation"] else []
+    return "  ".join([*accuracy, *terms] if narrow else [*terms, *accuracy])
 
 
 class _Time(ProgressColumn):
@@ -168,7 +159,7 @@ class Bars(Printed):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self.progress: Progress | None = None
-        self.per_epoch, self.resumed_at, self.began, self.next = 1, 0, 0.0, 0.0
+        self.resumed_at, self.began, self.next = 0, 0.0, 0.0
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self._begin(stage, epochs, steps, done, f"{done // steps}/{epochs}")
@@ -176,7 +167,7 @@ class Bars(Printed):
     def _begin(
         self, stage: str, epochs: int, steps: int, done: int, at: str, drawn_by_itself: bool = True
     ) -> None:
-        self.per_epoch, self.resumed_at, self.began = steps, done // steps, time.monotonic()
+        self.resumed_at, self.began = done // steps, time.monotonic()
         self.progress = Progress(
             TextColumn(f"{{task.description:{self.names}}}"),
             BarColumn(bar_width=max(BAR - max(0, self.names - Screen.names), 4)),
@@ -236,7 +227,7 @@ class Lines(Printed):
     def __init__(self, console: Console, unsaid: Collection[str] = ()) -> None:
         super().__init__(console)
         self.unsaid = unsaid
-        self.resumed_at, self.began, self.images, self.next = 0, 0.0, 0, 0.0
+        self.resumed_at, self.began, self.next = 0, 0.0, 0.0
 
     def begin(self, stage: str, epochs: int, steps: int, done: int) -> None:
         self.began, self.resumed_at = time.monotonic(), done // steps

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kdrun.plan.training import Training
 from kdrun.progress.journal import Follower, Journal, own_rows
 from kdrun.progress.record import Recorder
-from kdrun.progress.screen import Screen, for_a_row
+from kdrun.progress.screen import Screen, numbers
 from kdrun.records import METRICS
 
 FAR = 2.0
@@ -65,7 +65,7 @@ class Told(Follower):
         self.tell("step", done)
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        self.tell("epoch", for_a_row(row))
+        self.tell("epoch", numbers(row, narrow=True))
 
 
 class Diverging(Follower):
@@ -109,21 +109,16 @@ class Observers(NamedTuple):
         """The followers of a training. shown_as: its name on the screen; None if it is not shown."""
         followers: list[Follower] = [Journal(training.folder, training.kind)]
         if shown_as is not None:
-            followers += [self.told] if self.told is not None else []
-            followers += [OnScreen(self.screen, shown_as), Diverging(self.screen, training)]
+            shown = self.told, OnScreen(self.screen, shown_as), Diverging(self.screen, training)
+            followers += [each for each in shown if each is not None]
         followers += self.besides_screen(training)
         return Watchers(training.name, training.row_set().length, followers)
 
     def besides_screen(self, training: Training) -> list[Follower]:
         """The followers of a training that do not show it: the loggers, the drawing and the judge."""
-        followers: list[Follower] = []
-        if self.recorder is not None:
-            followers.append(self.recorder.follow(training))
-        if self.drawing is not None:
-            followers.append(self.drawing)
-        if self.judge is not None and training.name == "student":
-            followers.append(self.judge)
-        return followers
+        recorder = self.recorder.follow(training) if self.recorder is not None else None
+        judge = self.judge if training.name == "student" else None
+        return [each for each in (recorder, self.drawing, judge) if each is not None]
 
 
 class Reader:

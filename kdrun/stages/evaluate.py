@@ -9,9 +9,10 @@ from typing import Any, cast
 import torch
 
 from kdrun.artefacts import locked, set_aside, sweep_parts, write_json, write_text
+from kdrun.config.choices import PLAIN
 from kdrun.config.schema import recorded
 from kdrun.errors import KdrunError
-from kdrun.evaluation import compare, latency
+from kdrun.evaluation import compare, controls, latency
 from kdrun.evaluation.evaluators import evaluated
 from kdrun.evaluation.subject import Subject
 from kdrun.machine import exact, torch_threads
@@ -27,8 +28,8 @@ from kdrun.report.content import build, placed
 from kdrun.report.earlier import covers, looks, with_earlier
 from kdrun.report.read import NAME, read
 from kdrun.report.schema import REFERENCE, Comparison, Report, Speedup, compared
+from kdrun.report.statistics import holm
 from kdrun.resources import free_memory
-from kdrun.stages.against_controls import against_controls
 from kdrun.stages.facts import epochs_of, facts_of, looked_at, settings
 from kdrun.stages.groups import latency_seconds
 from kdrun.stages.int8 import FOLDER as INT8
@@ -182,6 +183,39 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     notes += evaluated_notes(plan, subject)
     notes += [*failed.values(), *times.notes]
     return build(**fields, comparison=comparison, units=measured["units"], notes=notes)
+
+
+def against_controls(subject: Subject) -> dict[str, Any]:
+    """The figures of `comparison` that need a control; empty without one.
+
+    The gain and its verdict are against the strongest control, one comparison. Beside several controls stands
+    each by itself, with Holm's correction over all of them.
+    """
+    student, chosen = subject.on_test("student"), controls.strongest(subject)
+    if student is None or chosen is None:
+        return {}
+    roles = controls.roles(subject)
+    answers = {role: subject.on_test(role) for role in roles}
+    each = {
+        role: compare.against_control(student.logits, own.logits, student.labels)
+        for role, own in answers.items()
+        if own is not None
+    }
+    gain = each[chosen.role]
+    if roles == (PLAIN,) or not gain:
+        return gain
+    if len(roles) == 1:
+        return gain | {"control": chosen.role}
+    return gain | {"control": chosen.role, "chosen_by": chosen.by, "controls": _corrected(each)}
+
+
+def _corrected(each: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same with p and verdict by Holm's correction over all."""
+    p = holm([own["mcnemar_p"] for own in each.values()])
+    return {
+        role: own | {"mcnemar_p": value, "verdict": compare.verdict(own["gain_interval"], value)}
+        for (role, own), value in zip(each.items(), p, strict=True)
+    }
 
 
 def _with_speedup(report: Report) -> Report:

@@ -91,12 +91,11 @@ def cut(parts: Sequence[Group], share: float) -> list[Group]:
 
 
 def stackable(training: Training) -> bool:
-    """Whether the learner can be part of a batched model, and gains by it."""
-    (mix, *more) = training.mixes
+    """Whether a learner that can share a loop can be part of a batched model, and gains by it."""
+    (mix,) = training.mixes
     plain = CLASSIFIER not in mix.needs.student | mix.needs.teacher and not mix.needs.indices
     steady = all(term.loss.capturable for term in mix.terms)
-    one = training.momentum_delta is None and not more and training.peer is None
-    return plain and steady and one and training.macs < STACKED_MACS
+    return plain and steady and training.momentum_delta is None and training.macs < STACKED_MACS
 
 
 def batched(group: Group) -> bool:

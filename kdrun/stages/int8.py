@@ -54,9 +54,7 @@ def int8_fingerprint(plan: Plan) -> str:
     return fingerprint([trainings, len(plan.ground.data.test.labels)])
 
 
-def in_int8(
-    plan: Plan, models: Mapping[str, Saved], subject: Subject, say: Callable[[str], None] = lambda line: None
-) -> Int8:
+def in_int8(plan: Plan, models: Mapping[str, Saved], subject: Subject, say: Callable[[str], None]) -> Int8:
     """All figures in 8 bits. say: gets a line for each file."""
     data, settings = plan.ground.data, plan.run.int8
     forms = {role: _forms(plan, models[role], subject, say) for role in ROLES}
@@ -73,14 +71,13 @@ def in_int8(
     }
     content["models"], labels = models_by_form, data.test.labels
     if bool((labels >= 0).any()):
-        every = forms[PLAIN]
-        content["gains"] = {name: _against(forms, dict.fromkeys(ROLES, name), labels) for name in every}
+        pairs = {name: _pair(forms, dict.fromkeys(ROLES, name)) for name in forms[PLAIN]}
+        content["gains"] = {name: compare.against_control(*pair, labels) for name, pair in pairs.items()}
         content |= _chosen(forms, data, models_by_form)
     return cast(Int8, content)
 
 
 def _forms(plan: Plan, began: Saved, subject: Subject, say: Callable[[str], None]) -> dict[str, Form]:
-    """A model in fp32, and in each form of 8 bits."""
     bits, role, headline = plan.run.int8.weight_bits, began.name, plan.ground.headline
     plain = {part: subject.on_part(role, part) for part in ("validation", "test")}
     forms = {FP32: Form({part: own.logits for part, own in plain.items() if own is not None}, {})}
@@ -143,13 +140,6 @@ def _model(data: ImageSet, form: Form, plain: Form) -> Int8Model:
     return cast(Int8Model, content)
 
 
-def _against(
-    forms: Mapping[str, Mapping[str, Form]], names: Mapping[str, str], labels: Tensor
-) -> dict[str, object]:
-    """Student against control, each in the form of that name."""
-    return compare.against_control(*_pair(forms, names), labels)
-
-
 def _chosen(
     forms: Mapping[str, Mapping[str, Form]],
     data: ImageSet,
@@ -163,7 +153,7 @@ def _chosen(
     return {
         "chosen": names,
         "chosen_by": "validation" if by_validation else "order",
-        "gain": _against(forms, names, data.test.labels),
+        "gain": compare.against_control(*_pair(forms, names), data.test.labels),
         "change": changed.change,
         "change_interval": list(changed.interval),
     }

@@ -82,7 +82,7 @@ def make_group(group: Sequence[Training], observers: Observers) -> None:
     with ExitStack() as locks:
         for training in sorted(group, key=lambda training: training.folder):
             locks.enter_context(_held(training, observers.screen))
-        settle(group, state_file(group[0]).name)
+        settle(group)
         at_one_step: dict[tuple[int, int], Group] = {}
         for training in _missing(group):
             _start_over(training)
@@ -123,7 +123,6 @@ def _is_ready(training: Training) -> bool:
 
 
 def _position(training: Training) -> tuple[int, int]:
-    """The epoch and step at which a training continues."""
     state = read_state(state_file(training), keep=True)
     return (state["position"][0], state["position"][1]) if state else (0, 0)
 

@@ -72,13 +72,13 @@ def about(training: Training) -> dict[str, Any] | None:
     return {**_record(pool), "used": len(used)}
 
 
-def pool_notes(plan: Plan, most: int = 3) -> Iterator[str]:
-    """Notes on the images that are left out of the pool, with the first names."""
+def pool_notes(plan: Plan) -> Iterator[str]:
+    """Notes on the images that are left out of the pool, with the first three names."""
     pool = plan.student.pool
     if pool is None:
         return
     if pool.left_out:
-        near, named = plural(len(pool.left_out), "near-duplicate"), listed(pool.left_out, most)
+        near, named = plural(len(pool.left_out), "near-duplicate"), listed(pool.left_out, 3)
         yield f"{near} of validation or test images left out of {pool.source}: {named}"
     if pool.repeated:
         yield f"{plural(pool.repeated, 'image')} of {pool.source} left out: they are there already"

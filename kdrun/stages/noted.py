@@ -15,6 +15,7 @@ from kdrun.artefacts import write_json
 from kdrun.plan.training import Training
 from kdrun.records import NOTE, Damaged, Note, read_fields
 from kdrun.stages.groups import Group, groups
+from kdrun.stages.saved import state_file
 from kdrun.training.checkpoint import NEXT
 
 
@@ -69,10 +70,10 @@ def read_note(training: Training) -> Note | None:
     return None
 
 
-def settle(group: Sequence[Training], state: str) -> None:
+def settle(group: Sequence[Training]) -> None:
     """Brings the states of a group to one step if a kill came while they were written.
 
-    They are all written as NEXT, then renamed to `state`, the first member's first. Hold the locks.
+    They are all written as NEXT, then renamed, the first member's first. Hold the locks.
     """
     note = read_note(group[0])
     first = group[0].folder.parent / note["members"][0] if note else group[0].folder
@@ -80,7 +81,7 @@ def settle(group: Sequence[Training], state: str) -> None:
     for training in reversed(group):
         waiting = training.folder / NEXT
         if complete and waiting.exists():
-            waiting.replace(training.folder / state)
+            waiting.replace(state_file(training))
         waiting.unlink(missing_ok=True)
 
 

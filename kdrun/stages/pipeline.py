@@ -19,8 +19,7 @@ from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, intent
-from kdrun.progress.drawing import Drawing
-from kdrun.progress.record import recording, unrecorded
+from kdrun.progress.record import Drawing, recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
 from kdrun.ranks import Ranks

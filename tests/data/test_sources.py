@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_made_is_the_same_error(scipy):
 
 def test_nothing_is_downloaded_into_a_file(tmp_path, scipy, monkeypatch):
     (tmp_path / "data").write_text("a file where the folder should be")
-    monkeypatch.setattr("kdrun.data.fetch.fetched", lambda *given: pytest.fail("downloaded"))
+    monkeypatch.setattr("kdrun.data.torchvision.fetched", lambda *given: pytest.fail("downloaded"))
     with pytest.raises(KdrunError, match=r"^data_dir=.*data: is a file, not a folder$"):
         published.read(tmp_path / "data", variant="svhn")
 

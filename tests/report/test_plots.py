@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdrun.progress.drawing import Drawing
+from kdrun.progress.record import Drawing
 from kdrun.report.curve_panels import panels
 from kdrun.report.plots import COLOURS, confusion, curves
 from tests.report.pictures import coloured, pixels

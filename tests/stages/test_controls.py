@@ -14,7 +14,7 @@ from kdrun.config.choices import CONTROLS
 from kdrun.evaluation.compare import against_control
 from kdrun.models.weights import read_weights
 from kdrun.report.statistics import holm
-from kdrun.stages.against_controls import against_controls
+from kdrun.stages.evaluate import against_controls
 from tests.evaluation.test_controls import planted
 from tests.stages.runs import SHORT, folders, play, report
 

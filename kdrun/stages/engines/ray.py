@@ -35,7 +35,6 @@ class Ray(Remote):
         resources: Any,
     ) -> None:
         super().__init__(jobs, Needs(gpus, int(cpus), memory))
-        self.needs.check()
         if not isinstance(resources, Mapping | None):
             raise KdrunError("engine.resources", resources, "must be {NAME: NUMBER}, or null")
         if find_spec("ray") is None:

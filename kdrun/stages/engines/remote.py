@@ -145,6 +145,7 @@ class Remote(Crew):
 
     def __init__(self, jobs: int | None, needs: Needs) -> None:
         super().__init__(jobs)
+        needs.check()
         self.needs, self.numbers, self.kept = needs, 0, set[Path]()
         self.folder: Path | None = None
         self.told: set[Path] = set()

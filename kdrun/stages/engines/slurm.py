@@ -112,8 +112,6 @@ class Slurm(Remote):
 
 
 def _refuse_values(needs: Needs, minutes: int, requeues: int, parameters: Any, executor: str) -> None:
-    """Raises KdrunError for a value that a key cannot have."""
-    needs.check()
     if needs.gpus not in ("auto", 0, 1):
         raise KdrunError("engine.gpus", needs.gpus, "must be auto, 0 or 1: a job trains on one GPU")
     for key, value, least in (("minutes", minutes, 1), ("requeues", requeues, 0)):

@@ -132,7 +132,6 @@ class Errand:
         return made(self.work, self.asked, tell, tell.say)
 
     def _send(self, report: tuple[Any, ...]) -> None:
-        """Appends a report to the file, in a line."""
         artefacts.append_text(self.progress, json.dumps(report) + "\n")
 
     def called(self) -> str:

@@ -199,9 +199,7 @@ class Joined(torch.autograd.Function):
 
 
 class Group(Ranks):
-    """Processes that torchrun started: gloo on the CPU, nccl on GPUs. Raises RankLost if another one has
-    ended.
-    """
+    """Processes of torchrun: gloo on the CPU, nccl on GPUs. Raises RankLost if another one has ended."""
 
     def __init__(self, place: int, here: int) -> None:
         super().__init__()

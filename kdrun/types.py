@@ -82,9 +82,7 @@ class Outputs(NamedTuple):
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
     def layer(self, name: str) -> Tensor:
-        """The tensor of a layer: `logits`, `embedding`, `stage:I`, or another. Raises KeyError if not
-        requested.
-        """
+        """The tensor of a layer: `logits`, `embedding`, `stage:I`, ... Raises KeyError if not requested."""
         if name == "logits":
             return self.logits
         tensor = self.embedding if name == "embedding" else self.layers.get(name)

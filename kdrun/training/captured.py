@@ -24,9 +24,7 @@ from kdrun.types import Rows
 
 
 def captured(step: Stepping, images: Images, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
-    """The step as a graph; if a part of it or of its images rules that out, itself, after a line that says
-    why.
-    """
+    """The step as a graph; if something rules that out, the step itself, after a line that says why."""
     reason = obstacle(step, images)
     if not reason:
         return Captured(step, graphs, say)

@@ -112,10 +112,6 @@ class Shapes(NamedTuple):
     stages: int
     classifier: tuple[int, int] | None = None
 
-    def names(self) -> tuple[str, ...]:
-        """All layer names, as choices in an error."""
-        return tuple(self.layers)
-
     def canonical(self, name: str) -> str:
         """`stage:-1` becomes `stage:3` in a model with four stages; other names do not change."""
         if not name.startswith("stage:"):

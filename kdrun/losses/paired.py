@@ -107,7 +107,7 @@ def shape(shapes: Shapes, layer: str, key: str, model: str) -> tuple[int, ...]:
         return tuple(shapes.layer(layer))
     except (KeyError, ValueError):
         problem = f"the {model} has no such layer"
-        raise KdrunError(key, layer, problem, shapes.names()) from None
+        raise KdrunError(key, layer, problem, shapes.layers) from None
 
 
 def pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer: str) -> Pair:

@@ -29,9 +29,12 @@ def build(*, classes: int, channels: int, depth: Layers, stem_width: Count, widt
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: (N, C, H, W) to (N, width, H/stride, W/stride)."""
+    """Two 3x3 convolutions and a shortcut: (N, C, H, W) to (N, width, H/stride, W/stride).
 
-    expansion = 1
+    projection: the shortcut's name in published weights.
+    """
+
+    expansion, projection = 1, "downsample"
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -39,12 +42,12 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = shortcut(channels, width, stride)
+        self.add_module(self.projection, shortcut(channels, width, stride))
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        out: Tensor = self.relu(h + self.downsample(x))
+        out: Tensor = self.relu(h + getattr(self, self.projection)(x))
         return out
 
 

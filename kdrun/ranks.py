@@ -1,10 +1,9 @@
-"""Ranks: the processes of one training, each with a part of every batch: a `One`, or a `Group` of several."""
+"""Ranks: the processes of one training, each with a part of every batch."""
 
 from __future__ import annotations
 
 import io
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -43,8 +42,8 @@ def split(rows: int, count: int) -> tuple[int, ...]:
     return (*(until - first for first, until in pairwise(ends)), *[0] * (count - some))
 
 
-class Ranks(ABC):
-    """All processes of a training, as one of them sees them.
+class Ranks:
+    """All processes of a training, as one of them sees them; here one alone, which has nothing to exchange.
 
     rank: its number; rank 0 owns folders, screen and clock. count: of all processes. place, here: the same
     among those on this machine. sizes: the rows of each rank in the present step; empty outside of one. seed:
@@ -66,21 +65,18 @@ class Ranks(ABC):
         """Whether this is rank 0."""
         return self.rank == 0
 
-    @abstractmethod
     def meet(self) -> None:
         """Returns when all ranks are here."""
 
-    @abstractmethod
     def broadcast(self, tensor: Tensor) -> None:
         """Fills a contiguous tensor with that of rank 0."""
 
-    @abstractmethod
     def sum(self, tensor: Tensor) -> None:
         """Fills a contiguous tensor with its sum over ranks: the same bits on each."""
 
-    @abstractmethod
     def collect(self, tensor: Tensor) -> list[Tensor]:
         """The contiguous tensors of all ranks, in order. They have one shape."""
+        return [tensor]
 
     @contextmanager
     def sharing(self, rows: int, seed: int = 0) -> Iterator[None]:
@@ -116,6 +112,8 @@ class Ranks(ABC):
 
     def gathered(self, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
         """(n, ...) of this rank to (N, ...) of all, in order, without a gradient. sizes: the n of each."""
+        if self.count == 1:
+            return tensor.detach()
         kind = torch.uint8 if tensor.dtype == torch.bool else tensor.dtype
         padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]), dtype=kind)
         padded[: len(tensor)] = tensor.detach()
@@ -126,13 +124,15 @@ class Ranks(ABC):
     @torch.no_grad()
     def copy(self, tensors: Iterable[Tensor]) -> None:
         """Fills tensors with those of rank 0."""
-        for tensor in tensors:
+        for tensor in tensors if self.count > 1 else ():
             whole = tensor.detach().contiguous()
             self.broadcast(whole)
             tensor.copy_(whole)
 
     def shared(self, make: Callable[[], Made]) -> Made:
         """What rank 0 makes, on every rank: plain values and tensors."""
+        if self.count == 1:
+            return make()
         content, made = b"", None
         if self.leads:
             made, buffer = make(), io.BytesIO()
@@ -157,31 +157,6 @@ class Ranks(ABC):
             yield
 
 
-class One(Ranks):
-    """A process alone."""
-
-    def meet(self) -> None:
-        """Does nothing."""
-
-    def broadcast(self, tensor: Tensor) -> None:
-        """Does nothing."""
-
-    def sum(self, tensor: Tensor) -> None:
-        """Does nothing."""
-
-    def collect(self, tensor: Tensor) -> list[Tensor]:
-        return [tensor]
-
-    def gathered(self, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
-        return tensor.detach()
-
-    def copy(self, tensors: Iterable[Tensor]) -> None:
-        """Does nothing."""
-
-    def shared(self, make: Callable[[], Made]) -> Made:
-        return make()
-
-
 class Joined(torch.autograd.Function):
     """The rows of all ranks. Each rank then computes the same value of all rows and differentiates its share,
     value / count: the gradient of a rank's own rows is that of the value, so it is `count` times that of the
@@ -199,9 +174,7 @@ class Joined(torch.autograd.Function):
 
 
 class Group(Ranks):
-    """Processes that torchrun started: gloo on the CPU, nccl on GPUs. Raises RankLost if another one has
-    ended.
-    """
+    """Processes of torchrun: gloo on the CPU, nccl on GPUs. Raises RankLost if another one has ended."""
 
     def __init__(self, place: int, here: int) -> None:
         super().__init__()
@@ -275,7 +248,7 @@ def _one_line() -> Iterator[None]:
         raise RankLost("torchrun", None, problem) from error
 
 
-ONE = One()
+ONE = Ranks()
 _present: list[Ranks] = [ONE]
 
 

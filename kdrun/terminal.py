@@ -81,9 +81,7 @@ def label_of(line: str) -> str:
 
 
 def hung(label: str, text: str, columns: int) -> str:
-    """A label and a text right of it, in lines of at most `columns`; no word is broken. Wide letters take
-    two.
-    """
+    """A label and a text right of it, in lines of at most `columns`, which wide letters take two of."""
     words = re.findall(r"([ \t\n\v\f\r]*)([^ \t\n\v\f\r]+)", text)
     lines, below = [label] if words else [], " " * cell_len(label)
     for place, (space, word) in enumerate(words):

@@ -82,9 +82,7 @@ class Outputs(NamedTuple):
         return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
     def layer(self, name: str) -> Tensor:
-        """The tensor of a layer: `logits`, `embedding`, `stage:I`, or another. Raises KeyError if not
-        requested.
-        """
+        """The tensor of a layer: `logits`, `embedding`, `stage:I`, ... Raises KeyError if not requested."""
         if name == "logits":
             return self.logits
         tensor = self.embedding if name == "embedding" else self.layers.get(name)
@@ -113,10 +111,6 @@ class Shapes(NamedTuple):
     layers: Mapping[str, tuple[int, ...]]
     stages: int
     classifier: tuple[int, int] | None = None
-
-    def names(self) -> tuple[str, ...]:
-        """All layer names, as choices in an error."""
-        return tuple(self.layers)
 
     def canonical(self, name: str) -> str:
         """`stage:-1` becomes `stage:3` in a model with four stages; other names do not change."""

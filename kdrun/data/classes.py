@@ -83,7 +83,9 @@ def transfer_set(data: ImageSet, classes: Sequence[Any], without: Sequence[Any],
     if not classes and not without:
         return TransferSet(torch.ones(len(labels), dtype=torch.bool), torch.empty(0, dtype=torch.int64), ())
     key = "transfer_classes" if classes else "transfer_without"
-    named = [_number(key, name, data.classes) for name in classes or without]
+    if unknown := [name for name in classes or without if str(name) not in data.classes]:
+        raise KdrunError(key, unknown[0], "no such class", data.classes)
+    named = [data.classes.index(str(name)) for name in classes or without]
     every = range(len(data.classes))
     missing = tuple(c for c in every if (c in named) != bool(classes))
     shown = f"[{','.join(map(str, classes or without))}]"
@@ -98,9 +100,3 @@ def transfer_set(data: ImageSet, classes: Sequence[Any], without: Sequence[Any],
     out = mask(len(labels), rows)
     stays = ~out & ~torch.isin(labels, torch.tensor(missing))
     return TransferSet(stays, torch.nonzero(out).flatten(), missing)
-
-
-def _number(key: str, name: Any, classes: Sequence[str]) -> int:
-    if str(name) not in classes:
-        raise KdrunError(key, name, "no such class", classes)
-    return classes.index(str(name))

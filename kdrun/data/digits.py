@@ -17,9 +17,7 @@ SHA256 = "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"
 
 
 def read(data_dir: Path) -> Raw:
-    """All digits as one part without a test part, pixels 0..16. Raises KdrunError for a file that is not the
-    shipped one.
-    """
+    """All digits as one part, pixels 0..16. Raises KdrunError for a file that is not the shipped one."""
     with np.load(io.BytesIO(shipped(FILE)), allow_pickle=False) as arrays:
         images = torch.from_numpy(arrays["images"]).unsqueeze(1)
         labels = torch.from_numpy(arrays["labels"]).long()

@@ -159,8 +159,7 @@ def held_out_of(folder: Path, classes: Sequence[str], val_classes: str | None) -
 def assigned(folder: Path, classes: Sequence[str], file: Path) -> Listed:
     """The pictures in a folder whose classes stand in a file: a line for each, its name and its class first,
     between spaces, tabs or commas, as in Kaggle's LOC_val_solution.csv for ImageNet and in Tiny ImageNet's
-    val_annotations.txt. Raises KdrunError for another file, pictures that it does not name, and other
-    classes.
+    val_annotations.txt. Raises KdrunError for pictures without a class that is trained on.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -214,9 +213,7 @@ def as_read(name: str) -> str:
 
 
 def pictures_of(folder: Path, classes: Sequence[str]) -> Listed:
-    """The files of the class folders, by class, then path. Raises KdrunError for folders that are no class or
-    empty.
-    """
+    """The files of the class folders, by class, then path. Raises KdrunError for foreign or empty folders."""
     files = {name: list(files_in(folder / name)) for name in sorted(f.name for f in folders_in(folder))}
     if not files:
         raise KdrunError("dataset.path", folder, NO_CLASSES)
@@ -264,8 +261,8 @@ def folders_in(folder: Path) -> list[Path]:
 
 def files_in(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Picture]:
     """The files in a folder and in the folders in it, by path; hidden ones and kdrun's caches left out.
-    above: device and inode of the folders in which it is. Raises KdrunError for what never ends: a link to
-    one of these, a pipe.
+    above: device and inode of the folders in which it is. Raises KdrunError for a link to one of these, a
+    pipe.
     """
     about = folder.stat()
     here = (*above, (about.st_dev, about.st_ino))

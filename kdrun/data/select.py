@@ -53,8 +53,7 @@ def few(part: Part, most: int) -> Part:
 
 def at_hand(parts: Sequence[Part], reading: Reading) -> list[Part]:
     """The parts with their images in memory if they fit there twice (a run copies them for its device) and
-    into the device's share, else with images that `reading` limits. Raises KdrunError for images that cannot
-    be read.
+    into the device's share, else with images that `reading` limits. Raises KdrunError.
     """
     needed, free = sum(part.images.memory for part in parts if isinstance(part.images, Unread)), free_memory()
     fits = (free is None or 2 * needed <= free) and (reading.room is None or needed <= reading.room)

@@ -93,9 +93,7 @@ class Items:
             raise KdrunError(self.key, self.name, problem) from error
 
     def targets(self) -> Tensor | None:
-        """All labels (N,) int64 from the data set's `targets`, None without. Raises KdrunError for wrong
-        ones.
-        """
+        """All labels (N,) int64 from the data set's `targets`, or None. Raises KdrunError for wrong ones."""
         targets = getattr(self.source, "targets", None)
         if targets is None or len(targets) != len(self):
             return None

@@ -161,8 +161,7 @@ class Affine(Moved):
         self, shape: Shape, degrees: float = 15, scale: float = 0.1, shear: float = 0.1, shift: float = 1
     ) -> None:
         """The largest amounts, either way. degrees: of rotation. scale, shear: as fractions of the size.
-        shift: in pixels, along both axes. Draws are uniform and independent. Raises KdrunError for an amount
-        out of range.
+        shift: in pixels, along both axes. Draws are uniform and independent. Raises KdrunError.
         """
         limits = {"degrees": (degrees, 180.0), "scale": (scale, 0.9), "shear": (shear, 2.0)}
         for key, (value, most) in {**limits, "shift": (shift, float(max(shape[1:])))}.items():
@@ -212,8 +211,7 @@ class ResizedCrop(Moved):
         flip: bool = True,
     ) -> None:
         """area: smallest and largest area of the box, as fractions of the image. ratio: smallest and largest
-        width by height. flip: whether half of the views are mirrored. Raises KdrunError for limits out of
-        range.
+        width by height. flip: whether half of the views are mirrored. Raises KdrunError.
         """
         self.area, self.ratio = _limits("area", area, 1.0), _limits("ratio", ratio, math.inf)
         self.shape, self.flip = shape, flip
@@ -239,8 +237,7 @@ class ResizedCrop(Moved):
 
 def boxes(place: Tensor, size: Tensor, mirrored: Tensor) -> Tensor:
     """The matrices that say for each place in a view where it is in the image, as `affine_grid` takes them,
-    (N, 6). place: (N, 2), left and top end of the box; size: (N, 2), its width and height; as fractions of
-    the image's.
+    (N, 6). place: (N, 2), left and top end of the box; size: (N, 2), width and height; as fractions.
     """
     (x, y), (width, height) = (place * 2 + size - 1).unbind(1), size.unbind(1)
     none = torch.zeros_like(x)

@@ -39,9 +39,7 @@ def cat_kd(student: Tensor, teacher: Tensor, size: int, normalise: bool) -> Tens
 
 
 class CatKD(Loss):
-    """`cat_kd` of the class maps, which each model's own classifier gives on its last map. binarise: the
-    teacher's first.
-    """
+    """`cat_kd` of the maps that each model's classifier gives on its last map. binarise: the teacher's."""
 
     pair: Pair
 

@@ -56,8 +56,7 @@ class LayerLoss(Loss, ABC):
         return Needs(frozenset({"logits", self.student_layer}), frozenset({self.teacher_layer}))
 
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
-        find = map_pair if self.maps else pair
-        self.pair = find(student, teacher, self.student_layer, self.teacher_layer)
+        self.pair = pair(student, teacher, self.student_layer, self.teacher_layer, maps=self.maps)
         self.adapt(self.pair)
 
     def adapt(self, pair: Pair) -> None:
@@ -107,28 +106,21 @@ def shape(shapes: Shapes, layer: str, key: str, model: str) -> tuple[int, ...]:
         return tuple(shapes.layer(layer))
     except (KeyError, ValueError):
         problem = f"the {model} has no such layer"
-        raise KdrunError(key, layer, problem, shapes.names()) from None
+        raise KdrunError(key, layer, problem, shapes.layers) from None
 
 
-def pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer: str) -> Pair:
-    """Two layers by the constructor's arguments `student_layer` and `teacher_layer`."""
-    return Pair(
-        student_layer,
-        teacher_layer,
-        shape(student, student_layer, "student_layer", "student"),
-        shape(teacher, teacher_layer, "teacher_layer", "teacher"),
-    )
-
-
-def map_pair(student: Shapes, teacher: Shapes, student_layer: str, teacher_layer: str) -> Pair:
-    """As `pair`, for two feature maps (C, H, W). Raises KdrunError if one is not."""
-    both = pair(student, teacher, student_layer, teacher_layer)
-    for key, layer, size in (
-        ("student_layer", student_layer, both.student),
-        ("teacher_layer", teacher_layer, both.teacher),
-    ):
-        _require_map(key, layer, layer, size, key.partition("_")[0])
-    return both
+def pair(student: Shapes, teacher: Shapes, ours: str, theirs: str, key: str = "", maps: bool = False) -> Pair:
+    """Two layers. key: of errors; else they are the constructor's arguments `student_layer` and
+    `teacher_layer`. maps: raises KdrunError if one is no feature map (C, H, W).
+    """
+    sizes = []
+    for model, shapes, layer in (("student", student, ours), ("teacher", teacher, theirs)):
+        own = key or f"{model}_layer"
+        sizes.append(shape(shapes, layer, own, model))
+        if maps and len(sizes[-1]) != 3:
+            problem = f"feature maps (C, H, W) are needed; {layer} of the {model} is {sizes[-1]}"
+            raise KdrunError(own, None if key else layer, problem)
+    return Pair(ours, theirs, *sizes)
 
 
 def stage_pairs(
@@ -168,7 +160,7 @@ def stage_pairs(
     before_teacher = "teacher" not in without
     ours = "@pre" if before == "always" else ""
     theirs = "@pre" if before == "always" or (before == "teacher" and before_teacher) else ""
-    return tuple(_stage_pair(student, teacher, name + ours, name + theirs, key) for name in names)
+    return tuple(pair(student, teacher, name + ours, name + theirs, key, maps=True) for name in names)
 
 
 def over_pairs(
@@ -196,16 +188,3 @@ def require_equal_channels(pairs: tuple[Pair, ...], stages: int) -> None:
                 f"student, {each.teacher[0]} in the teacher"
             )
             raise KdrunError("stages", stages, problem)
-
-
-def _stage_pair(student: Shapes, teacher: Shapes, ours: str, theirs: str, key: str) -> Pair:
-    sizes = shape(student, ours, key, "student"), shape(teacher, theirs, key, "teacher")
-    _require_map(key, None, ours, sizes[0], "student")
-    _require_map(key, None, theirs, sizes[1], "teacher")
-    return Pair(ours, theirs, *sizes)
-
-
-def _require_map(key: str, value: str | None, layer: str, size: tuple[int, ...], model: str) -> None:
-    if len(size) != 3:
-        problem = f"feature maps (C, H, W) are needed; {layer} of the {model} is {size}"
-        raise KdrunError(key, value, problem)

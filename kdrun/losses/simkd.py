@@ -14,7 +14,7 @@ from torch import Tensor
 from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss, Needs
 from kdrun.losses.numeric import mse
-from kdrun.losses.paired import Pair, map_pair
+from kdrun.losses.paired import Pair, pair
 from kdrun.losses.regressors import resized
 from kdrun.types import POOLED, Batch, Outputs, Shapes
 
@@ -34,7 +34,7 @@ class SimKD(Loss):
         return Needs(frozenset({"logits", POOLED}), frozenset({POOLED}))
 
     def build(self, student: Shapes, teacher: Shapes, images: int = 0) -> None:
-        self.pair = map_pair(student, teacher, POOLED, POOLED)
+        self.pair = pair(student, teacher, POOLED, POOLED, maps=True)
         if self.pair.student[0] != self.pair.teacher[0]:
             problem = f"the student's projector must give {self.pair.teacher[0]} channels, as the teacher has"
             problem += ": student.reuse_classifier=true makes it"

@@ -24,8 +24,7 @@ def srrl(
     features: Tensor, embedding: Tensor, logits: Tensor, classifier: Classifier, softmax: float = 1.0
 ) -> Tensor:
     """(N,): mean squared difference of features, and `softmax` times that of the logits they give. features:
-    (N, D) of the student, connected. embedding, logits, classifier: the teacher's, (N, D), (N, K), without
-    gradient.
+    (N, D) of the student, connected. embedding, logits, classifier: the teacher's, (N, D), (N, K).
     """
     weight, bias = (None if tensor is None else widen(tensor.detach()) for tensor in classifier)
     assert weight is not None

@@ -30,9 +30,7 @@ def row_weights(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
 
 
 def wsld(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Tensor:
-    """(N,): T^2 times the weighted cross-entropy with soft targets; 0 for a row without a label. Logits (N,
-    K), labels (N,) int64.
-    """
+    """(N,): T^2 times the weighted cross-entropy with soft targets of logits (N, K); 0 without a label."""
     log_student = F.log_softmax(widen(student) / temperature, dim=1)
     p_teacher = F.softmax(widen(teacher.detach()) / temperature, dim=1)
     rows = -(p_teacher * log_student).sum(dim=1) * row_weights(student, teacher, labels)

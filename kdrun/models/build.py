@@ -49,8 +49,8 @@ def build(
     """The model of a node {name, family, args, stem, pretrained}, for images (C, H, W) of a data set.
 
     `role` in the node, if given, is what errors call it (`student.args.depth`); `normalisation`, (mean, std),
-    what images were normalised with. resize: auto (inside the model's forward to the smallest size that
-    works, if need be) or none. Initial weights depend on `seed` alone; the global random state stays. Raises
+    what images were normalised with. resize: auto (in the model's forward to the smallest size that works, if
+    need be) or none. Initial weights depend on `seed` alone; the global random state stays. Raises
     KdrunError.
     """
     role = str(node.get("role", "model"))

@@ -6,7 +6,7 @@ Tian et al. 2020; the paper pads with zeros there (option A) and so has fewer pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
 from kdrun.models.initial import he_fan_out
+from kdrun.models.staged import Staged
 from kdrun.quantities import Count, Layers
 
 
@@ -28,9 +29,12 @@ def build(*, classes: int, channels: int, depth: Layers, stem_width: Count, widt
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut: (N, C, H, W) to (N, width, H/stride, W/stride)."""
+    """Two 3x3 convolutions and a shortcut: (N, C, H, W) to (N, width, H/stride, W/stride).
 
-    expansion = 1
+    projection: the shortcut's name in published weights.
+    """
+
+    expansion, projection = 1, "downsample"
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -38,12 +42,12 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = shortcut(channels, width, stride)
+        self.add_module(self.projection, shortcut(channels, width, stride))
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        out: Tensor = self.relu(h + self.downsample(x))
+        out: Tensor = self.relu(h + getattr(self, self.projection)(x))
         return out
 
 
@@ -62,7 +66,7 @@ class Block(Protocol):
     def __call__(self, channels: int, width: int, stride: int) -> nn.Module: ...
 
 
-class CifarResNet(nn.Module):
+class CifarResNet(Staged):
     """Stages with first strides 1, 2, 2, ...; logits (N, classes) of images (N, channels, H, W).
 
     widths, blocks: of each stage. head: the name of the last layer in published weights.
@@ -78,27 +82,16 @@ class CifarResNet(nn.Module):
         blocks: Sequence[int],
         head: str,
     ) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, stem_width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem_width)
-        self.relu = nn.ReLU()
-        names, before = [], stem_width
-        for position, (width, count) in enumerate(zip(widths, blocks, strict=True), 1):
-            layers = [block(before, width, 1 if position == 1 else 2)]
-            before = block.expansion * width
-            layers += [block(before, width, 1) for _ in range(count - 1)]
-            names.append(f"layer{position}")
-            self.add_module(names[-1], nn.Sequential(*layers))
-        self.add_module(head, nn.Linear(before, classes))
-        self.stages = ("relu", *names)
-        ends = zip(names, blocks, strict=True)
-        self.pre = ("relu", *(f"{name}.{count - 1}.relu:in" for name, count in ends))
-        self.head = head
+        stem = nn.Conv2d(channels, stem_width, 3, 1, 1, bias=False)
+        super().__init__(stem, _stages(block, stem_width, widths, blocks), "relu", head)
+        self.add_module(head, nn.Linear(block.expansion * widths[-1], classes))
         he_fan_out(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        for name in self.stages[1:]:
-            x = getattr(self, name)(x)
-        out: Tensor = getattr(self, self.head)(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return out
+
+def _stages(
+    block: Block, before: int, widths: Sequence[int], blocks: Sequence[int]
+) -> Iterator[list[nn.Module]]:
+    for position, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        first = block(before, width, 1 if position == 0 else 2)
+        before = block.expansion * width
+        yield [first, *(block(before, width, 1) for _ in range(count - 1))]

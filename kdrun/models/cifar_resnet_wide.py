@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.cifar_resnet import Block, CifarResNet, shortcut
+from kdrun.models.cifar_resnet import BasicBlock, Block, CifarResNet, shortcut
 from kdrun.quantities import Layers
 
 WIDTHS = (64, 128, 256, 512)
@@ -27,32 +27,15 @@ def build(*, classes: int, channels: int, block: str, blocks: list[Layers], zero
     if zero_init:
         for module in model.modules():
             if isinstance(module, (Basic, Bottleneck)):
-                nn.init.zeros_(module.last().weight)
+                last = module.bn2 if isinstance(module, Basic) else module.bn3
+                nn.init.zeros_(last.weight)
     return model
 
 
-class Basic(nn.Module):
-    """Two 3x3 convolutions; (N, C, H, W) to (N, width, H/stride, W/stride)."""
+class Basic(BasicBlock):
+    """As in the narrow networks, under another name of the shortcut."""
 
-    expansion = 1
-
-    def __init__(self, channels: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = shortcut(channels, width, stride)
-        self.relu = nn.ReLU()
-
-    def last(self) -> nn.BatchNorm2d:
-        """The batch norm that ends the residual branch."""
-        return self.bn2
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        out: Tensor = self.relu(h + self.shortcut(x))
-        return out
+    projection = "shortcut"
 
 
 class Bottleneck(nn.Module):
@@ -71,10 +54,6 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(out)
         self.shortcut = shortcut(channels, out, stride)
         self.relu = nn.ReLU()
-
-    def last(self) -> nn.BatchNorm2d:
-        """The batch norm that ends the residual branch."""
-        return self.bn3
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.bn1(self.conv1(x)))

@@ -6,11 +6,14 @@ convolution, which the paper does not have. Initial weights are torch's own.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
+from kdrun.models.staged import Staged
 from kdrun.quantities import Count, Layers
 
 STEM_WIDTH = 24
@@ -64,7 +67,7 @@ class Unit(nn.Module):
         return out
 
 
-class CifarShuffleNetV1(nn.Module):
+class CifarShuffleNetV1(Staged):
     """Logits (N, classes) of images (N, channels, H, W); each stage halves the size.
 
     groups: of the 1x1 convolutions. widths, blocks: of each stage. Raises KdrunError.
@@ -73,31 +76,15 @@ class CifarShuffleNetV1(nn.Module):
     def __init__(
         self, *, classes: int, channels: int, groups: Count, widths: list[Count], blocks: list[Layers]
     ) -> None:
-        super().__init__()
         if len(widths) != len(blocks):
             raise KdrunError("blocks", blocks, f"one count for each of the {len(widths)} widths is needed")
         _check_widths(groups, widths, blocks)
-        self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
-        self.relu = nn.ReLU()
-        names, before = [], STEM_WIDTH
-        for position, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            units = [Unit(before, width, 2, groups)]
-            units += [Unit(width, width, 1, groups) for _ in range(count - 1)]
-            names.append(f"layer{position + 1}")
-            self.add_module(names[-1], nn.Sequential(*units))
-            before = width
-        self.linear = nn.Linear(before, classes)
-        self.stages = ("relu", *names)
-        self.pre = ("relu", *(f"{n}.{count - 1}.relu:in" for n, count in zip(names, blocks, strict=True)))
-        self.head = "linear"
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        for name in self.stages[1:]:
-            x = getattr(self, name)(x)
-        out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return out
+        stages = (
+            [Unit(before, width, 2, groups), *(Unit(width, width, 1, groups) for _ in range(count - 1))]
+            for (before, width), count in zip(pairwise([STEM_WIDTH, *widths]), blocks, strict=True)
+        )
+        super().__init__(nn.Conv2d(channels, STEM_WIDTH, 1, bias=False), stages, "relu", "linear")
+        self.linear = nn.Linear(widths[-1], classes)
 
 
 build = CifarShuffleNetV1

@@ -6,15 +6,16 @@ channels, the last stage has 464. Initial weights are torch's own.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.cifar_shufflenet_v1 import shuffle
+from kdrun.models.cifar_shufflenet_v1 import STEM_WIDTH, shuffle
+from kdrun.models.staged import Staged
 from kdrun.quantities import Count, Layers
-
-STEM_WIDTH = 24
 
 
 class DownBlock(nn.Module):
@@ -70,46 +71,32 @@ class BasicBlock(nn.Module):
         return out
 
 
-class CifarShuffleNetV2(nn.Module):
+class CifarShuffleNetV2(Staged):
     """Logits (N, classes) of images (N, channels, H, W); each stage halves the size.
 
     widths, blocks: of each stage, its down block counted. last: channels before the head. Raises
     KdrunError for odd widths, a stage of under two blocks, and lists of other lengths.
     """
 
+    tail = ("conv2", "bn2", "relu2")
+
     def __init__(
         self, *, classes: int, channels: int, widths: list[Count], blocks: list[Layers], last: Count
     ) -> None:
-        super().__init__()
         if len(widths) != len(blocks) or min(blocks) < 2:
             problem = f"one count of at least 2 for each of {len(widths)} widths is needed"
             raise KdrunError("blocks", blocks, problem)
         if any(width % 2 for width in widths):
             raise KdrunError("widths", widths, "even widths are needed")
-        self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
-        self.relu = nn.ReLU()
-        names, before = [], STEM_WIDTH
-        for position, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            stage = nn.Sequential(DownBlock(before, width), *(BasicBlock(width) for _ in range(count - 1)))
-            names.append(f"layer{position + 1}")
-            self.add_module(names[-1], stage)
-            before = width
-        self.conv2 = nn.Conv2d(before, last, 1, bias=False)
+        stages = (
+            [DownBlock(before, width), *(BasicBlock(width) for _ in range(count - 1))]
+            for (before, width), count in zip(pairwise([STEM_WIDTH, *widths]), blocks, strict=True)
+        )
+        super().__init__(nn.Conv2d(channels, STEM_WIDTH, 1, bias=False), stages, "join", "linear")
+        self.conv2 = nn.Conv2d(widths[-1], last, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(last)
         self.relu2 = nn.ReLU()
         self.linear = nn.Linear(last, classes)
-        self.stages = ("relu", *names)
-        self.pre = ("relu", *(f"{n}.{count - 1}.join:in" for n, count in zip(names, blocks, strict=True)))
-        self.head = "linear"
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        for name in self.stages[1:]:
-            x = getattr(self, name)(x)
-        x = self.relu2(self.bn2(self.conv2(x)))
-        out: Tensor = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return out
 
 
 build = CifarShuffleNetV2

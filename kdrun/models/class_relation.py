@@ -87,8 +87,7 @@ def relation(
 ) -> Relation:
     """The relation of a teacher's classes (of its outputs, in order) to those of the data set. Raises
     KdrunError under `key`. class_map: from a teacher's class to the student's; others are related by name, or
-    left out. Without a map, each class of the teacher must be one of the data set. subset: whether it may
-    know fewer.
+    left out. Without it, each class of the teacher must be one of the data set. subset: it may know fewer.
     """
     number, map_ = {name: place for place, name in enumerate(ours)}, dict(class_map or {})
     _refuse_twice(theirs, f"{key}.classes")

@@ -24,9 +24,8 @@ IMAGES = 2
 
 
 def dry_forward(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
-    """The model's output for two black images (C, H, W), in evaluation mode, for its shapes alone. Nothing
-    changes. A large model runs on torch's meta device, unless it reads values. Raises what the forward
-    raises.
+    """The model's output for two black images (C, H, W), in evaluation mode, for its shapes alone. A large
+    model runs on torch's meta device, unless it reads values. Raises what the forward raises.
     """
     with untouched(model) as device, _no_empty_maps(model), torch.no_grad():
         if _work(model, image_shape) > SMALL:

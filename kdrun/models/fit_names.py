@@ -29,16 +29,13 @@ SHOWN = 3
 def fitted(model: nn.Module, tensors: Mapping[str, Tensor], key: str, value: str) -> dict[str, Tensor]:
     """The tensors that are the model's, without a removed head. Raises KdrunError for another model's."""
     own, head = model.state_dict(), removed_head(model)
-    needed = _needed(model)
     kept = {
         name: tensor
         for name, tensor in tensors.items()
         if not (_dispensable(name, own) or (head and name.startswith(f"{head}.")))
     }
-    missing, extra = (
-        [name for name in needed if name not in kept],
-        [name for name in kept if name not in own],
-    )
+    missing = [name for name in _needed(model) if name not in kept]
+    extra = [name for name in kept if name not in own]
     other = [name for name in own if name in kept and own[name].shape != kept[name].shape]
     if missing or extra or other:
         raise KdrunError(key, value, _misfit(own, kept, missing, extra, other, key))

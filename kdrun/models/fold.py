@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from kdrun.machine import exact
 from kdrun.models.taps import Tapped
@@ -105,16 +106,10 @@ class _Uses(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if isinstance(result, (Tensor, tuple, list)):
             self.kept += [result, args]
-            for tensor in _tensors((args, kwargs)):
-                self.count[id(tensor)] = self.count.get(id(tensor), 0) + 1
+            for value in tree_leaves((args, kwargs)):
+                if isinstance(value, Tensor):
+                    self.count[id(value)] = self.count.get(id(value), 0) + 1
         return result
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ()
-    return [tensor for item in inner for tensor in _tensors(item)]
 
 
 def _pairs(model: nn.Module, images: Tensor) -> list[Pair]:

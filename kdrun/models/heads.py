@@ -31,9 +31,8 @@ def exact_head(model: nn.Module) -> nn.Module:
 
 
 def headless(built: Built, name: str, section: str) -> Built:
-    """The model with nothing in place of its head: what it gives is its embedding. section: the key of the
-    configuration that describes it. Raises KdrunError without a head, or if pretrained weights do not cover
-    the rest.
+    """The model with nothing in place of its head: what it gives is its embedding. section: its key. Raises
+    KdrunError without a head, or if pretrained weights do not cover the rest.
     """
     path = anatomy(built.model).head
     if not path:

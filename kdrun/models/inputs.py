@@ -36,9 +36,7 @@ def _renormalised(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def renormalise(model: nn.Module, given: Normalisation | None, wanted: Normalisation) -> tuple[str, ...]:
-    """Makes the model take images normalised as `given` (None: unknown) and see them as `wanted`, in place.
-    Returns notes.
-    """
+    """Makes a model take images normalised as `given` (None: unknown) and see them as `wanted`; notes."""
     if given is None:
         return ()
     wanted = wanted.for_channels(len(given.mean))

@@ -87,9 +87,7 @@ def in_integers(model: nn.Module, image_shape: tuple[int, int, int], write: Writ
 
 
 def _fill(own: Quantisation, model: nn.Module, image_shape: tuple[int, int, int], write: Write) -> None:
-    """Gives `write` the scales of all ranges and the integers of all layers, as buffers of the model too, so
-    that a tracer finds them.
-    """
+    """Gives `write` all scales and integers, as buffers of the model too, so that a tracer finds them."""
     for number in range(len(own.ranges)):
         scale, zero = own.range_of(number).scale()
         write.scales.append((_kept(own, f"scale{number}", scale), _kept(own, f"zero{number}", zero.byte())))

@@ -19,9 +19,7 @@ WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
 
 
 def build(*, classes: int, channels: int, native_size: tuple[int, int], stem: str, width: Factor) -> Draft:
-    """All widths times `width`. stem: imagenet (stride 2), cifar (stride 1), or auto, by the images' size.
-    Raises KdrunError.
-    """
+    """All widths times `width`. stem: imagenet (stride 2), cifar (stride 1), or auto, by the images' size."""
     if int(32 * width) < 1:
         raise KdrunError("width", width, f"leaves a layer without channels; {1 / 32:g} or more is needed")
     small = stem == "cifar" or (stem == "auto" and is_small(native_size))

@@ -128,9 +128,8 @@ class _Forward(TorchFunctionMode):
 
 def quantised(model: nn.Module, image_shape: tuple[int, int, int], bits: int) -> nn.Module:
     """A copy of a model with its norms folded, which computes with fake quantisation; its ranges are empty
-    until `calibrated`. Module paths stay the same. The image that enters its network (resized and normalised
-    anew, if it does that) is the first activation. Raises KdrunError for a model without a layer that can be
-    quantised.
+    until `calibrated`. Module paths stay. The image that enters its network (resized and normalised anew, if
+    it does that) is the first activation. Raises KdrunError for a model without a layer to quantise.
     """
     small = folded(model, image_shape)
     for parameter in small.parameters():

@@ -176,8 +176,7 @@ def find_stages(model: nn.Module, calls: list[Call]) -> tuple[str, ...]:
 
 def map_stages(maps: list[Call]) -> tuple[str, ...]:
     """The stem, then the last block at each resolution, of blocks with maps (C, H, W). A block of several
-    layers is preferred: an activation between blocks and the widening convolution before a head are no
-    stages.
+    layers is preferred: activations between blocks and a widening convolution before a head are no stages.
     """
     if not maps:
         return ()
@@ -239,8 +238,7 @@ def _like(image_shape: tuple[int, int, int], most: int) -> tuple[int, int]:
 
 def block_paths(model: nn.Module) -> Iterator[str]:
     """The modules that a forward calls one after the other: layers, and blocks as a whole. The model and
-    plain sequences are opened, and so is a module that is the only one of its class with most of the
-    parameters.
+    plain sequences are opened, and a module that is the only one of its class with most of the parameters.
     """
     kinds = Counter(type(module) for module in model.modules())
     most = _size(model) / 2

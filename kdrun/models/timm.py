@@ -46,8 +46,7 @@ def build(
     normalisation: Normalisation | None,
 ) -> Draft:
     """The classifier `name`, as of torchvision; `stem` the same. pretrained: a flag, since timm names weights
-    with the model. Raises KdrunError for unknown names and tags, for `cifar` if there is no such stem, and if
-    weights are missing.
+    with the model. Raises KdrunError for unknown names and tags, no stem for `cifar`, missing weights.
     """
     if isinstance(pretrained, str):
         problem = f"timm's weights are named with the model: timm/{name.partition('.')[0]}.{pretrained}"

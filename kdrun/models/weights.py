@@ -72,8 +72,7 @@ def _framed(header: Mapping[str, Any]) -> bytes:
 
 def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """A state dict from a .safetensors or a torch file (only tensors and plain values are read). sha256: what
-    the file must be; what it states of itself is checked anyway. Raises KdrunError for a missing, damaged or
-    foreign file.
+    the file must be. Raises KdrunError for a missing, damaged or foreign file.
     """
     path = expanded(path)
     if not path.is_file():

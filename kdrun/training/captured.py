@@ -7,13 +7,14 @@ state that is saved between two steps continues with the same bits with or witho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from kdrun.graphs import Graphs
 from kdrun.training.plan import EpochPlan
@@ -24,9 +25,7 @@ from kdrun.types import Rows
 
 
 def captured(step: Stepping, images: Images, graphs: Graphs, say: Callable[[str], None]) -> Stepping:
-    """The step as a graph; if a part of it or of its images rules that out, itself, after a line that says
-    why.
-    """
+    """The step as a graph; if something rules that out, the step itself, after a line that says why."""
     reason = obstacle(step, images)
     if not reason:
         return Captured(step, graphs, say)
@@ -149,12 +148,8 @@ def _written(learner: Learner) -> Iterator[Tensor]:
         yield from module.buffers()
 
 
-def _tensors(state: Any) -> Iterator[Tensor]:
-    if isinstance(state, Tensor):
-        yield state
-    elif isinstance(state, (Mapping, list, tuple)):
-        for value in state.values() if isinstance(state, Mapping) else state:
-            yield from _tensors(value)
+def _tensors(state: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(state) if isinstance(value, Tensor)]
 
 
 @contextmanager

@@ -96,19 +96,20 @@ def _checked_state(path: Path) -> dict[str, Any]:
 
 def _wrong_tuples(state: dict[str, Any]) -> list[str]:
     """The keys whose values do not fit Position, Best or a number of threads."""
-    position, best = state["position"], state["best"]
-    wrong = [] if _numbers(position) else ["position"]
-    good = best is None or (isinstance(best, (tuple, list)) and len(best) == 3 and isinstance(best[2], dict))
-    threads = state["facts"].get("threads", 1)
-    wrong += [] if good else ["best"]
-    return wrong + ([] if isinstance(threads, int) and threads > 0 else ["facts.threads"])
+    position, best, threads = state["position"], state["best"], state["facts"].get("threads", 1)
+    right = {
+        "position": _has_three(position)
+        and all(isinstance(number, int) and number >= 0 for number in position[:2])
+        and isinstance(position[2], (int, float))
+        and math.isfinite(position[2]),
+        "best": best is None or (_has_three(best) and isinstance(best[2], dict)),
+        "facts.threads": isinstance(threads, int) and threads > 0,
+    }
+    return [key for key, good in right.items() if not good]
 
 
-def _numbers(position: Any) -> bool:
-    if not isinstance(position, (tuple, list)) or len(position) != 3:
-        return False
-    counts = all(isinstance(number, int) and number >= 0 for number in position[:2])
-    return counts and isinstance(position[2], (int, float)) and math.isfinite(position[2])
+def _has_three(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 3
 
 
 class Checkpoint:

@@ -73,8 +73,7 @@ class Strand:
 def fit(course: Course, step: Stepping, strands: Sequence[Strand], position: Position) -> float:
     """Trains the learners of all strands, those of the step, from `position` to the end of this part of the
     course. Returns the seconds that it has taken so far. Raises KdrunError for a loss that is not finite,
-    Stopped if a watcher does, and the errors of `kdrun.training.tripwires`. States that were written before
-    stay.
+    Stopped if a watcher does, and the errors of `kdrun.training.tripwires`. Earlier states stay.
     """
     started, per_epoch, wires = time.monotonic() - position.seconds, course.row_set.steps, Tripwires(step)
     until = course.epochs if course.until is None else course.until

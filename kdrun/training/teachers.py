@@ -99,8 +99,7 @@ class Live(Teacher):
 
     def padded(self, batch: Batch, size: int) -> Outputs:
         """The answers to a batch of at most `size` images, repeated until there are so many: a GPU's
-        libraries choose a kernel by the size of the batch, so the bits of an answer do not depend on the
-        images beside it.
+        libraries choose a kernel by the size, so the bits of an answer do not depend on the images beside it.
         """
         images = batch.images
         if len(images) < size:

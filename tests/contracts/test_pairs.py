@@ -103,7 +103,7 @@ def made(name: str) -> Built:
 def side(built: Built, shape: tuple[int, int, int]) -> Side:
     shapes = probe(built.model, shape, [POOLED])
     images = torch.randn(ROWS, *shape, generator=torch.Generator().manual_seed(2))
-    tapped = Tapped(built.model.train(), [*shapes.names(), *_negative(shapes), CLASSIFIER])
+    tapped = Tapped(built.model.train(), [*shapes.layers, *_negative(shapes), CLASSIFIER])
     outputs = tapped(images)
     tapped.close()
     return Side(built, shapes, outputs)

@@ -145,7 +145,7 @@ def test_probe_changes_nothing(resnet: nn.Module) -> None:
     assert shapes.stages == 4
     assert shapes.layer("stage:-1@pre") == shapes.layer("stage:3") == (64, 4, 4)
     assert shapes.layer("layer2.0.conv1") == shapes.layer("layer2.0.relu:in") == (32, 8, 8)
-    assert set(shapes.names()) == {
+    assert set(shapes.layers) == {
         *("logits", "embedding", "layer2.0.conv1", "layer2.0.relu:in"),
         *(f"stage:{n}{suffix}" for n in range(4) for suffix in ("", "@pre")),
     }

@@ -18,7 +18,7 @@ from kdrun.losses.base import Loss, Needs
 from kdrun.losses.mix import Mix, Term
 from kdrun.losses.sharing import Shared
 from kdrun.models.sync_batchnorm import synchronise
-from kdrun.ranks import One, Ranks, split
+from kdrun.ranks import Ranks, split
 from kdrun.schedule import Schedule
 from kdrun.training.optimisers import Dot, optimiser
 from kdrun.training.ranks import Ranked, part_of, synchronised
@@ -90,7 +90,7 @@ def test_shares_of_a_term_and_of_its_gradients_add_up(name: str) -> None:
     student, teacher = outputs(student_shapes, ROWS, 1), outputs(teacher_shapes, ROWS, 2)
     given = batch(ROWS)
     given.labels[torch.tensor([0, 1, 5])] = -1  # no label in the part of the first rank
-    alone = pulled(loss, One(), student, teacher, given)
+    alone = pulled(loss, Ranks(), student, teacher, given)
     assert any(gradient.any() for gradient in alone[1:])
     for shared in on_threads(COUNT, lambda ranks: pulled(loss, ranks, student, teacher, given)):
         torch.testing.assert_close(shared, alone, rtol=1e-9, atol=1e-12)
@@ -109,7 +109,7 @@ def test_a_loss_that_returns_one_value_must_say_so() -> None:
     given = Outputs(torch.randn(ROWS, 3))
     mix = Mix([Term("own", Mean(), Schedule(1.0, 1.0))])
     assert mix(given, given, batch(ROWS)).total == given.logits.mean()
-    mix.sharing = Shared(One())
+    mix.sharing = Shared(Ranks())
     with (
         mix.sharing.ranks.sharing(ROWS),
         pytest.raises(KdrunError, match=r"^loss.own.of_the_batch=False: its"),
@@ -167,7 +167,7 @@ def test_a_batch_norm_of_another_class_is_refused() -> None:
         pass
 
     with pytest.raises(KdrunError, match=r"^runtime.sync_bn=True: 0 is a Other, of which there is no"):
-        synchronise(nn.Sequential(Other(3)), One(), "runtime.sync_bn")
+        synchronise(nn.Sequential(Other(3)), Ranks(), "runtime.sync_bn")
 
 
 class Net(nn.Module):

@@ -9,9 +9,8 @@ from typing import Any
 from kdrun.config.options import FORMAT, Options, print_as_asked
 from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
+from kdrun.report.pipes import aligned
 from kdrun.terminal import shortened, width
-
-GAP = 2
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,15 +44,12 @@ def as_text(both: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 def _table(title: str, runs: Sequence[str], rows: Sequence[Mapping[str, str]], columns: int) -> Iterator[str]:
     """A row for each difference; with its values below it if they are too wide."""
-    heads = {"name": title, "first": runs[0], "second": runs[1]}
-    lines = [heads, *({key: row[key] or "-" for key in heads} for row in rows)]
-    room = max(len(line["name"]) for line in lines)
-    sides = [max(len(line[side]) for line in lines) for side in ("first", "second")]
-    if room + sum(sides) + 2 * GAP <= columns:
-        for line in lines:
-            yield f"{line['name']:{room}}  {line['first']:>{sides[0]}}  {line['second']:>{sides[1]}}"
+    cells = [[row[key] or "-" for key in ("name", "first", "second")] for row in rows]
+    table = [[title, *runs], *cells]
+    lines = aligned(table)
+    if max(map(len, lines)) <= columns:
+        yield from lines
         return
-    for line in lines:
-        yield line["name"]
-        for side in ("first", "second"):
-            yield f"    {shortened(line[side], columns - 4)}"
+    for name, *values in table:
+        yield name
+        yield from (f"    {shortened(value, columns - 4)}" for value in values)

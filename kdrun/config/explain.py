@@ -15,8 +15,9 @@ from hydra.errors import (
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
+from kdrun.config.files import LISTED
 from kdrun.config.keys import known
-from kdrun.config.overrides import LISTED, key_of, quoted, unreadable
+from kdrun.config.overrides import key_of, quoted, unreadable
 from kdrun.config.words import no_such_key
 from kdrun.errors import KdrunError
 

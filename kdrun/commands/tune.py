@@ -17,7 +17,7 @@ from kdrun.artefacts import empty, held, locked, read_json, sweep_parts, write_j
 from kdrun.commands.sweep import ahead, carried_out, finished_earlier
 from kdrun.config.arguments import MANY, Typed, parse
 from kdrun.config.compose import composing, loader
-from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, above_zero, whole
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, read_above_zero, read_whole
 from kdrun.config.overrides import key_of
 from kdrun.config.space import Interval, Setting, Space, space, swept
 from kdrun.config.sweep import short_hash
@@ -97,9 +97,9 @@ def read(arguments: Sequence[str]) -> Asked:
             raise KdrunError(word, None, "kdrun tune sets the stages itself")
     with composing(typed):
         searched = space(typed, loader())
-    trials = whole("--trials", options.get("--trials", str(TRIALS)))
-    given = [size * above_zero(unit, options[unit]) for unit, size in SECONDS.items() if unit in options]
-    seed = whole("--sampler-seed", options.get("--sampler-seed", "0"), least=0)
+    trials = read_whole(options, "--trials", TRIALS)
+    given = [size * read_above_zero(unit, options[unit]) for unit, size in SECONDS.items() if unit in options]
+    seed = read_whole(options, "--sampler-seed", 0, least=0)
     prunes = options.get("--pruner", "median") == "median" and not searched.lengths_differ
     described = {**searched.described, "seed": seed, "prunes": prunes}
     name = options.get("--name") or f"{searched.short_name}-{short_hash(described)}"

@@ -10,9 +10,8 @@ from rich.cells import cell_len
 from kdrun.config.options import FORMAT, Options, print_as_asked
 from kdrun.errors import KdrunError
 from kdrun.report.naming import run_named
-from kdrun.terminal import padded, shortened, widest, width, wrapped
-
-GAP = 2
+from kdrun.report.tables import aligned
+from kdrun.terminal import shortened, widest, width, wrapped
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,16 +45,12 @@ def as_text(both: Mapping[str, Any], columns: int) -> Iterator[str]:
 
 def _table(title: str, runs: Sequence[str], rows: Sequence[Mapping[str, str]], columns: int) -> Iterator[str]:
     """A row for each difference; with its values below it if they are too wide."""
-    heads = {"name": title, "first": runs[0], "second": runs[1]}
-    lines = [heads, *({key: row[key] or "-" for key in heads} for row in rows)]
-    room = widest(line["name"] for line in lines)
-    sides = [widest(line[side] for line in lines) for side in ("first", "second")]
-    if room + sum(sides) + 2 * GAP <= columns:
-        for line in lines:
-            own = [padded(line[key], sides[i], right=True) for i, key in enumerate(("first", "second"))]
-            yield "  ".join([padded(line["name"], room), *own])
+    cells = [[row[key] or "-" for key in ("name", "first", "second")] for row in rows]
+    table = [[title, *runs], *cells]
+    lines = aligned(table)
+    if widest(lines) <= columns:
+        yield from lines
         return
-    for line in lines:
-        yield line["name"]
-        for side in ("first", "second"):
-            yield f"    {shortened(line[side], columns - 4)}"
+    for name, *values in table:
+        yield name
+        yield from (f"    {shortened(value, columns - 4)}" for value in values)

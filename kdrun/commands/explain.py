@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from kdrun.config.choices import ROLES
 from kdrun.config.files import CHOSEN, entries, shipped
-from kdrun.config.keys import ROLES, Key, keys, methods_of, setters
+from kdrun.config.keys import Key, keys, methods_of, setters
 from kdrun.config.options import FORMAT, Options, print_as_asked
 from kdrun.config.recipes import SHORTS
 from kdrun.errors import KdrunError

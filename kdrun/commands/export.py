@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdrun.artefacts import read_json
-from kdrun.config.options import FORMAT, Options, names, print_as_asked
+from kdrun.config.options import FORMAT, Options, print_as_asked, read_names
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
 from kdrun.paths import expanded
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(words) != 1:
         problem = "one run at a time" if words else "which run?"
         raise KdrunError("kdrun export", None, f"{problem} {USE}")
-    formats = names(options.get("--to", "pt2"))
+    formats = read_names(options, "--to", "pt2")
     for name in formats or [""]:
         if name not in FORMATS:
             raise KdrunError("--to", name, "no such format", FORMATS)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         run,
         formats,
         expanded(options["--out"]) if "--out" in options else None,
-        names(options.get("--packages", "")),
+        read_names(options, "--packages"),
         options.get("--data-dir"),
         lambda line: print(line, file=sys.stderr, flush=True),
     )

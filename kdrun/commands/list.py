@@ -11,24 +11,15 @@ from pathlib import Path
 
 from rich.cells import cell_len
 
-from kdrun.config.files import PAIR, Entry, entries, refuse_clashes, shipped
+from kdrun.config.files import GROUPS, LISTED, PAIR, Entry, entries, refuse_clashes, shipped
 from kdrun.config.options import FOLDER, FORMAT, OTHER_SPELLINGS, Options, own_folder
 from kdrun.errors import KdrunError, plain
 from kdrun.figures import short
 from kdrun.models.names import timm_names, torchvision_names
 from kdrun.terminal import hung, padded, widest, width
 
-GROUPS = {
-    "models": "model",
-    "methods": "method",
-    "losses": "loss",
-    "datasets": "dataset",
-    "recipes": "recipe",
-    "engines": "engine",
-    "experiments": "experiment",
-    "sweeps": "sweep",
-}
-LISTS = (*GROUPS, "keys")
+GROUP_OF = {LISTED[group]: group for group in GROUPS}
+LISTS = (*GROUP_OF, "keys")
 
 USE = {"models": "teacher=NAME  student=NAME", "losses": "+loss@loss.TERM=NAME"}
 """How an entry is typed, if not as the group's."""
@@ -58,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     if own := own_folder(options):
         refuse_clashes(own, torchvision_names())
         folders.append(own)
-    listed = {word: _having(_entries(GROUPS[word], folders), having) for word in asked or GROUPS}
+    listed = {word: _having(_entries(GROUP_OF[word], folders), having) for word in asked or GROUP_OF}
     if having and not any(listed.values()):
         problem = "no entry has these words in its name or description"
         raise KdrunError(f"kdrun list {' '.join(words)}", None, problem)
@@ -69,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _asked(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The lists that are asked for (`model` means `models`), and the words that their entries must have."""
-    singular = {**{group: name for name, group in GROUPS.items()}, "key": "keys"}
+    singular = {**{group: name for name, group in GROUP_OF.items()}, "key": "keys"}
     named = [singular.get(word, word) for word in words]
     searched = named[:1] == ["keys"]  # `list keys engine`: the keys of engines
     asked = named[:1] if searched else list(itertools.takewhile(LISTS.__contains__, named))
@@ -141,7 +132,7 @@ def as_text(listed: dict[str, list[Entry]], columns: int, filtered: bool = False
     """A line for each entry: name, costs, description, extra, needs; torchvision's models as a block."""
     blocks = []
     for word, group in listed.items():
-        use = USE.get(word, f"{GROUPS[word]}=NAME")
+        use = USE.get(word, f"{GROUP_OF[word]}=NAME")
         described = [entry for entry in group if entry.path != Path()]
         lines = [f"{word}   {use}", *_legend(word, columns), *_table(described, columns)]
         bare = {

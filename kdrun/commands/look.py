@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdrun.config.options import FORMAT, Options, names, print_as_asked, temperatures, whole
+from kdrun.config.options import FORMAT, Options, print_as_asked, read_names, read_temperatures, read_whole
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
 from kdrun.report import sheets, soft
@@ -17,7 +17,7 @@ from kdrun.terminal import beside, in_lines, shortened, width, wrapped
 if TYPE_CHECKING:
     from kdrun.looking import Looked
 
-OF_A_CLASS = "4"
+OF_A_CLASS = 4
 """The default of --count with --class; without --class it is 1 for each class."""
 
 VALUES = ("--class", "--image", "--count", "--temperature", "--top", "--out", "--packages")
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     run, out = run_named(words[0]), options.get("--out")
     if out is not None and not out.lower().endswith(".png"):
         raise KdrunError("--out", out, "must be the name of a .png file")
-    asked = temperatures(options, _of_run(run))
-    top = whole("--top", options.get("--top", "5"))
+    asked = read_temperatures(options, _of_run(run))
+    top = read_whole(options, "--top", 5)
     looked = _looked(run, words[1:], options)
     rows = as_rows(looked, asked, top)
     print_as_asked(options, rows, as_text(rows, looked.rule, width()))
@@ -56,8 +56,8 @@ def _looked(run: Path, pictures: Sequence[str], options: Mapping[str, str]) -> L
     if "--image" in chosen and len(chosen) > 1:
         raise KdrunError("--image", options["--image"], "names the images; leave out --class and --count")
     rows = _numbers("--image", options["--image"]) if "--image" in options else []
-    count = whole("--count", options.get("--count", OF_A_CLASS if "--class" in options else "1"))
-    packages = names(options.get("--packages", ""))
+    count = read_whole(options, "--count", OF_A_CLASS if "--class" in options else 1)
+    packages = read_names(options, "--packages")
     with uncollected():
         from kdrun import looking
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kdrun.config.options import Options, names, temperatures, whole
+from kdrun.config.options import Options, read_names, read_temperatures, read_whole
 from kdrun.errors import KdrunError, visible
 from kdrun.figures import plural
 from kdrun.garbage import uncollected
@@ -52,9 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(words) < 2:
         problem = "which pictures?" if words else "which run, and which pictures?"
         raise KdrunError("kdrun predict", None, f"{problem} {USE}")
-    asked = Asked("--teacher" in options, whole("--top", options.get("--top", "1")), temperatures(options))
-    packages = names(options.get("--packages", ""))
-    rows = predicted(str(run_named(words[0])), words[1:], asked, packages)
+    asked = Asked("--teacher" in options, read_whole(options, "--top", 1), read_temperatures(options))
+    rows = predicted(str(run_named(words[0])), words[1:], asked, read_names(options, "--packages"))
     print(_written(rows, asked, options.get("--format", "text")))
     return 0
 

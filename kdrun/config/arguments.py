@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kdrun.config.callers import refuse_listed
 from kdrun.config.files import CHOSEN, refuse_endless, refuse_impossible_names, shipped, swept
-from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, own_folder, whole
+from kdrun.config.options import FOLDER, OTHER_SPELLINGS, Options, own_folder, read_whole
 from kdrun.config.overrides import readable, refuse_unreadable
 from kdrun.errors import KdrunError
 
@@ -91,7 +91,7 @@ class Typed(NamedTuple):
     @property
     def most(self) -> int:
         """How many jobs a sweep may have. Raises KdrunError."""
-        return whole(MOST, self.options.get(MOST, str(FEW)))
+        return read_whole(self.options, MOST, FEW)
 
 
 def parse(arguments: Sequence[str]) -> Typed:

@@ -9,20 +9,9 @@ from collections.abc import Collection, Mapping
 from operator import attrgetter
 from typing import Any
 
-from kdrun.config import controls
+from kdrun.config import choices, controls
 from kdrun.config.check_dataset import check_datasets
 from kdrun.config.check_models import check_models
-from kdrun.config.choices import (
-    DEVICES,
-    DIAGNOSTICS,
-    KEY_CHOICES,
-    LOGGERS,
-    OPTIMISERS,
-    QUANTISED,
-    SCHEDULES,
-    STAGES,
-    TRANSFERS,
-)
 from kdrun.config.ranges import (
     above_zero,
     at_least,
@@ -47,7 +36,7 @@ MOST_IMAGES, MOST_SAMPLES, MOST_SECONDS = 65_536, 1_000_000, 3600
 """The largest batch, the most samples and the longest time of a latency measurement."""
 
 WORDS = ("precision", "transfer", "runtime.table", "runtime.table_dtype", "runtime.graph")
-"""Keys whose values are words of KEY_CHOICES."""
+"""Keys whose values are words of choices.KEY_CHOICES."""
 
 LEAST = {
     "seed": 0,
@@ -109,7 +98,7 @@ def _check_packages(run: Run) -> None:
 def _check_loggers(names: Collection[str]) -> None:
     """A logger that is not installed is an error now, not after hours of training."""
     for name in names:
-        one_of("logger", name, LOGGERS)
+        one_of("logger", name, choices.LOGGERS)
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:  # without an origin: a folder of that name, as wandb leaves
             raise KdrunError("logger", name, f"is not installed: {install(name)}")
@@ -118,16 +107,16 @@ def _check_loggers(names: Collection[str]) -> None:
 def _check_single_keys(run: Run) -> None:
     """Keys whose values depend on no other key."""
     for name in run.diagnostics:
-        one_of("diagnostics", name, DIAGNOSTICS)
+        one_of("diagnostics", name, choices.DIAGNOSTICS)
     for key in WORDS:
-        one_of(key, attrgetter(key)(run), KEY_CHOICES[key])
+        one_of(key, attrgetter(key)(run), choices.KEY_CHOICES[key])
     for key, least in LEAST.items():
         at_least(key, attrgetter(key)(run), least)
     for key, least in AUTO_OR_LEAST.items():
         auto_or_whole(key, attrgetter(key)(run), least)
     above_zero(run.checkpoint.minutes, "checkpoint.minutes")
     known_device = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", run.device)
-    require(known_device, "device", run.device, "no such device", DEVICES)
+    require(known_device, "device", run.device, "no such device", choices.DEVICES)
     for key in ("data_dir", "outputs_dir"):
         folder = getattr(run, key)
         require(folder.strip(), key, "''", "a folder is needed")
@@ -137,10 +126,10 @@ def _check_single_keys(run: Run) -> None:
 
 def _check_stages(run: Run) -> None:
     texts("stages", run.stages)
-    wrong = [stage for stage in run.stages if stage not in STAGES]
-    require(not wrong, "stages", next(iter(wrong), None), "no such stage", STAGES)
+    wrong = [stage for stage in run.stages if stage not in choices.STAGES]
+    require(not wrong, "stages", next(iter(wrong), None), "no such stage", choices.STAGES)
     once = run.stages and len(set(run.stages)) == len(run.stages)
-    require(once, "stages", listed(run.stages), "each stage at most once, and at least one", STAGES)
+    require(once, "stages", listed(run.stages), "each stage at most once, and at least one", choices.STAGES)
 
 
 def _check_shared(run: Run, shared_with_labels: bool) -> None:
@@ -159,8 +148,8 @@ def _check_shared(run: Run, shared_with_labels: bool) -> None:
 
 
 def _check_recipe(key: str, recipe: Recipe) -> None:
-    one_of(f"{key}.optimiser", recipe.optimiser, OPTIMISERS)
-    one_of(f"{key}.schedule", recipe.schedule, SCHEDULES)
+    one_of(f"{key}.optimiser", recipe.optimiser, choices.OPTIMISERS)
+    one_of(f"{key}.schedule", recipe.schedule, choices.SCHEDULES)
     for name, least in (("epochs", 1), ("batch", 1), ("weight_decay", 0), ("div", 1), ("final_div", 1)):
         at_least(f"{key}.{name}", getattr(recipe, name), least)
     for name in ("lr", "gamma"):
@@ -197,7 +186,7 @@ def _check_term(key: str, term: Mapping[str, Any], packages: Collection[str]) ->
 def _check_phase_one(run: Run) -> None:
     phase, most = run.phase_one, run.recipe.student.epochs
     if phase.transfer is not None:
-        one_of("phase_one.transfer", phase.transfer, TRANSFERS)
+        one_of("phase_one.transfer", phase.transfer, choices.TRANSFERS)
     fits = share(phase.epochs) or (whole(phase.epochs, 0) and phase.epochs < most)
     problem = f"must be a whole number below recipe.student.epochs={most}, or a fraction of them below 1"
     require(fits, "phase_one.epochs", phase.epochs, problem)
@@ -235,7 +224,7 @@ def _check_int8(run: Run) -> None:
     require(settings.weight_bits in (7, 8), "int8.weight_bits", settings.weight_bits, "must be 7 or 8")
     if value is None:
         return
-    one_of("quantise", value, QUANTISED)
+    one_of("quantise", value, choices.QUANTISED)
     compared = "plain" in controls.names(run.control)
     require(compared, "quantise", value, "compares student and plain control: control=true")
     problem = "needs a teacher that is trained before; here the student learns from a peer"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+ROLES = ("teacher", "student")
+
 DATASET_KEYS = (
     *("name", "source", "train", "validation", "test", "split", "labelled", "label_seed"),
     *("views", "mean", "std", "white", "resize", "headline", "recipe"),

@@ -15,8 +15,9 @@ from hydra.errors import (
 )
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
+from kdrun.config.files import LISTED
 from kdrun.config.keys import known
-from kdrun.config.overrides import LISTED, key_of, quoted, unreadable
+from kdrun.config.overrides import key_of, quoted, unreadable
 from kdrun.config.words import no_such_key
 from kdrun.errors import KdrunError
 
@@ -138,9 +139,8 @@ def _wrong_value(error: OmegaConfBaseException, overrides: Sequence[str]) -> Kdr
         problem = "has a list or a value where a mapping {key: value} is needed, or the other way round"
         return KdrunError(key, value, problem)
     if "'DictConfig' to string" in message and key in ("experiment", "sweep"):
-        name = next((o.partition("=")[2] for o in overrides if key_of(o) == key), "")
         problem = "the first line of this file must be: # @package _global_   (without a mark of byte order)"
-        return KdrunError(key, name, problem)
+        return KdrunError(key, value or "", problem)
     if isinstance(error, ValidationError):
         shown = re.match(r"Value '(.*)' of type", message)
         kind = re.search(r"could not be converted to (\w+)", message)
@@ -195,20 +195,14 @@ def _composition(error: ConfigCompositionException, overrides: Sequence[str]) ->
     typed = next((o for o in overrides if word and key_of(o) == key_of(word[1])), "")
     if typed:
         key, _, value = typed.partition("=")
-        if "Could not append to config" in message:
-            return KdrunError(
-                key, value or None, f"the key is there already, so without +: {key.lstrip('+')}=..."
-            )
-        return KdrunError(key, value or None, _flat(message))
+        there = f"the key is there already, so without +: {key.lstrip('+')}=..."
+        problem = there if "Could not append to config" in message else _flat(message)
+        return KdrunError(key, value or None, problem)
     return KdrunError(_file(error) or _of_file(overrides), None, _flat(message))
 
 
 def _flat(message: str) -> str:
     """Hydra's own words on one line, without what only its authors need."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    kept = [
-        line
-        for line in lines
-        if not re.match(r"(full_key|object_type|reference_type|Search path|provider=)", line)
-    ]
-    return re.sub(r"^In '[^']*': ", "", " ".join(kept))
+    needless = re.compile(r"(full_key|object_type|reference_type|Search path|provider=)")
+    lines = filter(None, map(str.strip, message.splitlines()))
+    return re.sub(r"^In '[^']*': ", "", " ".join(line for line in lines if not needless.match(line)))

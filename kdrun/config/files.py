@@ -13,7 +13,14 @@ import yaml
 from kdrun.errors import KdrunError, plain
 from kdrun.paths import no_folder
 
-GROUPS = ("dataset", "model", "method", "loss", "recipe", "engine", "experiment", "sweep")
+GROUPS = ("model", "method", "loss", "dataset", "recipe", "engine", "experiment", "sweep")
+LISTED = {group: f"{group}s" for group in GROUPS} | {
+    "loss": "losses",
+    "teacher": "models",
+    "student": "models",
+}
+"""What `kdrun list` calls the choices of a group, or of a key."""
+
 CHOSEN = ("dataset", "teacher", "student", "method", "recipe", "engine", "experiment", "sweep")
 """Keys under which a run has one file of a group."""
 

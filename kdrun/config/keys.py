@@ -8,12 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, KEY_CHOICES
+from kdrun.config.choices import DATASET_HINTS, DATASET_KEYS, KEY_CHOICES, ROLES
 from kdrun.config.files import CHOSEN, OF, content_of, entries, shipped, terms_of
 from kdrun.nested import leaves
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w/ ]+):(?P<value>[^#]*?)(?:\s*# (?P<comment>.*))?$")
-ROLES = ("teacher", "student")
 SHARED = "digits"
 """The data set whose file stands for all others, for the keys that each of them has."""
 

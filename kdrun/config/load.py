@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from kdrun.config import controls, quick, recipes
 from kdrun.config.callers import refuse_untyped
 from kdrun.config.check import check
+from kdrun.config.choices import ROLES
 from kdrun.config.exact import Inexact, exact
 from kdrun.config.files import OF, Read
 from kdrun.config.overrides import key_of, refuse_impossible
-from kdrun.config.plugins import ROLES, Written
+from kdrun.config.plugins import Written
 from kdrun.config.schema import MISSING, Remarks, Run
 from kdrun.config.values import refuse_unusable_numbers, refuse_unusable_texts
 from kdrun.config.words import no_such_key

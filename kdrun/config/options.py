@@ -78,14 +78,15 @@ def print_as_asked(options: Mapping[str, str], data: Any, lines: Iterable[str]) 
     print(json.dumps(data, indent=2) if options.get("--format") == "json" else "\n".join(lines))
 
 
-def whole(name: str, text: str, least: int = 1) -> int:
+def read_whole(options: Mapping[str, str], name: str, usual: int, least: int = 1) -> int:
     """The value of an option as a whole number from `least` on. Raises KdrunError."""
+    text = options.get(name, str(usual))
     if not text.isdecimal() or int(text) < least:
         raise KdrunError(name, text, f"must be a whole number from {least}")
     return int(text)
 
 
-def above_zero(name: str, text: str) -> float:
+def read_above_zero(name: str, text: str) -> float:
     """The value of an option as a number above 0. Raises KdrunError."""
     try:
         number = float(text)
@@ -96,19 +97,19 @@ def above_zero(name: str, text: str) -> float:
     return number
 
 
-def names(text: str) -> list[str]:
-    """`[a, b]` or `a,b` as words, each once."""
-    words = (word.strip() for word in text.strip("[]").split(","))
+def read_names(options: Mapping[str, str], name: str, usual: str = "") -> list[str]:
+    """The value of an option, `[a, b]` or `a,b`, as words, each once."""
+    words = (word.strip() for word in options.get(name, usual).strip("[]").split(","))
     return list(dict.fromkeys(word for word in words if word))
 
 
-def temperatures(options: Mapping[str, str], usual: Sequence[float] = ()) -> list[float]:
+def read_temperatures(options: Mapping[str, str], usual: Sequence[float] = ()) -> list[float]:
     """`--temperature 1,4,20` as numbers above 0, each once; `usual` without the option. Raises KdrunError."""
     name = "--temperature"
     if name not in options:
         return list(usual)
     try:
-        values = [above_zero(name, part) for part in options[name].strip("[]").split(",")]
+        values = [read_above_zero(name, part) for part in options[name].strip("[]").split(",")]
     except KdrunError:
         raise KdrunError(name, options[name], "must be numbers above 0, as 1,4,20") from None
     return list(dict.fromkeys(values))

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 
-from kdrun.config.files import CHOSEN
+from kdrun.config.files import CHOSEN, LISTED
 from kdrun.errors import KdrunError
 
 TEXTS = re.compile(
@@ -31,19 +31,6 @@ LISTS = re.compile(
 INTERVALS = (
     "an interval is interval(LOW,HIGH), of whole numbers int(interval(LOW,HIGH)), tag(log, ...) of either"
 )
-
-LISTED = {
-    "dataset": "datasets",
-    "teacher": "models",
-    "student": "models",
-    "model": "models",
-    "method": "methods",
-    "loss": "losses",
-    "recipe": "recipes",
-    "engine": "engines",
-    "experiment": "experiments",
-}
-"""What `kdrun list` calls the choices of a key."""
 
 HINTS = {
     "model": "as which? teacher={0} or student={0}",

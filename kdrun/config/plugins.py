@@ -16,13 +16,12 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
+from kdrun.config.choices import ROLES
 from kdrun.config.files import OF, entries, paired, shipped
 from kdrun.config.schema import Recipe, Run
 from kdrun.errors import KdrunError
 from kdrun.models.names import TIMM, library, timm_names, torchvision_names
 from kdrun.schedule import unfolded
-
-ROLES = ("teacher", "student")
 
 Numbers = make_dataclass("Numbers", [(f.name, Any, field(default=None)) for f in fields(Recipe)])
 """A recipe as YAML has it: a number may also be a mapping from models to numbers, so no key has a type."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from kdrun.config.choices import ROLES
 from kdrun.config.files import Read
 from kdrun.errors import KdrunError
 
@@ -16,8 +17,6 @@ REQUIRED = ("epochs", "batch", "optimiser", "lr")
 
 SHORTS = ("epochs", "batch", "lr")
 """Keys that stand for `recipe.teacher.KEY` and `recipe.student.KEY`."""
-
-ROLES = ("teacher", "student")
 
 Written = Mapping[str, Any]
 KEY = "dataset.recipe"

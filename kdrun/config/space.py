@@ -12,8 +12,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from kdrun.config.arguments import Typed
 from kdrun.config.choices import REPEATS
-from kdrun.config.files import CHOSEN
-from kdrun.config.overrides import INTERVALS, LISTED, given, key_of
+from kdrun.config.files import CHOSEN, LISTED
+from kdrun.config.overrides import INTERVALS, given, key_of
 from kdrun.config.ranges import require
 from kdrun.config.sweep import named_by, plain, refuse_many, value_of
 from kdrun.config.table import SAME

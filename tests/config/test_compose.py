@@ -14,11 +14,12 @@ import yaml
 from omegaconf import OmegaConf
 
 from kdrun.config.arguments import parse
+from kdrun.config.choices import ROLES
 from kdrun.config.compose import single
 from kdrun.config.exact import Inexact, exact
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
-from kdrun.config.plugins import ROLES, Written, complement
+from kdrun.config.plugins import Written, complement
 from kdrun.config.schema import Model, Recipe, Run, Teacher
 from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kdrun.report.pipes import aligned
 from rich.cells import cell_len
 
 from kdrun.commands.compare import _table as compared
@@ -16,6 +15,8 @@ from kdrun.commands.look import as_text as looked
 from kdrun.commands.outputs import _line as outputs_line
 from kdrun.commands.predict import as_text as predictions
 from kdrun.config.files import Entry
+from kdrun.report.outputs import Kept
+from kdrun.report.tables import aligned
 from kdrun.terminal import folded, in_lines, shortened, wrapped
 
 LONG = "word " * 20
@@ -82,7 +83,7 @@ def columns_of(lines: list[str], texts: list[str]) -> list[int]:
     return [cell_len(line[: line.index(text) + len(text)]) for line, text in zip(lines, texts, strict=True)]
 
 
-def test_columns_of_tables_are_aligned_with_wide_letters() -> None:
+def test_columns_of_tables_are_aligned_with_wide_letters(tmp_path: Path) -> None:
     figures = ["1.0", "22.0", "3.5", "100.0"]
     tables = {
         "aligned": aligned(list(zip(WIDE, figures, strict=True))),
@@ -90,7 +91,7 @@ def test_columns_of_tables_are_aligned_with_wide_letters() -> None:
             entries_table([entry(name, step=float(f)) for name, f in zip(WIDE, figures, strict=True)], 80)
         )[1:],
         "predict": predictions([prediction(name, 0.5) for name in WIDE], 80).splitlines(),
-        "outputs": [outputs_line(name, figure, "", 60) for name, figure in zip(WIDE, figures, strict=True)],
+        "outputs": [outputs_line(kept(tmp_path, name), "", 60) for name in WIDE],
         "compare": list(
             compared(
                 "keys",
@@ -100,13 +101,22 @@ def test_columns_of_tables_are_aligned_with_wide_letters() -> None:
             )
         )[1:],
     }
-    ends = {"list": [f"x {float(figure):.2f}" for figure in figures], "predict": [" 50.0 %"] * 4}
+    ends = {
+        "list": [f"x {float(figure):.2f}" for figure in figures],
+        "predict": [" 50.0 %"] * 4,
+        "outputs": ["1 kB"] * 4,
+    }
     for name, lines in tables.items():
         assert len(set(columns_of(lines, ends.get(name, figures)))) == 1, (name, lines)
 
 
 def row(name: str, figure: str) -> dict[str, str]:
     return {"name": name, "first": name, "second": figure}
+
+
+def kept(folder: Path, name: str) -> Kept:
+    (folder / name).mkdir()
+    return Kept("model", folder / name, 1000, "finished")
 
 
 def prediction(name: str, share: float) -> dict[str, Any]:
@@ -117,9 +127,9 @@ def entry(name: str, step: float) -> Entry:
     return Entry("method", name, "a loss", "", Path("x.yaml"), (), 0, step)
 
 
-def test_lines_of_a_folder_and_a_picture_with_wide_letters_fit() -> None:
+def test_lines_of_a_folder_and_a_picture_with_wide_letters_fit(tmp_path: Path) -> None:
     name = "数字" * 30
-    lines = [*outputs_line(name, "1 kB", "used by 1 run", 60).splitlines()]
+    lines = [*outputs_line(kept(tmp_path, name), "used by 1 run", 60).splitlines()]
     shares = {f"{wide}{number}": 0.1 for number in range(4) for wide in WIDE}
     asked = {"image": name, "truth": WIDE[1], "teacher": WIDE[2], "soft_targets": {"1": shares}}
     lines += looked([asked], f"images of {name}", 60)

@@ -48,7 +48,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each measurement gives another time: 1 s, 2 s, ..."""
     times = count(1)
     monkeypatch.setattr(
-        duration, "first_step", lambda *given: FirstStep((), float(next(times)), 0.5, 0, 0, 0)
+        duration, "first_step", lambda *given: FirstStep((), Pace(float(next(times)), 0.5), 0, 0, 0)
     )
 
 
@@ -60,7 +60,8 @@ def test_other_settings_of_the_runtime_are_measured_anew(
     paces = duration.Paces(tmp_path / "paces.json")
     usual, other = made("").student, made(setting).student
     assert [paces.of(each).seconds for each in (usual, other, usual)] == [1.0, 2.0, 1.0]
-    both = duration.of_each([made(f"outputs_dir={tmp_path}").student, made(f"{setting} seed=1").student])
+    students = [made(f"outputs_dir={tmp_path}").student, made(f"{setting} seed=1").student]
+    both = duration.of_each(students, duration.Paces())
     assert len({round(seconds) for seconds in both.values()}) == 2, "also within a call"
 
 

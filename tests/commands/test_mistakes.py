@@ -14,7 +14,7 @@ from kdrun.commands import ranked
 from kdrun.commands.pages import PAGES
 from kdrun.config.arguments import parse
 from kdrun.errors import KdrunError
-from kdrun.ranks import One
+from kdrun.ranks import Ranks
 
 UNREADABLE = [
     *(
@@ -139,7 +139,7 @@ def test_an_engine_that_cannot_work_is_refused_before_the_plan(
 
 def test_torchrun_refuses_keys_of_another_engine_before_the_plan() -> None:
     with pytest.raises(KdrunError, match=r"^engine\.gpus: engine auto has no such argument"):
-        ranked._run(parse(["+engine.gpus=1"]), One())  # type: ignore[arg-type]
+        ranked._run(parse(["+engine.gpus=1"]), Ranks())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_each_teacher_of_a_list_has_a_name_of_its_own() -> None:
     """Also if a model is called as the second of another would be."""
 
     def names(*models: str) -> list[str]:
-        return list(teachers(list(models), lambda name: {"name": name}))
+        return list(teachers(list(models), lambda name, key: {"name": name}))
 
     assert names("a", "a_2", "a", "a") == ["a", "a_2", "a_3", "a_4"]
     assert names("a", "a", "a_2") == ["a", "a_3", "a_2"]

@@ -104,7 +104,7 @@ def test_columns_of_tables_are_aligned_with_wide_letters(tmp_path: Path) -> None
     ends = {
         "list": [f"x {float(figure):.2f}" for figure in figures],
         "predict": [" 50.0 %"] * 4,
-        "outputs": ["1 kB"] * 4,
+        "outputs": ["1.00 kB"] * 4,
     }
     for name, lines in tables.items():
         assert len(set(columns_of(lines, ends.get(name, figures)))) == 1, (name, lines)

@@ -83,10 +83,10 @@ def no_such_key(key: str, value: Any, choices: Sequence[str], every: Sequence[st
         return KdrunError(typed, None, f"no such key, and {problem}")
     if files := files_with(key):
         return KdrunError(typed, None, f"no such key here, only with {any_of(files, most=len(files))}")
-    if keys := meant(key, every):
-        values = KEY_CHOICES.get(keys[0], ()) if len(keys) == 1 else ()
+    if own := meant(key, every):
+        values = KEY_CHOICES.get(own[0], ()) if len(own) == 1 else ()
         which = f" ({' | '.join(values)})" if values else ""
-        return KdrunError(typed, None, f"no such key. Is it {any_of(keys)}{which}?")
+        return KdrunError(typed, None, f"no such key. Is it {any_of(own)}{which}?")
     others = [name for name in (*known(), *every) if name != key]  # it can be one of another data set
     close = alike(key, choices) or alike(key, others)
     if close or len(choices) <= FEW:

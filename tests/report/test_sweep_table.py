@@ -49,8 +49,8 @@ SEEDS_ONLY = """\
 gain over control on validation, points, mean +- std of 2 seeds
 control 87.0 +- 0.0 %
 
-       student          gain
-   88.5 +- 0.7   +1.5 +- 0.7
+    student          gain
+88.5 +- 0.7   +1.5 +- 0.7
 The student has 87.5 +- 0.7 % on test, +1.0 +- 0.7 points over the control
 (better in 2 of 2)
 Against the control on test: TIES: +1.0 points (95 % interval -5.4 to +7.4, p =

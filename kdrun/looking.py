@@ -36,17 +36,17 @@ class Looked(NamedTuple):
     rule: str
 
 
-class Models(NamedTuple):
+class RunModels(NamedTuple):
     """The teacher and the student of a run."""
 
     teacher: Classifier
     student: Classifier
 
 
-def models(run: Path, packages: Iterable[str] = ()) -> Models:
+def models(run: Path, packages: Iterable[str] = ()) -> RunModels:
     """The teacher and the student of a finished run. Raises KdrunError if one is missing."""
     names = tuple(packages)
-    return Models(load(run, teacher=True, packages=names), load(run, packages=names))
+    return RunModels(load(run, teacher=True, packages=names), load(run, packages=names))
 
 
 def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
@@ -62,7 +62,9 @@ def test_part(run: Path, packages: Iterable[str] = ()) -> ImageSet:
     return data
 
 
-def of_each_class(data: ImageSet, both: Models, name: str | None, count: int, temperature: float) -> Looked:
+def of_each_class(
+    data: ImageSet, both: RunModels, name: str | None, count: int, temperature: float
+) -> Looked:
     """The `count` test images of one class, or of each, whose soft targets have the highest entropy. Raises
     KdrunError for an unknown class, or one without test images.
     """
@@ -79,7 +81,9 @@ def of_each_class(data: ImageSet, both: Models, name: str | None, count: int, te
     return of_rows(data, both, rows[places].tolist(), f"{rule}, right or wrong")
 
 
-def of_rows(data: ImageSet, both: Models, rows: Sequence[int], rule: str = "test images by number") -> Looked:
+def of_rows(
+    data: ImageSet, both: RunModels, rows: Sequence[int], rule: str = "test images by number"
+) -> Looked:
     """Test images by their positions in the test part. Raises KdrunError for a wrong position."""
     count = len(data.test.labels)
     if wrong := [row for row in rows if not 0 <= row < count]:
@@ -99,7 +103,7 @@ def of_rows(data: ImageSet, both: Models, rows: Sequence[int], rule: str = "test
     )
 
 
-def of_pictures(both: Models, files: Sequence[str]) -> Looked:
+def of_pictures(both: RunModels, files: Sequence[str]) -> Looked:
     """The user's pictures. Raises KdrunError for a file that is not a picture."""
     preprocess = both.teacher.preprocess
     images = torch.stack([preprocess(file) for file in files])

@@ -173,7 +173,7 @@ class Joined(torch.autograd.Function):
         return gradients[0][ctx.first : ctx.first + ctx.rows] * ctx.count, None
 
 
-class Group(Ranks):
+class ProcessGroup(Ranks):
     """Processes of torchrun: gloo on the CPU, nccl on GPUs. Raises RankLost if another one has ended."""
 
     def __init__(self, place: int, here: int) -> None:

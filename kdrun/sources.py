@@ -19,7 +19,7 @@ from kdrun.lookup import is_listed
 from kdrun.users_code import INSTALLED
 
 
-class Source(NamedTuple):
+class SourceFile(NamedTuple):
     """One module. file: `mine/losses.py`. digest: 12 hex digits. imports: modules that it can import."""
 
     file: str
@@ -27,7 +27,7 @@ class Source(NamedTuple):
     imports: tuple[str, ...]
 
 
-_seen: dict[str, Source] = {}
+_seen: dict[str, SourceFile] = {}
 """Modules as this process first read them. Python reads a module only once, so later changes do not run."""
 
 
@@ -41,7 +41,7 @@ def sources(value: Any, packages: Iterable[str]) -> dict[str, str]:
     roots = {_root(spec) for spec in map(_find, known) if spec}
     names = (text.partition(":")[0] for text in _texts(value))
     left = [name for name in names if is_listed(name, known)]
-    read: dict[str, Source] = {}
+    read: dict[str, SourceFile] = {}
     while left:
         name = left.pop()
         source = None if name in read else _source(name)
@@ -76,7 +76,7 @@ def _root(spec: ModuleSpec) -> Path | None:
     return Path(places[0]).parent if places else None
 
 
-def _source(name: str) -> Source | None:
+def _source(name: str) -> SourceFile | None:
     """A module as this process runs it, None for a name that is not a module."""
     if name in _seen and name in sys.modules:
         return _seen[name]
@@ -90,7 +90,7 @@ def _source(name: str) -> Source | None:
     above = {name.rpartition(".")[0]} - {""}  # runs before the module itself
     imports = above | set(_imports(content, ".".join(parts), name if packaged else "")) - {name}
     digest = hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()[:12]
-    _seen[name] = Source("/".join([*parts, file]), digest, tuple(sorted(imports)))
+    _seen[name] = SourceFile("/".join([*parts, file]), digest, tuple(sorted(imports)))
     return _seen[name]
 
 

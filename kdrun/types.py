@@ -49,7 +49,7 @@ POOLED = "embedding@map"
 """The map (N, D, H, W) whose mean over positions is the embedding, in models that have one."""
 
 
-class Classifier(NamedTuple):
+class HeadWeights(NamedTuple):
     """A model's last linear layer: logits = embedding @ weight.T + bias, of (K, D) and (K,) or None."""
 
     weight: Tensor
@@ -71,7 +71,7 @@ class Outputs(NamedTuple):
     embedding: Tensor | None = None
     stages: tuple[Tensor | None, ...] = ()
     layers: Mapping[str, Tensor] = {}
-    classifier: Classifier | None = None
+    classifier: HeadWeights | None = None
     counts: Tensor | None = None
     teachers: Mapping[str, Outputs] = {}
 

@@ -15,7 +15,7 @@ from kdrun.commands.look import as_text as looked
 from kdrun.commands.outputs import _line as outputs_line
 from kdrun.commands.predict import as_text as predictions
 from kdrun.config.files import Entry
-from kdrun.report.outputs import Kept
+from kdrun.report.outputs import KeptFolder
 from kdrun.report.tables import aligned
 from kdrun.terminal import folded, in_lines, shortened, wrapped
 
@@ -114,9 +114,9 @@ def row(name: str, figure: str) -> dict[str, str]:
     return {"name": name, "first": name, "second": figure}
 
 
-def kept(folder: Path, name: str) -> Kept:
+def kept(folder: Path, name: str) -> KeptFolder:
     (folder / name).mkdir()
-    return Kept("model", folder / name, 1000, "finished")
+    return KeptFolder("model", folder / name, 1000, "finished")
 
 
 def prediction(name: str, share: float) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from kdrun import __version__
 from kdrun.artefacts import fingerprint, read_json, write_json
-from kdrun.check.measure import FirstStep, Pace, first_step
+from kdrun.check.measure import FirstStep, StepPace, first_step
 from kdrun.config.schema import Runtime
 from kdrun.machine import environment
-from kdrun.plan.answers import Answers, answers_plan
+from kdrun.plan.answers import AnswersPlan, answers_plan
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.stages.saved import status
@@ -34,7 +34,7 @@ def epochs_left(training: Training) -> int:
     return 0 if done.kind == "loaded" else training.epochs - done.epochs
 
 
-def seconds_left(training: Training, step: Pace, answers: Answers | None = None) -> float:
+def seconds_left(training: Training, step: StepPace, answers: AnswersPlan | None = None) -> float:
     """The time for the rest of a training. answers: how it gets its teacher's answers; with a table, the
     teacher answers each view once.
     """
@@ -58,10 +58,10 @@ class Paces:
 
     def __init__(self, file: Path | None = None, fresh: bool = False) -> None:
         self.file, self.known = file, {} if file is None or fresh else _kept(file)
-        self.of_losses: dict[str, tuple[str, Pace]] = {}
+        self.of_losses: dict[str, tuple[str, StepPace]] = {}
         self.ratios: dict[tuple[str, str], float] = {}
 
-    def of(self, training: Training) -> Pace:
+    def of(self, training: Training) -> StepPace:
         """Measured now, or earlier."""
         key = _same_pace(training)
         if key not in self.known:
@@ -72,7 +72,7 @@ class Paces:
                     write_json(self.file, _kept(self.file) | self.known)
         return self.known[key]
 
-    def of_student(self, training: Training) -> Pace:
+    def of_student(self, training: Training) -> StepPace:
         """The same, or what was measured of its losses on another pair of models, times the ratio of a step
         that was measured on both pairs.
         """
@@ -88,10 +88,10 @@ class Paces:
         return own
 
 
-def _kept(file: Path) -> dict[str, Pace]:
+def _kept(file: Path) -> dict[str, StepPace]:
     """The paces of a file by training, without those that no step can have."""
     try:
-        paces = {str(key): Pace(*map(float, pace)) for key, pace in read_json(file).items()}
+        paces = {str(key): StepPace(*map(float, pace)) for key, pace in read_json(file).items()}
     except (OSError, ValueError, TypeError, AttributeError, OverflowError):
         return {}
     return {
@@ -125,7 +125,7 @@ def of_each(trainings: Iterable[Training], paces: Paces) -> dict[Path, float]:
     """The seconds that are left of each training, by folder. Trainings that differ only in their seed are
     measured once.
     """
-    steps: dict[str, tuple[Pace, Answers | None]] = {}
+    steps: dict[str, tuple[StepPace, AnswersPlan | None]] = {}
     seconds: dict[Path, float] = {}
     for training in trainings:
         if training.folder in seconds:

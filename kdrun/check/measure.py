@@ -55,7 +55,7 @@ class AtStart(NamedTuple):
     claims: bool = True
 
 
-class Pace(NamedTuple):
+class StepPace(NamedTuple):
     """seconds: of a whole step; asking: of the teacher's answer in it."""
 
     seconds: float
@@ -68,7 +68,7 @@ class FirstStep(NamedTuple):
     """
 
     terms: tuple[AtStart, ...]
-    pace: Pace
+    pace: StepPace
     kept: int
     told: int
     images: int
@@ -112,7 +112,7 @@ def _measured(training: Training, teachers: nn.ModuleList) -> FirstStep:
     images.close()
     return FirstStep(
         terms,
-        Pace(seconds, _seconds(lambda: asked(batch), place.device) if live else 0.0),
+        StepPace(seconds, _seconds(lambda: asked(batch), place.device) if live else 0.0),
         sum(map(_held, trainee.learners)) + activations + _bytes([batch.images]),
         largest[0] + state_bytes(teachers) if len(teachers) else 0,
         images.memory,

@@ -18,7 +18,7 @@ from kdrun.evaluation.class_order import Standing
 from kdrun.evaluation.cost import bytes_per_image, macs, params
 from kdrun.figures import count, file_size, percent, plural, roughly, short, three_digits
 from kdrun.models.taps import probe
-from kdrun.plan.answers import Answers, answers_plan
+from kdrun.plan.answers import AnswersPlan, answers_plan
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, steps
 from kdrun.report.schema import REFERENCE
@@ -65,7 +65,7 @@ class Measured:
     teachers: tuple[Tried, ...]
     knows: bool
     steps: Mapping[str, FirstStep]
-    answers: Answers | None
+    answers: AnswersPlan | None
 
     @property
     def shown(self) -> str:

@@ -37,7 +37,7 @@ PROMISE = (
 )
 
 
-class Answered(NamedTuple):
+class LabelledAnswers(NamedTuple):
     """What a teacher says of the labelled validation images: logits (N, K), labels (N,)."""
 
     logits: Tensor
@@ -57,7 +57,7 @@ class Candidate(NamedTuple):
     overrides: str
     command: str
     training: Training
-    answered: Answered | None
+    answered: LabelledAnswers | None
     seconds: float = 0.0
 
     @property
@@ -112,7 +112,7 @@ def _candidates(plans: Mapping[str, Plan], commands: Mapping[str, str]) -> list[
     return sorted(by_folder.values(), key=lambda each: -each.answered.right if each.answered else 1)
 
 
-def _answered(plan: Plan) -> Answered | None:
+def _answered(plan: Plan) -> LabelledAnswers | None:
     """What a teacher with weights answers, with those of its weights and in the numerics of a report."""
     weights, part = saved(plan.teacher, plan.run.fresh), plan.ground.data.validation
     if weights is None:
@@ -120,7 +120,7 @@ def _answered(plan: Plan) -> Answered | None:
     with exact():
         logits = logits_on(plan.ground, network_of(plan.student, weights), part, plan.teacher.threads)
     known = part.labels >= 0
-    return Answered(logits[known], part.labels[known])
+    return LabelledAnswers(logits[known], part.labels[known])
 
 
 def _head(plan: Plan, temperature: float) -> str:

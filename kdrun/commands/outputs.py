@@ -16,7 +16,17 @@ from kdrun.errors import LONGEST, KdrunError, plain
 from kdrun.figures import file_size, plural
 from kdrun.paths import expanded
 from kdrun.report.naming import run_named, said_of, short_id
-from kdrun.report.outputs import KINDS, MODELS, ROOMS, Kept, Outputs, holders, kept, named, prunable
+from kdrun.report.outputs import (
+    KINDS,
+    MODELS,
+    ROOMS,
+    KeptFolder,
+    OutputsFolder,
+    holders,
+    kept,
+    named,
+    prunable,
+)
 from kdrun.terminal import padded, shortened, width
 
 SHOWN = 10
@@ -33,7 +43,7 @@ _PLACES = "models/, runs/, sweeps/, searches/ or tables/"
 SHORTEST = 24
 """The least width of a name; with less, its figures have a line of their own."""
 
-Going = Sequence[tuple[Kept, str]]
+Going = Sequence[tuple[KeptFolder, str]]
 """What is to be removed, and why."""
 
 
@@ -78,14 +88,14 @@ def _is_named(path: Path) -> bool:
     return path.resolve().parent.name in (*ROOMS, "tables")
 
 
-def _why(each: Kept) -> str:
+def _why(each: KeptFolder) -> str:
     """The reason why a named folder is removed, with what is lost."""
     if each.users:
         return f"named, used by {plural(len(each.users), 'run')}"
     return "named" if each.state == "finished" else f"named, {_use(each)}"
 
 
-def as_text(outputs: Path | None, shown: Outputs, columns: int) -> Iterator[str]:
+def as_text(outputs: Path | None, shown: OutputsFolder, columns: int) -> Iterator[str]:
     """Each kind with its number, its size and its largest folders; then what can be removed."""
     yield f"{outputs or 'named'}   {file_size(sum(each.bytes for each in shown.kept))}"
     for kind in KINDS:
@@ -102,7 +112,7 @@ def as_text(outputs: Path | None, shown: Outputs, columns: int) -> Iterator[str]
     yield from _could_go(shown)
 
 
-def _could_go(shown: Outputs) -> Iterator[str]:
+def _could_go(shown: OutputsFolder) -> Iterator[str]:
     going, broken = prunable(shown), [each for each in shown.kept if each.state == "can be continued"]
     if going:
         total = file_size(sum(each.bytes for each, _ in going))
@@ -137,7 +147,7 @@ def _agreed(question: str) -> bool:
         return False
 
 
-def _remove(each: Kept) -> bool:
+def _remove(each: KeptFolder) -> bool:
     """Removes a folder. False if another process uses it, or if it cannot be removed."""
     if not each.path.exists():  # was removed with the folder around it
         return True
@@ -150,12 +160,12 @@ def _remove(each: Kept) -> bool:
     return False
 
 
-def _name(each: Kept) -> str:
+def _name(each: KeptFolder) -> str:
     training = f"{each.path.parent.parent.name}/" if each.kind == "table" else ""
     return plain(f"{training}{each.path.name}", 2 * LONGEST)
 
 
-def _called(each: Kept) -> str:
+def _called(each: KeptFolder) -> str:
     name = said_of(each.path).get("name") if each.kind == "run" else None
     return f" ({plain(str(name))})" if name else ""
 
@@ -167,7 +177,7 @@ def changed(path: Path) -> str:
     return datetime.fromtimestamp(max(times)).strftime("%Y-%m-%d")
 
 
-def _use(each: Kept) -> str:
+def _use(each: KeptFolder) -> str:
     if each.age is not None:
         return f"can be continued, {_age(each.age)}"
     if each.state != "finished":
@@ -185,7 +195,7 @@ def _age(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
-def _line(each: Kept, use: str, columns: int) -> str:
+def _line(each: KeptFolder, use: str, columns: int) -> str:
     name, room = _name(each), columns - FIGURES - 2
     figures = f"{file_size(each.bytes):>8}  {changed(each.path)}  {use}".rstrip()
     if room < min(SHORTEST, cell_len(name)):
@@ -193,7 +203,7 @@ def _line(each: Kept, use: str, columns: int) -> str:
     return f"  {padded(shortened(name, room), room)} {figures}"
 
 
-def _row(each: Kept, reason: str | None) -> dict[str, object]:
+def _row(each: KeptFolder, reason: str | None) -> dict[str, object]:
     """`{kind, path, bytes, date, state, users, age, prune}`. Models and runs have users. What can be
     continued has an age in seconds, what can be removed the reason. Runs also have an id, and the user's
     name, note and tags.

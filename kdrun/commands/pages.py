@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Page(NamedTuple):
+class CommandPage(NamedTuple):
     """use: what can follow the command. short: its line in `kdrun --help`; empty: it is not listed there.
     text: what it does. examples: commands, each with a remark. flags: each with its meaning.
     """
@@ -195,7 +195,7 @@ meaning`. A line that begins with blanks continues the one above.
 """
 
 
-def _page(block: str) -> tuple[str, Page]:
+def _page(block: str) -> tuple[str, CommandPage]:
     """A command's name, and its page."""
     first, short, *lines = block.replace("\n  ", " ").splitlines()
     name, _, use = first.partition(" ")
@@ -203,7 +203,7 @@ def _page(block: str) -> tuple[str, Page]:
     begin = lines.index(examples[0])
     flags = lines[begin + len(examples) :]
     text = " ".join(lines[:begin])
-    return name, Page(use, "" if short == "-" else short, text, _pairs(examples), _pairs(flags))
+    return name, CommandPage(use, "" if short == "-" else short, text, _pairs(examples), _pairs(flags))
 
 
 def _pairs(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:

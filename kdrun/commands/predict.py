@@ -31,7 +31,7 @@ USE = (
 VALUES = ("--packages", "--top", "--temperature")
 
 
-class Asked(NamedTuple):
+class PredictOptions(NamedTuple):
     """The answers for each picture. teacher: also the teacher's. top: number of classes. temperatures: soft
     targets at each; empty: the model's own probabilities."""
 
@@ -52,13 +52,15 @@ def main(arguments: Sequence[str]) -> int:
     if len(words) < 2:
         problem = "which pictures?" if words else "which run, and which pictures?"
         raise KdrunError("kdrun predict", None, f"{problem} {USE}")
-    asked = Asked("--teacher" in options, read_whole(options, "--top", 1), read_temperatures(options))
+    asked = PredictOptions(
+        "--teacher" in options, read_whole(options, "--top", 1), read_temperatures(options)
+    )
     rows = predicted(str(run_named(words[0])), words[1:], asked, read_names(options, "--packages"))
     print(_written(rows, asked, options.get("--format", "text")))
     return 0
 
 
-def _written(rows: Sequence[dict[str, Any]], asked: Asked, format: str) -> str:
+def _written(rows: Sequence[dict[str, Any]], asked: PredictOptions, format: str) -> str:
     if format == "json":
         return json.dumps(rows, indent=2)
     rows = visible(list(rows))
@@ -68,7 +70,7 @@ def _written(rows: Sequence[dict[str, Any]], asked: Asked, format: str) -> str:
 
 
 def predicted(
-    run: str, files: Sequence[str], asked: Asked, packages: Sequence[str] = ()
+    run: str, files: Sequence[str], asked: PredictOptions, packages: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """A row for each file: `{file, class, probability, changed, teacher: {class, probability}}`.
 
@@ -144,7 +146,7 @@ def _first(texts: Sequence[str]) -> str:
     return texts[0] if len(texts) == 1 else f"{texts[0]} and {len(texts) - 1:,} more"
 
 
-def _answers(logits: Any, classes: Sequence[str], asked: Asked) -> dict[str, Any]:
+def _answers(logits: Any, classes: Sequence[str], asked: PredictOptions) -> dict[str, Any]:
     def largest(temperature: float) -> list[dict[str, Any]]:
         shares = soft.softened(logits, temperature)
         order = soft.largest(shares, asked.top)
@@ -159,7 +161,7 @@ def _answers(logits: Any, classes: Sequence[str], asked: Asked) -> dict[str, Any
     return answer
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], asked: Asked) -> str:
+def as_csv(rows: Sequence[Mapping[str, Any]], asked: PredictOptions) -> str:
     """A line for each picture, model and temperature: `file,model,temperature,class,probability`, then
     `class_2,probability_2` and so on."""
     sink = io.StringIO()

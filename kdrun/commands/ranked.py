@@ -18,7 +18,7 @@ from kdrun.garbage import uncollected
 from kdrun.terminal import note
 
 if TYPE_CHECKING:  # which imports torch
-    from kdrun.ranks import Group
+    from kdrun.ranks import ProcessGroup
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,10 +34,10 @@ def main(arguments: Sequence[str]) -> int:
             show(typed)
         return 0
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost rank is told in one line
-    from kdrun.ranks import Group, among
+    from kdrun.ranks import ProcessGroup, among
 
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    group = Group(int(os.environ.get("LOCAL_RANK", 0)), here)
+    group = ProcessGroup(int(os.environ.get("LOCAL_RANK", 0)), here)
     if group.leads:  # the others may wait in a call of the network, where Python hears no signal
         signal.signal(signal.SIGTERM, _told_to_end)
     try:
@@ -77,7 +77,7 @@ def _allowed(arguments: Sequence[str]) -> Typed:
     return typed
 
 
-def _run(typed: Typed, group: Group) -> None:
+def _run(typed: Typed, group: ProcessGroup) -> None:
     loaded = single(typed)
     for line in loaded.notes if group.leads else ():
         note(line)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # these import torch
     from kdrun.plan.ground import Grounds
     from kdrun.plan.plan import Plan
     from kdrun.plan.training import Training
-    from kdrun.report.published_list import Line
+    from kdrun.report.published_list import RowTrainings
 
 OPTIONS = Options(
     values={"--format": FORMATS, FOLDER: ()},
@@ -142,7 +142,7 @@ def show_cells(cells: Cells) -> int:
     pairs, grounds = _composed(cells), Grounds()
     run = _checked(pairs, grounds)[0].run
     paces = Paces(Path(run.outputs_dir) / "tables" / PACES, run.fresh)
-    lines: list[Line] = []
+    lines: list[RowTrainings] = []
     place = ""
     for pair in pairs:
         plans = planned(pair.loaded, grounds)[1]
@@ -211,10 +211,10 @@ def _show_page(cells: Cells, folder: Path, format: str, not_run: int) -> None:
     print(f"{rest}{folder}\n  {'  '.join(names)}", file=sys.stderr, flush=True)
 
 
-def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], paces: Paces) -> Iterator[Line]:
+def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], paces: Paces) -> Iterator[RowTrainings]:
     """A line for each row of a pair: its teacher, its student alone, its methods."""
     from kdrun.check.duration import of_each
-    from kdrun.report.published_list import Line
+    from kdrun.report.published_list import RowTrainings
     from kdrun.report.published_page import row_name
     from kdrun.stages.saved import status
 
@@ -225,7 +225,7 @@ def _lines(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan], paces: Pace
         kinds = [status(training).kind for training in trainings]
         done = kinds.count("cached") + kinds.count("loaded")
         left = sum(seconds[training.folder] for training in trainings)
-        yield Line(pair, row_name(pair, row), done, kinds.count("resume"), len(kinds), left)
+        yield RowTrainings(pair, row_name(pair, row), done, kinds.count("resume"), len(kinds), left)
 
 
 def _rows(cells: Cells, jobs: Sequence[Job], plans: Sequence[Plan]) -> dict[str, list[Training]]:

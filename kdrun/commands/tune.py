@@ -87,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     return Searching(asked, runs, default, images, plan).all()
 
 
-def read(arguments: Sequence[str]) -> Asked:
+def read(arguments: Sequence[str]) -> SearchOptions:
     """The search that was typed. Raises KdrunError."""
     words, options = OPTIONS.parse(arguments)
     place = (FOLDER, options[FOLDER]) if FOLDER in options else ()
@@ -106,10 +106,10 @@ def read(arguments: Sequence[str]) -> Asked:
     if not re.fullmatch(r"[\w-][\w.-]*", name):
         raise KdrunError("--name", name, "letters, digits, - _ . only: it names a folder")
     command = shlex.join(["kdrun", "tune", *arguments])
-    return Asked(typed, searched, trials, sum(given) or None, name, seed, prunes, described, command)
+    return SearchOptions(typed, searched, trials, sum(given) or None, name, seed, prunes, described, command)
 
 
-class Asked(NamedTuple):
+class SearchOptions(NamedTuple):
     """A search as it was typed. trials: in all calls together. seconds: for this call; None: no limit. seed:
     of the sampler. prunes: whether trials may be stopped. described: what identifies the search, as plain
     values.
@@ -131,7 +131,7 @@ class Searching(NamedTuple):
     of a trial.
     """
 
-    asked: Asked
+    asked: SearchOptions
     runs: Runs
     default: Setting
     images: int

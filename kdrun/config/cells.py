@@ -12,7 +12,7 @@ from kdrun.config.overrides import key_of, parsed, refuse_unreadable
 from kdrun.config.ranges import require, whole
 from kdrun.config.recipes import spelled_out
 from kdrun.config.sweep import Job, plain, refuse_many, short_hash
-from kdrun.config.table import Place, Table, changed
+from kdrun.config.table import Place, PublishedTable, changed
 from kdrun.errors import KdrunError
 
 CHOOSING = ("pair", "method", "seed")
@@ -22,7 +22,7 @@ CHOOSING = ("pair", "method", "seed")
 class Cells(NamedTuple):
     """pairs, methods: as asked for; empty if all are. typed: the user's own overrides, which win."""
 
-    table: Table
+    table: PublishedTable
     pairs: tuple[str, ...]
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -57,7 +57,7 @@ class Cells(NamedTuple):
         return f"{self.table.name}-{short_hash(reduced)}" if reduced else self.table.name
 
 
-def asked(table: Table, words: Sequence[str], place: Sequence[str] = ()) -> Cells:
+def asked(table: PublishedTable, words: Sequence[str], place: Sequence[str] = ()) -> Cells:
     """The cells that the words of a command line choose. place: the option for the user's files.
 
     Raises KdrunError for what the table does not have and for a sweep.

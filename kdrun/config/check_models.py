@@ -8,7 +8,7 @@ from typing import Any
 
 from kdrun.config.choices import COMBINED_BY, COMBINED_WEIGHTS, HEADS, STEMS
 from kdrun.config.ranges import above_zero, at_least, number, one_of, refuse_unlisted_name, require
-from kdrun.config.schema import Combine, Model, Reference, Run, Teacher
+from kdrun.config.schema import Combine, Model, Reference, Run, TeacherModel
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
 from kdrun.paths import expanded
@@ -47,7 +47,7 @@ def check_models(run: Run) -> None:
     _check_reference(run.reference)
 
 
-def named_teachers(run: Run) -> Mapping[str, Teacher]:
+def named_teachers(run: Run) -> Mapping[str, TeacherModel]:
     """The teachers by their keys in the configuration: `teacher`, or `teachers.NAME` of several."""
     return {f"teachers.{name}": each for name, each in run.teachers.items()} or {"teacher": run.teacher}
 
@@ -82,7 +82,7 @@ def _check_pretrained(key: str, model: Model) -> None:
         require(model.family in ("torchvision", "timm"), own, value, problem)
 
 
-def _check_teacher(key: str, teacher: Teacher) -> None:
+def _check_teacher(key: str, teacher: TeacherModel) -> None:
     """What only teachers and references have."""
     above_zero(teacher.weight, f"{key}.weight")
     _check_head(key, teacher)
@@ -103,7 +103,7 @@ def _check_teacher(key: str, teacher: Teacher) -> None:
     _check_normalisation(f"{key}.normalisation", teacher.normalisation)
 
 
-def _check_head(key: str, teacher: Teacher) -> None:
+def _check_head(key: str, teacher: TeacherModel) -> None:
     """A teacher without a classifier is loaded, and has no classes."""
     one_of(f"{key}.head", teacher.head, HEADS)
     if teacher.head == "auto":

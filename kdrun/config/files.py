@@ -56,7 +56,7 @@ class Entry(NamedTuple):
     step: float | None = None
 
 
-class Term(NamedTuple):
+class FileTerm(NamedTuple):
     """A term of a method. key: below which it is, `loss` or `phase_one.loss`. loss: the name of its loss."""
 
     key: str
@@ -105,9 +105,9 @@ def losses_of(method: Path) -> Iterator[Path]:
         yield from [file for file in files if file.is_file()][:1]
 
 
-def terms_of(method: Path) -> list[Term]:
+def terms_of(method: Path) -> list[FileTerm]:
     """The terms that a method's file lists in its defaults, in order."""
-    return [Term(*groups) for groups in TERM.findall(_text(method))]
+    return [FileTerm(*groups) for groups in TERM.findall(_text(method))]
 
 
 def needs_of(losses: Sequence[Path]) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ COMMON = {
 """Comments of arguments that most losses have and few files explain."""
 
 
-class Line(NamedTuple):
+class KeyLine(NamedTuple):
     """A key of a YAML file, with the text of its value and its comment."""
 
     key: str
@@ -48,7 +48,7 @@ class Key(NamedTuple):
         return self.name.rpartition(".")[2]
 
 
-def lines(path: Path) -> Iterator[Line]:
+def lines(path: Path) -> Iterator[KeyLine]:
     """The keys of a YAML file in order, dotted, without Hydra's defaults list."""
     above: list[tuple[int, str]] = []
     for text in path.read_text(encoding="utf-8").splitlines():
@@ -58,7 +58,7 @@ def lines(path: Path) -> Iterator[Line]:
         above = [(column, key) for column, key in above if column < indent] + [(indent, match["key"])]
         value = re.sub(r"^[&*]\w+$", "", match["value"].strip())
         if above[0][1] != "defaults":
-            yield Line(".".join(key for _, key in above), value, (match["comment"] or "").strip())
+            yield KeyLine(".".join(key for _, key in above), value, (match["comment"] or "").strip())
 
 
 @cache
@@ -108,7 +108,7 @@ def _of_recipes() -> Iterator[Key]:
 
 def _of_each(group: str, without: Callable[[str], bool]) -> Iterator[Key]:
     """The keys of a group's files, each with the files that have it and the first comment on it."""
-    own: dict[str, list[tuple[str, Line]]] = {}
+    own: dict[str, list[tuple[str, KeyLine]]] = {}
     for entry in entries(shipped(), group):
         for line in lines(entry.path):
             if not without(line.key):

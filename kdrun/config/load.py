@@ -41,7 +41,7 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Described(NamedTuple):
+class ComposedRun(NamedTuple):
     """What Hydra composed, checked and as plain values. choices: by group, for files that do not say their
     name. written: the terms as YAML, with their references. notes: as in `Loaded`.
     """
@@ -60,7 +60,7 @@ class Readers(NamedTuple):
     dataset: Read
 
 
-def described(config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Described:
+def described(config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> ComposedRun:
     """A composed configuration as plain values; what no term uses becomes None in it. Raises KdrunError.
 
     overrides: as typed, without Hydra's own.
@@ -74,10 +74,10 @@ def described(config: DictConfig, choices: Mapping[str, Any], overrides: Sequenc
     _refuse_idle(config, typed)
     notes = tuple(_drop_unused(config, written, typed))
     plain: Any = OmegaConf.to_container(config, resolve=True)
-    return Described(plain, choices, written, notes)
+    return ComposedRun(plain, choices, written, notes)
 
 
-def as_run(content: Described, overrides: Sequence[str], readers: Readers) -> Loaded:
+def as_run(content: ComposedRun, overrides: Sequence[str], readers: Readers) -> Loaded:
     """The run of plain values, which are changed. Raises KdrunError."""
     plain, choices = content.plain, content.choices
     refuse_untyped(plain, overrides)

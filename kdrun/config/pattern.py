@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdrun.config.exact import PLAIN
-from kdrun.config.load import SHARED, Described
+from kdrun.config.load import SHARED, ComposedRun
 from kdrun.nested import places
 
 Place = tuple[Any, ...]
@@ -28,12 +28,14 @@ class Pattern:
     config: of that job, as `described` left it. follows: by a value's place, the keys that it depends on.
     """
 
-    def __init__(self, config: DictConfig, described: Described, follows: Mapping[Place, list[str]]) -> None:
+    def __init__(
+        self, config: DictConfig, described: ComposedRun, follows: Mapping[Place, list[str]]
+    ) -> None:
         self.config, self.follows = config, follows
         self.described = described._replace(plain=_copied(described.plain))
         self.known: dict[Any, Any] = {}
 
-    def followed(self, values: Mapping[str, Any]) -> Described | None:
+    def followed(self, values: Mapping[str, Any]) -> ComposedRun | None:
         """The content of a job; None if the whole way must be taken, also for the error that it has.
 
         values: of the swept keys.
@@ -68,7 +70,7 @@ class Pattern:
         return {place: self.known[name] for place, name in names.items()}
 
 
-def pattern_of(config: DictConfig, described: Described, keys: Collection[str]) -> Pattern | None:
+def pattern_of(config: DictConfig, described: ComposedRun, keys: Collection[str]) -> Pattern | None:
     """What jobs with other values of the keys have in common with a job; None if other values could change
     more than what refers to the keys.
     """

@@ -55,7 +55,7 @@ class Written(Run):
     recipe: WrittenRecipes = field(default_factory=WrittenRecipes)  # type: ignore[assignment]
 
 
-class Models(ConfigSource):
+class ModelGroup(ConfigSource):
     """Serves `teacher/NAME` and `student/NAME` from the group `model`, and names of torchvision and timm.
 
     Shipped files, a user's files and names without a file so meet in one group, whose error lists them all.
@@ -100,7 +100,7 @@ class Models(ConfigSource):
 
 
 class SearchModels(SearchPathPlugin):
-    """Puts `Models` and the user's folder on Hydra's search path, behind what kdrun ships.
+    """Puts `ModelGroup` and the user's folder on Hydra's search path, behind what kdrun ships.
 
     own: set by `register`, since Hydra makes the plugin from its class.
     """
@@ -132,7 +132,7 @@ def register(own: Path | None = None) -> None:
 @cache
 def _register() -> None:
     ConfigStore.instance().store(name="schema", node=Written, provider="kdrun")
-    for plugin in (Models, SearchModels):
+    for plugin in (ModelGroup, SearchModels):
         Plugins.instance().register(plugin)
     # omegaconf 2.3 has an older function of the second name, so that hasattr would not tell
     old = omegaconf.__version__.startswith("2.3")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kdrun.config.files import content_of, entries, shipped, terms_of
 
-Loss = Mapping[str, Mapping[str, Any]]
+PresetTerms = Mapping[str, Mapping[str, Any]]
 
 
 class Preset(NamedTuple):
@@ -20,7 +20,7 @@ class Preset(NamedTuple):
     """
 
     name: str
-    phases: tuple[Loss, ...]
+    phases: tuple[PresetTerms, ...]
     changes_models: bool = False
 
 

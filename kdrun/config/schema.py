@@ -32,7 +32,7 @@ class Model:
 
 
 @dataclass
-class Teacher(Model):
+class TeacherModel(Model):
     """A teacher, or one of several. dataset: the whole one on which it is trained; None: the run's."""
 
     dataset: Any = None
@@ -45,7 +45,7 @@ class Teacher(Model):
 
 def is_headless(model: Model) -> bool:
     """Whether it is a teacher without classes, of which only layers are read."""
-    return isinstance(model, Teacher) and model.head == "none"
+    return isinstance(model, TeacherModel) and model.head == "none"
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Runtime:
 
 
 @dataclass
-class Checkpoint:
+class CheckpointSettings:
     """How often the state of a training is written."""
 
     seconds: float = 5.0
@@ -150,7 +150,7 @@ class Controls:
 
 
 @dataclass
-class Int8:
+class Int8Settings:
     """How student and control are trained for 8 bits, if `quantise` is int8."""
 
     epochs: Any = 0.2
@@ -189,12 +189,12 @@ class Reference:
     margin: float = 1.0
 
     @property
-    def as_teacher(self) -> Teacher | None:
+    def as_teacher(self) -> TeacherModel | None:
         """The model as a teacher's description; None of a run, or without a reference."""
         if self.model is None:
             return None
         own = {key: value for key, value in vars(self).items() if key not in ("run", "model", "margin")}
-        return Teacher(**own | {"name": self.model, "family": self.family or MISSING})
+        return TeacherModel(**own | {"name": self.model, "family": self.family or MISSING})
 
 
 @dataclass
@@ -220,8 +220,8 @@ class Run:
     """
 
     dataset: dict[str, Any] = field(default_factory=dict)
-    teacher: Teacher = field(default_factory=Teacher)
-    teachers: dict[str, Teacher] = field(default_factory=dict)
+    teacher: TeacherModel = field(default_factory=TeacherModel)
+    teachers: dict[str, TeacherModel] = field(default_factory=dict)
     combine: Combine = field(default_factory=Combine)
     student: Model = field(default_factory=Model)
     method: str | None = None
@@ -244,7 +244,7 @@ class Run:
     control: Any = True
     controls: Controls = field(default_factory=Controls)
     quantise: str | None = None
-    int8: Int8 = field(default_factory=Int8)
+    int8: Int8Settings = field(default_factory=Int8Settings)
     device: str = "auto"
     precision: str = "auto"
     threads: Any = "auto"
@@ -260,7 +260,7 @@ class Run:
     tags: list[str] = field(default_factory=list)
     engine: dict[str, Any] = field(default_factory=lambda: {"name": "auto"})
     runtime: Runtime = field(default_factory=Runtime)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
     remarks: Remarks = field(default_factory=Remarks)
 

@@ -81,7 +81,7 @@ class Choices(NamedTuple):
         return len(self.texts)
 
 
-class Key(NamedTuple):
+class SearchedKey(NamedTuple):
     """A searched key, with the `+` before it if it was typed with one. given: its space, as it was typed."""
 
     key: str
@@ -113,7 +113,7 @@ class Space(NamedTuple):
     empty one if nothing is repeated. fixed: the other overrides.
     """
 
-    keys: tuple[Key, ...]
+    keys: tuple[SearchedKey, ...]
     repeats: tuple[tuple[str, ...], ...]
     fixed: tuple[str, ...]
 
@@ -182,7 +182,7 @@ def _repeats(repeated: Mapping[str, Override]) -> Iterator[tuple[str, ...]]:
     yield from combinations
 
 
-def _key(key: str, override: Override) -> Key:
+def _key(key: str, override: Override) -> SearchedKey:
     typed = given(override)
     _refuse_senseless(key.lstrip("+"), typed)
     value = override.value()
@@ -190,16 +190,16 @@ def _key(key: str, override: Override) -> Key:
     if tags - {"log"}:
         raise KdrunError(key, typed, f"no such tag as {sorted(tags - {'log'})[0]}", ["log"])
     if isinstance(value, IntervalSweep):
-        return Key(key, typed, _interval(key, typed, value))
+        return SearchedKey(key, typed, _interval(key, typed, value))
     if isinstance(value, RangeSweep) and not value.shuffle:
-        return Key(key, typed, _range(key, typed, value))
+        return SearchedKey(key, typed, _range(key, typed, value))
     if tags:
         raise KdrunError(key, typed, "choices have no order, so log has no meaning: it is for intervals")
     refuse_many(key, override)
     texts = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if len(texts) == 1:
         raise KdrunError(key, typed, "one value leaves nothing to choose")
-    return Key(key, typed, Choices(texts))
+    return SearchedKey(key, typed, Choices(texts))
 
 
 def _refuse_senseless(name: str, given: str) -> None:

@@ -36,7 +36,7 @@ class Paper(NamedTuple):
     address: str
 
 
-class Source(NamedTuple):
+class CitedSource(NamedTuple):
     """Where numbers were read. quoted: not by those who measured them."""
 
     name: str
@@ -44,15 +44,15 @@ class Source(NamedTuple):
     quoted: bool = False
 
 
-class Value(NamedTuple):
+class StatedNumber(NamedTuple):
     """A number of somebody's. std: over `runs` runs, each None where it is not stated. who: who measured it,
     empty for the table's authors. about: under which conditions, if not the table's."""
 
     value: float
     std: float | None
     runs: int | None
-    source: Source
-    std_source: Source | None = None
+    source: CitedSource
+    std_source: CitedSource | None = None
     who: str = ""
     about: str = ""
 
@@ -69,7 +69,7 @@ class Convention(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """A teacher and a student, by the names of models. lacks: why kdrun cannot run it; empty: it can."""
 
     name: str
@@ -108,7 +108,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     """A published table.
 
     run: the overrides of all cells. seeds: as many as the table's figures are means of, if that is known.
@@ -125,11 +125,11 @@ class Table:
     convention: Convention
     seeds: tuple[int, ...]
     run: tuple[str, ...]
-    pairs: Mapping[str, Pair]
+    pairs: Mapping[str, ModelPair]
     methods: Mapping[str, Method]
-    published: Mapping[Place, Value]
-    unverified: Mapping[Place, Value]
-    others: Mapping[Place, tuple[Value, ...]]
+    published: Mapping[Place, StatedNumber]
+    unverified: Mapping[Place, StatedNumber]
+    others: Mapping[Place, tuple[StatedNumber, ...]]
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -187,7 +187,7 @@ class Table:
         return any(place in values for values in (self.published, self.unverified, self.others))
 
     def _refuse(self, group: str, names: Iterable[str]) -> None:
-        known: Mapping[str, Pair | Method] = self.pairs if group == "pair" else self.methods
+        known: Mapping[str, ModelPair | Method] = self.pairs if group == "pair" else self.methods
         for name in names:
             if name not in known:
                 raise KdrunError(group, name, f"table {self.name} has no such {group}", known)

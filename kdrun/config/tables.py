@@ -17,14 +17,14 @@ from kdrun.config.table import (
     EPOCHS,
     FIGURES,
     STATISTICS,
+    CitedSource,
     Convention,
     Method,
-    Pair,
+    ModelPair,
     Paper,
     Place,
-    Source,
-    Table,
-    Value,
+    PublishedTable,
+    StatedNumber,
 )
 from kdrun.errors import KdrunError
 
@@ -50,7 +50,7 @@ def tables(own: Path | None = None) -> Iterator[Entry]:
         yield entry
 
 
-def read(name: str, own: Path | None = None) -> Table:
+def read(name: str, own: Path | None = None) -> PublishedTable:
     """The table of a name. Raises KdrunError for one that is none, and for mistakes in its file."""
     paths = {entry.name: entry.path for entry in tables(own)}
     if name not in paths:
@@ -68,28 +68,28 @@ def work_of(path: Path) -> float | None:
     return float(line[1]) if line else None
 
 
-def parsed(content: Any, name: str, file: str) -> Table:
+def parsed(content: Any, name: str, file: str) -> PublishedTable:
     """The table that a file's content says. Raises KdrunError, which names the file and the key."""
-    node = Node(content, file).mapping(REQUIRED, **{key: [] for key in OPTIONAL})
+    node = FileNode(content, file).mapping(REQUIRED, **{key: [] for key in OPTIONAL})
     pairs = {key: _pair(key, own) for key, own in node["pairs"].named()}
     methods = {key: Method(key) for key in BASELINES}
     methods |= {key: _method(key, own, pairs) for key, own in node["methods"].named()}
     with_runs = [method.name for method in methods.values() if method.run]
     for method in methods.values():
         if method.of:
-            Node(method.of, file, f"methods.{method.name}.of").one_of(with_runs)
+            FileNode(method.of, file, f"methods.{method.name}.of").one_of(with_runs)
     sources = {key: _source(key, own) for key, own in node["sources"].named()}
     convention = _convention(node["convention"])
     reading = _Reading(pairs, methods, sources, convention)
     published, unverified = _published(node["published"], reading)
-    return Table(
+    return PublishedTable(
         name=name,
         title=node["title"].text(),
         paper=Paper(**{key: own.text() for key, own in node["paper"].mapping(Paper._fields).items()}),
         figure=node["figure"].one_of(FIGURES),
         dataset=node["dataset"].text(),
         convention=convention,
-        seeds=tuple(Node(seed, file, "seeds").whole() for seed in node["seeds"].items()),
+        seeds=tuple(FileNode(seed, file, "seeds").whole() for seed in node["seeds"].items()),
         run=node["run"].overrides(),
         pairs=pairs,
         methods=methods,
@@ -101,7 +101,7 @@ def parsed(content: Any, name: str, file: str) -> Table:
     )
 
 
-class Node(NamedTuple):
+class FileNode(NamedTuple):
     """A part of a file, with the key at which it stands. Its methods return it as what it must be, and raise
     KdrunError if it is something else.
     """
@@ -114,17 +114,17 @@ class Node(NamedTuple):
     def where(self) -> str:
         return f"{self.file}: {self.key}" if self.key else self.file
 
-    def at(self, key: Any, content: Any) -> Node:
+    def at(self, key: Any, content: Any) -> FileNode:
         """A part below this one."""
-        return Node(content, self.file, f"{self.key}.{key}" if self.key else str(key))
+        return FileNode(content, self.file, f"{self.key}.{key}" if self.key else str(key))
 
-    def named(self) -> Iterator[tuple[str, Node]]:
+    def named(self) -> Iterator[tuple[str, FileNode]]:
         """The parts of a mapping with any keys."""
         if not isinstance(self.content, Mapping):
             raise KdrunError(self.where, None, "a mapping (key: value) is needed")
         yield from ((str(key), self.at(key, value)) for key, value in self.content.items())
 
-    def mapping(self, required: Collection[str] = (), **optional: Any) -> dict[str, Node]:
+    def mapping(self, required: Collection[str] = (), **optional: Any) -> dict[str, FileNode]:
         """The parts of a mapping with known keys. optional: keys that may be missing, with their defaults."""
         parts = dict(self.named())
         for key in parts:
@@ -141,7 +141,7 @@ class Node(NamedTuple):
         return self.content
 
     def texts(self) -> tuple[str, ...]:
-        return tuple(Node(item, self.file, self.key).text() for item in self.items())
+        return tuple(FileNode(item, self.file, self.key).text() for item in self.items())
 
     def overrides(self) -> tuple[str, ...]:
         overrides = self.texts()
@@ -176,20 +176,20 @@ class Node(NamedTuple):
 class _Reading(NamedTuple):
     """What groups of numbers refer to."""
 
-    pairs: Mapping[str, Pair]
+    pairs: Mapping[str, ModelPair]
     methods: Mapping[str, Method]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, CitedSource]
     convention: Convention
 
 
-def _pair(name: str, node: Node) -> Pair:
+def _pair(name: str, node: FileNode) -> ModelPair:
     own = node._replace(content=node.content or {}).mapping(run=[], lacks=None, differences=[])
     if not all(name.partition("-")):
         raise KdrunError(node.where, None, "a pair is called TEACHER-STUDENT")
-    return Pair(name, own["run"].overrides(), _optional(own["lacks"]), own["differences"].texts())
+    return ModelPair(name, own["run"].overrides(), _optional(own["lacks"]), own["differences"].texts())
 
 
-def _method(name: str, node: Node, pairs: Mapping[str, Pair]) -> Method:
+def _method(name: str, node: FileNode, pairs: Mapping[str, ModelPair]) -> Method:
     own = node.mapping(run=[], of=None, figure=None, by_pair={}, lacks=None, differences=[])
     if sum(key in node.content for key in ("run", "of", "lacks")) != 1:
         problem = (
@@ -209,17 +209,17 @@ def _method(name: str, node: Node, pairs: Mapping[str, Pair]) -> Method:
     )
 
 
-def _optional(node: Node) -> str:
+def _optional(node: FileNode) -> str:
     """A text that may be missing."""
     return "" if node.content is None else node.text()
 
 
-def _source(name: str, node: Node) -> Source:
+def _source(name: str, node: FileNode) -> CitedSource:
     own = node.mapping(("where",), quoted=False)
-    return Source(name, own["where"].text(), bool(own["quoted"].content))
+    return CitedSource(name, own["where"].text(), bool(own["quoted"].content))
 
 
-def _convention(node: Node) -> Convention:
+def _convention(node: FileNode) -> Convention:
     own = node.mapping(("epoch", "sure", "statistic", "evidence"), runs=None)
     return Convention(
         own["epoch"].one_of(EPOCHS),
@@ -230,14 +230,16 @@ def _convention(node: Node) -> Convention:
     )
 
 
-def _runs(node: Node) -> int | None:
+def _runs(node: FileNode) -> int | None:
     """null: not stated."""
     return None if node.content is None else node.whole()
 
 
-def _published(node: Node, reading: _Reading) -> tuple[dict[Place, Value], dict[Place, Value]]:
+def _published(
+    node: FileNode, reading: _Reading
+) -> tuple[dict[Place, StatedNumber], dict[Place, StatedNumber]]:
     """The numbers of the table that were read in a source, and those that were not."""
-    values_by_state: dict[bool, dict[Place, Value]] = {True: {}, False: {}}
+    values_by_state: dict[bool, dict[Place, StatedNumber]] = {True: {}, False: {}}
     for position, content in enumerate(node.items()):
         group = node.at(position, content)
         usual = {"std_source": None, "runs": reading.convention.runs, "verified": True, "about": ""}
@@ -249,8 +251,8 @@ def _published(node: Node, reading: _Reading) -> tuple[dict[Place, Value], dict[
     return values_by_state[True], values_by_state[False]
 
 
-def _others(node: Node, reading: _Reading) -> dict[Place, tuple[Value, ...]]:
-    values_of: dict[Place, tuple[Value, ...]] = {}
+def _others(node: FileNode, reading: _Reading) -> dict[Place, tuple[StatedNumber, ...]]:
+    values_of: dict[Place, tuple[StatedNumber, ...]] = {}
     for position, content in enumerate(node.items()):
         usual = {"std_source": None, "runs": None, "about": ""}
         own = node.at(position, content).mapping(("who", "source", "cells"), **usual)
@@ -259,7 +261,7 @@ def _others(node: Node, reading: _Reading) -> dict[Place, tuple[Value, ...]]:
     return values_of
 
 
-def _cells(own: Mapping[str, Node], reading: _Reading) -> Iterator[tuple[Place, Value]]:
+def _cells(own: Mapping[str, FileNode], reading: _Reading) -> Iterator[tuple[Place, StatedNumber]]:
     """The numbers of a group, each with the group's source. A teacher is one model, whatever `runs` says."""
     source = reading.sources[own["source"].one_of(reading.sources)]
     std_source = None
@@ -273,4 +275,4 @@ def _cells(own: Mapping[str, Node], reading: _Reading) -> Iterator[tuple[Place, 
             cell._replace(content=pair).one_of(reading.pairs)
             value, std = cell.number()
             many, spread_source = None if method == "teacher" else runs, None if std is None else std_source
-            yield (pair, method), Value(value, std, many, source, spread_source, *about)
+            yield (pair, method), StatedNumber(value, std, many, source, spread_source, *about)

@@ -11,11 +11,11 @@ from omegaconf import OmegaConf
 
 from kdrun.config.choices import CONTROLS, PLAIN
 from kdrun.config.files import Read
-from kdrun.config.schema import Model, Teacher
+from kdrun.config.schema import Model, TeacherModel
 from kdrun.config.words import no_such_key
 from kdrun.errors import KdrunError
 
-KEYS, TEACHERS_KEYS = ([field.name for field in fields(kind)] for kind in (Model, Teacher))
+KEYS, TEACHERS_KEYS = ([field.name for field in fields(kind)] for kind in (Model, TeacherModel))
 
 OPEN = re.compile(
     r"(phase_one\.)?loss\.\w+\.teacher|teachers\.\w+(\.\w+)*|teacher\.dataset(\.\w+)+|reference\.args(\.\w+)?"

@@ -43,7 +43,7 @@ class Way(NamedTuple):
     digest: Callable[[Sequence[Any]], bytes]
 
 
-class Kept:
+class KeptImages:
     """The images that were read first and stay in memory, as many as fit."""
 
     def __init__(self, count: int, shape: Sequence[int], room: int) -> None:
@@ -75,10 +75,10 @@ class Unread:
     way: Way
     side: int | None = None
     reading: Reading = INLINE
-    kept: Kept = field(init=False)
+    kept: KeptImages = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kept", Kept(len(self), self.shape[1:], self.reading.cache))
+        object.__setattr__(self, "kept", KeptImages(len(self), self.shape[1:], self.reading.cache))
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -125,7 +125,7 @@ def in_memory(images: Tensor | Unread) -> Tensor:
     return images.together() if isinstance(images, Unread) else images
 
 
-class Asked(NamedTuple):
+class PendingImages(NamedTuple):
     """Images that are being read. pixels: (B, C, H, W) uint8, complete when all of `doing` is done."""
 
     pixels: Tensor
@@ -145,7 +145,7 @@ class Loader:
         self.images, self.pinned = images, pinned
         self.workers = Workers(images.one, images.shape[1:], images.reading.workers)
 
-    def ask(self, rows: Sequence[int]) -> Asked:
+    def ask(self, rows: Sequence[int]) -> PendingImages:
         """Begins to read rows, in any order, also repeated ones."""
         images = self.images
         pixels = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, pin_memory=self.pinned)
@@ -161,7 +161,7 @@ class Loader:
                 filled[position] = images.kept.pixels[places[position]]
 
         doing = self.workers.fill([images.items[rows[position]] for position in absent], give)
-        return Asked(pixels, [*doing, self.workers.begin(copy)])
+        return PendingImages(pixels, [*doing, self.workers.begin(copy)])
 
     def close(self) -> None:
         self.workers.close()

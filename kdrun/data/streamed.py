@@ -10,7 +10,7 @@ from itertools import islice, zip_longest
 import torch
 from torch import Tensor
 
-from kdrun.data.lazy import Asked, Loader, Unread
+from kdrun.data.lazy import Loader, PendingImages, Unread
 from kdrun.data.resident import Normal
 from kdrun.data.views import Views
 from kdrun.data.workers import CHUNK
@@ -75,7 +75,7 @@ class Streamed:
         sizes = [len(rows.index) for rows in parts]
         index = iter(torch.split(torch.cat([rows.index for rows in parts]).cpu(), sizes))
         ahead = AHEAD + -(-2 * CHUNK * self.images.reading.workers // max(sizes))
-        asked: deque[Asked] = deque()
+        asked: deque[PendingImages] = deque()
         for rows in parts:
             asked.extend(loader.ask(part.tolist()) for part in islice(index, ahead - len(asked)))
             yield self._seen(self._arrived(asked.popleft()), rows.view)
@@ -110,7 +110,7 @@ class Streamed:
         index = self.announced[0].index
         return index.data_ptr() == rows.index.data_ptr() and len(index) == len(rows.index)
 
-    def _arrived(self, asked: Asked) -> Tensor:
+    def _arrived(self, asked: PendingImages) -> Tensor:
         """The pixels on the device; waits for them."""
         started = time.monotonic()
         pixels = asked.wait()

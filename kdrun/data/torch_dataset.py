@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdrun.data.images import Part, Raw
 from kdrun.data.lazy import Unread, Way
-from kdrun.data.user_dataset import Items, Wanted
+from kdrun.data.user_dataset import ImageForm, Items
 from kdrun.errors import KdrunError
 from kdrun.resources import free_memory
 
@@ -47,7 +47,7 @@ def read(
     """
     if train_class is None:
         raise KdrunError("dataset.train_class", None, "which class? dataset.train_class=mine.data:Pictures")
-    items = Items("train", train_class, train_args, Wanted(size, channels))
+    items = Items("train", train_class, train_args, ImageForm(size, channels))
     train = part(items)
     others = {"validation": (validation_class, validation_args), "test": (test_class, test_args)}
     held = {

@@ -26,7 +26,7 @@ COLOURS = (1, 3, 4)
 Shape = tuple[int, ...]
 
 
-class Wanted(NamedTuple):
+class ImageForm(NamedTuple):
     """What images become. size: side of the centre square; channels: 1 or 3; None: as they are."""
 
     size: int | None
@@ -38,7 +38,7 @@ class Items:
     train, validation or test. Raises KdrunError for no data set, an empty one, or another image each time.
     """
 
-    def __init__(self, role: str, path: str, args: Mapping[str, Any] | None, wanted: Wanted) -> None:
+    def __init__(self, role: str, path: str, args: Mapping[str, Any] | None, wanted: ImageForm) -> None:
         self.given = (role, path, args, wanted)
         self.key, self.wanted = f"dataset.{role}_class", wanted
         self.source = made(role, path, args)
@@ -209,7 +209,7 @@ def _as_bytes(array: NDArray[Any]) -> Pixels:
         raise ValueError(f"has {error}; dataset.mean and dataset.std normalise") from None
 
 
-def fitted(image: Pixels, wanted: Wanted) -> Pixels:
+def fitted(image: Pixels, wanted: ImageForm) -> Pixels:
     """The image with the channels and of the size that are wanted. Raises ValueError if that cannot be."""
     channels = wanted.channels or image.shape[2]
     if channels == image.shape[2] and wanted.size is None:

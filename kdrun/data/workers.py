@@ -57,8 +57,8 @@ class Workers:
 
     def __init__(self, read: Read, shape: Shape, count: int) -> None:
         self.read = read
-        self.all = [Worker(read, shape) for _ in range(count)]
-        self.idle: SimpleQueue[Worker] = SimpleQueue()
+        self.all = [PixelWorker(read, shape) for _ in range(count)]
+        self.idle: SimpleQueue[PixelWorker] = SimpleQueue()
         for worker in self.all:
             self.idle.put(worker)
         self.threads = ThreadPoolExecutor(count) if count else None
@@ -96,7 +96,7 @@ class Workers:
             worker.close()
 
 
-class Worker:
+class PixelWorker:
     """One process. Called with up to CHUNK items, gives their pixels, (M, C, H, W), until the next call."""
 
     def __init__(self, read: Read, shape: Shape) -> None:

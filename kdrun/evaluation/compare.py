@@ -109,7 +109,7 @@ def against_reference(student: Tensor, reference: Tensor, labels: Tensor, margin
     return figures | {"margin": margin, "verdict": as_good(low, high, margin)}
 
 
-class Change(NamedTuple):
+class AccuracyChange(NamedTuple):
     """In points, with its 95 % interval over the images, and how many images have a label."""
 
     change: float
@@ -117,7 +117,7 @@ class Change(NamedTuple):
     n: int
 
 
-def gain_change(now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], labels: Tensor) -> Change:
+def gain_change(now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], labels: Tensor) -> AccuracyChange:
     """The gain of one pair (student, control) minus that of another: logits (N, K) each, labels (N,).
 
     Each image gives a whole number from -2 to 2; the interval is the normal one of their mean. Raises
@@ -133,7 +133,7 @@ def gain_change(now: tuple[Tensor, Tensor], before: tuple[Tensor, Tensor], label
         raise ValueError("two labelled images are needed")
     mean = 100 * each.mean().item()
     half = 100 * Z95 * each.std().item() / math.sqrt(len(each))
-    return Change(mean, (mean - half, mean + half), len(each))
+    return AccuracyChange(mean, (mean - half, mean + half), len(each))
 
 
 def _score(counts: Pairs, difference: float) -> float:

@@ -45,7 +45,7 @@ MARGIN = 1.1
 """A ratio of medians closer to 1 than this is never called a speed-up."""
 
 
-class Measured(NamedTuple):
+class LatencyResults(NamedTuple):
     """Latencies by model, and a note for each that could not be measured."""
 
     rows: dict[str, list[dict[str, Any]]]
@@ -65,7 +65,7 @@ def measure(
     room: int | None = None,
     shapes: Mapping[str, Shape] = MappingProxyType({}),
     ahead: Callable[[float], object] = lambda share: None,
-) -> Measured:
+) -> LatencyResults:
     """For each model, one row per mode and batch size, as in report.json's `latency`:
     `{device, mode, threads, batch, p50_ms, p95_ms, images_per_s, n}`.
 
@@ -96,7 +96,7 @@ def measure(
                 rows[name].append(how | summary(times, batch))
             notes += arms.notes(batch, device, mode)
     ahead(1.0)
-    return Measured(rows, notes)
+    return LatencyResults(rows, notes)
 
 
 def part(ahead: Callable[[float], object], done: int, parts: int) -> Callable[[float], object]:

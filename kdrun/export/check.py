@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 """The largest allowed difference of logits, relative to the largest logit; rounding gives about 1e-6."""
 
 
-class Answered(TypedDict):
+class BatchAnswers(TypedDict):
     """The test part at one batch size. top1, agreement (with the student): in percent. difference: the
     largest difference of logits.
     """
@@ -39,7 +39,7 @@ class Checked(TypedDict):
     """
 
     images: int
-    answered: list[Answered]
+    answered: list[BatchAnswers]
     top1: float
     interval: list[float]
     drop: float
@@ -63,7 +63,7 @@ def checked(model: nn.Module, student: Tensor, data: ImageSet, sizes: Sequence[i
     labels = data.test.labels
     every = [(size, logits_of(model, batches(data, size))) for size in sizes]
     answered = [
-        Answered(
+        BatchAnswers(
             batch=size,
             top1=top1_of(logits, labels)[0],
             agreement=agreement(logits, student),

@@ -61,7 +61,7 @@ class Exports(TypedDict):
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportedRun:
     """A finished run, ready to be exported: its student on the CPU, its data, its logits on the test part.
 
     identity: the SHA-256 of the student's file.
@@ -112,7 +112,7 @@ def export(
     return folder
 
 
-def _source(run: Path, packages: tuple[str, ...], data_dir: str | None) -> Source:
+def _source(run: Path, packages: tuple[str, ...], data_dir: str | None) -> ExportedRun:
     """What an export needs. Raises KdrunError for a run that is not finished, or whose data are missing."""
     model = load(run, packages=packages).model
     if not run.is_dir():
@@ -129,7 +129,9 @@ def _source(run: Path, packages: tuple[str, ...], data_dir: str | None) -> Sourc
     with torch_threads(threads):
         logits = logits_of(model, batches(data, max(BATCHES)))
     _refuse_other_data(report, data, logits)
-    return Source(report, identity, Student(model, stated, lambda: calibration(data)), data, logits, threads)
+    return ExportedRun(
+        report, identity, Student(model, stated, lambda: calibration(data)), data, logits, threads
+    )
 
 
 def _refuse_other_data(report: Report, data: ImageSet, logits: Tensor) -> None:
@@ -140,7 +142,7 @@ def _refuse_other_data(report: Report, data: ImageSet, logits: Tensor) -> None:
         raise KdrunError(data.name, None, f"not the images that the run was tested on: top-1 is {shown}")
 
 
-def _record(folder: Path, source: Source, ours: bool) -> Exports:
+def _record(folder: Path, source: ExportedRun, ours: bool) -> Exports:
     """A new record, with the earlier good files of the same student in the folder.
 
     ours: whether the folder is in the run's: then files of an earlier student are removed. Raises KdrunError
@@ -179,7 +181,7 @@ def _earlier(folder: Path) -> Exports | None:
     return None if next(wrong_fields(old, Exports), "") else cast(Exports, old)
 
 
-def _made(kind: Format, source: Source, folder: Path) -> Checked:
+def _made(kind: Format, source: ExportedRun, folder: Path) -> Checked:
     """Writes a file, checks it and puts it into the folder. Raises KdrunError if it is not good."""
     with aside(folder) as place:
         path = place / kind.file
@@ -202,7 +204,7 @@ def _failed(kind: Format, what: str) -> KdrunError:
     return error
 
 
-def _latency(source: Source, folder: Path, files: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def _latency(source: ExportedRun, folder: Path, files: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Rows by `eager` and format, as `kdrun.evaluation.latency.measure` gives them, on the CPU."""
     settings = source.report.get("config", {}).get("evaluation", {})
     models: dict[str, nn.Module] = {"eager": source.student.model}

@@ -21,21 +21,21 @@ from kdrun.types import Batch, Outputs
 EPSILON = 1e-8
 
 
-class Relations(NamedTuple):
+class DistParts(NamedTuple):
     """inter: 1 - correlation within an image, over classes. intra: within a class, over images. Times T^2."""
 
     inter: Tensor
     intra: Tensor
 
 
-def relations(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Relations:
+def relations(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> DistParts:
     """Both parts, scalars; student, teacher: logits (N, K)."""
     p_student = (widen(student) / temperature).softmax(dim=1)
     p_teacher = (widen(teacher.detach()) / temperature).softmax(dim=1)
     scale = temperature**2
     inter = 1 - _correlation(p_student, p_teacher).mean()
     intra = 1 - _correlation(p_student.T, p_teacher.T).mean()
-    return Relations(inter * scale, intra * scale)
+    return DistParts(inter * scale, intra * scale)
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:

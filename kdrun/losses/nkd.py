@@ -21,14 +21,14 @@ from kdrun.losses.paired import LogitsLoss
 from kdrun.types import Batch, Outputs
 
 
-class Normalised(NamedTuple):
+class NkdParts(NamedTuple):
     """target: -p_teacher(y) log p_student(y). others: their cross-entropy, times T^2. Both (N,)."""
 
     target: Tensor
     others: Tensor
 
 
-def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> Normalised:
+def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Tensor | float) -> NkdParts:
     """Both parts of each row, meaningless without a label. Logits (N, K), labels (N,) int64."""
     student, teacher = widen(student), widen(teacher.detach())
     is_target = torch.arange(student.shape[1], device=labels.device) == labels.clamp(min=0)[:, None]
@@ -37,7 +37,7 @@ def normalised(student: Tensor, teacher: Tensor, labels: Tensor, temperature: Te
     q_teacher = split(teacher / temperature, is_target)[2].exp()
     target = -own_teacher.exp() * own_student
     others = -(q_teacher * q_student).sum(dim=1)
-    return Normalised(target, others * temperature**2)
+    return NkdParts(target, others * temperature**2)
 
 
 class NKD(LogitsLoss):

@@ -21,18 +21,18 @@ from kdrun.types import Batch, Outputs
 EPSILON = 1e-12
 
 
-class Relations(NamedTuple):
+class RkdParts(NamedTuple):
     """distance: smooth L1 of the pairs' distances over their mean. angle: of the triples' cosines."""
 
     distance: Tensor
     angle: Tensor
 
 
-def relations(student: Tensor, teacher: Tensor) -> Relations:
+def relations(student: Tensor, teacher: Tensor) -> RkdParts:
     """Both parts, scalars. student: embeddings (N, D); teacher: (N, D')."""
     ours, theirs = _differences(student), _differences(teacher.detach())
     distance = F.smooth_l1_loss(_distances(ours), _distances(theirs))
-    return Relations(distance, F.smooth_l1_loss(_cosines(ours), _cosines(theirs)))
+    return RkdParts(distance, F.smooth_l1_loss(_cosines(ours), _cosines(theirs)))
 
 
 def _differences(embedding: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from kdrun.losses.base import Loss, Needs
 from kdrun.losses.numeric import mse, number, widen
 from kdrun.losses.paired import Pair, pair
 from kdrun.losses.regressors import Connector
-from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Shapes
+from kdrun.types import CLASSIFIER, Batch, HeadWeights, Outputs, Shapes
 
 
 def srrl(
-    features: Tensor, embedding: Tensor, logits: Tensor, classifier: Classifier, softmax: float = 1.0
+    features: Tensor, embedding: Tensor, logits: Tensor, classifier: HeadWeights, softmax: float = 1.0
 ) -> Tensor:
     """(N,): mean squared difference of features, and `softmax` times that of the logits they give. features:
     (N, D) of the student, connected. embedding, logits, classifier: the teacher's, (N, D), (N, K).

@@ -58,7 +58,7 @@ def shortcut(channels: int, out: int, stride: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
 
-class Block(Protocol):
+class ResidualBlock(Protocol):
     """A class of blocks that give `expansion * width` channels and end with a module `relu`."""
 
     expansion: int
@@ -76,7 +76,7 @@ class CifarResNet(Staged):
         self,
         classes: int,
         channels: int,
-        block: Block,
+        block: ResidualBlock,
         stem_width: int,
         widths: Sequence[int],
         blocks: Sequence[int],
@@ -89,7 +89,7 @@ class CifarResNet(Staged):
 
 
 def _stages(
-    block: Block, before: int, widths: Sequence[int], blocks: Sequence[int]
+    block: ResidualBlock, before: int, widths: Sequence[int], blocks: Sequence[int]
 ) -> Iterator[list[nn.Module]]:
     for position, (width, count) in enumerate(zip(widths, blocks, strict=True)):
         first = block(before, width, 1 if position == 0 else 2)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdrun.errors import KdrunError
-from kdrun.models.cifar_resnet import BasicBlock, Block, CifarResNet, shortcut
+from kdrun.models.cifar_resnet import BasicBlock, CifarResNet, ResidualBlock, shortcut
 from kdrun.quantities import Layers
 
 WIDTHS = (64, 128, 256, 512)
@@ -62,4 +62,4 @@ class Bottleneck(nn.Module):
         return out
 
 
-BLOCKS: dict[str, Block] = {"basic": Basic, "bottleneck": Bottleneck}
+BLOCKS: dict[str, ResidualBlock] = {"basic": Basic, "bottleneck": Bottleneck}

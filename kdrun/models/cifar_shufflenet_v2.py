@@ -49,7 +49,7 @@ class Join(nn.Module):
         return shuffle(torch.cat([kept, F.relu(branch)], 1), 2)
 
 
-class BasicBlock(nn.Module):
+class ShuffleUnit(nn.Module):
     """Half of the channels passes, the other half is worked on; (N, C, H, W) stays (N, C, H, W)."""
 
     def __init__(self, channels: int) -> None:
@@ -89,7 +89,7 @@ class CifarShuffleNetV2(Staged):
         if any(width % 2 for width in widths):
             raise KdrunError("widths", widths, "even widths are needed")
         stages = (
-            [DownBlock(before, width), *(BasicBlock(width) for _ in range(count - 1))]
+            [DownBlock(before, width), *(ShuffleUnit(width) for _ in range(count - 1))]
             for (before, width), count in zip(pairwise([STEM_WIDTH, *widths]), blocks, strict=True)
         )
         super().__init__(nn.Conv2d(channels, STEM_WIDTH, 1, bias=False), stages, "join", "linear")

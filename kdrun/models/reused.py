@@ -14,7 +14,7 @@ from kdrun.errors import KdrunError
 from kdrun.models.build import Built, seeded
 from kdrun.models.survey import anatomy, survey
 from kdrun.models.taps import Tapped, probe
-from kdrun.types import POOLED, Classifier
+from kdrun.types import POOLED, HeadWeights
 
 LAST = "stage:-1"
 
@@ -60,7 +60,7 @@ class Reused(nn.Module):
         return logits
 
     @torch.no_grad()
-    def take(self, teacher: Classifier) -> None:
+    def take(self, teacher: HeadWeights) -> None:
         """Copies the weights of the teacher's classifier."""
         self.classifier.weight.copy_(teacher.weight)
         self.classifier.bias.zero_()

@@ -37,7 +37,7 @@ STEMS: Mapping[str, Stem] = {
 """Stems that can be replaced, by torchvision's class names."""
 
 
-class Change(NamedTuple):
+class StemChange(NamedTuple):
     """What was done to a layer. new: whether it has weights that nothing was trained on."""
 
     notes: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def fit_stem(
     native_size: tuple[int, int],
     pretrained: bool | str,
     stems: Mapping[str, Stem] = STEMS,
-) -> Change:
+) -> StemChange:
     """Makes a stem for small images, 3x3 with stride 1 without pooling, if that is asked for, in place; 3x3
     weights are kept. auto: for small images, unless pretrained. Raises KdrunError if no stem is in `stems`.
     """
@@ -66,7 +66,7 @@ def fit_stem(
         raise KdrunError("stem", stem, f"{name} has no stem for small images; take auto or imagenet")
     small = stem == "cifar" or (stem == "auto" and is_small(native_size) and not pretrained)
     if not small or own is None or not isinstance(old, nn.Conv2d):
-        return Change()
+        return StemChange()
     conv = _like(old, old.in_channels, kernel=3, stride=1)
     kept = conv.weight.shape == old.weight.shape
     if kept:
@@ -74,27 +74,27 @@ def fit_stem(
     model.set_submodule(own.conv, conv)
     if own.pool is not None:
         model.set_submodule(own.pool, nn.Identity())
-    return Change((CIFAR_NOTE,), new=not kept)
+    return StemChange((CIFAR_NOTE,), new=not kept)
 
 
-def new_head(before: int, classes: int) -> Change:
+def new_head(before: int, classes: int) -> StemChange:
     """A head for other classes than the weights have."""
-    return Change((f"new head: {before} -> {classes} classes, untrained",), new=True)
+    return StemChange((f"new head: {before} -> {classes} classes, untrained",), new=True)
 
 
-def drafted(model: nn.Module, changes: Sequence[Change], pretrained: bool | str) -> Draft:
+def drafted(model: nn.Module, changes: Sequence[StemChange], pretrained: bool | str) -> Draft:
     """The changed model, with notes."""
     notes = tuple(note for change in changes for note in change.notes)
     return Draft(model, notes, head_is_new=bool(pretrained) and any(change.new for change in changes))
 
 
-def take_channels(model: nn.Module, channels: int) -> Change:
+def take_channels(model: nn.Module, channels: int) -> StemChange:
     """Makes the first convolution read `channels` channels, in place. For one, the weights are summed over
     the three: a grey image gives what its RGB copy gave.
     """
     path, old = next((p, m) for p, m in model.named_modules() if isinstance(m, nn.Conv2d))
     if old.in_channels == channels:
-        return Change()
+        return StemChange()
     conv = _like(old, channels, old.kernel_size[0], old.stride[0], old.padding)
     if channels == 1:
         with torch.no_grad():
@@ -102,7 +102,7 @@ def take_channels(model: nn.Module, channels: int) -> Change:
             if conv.bias is not None and old.bias is not None:
                 conv.bias.copy_(old.bias)
     model.set_submodule(path, conv)
-    return Change(
+    return StemChange(
         (f"first convolution reads {channels} channel{'s' if channels > 1 else ''}",), channels != 1
     )
 

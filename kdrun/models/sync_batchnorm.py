@@ -42,7 +42,9 @@ class _Synchronised(_BatchNorm):
             return super().forward(features)
         self._check_input_dim(features)  # type: ignore[no-untyped-call]
         scale, shift = self.weight, self.bias
-        normal, mean, variance, count = Normalised.apply(features, scale, shift, self.eps, self.ranks)
+        normal, mean, variance, count = NormalisedOverRanks.apply(
+            features, scale, shift, self.eps, self.ranks
+        )
         if self.training and self.track_running_stats:
             self._remember(mean, variance, count)
         result: Tensor = normal
@@ -80,7 +82,7 @@ SYNCHRONISED: dict[type, type] = {
 }
 
 
-class Normalised(torch.autograd.Function):
+class NormalisedOverRanks(torch.autograd.Function):
     """Features (N, C, ...) with mean 0 and variance 1 over all ranks, scaled and shifted, in their own type;
     then mean (C,), biased variance (C,) and the number of values (), which have no gradient. Rows that do not
     count change no statistics and no gradient of others.

@@ -20,7 +20,7 @@ from kdrun.errors import KdrunError
 from kdrun.eval_mode import evaluating
 from kdrun.models.dry import dry_forward
 from kdrun.models.survey import anatomy, first_tensor, head_of, survey
-from kdrun.types import CLASSIFIER, POOLED, Classifier, Outputs, Shapes, stage_of
+from kdrun.types import CLASSIFIER, POOLED, HeadWeights, Outputs, Shapes, stage_of
 
 
 class Tap(NamedTuple):
@@ -98,7 +98,7 @@ class Tapped(nn.Module):
             handle.remove()
         self._handles = []
 
-    def _outputs(self, logits: Tensor, tensors: dict[str, Tensor], head: Classifier | None) -> Outputs:
+    def _outputs(self, logits: Tensor, tensors: dict[str, Tensor], head: HeadWeights | None) -> Outputs:
         embedding = tensors.pop("embedding", None)
         stages: list[Tensor | None] = [None] * self._stages
         layers: dict[str, Tensor] = {}
@@ -136,10 +136,10 @@ def probe(
     return Shapes(sizes, count, size)
 
 
-def classifier(model: nn.Module) -> Classifier | None:
+def classifier(model: nn.Module) -> HeadWeights | None:
     """The weights of the model's head, None if that is no linear layer."""
     head = head_of(model)
-    return Classifier(head.weight, head.bias) if isinstance(head, nn.Linear) else None
+    return HeadWeights(head.weight, head.bias) if isinstance(head, nn.Linear) else None
 
 
 def reads_mean(model: nn.Module, image_shape: tuple[int, int, int]) -> bool:

@@ -14,7 +14,7 @@ from kdrun.extras import install
 from kdrun.models.family import Draft
 from kdrun.models.inputs import Normalisation, renormalise
 from kdrun.models.names import TIMM, timm_names
-from kdrun.models.stems import Change, Stem, drafted, fit_stem, new_head
+from kdrun.models.stems import Stem, StemChange, drafted, fit_stem, new_head
 
 STEMS = {
     "ResNet": Stem("conv1", "maxpool"),
@@ -57,7 +57,7 @@ def build(
     changes = [fit_stem(model, name, stem, native_size, pretrained, STEMS)]
     if pretrained:
         wanted = Normalisation(settings["mean"], settings["std"])
-        changes.append(Change(renormalise(model, normalisation, wanted)))
+        changes.append(StemChange(renormalise(model, normalisation, wanted)))
         if settings["num_classes"] != classes:
             changes.append(new_head(settings["num_classes"], classes))
     if settings.get("fixed_input_size"):

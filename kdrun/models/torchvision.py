@@ -18,7 +18,7 @@ from kdrun.figures import as_typed
 from kdrun.models.family import Draft
 from kdrun.models.inputs import Normalisation, renormalise
 from kdrun.models.names import torchvision_names
-from kdrun.models.stems import Change, drafted, fit_stem, new_head, take_channels
+from kdrun.models.stems import StemChange, drafted, fit_stem, new_head, take_channels
 
 IMAGENET_CLASSES = 1000
 AUXILIARY = ("googlenet", "inception_v3")
@@ -51,7 +51,7 @@ def build(
         changes.append(_fit_head(model, classes))
         wanted = chosen.transforms()
         means = Normalisation(tuple(wanted.mean), tuple(wanted.std))
-        changes.append(Change(renormalise(model, normalisation, means)))
+        changes.append(StemChange(renormalise(model, normalisation, means)))
     _state_stages(model)
     return drafted(model, changes, pretrained)
 
@@ -91,10 +91,10 @@ def _drop_auxiliary(model: nn.Module) -> None:
     model.aux_logits = False  # type: ignore[assignment]
 
 
-def _fit_head(model: nn.Module, classes: int) -> Change:
+def _fit_head(model: nn.Module, classes: int) -> StemChange:
     """A new head if the weights are for another number of classes."""
     if classes == IMAGENET_CLASSES:
-        return Change()
+        return StemChange()
     path, old = [(p, m) for p, m in model.named_modules() if _is_head(m)][-1]
     new: nn.Module
     if isinstance(old, nn.Conv2d):

@@ -38,7 +38,7 @@ MEMORY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswersPlan:
     """kind: none, peer, live, ahead or tabled; for several teachers each kind once: `live and tabled`.
     reason: for the screen. bytes: of full tables.
     """
@@ -53,7 +53,7 @@ class Answers:
         return bool({"live", "ahead"} & set(self.kind.split(AND)))
 
 
-def answers_plan(training: Training) -> Answers:
+def answers_plan(training: Training) -> AnswersPlan:
     """How the teachers of a training answer, for the layers that all phases read. Raises as `answers_of`."""
     if training.several is None:
         return answers_of(training, training.teacher_needs)
@@ -64,18 +64,18 @@ def answers_plan(training: Training) -> Answers:
         named = zip(training.several.names, each, strict=True)
         reasons = dict.fromkeys(f"{name}: {answers.reason}" for name, answers in named)
     kinds = AND.join(sorted({answers.kind for answers in each}))
-    return Answers(kinds, "; ".join(reasons), sum(answers.bytes for answers in each))
+    return AnswersPlan(kinds, "; ".join(reasons), sum(answers.bytes for answers in each))
 
 
-def answers_of(training: Training, needs: frozenset[str], teacher: Training | None = None) -> Answers:
+def answers_of(training: Training, needs: frozenset[str], teacher: Training | None = None) -> AnswersPlan:
     """How a teacher of a training answers. needs: the layers to read. teacher: None for the first.
 
     Raises KdrunError if the configuration rounds answers but a table does not fit: results would change.
     """
     if not needs:
-        return Answers("none", "no term reads the teacher")
+        return AnswersPlan("none", "no term reads the teacher")
     if training.peer is not None:
-        return Answers("peer", "student and peer train in the same steps and learn from each other")
+        return AnswersPlan("peer", "student and peer train in the same steps and learn from each other")
     teacher = teacher or training.teachers[0]
     runtime, views = training.ground.run.runtime, training.ground.views.count
     size, obstacle = 0, "runtime.table=off" if runtime.table == "off" else why_no_table(needs, views)
@@ -89,10 +89,10 @@ def answers_of(training: Training, needs: frozenset[str], teacher: Training | No
     if obstacle:
         ahead = _pays_ahead(training, needs, teacher)
         when = "ahead of the steps" if ahead else "in every step"
-        return Answers("ahead" if ahead else "live", f"teacher runs {when}: {obstacle}")
+        return AnswersPlan("ahead" if ahead else "live", f"teacher runs {when}: {obstacle}")
     extent = f"{plural(views or 0, 'view')}, up to {file_size(size)}"
     rounded = "" if runtime.table_dtype == "fp32" else f" ({runtime.table_dtype})"
-    return Answers("tabled", f"teacher's answers are cached: {extent}{rounded}", size)
+    return AnswersPlan("tabled", f"teacher's answers are cached: {extent}{rounded}", size)
 
 
 def widths(teacher: Training, needs: frozenset[str]) -> Mapping[str, int]:

@@ -94,7 +94,7 @@ class Models:
         return shapes[layers]
 
 
-class Read(NamedTuple):
+class ReadModel(NamedTuple):
     """A model that a mix reads, and the models of its data set."""
 
     model: nn.Module
@@ -107,7 +107,7 @@ def build_mix(
     teacher: nn.Module,
     models: Models,
     seed: int,
-    several: Mapping[str, Read] | None = None,
+    several: Mapping[str, ReadModel] | None = None,
 ) -> Mix:
     """Gives a mix its adapters, by the models' shapes and with their own seed. Returns the same mix.
 
@@ -131,7 +131,7 @@ def build_mix(
     return mix
 
 
-def _shapes(mix: Mix, several: Mapping[str, Read], models: Models) -> dict[str, Shapes]:
+def _shapes(mix: Mix, several: Mapping[str, ReadModel], models: Models) -> dict[str, Shapes]:
     """The shapes of each of several teachers by its name, and under an empty name those of all as one.
 
     Each answers with logits over the classes of the data set.

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from kdrun.config.schema import Int8, Recipe
+from kdrun.config.schema import Int8Settings, Recipe
 from kdrun.errors import KdrunError
 from kdrun.models.quantised import quantised
 from kdrun.plan.link import label_of
@@ -65,7 +65,7 @@ def int8_trainings(student: Training, control: Training | None) -> Iterator[Trai
             ).with_mixes()
 
 
-def fine_tuning(recipe: Recipe, settings: Int8) -> Recipe:
+def fine_tuning(recipe: Recipe, settings: Int8Settings) -> Recipe:
     """The recipe of all four: the student's optimiser for a few epochs at a low rate, which falls to zero."""
     share = isinstance(settings.epochs, float)
     epochs = max(1, round(settings.epochs * recipe.epochs)) if share else settings.epochs

@@ -34,14 +34,14 @@ KEPT = ("student", "teacher", "control")
 """The models of a run that can be had again."""
 
 
-class Node(Described):
+class ReportedModel(Described):
     """A model in a report's configuration."""
 
     stem: str
     checkpoint: str | None
 
 
-class Kept(NamedTuple):
+class KeptModel(NamedTuple):
     """A model of a finished run. role: one of KEPT. node: how to build it. about: what the student's file
     says of classes and images, which all models of the run share. sha256: what the file of its weights must
     have. folder: of the run.
@@ -77,7 +77,7 @@ class Kept(NamedTuple):
         return model
 
 
-def kept(path: Path, role: str = "student") -> Kept:
+def kept(path: Path, role: str = "student") -> KeptModel:
     """A model of the run in a folder, or of its student's file. Raises KdrunError if it is not there.
 
     role: one of KEPT; others than the student need the folder.
@@ -90,9 +90,9 @@ def kept(path: Path, role: str = "student") -> Kept:
     about = read_about(file)
     if role == "student":
         own = {**about["model"], "stem": about["stem"], "pretrained": about.get("pretrained")}
-        return Kept(role, own, about, file, None, file.parent)
+        return KeptModel(role, own, about, file, None, file.parent)
     node, weights, sha256 = _beside(file, role)
-    return Kept(role, node, about, weights, sha256, file.parent)
+    return KeptModel(role, node, about, weights, sha256, file.parent)
 
 
 def _built(
@@ -128,7 +128,7 @@ def _beside(file: Path, role: str) -> tuple[Mapping[str, Any], Path, str | None]
         raise KdrunError(str(folder), None, problem)
     described = "teacher" if role == "teacher" else "student"
     node: Mapping[str, Any] = report.get("config", {}).get(described) or {}
-    if wrong := next(wrong_fields(node, Node), ""):
+    if wrong := next(wrong_fields(node, ReportedModel), ""):
         raise KdrunError(str(folder / NAME), None, f"does not describe the {described}: {wrong}")
     peer = folder / f"{PEER}.safetensors"
     if role == "teacher" and peer.is_file():

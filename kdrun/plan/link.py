@@ -18,7 +18,7 @@ from kdrun.plan.several import refuse_unanswered, several_of
 from kdrun.plan.suggest import naming_alternatives
 from kdrun.plan.training import Training, section
 from kdrun.training.seeds import derived
-from kdrun.training.several import Asked
+from kdrun.training.several import AskedTeacher
 
 
 class Link(NamedTuple):
@@ -41,7 +41,7 @@ def taught(
     link: Link,
     phases: tuple[Phase, ...],
     above: Sequence[Training],
-    several: tuple[Asked, ...] = (),
+    several: tuple[AskedTeacher, ...] = (),
 ) -> Training:
     """A training that learns from the last of those above it, or from several teachers."""
     run, teachers = place.run, tuple(above) if several else (above[-1],)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdrun.config.choices import PLAIN
-from kdrun.config.schema import Model, Run, Teacher
+from kdrun.config.schema import Model, Run, TeacherModel
 from kdrun.evaluation.evaluators import evaluator
 from kdrun.plan.controls import controls
 from kdrun.plan.ground import Ground, Grounds, ground
@@ -23,12 +23,12 @@ from kdrun.plan.objective import (
     students_phases,
     teachers_phases,
 )
-from kdrun.plan.reference import Reference, reference_of
+from kdrun.plan.reference import ReplacedModel, reference_of
 from kdrun.plan.several import refuse_named, standing
 from kdrun.plan.training import ONE_OF_SEVERAL, Training, section
 from kdrun.sources import sources
 from kdrun.training.seeds import derived
-from kdrun.training.several import Asked
+from kdrun.training.several import AskedTeacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Plan:
 
     ground: Ground
     trainings: tuple[Training, ...]
-    reference: Reference | None = None
+    reference: ReplacedModel | None = None
     for_int8: tuple[Training, ...] = ()
 
     @property
@@ -169,7 +169,9 @@ def make_plan(run: Run, grounds: Grounds | None = None) -> Plan:
     return _whole(place, above, student, replaced)
 
 
-def _whole(place: Ground, above: tuple[Training, ...], student: Training, replaced: Reference | None) -> Plan:
+def _whole(
+    place: Ground, above: tuple[Training, ...], student: Training, replaced: ReplacedModel | None
+) -> Plan:
     """The plan with the student's controls, and the trainings for 8 bits."""
     compared = controls(student, above)
     plain = next((each for each in compared if each.name == PLAIN), None)
@@ -205,24 +207,24 @@ def links(run: Run) -> Iterator[Link]:
 
 def _architecture(model: Model) -> tuple[Any, ...]:
     """Models of which this differs, or that stand on other data sets, may begin with the same weights."""
-    own = model.dataset if isinstance(model, Teacher) else None
+    own = model.dataset if isinstance(model, TeacherModel) else None
     return model.family, model.args, model.stem, model.pretrained, own
 
 
 def _teachers(
     place: Ground, heads: Sequence[Link], grounds: Grounds
-) -> tuple[tuple[Training, ...], tuple[Asked, ...]]:
+) -> tuple[tuple[Training, ...], tuple[AskedTeacher, ...]]:
     """The teachers; and what each knows, if there are several or one with other classes or other images than
     the data set.
     """
     teachers: list[Training] = []
-    known: list[Asked] = []
+    known: list[AskedTeacher] = []
     for link in heads:
-        assert isinstance(link.model, Teacher)
+        assert isinstance(link.model, TeacherModel)
         own, relation = standing(place, link.model, section(link.name), grounds, alone=len(heads) == 1)
         label = label_of("teacher", link.model.name, own.run.dataset["name"])
         teachers.append(alone(own, link, "teacher", label, teachers_phases(link.recipe)))
-        known.append(Asked(link.name.removeprefix(ONE_OF_SEVERAL), relation, link.model.weight))
+        known.append(AskedTeacher(link.name.removeprefix(ONE_OF_SEVERAL), relation, link.model.weight))
     same = known[0].relation.same and teachers[0].ground.data.image_shape == place.data.image_shape
     several = len(known) > 1 or not same
     return tuple(teachers), tuple(known) if several else ()

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from kdrun.artefacts import file_hash, fingerprint
-from kdrun.config.schema import Run, Teacher
+from kdrun.config.schema import Run, TeacherModel
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed, plural
 from kdrun.lookup import refuse_unlisted
@@ -21,7 +21,7 @@ from kdrun.models.torchvision import weights_name
 from kdrun.models.weights import load_into, read_weights
 from kdrun.paths import expanded
 from kdrun.plan.ground import Ground, Grounds, sight
-from kdrun.plan.kept import KEPT, Kept, kept
+from kdrun.plan.kept import KEPT, KeptModel, kept
 from kdrun.plan.key import model_key
 from kdrun.plan.several import class_map, standing
 from kdrun.report.naming import run_named
@@ -31,7 +31,7 @@ KEY = "reference"
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReplacedModel:
     """name: of its model. origin: the run and its model, or the file, that it is from. source: run,
     checkpoint or pretrained. sight: how it sees pixels. relation: of its classes to those of the data set.
     identity: all that its answers follow from. margin: in points. load: makes the model anew, from its own
@@ -57,7 +57,7 @@ class Reference:
         return placed
 
 
-def reference_of(run: Run, place: Ground, grounds: Grounds) -> Reference | None:
+def reference_of(run: Run, place: Ground, grounds: Grounds) -> ReplacedModel | None:
     """The reference of a run; None without one. Raises KdrunError for one that is not there, or whose images
     or classes are others than those of the data set.
     """
@@ -67,7 +67,7 @@ def reference_of(run: Run, place: Ground, grounds: Grounds) -> Reference | None:
     return None if teacher is None else _of_file(run, teacher, place, grounds)
 
 
-def _of_run(run: Run, text: str, place: Ground) -> Reference:
+def _of_run(run: Run, text: str, place: Ground) -> ReplacedModel:
     own, data = _kept(run, text), place.data
     if own.shape[0] != data.image_shape[0]:
         channels = plural(own.shape[0], "channel")
@@ -78,7 +78,7 @@ def _of_run(run: Run, text: str, place: Ground) -> Reference:
     related = relation(own.classes, data.classes, KEY, class_map(run.reference.class_map, KEY))
     described = {key: own.node[key] for key in ("name", "family", "args", "stem")}
     packages = tuple(run.packages)
-    return Reference(
+    return ReplacedModel(
         name=str(own.node["name"]),
         origin=text if _split(text)[0] != text else f"{text}/{own.role}",
         source="run",
@@ -91,7 +91,7 @@ def _of_run(run: Run, text: str, place: Ground) -> Reference:
     )
 
 
-def _kept(run: Run, text: str) -> Kept:
+def _kept(run: Run, text: str) -> KeptModel:
     """The model of a run that `reference=text` names. Raises KdrunError under that key."""
     name, role = _split(text)
     outputs = Path(run.outputs_dir)
@@ -109,7 +109,7 @@ def _kept(run: Run, text: str) -> Kept:
     return own
 
 
-def _dataset(own: Kept) -> dict[str, Any] | None:
+def _dataset(own: KeptModel) -> dict[str, Any] | None:
     if not (own.folder / NAME).is_file():
         return None
     dataset: dict[str, Any] | None = read(own.folder).get("config", {}).get("dataset")
@@ -124,7 +124,7 @@ def _split(text: str) -> tuple[str, str]:
     return text, "student"
 
 
-def _of_file(run: Run, teacher: Teacher, place: Ground, grounds: Grounds) -> Reference:
+def _of_file(run: Run, teacher: TeacherModel, place: Ground, grounds: Grounds) -> ReplacedModel:
     own, related = standing(place, teacher, KEY, grounds)
     path = teacher.checkpoint
     if path and teacher.classes is None and teacher.class_map is None:
@@ -139,7 +139,7 @@ def _of_file(run: Run, teacher: Teacher, place: Ground, grounds: Grounds) -> Ref
             load_into(model, read_weights(Path(path)), "reference.checkpoint", path)
         return model
 
-    return Reference(
+    return ReplacedModel(
         name=teacher.name,
         origin=path or weights_name(teacher.family, teacher.name, teacher.pretrained),
         source="checkpoint" if path else "pretrained",

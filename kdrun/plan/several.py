@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kdrun.config.schema import Combine, Run, Teacher, is_headless
+from kdrun.config.schema import Combine, Run, TeacherModel, is_headless
 from kdrun.data.classes import of_classes, renamed
 from kdrun.data.images import ImageSet
 from kdrun.data.overlap import overlap
@@ -22,7 +22,7 @@ from kdrun.paths import expanded
 from kdrun.plan.build import Models
 from kdrun.plan.ground import Ground, Grounds, own_ground
 from kdrun.training.combine import Combination
-from kdrun.training.several import Asked
+from kdrun.training.several import AskedTeacher
 from kdrun.types import CLASSIFIER
 
 GATE = "most_confident"
@@ -40,7 +40,7 @@ MOST_SHARED = 0.01
 class Several(NamedTuple):
     """asked: the teachers in the order of the training's `teachers`. how: None: no term reads all as one."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[AskedTeacher, ...]
     how: Combination | None
 
     @property
@@ -61,7 +61,7 @@ class Several(NamedTuple):
 
 
 def standing(
-    place: Ground, teacher: Teacher, key: str, grounds: Grounds, *, alone: bool = True
+    place: Ground, teacher: TeacherModel, key: str, grounds: Grounds, *, alone: bool = True
 ) -> tuple[Ground, Relation]:
     """The ground of a teacher: the run's or that of its own data set, with its classes and normalisation. And
     the relation of its classes to those of the run's data set.
@@ -89,7 +89,7 @@ def standing(
 
 
 def _changed(
-    own: Ground, names: Sequence[str], related: Relation, teacher: Teacher, key: str, made: Grounds
+    own: Ground, names: Sequence[str], related: Relation, teacher: TeacherModel, key: str, made: Grounds
 ) -> Ground:
     """A ground with the classes and the normalisation of a teacher, if they are others."""
     data, loaded = own.data, bool(teacher.checkpoint) or bool(teacher.pretrained)
@@ -122,7 +122,7 @@ def _refuse_channels(own: ImageSet, ours: ImageSet, key: str) -> None:
         raise KdrunError(f"{key}.dataset", own.name, problem) from error
 
 
-def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[Asked, ...]) -> Several | None:
+def several_of(combine: Combine, mixes: Sequence[Mix], asked: tuple[AskedTeacher, ...]) -> Several | None:
     """How the teachers of a training answer; None if there is one with the student's classes.
 
     Raises KdrunError for a term that does not work with these teachers, or names a wrong one.
@@ -180,7 +180,7 @@ def refuse_unanswered(run: Run, data: ImageSet, several: Several | None) -> None
             raise KdrunError(f"dataset.unlabelled_{key}", value, problem)
 
 
-def combination(combine: Combine, asked: Sequence[Asked]) -> Combination:
+def combination(combine: Combine, asked: Sequence[AskedTeacher]) -> Combination:
     """How teachers answer as one. Raises KdrunError for a combination that their classes do not allow."""
     same = all(each.relation.known == asked[0].relation.known for each in asked)
     weights = combine.weights if combine.weights != "auto" else "fixed" if same else GATE
@@ -204,7 +204,7 @@ def _refuse_name(term: Term, key: str, names: Sequence[str]) -> None:
         raise KdrunError(f"{key}.teacher", term.teacher, "this term reads no teacher")
 
 
-def _refuse_headless(term: Term, key: str, asked: Sequence[Asked]) -> None:
+def _refuse_headless(term: Term, key: str, asked: Sequence[AskedTeacher]) -> None:
     """A teacher without classes has layers only."""
     of_a_head = {"logits": "logits", CLASSIFIER: "classifier"}
     reads = [word for layer, word in of_a_head.items() if layer in term.loss.needs.teacher]
@@ -222,7 +222,7 @@ def _refuse_headless(term: Term, key: str, asked: Sequence[Asked]) -> None:
     raise KdrunError(f"{key}.teacher", None, problem, named)
 
 
-def _refuse_layers(key: str, reads: frozenset[str], read: Sequence[Asked]) -> None:
+def _refuse_layers(key: str, reads: frozenset[str], read: Sequence[AskedTeacher]) -> None:
     """Raises KdrunError for a layer of several teachers, and for a classifier with other classes."""
     if len(read) > 1 and reads - {"logits"}:
         names = [each.name for each in read]
@@ -231,7 +231,7 @@ def _refuse_layers(key: str, reads: frozenset[str], read: Sequence[Asked]) -> No
         raise KdrunError(key, None, f"reads the classifier of {read[0].name}, which has other classes")
 
 
-def _refuse_logits(term: Term, key: str, read: Sequence[Asked], how: Combination | None) -> None:
+def _refuse_logits(term: Term, key: str, read: Sequence[AskedTeacher], how: Combination | None) -> None:
     if "logits" not in term.loss.needs.teacher or term.loss.takes_missing:
         return
     lacking = [each.name for each in read if not each.relation.whole]
@@ -244,7 +244,7 @@ def _refuse_logits(term: Term, key: str, read: Sequence[Asked], how: Combination
 
 
 def _related(
-    ours: Sequence[str], teacher: Teacher, key: str, loaded: bool, mapped: Mapping[str, str] | None
+    ours: Sequence[str], teacher: TeacherModel, key: str, loaded: bool, mapped: Mapping[str, str] | None
 ) -> tuple[tuple[str, ...], Relation]:
     """The names of a teacher's outputs, and their relation to the classes of its data set."""
     names = _names(teacher, key)
@@ -267,7 +267,7 @@ def _related(
     return names, relation(names, ours, key, mapped, subset=subset)
 
 
-def _names(teacher: Teacher, key: str) -> tuple[str, ...] | None:
+def _names(teacher: TeacherModel, key: str) -> tuple[str, ...] | None:
     if teacher.classes is None:
         return None
     if isinstance(teacher.classes, str):
@@ -301,7 +301,7 @@ def _text(path: str, key: str) -> str:
 
 
 def _data(
-    data: ImageSet, names: Sequence[str], related: Relation, teacher: Teacher, key: str, loaded: bool
+    data: ImageSet, names: Sequence[str], related: Relation, teacher: TeacherModel, key: str, loaded: bool
 ) -> ImageSet:
     if not related.same and loaded:
         data = renamed(data, names, related.targets)

@@ -19,7 +19,7 @@ from kdrun.losses.mix import Mix
 from kdrun.machine import threads_for
 from kdrun.models.build import Built
 from kdrun.models.quantised import quantised
-from kdrun.plan.build import Read, build_mix
+from kdrun.plan.build import ReadModel, build_mix
 from kdrun.plan.ground import Ground, sight
 from kdrun.plan.key import head_key, loss_key, model_key, recipe_key
 from kdrun.plan.objective import Phase, Terms, epochs_of, transfer_of
@@ -350,7 +350,7 @@ class Training:
         """A new mix of a phase, with new adapters. teacher: for a peer, the student that it learns from."""
         other, by_name = (teacher or self.teacher or self).built, None
         if self.several is not None:
-            models = (Read(each.built.model, each.ground.models) for each in self.teachers)
+            models = (ReadModel(each.built.model, each.ground.models) for each in self.teachers)
             by_name = dict(zip(self.several.names, models, strict=True))
         return build_mix(phase.mix(), self.built.model, other.model, self.ground.models, self.seed, by_name)
 

@@ -42,7 +42,7 @@ OPENED = {
 """The command that shows what a logger kept; wandb's is for runs without an account."""
 
 
-class About(NamedTuple):
+class LoggedRun(NamedTuple):
     """title: the name of the run's folder. outputs: the folder of all runs and of the tools' own folders.
     config: plain values.
     """
@@ -78,7 +78,7 @@ class TensorBoard(Logger):
     Numbers of different models have equal tags, so that TensorBoard draws their curves over each other.
     """
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: LoggedRun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = about.outputs / "tensorboard" / about.title
@@ -141,7 +141,7 @@ class TensorBoard(Logger):
 class Wandb(Logger):
     """A run of Weights & Biases, in `wandb/` of the outputs; offline if no account is set up."""
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: LoggedRun) -> None:
         import wandb
 
         (about.outputs / "wandb").mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ class Wandb(Logger):
 class Mlflow(Logger):
     """A run of MLflow: in `mlflow/` of the outputs, or at MLFLOW_TRACKING_URI."""
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: LoggedRun) -> None:
         # Newer versions of MLflow prefer a database and need this setting for a folder.
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow import MlflowClient
@@ -208,7 +208,11 @@ class Mlflow(Logger):
         self.client.set_terminated(self.run, "FINISHED" if done else "FAILED")
 
 
-LOGGERS: dict[str, Callable[[About], Logger]] = {"tensorboard": TensorBoard, "wandb": Wandb, "mlflow": Mlflow}
+LOGGERS: dict[str, Callable[[LoggedRun], Logger]] = {
+    "tensorboard": TensorBoard,
+    "wandb": Wandb,
+    "mlflow": Mlflow,
+}
 
 
 def tagged(name: str) -> tuple[str, str]:

@@ -33,7 +33,7 @@ SURE = 3.0
 
 
 @dataclass
-class Row:
+class WorkerRow:
     """A process at work. weight: of its trainings, in estimated seconds. begun: steps done by earlier calls.
     numbers: of its last epoch. at: when it began. state: what it does while it does not train: PENDING.
     """
@@ -84,7 +84,7 @@ class Overall:
 
     def __init__(self, weights: Mapping[Path, float], after: float = 0.0) -> None:
         self.total, self.waiting, self.after = len(weights), dict(weights), after
-        self.rows: dict[int, Row] = {}
+        self.rows: dict[int, WorkerRow] = {}
         self.worked, self.began = 0.0, time.monotonic()
 
     @property
@@ -93,7 +93,7 @@ class Overall:
 
     def start(self, number: int, name: str, weight: float) -> None:
         """A process starts trainings. weight: in estimated seconds."""
-        self.rows[number] = Row(name, weight)
+        self.rows[number] = WorkerRow(name, weight)
         self.shown()
 
     def begin(self, number: int, epochs: int, steps: int, done: int) -> None:
@@ -142,7 +142,7 @@ class Overall:
         parts += [f"{pending} pending"] if pending else []
         return ", ".join([*parts, f"about {roughly(left)} left"] if left else parts)
 
-    def at_work(self) -> list[Row]:
+    def at_work(self) -> list[WorkerRow]:
         """The rows that are shown: at most ROWS, those that are not pending first."""
         return sorted(self.rows.values(), key=lambda row: row.state == PENDING)[:ROWS]
 
@@ -214,7 +214,7 @@ def overall(screen: Screen, weights: Mapping[Path, float], after: float = 0.0) -
     return Logged(screen.write, weights, after)
 
 
-def _at(row: Row) -> str:
+def _at(row: WorkerRow) -> str:
     """`student resnet8 12/80  val 90.1`."""
     epochs = f" {row.done // row.per_epoch}/{row.epochs}" if row.epochs else ""
     return f"{row.name}{epochs}  {row.state or row.numbers}".rstrip()

@@ -14,7 +14,7 @@ from kdrun.nested import leaves
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.progress.journal import Follower, named_rows
-from kdrun.progress.loggers import LOGGERS, About, Logger, scalars
+from kdrun.progress.loggers import LOGGERS, LoggedRun, Logger, scalars
 from kdrun.records import METRICS, Damaged, read_fields, read_rows
 from kdrun.report import plots, table
 from kdrun.report.markdown import PLOTS
@@ -70,7 +70,7 @@ def recording(plan: Plan, names: Iterable[str]) -> Iterator[Recorder | None]:
     At the end, the loggers of an evaluated run also get its figures and its table. The folder keeps the names
     of the loggers that have the whole run.
     """
-    about = About(plan.folder.name, Path(plan.run.outputs_dir), recorded(plan.run))
+    about = LoggedRun(plan.folder.name, Path(plan.run.outputs_dir), recorded(plan.run))
     loggers = {name: LOGGERS[name](about) for name in names}
     if not loggers:
         yield None
@@ -126,7 +126,7 @@ def _logged(folder: Path) -> list[str]:
         return []
 
 
-class Drawing(Follower):
+class CurveDrawer(Follower):
     """A follower of all trainings of a run: draws their epochs so far, at most once in EVERY seconds.
 
     A picture that cannot be written is left out: the training goes on.

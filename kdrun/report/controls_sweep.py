@@ -8,7 +8,7 @@ from typing import Any
 from kdrun.figures import ABSENT, p_value
 from kdrun.nested import known
 from kdrun.report.schema import Report, named_control, top1
-from kdrun.report.statistics import Comparison, Spread, holm_corrected, spread
+from kdrun.report.statistics import GainEvidence, Spread, holm_corrected, spread
 from kdrun.report.sweep_verdict import over_repeats
 from kdrun.report.sweeps import PARTS, Setting, means, spread_text, values_by_repeat
 
@@ -72,7 +72,7 @@ def _accuracies(setting: Setting, role: str) -> list[Spread | None]:
     return [spread(list(values.values())) if values else None for values in every]
 
 
-def _verdict(one: Comparison | None) -> tuple[str, str]:
+def _verdict(one: GainEvidence | None) -> tuple[str, str]:
     if one is None or one.p is None:
         return ABSENT, ""
     return p_value(one.p).removeprefix("= "), one.verdict or ""

@@ -17,7 +17,7 @@ WIDE = 20
 """Positive values that span more than this factor make an axis logarithmic."""
 
 
-class Line(NamedTuple):
+class Curve(NamedTuple):
     """A value for each epoch. role: empty for a term of the student. name: in the legend. marked:
     the position of the headline's epoch. dashed: it may hide the line below it.
     """
@@ -35,7 +35,7 @@ class Panel(NamedTuple):
 
     title: str
     unit: str
-    lines: list[Line]
+    lines: list[Curve]
     bottom: float | None = None
     wide: bool = False
 
@@ -73,7 +73,7 @@ def one_is_long(rows: Rows) -> bool:
 
 def _measured(
     rows: Rows, figure: str, headlines: Mapping[str, int], text: Callable[[float], str]
-) -> list[Line]:
+) -> list[Curve]:
     """A figure on validation, with the value at the epoch of the headline, or at the last."""
     lines, stages = [], _by_stage(rows)
     for role, epochs in stages.items():
@@ -84,30 +84,30 @@ def _measured(
         at = next((i for i, row in enumerate(measured) if row["epoch"] == headlines.get(role)), None)
         last = -1 if at is None else at
         name = f"{shown_beside(role, stages)} {text(values[last])}, epoch {measured[last]['epoch']}"
-        lines.append(Line(role, name, [row["epoch"] for row in measured], values, at))
+        lines.append(Curve(role, name, [row["epoch"] for row in measured], values, at))
     return lines
 
 
-def _by_role(rows: Rows, key: str, dashed: bool = False) -> list[Line]:
+def _by_role(rows: Rows, key: str, dashed: bool = False) -> list[Curve]:
     """A value of each training. dashed: lines of controls; the control's recipe is the student's."""
     lines, stages = [], _by_stage(rows)
     for role, epochs in stages.items():
         if known := {row["epoch"]: row[key] for row in epochs if key in row}:
             name = shown_beside(role, stages)
             dash = dashed and is_control(role)
-            lines.append(Line(role, name, list(known), list(known.values()), dashed=dash))
+            lines.append(Curve(role, name, list(known), list(known.values()), dashed=dash))
     return lines
 
 
-def _terms(rows: Rows) -> list[Line]:
+def _terms(rows: Rows) -> list[Curve]:
     student, lines = _by_stage(rows).get("student", []), []
     for name in dict.fromkeys(name for row in student for name in row.get("terms", {})):
         known = {row["epoch"]: row["terms"][name] for row in student if name in row.get("terms", {})}
-        lines.append(Line("", name, list(known), list(known.values())))
+        lines.append(Curve("", name, list(known), list(known.values())))
     return lines
 
 
-def _floor(lines: Iterable[Line]) -> float | None:
+def _floor(lines: Iterable[Curve]) -> float | None:
     """Without the first fifth of the epochs: they would flatten what tells the curves apart."""
     values = [value for line in lines for value in line.values[len(line.values) // 5 :]]
     return max(0.0, min(values) - 0.1 * (max(values) - min(values)) - 1) if values else None

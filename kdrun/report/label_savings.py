@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from kdrun.config.choices import REPEATS
 from kdrun.figures import plural
 from kdrun.report import sweeps
-from kdrun.report.sweeps import Job, Setting
+from kdrun.report.sweeps import JobRecord, Setting
 
 KEY = "dataset.labelled"
 DRAWS = 2_000
@@ -47,7 +47,7 @@ class Curves(NamedTuple):
         return len(np.unique(self.units))
 
 
-class Saving(NamedTuple):
+class LabelSaving(NamedTuple):
     """With `labels` labels the student is as accurate as the control with `alone` labels.
 
     side: 0; or, if the student's accuracy is out of the control's range, 1 (above) or -1 (below), and then
@@ -67,7 +67,7 @@ class Saving(NamedTuple):
         return 1 - self.labels / self.alone
 
 
-def curves(jobs: Sequence[Job]) -> Curves | None:
+def curves(jobs: Sequence[JobRecord]) -> Curves | None:
     """The curves of a sweep over the labels alone; None for other sweeps, or with fewer than two points."""
     settings = sweeps.settings(jobs)
     if sweeps.swept(jobs) != (KEY,):
@@ -86,7 +86,7 @@ def curves(jobs: Sequence[Job]) -> Curves | None:
     return Curves(labels, images, student, control, units, "split" if several else "seed")
 
 
-def savings(measured: Curves) -> list[Saving]:
+def savings(measured: Curves) -> list[LabelSaving]:
     """One for each number of labels, with its interval: the percentile bootstrap over the units (Efron 1979).
 
     A drawn unit counts in all points of both curves.
@@ -137,7 +137,7 @@ def rising(values: Figures) -> Figures:
     return np.array([mean for mean, size in pools for _ in range(size)])
 
 
-def sentences(jobs: Sequence[Job]) -> list[str]:
+def sentences(jobs: Sequence[JobRecord]) -> list[str]:
     """The labels saved: first for the fewest labels whose accuracy is in the control's range, then for the
     others. Empty for other sweeps.
     """
@@ -165,18 +165,18 @@ def _counted(setting: Setting) -> tuple[int, int, Setting] | None:
     return (*numbers.pop(), setting) if len(numbers) == 1 else None
 
 
-def _savings(labels: Figures, student: Figures, control: Figures) -> list[Saving]:
+def _savings(labels: Figures, student: Figures, control: Figures) -> list[LabelSaving]:
     each = [labels_for(float(accuracy), labels, control) for accuracy in student]
-    return [Saving(float(own), *alone) for own, alone in zip(labels, each, strict=True)]
+    return [LabelSaving(float(own), *alone) for own, alone in zip(labels, each, strict=True)]
 
 
-def _with_interval(saving: Saving, draws: Sequence[Saving]) -> Saving:
+def _with_interval(saving: LabelSaving, draws: Sequence[LabelSaving]) -> LabelSaving:
     low, high = np.percentile([draw.saved for draw in draws], [2.5, 97.5])
     outside = sum(draw.side != 0 for draw in draws) / len(draws)
     return saving._replace(interval=(float(low), float(high)), outside=outside)
 
 
-def _sentence(measured: Curves, saving: Saving) -> str:
+def _sentence(measured: Curves, saving: LabelSaving) -> str:
     own, alone = _share(measured, saving.labels), _share(measured, saving.alone)
     equal = f"distilled with {own} % of the labels equals trained alone with {alone} %"
     saved = f"{100 * saving.saved:.0f} % of the labels saved"
@@ -190,7 +190,7 @@ def _sentence(measured: Curves, saving: Saving) -> str:
     return f"{equal}: {saved} (95 % interval {low} to {high} %, {over}{cut})."
 
 
-def _likewise(measured: Curves, saving: Saving) -> str:
+def _likewise(measured: Curves, saving: LabelSaving) -> str:
     sign = {0: "=", 1: "= more than", -1: "= fewer than"}[saving.side]
     return f"{_share(measured, saving.labels)} % {sign} {_share(measured, saving.alone)} %"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kdrun.figures import percent, signed
-from kdrun.report.statistics import Mark
+from kdrun.report.statistics import RankMark
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -25,22 +25,22 @@ MARKED = " Bold: the highest mean; underlined: ties with it."
 NEEDED = r"% needs \usepackage{booktabs}"
 
 
-class Figure(NamedTuple):
+class Number(NamedTuple):
     """A number in a cell. std: None if there is none. mark: whether it is the best, or ties with it. gain:
     shown with its sign. star: shown with a star, which the caption explains."""
 
     mean: float
     std: float | None = None
-    mark: Mark | None = None
+    mark: RankMark | None = None
     gain: bool = False
     star: bool = False
 
 
-Cell = Figure | str | None
+Cell = Number | str | None
 """A figure, a text, or nothing."""
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A line of the table. Without cells it is a heading over the lines that follow."""
 
     name: str
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 def latex(
     columns: Sequence[str],
-    rows: Sequence[Row],
+    rows: Sequence[TableRow],
     caption: str = "",
     label: str = "",
     corner: str = "",
@@ -71,7 +71,7 @@ def latex(
     return "\n".join(lines) + "\n"
 
 
-def figure(value: Figure, digits: int = 2) -> str:
+def figure(value: Number, digits: int = 2) -> str:
     r"""`$75.33_{\pm 0.20}$`, in bold for the best, underlined for a tie."""
     mean = signed(value.mean, digits) if value.gain else percent(value.mean, digits)
     mean = {"best": rf"\mathbf{{{mean}}}", "tie": rf"\underline{{{mean}}}"}.get(value.mark or "", mean)
@@ -84,7 +84,7 @@ def escaped(text: str) -> str:
     return ESCAPED.sub(lambda match: WORDS.get(match[0]) or SPECIAL[match[0]], text)
 
 
-def _body(rows: Sequence[Row], wide: int, digits: int) -> Iterator[str]:
+def _body(rows: Sequence[TableRow], wide: int, digits: int) -> Iterator[str]:
     for position, row in enumerate(rows):
         if row.cells:
             yield _line([row.name, *(_cell(cell, digits) for cell in row.cells)], 1)
@@ -94,7 +94,7 @@ def _body(rows: Sequence[Row], wide: int, digits: int) -> Iterator[str]:
 
 
 def _cell(cell: Cell, digits: int) -> str:
-    if isinstance(cell, Figure):
+    if isinstance(cell, Number):
         return figure(cell, digits)
     if not cell:
         return "--" if cell is None else ""

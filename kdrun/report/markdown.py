@@ -30,7 +30,7 @@ from kdrun.report.rows import rows
 from kdrun.report.schema import (
     Against,
     Look,
-    Model,
+    ModelReport,
     PoolUse,
     Report,
     Speedup,
@@ -171,7 +171,7 @@ def controls_of(report: Report) -> list[Block]:
     ]
 
 
-def _words_of_a_control(role: str, model: Model, settings: Mapping[str, Any]) -> str:
+def _words_of_a_control(role: str, model: ModelReport, settings: Mapping[str, Any]) -> str:
     """A control in words. settings: the keys of `controls`."""
     if role == PLAIN:
         return "the same student, start, steps and recipe, no teacher"
@@ -188,7 +188,7 @@ def _words_of_a_control(role: str, model: Model, settings: Mapping[str, Any]) ->
 
 
 def _control_row(report: Report, role: str, against: Against) -> list[str]:
-    model, settings = report["models"].get(role, Model()), report.get("config", {}).get("controls", {})
+    model, settings = report["models"].get(role, ModelReport()), report.get("config", {}).get("controls", {})
     scores = [top1(report, role, "validation"), top1(report, role, "test")]
     return [
         named_control(role),

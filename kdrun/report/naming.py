@@ -25,7 +25,7 @@ ID = 6
 """Digits of an id that are shown."""
 
 
-class About(TypedDict, total=False):
+class RunNote(TypedDict, total=False):
     """The user's name, note and tags for a run."""
 
     name: str
@@ -38,7 +38,7 @@ def about(folder: Path, name: str | None, note: str | None, tags: Sequence[str])
 
     Raises KdrunError if another run beside has the name.
     """
-    new: About = {}
+    new: RunNote = {}
     if name is not None:
         taken = next((run for run in _runs(folder.parent) if said_of(run).get("name") == name), folder)
         if taken.name != folder.name:
@@ -54,10 +54,10 @@ def about(folder: Path, name: str | None, note: str | None, tags: Sequence[str])
         write_json(folder / FILE, old | new)
 
 
-def said_of(folder: Path) -> About:
+def said_of(folder: Path) -> RunNote:
     """A run's name, note and tags; empty if there are none, or if the file is damaged."""
     try:
-        words: About | None = read_fields(folder / FILE, About)
+        words: RunNote | None = read_fields(folder / FILE, RunNote)
     except (Damaged, OSError):
         return {}
     return words or {}

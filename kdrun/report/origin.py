@@ -11,7 +11,7 @@ from kdrun.config.controls import as_trained
 from kdrun.config.schema import UPDATES, Recipe
 from kdrun.figures import ABSENT, as_typed, count, percent, plural
 from kdrun.nested import grouped
-from kdrun.report.schema import Model, Report, called, named_control, roles
+from kdrun.report.schema import ModelReport, Report, called, named_control, roles
 
 IMAGENET = re.compile(r"IMAGENET1K|in1k|in12k|in21k|in22k", re.IGNORECASE)
 """In the names of weights that were trained on ImageNet or a part of it."""
@@ -27,7 +27,7 @@ ARGUMENTS = {
 """The arguments that are shown for each kind of view."""
 
 
-def origin(model: Model) -> str:
+def origin(model: ModelReport) -> str:
     """`fine-tuned from ImageNet weights (IMAGENET1K_V1), 4 epochs`, or `trained, 80 epochs`."""
     source, began = model.get("source", ""), model.get("began_from")
     done = source
@@ -78,7 +78,7 @@ def _dataset(role: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
     return node.get("dataset") or config.get("dataset") or {}
 
 
-def _recipe(role: str, model: Model, recipes: Mapping[str, Any]) -> Mapping[str, Any]:
+def _recipe(role: str, model: ModelReport, recipes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The recipe of a role; none if the report does not have it."""
     student, teacher = recipes.get("student", {}), recipes.get("teacher", {})
     if model.get("source") == "peer":

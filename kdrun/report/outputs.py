@@ -36,7 +36,7 @@ NAME = re.compile(r".+-[0-9a-f]{12}")
 """Folders of models and runs end in a fingerprint."""
 
 
-class Kept(NamedTuple):
+class KeptFolder(NamedTuple):
     """kind: one of KINDS. bytes: on the disk, without the tables in it. state: finished; in use (another
     process holds its lock); can be continued (a training was interrupted); unfinished; cannot be read (it is
     another user's). users: names of the runs that use a model, or learned from the student of a run. age:
@@ -51,13 +51,13 @@ class Kept(NamedTuple):
     age: float | None = None
 
 
-class Outputs(NamedTuple):
+class OutputsFolder(NamedTuple):
     """kept: kdrun's own, by kind, the largest first. foreign: how many other folders lie between them.
     damaged: a line for each file that cannot be read. sweeping: whether a sweep, a published table or a
     search is at work.
     """
 
-    kept: list[Kept]
+    kept: list[KeptFolder]
     foreign: int
     damaged: list[str]
     sweeping: bool = False
@@ -128,7 +128,7 @@ class _Call(TypedDict):
     jobs: list[Any]
 
 
-def kept(outputs: Path) -> Outputs:
+def kept(outputs: Path) -> OutputsFolder:
     """All that a folder of outputs contains. Raises KdrunError for a folder without anything of kdrun."""
     if not outputs.is_dir():
         raise KdrunError(str(outputs), None, no_folder(outputs) or "no such folder")
@@ -140,32 +140,34 @@ def kept(outputs: Path) -> Outputs:
     rows = [*_models(ours), *_groups(outputs)]
     order = sorted(rows, key=lambda each: (KINDS.index(each.kind), -each.bytes, each.path))
     sweeping = any(each.kind in AT_WORK and each.state == "in use" for each in rows)
-    return Outputs(order, len(every) - len(ours), [line for each in ours for line in each.damaged], sweeping)
+    return OutputsFolder(
+        order, len(every) - len(ours), [line for each in ours for line in each.damaged], sweeping
+    )
 
 
-def _models(ours: Sequence[Marked]) -> Iterator[Kept]:
+def _models(ours: Sequence[Marked]) -> Iterator[KeptFolder]:
     """Models, runs, and the tables of teachers' answers in their folders."""
     users = Users(each for each in ours if each.path.parent.name == "runs")
     yield from (_kept(each, users) for each in ours)
     for path in (path for each in ours if not each.unread for path in folders(each.path / "tables")):
         if _reads(path / "table.json", _Table) or _locked_once(path):
-            yield Kept("table", path, size(path), _state(path, True))
+            yield KeptFolder("table", path, size(path), _state(path, True))
 
 
-def _groups(outputs: Path) -> Iterator[Kept]:
+def _groups(outputs: Path) -> Iterator[KeptFolder]:
     """Sweeps, searches, published tables, and the folders of loggers."""
     rooms = (("sweep", "sweeps"), ("search", "searches"))
     every = ((kind, path) for kind, room in rooms for path in folders(outputs / room))
     groups = [(kind, path) for kind, path in every if (path / f"{kind}.json").exists()]
     tables = (path for path in folders(outputs / "tables") if is_published(path))
     groups += [("published table", path) for path in tables]
-    yield from (Kept(kind, path, size(path), _state(path, True)) for kind, path in groups)
+    yield from (KeptFolder(kind, path, size(path), _state(path, True)) for kind, path in groups)
     for path in (outputs / name for name in RECORDS):
         if path.is_dir():
-            yield Kept("record", path, size(path), "finished")
+            yield KeptFolder("record", path, size(path), "finished")
 
 
-def prunable(outputs: Outputs) -> list[tuple[Kept, str]]:
+def prunable(outputs: OutputsFolder) -> list[tuple[KeptFolder, str]]:
     """What can be removed, and why. While a sweep or a search is at work, all stays.
 
     A training that can be continued stays: it may have taken hours. So does what cannot be read.
@@ -174,11 +176,11 @@ def prunable(outputs: Outputs) -> list[tuple[Kept, str]]:
     return [(each, reason) for each, reason in reasons if reason]
 
 
-def named(paths: Iterable[Path]) -> Outputs:
+def named(paths: Iterable[Path]) -> OutputsFolder:
     """The given folders. Raises KdrunError for one that is not kdrun's."""
-    roots: dict[Path, Outputs] = {}
-    known: dict[Path, Kept] = {}
-    rows: dict[Path, Kept] = {}
+    roots: dict[Path, OutputsFolder] = {}
+    known: dict[Path, KeptFolder] = {}
+    rows: dict[Path, KeptFolder] = {}
     for path in paths:
         place = path.resolve()
         root = _root(place)
@@ -191,7 +193,7 @@ def named(paths: Iterable[Path]) -> Outputs:
             raise KdrunError(str(path), None, problem)
         rows[place] = known[place]
     sweeping = any(outputs.sweeping for outputs in roots.values())
-    return Outputs(list(rows.values()), 0, [], sweeping)
+    return OutputsFolder(list(rows.values()), 0, [], sweeping)
 
 
 def _root(path: Path) -> Path:
@@ -200,7 +202,7 @@ def _root(path: Path) -> Path:
     return path.parent.parent.parent.parent if of_model else path.parent.parent
 
 
-def holders(each: Kept) -> list[Path]:
+def holders(each: KeptFolder) -> list[Path]:
     """Other folders whose locks keep this one from being removed."""
     if each.kind == "table":
         return [each.path.parent.parent]
@@ -291,20 +293,22 @@ def _reads(path: Path, wanted: Any) -> bool:
         return False
 
 
-def _kept(folder: Marked, users: Users) -> Kept:
+def _kept(folder: Marked, users: Users) -> KeptFolder:
     path = folder.path
     run = path.parent.name == "runs"
     named = {"control": "control", "int8": "int8 model"}
     kind = "run" if run else named.get(path.name.partition("-")[0], "teacher")
     if folder.unread:
-        return Kept(kind, path, size(path, without="tables"), "cannot be read", users.of(path.name, kind))
+        return KeptFolder(
+            kind, path, size(path, without="tables"), "cannot be read", users.of(path.name, kind)
+        )
     loaded = not run and not (path / "log.txt").exists() and any(folders(path / "tables"))
     state, age = _state(path, folder.finished or loaded), None
     if state == "unfinished":
         with suppress(FileNotFoundError):
             age = max(0.0, time.time() - (path / "state.pt").lstat().st_mtime)
             state = "can be continued"
-    return Kept(kind, path, size(path, without="tables"), state, users.of(path.name, kind), age)
+    return KeptFolder(kind, path, size(path, without="tables"), state, users.of(path.name, kind), age)
 
 
 def _state(path: Path, done: bool) -> str:
@@ -312,7 +316,7 @@ def _state(path: Path, done: bool) -> str:
         return "in use" if not free else "finished" if done else "unfinished"
 
 
-def _reason(each: Kept, sweeping: bool) -> str:
+def _reason(each: KeptFolder, sweeping: bool) -> str:
     if sweeping or each.state not in ("unfinished", "finished"):
         return ""
     if each.state == "unfinished":

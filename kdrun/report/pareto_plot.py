@@ -11,7 +11,7 @@ from kdrun.report import sweeps, tradeoff
 from kdrun.report.label_places import write_names
 from kdrun.report.plots import COLOURS, as_written, dress, new_figure, save
 from kdrun.report.sweep_table import short_names
-from kdrun.report.sweeps import Job, Setting
+from kdrun.report.sweeps import JobRecord, Setting
 from kdrun.report.tradeoff import Cost, Point
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LINES = 30
 """Names below each other in the list."""
 
 
-def pareto(path: Path, jobs: Sequence[Job]) -> None:
+def pareto(path: Path, jobs: Sequence[JobRecord]) -> None:
     """A panel for each cost that was measured: students, controls (hollow), teachers, the Pareto front. On
     validation if there is such a part, else on test; the title says which. Raises ValueError if no cost is
     known.

@@ -12,12 +12,12 @@ from kdrun.errors import KdrunError
 from kdrun.figures import ABSENT, count, p_value, percent, plural, signed, three_digits
 from kdrun.garbage import uncollected
 from kdrun.nested import grouped, leaves
-from kdrun.report.latex import MARKED, Figure, Row, latex
-from kdrun.report.ranks import Ranks, mean_ranks
+from kdrun.report.latex import MARKED, Number, TableRow, latex
+from kdrun.report.ranks import MethodRanks, mean_ranks
 from kdrun.report.run_records import UNTOLD, Record, record, repeats
 from kdrun.report.runs import reports_of
 from kdrun.report.schema import Report
-from kdrun.report.statistics import Mark, Spread, marks_of_most, spread
+from kdrun.report.statistics import RankMark, Spread, marks_of_most, spread
 from kdrun.report.sweeps import value_name
 from kdrun.report.tables import as_csv, columns, grid, paragraph, pipe_table
 from kdrun.report.tradeoff import latency
@@ -109,7 +109,7 @@ def mixtures(places: Sequence[Place], reports: Sequence[Report]) -> tuple[list[P
     return list(mixed), keys
 
 
-def ranks(table: Cells, cols: str, name: str) -> Ranks | None:
+def ranks(table: Cells, cols: str, name: str) -> MethodRanks | None:
     """The ranks of the rows over the columns, if these are data sets and more is better; else None."""
     if cols not in SETS or not _more_is_better(name):
         return None
@@ -147,7 +147,7 @@ def _known(folder: Path, report: Report, keys: Sequence[str]) -> Record:
 
 
 def _drawn(
-    table: Cells, ranked: Ranks | None, rows: str, cols: str, value: str, format: str, width: int
+    table: Cells, ranked: MethodRanks | None, rows: str, cols: str, value: str, format: str, width: int
 ) -> str:
     down, across = (list(dict.fromkeys(place[i] for place in table)) for i in (0, 1))
     if format in ("csv", "json"):
@@ -165,7 +165,7 @@ def _drawn(
     return f"{title}\n\n{drawn}" + (paragraph(f"\n{below}", width) if below else "")
 
 
-def best(shown: Sequence[tuple[Record, Report]], places: Sequence[Place], name: str) -> dict[Place, Mark]:
+def best(shown: Sequence[tuple[Record, Report]], places: Sequence[Place], name: str) -> dict[Place, RankMark]:
     """The best row of each column and its ties, if more is better; a cell of mixed settings has no mark."""
     if not _more_is_better(name):
         return {}
@@ -182,20 +182,22 @@ def _more_is_better(name: str) -> bool:
     return name.startswith("gain") or name.endswith(("top1", "top5"))
 
 
-def _tex(table: Cells, marked: Mapping[Place, Mark], rows: str, value: str) -> str:
+def _tex(table: Cells, marked: Mapping[Place, RankMark], rows: str, value: str) -> str:
     down, across = (list(dict.fromkeys(place[i] for place in table)) for i in (0, 1))
-    body = [Row(r, [_figure(table.get((r, c)), marked.get((r, c)), value) for c in across]) for r in down]
+    body = [
+        TableRow(r, [_figure(table.get((r, c)), marked.get((r, c)), value) for c in across]) for r in down
+    ]
     caption = f"{value}, mean +- std." + (MARKED if marked else "")
     return latex(across, body, caption, corner=rows, digits=1)
 
 
-def _rank(ranked: Ranks, row: str) -> str:
+def _rank(ranked: MethodRanks, row: str) -> str:
     """`1.4 (1.0 to 2.0)`."""
     one = ranked.methods.get(row)
     return ABSENT if one is None else f"{percent(one.mean)} ({percent(one.low)} to {percent(one.high)})"
 
 
-def _about(ranked: Ranks, cols: str) -> str:
+def _about(ranked: MethodRanks, cols: str) -> str:
     return (
         f"mean rank: 1 is best; 95 % interval over {ranked.sets} columns ({cols}); rows that a column lacks "
         f"are left out. All rows equally good: p {p_value(ranked.p)} (Friedman)."
@@ -210,10 +212,10 @@ def _data(table: Cells, rows: str, cols: str, format: str) -> str:
     return json.dumps([dict(zip(names, row, strict=True)) for row in body], indent=1) + "\n"
 
 
-def _figure(cell: Spread | None, mark: Mark | None, value: str) -> Figure | str | None:
+def _figure(cell: Spread | None, mark: RankMark | None, value: str) -> Number | str | None:
     if cell is None or not _in_percent(value):
         return None if cell is None else _shown(cell, value)
-    return Figure(cell.mean, cell.std, mark, gain=value.startswith("gain"))
+    return Number(cell.mean, cell.std, mark, gain=value.startswith("gain"))
 
 
 def _shown(cell: Spread | None, value: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdrun.config.table import BASELINES, Place, Table, Value
+from kdrun.config.table import BASELINES, Place, PublishedTable, StatedNumber
 from kdrun.figures import plural
 from kdrun.nested import known
-from kdrun.report.schema import Model, Report, Scores, parts
-from kdrun.report.statistics import Mark, Spread, marks, spread
+from kdrun.report.schema import ModelReport, Report, Scores, parts
+from kdrun.report.statistics import RankMark, Spread, marks, spread
 
 NEAR = 2
 """A published figure is marked if it lies within this many standard deviations of our seeds."""
@@ -24,7 +24,7 @@ class Done(NamedTuple):
     report: Report | None
 
 
-class Cell(NamedTuple):
+class MethodCells(NamedTuple):
     """A method's row of a pair. values: ours by seed (a teacher's by its own seed). lacks: why kdrun cannot
     run it. unchecked: whether there is a published figure that nobody checked against a source; it is not
     shown.
@@ -35,10 +35,10 @@ class Cell(NamedTuple):
 
     pair: str
     method: str
-    published: Value | None
-    others: tuple[Value, ...]
+    published: StatedNumber | None
+    others: tuple[StatedNumber, ...]
     values: Mapping[int, float]
-    mark: Mark | None = None
+    mark: RankMark | None = None
     lacks: str = ""
     unchecked: bool = False
 
@@ -57,13 +57,13 @@ class Cell(NamedTuple):
         return abs(self.difference) <= NEAR * self.ours.std
 
 
-class Page(NamedTuple):
+class TablePage(NamedTuple):
     """What is shown of a table: its cells pair by pair. reduced: overrides that make ours a different
     experiment from the published one, so that no difference is shown. made: where and when ours were made.
     """
 
-    table: Table
-    cells: tuple[Cell, ...]
+    table: PublishedTable
+    cells: tuple[MethodCells, ...]
     reduced: tuple[str, ...]
     made: tuple[str, ...] = ()
 
@@ -77,12 +77,12 @@ class Page(NamedTuple):
 
 
 def page(
-    table: Table,
+    table: PublishedTable,
     done: Iterable[Done],
     pairs: Sequence[str] = (),
     methods: Sequence[str] = (),
     reduced: Sequence[str] = (),
-) -> Page:
+) -> TablePage:
     """The cells of these pairs and methods, or of all, with their runs; baselines are always shown.
 
     A cell is shown if it has any figure: published, of others, or ours. reduced: `changed` of what the user
@@ -92,7 +92,7 @@ def page(
     shown = table.rows(methods)
     cells = [cell for pair in pairs or table.pairs for cell in _cells(table, runs, pair, shown)]
     here = [run.report for run in runs if run.pair in (pairs or table.pairs) and run.method in shown]
-    return Page(table, tuple(cells), tuple(reduced), tuple(made_on([each for each in here if each])))
+    return TablePage(table, tuple(cells), tuple(reduced), tuple(made_on([each for each in here if each])))
 
 
 def made_on(reports: Sequence[Report]) -> Iterator[str]:
@@ -116,7 +116,7 @@ def made_on(reports: Sequence[Report]) -> Iterator[str]:
         yield f"{plural(len(dates), 'run')} of {when}: {about}"
 
 
-def figure(table: Table, report: Report, role: str, name: str = "") -> float | None:
+def figure(table: PublishedTable, report: Report, role: str, name: str = "") -> float | None:
     """What the table shows of a role: accuracy or error in percent, or how many test images it has wrong.
 
     name: of an evaluator's figure, which stands for top-1; one that is no percentage is shown as it is.
@@ -124,7 +124,7 @@ def figure(table: Table, report: Report, role: str, name: str = "") -> float | N
     scores = parts(report, role).get("test", Scores())
     accuracy, images = scores.get("top1"), scores.get("n")
     if name:
-        value = report["models"].get(role, Model()).get("figures", {}).get(name)
+        value = report["models"].get(role, ModelReport()).get("figures", {}).get(name)
         if not isinstance(value, (int, float)) or report.get("units", {}).get(name) != "%":
             return value if isinstance(value, (int, float)) else None
         accuracy = value
@@ -136,7 +136,9 @@ def figure(table: Table, report: Report, role: str, name: str = "") -> float | N
     return None if images is None else float(round(error / 100 * images))
 
 
-def _cells(table: Table, runs: Sequence[Done], pair: str, methods: Sequence[str]) -> Iterator[Cell]:
+def _cells(
+    table: PublishedTable, runs: Sequence[Done], pair: str, methods: Sequence[str]
+) -> Iterator[MethodCells]:
     ours = {method: _values(table, runs, pair, method) for method in methods}
     sign = 1 if table.figure == "accuracy" else -1
     marked = marks(
@@ -152,10 +154,10 @@ def _cells(table: Table, runs: Sequence[Done], pair: str, methods: Sequence[str]
         unchecked = place in table.unverified
         if published or others or values or unchecked:
             lacks = table.lacks(*place)
-            yield Cell(pair, method, published, others, values, marked.get(method), lacks, unchecked)
+            yield MethodCells(pair, method, published, others, values, marked.get(method), lacks, unchecked)
 
 
-def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[int, float]:
+def _values(table: PublishedTable, runs: Sequence[Done], pair: str, method: str) -> dict[int, float]:
     """Our figures by seed. The student alone is the control of a method that uses the table's own recipe."""
     by_seed: dict[int, float] = {}
     for run in runs:
@@ -173,7 +175,7 @@ def _values(table: Table, runs: Sequence[Done], pair: str, method: str) -> dict[
     return by_seed
 
 
-def differences(shown: Page) -> list[str]:
+def differences(shown: TablePage) -> list[str]:
     """Every difference between the published protocol and ours: of the table, of shown pairs and methods."""
     table, own = shown.table, dict[str, list[str]]()
     for pair in shown.pairs:
@@ -185,12 +187,12 @@ def differences(shown: Page) -> list[str]:
     return [*table.differences, *(f"{', '.join(names)}: {text}" for text, names in own.items())]
 
 
-def unknown(shown: Page) -> list[Place]:
+def unknown(shown: TablePage) -> list[Place]:
     """Cells whose published figure is not shown, because nobody checked it against a source."""
     return [(cell.pair, cell.method) for cell in shown.cells if cell.unchecked]
 
 
-def missing(shown: Page) -> list[Place]:
+def missing(shown: TablePage) -> list[Place]:
     """Cells that can be run and have no run."""
     return [
         (cell.pair, cell.method)
@@ -199,12 +201,12 @@ def missing(shown: Page) -> list[Place]:
     ]
 
 
-def records(shown: Page) -> list[dict[str, Any]]:
+def records(shown: TablePage) -> list[dict[str, Any]]:
     """A record for each cell, with unrounded figures; unknown ones are absent."""
     return [_record(shown, cell) for cell in shown.cells]
 
 
-def _record(shown: Page, cell: Cell) -> dict[str, Any]:
+def _record(shown: TablePage, cell: MethodCells) -> dict[str, Any]:
     record: dict[str, Any] = {"table": shown.table.name, "pair": cell.pair, "method": cell.method}
     record["figure"] = shown.table.figure
     if cell.published:
@@ -224,7 +226,7 @@ def _record(shown: Page, cell: Cell) -> dict[str, Any]:
     )
 
 
-def _value(value: Value) -> dict[str, Any]:
+def _value(value: StatedNumber) -> dict[str, Any]:
     about = {"value": value.value, "std": value.std, "runs": value.runs, "about": value.about or None}
     source = {"source": value.source.where, "quoted": value.source.quoted or None}
     spread_source = value.std_source.where if value.std_source else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from kdrun.artefacts import write_text
 from kdrun.config.cells import Cells
 from kdrun.errors import KdrunError
-from kdrun.report.published import Done, Page, page
+from kdrun.report.published import Done, TablePage, page
 from kdrun.report.published_page import FORMATS, render
 from kdrun.report.sweep_folder import collected
 
@@ -33,7 +33,7 @@ def done(cells: Cells, folder: Path) -> Iterator[Done]:
             yield Done(pair, method, seed, row["report"])
 
 
-def shown(cells: Cells, runs: Sequence[Done]) -> Page:
+def shown(cells: Cells, runs: Sequence[Done]) -> TablePage:
     """The page of the cells that were asked for, with all their runs."""
     return page(cells.table, runs, cells.pairs, cells.methods, cells.reduced)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kdrun.config.table import Table
+from kdrun.config.table import PublishedTable
 from kdrun.figures import plural, roughly
 from kdrun.report.published_page import arrow
 from kdrun.report.tables import columns, grid, paragraph
@@ -13,7 +13,7 @@ from kdrun.report.tables import columns, grid, paragraph
 HEAD = ("", "done", "", "time left")
 
 
-class Line(NamedTuple):
+class RowTrainings(NamedTuple):
     """The trainings of a row of a table. name: a method, or the baseline with its model. begun: interrupted,
     to be continued. seconds: estimate for the rest, on this machine.
     """
@@ -35,7 +35,7 @@ class Known(NamedTuple):
     seconds: float | None
 
 
-def trainings_text(table: Table, lines: Sequence[Line], place: str, width: int) -> str:
+def trainings_text(table: PublishedTable, lines: Sequence[RowTrainings], place: str, width: int) -> str:
     """The state of a table's trainings, pair by pair. place: the device of the estimates."""
     text = [f"{table.title} ({table.paper.authors}, {table.paper.venue}) on {table.dataset}"]
     for pair in dict.fromkeys(line.pair for line in lines):
@@ -58,13 +58,13 @@ def tables_text(known: Sequence[Known], place: str, width: int) -> str:
     return f"{grid(table, width)}\n{paragraph(note, width)}".rstrip()
 
 
-def _row(line: Line) -> tuple[str, ...]:
+def _row(line: RowTrainings) -> tuple[str, ...]:
     """The cells under HEAD."""
     begun = f"{line.begun} begun" if line.begun else ""
     return line.name, f"{line.done} of {line.total}", begun, roughly(line.seconds) if line.seconds else ""
 
 
-def _sum(lines: Sequence[Line], place: str) -> str:
+def _sum(lines: Sequence[RowTrainings], place: str) -> str:
     done, total = sum(line.done for line in lines), sum(line.total for line in lines)
     state = f"{done} of {plural(total, 'training')} {'is' if total == 1 else 'are'} done"
     if done == total:

@@ -9,14 +9,14 @@ from textwrap import wrap
 from typing import Any
 
 from kdrun.config.overrides import key_of
-from kdrun.config.table import FIGURES, Place, Value
+from kdrun.config.table import FIGURES, Place, StatedNumber
 from kdrun.errors import KdrunError
 from kdrun.figures import signed
 from kdrun.nested import grouped
 from kdrun.report import blocks
 from kdrun.report.latex import Cell as LatexCell
-from kdrun.report.latex import Figure, Row, latex
-from kdrun.report.published import NEAR, Cell, Page, differences, missing, records, unknown
+from kdrun.report.latex import Number, TableRow, latex
+from kdrun.report.published import NEAR, MethodCells, TablePage, differences, missing, records, unknown
 from kdrun.report.sweeps import key_name
 from kdrun.report.tables import Column, as_csv, columns, grid, natural_width, paragraph, pipe_table
 
@@ -40,7 +40,7 @@ LISTED = 6
 """The most names in a list; the others are counted."""
 
 
-def render(shown: Page, format: str = "text", width: int = 80) -> str:
+def render(shown: TablePage, format: str = "text", width: int = 80) -> str:
     """The page in one of FORMATS; width: of the text. Raises KdrunError for another format."""
     if format not in FORMATS:
         raise KdrunError("format", format, "no such format", FORMATS)
@@ -49,7 +49,7 @@ def render(shown: Page, format: str = "text", width: int = 80) -> str:
     return {"md": markdown, "csv": csv_text, "json": json_text, "tex": tex}[format](shown)
 
 
-def text(shown: Page, width: int = 80) -> str:
+def text(shown: TablePage, width: int = 80) -> str:
     """As plain text, no line longer than width. In a narrow terminal published deviations are left out, and
     only the heading names the reduced keys."""
     for full in (True, False):
@@ -65,7 +65,7 @@ def text(shown: Page, width: int = 80) -> str:
     return "".join(parts)
 
 
-def markdown(shown: Page) -> str:
+def markdown(shown: TablePage) -> str:
     """As markdown, with a table for each pair."""
     first, *rest = heading(shown)
     lines = [f"# {first}", *(line for sentence in rest for line in ("", sentence))]
@@ -78,7 +78,7 @@ def markdown(shown: Page) -> str:
     return "\n".join(lines) + "\n"
 
 
-def csv_text(shown: Page) -> str:
+def csv_text(shown: TablePage) -> str:
     """A line for each cell, with unrounded figures; others as `value +- std (runs) who`, with semicolons."""
     flat = [
         {**record, **_flat(shown, cell, record)}
@@ -87,7 +87,7 @@ def csv_text(shown: Page) -> str:
     return as_csv([FIELDS, *([record.get(name) for name in FIELDS] for record in flat)])
 
 
-def json_text(shown: Page) -> str:
+def json_text(shown: TablePage) -> str:
     """The table, its cells (`records`), and every difference between the protocols."""
     table = shown.table
     about = {"table": table.name, "title": table.title, "paper": table.paper._asdict()}
@@ -97,14 +97,14 @@ def json_text(shown: Page) -> str:
     return json.dumps(whole, indent=1) + "\n"
 
 
-def tex(shown: Page) -> str:
+def tex(shown: TablePage) -> str:
     """As LaTeX with booktabs: our best method of a pair is bold, methods that tie with it are underlined; a
     star: the published figure lies within two standard deviations of ours."""
     rows = []
     for pair in shown.pairs:
-        rows.append(Row(arrow(pair)))
+        rows.append(TableRow(arrow(pair)))
         rows += [
-            Row(row_name(cell.pair, cell.method), _figures(shown, cell))
+            TableRow(row_name(cell.pair, cell.method), _figures(shown, cell))
             for cell in shown.cells
             if cell.pair == pair
         ]
@@ -118,7 +118,7 @@ def tex(shown: Page) -> str:
     return latex(headings(shown), rows, caption, label, digits=digits(shown))
 
 
-def _columns(shown: Page, pair: str, full: bool) -> list[Column]:
+def _columns(shown: TablePage, pair: str, full: bool) -> list[Column]:
     """The table of a pair; columns without a heading hold words."""
     head = ["", *headings(shown)]
     body = [row(shown, cell, full) for cell in shown.cells if cell.pair == pair]
@@ -132,7 +132,7 @@ def _wrapped(note: str, width: int, bullet: str) -> str:
     return f"{end}\n".join(pieces)
 
 
-def _flat(shown: Page, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(shown: TablePage, cell: MethodCells, record: Mapping[str, Any]) -> dict[str, Any]:
     """The nested values of a record, by the names of FIELDS."""
     published, ours = record.get("published", {}), record.get("ours", {})
     return {
@@ -148,21 +148,21 @@ def _flat(shown: Page, cell: Cell, record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _figures(shown: Page, cell: Cell) -> list[LatexCell]:
+def _figures(shown: TablePage, cell: MethodCells) -> list[LatexCell]:
     """The cells of a line in LaTeX. Several others are one text, each with its letter."""
     published, ours, difference = cell.published, cell.ours, cell.difference
-    cells: list[LatexCell] = [Figure(published.value, published.std) if published else None]
+    cells: list[LatexCell] = [Number(published.value, published.std) if published else None]
     if "others" in headings(shown):
         several = letters(shown) and cell.others
-        alone = Figure(cell.others[0].value, cell.others[0].std) if cell.others else None
+        alone = Number(cell.others[0].value, cell.others[0].std) if cell.others else None
         cells.append(others_text(shown, cell) if several else alone)
-    cells.append(Figure(ours.mean, ours.std, cell.mark) if ours else "")
+    cells.append(Number(ours.mean, ours.std, cell.mark) if ours else "")
     if shown.reduced:
         return [*cells, row(shown, cell)[-1]]
-    return [*cells, "" if difference is None else Figure(difference, gain=True, star=cell.near is True)]
+    return [*cells, "" if difference is None else Number(difference, gain=True, star=cell.near is True)]
 
 
-def heading(shown: Page) -> list[str]:
+def heading(shown: TablePage) -> list[str]:
     """What the table is, and how its figures were made; for a reduced budget, that it is no reproduction."""
     table, convention = shown.table, shown.table.convention
     less = "" if table.figure == "accuracy" else "; less is better"
@@ -179,14 +179,14 @@ def heading(shown: Page) -> list[str]:
     return lines
 
 
-def headings(shown: Page) -> list[str]:
+def headings(shown: TablePage) -> list[str]:
     """The headings over the cells. `others` is left out if there are none. With a reduced budget the last
     column names the reduced keys instead of a difference."""
     others = ["others"] if any(cell.others for cell in shown.cells) else []
     return ["published", *others, "ours", "" if shown.reduced else "difference"]
 
 
-def row(shown: Page, cell: Cell, full: bool = True) -> list[str]:
+def row(shown: TablePage, cell: MethodCells, full: bool = True) -> list[str]:
     """The texts of a line: its name, then one for each of `headings`. full: with published deviations and the
     reduced keys."""
     texts = [
@@ -214,54 +214,54 @@ def arrow(pair: str) -> str:
     return pair.replace("-", " -> ", 1)
 
 
-def digits(shown: Page) -> int:
+def digits(shown: TablePage) -> int:
     """Digits behind the point."""
     return 1 if shown.table.figure == "errors" else 2
 
 
-def number(shown: Page, mean: float, std: float | None, n: int | None) -> str:
+def number(shown: TablePage, mean: float, std: float | None, n: int | None) -> str:
     """`75.33 +- 0.20 (5)`, without what is unknown; a count that is not a mean is a whole number."""
     counted = shown.table.figure == "errors" and std is None and float(mean).is_integer()
     spread = "" if std is None else f" +- {std:.{digits(shown)}f}"
     return f"{mean:.{0 if counted else digits(shown)}f}{spread}{'' if n is None else f' ({n})'}"
 
 
-def value_text(shown: Page, value: Value, deviation: bool = True) -> str:
+def value_text(shown: TablePage, value: StatedNumber, deviation: bool = True) -> str:
     """A figure of a paper or another implementation, with its deviation if that is asked for."""
     std = value.std if deviation else None
     return number(shown, value.value, std, None if std is None else value.runs)
 
 
-def others_text(shown: Page, cell: Cell) -> str:
+def others_text(shown: TablePage, cell: MethodCells) -> str:
     """The results of others, each with its letter of `letters`."""
     known = letters(shown)
     texts = (f"{value_text(shown, value)} {known.get(value.who, '')}".strip() for value in cell.others)
     return ", ".join(texts)
 
 
-def letters(shown: Page) -> dict[str, str]:
+def letters(shown: TablePage) -> dict[str, str]:
     """A letter for each of several others; none where there is one."""
     names = list(dict.fromkeys(who for who, _ in _who(shown)))
     return dict(zip(names, ascii_lowercase, strict=False)) if len(names) > 1 else {}
 
 
-def starred(shown: Page) -> bool:
+def starred(shown: TablePage) -> bool:
     """Whether some difference carries a star."""
     return not shown.reduced and any(cell.near for cell in shown.cells)
 
 
-def star(shown: Page) -> str:
+def star(shown: TablePage) -> str:
     """What a star means."""
     return f"* within {'two' if NEAR == 2 else NEAR} standard deviations of our seeds"
 
 
-def reduced(shown: Page) -> str:
+def reduced(shown: TablePage) -> str:
     """`reduced: student.epochs=10 dataset.train=5000`."""
     pairs = ((key_name(key_of(override)), override.partition("=")[2]) for override in shown.reduced)
     return "reduced: " + " ".join(f"{key}={value}" for key, value in pairs)
 
 
-def below(shown: Page) -> Iterator[tuple[str, list[str]]]:
+def below(shown: TablePage) -> Iterator[tuple[str, list[str]]]:
     """The notes under the table: a title (empty for the first part) and its lines."""
     yield "", [*_legend(shown), *_left_out(shown)]
     if lines := differences(shown):
@@ -273,7 +273,7 @@ def below(shown: Page) -> Iterator[tuple[str, list[str]]]:
     yield "Sources", list(_sources(shown))
 
 
-def _legend(shown: Page) -> Iterator[str]:
+def _legend(shown: TablePage) -> Iterator[str]:
     if starred(shown):
         yield f"{star(shown)}; difference: ours - published"
     if any(len(cell.values) == 1 and cell.method != "teacher" for cell in shown.cells):
@@ -283,7 +283,7 @@ def _legend(shown: Page) -> Iterator[str]:
         yield f"{known.get(who, 'others')}: {who}{f', {about}' if about else ''}"
 
 
-def _left_out(shown: Page) -> Iterator[str]:
+def _left_out(shown: TablePage) -> Iterator[str]:
     """Cells that are empty, and why."""
     if places := missing(shown):
         yield f"not run: kdrun table {shown.table.name}{''.join(_chosen(shown, places))}"
@@ -297,7 +297,7 @@ def _left_out(shown: Page) -> Iterator[str]:
         yield f"known, but not checked against a source, so not shown: {named}{more}"
 
 
-def _chosen(shown: Page, cells: Sequence[Place]) -> Iterator[str]:
+def _chosen(shown: TablePage, cells: Sequence[Place]) -> Iterator[str]:
     """` pair=... method=...` of some cells. A key is left out if it would name the whole table or more than
     LISTED values: finished cells are not run again."""
     every = shown.table.places()
@@ -307,7 +307,7 @@ def _chosen(shown: Page, cells: Sequence[Place]) -> Iterator[str]:
             yield f" {key}={','.join(names)}"
 
 
-def _sources(shown: Page) -> Iterator[str]:
+def _sources(shown: TablePage) -> Iterator[str]:
     """The sources of the shown cells' figures."""
     values = [cell.published for cell in shown.cells if cell.published]
     for what, sources in (
@@ -320,5 +320,5 @@ def _sources(shown: Page) -> Iterator[str]:
     yield f"paper: {shown.table.paper.title}, {shown.table.paper.address}"
 
 
-def _who(shown: Page) -> list[tuple[str, str]]:
+def _who(shown: TablePage) -> list[tuple[str, str]]:
     return list(dict.fromkeys((value.who, value.about) for cell in shown.cells for value in cell.others))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from kdrun.figures import interval, percent, plural, signed
 from kdrun.report import sweeps
 from kdrun.report.plots import COLOURS, dress, new_figure, save, shortened
-from kdrun.report.statistics import Verdict
+from kdrun.report.statistics import SeedVerdict
 from kdrun.report.sweep_table import short_names
 from kdrun.report.sweep_verdict import comparisons, whom
-from kdrun.report.sweeps import Job, Setting
+from kdrun.report.sweeps import JobRecord, Setting
 from kdrun.report.verdict import JOINT
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ LONGEST = 41
 """The most letters of a name; a longer one is cut in the middle."""
 
 
-class Line(NamedTuple):
+class RankedLine(NamedTuple):
     """A line of the list. ends: of its interval; None without one. verdict: None if there is no test."""
 
     name: str
     mean: float
     ends: tuple[float, float] | None
-    verdict: Verdict | None
+    verdict: SeedVerdict | None
 
 
-def ranked(path: Path, jobs: Sequence[Job]) -> None:
+def ranked(path: Path, jobs: Sequence[JobRecord]) -> None:
     """Gains over the control on test with their 95 % intervals; without controls, the student's top-1.
 
     Raises ValueError if no setting has a figure.
@@ -66,29 +66,29 @@ def ranked(path: Path, jobs: Sequence[Job]) -> None:
     save(figure, path)
 
 
-def gain_lines(settings: Sequence[Setting]) -> Iterator[Line]:
+def gain_lines(settings: Sequence[Setting]) -> Iterator[RankedLine]:
     """A line for each setting with a gain. With several seeds: the interval over seeds, and the verdict with
     Holm's correction over all settings. With one seed: the run's own interval, over the test images.
     """
     names = short_names(settings)
     for name, setting, one in zip(names, settings, comparisons(settings), strict=True):
         if one is not None and one.gain.n > 1:
-            yield Line(name, one.gain.mean, one.interval, one.verdict)
+            yield RankedLine(name, one.gain.mean, one.interval, one.verdict)
         elif one is not None:
             ends = setting.reports[0].get("comparison", {}).get("gain_interval")
-            yield Line(name, one.gain.mean, (ends[0], ends[1]) if ends else None, None)
+            yield RankedLine(name, one.gain.mean, (ends[0], ends[1]) if ends else None, None)
 
 
-def accuracy_lines(settings: Sequence[Setting]) -> Iterator[Line]:
+def accuracy_lines(settings: Sequence[Setting]) -> Iterator[RankedLine]:
     """A line for each setting: the student's top-1 on test, and one standard deviation to both sides."""
     for name, setting in zip(short_names(settings), settings, strict=True):
         one = sweeps.spread(setting, "student", "test")
         if one is not None:
             ends = None if one.std is None else (one.mean - one.std, one.mean + one.std)
-            yield Line(name, one.mean, ends, None)
+            yield RankedLine(name, one.mean, ends, None)
 
 
-def _draw(axes: Axes, row: int, line: Line, frame: tuple[float, float], gain: bool) -> None:
+def _draw(axes: Axes, row: int, line: RankedLine, frame: tuple[float, float], gain: bool) -> None:
     colour = SHADES.get(line.verdict or "", UNDECIDED) if gain else COLOURS["student"]
     if line.ends is not None:
         axes.plot([max(line.ends[0], frame[0]), min(line.ends[1], frame[1])], [row, row], color=colour, lw=2)
@@ -111,7 +111,7 @@ def _draw(axes: Axes, row: int, line: Line, frame: tuple[float, float], gain: bo
     )
 
 
-def _ends(lines: Sequence[Line], gains: bool) -> tuple[float, float]:
+def _ends(lines: Sequence[RankedLine], gains: bool) -> tuple[float, float]:
     """The ends of the axis: it shows all intervals, but not far beyond the means."""
     every = [value for line in lines for value in (line.mean, *(line.ends or ()))]
     if gains:
@@ -133,7 +133,7 @@ def _title(settings: Sequence[Setting], gains: bool) -> str:
     return f"gain over {whom(settings)} on test, 95 % interval over {over}"
 
 
-def _explain(axes: Axes, lines: Sequence[Line], control: str) -> None:
+def _explain(axes: Axes, lines: Sequence[RankedLine], control: str) -> None:
     """A legend for the colours. control: what the student is compared with."""
     from matplotlib.lines import Line2D
 

@@ -23,7 +23,7 @@ class Rank(NamedTuple):
     high: float
 
 
-class Ranks(NamedTuple):
+class MethodRanks(NamedTuple):
     """methods: mean ranks, best first. sets: number of data sets. p: of all methods being equally good."""
 
     methods: dict[str, Rank]
@@ -31,7 +31,7 @@ class Ranks(NamedTuple):
     p: float
 
 
-def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS) -> Ranks:
+def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS) -> MethodRanks:
     """Ranks of methods by their scores (higher is better) on each data set: Friedman 1937, Demsar 2006.
 
     scores: by data set, by method; a method that some data set lacks is left out. Intervals: percentiles of
@@ -46,7 +46,9 @@ def mean_ranks(scores: Mapping[str, Mapping[str, float]], draws: int = DRAWS) ->
     low, high = np.quantile(each[picks].mean(1), (LEVEL / 2, 1 - LEVEL / 2), axis=0)
     columns = zip(names, each.mean(0), low, high, strict=True)
     by_name = {name: Rank(*map(float, figures)) for name, *figures in columns}
-    return Ranks(dict(sorted(by_name.items(), key=lambda item: item[1].mean)), len(each), friedman_p(each))
+    return MethodRanks(
+        dict(sorted(by_name.items(), key=lambda item: item[1].mean)), len(each), friedman_p(each)
+    )
 
 
 def friedman_p(ranks: NDArray[np.float64]) -> float:

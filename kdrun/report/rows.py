@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 from kdrun import figures
 from kdrun.figures import ABSENT, count, duration, file_size, percent, plural, short, signed, three_digits
 from kdrun.report import replacing
-from kdrun.report.schema import Latency, Model, Part, Report, Scores, called, gap_closed, parts, roles
+from kdrun.report.schema import (
+    Latency,
+    ModelReport,
+    PartName,
+    Report,
+    Scores,
+    called,
+    gap_closed,
+    parts,
+    roles,
+)
 
 Show = Callable[[float], str]
 
@@ -21,14 +31,14 @@ SCORES = ("n", "top1", "top5", "nll", "ece", "temperature", "ece_calibrated")
 """Figures of a part that have rows of their own (`n` is in the caption)."""
 
 
-QUALITY: tuple[tuple[str, str, Part, str, Show], ...] = (
+QUALITY: tuple[tuple[str, str, PartName, str, Show], ...] = (
     ("top-1 test", "%", "test", "top1", percent),
     ("top-5 test", "%", "test", "top5", percent),
     ("top-1 validation", "%", "validation", "top1", percent),
     ("NLL test", "nats", "test", "nll", lambda value: f"{value:.3f}"),
     ("ECE test", "%", "test", "ece", percent),
 )
-CALIBRATED: tuple[tuple[str, str, Part, str, Show], ...] = (
+CALIBRATED: tuple[tuple[str, str, PartName, str, Show], ...] = (
     ("temperature fitted on validation", "", "test", "temperature", three_digits),
     ("ECE test at that temperature", "%", "test", "ece_calibrated", percent),
 )
@@ -36,7 +46,7 @@ COSTS = (("parameters", "params", count), ("MACs", "macs", short), ("weights", "
 """Label, unit, part, name and form of a row. CALIBRATED and the last of COSTS are too many for a screen."""
 
 
-class Place(NamedTuple):
+class LatencyPlace(NamedTuple):
     """Where and how a latency was measured."""
 
     device: str
@@ -45,7 +55,7 @@ class Place(NamedTuple):
     batch: int
 
 
-class Row(NamedTuple):
+class FigureRow(NamedTuple):
     """A line of the table: what is measured, its unit, and a cell for each role, ABSENT without a figure."""
 
     label: str
@@ -53,33 +63,33 @@ class Row(NamedTuple):
     cells: tuple[str, ...]
 
 
-def rows(report: Report, full: bool = False) -> list[Row]:
+def rows(report: Report, full: bool = False) -> list[FigureRow]:
     """All rows with a figure. full: also bytes, calibrated ECE, p95, images/s, too many for a screen."""
     every = [*_quality(report, full), *_other_scores(report, full), *_likeness(report), *_others(report)]
     every += [*_cost(report, full), *_latency(report, full), *_training(report)]
     return measured(every)
 
 
-def measured(rows: Iterable[Row]) -> list[Row]:
+def measured(rows: Iterable[FigureRow]) -> list[FigureRow]:
     """The rows with a figure."""
     return [row for row in rows if set(row.cells) != {ABSENT}]
 
 
-def _quality(report: Report, full: bool) -> Iterator[Row]:
+def _quality(report: Report, full: bool) -> Iterator[FigureRow]:
     for label, unit, part, name, show in (*QUALITY, *(CALIBRATED if full else ())):
         yield _row(label, unit, _scores(report, part, name), show)
 
 
-def _other_scores(report: Report, full: bool) -> Iterator[Row]:
+def _other_scores(report: Report, full: bool) -> Iterator[FigureRow]:
     """Figures of a part that are not in SCORES: on test, and with `full` on validation too."""
-    own: tuple[Part, ...] = ("test", "validation") if full else ("test",)
+    own: tuple[PartName, ...] = ("test", "validation") if full else ("test",)
     for part in own:
         for name in _names(parts(report, role).get(part, {}) for role in roles(report)):
             if name not in SCORES:
                 yield _measured(report, f"{_words(name)} {part}", name, _scores(report, part, name))
 
 
-def _likeness(report: Report) -> Iterator[Row]:
+def _likeness(report: Report) -> Iterator[FigureRow]:
     comparison = report.get("comparison", {})
     above = called(report, "teacher") if "teacher" in report["models"] else "teacher"
     who = comparison.get("learned_from", above)
@@ -95,29 +105,29 @@ def _likeness(report: Report) -> Iterator[Row]:
         yield _of_student(report, "at least (95 %)", "points", bounds.at_least, show)
 
 
-def _others(report: Report) -> Iterator[Row]:
+def _others(report: Report) -> Iterator[FigureRow]:
     """Figures of evaluators that do not depend on images."""
     every = [report["models"][role].get("figures", {}) for role in roles(report)]
     for name in _names(every):
         yield _measured(report, _words(name), name, [own.get(name) for own in every])
 
 
-def _cost(report: Report, full: bool) -> Iterator[Row]:
+def _cost(report: Report, full: bool) -> Iterator[FigureRow]:
     models: list[Any] = [report["models"][role] for role in roles(report)]
     for label, key, show in COSTS if full else COSTS[:2]:
         yield _row(label, "", [model.get(key) for model in models], show)
 
 
-def _training(report: Report) -> Iterator[Row]:
+def _training(report: Report) -> Iterator[FigureRow]:
     models = [report["models"][role] for role in roles(report)]
     others = [len(model.get("companions", [])) or None for model in models]
     waited = [model.get("waited") for model in models]
-    yield Row("trained in", "", tuple(map(_trained, models)))
+    yield FigureRow("trained in", "", tuple(map(_trained, models)))
     yield _row("trained together with", "", others, partial(plural, noun="other"))
     yield _row("waited for images", "%", waited, lambda share: f"{100 * share:.0f}")
 
 
-def _latency(report: Report, full: bool) -> Iterator[Row]:
+def _latency(report: Report, full: bool) -> Iterator[FigureRow]:
     places, of_roles = _places(report), [report["models"][role].get("latency", []) for role in roles(report)]
     for place in places:
         label = f"latency, batch {place.batch}" + (f", {_how(place)}" if _devices(places) > 1 else "")
@@ -134,44 +144,44 @@ def timed_on(report: Report) -> str:
     return f"median latency on {_how(places[0])}" if _devices(places) == 1 else ""
 
 
-def _places(report: Report) -> list[Place]:
+def _places(report: Report) -> list[LatencyPlace]:
     rows = (row for role in roles(report) for row in report["models"][role].get("latency", []))
     return list(dict.fromkeys(map(place_of, rows)))
 
 
-def _devices(places: list[Place]) -> int:
+def _devices(places: list[LatencyPlace]) -> int:
     return len({place[:3] for place in places})
 
 
-def _how(place: Place) -> str:
+def _how(place: LatencyPlace) -> str:
     return f"{place.device}, " + (plural(place.threads, "thread") if place.device == "cpu" else place.mode)
 
 
-def _row(label: str, unit: str, values: Iterable[float | None], show: Show) -> Row:
+def _row(label: str, unit: str, values: Iterable[float | None], show: Show) -> FigureRow:
     """A row of a value for each role."""
-    return Row(label, unit, tuple(ABSENT if value is None else show(value) for value in values))
+    return FigureRow(label, unit, tuple(ABSENT if value is None else show(value) for value in values))
 
 
-def _measured(report: Report, label: str, name: str, values: Iterable[float | None]) -> Row:
+def _measured(report: Report, label: str, name: str, values: Iterable[float | None]) -> FigureRow:
     """The row of an evaluator's figure."""
     unit = report.get("units", {}).get(name, "")
     return _row(label, unit, values, partial(figures.measured, unit=unit))
 
 
-def _of_student(report: Report, label: str, unit: str, value: float | None, show: Show) -> Row:
+def _of_student(report: Report, label: str, unit: str, value: float | None, show: Show) -> FigureRow:
     return _row(label, unit, [value if role == "student" else None for role in roles(report)], show)
 
 
-def _scores(report: Report, part: Part, name: str) -> list[Any]:
+def _scores(report: Report, part: PartName, name: str) -> list[Any]:
     return [parts(report, role).get(part, Scores()).get(name) for role in roles(report)]
 
 
-def place_of(row: Latency) -> Place:
+def place_of(row: Latency) -> LatencyPlace:
     """The place of a latency."""
-    return Place(row["device"], row["mode"], row["threads"], row["batch"])
+    return LatencyPlace(row["device"], row["mode"], row["threads"], row["batch"])
 
 
-def _trained(model: Model) -> str:
+def _trained(model: ModelReport) -> str:
     """The training time, or the source of the weights. For a cached model: of the run that trained it."""
     source = model.get("source", "trained")
     took = duration(model["train_seconds"]) if "train_seconds" in model else ABSENT

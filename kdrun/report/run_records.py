@@ -12,7 +12,7 @@ from kdrun.errors import KdrunError
 from kdrun.nested import grouped, known, leaves
 from kdrun.report.content import MODEL
 from kdrun.report.naming import said_of, short_id
-from kdrun.report.schema import Model, Report, data_name, is_bound, parts, roles, strongest, top1
+from kdrun.report.schema import ModelReport, Report, data_name, is_bound, parts, roles, strongest, top1
 from kdrun.report.statistics import spread
 from kdrun.report.sweeps import value_name
 from kdrun.report.verdict import at_chance
@@ -58,7 +58,7 @@ SORTS = {
 def record(folder: Path, report: Report) -> Record:
     """A run's settings and figures by name; what was not measured is absent."""
     comparison = report.get("comparison", {})
-    names = {role: report["models"].get(role, Model()).get("name") for role in ("teacher", "student")}
+    names = {role: report["models"].get(role, ModelReport()).get("name") for role in ("teacher", "student")}
     shown = {"teacher": "teacher", "student": "student", "control": strongest(report)}
     scores = {f"{name}_top1": top1(report, role, "test") for name, role in shown.items()}
     low, high = comparison.get("gain_interval", (None, None))

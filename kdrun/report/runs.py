@@ -13,7 +13,7 @@ from kdrun.garbage import uncollected
 from kdrun.nested import grouped
 from kdrun.report.blocks import Table, as_markdown
 from kdrun.report.find_runs import runs_in
-from kdrun.report.latex import MARKED, Figure, Row, latex
+from kdrun.report.latex import MARKED, Number, TableRow, latex
 from kdrun.report.read import read
 from kdrun.report.run_records import (
     DIFFERENCES,
@@ -28,7 +28,7 @@ from kdrun.report.run_records import (
     told,
 )
 from kdrun.report.runs_text import MEAN_TITLE, TITLE, Cell, block, cells, pair
-from kdrun.report.statistics import Mark, marks_of_most, spread
+from kdrun.report.statistics import RankMark, marks_of_most, spread
 from kdrun.report.sweeps import key_name, value_name
 from kdrun.report.tables import as_csv, paragraph
 
@@ -135,7 +135,7 @@ def tex(records: Sequence[Record], differs: Sequence[str] = ()) -> str:
     for place, lines in places.items():
         own_marks = _marks(lines)
         marked = marked or bool(own_marks)
-        rows.append(Row(place))
+        rows.append(TableRow(place))
         rows += [_row(line, runs, own_marks.get(line)) for line, runs in lines.items()]
     return latex([*COLUMNS, "n"], rows, CAPTION + (MARKED if marked else ""), corner="method", digits=1)
 
@@ -152,17 +152,17 @@ def _method(run: Record, keys: Sequence[str]) -> str:
     )
 
 
-def _row(name: str, runs: Sequence[Record], mark: Mark | None) -> Row:
-    cells: list[Figure | str | None] = []
+def _row(name: str, runs: Sequence[Record], mark: RankMark | None) -> TableRow:
+    cells: list[Number | str | None] = []
     for column, field in COLUMNS.items():
         values = [run[field] for run in runs if field in run]
         one = spread(values) if values else None
         own = mark if column == "student" else None
-        cells.append(None if one is None else Figure(one.mean, one.std, own, gain=column == "gain"))
-    return Row(name, [*cells, str(len(runs))])
+        cells.append(None if one is None else Number(one.mean, one.std, own, gain=column == "gain"))
+    return TableRow(name, [*cells, str(len(runs))])
 
 
-def _marks(lines: Mapping[str, Sequence[Record]]) -> dict[str, Mark]:
+def _marks(lines: Mapping[str, Sequence[Record]]) -> dict[str, RankMark]:
     """The best student of a place and its ties, among the lines with the most seeds."""
     by_seed = {
         line: {tuple(map(run.get, REPEATS)): run["student_top1"] for run in runs if "student_top1" in run}

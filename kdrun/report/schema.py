@@ -33,7 +33,7 @@ Headline = Literal["last", "val_best"]
 """The weights that the figures are of: the last epoch's, or those of the epoch best on validation."""
 
 
-Part = Literal["validation", "test"]
+PartName = Literal["validation", "test"]
 
 
 class Scores(TypedDict, total=False):
@@ -69,7 +69,7 @@ class Latency(TypedDict):
     n: int
 
 
-class Model(TypedDict, total=False):
+class ModelReport(TypedDict, total=False):
     """One role: teacher, one of several teachers, student, control, reference, or one in between.
 
     fingerprint: of its weights. source: run: a model of another run. began_from: the pretrained weights or
@@ -346,7 +346,7 @@ class Report(TypedDict, total=False):
     dataset: Dataset
     seeds: Seeds
     headline: Headline
-    models: dict[str, Model]
+    models: dict[str, ModelReport]
     folders: dict[str, str]
     distillation: Distillation
     comparison: Comparison
@@ -413,7 +413,7 @@ def teachers(report: Report) -> tuple[str, ...]:
 def parts(report: Report, role: str) -> Parts:
     """The figures of a role under the headline, by part; empty if there are none. A checkpoint, a pretrained
     model and a peer have only one state, which counts for both headlines."""
-    model = report["models"].get(role, Model())
+    model = report["models"].get(role, ModelReport())
     chosen = model.get(model.get("headline", report["headline"]))
     if chosen is None and model.get("source") in ("checkpoint", "pretrained", "peer", "together", "run"):
         chosen = model.get("last", model.get("val_best"))
@@ -427,7 +427,7 @@ def data_name(report: Report) -> str:
     return dataset.get("name", "") + whole
 
 
-def top1(report: Report, role: str, part: Part) -> float | None:
+def top1(report: Report, role: str, part: PartName) -> float | None:
     """The top-1 of a role on a part under the headline, in percent; None if it was not measured."""
     return parts(report, role).get(part, Scores()).get("top1")
 

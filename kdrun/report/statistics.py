@@ -25,8 +25,8 @@ POWER = 0.8
 MOST = 100_000
 """The most seeds that are ever named."""
 
-Verdict = Literal["BEATS", "TIES", "LOSES"]
-Mark = Literal["best", "tie"]
+SeedVerdict = Literal["BEATS", "TIES", "LOSES"]
+RankMark = Literal["best", "tie"]
 Repeat = TypeVar("Repeat")
 
 
@@ -42,7 +42,7 @@ class Spread(NamedTuple):
         return known(self._asdict())
 
 
-class Comparison(NamedTuple):
+class GainEvidence(NamedTuple):
     """A gain, and the evidence for it.
 
     interval: 95 %, over what `varied`. verdict: None if no test can be made; TIES: not told apart, which is
@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
     gain: Spread
     interval: tuple[float, float] | None
     p: float | None
-    verdict: Verdict | None
+    verdict: SeedVerdict | None
     test: str
     varied: str
     needed: int | None = None
@@ -84,7 +84,7 @@ def shared(first: Mapping[Repeat, float], second: Mapping[Repeat, float]) -> lis
     return [value - second[repeat] for repeat, value in first.items() if repeat in second]
 
 
-def compare(gains: Sequence[float], varied: str = "seed") -> Comparison:
+def compare(gains: Sequence[float], varied: str = "seed") -> GainEvidence:
     """Whether paired gains, one for each seed, differ from 0: the paired t test (Student 1908).
 
     varied: what one gain stands for. All gains share the test images, so the interval does not cover their
@@ -108,7 +108,7 @@ def one_sided(gains: Sequence[float], shared: float = 0.0) -> tuple[float, float
     return fmean(gains) - half, fmean(gains) + half
 
 
-def overlapping_splits(gains: Sequence[float], train: int, test: int) -> Comparison:
+def overlapping_splits(gains: Sequence[float], train: int, test: int) -> GainEvidence:
     """The same for random splits of one data set; each gain is a split's mean over its seeds.
 
     Such splits share images, so their gains are not independent, and the plain interval is too short. The
@@ -153,7 +153,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def against_control(
     methods: Mapping[str, Mapping[Repeat, float]], control: Mapping[Repeat, float]
-) -> dict[str, Comparison]:
+) -> dict[str, GainEvidence]:
     """Each method against one control, paired by seed: p and verdict by Holm's correction over all of them.
 
     Intervals are not corrected, so one may leave out 0 although the verdict is TIES. Methods that share no
@@ -163,7 +163,7 @@ def against_control(
     return holm_corrected({name: compare(paired) for name, paired in gains.items() if paired})
 
 
-def holm_corrected(comparisons: Mapping[str, Comparison]) -> dict[str, Comparison]:
+def holm_corrected(comparisons: Mapping[str, GainEvidence]) -> dict[str, GainEvidence]:
     """The same comparisons with p and verdict by Holm's correction over all that were tested."""
     corrected = dict(comparisons)
     tested = {name: one.p for name, one in corrected.items() if one.p is not None}
@@ -174,7 +174,7 @@ def holm_corrected(comparisons: Mapping[str, Comparison]) -> dict[str, Compariso
     return corrected
 
 
-def marks(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
+def marks(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, RankMark]:
     """The method with the highest mean, and its ties.
 
     A tie: the paired t test against the best, Holm-corrected over all methods, does not reject. A method
@@ -192,7 +192,7 @@ def marks(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
     return {best: "best", **dict.fromkeys(ties, "tie")}
 
 
-def marks_of_most(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Mark]:
+def marks_of_most(methods: Mapping[str, Mapping[Repeat, float]]) -> dict[str, RankMark]:
     """`marks` among the methods with the most repeats."""
     most = max(map(len, methods.values()), default=0)
     return marks({name: values for name, values in methods.items() if values and len(values) == most})
@@ -207,21 +207,21 @@ def noise_of(repeats: int, images: int, part: str = "validation", noun: str = "s
     return f"{plural(repeats, noun)} and {shown}" if repeats > 1 else f"{shown} only: one {noun} each"
 
 
-def _tested(gain: Spread, effective: float, test: str, varied: str) -> Comparison:
+def _tested(gain: Spread, effective: float, test: str, varied: str) -> GainEvidence:
     """The t test of a mean with the variance std^2 / effective, on gain.n - 1 degrees of freedom."""
     if gain.n < 2:
-        return Comparison(gain, None, None, None, f"no test: one {varied.removesuffix('s')}", varied)
+        return GainEvidence(gain, None, None, None, f"no test: one {varied.removesuffix('s')}", varied)
     if not gain.std:
-        verdict: Verdict | None = None if gain.mean else "TIES"
-        return Comparison(gain, None, None, verdict, f"no test: all {gain.n} gains are equal", varied)
+        verdict: SeedVerdict | None = None if gain.mean else "TIES"
+        return GainEvidence(gain, None, None, verdict, f"no test: all {gain.n} gains are equal", varied)
     error, df = gain.std / math.sqrt(effective), gain.n - 1
     half = t_quantile(1 - LEVEL / 2, df) * error
     p = t_p(gain.mean / error, df)
     ends = (gain.mean - half, gain.mean + half)
-    return Comparison(gain, ends, p, _verdict(gain.mean, p), test, varied, seeds_needed(gain.std))
+    return GainEvidence(gain, ends, p, _verdict(gain.mean, p), test, varied, seeds_needed(gain.std))
 
 
-def _verdict(mean: float, p: float) -> Verdict:
+def _verdict(mean: float, p: float) -> SeedVerdict:
     if p >= LEVEL:
         return "TIES"
     return "BEATS" if mean > 0 else "LOSES"

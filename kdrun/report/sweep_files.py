@@ -14,11 +14,11 @@ from kdrun.nested import known
 from kdrun.report import controls_sweep, int8_sweep, latex, sweep_plots, sweeps, tradeoff
 from kdrun.report.blocks import Block, Bullets, Code, Table, page, starred
 from kdrun.report.read import contents
-from kdrun.report.schema import Model, Part, Report, data_name
-from kdrun.report.statistics import Mark, marks_of_most
+from kdrun.report.schema import ModelReport, PartName, Report, data_name
+from kdrun.report.statistics import RankMark, marks_of_most
 from kdrun.report.sweep_table import Figures, listed, more_tables, named, notes, values
 from kdrun.report.sweep_verdict import sees
-from kdrun.report.sweeps import PARTS, Choice, Job, Setting, What
+from kdrun.report.sweeps import PARTS, Choice, JobRecord, Setting, What
 from kdrun.report.tables import Column, as_csv
 
 FIGURES: tuple[What, ...] = ("student", "control", "gain")
@@ -26,7 +26,7 @@ NAMES: dict[tradeoff.Cost, str] = {"latency": "latency_ms", "size": "params"}
 """Of costs, in csv and json."""
 
 
-def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
+def write(folder: Path, jobs: Sequence[JobRecord]) -> list[str]:
     """Writes results.csv, .json, .md and .tex into the folder, and the pictures for the swept keys; the names
     of the files."""
     plots = sweep_plots.draw(folder, jobs)
@@ -41,12 +41,12 @@ def write(folder: Path, jobs: Sequence[Job]) -> list[str]:
     return [*texts, *plots]
 
 
-def markdown(jobs: Sequence[Job], plots: Sequence[str] = (), commands: Sequence[str] = ()) -> str:
+def markdown(jobs: Sequence[JobRecord], plots: Sequence[str] = (), commands: Sequence[str] = ()) -> str:
     """results.md: what was run, all settings on both parts, marks and notes, the failed jobs, the plots."""
     return page("Sweep", blocks(jobs, commands), plots)
 
 
-def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
+def blocks(jobs: Sequence[JobRecord], commands: Sequence[str] = ()) -> list[Block]:
     """The page of a sweep without its title and plots."""
     settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
     part, chosen = sweeps.shown_part(jobs), sweeps.choice(settings)
@@ -64,7 +64,7 @@ def blocks(jobs: Sequence[Job], commands: Sequence[str] = ()) -> list[Block]:
     return parts + ([Bullets(below)] if below else [])
 
 
-def as_text(jobs: Sequence[Job], format: str) -> str:
+def as_text(jobs: Sequence[JobRecord], format: str) -> str:
     """The content of the file of that format: md, csv, json or tex."""
     return {"md": markdown, "csv": csv_text, "json": json_text, "tex": tex}[format](jobs)
 
@@ -85,7 +85,7 @@ def words_of(command: str) -> list[str]:
     return words if words[:1] in (["kdrun"], ["torchrun"]) else []
 
 
-def tex(jobs: Sequence[Job]) -> str:
+def tex(jobs: Sequence[JobRecord]) -> str:
     """results.tex: a line per setting, with mean and std on both parts, for a document with booktabs.
 
     With several seeds the best student on each part is bold, and its ties are underlined.
@@ -93,7 +93,7 @@ def tex(jobs: Sequence[Job]) -> str:
     settings = sweeps.settings(jobs)
     columns, marked = _measured(settings), {part: _marked(settings, part) for part in PARTS}
     rows = [
-        latex.Row(
+        latex.TableRow(
             named(setting), [_figure(setting, w, p, marked[p].get(str(i))) for w, p in columns.values()]
         )
         for i, setting in enumerate(settings)
@@ -104,7 +104,7 @@ def tex(jobs: Sequence[Job]) -> str:
     return latex.latex(list(columns), rows, caption, digits=1)
 
 
-def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def records(jobs: Sequence[JobRecord]) -> list[dict[str, Any]]:
     """results.json: a record per setting with mean, std and n by part and figure, its mark, and its runs.
     Folders are relative to the outputs folder. If the student models differ: latency_ms, params, front.
     """
@@ -119,7 +119,7 @@ def records(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     return rows
 
 
-def csv_text(jobs: Sequence[Job]) -> str:
+def csv_text(jobs: Sequence[JobRecord]) -> str:
     """results.csv: one line per setting; figures that no job has are empty."""
     keys = sweeps.swept(jobs)
     columns = [(part, what) for part in PARTS for what in FIGURES]
@@ -137,12 +137,12 @@ def csv_text(jobs: Sequence[Job]) -> str:
     return as_csv(rows)
 
 
-def json_text(jobs: Sequence[Job]) -> str:
+def json_text(jobs: Sequence[JobRecord]) -> str:
     """`records` as JSON."""
     return json.dumps(records(jobs), indent=1, allow_nan=False) + "\n"
 
 
-def _about(jobs: Sequence[Job]) -> list[str]:
+def _about(jobs: Sequence[JobRecord]) -> list[str]:
     """`cnn_digits -> cnn_digits_small on digits_few, 2026-01-02 03:04`; several if the sweep has several."""
     reports = sweeps.reports(jobs)
     pairs = dict.fromkeys(map(_pair, reports))
@@ -152,22 +152,22 @@ def _about(jobs: Sequence[Job]) -> list[str]:
 
 
 def _pair(report: Report) -> str:
-    names = [report["models"].get(role, Model()).get("name") for role in ("teacher", "student")]
+    names = [report["models"].get(role, ModelReport()).get("name") for role in ("teacher", "student")]
     return f"{' -> '.join(name for name in names if name)} on {data_name(report) or 'data'}"
 
 
-def _marked(settings: Sequence[Setting], part: Part) -> dict[str, Mark]:
+def _marked(settings: Sequence[Setting], part: PartName) -> dict[str, RankMark]:
     """By position: the best student among the settings with the most finished seeds, and its ties."""
     return marks_of_most(
         {str(i): sweeps.by_repeat(setting, "student", part) for i, setting in enumerate(settings)}
     )
 
 
-def _figure(setting: Setting, what: What, part: Part, mark: Mark | None) -> latex.Cell:
+def _figure(setting: Setting, what: What, part: PartName, mark: RankMark | None) -> latex.Cell:
     spread = sweeps.spread(setting, what, part)
     if spread is None:
         return None
-    return latex.Figure(spread.mean, spread.std, mark if what == "student" else None, gain=what == "gain")
+    return latex.Number(spread.mean, spread.std, mark if what == "student" else None, gain=what == "gain")
 
 
 def _measured(settings: Sequence[Setting]) -> Figures:
@@ -199,7 +199,7 @@ def _record(setting: Setting, mark: str) -> dict[str, Any]:
     return record | {"runs": [_run(job) for job in setting.jobs]}
 
 
-def _run(job: Job) -> dict[str, Any]:
+def _run(job: JobRecord) -> dict[str, Any]:
     run = {"folder": job.get("folder"), "error": job.get("error"), "overrides": dict(job["overrides"])}
     for part in PARTS if job["report"] else ():
         run[part] = sweeps.figures(job["report"], ("teacher", *FIGURES), part) or None

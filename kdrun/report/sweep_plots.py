@@ -16,9 +16,9 @@ from kdrun.report import label_savings, sweeps
 from kdrun.report.pareto_plot import pareto
 from kdrun.report.plots import COLOURS, dress, fade, new_figure, save
 from kdrun.report.ranked_plot import ranked
-from kdrun.report.schema import Part
+from kdrun.report.schema import PartName
 from kdrun.report.sweep_table import FAILED, title
-from kdrun.report.sweeps import Job, Setting, What, spread_text
+from kdrun.report.sweeps import JobRecord, Setting, What, spread_text
 from kdrun.report.tradeoff import models_differ
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ MARKED = "framed: best student on validation (thick), or at most one standard er
 """The legend of a heatmap's frames."""
 
 
-Draw = Callable[[Path, Sequence[Job]], None]
+Draw = Callable[[Path, Sequence[JobRecord]], None]
 
 NAMES = ("heatmap.png", "lines.png", "pareto.png", "ranked.png", "label_savings.png")
 
 
-def draw(folder: Path, jobs: Sequence[Job]) -> list[str]:
+def draw(folder: Path, jobs: Sequence[JobRecord]) -> list[str]:
     """Draws into the folder, and removes the pictures of an earlier call; the names of the drawn ones."""
     for name in NAMES:
         (folder / name).unlink(missing_ok=True)
@@ -49,7 +49,7 @@ def draw(folder: Path, jobs: Sequence[Job]) -> list[str]:
     return list(pictures)
 
 
-def fitting(jobs: Sequence[Job]) -> Iterator[tuple[str, Draw]]:
+def fitting(jobs: Sequence[JobRecord]) -> Iterator[tuple[str, Draw]]:
     """Two swept numbers: a heat map. One: a line with its band. Several student models: accuracy over latency
     and size. Methods, and any other sweep of several settings: a ranked list. Numbers of labels: those saved.
     """
@@ -69,14 +69,14 @@ def fitting(jobs: Sequence[Job]) -> Iterator[tuple[str, Draw]]:
         yield "label_savings.png", labels
 
 
-def numeric(jobs: Sequence[Job]) -> tuple[str, ...]:
+def numeric(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
     """The swept keys if all their values are numbers, else nothing: the axes of a plot."""
     settings, keys = sweeps.settings(jobs), sweeps.swept(jobs)
     words = any(sweeps.number(setting.values[key]) is None for setting in settings for key in keys)
     return () if words else keys
 
 
-def heatmap(path: Path, jobs: Sequence[Job]) -> None:
+def heatmap(path: Path, jobs: Sequence[JobRecord]) -> None:
     """The gain over the control (without controls: the student's accuracy) by two swept numbers, as a grid
     of cells with mean and std. On validation if there is such a part, else on test; the title says which.
     Raises ValueError for other sweeps."""
@@ -105,7 +105,7 @@ def heatmap(path: Path, jobs: Sequence[Job]) -> None:
     save(figure, path)
 
 
-def lines(path: Path, jobs: Sequence[Job]) -> None:
+def lines(path: Path, jobs: Sequence[JobRecord]) -> None:
     """Student, control and teacher over one swept number: means, with a band of one std. On validation if
     there is such a part, else on test; the title says which. Raises ValueError for other sweeps."""
     keys = numeric(jobs)
@@ -129,7 +129,7 @@ def lines(path: Path, jobs: Sequence[Job]) -> None:
     save(figure, path)
 
 
-def labels(path: Path, jobs: Sequence[Job]) -> None:
+def labels(path: Path, jobs: Sequence[JobRecord]) -> None:
     """The accuracy of student and control over the number of labels, and the labels saved. Raises ValueError
     for other sweeps."""
     measured = label_savings.curves(jobs)
@@ -188,7 +188,7 @@ def _paint(
     at: Sequence[tuple[int, int]],
     shape: tuple[int, int],
     what: What,
-    part: Part,
+    part: PartName,
 ) -> None:
     spreads = [sweeps.spread(setting, what, part) for setting in settings]
     means = np.full(shape, np.nan)
@@ -223,7 +223,9 @@ def _frame(axes: Axes, settings: Sequence[Setting], at: Sequence[tuple[int, int]
     return True
 
 
-def _curve(axes: Axes, role: What, places: Sequence[float], settings: Sequence[Setting], part: Part) -> None:
+def _curve(
+    axes: Axes, role: What, places: Sequence[float], settings: Sequence[Setting], part: PartName
+) -> None:
     points = [
         (place, spread)
         for place, setting in zip(places, settings, strict=True)
@@ -241,7 +243,7 @@ def _curve(axes: Axes, role: What, places: Sequence[float], settings: Sequence[S
         axes.errorbar(places, means, yerr=stds, color=COLOURS[role], capsize=3)
 
 
-def _mark_chosen(axes: Axes, places: Sequence[float], settings: Sequence[Setting], part: Part) -> None:
+def _mark_chosen(axes: Axes, places: Sequence[float], settings: Sequence[Setting], part: PartName) -> None:
     chosen = sweeps.choice(settings)
     if chosen is None:
         return

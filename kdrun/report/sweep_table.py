@@ -10,10 +10,10 @@ from kdrun.report import controls_sweep, int8_sweep, label_savings, sweeps, trad
 from kdrun.report.caption import TRIAL, is_trial
 from kdrun.report.naming import short_id
 from kdrun.report.read import NAME, read
-from kdrun.report.schema import Part, top1
-from kdrun.report.statistics import Comparison, noise_of
+from kdrun.report.schema import PartName, top1
+from kdrun.report.statistics import GainEvidence, noise_of
 from kdrun.report.sweep_verdict import comparison, comparisons, flattered, flattery, replacement, sees, whom
-from kdrun.report.sweeps import Choice, Job, Setting, What, spread_text
+from kdrun.report.sweeps import Choice, JobRecord, Setting, What, spread_text
 from kdrun.report.tables import Column, aligned, grid, natural_width, paragraph
 from kdrun.report.verdict import JOINT, reduced
 
@@ -23,11 +23,11 @@ FAILURES_SHOWN = 5
 SPACE = 3
 """Blanks between two columns."""
 
-Figures = Mapping[str, tuple[What, Part]]
+Figures = Mapping[str, tuple[What, PartName]]
 """Figures of a setting by the heading of their column."""
 
 
-def text(jobs: Sequence[Job], width: int = 80) -> str:
+def text(jobs: Sequence[JobRecord], width: int = 80) -> str:
     """The sweep as plain text, no line longer than width: a grid for two swept keys (without seeds), else a
     list of settings; then the notes."""
     settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
@@ -44,7 +44,7 @@ def text(jobs: Sequence[Job], width: int = 80) -> str:
 
 
 def _tables(
-    settings: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
+    settings: Sequence[Setting], keys: Sequence[str], part: PartName, what: What, chosen: Choice | None
 ) -> Iterator[list[Column]]:
     """The tables that show the settings: the first that fits is best, the last is for a narrow terminal."""
     differ = tradeoff.models_differ(settings)
@@ -59,7 +59,7 @@ def _tables(
     yield listed(settings, keys, _on(part, "student", *beside), part, chosen)
 
 
-def _on(part: Part, *whats: What) -> Figures:
+def _on(part: PartName, *whats: What) -> Figures:
     return {what: (what, part) for what in whats}
 
 
@@ -92,7 +92,7 @@ def outcome(run: Path) -> list[str]:
     return [*figures, id]
 
 
-def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, ...]:
+def title(settings: Sequence[Setting], part: PartName, what: What) -> tuple[str, ...]:
     """`gain over control on validation, points, mean +- std of 3 seeds` and `control 86.8 +- 1.1`; or that
     there is nothing to show.
     """
@@ -109,7 +109,7 @@ def title(settings: Sequence[Setting], part: Part, what: What) -> tuple[str, ...
 
 
 def _grid(
-    settings: Sequence[Setting], keys: Sequence[str], part: Part, what: What, chosen: Choice | None
+    settings: Sequence[Setting], keys: Sequence[str], part: PartName, what: What, chosen: Choice | None
 ) -> list[Column]:
     """The figure of each setting by two keys."""
     rows, across = (sweeps.values_of(settings, key) for key in keys)
@@ -125,7 +125,7 @@ def _grid(
 
 
 def listed(
-    settings: Sequence[Setting], keys: Sequence[str], figures: Figures, part: Part, chosen: Choice | None
+    settings: Sequence[Setting], keys: Sequence[str], figures: Figures, part: PartName, chosen: Choice | None
 ) -> list[Column]:
     """A line for each setting: its mark, its values, its figures, and what its student costs."""
     shown = [] if chosen is None else [Column("", [mark(chosen, place) for place in range(len(settings))])]
@@ -138,7 +138,7 @@ def listed(
     return shown + [Column(name, texts, True) for name, texts in cost_columns(settings, part).items()]
 
 
-def cost_columns(settings: Sequence[Setting], part: Part) -> dict[str, list[str]]:
+def cost_columns(settings: Sequence[Setting], part: PartName) -> dict[str, list[str]]:
     """The columns `ms`, `parameters` and `front`, if the student models differ; else none.
 
     A figure that was not measured is ABSENT; without any latency there is no `ms`.
@@ -158,7 +158,7 @@ def cost_columns(settings: Sequence[Setting], part: Part) -> dict[str, list[str]
     return columns
 
 
-def _cost_notes(settings: Sequence[Setting], part: Part) -> Iterator[str]:
+def _cost_notes(settings: Sequence[Setting], part: PartName) -> Iterator[str]:
     """What the columns of `cost_columns` mean, and the smallest student that is as good as the teacher."""
     if not tradeoff.models_differ(settings):
         return
@@ -172,7 +172,7 @@ def _cost_notes(settings: Sequence[Setting], part: Part) -> Iterator[str]:
 
 
 def notes(
-    jobs: Sequence[Job], settings: Sequence[Setting], part: Part, chosen: Choice | None
+    jobs: Sequence[JobRecord], settings: Sequence[Setting], part: PartName, chosen: Choice | None
 ) -> Iterator[str]:
     """The lines below the table: marks, the choice and its test figures, limits of the spread, failures."""
     reports = sweeps.reports(jobs)
@@ -226,7 +226,7 @@ def sure(settings: Sequence[Setting], chosen: Choice | None) -> Iterator[str]:
         yield f"Against {whom([best])} on test: no verdict over {one.varied}, because there is only one."
 
 
-def _claim(setting: Setting, one: Comparison) -> str:
+def _claim(setting: Setting, one: GainEvidence) -> str:
     """The evidence with its verdict; below an upper bound is no defeat, so none is called one."""
     bound = whom([setting]) == JOINT and one.verdict == "LOSES"
     return f"below it: {one.evidence}" if bound else str(one)
@@ -248,7 +248,7 @@ def on_test(setting: Setting) -> str:
     return f"{accuracy}, {spread_text(gain, 'gain')} points over {control}{often}"
 
 
-def _failures(jobs: Sequence[Job]) -> Iterator[str]:
+def _failures(jobs: Sequence[JobRecord]) -> Iterator[str]:
     failed = [job for job in jobs if job["report"] is None]
     for job in failed[:FAILURES_SHOWN]:
         overrides = " ".join(f"{key}={sweeps.value_name(value)}" for key, value in job["overrides"].items())
@@ -274,7 +274,7 @@ def values(setting: Setting, keys: Sequence[str]) -> list[str]:
     return [sweeps.value_name(setting.values[key]) for key in keys]
 
 
-def cell(setting: Setting, what: What, part: Part) -> str:
+def cell(setting: Setting, what: What, part: PartName) -> str:
     """A figure of a setting as a cell of a table: FAILED if no job of it finished."""
     if not setting.reports:
         return FAILED

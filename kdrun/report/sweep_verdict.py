@@ -14,21 +14,21 @@ from kdrun.report import sweeps
 from kdrun.report.choosing import Winner, winner, winner_of_means
 from kdrun.report.replacing import Bounds, claim
 from kdrun.report.schema import REFERENCE, Report, is_bound, strongest
-from kdrun.report.statistics import Comparison, compare, holm_corrected, one_sided, overlapping_splits
+from kdrun.report.statistics import GainEvidence, compare, holm_corrected, one_sided, overlapping_splits
 from kdrun.report.sweeps import Choice, Setting, What
 from kdrun.report.verdict import JOINT, TAUGHT
 
 SPLIT = REPEATS.index("dataset.split")
 
 
-def comparison(setting: Setting, what: What = "gain") -> Comparison | None:
+def comparison(setting: Setting, what: What = "gain") -> GainEvidence | None:
     """A setting's students against their controls on test, paired by seed; None without a gain. what: gain,
     or int8 for that in 8 bits.
     """
     return over_repeats(setting, sweeps.by_repeat(setting, what, "test"))
 
 
-def over_repeats(setting: Setting, gains: Mapping[tuple[str, ...], float]) -> Comparison | None:
+def over_repeats(setting: Setting, gains: Mapping[tuple[str, ...], float]) -> GainEvidence | None:
     """The evidence for gains on test of a setting's jobs, in points by repeat; None without any.
 
     Several splits of one data set share images. Then the gain of a split is the mean over its seeds, and the
@@ -89,7 +89,7 @@ def _by_split(values: Mapping[tuple[str, ...], float]) -> list[list[float]]:
     return [[values[repeat] for repeat in own] for own in splits]
 
 
-def comparisons(settings: Sequence[Setting]) -> list[Comparison | None]:
+def comparisons(settings: Sequence[Setting]) -> list[GainEvidence | None]:
     """Each setting against its control, with Holm's correction over all of them."""
     corrected = holm_corrected(known({str(i): comparison(one) for i, one in enumerate(settings)}))
     return [corrected.get(str(i)) for i in range(len(settings))]

@@ -15,12 +15,12 @@ from typing import Any, Literal, NamedTuple
 from kdrun.config.choices import REPEATS
 from kdrun.figures import ABSENT, as_typed, percent, signed
 from kdrun.nested import grouped, known
-from kdrun.report.schema import Part, Report, Scores, parts, strongest, top1
+from kdrun.report.schema import PartName, Report, Scores, parts, strongest, top1
 from kdrun.report.statistics import Spread
 from kdrun.report.statistics import spread as spread_over
 
-Job = Mapping[str, Any]
-PARTS: tuple[Part, ...] = ("validation", "test")
+JobRecord = Mapping[str, Any]
+PARTS: tuple[PartName, ...] = ("validation", "test")
 What = Literal["gain", "student", "control", "teacher", "reference", "int8"]
 
 
@@ -32,7 +32,7 @@ class Setting(NamedTuple):
     """values: of the swept keys, the same in all jobs. jobs: finished or failed."""
 
     values: dict[str, Any]
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobRecord, ...]
 
     @property
     def reports(self) -> list[Report]:
@@ -55,18 +55,18 @@ class Choice(NamedTuple):
     images: int
 
 
-def reports(jobs: Iterable[Job]) -> list[Report]:
+def reports(jobs: Iterable[JobRecord]) -> list[Report]:
     """The reports of the finished jobs."""
     return [job["report"] for job in jobs if job["report"] is not None]
 
 
-def swept(jobs: Sequence[Job]) -> tuple[str, ...]:
+def swept(jobs: Sequence[JobRecord]) -> tuple[str, ...]:
     """The keys with more than one value among the jobs, without REPEATS."""
     keys = dict.fromkeys(key for job in jobs for key in job["overrides"] if key not in REPEATS)
     return tuple(key for key in keys if len({_name(job, key) for job in jobs}) > 1)
 
 
-def settings(jobs: Sequence[Job]) -> list[Setting]:
+def settings(jobs: Sequence[JobRecord]) -> list[Setting]:
     """The settings, ordered by the swept keys: numbers by size, words in order of appearance."""
     keys = swept(jobs)
     groups = grouped(jobs, lambda job: tuple(_name(job, key) for key in keys)).values()
@@ -109,7 +109,7 @@ def key_name(key: str) -> str:
     return ".".join(key.split(".")[-2:])
 
 
-def figure(report: Report, what: What, part: Part) -> float | None:
+def figure(report: Report, what: What, part: PartName) -> float | None:
     """Top-1 of a role on a part in percent, or the student's gain over the control in points. On test alone:
     its difference to the model that it is to replace (reference), and its gain in 8 bits (int8). None if it
     was not measured. Of several controls the strongest of each run counts."""
@@ -123,12 +123,12 @@ def figure(report: Report, what: What, part: Part) -> float | None:
     return None if student is None or control is None else student - control
 
 
-def figures(report: Report, whats: Iterable[What], part: Part) -> dict[str, float]:
+def figures(report: Report, whats: Iterable[What], part: PartName) -> dict[str, float]:
     """Those of some figures that were measured."""
     return known({what: figure(report, what, part) for what in whats})
 
 
-def spread(setting: Setting, what: What, part: Part) -> Spread | None:
+def spread(setting: Setting, what: What, part: PartName) -> Spread | None:
     """The figure of a setting over its finished jobs; None if no job has it."""
     values = [value for report in setting.reports if (value := figure(report, what, part)) is not None]
     return spread_over(values) if values else None
@@ -149,13 +149,13 @@ def none_finished(settings: Sequence[Setting]) -> str:
     return "" if some else f"No job finished: {f'all {len(jobs)}' if len(jobs) > 1 else '1'} failed"
 
 
-def shown_part(jobs: Sequence[Job]) -> Part:
+def shown_part(jobs: Sequence[JobRecord]) -> PartName:
     """Validation if some student was measured on it, else test."""
     on_validation = (top1(report, "student", "validation") for report in reports(jobs))
     return "validation" if any(value is not None for value in on_validation) else "test"
 
 
-def shown_figure(jobs: Sequence[Job], part: Part) -> What:
+def shown_figure(jobs: Sequence[JobRecord], part: PartName) -> What:
     """The gain over the control if there are controls, else the student's accuracy."""
     gains = (figure(report, "gain", part) for report in reports(jobs))
     return "gain" if any(value is not None for value in gains) else "student"
@@ -190,7 +190,7 @@ def choice_among(accuracy: Sequence[Mapping[Any, float]], images: int) -> Choice
     return Choice(best, within | {best}, images)
 
 
-def shared_control(settings: Sequence[Setting], part: Part) -> Spread | None:
+def shared_control(settings: Sequence[Setting], part: PartName) -> Spread | None:
     """The control's accuracy over seeds if all settings share the control of a seed; else None."""
     controls: dict[tuple[str, ...], float] = {}
     for setting in settings:
@@ -242,7 +242,7 @@ def _behind(best: Mapping[Any, float], other: Mapping[Any, float], sampling: flo
     return fmean(differences) <= math.hypot(seeds, sampling)
 
 
-def by_repeat(setting: Setting, what: What, part: Part) -> dict[tuple[str, ...], float]:
+def by_repeat(setting: Setting, what: What, part: PartName) -> dict[tuple[str, ...], float]:
     """The figure of each finished job that has it, by the job's values of REPEATS."""
     return values_by_repeat(setting, lambda report: figure(report, what, part))
 
@@ -259,15 +259,15 @@ def right(setting: Setting, repeat: tuple[str, ...]) -> Any:
     return next((job.get("right") for job in setting.jobs if job["report"] and _repeat(job) == repeat), None)
 
 
-def _repeat(job: Job) -> tuple[str, ...]:
+def _repeat(job: JobRecord) -> tuple[str, ...]:
     return tuple(_name(job, key) for key in REPEATS)
 
 
-def _name(job: Job, key: str) -> str:
+def _name(job: JobRecord, key: str) -> str:
     return value_name(job["overrides"].get(key))
 
 
-def images_of(settings: Sequence[Setting], part: Part) -> int:
+def images_of(settings: Sequence[Setting], part: PartName) -> int:
     """How many images a part has; 0 if no student was measured on it."""
     own = (parts(report, "student") for setting in settings for report in setting.reports)
     return max((scores.get(part, Scores()).get("n", 0) for scores in own), default=0)

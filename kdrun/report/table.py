@@ -13,7 +13,7 @@ from rich.text import Text
 from kdrun.figures import ABSENT
 from kdrun.report import int8
 from kdrun.report.caption import caption
-from kdrun.report.rows import Row, measured, rows
+from kdrun.report.rows import FigureRow, measured, rows
 from kdrun.report.schema import ROLES, Report, called, controls, roles, teachers
 from kdrun.report.verdict import tone, verdict
 from kdrun.terminal import widest
@@ -65,7 +65,7 @@ def table(report: Report, width: int = 80) -> RenderableType:
     return Group(*[each for own in tables for each in (own, Text())][:-1])
 
 
-def _wide(names: Sequence[str], lines: Sequence[Row], width: int) -> Table:
+def _wide(names: Sequence[str], lines: Sequence[FigureRow], width: int) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     if _natural(names, lines) > width:
         lines = [line._replace(cells=_short(line)) for line in lines]
@@ -78,23 +78,23 @@ def _wide(names: Sequence[str], lines: Sequence[Row], width: int) -> Table:
     return grid
 
 
-def _short(line: Row) -> tuple[str, ...]:
+def _short(line: FigureRow) -> tuple[str, ...]:
     return tuple(cell.removesuffix(CACHED) for cell in line.cells)
 
 
-def _fits(names: Sequence[str], lines: Sequence[Row], room: int) -> bool:
+def _fits(names: Sequence[str], lines: Sequence[FigureRow], room: int) -> bool:
     """Whether names and figures stand beside each other in columns of that width."""
     return widest((*names, *(cell for line in lines for cell in _short(line)))) < room
 
 
-def _natural(names: Sequence[str], lines: Sequence[Row]) -> int:
+def _natural(names: Sequence[str], lines: Sequence[FigureRow]) -> int:
     """The columns of a terminal in which nothing is folded."""
     labels, units = (widest(str(line[i]) for line in lines) for i in (0, 1))
     own = [max(MIN_WIDTH, widest((name, *(line[2][i] for line in lines)))) for i, name in enumerate(names)]
     return labels + units + sum(own) + 2 * (len(names) + 1)
 
 
-def _narrow(names: Sequence[str], lines: Sequence[Row], width: int) -> Table:
+def _narrow(names: Sequence[str], lines: Sequence[FigureRow], width: int) -> Table:
     """One column: a name, and below it the figures of all roles; a figure that is too long is left out."""
     room = width // len(names)
     grid = Table(box=None, pad_edge=False, padding=0, header_style="bold")

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from kdrun.figures import percent, plural, short, three_digits
 from kdrun.report import sweeps
-from kdrun.report.schema import Latency, Model, Part, Report
+from kdrun.report.schema import Latency, ModelReport, PartName, Report
 from kdrun.report.statistics import Spread
 from kdrun.report.sweeps import Setting
 
@@ -43,7 +43,7 @@ def models_differ(settings: Sequence[Setting]) -> bool:
     return len({(student.get("name"), student.get("params")) for student in students}) > 1
 
 
-def points(settings: Sequence[Setting], part: Part) -> list[Point]:
+def points(settings: Sequence[Setting], part: PartName) -> list[Point]:
     """The settings whose student was measured on the part, in their order."""
     measured = []
     for position, setting in enumerate(settings):
@@ -80,7 +80,7 @@ def latency(report: Report, role: str) -> Latency | None:
     """The shortest latency of the smallest batch, on the run's device if it was measured there; None if none
     was measured.
     """
-    rows = report["models"].get(role, Model()).get("latency", [])
+    rows = report["models"].get(role, ModelReport()).get("latency", [])
     device = report.get("environment", {}).get("device", "cpu").partition(":")[0]
     own = [row for row in rows if row["device"] == device] or rows
     return min(own, key=lambda row: (row["batch"], row["p50_ms"]), default=None)
@@ -125,7 +125,7 @@ def fronts(points: Sequence[Point]) -> dict[int, str]:
     return words
 
 
-def smallest(settings: Sequence[Setting], part: Part, names: Sequence[str]) -> str | None:
+def smallest(settings: Sequence[Setting], part: PartName, names: Sequence[str]) -> str | None:
     """One sentence: the smallest student within WITHIN points of its teacher, or that none is.
 
     Chosen on the part; if that is validation, the figures on test follow. names: of the settings. None if no
@@ -158,7 +158,7 @@ def _behind(point: Point) -> float:
     return (point.teacher.mean if point.teacher else 0.0) - point.accuracy.mean
 
 
-def _against(setting: Setting, part: Part) -> str:
+def _against(setting: Setting, part: PartName) -> str:
     """`90.1 % against 90.8 %`."""
     both = [sweeps.spread(setting, what, part) for what in ("student", "teacher")]
     return " against ".join(f"{percent(one.mean)} %" if one else "no figure" for one in both)
@@ -166,7 +166,7 @@ def _against(setting: Setting, part: Part) -> str:
 
 def _cost(report: Report, role: str, cost: Cost) -> float | None:
     if cost == "size":
-        return report["models"].get(role, Model()).get("params")
+        return report["models"].get(role, ModelReport()).get("params")
     row = latency(report, role)
     return None if row is None else row["p50_ms"]
 

@@ -7,7 +7,7 @@ import math
 from kdrun.config.controls import role
 from kdrun.figures import count, digits_for, interval, percent, plural, signed, times
 from kdrun.report import int8, replacing
-from kdrun.report.schema import Model, Report, called, is_bound, named_control, parts, strongest, top1
+from kdrun.report.schema import ModelReport, Report, called, is_bound, named_control, parts, strongest, top1
 
 TAUGHT = role("self")
 """The control that learns from images without labels too."""
@@ -161,7 +161,7 @@ def _unread(report: Report) -> str:
 
 
 def _without_control(report: Report) -> str:
-    together = report["models"].get("teacher", Model()).get("source") == "together"
+    together = report["models"].get("teacher", ModelReport()).get("source") == "together"
     teacher = "the teachers together score" if together else "the teacher scores"
     who = {"student": "the student scores", "teacher": teacher}
     scored = [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdrun.artefacts import open_own
-from kdrun.config.space import Choices, Key, Space
+from kdrun.config.space import Choices, SearchedKey, Space
 from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.report.searches import Trial
@@ -42,7 +42,7 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     return {key.name: _distribution(key) for key in space.keys}
 
 
-def _distribution(key: Key) -> BaseDistribution:
+def _distribution(key: SearchedKey) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     values = key.values

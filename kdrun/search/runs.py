@@ -11,7 +11,7 @@ from kdrun.config.compose import Composer, composing
 from kdrun.config.load import Loaded
 from kdrun.config.overrides import key_of
 from kdrun.config.schema import Run
-from kdrun.config.space import Interval, Key, Setting, Space, Value, swept
+from kdrun.config.space import Interval, SearchedKey, Setting, Space, Value, swept
 from kdrun.errors import KdrunError
 from kdrun.figures import as_typed
 from kdrun.nested import leaves
@@ -125,7 +125,7 @@ def refuse_impossible_values(runs: Runs, default: Setting) -> Plan:
     return runs.tested(start)
 
 
-def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
+def _refuse(runs: Runs, key: SearchedKey, start: Setting, value: Value) -> None:
     try:
         runs.tested({**start, key.name: value})
     except KdrunError as error:
@@ -135,7 +135,7 @@ def _refuse(runs: Runs, key: Key, start: Setting, value: Value) -> None:
         raise KdrunError(key.key, key.given, f"at {as_typed(value)}: {problem}", choices, more) from error
 
 
-def _refuse_broken_numbers(runs: Runs, key: Key, start: Setting, inside: float) -> None:
+def _refuse_broken_numbers(runs: Runs, key: SearchedKey, start: Setting, inside: float) -> None:
     """Raises KdrunError if the interval is possible with whole numbers only."""
     try:
         runs.tested({**start, key.name: round(inside)})

@@ -170,7 +170,9 @@ def _report(plan: Plan, models: Mapping[str, Saved], subject: Subject, command: 
     fields, measured = facts_of(plan, models, command, failed), placed(figures)
     try:
         times = (
-            _latency(plan, subject, shown.timed) if plan.run.evaluation.latency else latency.Measured({}, [])
+            _latency(plan, subject, shown.timed)
+            if plan.run.evaluation.latency
+            else latency.LatencyResults({}, [])
         )
     finally:
         shown.end()
@@ -241,7 +243,7 @@ def _against_reference(plan: Plan, subject: Subject) -> dict[str, Any]:
 
 def _latency(
     plan: Plan, subject: Subject, timed: Callable[[float], object] = lambda share: None
-) -> latency.Measured:
+) -> latency.LatencyResults:
     """Latencies on a CPU, and on the device of the run. timed: gets the share that is measured."""
     asked, own = plan.run.evaluation, plan.ground.machine.device
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in subject.networks}
@@ -269,7 +271,7 @@ def _latency(
         notes += measured.notes
         for name, own_rows in measured.rows.items():
             rows[name] += own_rows
-    return latency.Measured(rows, notes)
+    return latency.LatencyResults(rows, notes)
 
 
 def config_text(plan: Plan) -> str:

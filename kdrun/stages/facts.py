@@ -28,13 +28,13 @@ from kdrun.sources import sources
 from kdrun.stages.labels_read import unread
 from kdrun.stages.mining import about, mined
 from kdrun.stages.saved import Saved
-from kdrun.stages.subject import TOGETHER, Models, is_together, stands_apart
+from kdrun.stages.subject import TOGETHER, SavedModels, is_together, stands_apart
 
 RECORDED = ("epochs", "best_epoch", "train_seconds", "waited", "companions")
 """Keys of a training's record that are in the report."""
 
 
-def facts_of(plan: Plan, models: Models, command: str, failed: Collection[str] = ()) -> dict[str, Any]:
+def facts_of(plan: Plan, models: SavedModels, command: str, failed: Collection[str] = ()) -> dict[str, Any]:
     """The fields of a report that are not figures. failed: evaluators that yielded nothing."""
     ground = plan.ground
     return {
@@ -72,7 +72,7 @@ def _numerics(machine: Machine) -> dict[str, str]:
     return {"numerics": f"{during}; figures of this report and latencies: fp32"}
 
 
-def epochs_of(models: Models) -> list[dict[str, Any]]:
+def epochs_of(models: SavedModels) -> list[dict[str, Any]]:
     """The epochs of all trainings, as rows of metrics.jsonl."""
     return [row for saved in models.values() for row in _epochs(saved)]
 
@@ -114,7 +114,7 @@ def looked_at(plan: Plan, evaluation: Mapping[str, Any], whole: bool = False) ->
     return fingerprint(key)
 
 
-def _together(plan: Plan, models: Models) -> dict[str, dict[str, Any]]:
+def _together(plan: Plan, models: SavedModels) -> dict[str, dict[str, Any]]:
     """Several teachers as one model of the report, if all exist and a term reads them as one."""
     first, several = plan.taught_first, plan.taught_first.several
     if not is_together(first, models):

@@ -19,7 +19,7 @@ from kdrun.stages.saved import state_file
 from kdrun.training.checkpoint import NEXT
 
 
-class Part(NamedTuple):
+class GroupThreads(NamedTuple):
     """A group, and the threads of its process; None if it needs no process of its own."""
 
     group: Group
@@ -31,7 +31,7 @@ def parts(
     spread: Callable[[list[Group]], list[Group]],
     threads: Callable[[Group], int | None],
     several: bool = False,
-) -> list[Part]:
+) -> list[GroupThreads]:
     """The groups of trainings: those that were written down, then new ones.
 
     spread: orders new groups, and splits them for several processes. threads: for the process of a new group;
@@ -45,14 +45,14 @@ def parts(
             new.append(training)
         else:
             noted.setdefault(repr(note), (note, []))[1].append(training)
-    earlier = [Part(_ordered(group, note), note["threads"]) for note, group in noted.values()]
-    every = [*earlier, *(Part(group, threads(group)) for group in spread(groups(new)))]
+    earlier = [GroupThreads(_ordered(group, note), note["threads"]) for note, group in noted.values()]
+    every = [*earlier, *(GroupThreads(group, threads(group)) for group in spread(groups(new)))]
     if several:
         write_notes(every)
     return every
 
 
-def write_notes(every: Sequence[Part]) -> None:
+def write_notes(every: Sequence[GroupThreads]) -> None:
     """Writes the members of each group into their folders, unless an earlier note is there."""
     for part in every:
         note = Note(members=[training.folder.name for training in part.group], threads=part.threads)

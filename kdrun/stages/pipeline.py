@@ -19,7 +19,7 @@ from kdrun.config.schema import Run
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, intent
-from kdrun.progress.record import Drawing, recording, unrecorded
+from kdrun.progress.record import CurveDrawer, recording, unrecorded
 from kdrun.progress.screen import Screen, screen
 from kdrun.progress.watchers import Observers
 from kdrun.ranks import Ranks
@@ -115,7 +115,7 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
             held(training.folder for training in plan.every),
             recording(plan, plan.run.logger) as recorder,
         ):
-            drawing = Drawing(plan) if drawn else None
+            drawing = CurveDrawer(plan) if drawn else None
             _do(plan, command, Observers(shown, recorder, drawing=drawing), before or Made(), drawn)
     except Exception as error:
         _leave(plan.folder, error)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdrun.artefacts import STARTED
-from kdrun.config.schema import Teacher
+from kdrun.config.schema import TeacherModel
 from kdrun.data.batches import calibration
 from kdrun.errors import KdrunError
 from kdrun.machine import exact
@@ -203,7 +203,7 @@ def check_checkpoint(training: Training) -> None:
     if not model.checkpoint:
         return
     load_checkpoint(training.initial().model, training)
-    mapped = isinstance(model, Teacher) and model.class_map is not None
+    mapped = isinstance(model, TeacherModel) and model.class_map is not None
     if training.headless or not training.loaded or mapped:
         return
     stated, here = checkpoint_classes(training), training.ground.data.classes
@@ -219,13 +219,13 @@ def _undeclared(training: Training, stated: Sequence[str], here: Sequence[str]) 
     is only evaluated has no key that could say it.
     """
     model = training.model
-    return isinstance(model, Teacher) and model.classes is None and bool(renamed(stated, here))
+    return isinstance(model, TeacherModel) and model.classes is None and bool(renamed(stated, here))
 
 
 def _declaration(training: Training, stated: Sequence[str], here: Sequence[str]) -> str:
     """The key that says how a teacher's classes relate to those of the data set."""
     model, key = training.model, training.section
-    if not isinstance(model, Teacher):
+    if not isinstance(model, TeacherModel):
         return ""
     if moved(stated, here):
         alone = f"{key}.classes=null " if model.classes is not None else ""
@@ -246,7 +246,7 @@ def class_note(training: Training) -> str:
     declares how they relate; else empty.
     """
     model = training.model
-    declared = isinstance(model, Teacher) and (model.classes is not None or model.class_map is not None)
+    declared = isinstance(model, TeacherModel) and (model.classes is not None or model.class_map is not None)
     if training.headless or declared:
         return ""
     problem = differences(checkpoint_classes(training), training.ground.data.classes)

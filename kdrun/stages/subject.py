@@ -36,7 +36,7 @@ from kdrun.training.several import Ensemble, Together
 TOGETHER = "teacher"
 """The role of several teachers as one in a report."""
 
-Models = Mapping[str, Saved]
+SavedModels = Mapping[str, Saved]
 """The models of a run by their names in the report."""
 
 KINDS = ("teacher", "control")
@@ -49,7 +49,7 @@ Answered = Callable[[int], object]
 """Gets how many images a model has just answered."""
 
 
-def images_asked(plan: Plan, models: Models) -> int:
+def images_asked(plan: Plan, models: SavedModels) -> int:
     """How many images all models together answer for `subject_of`."""
     together = is_together(plan.taught_first, models) + (plan.reference is not None)
     each = sum(len(part.labels) for part in held_out(plan.ground.data).values())
@@ -57,7 +57,7 @@ def images_asked(plan: Plan, models: Models) -> int:
     return each * (together + own)
 
 
-def subject_of(plan: Plan, models: Models, answered: Answered = lambda images: None) -> Subject:
+def subject_of(plan: Plan, models: SavedModels, answered: Answered = lambda images: None) -> Subject:
     """The input of evaluators. The test part is used only here, after all training."""
     ground, student, first = plan.ground, plan.student, plan.taught_first
     networks = {name: network_of(first, saved) for name, saved in models.items()}
@@ -82,7 +82,7 @@ def subject_of(plan: Plan, models: Models, answered: Answered = lambda images: N
 
 
 def _answers(
-    plan: Plan, models: Models, others: Mapping[str, nn.Module], answered: Answered
+    plan: Plan, models: SavedModels, others: Mapping[str, nn.Module], answered: Answered
 ) -> Iterator[Answers]:
     """The answers of networks that have one state, then of the models with each of their weights."""
     for name, network in others.items():
@@ -185,7 +185,7 @@ def stands_apart(plan: Plan, training: Training) -> bool:
     return own.run.dataset != ours.run.dataset and own.data.fingerprint != ours.data.fingerprint
 
 
-def _kept_out(models: Models) -> Iterator[Answers]:
+def _kept_out(models: SavedModels) -> Iterator[Answers]:
     """Of student and controls, to training images that stayed out of the transfer set."""
     for name, saved in models.items():
         if name == "student" or is_control(name):

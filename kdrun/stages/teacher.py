@@ -20,9 +20,9 @@ from kdrun.plan.ground import sight
 from kdrun.plan.training import Training
 from kdrun.stages.saved import load_model, on_device, saved
 from kdrun.training.ahead import Ahead
-from kdrun.training.several import Several, Together
+from kdrun.training.several import SeveralTeachers, Together
 from kdrun.training.step import Images
-from kdrun.training.table import SharedTable, Table
+from kdrun.training.table import AnswerTable, SharedTable
 from kdrun.training.tabled import TOLERANCES, Tabled
 from kdrun.training.teachers import Live, NoTeacher, Teacher
 from kdrun.types import CLASSIFIER
@@ -33,13 +33,13 @@ Say = Callable[[str], None]
 """Shows a line."""
 
 
-def live_teachers(training: Training, mix: Mix, say: Say) -> Live | Several | None:
+def live_teachers(training: Training, mix: Mix, say: Say) -> Live | SeveralTeachers | None:
     """The trained teachers that a mix reads, run on every batch; None if it reads none, or a peer."""
     read = training.read_by(mix).items()
     return _as_one(training, mix, {name: live_teacher(training, *one, say) for name, one in read})
 
 
-def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live | Several | None:
+def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live | SeveralTeachers | None:
     """The same with given models, one for each teacher of the training."""
     given = dict(zip(training.teachers, models, strict=True))
     read = training.read_by(mix).items()
@@ -47,13 +47,13 @@ def as_live(training: Training, mix: Mix, models: Sequence[nn.Module]) -> Live |
     return _as_one(training, mix, live)
 
 
-def _as_one(training: Training, mix: Mix, teachers: Mapping[str, Kind]) -> Kind | Several | None:
+def _as_one(training: Training, mix: Mix, teachers: Mapping[str, Kind]) -> Kind | SeveralTeachers | None:
     """The teachers that a mix reads, as `read_by` names them, as one."""
     if training.several is None or not teachers:
         return next(iter(teachers.values()), None)
     asked = [each for each in training.several.asked if each.name in teachers]
     how = training.several.how if mix.reads("") else None
-    return Several(teachers, Together(asked, how).to(training.ground.machine.device))
+    return SeveralTeachers(teachers, Together(asked, how).to(training.ground.machine.device))
 
 
 def live_teacher(training: Training, teacher: Training, needs: frozenset[str], say: Say) -> Live:
@@ -84,12 +84,12 @@ def _tapped(training: Training, teacher: Training, model: nn.Module, needs: froz
 
 
 def planned_teacher(
-    training: Training, mix: Mix, live: Live | Several | None, images: Images, say: Say
+    training: Training, mix: Mix, live: Live | SeveralTeachers | None, images: Images, say: Say
 ) -> Teacher:
     """The teachers as planned: each live, ahead of the steps, or with a table of answers in its folder."""
     asked: dict[str, Teacher] = {}
     for name, (teacher, needs) in training.read_by(mix).items():
-        own = live.teachers[name] if isinstance(live, Several) else live
+        own = live.teachers[name] if isinstance(live, SeveralTeachers) else live
         assert isinstance(own, Live)
         asked[name] = planned(training, teacher, needs, own, images, say)
     return _as_one(training, mix, asked) or NoTeacher()
@@ -130,7 +130,7 @@ def _tabled(
     asks_for_most = training.recipe.epochs * len(training.rows) >= codes(training)
     for number in count_from(1):
         place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        opening = partial(Table, place, codes(training), layers, folder.name, numbers, say)
+        opening = partial(AnswerTable, place, codes(training), layers, folder.name, numbers, say)
         table = (
             opening() if ranks.count == 1 else SharedTable(ranks, opening, codes(training), layers, numbers)
         )

@@ -23,12 +23,12 @@ from kdrun.progress.watchers import Watchers
 from kdrun.stages.noted import forget
 from kdrun.stages.saved import initial_model, started, state_file, weights_file
 from kdrun.stages.teacher import Say
-from kdrun.training.checkpoint import Best, Checkpoint, Pace
+from kdrun.training.checkpoint import Best, Checkpoint, SavePace
 from kdrun.training.fit import Strand
 from kdrun.training.learning_rate import Rates
 from kdrun.training.mutual import Peer
 from kdrun.training.optimisers import optimiser
-from kdrun.training.pulls import Gradients, fixed_batch
+from kdrun.training.pulls import GradientDiagnostics, fixed_batch
 from kdrun.training.seeds import Draws
 from kdrun.training.step import Learner, Step
 from kdrun.training.teachers import NoTeacher, Teacher
@@ -103,7 +103,7 @@ def strand(
         checkpoint=Checkpoint(
             state_file(training),
             trainee.learners,
-            Pace(pace.seconds, pace.minutes) if leads else None,
+            SavePace(pace.seconds, pace.minutes) if leads else None,
             facts,
         ),
         watcher=watchers if leads else Watchers(training.name, 0, ()),
@@ -181,7 +181,7 @@ def _diagnosis(trainee: Trainee, step: Step, live: Teacher | None) -> Callable[[
     rows = training.row_set(trainee.mix).rows
     batch = fixed_batch(step.images, step.labels, rows, ground.views, training.seed)
     teacher = live or (Peer(trainee.learners[1]) if trainee.learners[1:] else NoTeacher())
-    gradients = Gradients(trainee.learners[0], batch, teacher, training.seed)
+    gradients = GradientDiagnostics(trainee.learners[0], batch, teacher, training.seed)
     return lambda: {"gradients": gradients()}
 
 

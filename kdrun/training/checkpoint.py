@@ -42,7 +42,7 @@ class Best(NamedTuple):
     weights: dict[str, Tensor]
 
 
-class Pace(NamedTuple):
+class SavePace(NamedTuple):
     """How often a state is written: at an epoch's end after `seconds`, within an epoch after `minutes`."""
 
     seconds: float
@@ -118,7 +118,7 @@ class Checkpoint:
     """
 
     def __init__(
-        self, path: Path, learners: Sequence[Learner], pace: Pace | None, facts: dict[str, Any]
+        self, path: Path, learners: Sequence[Learner], pace: SavePace | None, facts: dict[str, Any]
     ) -> None:
         self.path, self.learners, self.pace, self.facts = path, learners, pace, facts
         self.best: Best | None = None

@@ -12,7 +12,7 @@ import torch
 from kdrun.errors import KdrunError
 from kdrun.training.checkpoint import Best, Checkpoint, Position, save, save_after_epoch, save_within
 from kdrun.training.learning_rate import Rates, learning_rate
-from kdrun.training.plan import Drawing, RowSet, epoch_plan
+from kdrun.training.plan import DrawnViews, RowSet, epoch_plan
 from kdrun.training.step import Learner, Stepping
 from kdrun.training.tripwires import Tripwires, power_of_two
 
@@ -43,7 +43,7 @@ class Course:
     epochs: int
     length: int
     row_set: RowSet
-    views: Drawing
+    views: DrawnViews
     rates: Rates
     until: int | None = None
 

@@ -12,7 +12,7 @@ from kdrun.training.seeds import generator
 from kdrun.types import Rows
 
 
-class Drawing(Protocol):
+class DrawnViews(Protocol):
     """Views that a plan draws from: `draw(generator, n)` returns n of them."""
 
     def draw(self, generator: torch.Generator, n: int) -> Tensor: ...
@@ -68,7 +68,7 @@ class EpochPlan(NamedTuple):
         return self.rows.part(slice(first * self.batch, min(until, self.steps) * self.batch))
 
 
-def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: Drawing, device: torch.device) -> EpochPlan:
+def epoch_plan(seed: int, epoch: int, row_set: RowSet, views: DrawnViews, device: torch.device) -> EpochPlan:
     """Shuffled rows, each in a drawn view. An epoch longer than the row set repeats it in a new order. With
     shares the labelled rows come first in each batch: those of an epoch of labelled images alone at the same
     places, in the same views, so a student sees a part of what its control sees.

@@ -21,7 +21,7 @@ from kdrun.losses.cross_entropy import CrossEntropy
 from kdrun.losses.mix import Mix, Term
 from kdrun.machine import widest
 from kdrun.schedule import Schedule
-from kdrun.training.plan import Drawing
+from kdrun.training.plan import DrawnViews
 from kdrun.training.seeds import generator, global_seed
 from kdrun.training.step import Images, Learner
 from kdrun.training.teachers import Teacher, uncounted
@@ -97,7 +97,7 @@ def _named(model: str, outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
         yield f"{layer} of the {model}", tensor
 
 
-def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: Drawing, seed: int) -> Batch:
+def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: DrawnViews, seed: int) -> Batch:
     """At most ROWS rows of the training, those with a label first, in drawn views. labels: (N,) int64 of the
     whole training part, on the device. rows: (R,) int64.
     """
@@ -109,7 +109,7 @@ def fixed_batch(images: Images, labels: Tensor, rows: Tensor, views: Drawing, se
     return Batch(images(chosen), labels[index], chosen)
 
 
-class Gradients:
+class GradientDiagnostics:
     """Called after an epoch; returns `{term: {norm, cosine}}`. norm: of the weighted term's gradient with
     respect to the student's parameters. cosine: of the angle to the gradient of LABELS; absent if one is 0.
     teacher: one that answers for any images, not only for those of the next step.

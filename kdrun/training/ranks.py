@@ -41,7 +41,7 @@ class Ranked:
         self.learners, self.teacher, self.lr = step.learners, step.teacher, step.lr
         self.epoch = self.number = 0
         for learner in self.learners:
-            learner.mix.sharing, learner.summed = Shared(ranks), Summed(ranks)
+            learner.mix.sharing, learner.summed = Shared(ranks), SumOverRanks(ranks)
 
     def prepare(self, plans: Sequence[EpochPlan], first: int) -> None:
         self.ranks.meet()  # rank 0 may have validated for long
@@ -72,7 +72,7 @@ def part_of(rows: Rows, ranks: Ranks) -> Rows:
     return rows.part(ranks.span(len(rows.index)))
 
 
-class Summed:
+class SumOverRanks:
     """Adds up the gradients of a learner over ranks, and its mixture; in one call of the network."""
 
     def __init__(self, ranks: Ranks) -> None:

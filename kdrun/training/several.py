@@ -15,7 +15,7 @@ from kdrun.training.teachers import Teacher
 from kdrun.types import Batch, Outputs
 
 
-class Asked(NamedTuple):
+class AskedTeacher(NamedTuple):
     """What is known of one of several teachers. share: its fixed weight."""
 
     name: str
@@ -29,7 +29,7 @@ class Together(nn.Module):
     knows: Tensor
     shares: Tensor
 
-    def __init__(self, asked: Sequence[Asked], how: Combination | None) -> None:
+    def __init__(self, asked: Sequence[AskedTeacher], how: Combination | None) -> None:
         super().__init__()
         self.how, self.related = how, nn.ModuleList(Related(each.relation) for each in asked)
         classes = asked[0].relation.classes
@@ -49,7 +49,7 @@ class Together(nn.Module):
         return combine(torch.stack(list(logits)), self.knows, self.shares, self.how, labels)
 
 
-class Several(Teacher):
+class SeveralTeachers(Teacher):
     """Teachers by name, in the order of `together`, asked about the same batch: one view of each image. The
     outputs are those of all as one; `teachers` holds those of each, with its logits over the student's
     classes. A single teacher of other classes than the student's is one of these, too.

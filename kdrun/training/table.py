@@ -46,7 +46,7 @@ Answers = dict[str, NDArray[Any]]
 """By layer (`logits`, `embedding`): (rows, width)."""
 
 
-class Table:
+class AnswerTable:
     """An open table. writable: whether this process may write; another one may hold the lock.
 
     codes: how many there are, images times views; a code is `image * views + view`. widths: numbers in a row
@@ -233,7 +233,7 @@ class Table:
 
 
 class SharedTable:
-    """Like `Table`, of rank 0 for all ranks, which make the same calls: the others need no disk.
+    """Like `AnswerTable`, of rank 0 for all ranks, which make the same calls: the others need no disk.
 
     open_table: called on rank 0.
     """
@@ -241,7 +241,7 @@ class SharedTable:
     def __init__(
         self,
         ranks: Ranks,
-        open_table: Callable[[], Table],
+        open_table: Callable[[], AnswerTable],
         codes: int,
         widths: Mapping[str, int],
         numbers: str,
@@ -281,7 +281,7 @@ class SharedTable:
         if self.table is not None:
             self.table.close()
 
-    def _shared(self, read: Callable[[Table], Answers]) -> Answers:
+    def _shared(self, read: Callable[[AnswerTable], Answers]) -> Answers:
         """What rank 0 reads."""
 
         def here() -> dict[str, torch.Tensor]:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from kdrun.errors import KdrunError
 from kdrun.ranks import ONE, Ranks
 from kdrun.training.plan import EpochPlan
-from kdrun.training.table import Answers, SharedTable, Table
+from kdrun.training.table import Answers, AnswerTable, SharedTable
 from kdrun.training.teachers import Live, Teacher
-from kdrun.types import CLASSIFIER, Batch, Classifier, Outputs, Rows
+from kdrun.types import CLASSIFIER, Batch, HeadWeights, Outputs, Rows
 
 CHECKED = 32
 """Rows of an existing table that are compared with a live forward before it is used."""
@@ -104,10 +104,10 @@ class Tabled(Teacher):
     live: Live
     images: Callable[[Rows], Tensor]
     views: int
-    table: Table | SharedTable
+    table: AnswerTable | SharedTable
     chunk: int = 128
     room: int = 0
-    head: Classifier | None = None
+    head: HeadWeights | None = None
     _: KW_ONLY
     fixed: bool = False
     window: int = 0

@@ -13,7 +13,7 @@ import pytest
 from kdrun import __version__
 from kdrun.artefacts import fingerprint
 from kdrun.check import duration
-from kdrun.check.measure import FirstStep, Pace
+from kdrun.check.measure import FirstStep, StepPace
 from kdrun.machine import environment
 from kdrun.plan.plan import Plan, make_plan
 from tests.config.composed import composed
@@ -32,7 +32,7 @@ def test_a_method_is_measured_on_one_pair_and_scaled_to_the_others(
     def step(training: Any, *teachers: Any) -> FirstStep:
         asked.append((training.kind, training.phases))
         large, more = "medium" not in training.teachers[0].folder.name, len(training.phases[0].loss) - 2
-        return FirstStep((), Pace((10.0 if large else 1.0) + 2 * more, 0.0), 0, 0, 0)
+        return FirstStep((), StepPace((10.0 if large else 1.0) + 2 * more, 0.0), 0, 0, 0)
 
     monkeypatch.setattr(duration, "first_step", step)
     paces, steps = duration.Paces(), {}
@@ -48,7 +48,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each measurement gives another time: 1 s, 2 s, ..."""
     times = count(1)
     monkeypatch.setattr(
-        duration, "first_step", lambda *given: FirstStep((), Pace(float(next(times)), 0.5), 0, 0, 0)
+        duration, "first_step", lambda *given: FirstStep((), StepPace(float(next(times)), 0.5), 0, 0, 0)
     )
 
 
@@ -98,12 +98,12 @@ def test_what_was_measured_is_kept_for_later_calls(tmp_path: Any, monkeypatch: p
 
     def step(training: Any, *teachers: Any) -> FirstStep:
         asked.append(training.seed)
-        return FirstStep((), Pace(1.0 + len(asked), 0.5), 0, 0, 0)
+        return FirstStep((), StepPace(1.0 + len(asked), 0.5), 0, 0, 0)
 
     monkeypatch.setattr(duration, "first_step", step)
     file, plans = tmp_path / "tables" / "paces.json", [made(f"seed={seed}") for seed in (0, 1)]
     first = duration.Paces(file).of(plans[0].student)
-    assert duration.Paces(file).of(plans[1].student) == first == Pace(2.0, 0.5)
+    assert duration.Paces(file).of(plans[1].student) == first == StepPace(2.0, 0.5)
     assert duration.Paces(file, fresh=True).of(plans[0].student).seconds == 3.0
     assert duration.Paces(file).of(plans[0].control or plans[0].student).seconds == 4.0
     assert duration.Paces(file).of(made("student.args.widths=[8,16]").student).seconds == 5.0

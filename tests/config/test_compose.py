@@ -20,7 +20,7 @@ from kdrun.config.exact import Inexact, exact
 from kdrun.config.files import GROUPS, entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.plugins import Written, complement
-from kdrun.config.schema import Model, Recipe, Run, Teacher
+from kdrun.config.schema import Model, Recipe, Run, TeacherModel
 from kdrun.config.sweep import composed_jobs
 from kdrun.errors import KdrunError
 from tests.config.composed import composed
@@ -49,7 +49,7 @@ def test_the_default_run() -> None:
 
 def test_everything_is_plain() -> None:
     run = composed("method=dkd loss.dkd.beta=2").run
-    assert type(run) is Run and type(run.teacher) is Teacher and type(run.recipe.student) is Recipe
+    assert type(run) is Run and type(run.teacher) is TeacherModel and type(run.recipe.student) is Recipe
     for value in (run.dataset, run.loss, run.loss["dkd"], run.teacher.args, run.loss["dkd"]["weight"]):
         assert type(value) is dict
     assert run.loss["dkd"]["beta"] == 2
@@ -181,7 +181,7 @@ def test_every_key_of_the_schema_stands_in_the_file_with_its_default() -> None:
     keys = {field.name for field in fields(Written)} - groups - {"remarks"}
     assert set(written) - {"defaults", "hydra", *ROLES} == keys
     run = Written()
-    own = {"teacher": Teacher(), "student": Model()}
+    own = {"teacher": TeacherModel(), "student": Model()}
     described = {
         role: {k: v for k, v in vars(model).items() if k not in ("name", "family")}
         for role, model in own.items()

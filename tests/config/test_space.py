@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kdrun.commands.tune import read
-from kdrun.config.space import Choices, Interval, Key, Space, swept
+from kdrun.config.space import Choices, Interval, SearchedKey, Space, swept
 from kdrun.errors import KdrunError
 
 
@@ -31,7 +31,7 @@ def space_of(*words: str) -> Space:
 )
 def test_a_space_in_hydras_grammar(given: str, values: Any) -> None:
     (key,) = space_of(f"temperature={given}").keys
-    assert key == Key("temperature", given, values)
+    assert key == SearchedKey("temperature", given, values)
 
 
 def test_seeds_are_repeated_and_the_rest_is_fixed() -> None:

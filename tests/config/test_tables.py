@@ -15,7 +15,7 @@ from kdrun.config.compose import single
 from kdrun.config.files import entries, shipped
 from kdrun.config.load import Loaded
 from kdrun.config.overrides import key_of
-from kdrun.config.table import BASELINES, Table, changed
+from kdrun.config.table import BASELINES, PublishedTable, changed
 from kdrun.config.tables import OPTIONAL, REQUIRED, parsed, read, tables, work_of
 from kdrun.errors import KdrunError
 from kdrun.models.names import library
@@ -34,7 +34,7 @@ CIFAR = {
 
 
 @cache
-def table(name: str) -> Table:
+def table(name: str) -> PublishedTable:
     return read(name)
 
 

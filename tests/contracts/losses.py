@@ -14,7 +14,7 @@ from kdrun.errors import KdrunError
 from kdrun.losses.base import Loss
 from kdrun.losses.mix import Mix, Term, make_mix
 from kdrun.schedule import Schedule
-from kdrun.types import POOLED, Batch, Classifier, Outputs, Rows, Shapes
+from kdrun.types import POOLED, Batch, HeadWeights, Outputs, Rows, Shapes
 
 CONF = Path(__file__).parents[2] / "conf"
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
@@ -63,7 +63,7 @@ def outputs(what: Shapes, rows: int, seed: int, dtype: torch.dtype = torch.float
     embedding = stages[-1].mean((2, 3))  # as in models whose head reads the mean of the last map
     assert what.classifier is not None
     weight = torch.randn(*what.classifier, generator=generator, dtype=torch.float64).to(dtype)
-    return Outputs(draw("logits"), embedding, stages, pre | {POOLED: stages[-1].clone()}, Classifier(weight))
+    return Outputs(draw("logits"), embedding, stages, pre | {POOLED: stages[-1].clone()}, HeadWeights(weight))
 
 
 def both(student: Shapes, teacher: Shapes, dtype: torch.dtype = torch.float64) -> tuple[Outputs, Outputs]:

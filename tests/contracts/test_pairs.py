@@ -21,7 +21,7 @@ from kdrun.models.build import Built, build
 from kdrun.models.reused import reusing
 from kdrun.models.taps import Tapped, probe
 from kdrun.plan.suggest import naming_alternatives
-from kdrun.types import CLASSIFIER, POOLED, Batch, Classifier, Outputs, Rows, Shapes
+from kdrun.types import CLASSIFIER, POOLED, Batch, HeadWeights, Outputs, Rows, Shapes
 
 CONF = Path(__file__).parents[2] / "conf"
 METHODS = {preset.name: preset.phases for preset in presets()}
@@ -161,7 +161,7 @@ def leaves(outputs: Outputs) -> Outputs:
         None if outputs.embedding is None else leaf(outputs.embedding),
         tuple(None if stage is None else leaf(stage) for stage in outputs.stages),
         {name: leaf(layer) for name, layer in outputs.layers.items()},
-        None if head is None else Classifier(leaf(head.weight), head.bias),
+        None if head is None else HeadWeights(leaf(head.weight), head.bias),
     )
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 
 from kdrun.config.choices import DATASET_HINTS
-from kdrun.config.schema import Evaluation, Model, Recipe, Recipes, Run, Runtime, Teacher
+from kdrun.config.schema import Evaluation, Model, Recipe, Recipes, Run, Runtime, TeacherModel
 from kdrun.losses.sampling import Sampler
 from kdrun.models.weights import save_weights
 from kdrun.plan.ground import Grounds
@@ -100,7 +100,7 @@ def run_of(scale: Scale, arm: Arm, folder: Path, device: str, **more: Any) -> Ru
     )
     run = Run(
         dataset=dataset,
-        teacher=Teacher(**node("model", scale.teacher)),
+        teacher=TeacherModel(**node("model", scale.teacher)),
         student=Model(**node("model", scale.student)),
         loss=arm.terms,
         recipe=Recipes(Recipe(**numbers), Recipe(**numbers)),

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-from kdrun.config.schema import Checkpoint, Teacher
+from kdrun.config.schema import CheckpointSettings, TeacherModel
 from kdrun.models.weights import read_weights
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
@@ -74,7 +74,7 @@ def plan_of(
     outputs = str(bench.folder / folder)
     given = {"recipe": recipes, "dataset": validation, "outputs_dir": outputs, "seed": seed}
     if own:
-        given["teacher"] = Teacher(**node("model", bench.scale.teacher))
+        given["teacher"] = TeacherModel(**node("model", bench.scale.teacher))
     return bench.product.plan(Arm("whole", precision), **(given | more))
 
 
@@ -120,7 +120,7 @@ def _loss(temperature: float) -> Terms:
 
 def continued(bench: Bench, precision: str) -> dict[str, Any]:
     """Bits of a training that was broken off in its second epoch against one that was not."""
-    often = Checkpoint(0.0, 0.0)  # a state after every step
+    often = CheckpointSettings(0.0, 0.0)  # a state after every step
     plan = plan_of(bench, precision, 3, "broken", own=False, checkpoint=often)
     after = plan.student.row_set().steps + 3
     breaking = Observers(bench.product.observers.screen, cast(Recorder, Breaking(after)))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.losses.cat_kd import CatKD, binarised, cat_kd, class_maps
-from kdrun.types import POOLED, Batch, Classifier, Outputs, Shapes
+from kdrun.types import POOLED, Batch, HeadWeights, Outputs, Shapes
 
 from .golden_cases import case, matches
 
@@ -44,7 +44,7 @@ def test_normalised_maps_have_no_scale() -> None:
 
 def outputs(maps: Tensor) -> Outputs:
     weight = torch.randn(3, maps.shape[1], requires_grad=True)
-    return Outputs(torch.randn(2, 3), layers={POOLED: maps}, classifier=Classifier(weight))
+    return Outputs(torch.randn(2, 3), layers={POOLED: maps}, classifier=HeadWeights(weight))
 
 
 def test_the_students_classifier_learns_and_the_teachers_does_not() -> None:

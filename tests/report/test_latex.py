@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from kdrun.report.latex import Figure, Row, escaped, figure, latex
+from kdrun.report.latex import Number, TableRow, escaped, figure, latex
 
 ROWS = [
-    Row("resnet32x4 -> resnet8x4"),
-    Row("kd", [Figure(73.171, 0.21), Figure(0.7, 0.2, gain=True), "73.33 +- 0.25 (5)"]),
-    Row("crd+kd", [Figure(75.33, 0.2, "best"), Figure(2.84, None, gain=True), None]),
-    Row("vgg13_cifar -> vgg8"),
-    Row("at_kd", [Figure(75.1, 0.3, "tie"), "-0.40", ""]),
+    TableRow("resnet32x4 -> resnet8x4"),
+    TableRow("kd", [Number(73.171, 0.21), Number(0.7, 0.2, gain=True), "73.33 +- 0.25 (5)"]),
+    TableRow("crd+kd", [Number(75.33, 0.2, "best"), Number(2.84, None, gain=True), None]),
+    TableRow("vgg13_cifar -> vgg8"),
+    TableRow("at_kd", [Number(75.1, 0.3, "tie"), "-0.40", ""]),
 ]
 
 EXPECTED = r"""% needs \usepackage{booktabs}
@@ -51,14 +51,14 @@ def test_a_whole_table() -> None:
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
     [
-        (Figure(75.0), 2, "$75.00$"),
-        (Figure(75.04, 0.06), 1, r"$75.0_{\pm 0.1}$"),
-        (Figure(-0.001, 0.2, gain=True), 2, r"$0.00_{\pm 0.20}$"),
-        (Figure(1.5, 0.5, "best", True), 1, r"$\mathbf{+1.5}_{\pm 0.5}$"),
-        (Figure(-0.1, gain=True, star=True), 1, "$-0.1^{*}$"),
+        (Number(75.0), 2, "$75.00$"),
+        (Number(75.04, 0.06), 1, r"$75.0_{\pm 0.1}$"),
+        (Number(-0.001, 0.2, gain=True), 2, r"$0.00_{\pm 0.20}$"),
+        (Number(1.5, 0.5, "best", True), 1, r"$\mathbf{+1.5}_{\pm 0.5}$"),
+        (Number(-0.1, gain=True, star=True), 1, "$-0.1^{*}$"),
     ],
 )
-def test_a_figure(value: Figure, digits: int, text: str) -> None:
+def test_a_figure(value: Number, digits: int, text: str) -> None:
     assert figure(value, digits) == text
 
 
@@ -70,7 +70,7 @@ def test_latexs_own_characters() -> None:
 
 
 def test_without_caption_and_label() -> None:
-    text = latex(["a"], [Row("x", [Figure(1.0)])])
+    text = latex(["a"], [TableRow("x", [Number(1.0)])])
     assert "caption" not in text and "label" not in text and " & a \\\\" in text
 
 

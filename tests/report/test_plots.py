@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdrun.progress.record import Drawing
+from kdrun.progress.record import CurveDrawer
 from kdrun.report.curve_panels import panels
 from kdrun.report.plots import COLOURS, confusion, curves
 from tests.report.pictures import coloured, pixels
@@ -86,7 +86,7 @@ def test_curves_are_drawn_while_a_run_trains_but_seldom(
     (tmp_path / "metrics.jsonl").write_text("".join(lines))
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    follower, picture = Drawing(plan), tmp_path / "curves.png"
+    follower, picture = CurveDrawer(plan), tmp_path / "curves.png"
     for seconds, drawn in ((59.0, False), (2.0, True), (30.0, False), (31.0, True)):
         now[0] += seconds
         picture.unlink(missing_ok=True)

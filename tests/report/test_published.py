@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from kdrun.config.table import Table, changed
+from kdrun.config.table import PublishedTable, changed
 from kdrun.config.tables import parsed, read
 from kdrun.errors import KdrunError
-from kdrun.report.published import Done, Page, differences, figure, missing, page, records
+from kdrun.report.published import Done, TablePage, differences, figure, missing, page, records
 from kdrun.report.published_page import FORMATS, csv_text, json_text, markdown, render, tex, text
 from kdrun.report.schema import Report
 from tests.report.example import example
@@ -72,7 +72,7 @@ PUBLISHED = (
 )
 
 
-def table(**changes: Any) -> Table:
+def table(**changes: Any) -> PublishedTable:
     return parsed({**CONTENT, **changes}, "example", "example.yaml")
 
 
@@ -98,7 +98,7 @@ def done() -> list[Done]:
     return [*runs, Done(PAIR, "long", 0, report(79.0, 73.9, 99.0)), Done(SECOND, "kd", 0, None)]
 
 
-def shown(reduced: tuple[str, ...] = (), **chosen: Any) -> Page:
+def shown(reduced: tuple[str, ...] = (), **chosen: Any) -> TablePage:
     return page(table(), done(), reduced=reduced, **chosen)
 
 

@@ -28,7 +28,7 @@ from kdrun.stages import make as make_module
 from kdrun.stages.engines import remote, worker
 from kdrun.stages.engines import slurm as slurm_module
 from kdrun.stages.engines.engine import Audience, Failures, engine
-from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.remote import Handle, Lost, Remote, WorkerResources
 from kdrun.stages.engines.worker import Errand
 from kdrun.training.fit import Stopped
 from tests.config.composed import composed
@@ -45,7 +45,7 @@ class Fake(Remote):
     """Does each errand when it is handed in; then it is pending for `looks` looks."""
 
     def __init__(self, jobs: int | None = None, looks: int = 1, end: str = "") -> None:
-        super().__init__(jobs, Needs(0, 1, None))
+        super().__init__(jobs, WorkerResources(0, 1, None))
         self.looks, self.end, self.cancelled, self.most = looks, end, list[str](), 0
         self.open_handles = list[Any]()
 

@@ -18,7 +18,7 @@ from kdrun.config.schema import Evaluation, Runtime
 from kdrun.data import digits
 from kdrun.data.images import Part, Raw
 from kdrun.evaluation.accuracy import logits_of
-from kdrun.evaluation.latency import Measured
+from kdrun.evaluation.latency import LatencyResults
 from kdrun.evaluation.latency import measure as measure_latency
 from kdrun.machine import Machine
 from kdrun.models.weights import read_weights
@@ -247,9 +247,9 @@ def test_an_evaluator_that_was_edited_is_asked_again(go: Go) -> None:
 def test_latency_is_measured_on_the_gpu_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, Any]] = []
 
-    def measure(*given: Any, device: str, modes: Any, **more: Any) -> Measured:
+    def measure(*given: Any, device: str, modes: Any, **more: Any) -> LatencyResults:
         asked.append((device, modes))
-        return Measured({}, [])
+        return LatencyResults({}, [])
 
     monkeypatch.setattr(stage.latency, "measure", measure)
     monkeypatch.setattr(stage, "latency_threads", lambda plan: 1)

@@ -27,7 +27,7 @@ from kdrun.stages.engines.engine import Audience, one_by_one
 from kdrun.stages.engines.processes import Processes
 from kdrun.stages.groups import seconds, spread
 from kdrun.stages.make import make
-from kdrun.stages.noted import Part, parts, write_notes
+from kdrun.stages.noted import GroupThreads, parts, write_notes
 from kdrun.stages.pipeline import carry_out
 from tests.config.composed import composed
 
@@ -117,10 +117,10 @@ def test_a_process_that_dies_or_fails_is_one_failed_training(tmp_path: Path) -> 
     audience = Audience(
         Observers(screen(Console(file=StringIO()))), True, lambda: progress, lambda: Estimate({})
     )
-    (error,) = Processes(2).train([Part([student])], 2, dies, audience).values()
+    (error,) = Processes(2).train([GroupThreads([student])], 2, dies, audience).values()
     assert "ended before it was done (exit 9)" in str(error)
     assert len(said) == 1 and "1 of 1 trained" in said[0]
-    (error,) = Processes(2).train([Part([student])], 2, fails, audience).values()
+    (error,) = Processes(2).train([GroupThreads([student])], 2, fails, audience).values()
     assert str(error) == "loss.soft: not finite"
 
 
@@ -166,7 +166,7 @@ def test_processes_are_spread_over_gpus(
     audience = Audience(
         Observers(screen(Console(file=StringIO()))), True, lambda: progress, lambda: Estimate({})
     )
-    assert not Processes(2).train([Part([each]) for each in students], 2, sees, audience)
+    assert not Processes(2).train([GroupThreads([each]) for each in students], 2, sees, audience)
     assert [(tmp_path / f"gpu {n}").read_text() for n in range(3)] == seen
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 

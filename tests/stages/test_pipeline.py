@@ -16,7 +16,7 @@ from safetensors import safe_open
 from kdrun import artefacts
 from kdrun.cli import main
 from kdrun.models.weights import read_weights
-from kdrun.training.table import Table
+from kdrun.training.table import AnswerTable
 from tests.stages.runs import SHORT, begun, ended, report
 
 Go = Callable[..., tuple[int, str, str]]
@@ -116,7 +116,7 @@ def test_a_table_with_other_answers_is_kept_and_another_one_is_filled(go: Go) ->
 def rewritten(folder: Path) -> bool:
     """Puts other answers into a table, with the checksums that belong to them."""
     header = json.loads((folder / "table.json").read_text())
-    table = Table(folder, header["codes"], header["widths"], header["key"])
+    table = AnswerTable(folder, header["codes"], header["widths"], header["key"])
     codes = np.flatnonzero(table.has(np.arange(len(table))))
     other = {name: rows + 1 for name, rows in table.read(codes).items()}
     table.clear()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdrun.training import table as tables
-from kdrun.training.table import Answers, Table
+from kdrun.training.table import Answers, AnswerTable
 
 WIDTH, ROWS = 5, 7
 """Of a row of logits; of one write."""
@@ -28,8 +28,8 @@ def answers(codes: NDArray[np.int64]) -> Answers:
     return {"logits": whole, "embedding": whole[:, :2] + 0.5}
 
 
-def opened(folder: Path, codes: int) -> Table:
-    return Table(folder, codes, {"logits": WIDTH, "embedding": 2}, "key")
+def opened(folder: Path, codes: int) -> AnswerTable:
+    return AnswerTable(folder, codes, {"logits": WIDTH, "embedding": 2}, "key")
 
 
 def arm(bomb: str) -> None:

@@ -15,7 +15,7 @@ from kdrun.losses.mix import Mix, make_mix
 from kdrun.progress.journal import Journal
 from kdrun.progress.watchers import Watchers
 from kdrun.training.captured import captured
-from kdrun.training.checkpoint import Checkpoint, Pace, read_state
+from kdrun.training.checkpoint import Checkpoint, SavePace, read_state
 from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.optimisers import Optimiser, optimiser
 from kdrun.training.plan import RowSet
@@ -88,7 +88,7 @@ class World:
         self.step = Step(tuple(self.learners), teacher, images, labels, self.graphs.lanes)
         self.act: Stepping = self.step
         self.course = Course(3, 3, RowSet(torch.arange(IMAGES), rows, 8), views, recipe)
-        self.pace = Pace(1e9, 60.0)
+        self.pace = SavePace(1e9, 60.0)
 
     def learner(self, number: int, recipe: Any, loss: dict[str, dict[str, Any]], dropout: float) -> Learner:
         model, mix = Network(number, dropout).to(self.device), built(loss).to(self.device)

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdrun.training.plan import Drawing, EpochPlan, RowSet, epoch_plan
-from kdrun.training.table import Table
+from kdrun.training.plan import DrawnViews, EpochPlan, RowSet, epoch_plan
+from kdrun.training.table import AnswerTable
 from kdrun.training.tabled import Tabled
 from kdrun.training.teachers import Live, Teacher
-from kdrun.types import Batch, Classifier, Outputs, Rows
+from kdrun.types import Batch, HeadWeights, Outputs, Rows
 from tests.recorded import Recorded
 from tests.training.world import Codes, plain
 
@@ -32,7 +32,7 @@ class Speaker(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         maps = self.features(images)
         embedding = maps.mean((2, 3))
-        head = Classifier(self.head.weight, self.head.bias)
+        head = HeadWeights(self.head.weight, self.head.bias)
         return Outputs(self.head(embedding), embedding, (None, maps), {"tokens": maps.flatten(2)}, head)
 
 
@@ -54,8 +54,8 @@ def live(seed: int = 0) -> Live:
     return Live(Speaker(seed), plain)
 
 
-def table(folder: Path, key: str = "k", numbers: str = "fp32") -> Table:
-    return Table(folder, IMAGES * VIEWS, {"logits": CLASSES, "embedding": 16}, key, numbers)
+def table(folder: Path, key: str = "k", numbers: str = "fp32") -> AnswerTable:
+    return AnswerTable(folder, IMAGES * VIEWS, {"logits": CLASSES, "embedding": 16}, key, numbers)
 
 
 def tabled(folder: Path, chunk: int = 128, room: int = 0, numbers: str = "fp32") -> Tabled:
@@ -63,7 +63,7 @@ def tabled(folder: Path, chunk: int = 128, room: int = 0, numbers: str = "fp32")
 
 
 def plans(
-    epoch: int, batch: int = 8, seeds: Sequence[int] = (0,), views: Drawing | None = None
+    epoch: int, batch: int = 8, seeds: Sequence[int] = (0,), views: DrawnViews | None = None
 ) -> list[EpochPlan]:
     """Of an epoch of 50 rows; with batches of 8 the last has two."""
     rows = RowSet(torch.arange(IMAGES), IMAGES, batch)
@@ -85,7 +85,7 @@ def answers(
     return found
 
 
-def repeats(teacher: Teacher, views: Drawing, layer: str) -> bool:
+def repeats(teacher: Teacher, views: DrawnViews, layer: str) -> bool:
     """Whether a call that was recorded in an epoch says what the live teacher says in that and later ones."""
     now, (plan,) = live(), plans(0, views=views)
     teacher.prepare([plan], 0)

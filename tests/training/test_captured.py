@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdrun.errors import KdrunError
 from kdrun.training.captured import Captured, unchanged
-from kdrun.training.checkpoint import Pace
+from kdrun.training.checkpoint import SavePace
 from kdrun.training.compiled import compile_losses, compile_models
 from kdrun.training.mutual import Mutual
 from kdrun.training.plan import EpochPlan
@@ -48,7 +48,7 @@ def test_fifty_steps_end_with_the_same_bits(
 def test_a_training_that_was_broken_off_ends_with_the_same_bits(tmp_path: Path, last: int) -> None:
     alone = World(tmp_path / "alone").run(graph=False)
     first = World(tmp_path / "graph")
-    first.pace = Pace(1e9, 0.0)  # after every step
+    first.pace = SavePace(1e9, 0.0)  # after every step
     with pytest.raises(Killed):
         first.run(graph=True, last=last)
     second = World(tmp_path / "graph").run(graph=True)
@@ -187,7 +187,7 @@ def test_a_training_that_was_broken_off_ends_with_the_same_bits_on_a_gpu(
 ) -> None:
     alone = World(tmp_path / "alone", loss=ORDERED, device="cuda").run(graph=False)
     first = World(tmp_path / "graph", loss=ORDERED, device="cuda")
-    first.pace = Pace(1e9, 0.0)
+    first.pace = SavePace(1e9, 0.0)
     with pytest.raises(Killed):
         first.run(graph=True, last=8)
     second = World(tmp_path / "graph", loss=ORDERED, device="cuda").run(graph=True)

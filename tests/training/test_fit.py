@@ -17,7 +17,7 @@ from kdrun.losses.mix import Mix, Term, make_mix
 from kdrun.progress.journal import Journal
 from kdrun.records import Damaged, read_rows
 from kdrun.schedule import Schedule
-from kdrun.training.checkpoint import Pace, Position, read_state
+from kdrun.training.checkpoint import Position, SavePace, read_state
 from kdrun.training.fit import Course, fit
 from kdrun.training.mutual import Mutual
 from kdrun.training.plan import epoch_plan
@@ -62,7 +62,7 @@ def test_a_state_within_an_epoch_continues_with_the_same_bits(
 ) -> None:
     uninterrupted = World(tmp_path / "whole", KD).run()
     first = World(tmp_path / "parts", KD)
-    first.checkpoint.pace = Pace(1e9, 0.0)  # after every step, not after epochs
+    first.checkpoint.pace = SavePace(1e9, 0.0)  # after every step, not after epochs
 
     class Stops(Journal):
         def steps(self, done: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdrun.losses.cross_entropy import cross_entropy
 from kdrun.records import read_rows
-from kdrun.training.pulls import Gradients, fixed_batch
+from kdrun.training.pulls import GradientDiagnostics, fixed_batch
 from kdrun.types import Rows
 from tests.training.world import KD, Codes, World, images, same
 
@@ -22,11 +22,11 @@ RISING = {
 }
 
 
-def gradients(world: World, labelled: int = 20) -> Gradients:
+def gradients(world: World, labelled: int = 20) -> GradientDiagnostics:
     learner, teacher = world.step.learners[0], world.step.teacher
     labels = torch.where(torch.arange(20) < labelled, world.step.labels, -1)
     batch = fixed_batch(images, labels, torch.arange(20), Codes(), 0)
-    return Gradients(learner, batch, teacher, 0)
+    return GradientDiagnostics(learner, batch, teacher, 0)
 
 
 def test_a_training_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kdrun.errors import KdrunError
-from kdrun.training.table import Table, table_bytes
+from kdrun.training.table import AnswerTable, table_bytes
 from tests.training.filling import WIDTH, answers, opened
 
 CODES = 200
@@ -26,7 +26,7 @@ def start(folder: Path, codes: int, *bomb: str) -> subprocess.Popen[bytes]:
     )
 
 
-def right(table: Table) -> int:
+def right(table: AnswerTable) -> int:
     """How many rows are there; each is what was written."""
     codes = np.flatnonzero(table.has(np.arange(len(table))))
     if len(codes):
@@ -98,7 +98,7 @@ def test_one_bit_costs_one_row_which_is_said_and_made_anew(tmp_path: Path, name:
     whole[place] ^= 1
     (tmp_path / name).write_bytes(whole)
     said: list[str] = []
-    table = Table(tmp_path, CODES, {"logits": WIDTH, "embedding": 2}, "key", say=said.append)
+    table = AnswerTable(tmp_path, CODES, {"logits": WIDTH, "embedding": 2}, "key", say=said.append)
     missing = np.flatnonzero(~table.has(np.arange(CODES)))
     assert 1 <= len(missing) <= 2 and right(table) == CODES - len(missing)
     if said or name != "codes.i64":  # an entry that names a code whose own row is there is never read
@@ -144,10 +144,10 @@ def test_a_damaged_table_is_begun_anew(tmp_path: Path, damage: str) -> None:
 def test_what_another_teacher_said_is_not_used(tmp_path: Path) -> None:
     filled(tmp_path)
     held = opened(tmp_path, CODES)
-    reader = Table(tmp_path, CODES, held.widths, "another key")
+    reader = AnswerTable(tmp_path, CODES, held.widths, "another key")
     assert not reader.writable and not reader.has(np.arange(CODES)).any()
     held.close()
-    assert not Table(tmp_path, CODES, held.widths, "another key").has(np.arange(CODES)).any()
+    assert not AnswerTable(tmp_path, CODES, held.widths, "another key").has(np.arange(CODES)).any()
 
 
 def test_a_full_disk_ends_the_writing_and_nothing_else(
@@ -170,7 +170,7 @@ def test_a_full_disk_ends_the_writing_and_nothing_else(
 @pytest.mark.parametrize("numbers", ["fp32", "fp16"])
 def test_the_size_that_is_planned_is_the_size_of_the_files(tmp_path: Path, numbers: str) -> None:
     widths = {"logits": WIDTH, "embedding": 2}
-    table = Table(tmp_path, CODES, widths, "key", numbers)
+    table = AnswerTable(tmp_path, CODES, widths, "key", numbers)
     table.write(np.arange(CODES), answers(np.arange(CODES)))
     table.close()
     files = [path for path in tmp_path.iterdir() if path.name != "table.json"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdrun.losses.mix import make_mix
 from kdrun.progress.journal import Journal
 from kdrun.progress.watchers import Watchers
-from kdrun.training.checkpoint import Checkpoint, Pace, read_state
+from kdrun.training.checkpoint import Checkpoint, SavePace, read_state
 from kdrun.training.fit import Course, Strand, fit
 from kdrun.training.optimisers import optimiser
 from kdrun.training.plan import RowSet
@@ -75,7 +75,7 @@ class World:
         chosen = optimiser(RECIPE, self.model.parameters())
         learner = Learner(self.model, AsOutputs(self.model), plain, mix, chosen, 1.0)
         self.step = Step((learner,), teacher, images, labels)
-        self.checkpoint = Checkpoint(folder / "state.pt", [learner], Pace(0.0, 60.0), {"threads": 1})
+        self.checkpoint = Checkpoint(folder / "state.pt", [learner], SavePace(0.0, 60.0), {"threads": 1})
         rows = torch.arange(20) if all_rows else torch.nonzero(labels >= 0).flatten()
         self.journal = Journal(folder, "student")
         self.course = Course(6, 6, RowSet(rows, 20, 8), Codes(), RECIPE)

@@ -31,12 +31,12 @@ from kdrun.report.curve_panels import Panel, Rows, one_is_long, panels
 from kdrun.report.plots import COLOURS, NUMBERS_UP_TO, RIGHT, WRONG, colour_of, line_colours, shortened
 from kdrun.report.sheets import Knowledge, bar_colours
 from kdrun.report.sweep_table import short_names
-from kdrun.report.sweeps import Job, Setting
+from kdrun.report.sweeps import JobRecord, Setting
 from kdrun.report.thumbnails import TEMPERATURES
 from kdrun.report.tradeoff import Cost, Point
 
 
-class Key(NamedTuple):
+class LegendKey(NamedTuple):
     """A name in the legend, with its colour; a click hides what is tagged with the name."""
 
     name: str
@@ -48,7 +48,7 @@ class Chart(NamedTuple):
 
     title: str
     figure: Any
-    legend: Sequence[Key] = ()
+    legend: Sequence[LegendKey] = ()
     colour: str = ""
 
 
@@ -96,7 +96,7 @@ def curves(rows: Rows, headlines: Mapping[str, int]) -> Charts:
     return charts
 
 
-def _draw_lines(chart: Any, panel: Panel) -> list[Key]:
+def _draw_lines(chart: Any, panel: Panel) -> list[LegendKey]:
     legend = []
     for line, colour in zip(panel.lines, line_colours(panel), strict=True):
         source = ColumnDataSource({"epoch": line.epochs, "value": line.values})
@@ -129,11 +129,11 @@ def _read_out(chart: Any, panel: Panel) -> None:
     chart.add_tools(HoverTool(renderers=[unseen], mode="vline", tooltips=text, line_policy="nearest"))
 
 
-def _key(name: str, colour: str, drawn: Iterable[Any]) -> Key:
+def _key(name: str, colour: str, drawn: Iterable[Any]) -> LegendKey:
     """Tags what is drawn with a name of the legend."""
     for each in drawn:
         each.tags = [name]
-    return Key(name, colour)
+    return LegendKey(name, colour)
 
 
 def confusion(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str]) -> Charts:
@@ -215,7 +215,7 @@ def entropy(content: Knowledge) -> Charts:
     return {"entropy": Chart(title, chart, legend)}
 
 
-def pareto(jobs: Sequence[Job]) -> Charts:
+def pareto(jobs: Sequence[JobRecord]) -> Charts:
     """Accuracy over each cost that was measured, as in pareto.png; empty if all students are alike."""
     settings, part = sweeps.settings(jobs), sweeps.shown_part(jobs)
     if not tradeoff.models_differ(settings):
@@ -228,7 +228,7 @@ def pareto(jobs: Sequence[Job]) -> Charts:
     return charts
 
 
-def _over(cost: Cost, settings: Sequence[Setting], points: Sequence[Point]) -> tuple[Any, list[Key]]:
+def _over(cost: Cost, settings: Sequence[Setting], points: Sequence[Point]) -> tuple[Any, list[LegendKey]]:
     names = short_names(settings)
     known = [(x, point, names[point.position]) for point in points if (x := point.cost(cost)) is not None]
     teachers = [(x, y, "") for x, y in tradeoff.teachers(settings, points, cost)]
@@ -251,7 +251,7 @@ def _over(cost: Cost, settings: Sequence[Setting], points: Sequence[Point]) -> t
     return chart, [_key("front", blue, front), *(_points(chart, role, at) for role, at in dots.items() if at)]
 
 
-def _points(chart: Any, role: str, at: Sequence[tuple[float, float, str]]) -> Key:
+def _points(chart: Any, role: str, at: Sequence[tuple[float, float, str]]) -> LegendKey:
     """The dots of a role; controls are hollow."""
     xs, ys, names = zip(*at, strict=True)
     source = ColumnDataSource({"x": xs, "y": ys, "name": names})

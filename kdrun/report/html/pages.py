@@ -61,7 +61,7 @@ class Thumb(NamedTuple):
     bars: Sequence[Bar] = ()
 
 
-class Part(NamedTuple):
+class PagePart(NamedTuple):
     """A part of a page. links: where the first cells of the last table lead, None for a plain cell. closed:
     shown after a click. picks: rows of that table can be chosen; the names of the runs.
     """
@@ -81,7 +81,7 @@ class Page(NamedTuple):
 
     title: str
     about: str
-    parts: Sequence[Part]
+    parts: Sequence[PagePart]
     verdict: str = ""
     tone: str = ""
 
@@ -106,38 +106,38 @@ def of_run(folder: Path) -> Page:
     return Page(report["label"], " | ".join(about), parts, verdict(report), tone(report))
 
 
-def _plain(section: Section) -> Part:
+def _plain(section: Section) -> PagePart:
     title = "What was run, and how to repeat it" if section.title == "What was run" else section.title
-    return Part(title, section.blocks)
+    return PagePart(title, section.blocks)
 
 
-def _curves(report: Report, rows: Sequence[Any]) -> Iterator[Part]:
+def _curves(report: Report, rows: Sequence[Any]) -> Iterator[PagePart]:
     if rows:
-        yield Part("Curves", [HINT], charts.curves(rows, pictures.headline_epochs(report)))
+        yield PagePart("Curves", [HINT], charts.curves(rows, pictures.headline_epochs(report)))
 
 
-def _confusion(report: Report, kept: answers.Answers) -> Iterator[Part]:
+def _confusion(report: Report, kept: answers.Answers) -> Iterator[PagePart]:
     if matrices := pictures.matrices_of(report, kept):
         text = (
             "Test images: the true class is the row, the answer the column. Point at a cell to read it. Ctrl "
             "and the wheel zoom, as does the box above a chart; all matrices follow."
         )
-        yield Part("Confusion", [text], charts.confusion(matrices, list(map(str, kept["classes"]))))
+        yield PagePart("Confusion", [text], charts.confusion(matrices, list(map(str, kept["classes"]))))
 
 
-def _images(folder: Path, kept: answers.Answers) -> Iterator[Part]:
+def _images(folder: Path, kept: answers.Answers) -> Iterator[PagePart]:
     shown = thumbnails.read(folder)
     if sheet := sheets.errors_of(kept, shown):
-        yield Part("Surest errors", [f"{sheet.title}."], thumbs=_captioned(sheet.captions))
+        yield PagePart("Surest errors", [f"{sheet.title}."], thumbs=_captioned(sheet.captions))
     if content := sheets.knowledge_of(kept, shown):
         names = ", ".join(f"{value:g}" for value in content.temperatures)
         text = f"Soft targets of the {content.called} at T = {names}, bars from left to right"
         thumbs = [_softened(each, content) for each in content.images]
-        yield Part("Dark knowledge", [f"{text}: {content.rule}."], charts.entropy(content), thumbs)
+        yield PagePart("Dark knowledge", [f"{text}: {content.rule}."], charts.entropy(content), thumbs)
         text = f"{content.called} and student differ on {content.parted_in_all:,} test images"
         if content.parted:
             text += "; those of which both are surest."
-            yield Part("Teacher and student apart", [text], thumbs=_captioned(content.parted))
+            yield PagePart("Teacher and student apart", [text], thumbs=_captioned(content.parted))
 
 
 def _captioned(captions: Sequence[sheets.Caption]) -> list[Thumb]:
@@ -169,13 +169,13 @@ def _png(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-def _settings(report: Report) -> Iterator[Part]:
+def _settings(report: Report) -> Iterator[PagePart]:
     if config := report.get("config"):
         body = [(key, comparison.value_text(value)) for key, value in leaves(config)]
-        yield Part("Configuration", [Table(("key", "value"), body, left=2)])
+        yield PagePart("Configuration", [Table(("key", "value"), body, left=2)])
 
 
-def _epochs(rows: Sequence[Any]) -> Iterator[Part]:
+def _epochs(rows: Sequence[Any]) -> Iterator[PagePart]:
     """Every figure of metrics.jsonl."""
     flat = [{"model": shown_role(row["stage"]), **dict(leaves(row))} for row in rows]
     names = [
@@ -185,7 +185,7 @@ def _epochs(rows: Sequence[Any]) -> Iterator[Part]:
     ]
     if flat:
         body = [[_figure(row.get(name)) for name in names] for row in flat]
-        yield Part("Every epoch", [Table(names, body)], closed=True)
+        yield PagePart("Every epoch", [Table(names, body)], closed=True)
 
 
 def _figure(value: Any) -> str:
@@ -196,16 +196,16 @@ def of_sweep(folder: Path, links: Links | None = None) -> Page | None:
     """The page of a sweep's or a search's folder; None for another folder."""
     if (folder / "search.json").is_file():
         search = search_files.read(folder)
-        return Page("Search", folder.name, [Part("Trials", search_files.blocks(search)), *_drawn(folder)])
+        return Page("Search", folder.name, [PagePart("Trials", search_files.blocks(search)), *_drawn(folder)])
     if not (folder / "jobs").is_dir() or not (jobs := collected(folder)):
         return None
     blocks = sweep_files.blocks(jobs, sweep_files.commands(folder))
     told = [line for block in blocks if isinstance(block, Bullets) for line in block.lines]
     chosen = next((line for line in told if line.startswith("The setting chosen")), "")
-    parts = [Part("Settings", blocks)]
+    parts = [PagePart("Settings", blocks)]
     if drawn := charts.pareto(jobs):
         text = "Ringed, on the line: no other student is as accurate, and faster or smaller. " + HINT
-        parts.append(Part("Pareto front", [text], drawn))
+        parts.append(PagePart("Pareto front", [text], drawn))
     parts += _drawn(folder)
     outputs = folder.parent.parent
     runs = [(outputs / job["folder"], job["report"]) for job in jobs if job["report"] is not None]
@@ -215,11 +215,11 @@ def of_sweep(folder: Path, links: Links | None = None) -> Page | None:
     return Page(f"Sweep over {keys}" if keys else "Sweep", folder.name, parts, chosen)
 
 
-def _drawn(folder: Path) -> list[Part]:
+def _drawn(folder: Path) -> list[PagePart]:
     """The pictures of a folder but for pareto.png, which is a chart here."""
     files = (path for path in sorted(folder.glob("*.png")) if path.name != "pareto.png")
     shown = [(path.stem, _png(path.read_bytes())) for path in files]
-    return [Part("Pictures", pictures=shown)] if shown else []
+    return [PagePart("Pictures", pictures=shown)] if shown else []
 
 
 def of_runs(runs: Sequence[tuple[Path, Report]], place: str) -> Page:
@@ -238,13 +238,13 @@ def of_outputs(
     parts = [_runs(runs, links)] if runs else []
     if many:
         table = Table(("folder",), [(name,) for name in many])
-        parts.append(Part("Sweeps and searches", [table], links=list(many.values())))
+        parts.append(PagePart("Sweeps and searches", [table], links=list(many.values())))
     if damaged:
-        parts.append(Part("Left out", [Bullets(damaged)]))
+        parts.append(PagePart("Left out", [Bullets(damaged)]))
     return Page(plural(len(runs), "finished run"), place, parts)
 
 
-def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
+def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> PagePart:
     """A row for each run, by its name or id; what all share stands above the table."""
     table = table_of_runs(runs)
     columns = list(zip(*table.body, strict=True))
@@ -255,9 +255,9 @@ def _runs(runs: Sequence[tuple[Path, Report]], links: Links | None) -> Part:
     blocks: list[Block] = ["; ".join(["Top-1 on test", *all_of]) + ". A click on a heading sorts."]
     blocks.append(Table(head, body, table.left - len(shared)))
     if links is None:
-        return Part("Runs", blocks)
+        return PagePart("Runs", blocks)
     places = [run for run, _ in runs]
-    return Part("Runs", blocks, links=list(map(links.page, places)), picks=list(map(links.name, places)))
+    return PagePart("Runs", blocks, links=list(map(links.page, places)), picks=list(map(links.name, places)))
 
 
 def of_two(first: Path, second: Path) -> Page:
@@ -267,5 +267,5 @@ def of_two(first: Path, second: Path) -> Page:
     for title in ("keys", "figures"):
         body = [(row["name"], row["first"] or "-", row["second"] or "-") for row in both[title]]
         blocks: list[Block] = [Table(("", *both["runs"]), body)] if body else [f"No {title} differ."]
-        parts.append(Part(f"{title.capitalize()} that differ", blocks))
+        parts.append(PagePart(f"{title.capitalize()} that differ", blocks))
     return Page(" and ".join(both["runs"]), " | ".join(both["folders"]), parts, comparison.verdict(both))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from kdrun.progress.watchers import Reader
 from kdrun.stages.engines.engine import Audience, Engine, Failures, Work, called
 from kdrun.stages.groups import Group, seconds
-from kdrun.stages.noted import Part
+from kdrun.stages.noted import GroupThreads
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def with_variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-class Worker(Protocol):
+class WorkerProcess(Protocol):
     """A process at work on a group."""
 
     group: Group
@@ -45,7 +45,7 @@ class Crew(Engine):
     """Starts a worker for each group, the largest first, and follows them all."""
 
     @abstractmethod
-    def start(self, part: Part, work: Work, others: Collection[Any]) -> Worker:
+    def start(self, part: GroupThreads, work: Work, others: Collection[Any]) -> WorkerProcess:
         """A worker for a group. others: those that are at work."""
 
     @abstractmethod
@@ -56,11 +56,11 @@ class Crew(Engine):
     def stop(self, running: Sequence[Any], audience: Audience) -> None:
         """Stops workers after an error, or an interruption."""
 
-    def next(self, left: list[Part], audience: Audience) -> Part | None:
+    def next(self, left: list[GroupThreads], audience: Audience) -> GroupThreads | None:
         """Takes the group that is started next from the list; None if none can be started now."""
         return left.pop(0)
 
-    def train(self, every: Sequence[Part], count: int, work: Work, audience: Audience) -> Failures:
+    def train(self, every: Sequence[GroupThreads], count: int, work: Work, audience: Audience) -> Failures:
         """Makes each group by a worker of its own, `count` at once."""
         left = sorted(every, key=lambda part: seconds(part.group), reverse=True)
         running, failures, progress = dict[int, Any](), Failures(), audience.progress()

@@ -20,7 +20,7 @@ from kdrun.stages.engines.crew import Crew, with_variable
 from kdrun.stages.engines.engine import Audience, Failures, Work
 from kdrun.stages.engines.worker import Telling, Wanted, killed, made, wanted
 from kdrun.stages.groups import Group, spread
-from kdrun.stages.noted import Part, parts
+from kdrun.stages.noted import GroupThreads, parts
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -34,7 +34,7 @@ class Processes(Crew):
         every = parts(ready, lambda new: spread(new, count), lambda group: threads, audience.several)
         return self.train(every, count, work, audience)
 
-    def start(self, part: Part, work: Work, others: Collection[_Process]) -> _Process:
+    def start(self, part: GroupThreads, work: Work, others: Collection[_Process]) -> _Process:
         gpu = min(_gpus(part.group), key=[one.gpu for one in others].count, default="")
         context = multiprocessing.get_context("spawn")
         result, send = context.Pipe(duplex=False)

@@ -17,7 +17,7 @@ from kdrun.extras import install
 from kdrun.plan.training import Training
 from kdrun.progress.overall import PENDING
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.remote import Handle, Lost, Remote, WorkerResources
 from kdrun.stages.engines.worker import Errand, python_path
 
 
@@ -34,7 +34,7 @@ class Ray(Remote):
         memory: float | None,
         resources: Any,
     ) -> None:
-        super().__init__(jobs, Needs(gpus, int(cpus), memory))
+        super().__init__(jobs, WorkerResources(gpus, int(cpus), memory))
         if not isinstance(resources, Mapping | None):
             raise KdrunError("engine.resources", resources, "must be {NAME: NUMBER}, or null")
         if find_spec("ray") is None:

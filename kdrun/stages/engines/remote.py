@@ -23,7 +23,7 @@ from kdrun.stages.engines.crew import Crew
 from kdrun.stages.engines.engine import Audience, Failures, Work
 from kdrun.stages.engines.worker import Errand, Wanted, killed, wanted
 from kdrun.stages.groups import Group, cut, spread
-from kdrun.stages.noted import Part, parts
+from kdrun.stages.noted import GroupThreads, parts
 from kdrun.stages.saved import finished
 
 LOOK = 1.0
@@ -116,7 +116,7 @@ class Hired:
             return killed(self.group, "engine", f"{problem}{_last(self.handle.log)}")
 
 
-class Needs(NamedTuple):
+class WorkerResources(NamedTuple):
     """What a worker gets. gpus: auto, or a number. memory: in GB; None: the cluster decides."""
 
     gpus: Any
@@ -143,7 +143,7 @@ class Remote(Crew):
 
     errand: type[Errand] = Errand
 
-    def __init__(self, jobs: int | None, needs: Needs) -> None:
+    def __init__(self, jobs: int | None, needs: WorkerResources) -> None:
         super().__init__(jobs)
         needs.check()
         self.needs, self.numbers, self.kept = needs, 0, set[Path]()
@@ -189,7 +189,7 @@ class Remote(Crew):
         """The threads of a group's worker: one if its steps are small."""
         return 1 if max(training.macs for training in group) < ONE_THREAD_MACS else int(self.needs.cpus)
 
-    def next(self, left: list[Part], audience: Audience) -> Part | None:
+    def next(self, left: list[GroupThreads], audience: Audience) -> GroupThreads | None:
         """The first group on which nobody else works."""
         for part in left:
             at_work = {
@@ -204,7 +204,7 @@ class Remote(Crew):
                     self.told.add(training.folder)
         return None
 
-    def start(self, part: Part, work: Work, others: Collection[Hired]) -> Hired:
+    def start(self, part: GroupThreads, work: Work, others: Collection[Hired]) -> Hired:
         assert self.folder is not None
         self.numbers += 1
         progress = self.folder / f"{self.numbers}.jsonl"
@@ -238,7 +238,7 @@ class Remote(Crew):
                 folder.rmdir()
 
 
-def _resolved(part: Part) -> Wanted:
+def _resolved(part: GroupThreads) -> Wanted:
     """What a worker needs, with the precision of this machine: it is in the key of a training, and `auto`
     could be another one there.
     """

@@ -19,7 +19,7 @@ from kdrun.errors import KdrunError
 from kdrun.extras import install
 from kdrun.stages.engines.crew import with_variable
 from kdrun.stages.engines.engine import Failures
-from kdrun.stages.engines.remote import Handle, Lost, Needs, Remote
+from kdrun.stages.engines.remote import Handle, Lost, Remote, WorkerResources
 from kdrun.stages.engines.worker import Errand, python_path
 
 EXECUTORS = ("slurm", "local")
@@ -67,7 +67,7 @@ class Slurm(Remote):
         setup: list[str],
         executor: str,
     ) -> None:
-        super().__init__(jobs, Needs(gpus, cpus, memory))
+        super().__init__(jobs, WorkerResources(gpus, cpus, memory))
         _refuse_values(self.needs, minutes, requeues, parameters, executor)
         _refuse_lines({"partition": partition, "account": account, **(parameters or {})})
         _refuse_without_slurm(executor)
@@ -111,7 +111,9 @@ class Slurm(Remote):
             self.asked = time.monotonic()
 
 
-def _refuse_values(needs: Needs, minutes: int, requeues: int, parameters: Any, executor: str) -> None:
+def _refuse_values(
+    needs: WorkerResources, minutes: int, requeues: int, parameters: Any, executor: str
+) -> None:
     if needs.gpus not in ("auto", 0, 1):
         raise KdrunError("engine.gpus", needs.gpus, "must be auto, 0 or 1: a job trains on one GPU")
     for key, value, least in (("minutes", minutes, 1), ("requeues", requeues, 0)):

@@ -24,7 +24,7 @@ from kdrun.progress.screen import Said
 from kdrun.progress.watchers import Observers, Told
 from kdrun.stages.engines.engine import Failures, Work, one_by_one
 from kdrun.stages.groups import Group
-from kdrun.stages.noted import Part
+from kdrun.stages.noted import GroupThreads
 from kdrun.stages.saved import finished, started
 
 PAUSE = 0.25
@@ -59,7 +59,7 @@ class Telling:
             self.last = math.inf if ended else time.monotonic()
 
 
-def wanted(part: Part) -> Wanted:
+def wanted(part: GroupThreads) -> Wanted:
     """What a worker needs to make a group, with the group's threads."""
     asked = [(training.ground.planned, training.folder) for training in part.group]
     if part.threads is None:

@@ -53,11 +53,8 @@ def test_rows_are_means_over_seeds_best_first(script: ModuleType, tmp_path: Path
     assert "- `sp` was not run." in text
 
 
-def test_a_method_that_refuses_the_pair_is_left_out(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(script, "descriptions", lambda: {"kd": "", "fsp": ""})
-    taken, refused = script.takers("digits")
+def test_a_method_that_refuses_the_pair_is_left_out(script: ModuleType) -> None:
+    taken, refused = script.takers("digits", ["kd", "fsp"])
     assert taken == ["kd"]
     assert list(refused) == ["fsp"] and "equal channels are needed" in refused["fsp"]
 
@@ -65,4 +62,25 @@ def test_a_method_that_refuses_the_pair_is_left_out(
 def test_every_method_is_on_the_page(script: ModuleType) -> None:
     text = PAGE.read_text()
     for method in script.descriptions():
-        assert f"| {method} | " in text or f"- `{method}` " in text, method
+        assert f"| {method} | " in text or f"- `{method}` " in text, (
+            f"{method}: scripts/methods_table --missing"
+        )
+
+
+def test_new_methods_are_named_without_a_new_table(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "descriptions", lambda: {"kd": "", "fsp": "", "soft": ""})
+    page = "\n".join(["head\n", *(script.section(name, [], ["kd"], {}) for name in ("digits_few", "digits"))])
+    few, digits = script.completed(page).split("## ")[1:]
+    for text in (few, digits):
+        first, second, third = text.strip().splitlines()[-3:]
+        assert first == "- `kd` was not run." and third == "- `soft` was not run."
+        assert second.startswith("- `fsp` refuses this pair: `phase_one.loss.flow.stages=0: equal channels")
+    assert few.endswith(".\n\n") and digits.endswith(".\n")
+    assert script.completed(script.completed(page)) == script.completed(page)
+
+
+def test_a_complete_page_stays_as_it_is(script: ModuleType) -> None:
+    text = PAGE.read_text()
+    assert script.completed(text) == text

@@ -23,10 +23,8 @@ from kdrun.types import Batch, Outputs, Shapes
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Tensor:
-    """(N,): T^2 KL(teacher
-
-     student) of softmax(logits / T), summed over classes; no gradient flows into the teacher. student,
-    teacher: logits (N, K). temperature: one, or (K,); T^2 is then their mean square.
+    """(N,): T^2 KL(teacher || student) of softmax(logits / T), summed over classes; no gradient flows into
+    the teacher. student, teacher: logits (N, K). temperature: one, or (K,); T^2 is then their mean square.
     """
     return _divergence(student, log_softened(teacher, temperature), temperature)
 

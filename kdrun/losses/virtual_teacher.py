@@ -25,10 +25,9 @@ from kdrun.types import Batch, Outputs
 def virtual_teacher(
     student: Tensor, labels: Tensor, temperature: Tensor | float, true_class: float
 ) -> Tensor:
-    """(N,): T^2 KL(p_T
-
-     softmax(student / T)), p_T = softmax(log p / T); 0 for a row without a label. p is true_class for the
-    label, (1 - true_class) / (K - 1) for each other class. student: logits (N, K). labels: (N,).
+    """(N,): T^2 KL(p_T || softmax(student / T)), p_T = softmax(log p / T); 0 for a row without a label. p is
+    true_class for the label, (1 - true_class) / (K - 1) for each other class. student: logits (N, K). labels:
+    (N,).
     """
     logits = widen(student)
     is_true = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)

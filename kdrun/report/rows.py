@@ -27,10 +27,6 @@ from kdrun.report.schema import (
 
 Show = Callable[[float], str]
 
-SCORES = ("n", "top1", "top5", "nll", "ece", "temperature", "ece_calibrated")
-"""Figures of a part that have rows of their own (`n` is in the caption)."""
-
-
 QUALITY: tuple[tuple[str, str, PartName, str, Show], ...] = (
     ("top-1 test", "%", "test", "top1", percent),
     ("top-5 test", "%", "test", "top5", percent),
@@ -44,6 +40,8 @@ CALIBRATED: tuple[tuple[str, str, PartName, str, Show], ...] = (
 )
 COSTS = (("parameters", "params", count), ("MACs", "macs", short), ("weights", "bytes", file_size))
 """Label, unit, part, name and form of a row. CALIBRATED and the last of COSTS are too many for a screen."""
+SCORES = {"n", *(name for _, _, _, name, _ in (*QUALITY, *CALIBRATED))}
+"""Figures of a part that have rows of their own (`n` is in the caption)."""
 
 
 class LatencyPlace(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,22 @@ def test_files_match_signatures(name: str) -> None:
     assert list(plain["args"]) == list(find(plain["family"], "family").arguments)
     description, bar, extra = (FOLDER / f"{name}.yaml").read_text().splitlines()[0].partition(" | ")
     assert description.startswith("# ") and bar and "parameters" in extra
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_say_how_many_parameters(name: str) -> None:
+    said = (FOLDER / f"{name}.yaml").read_text().splitlines()[0].partition(" | ")[2]
+    found = re.match(r"([\d,.]+) ?(k|M)? parameters(?:.*?(\d+) classes)?", said)
+    assert found, said
+    number, unit, classes = found.groups()
+    sides = {"28x28": (1, 28, 28), "1000 classes": (3, 224, 224), "cnn_digits": (1, 8, 8)}
+    shape = next((shape for word, shape in sides.items() if word in f"{name} {said}"), (3, 32, 32))
+    known = int(classes or (10 if " on " in said else 100))
+    with torch.device("meta"):
+        model = build(node(name), known, shape, "auto", seed=0).model
+    count = sum(p.numel() for p in model.parameters()) / {"k": 1e3, "M": 1e6, None: 1}[unit]
+    digits = len(number.partition(".")[2])
+    assert f"{count:,.{digits}f}" == number, count
 
 
 def test_every_family_has_a_file() -> None:

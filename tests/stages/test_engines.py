@@ -11,12 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 
-from kdrun import beats
+from kdrun import beats, lookup
 from kdrun.artefacts import locked
 from kdrun.beats import beating, elsewhere, wait_for_others
 from kdrun.config.arguments import parse
+from kdrun.config.files import shipped
 from kdrun.config.sweep import composed_jobs, folder_name
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
@@ -27,7 +29,7 @@ from kdrun.progress.watchers import Observers
 from kdrun.stages import make as make_module
 from kdrun.stages.engines import remote, worker
 from kdrun.stages.engines import slurm as slurm_module
-from kdrun.stages.engines.engine import Audience, Failures, engine
+from kdrun.stages.engines.engine import ENGINES, Audience, Failures, engine
 from kdrun.stages.engines.remote import Handle, Lost, Remote, WorkerResources
 from kdrun.stages.engines.worker import Errand
 from kdrun.training.fit import Stopped
@@ -115,6 +117,15 @@ def leaves(group: list[Training], observers: Observers) -> None:
 def fails(group: list[Training], observers: Observers) -> None:
     observers.screen.say("about to fail")
     raise KdrunError("loss.soft", None, "not finite")
+
+
+def test_the_keys_of_an_engine_are_those_of_its_constructor() -> None:
+    files = {path.stem: path.read_text() for path in (shipped() / "engine").glob("*.yaml")}
+    assert sorted(files) == sorted(ENGINES.names())
+    for name, text in files.items():
+        kind = lookup.find(ENGINES, name, "engine")
+        assert list(yaml.safe_load(text)) == ["name", *lookup.parameters(kind, besides=("jobs",))], name
+        assert text.startswith("# ") and " | " in text.splitlines()[0], name
 
 
 def test_each_group_is_a_job_that_plans_the_same_trainings(tmp_path: Path) -> None:

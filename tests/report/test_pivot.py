@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from kdrun.commands.report import main
 from kdrun.errors import KdrunError
-from kdrun.report.pivot import render
+from kdrun.report.pivot import mixtures, render
+from kdrun.report.schema import Report
 from tests.report.example import example
 
 
@@ -81,6 +83,13 @@ def test_a_cell_that_mixes_settings_is_called_out(tmp_path: Path, capsys: pytest
     )
     assert main([str(tmp_path), "--rows", "alpha", "--cols", "method"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_keys_that_differ_are_named_in_the_order_of_the_configuration() -> None:
+    names = ["lr", "batch", "epochs", "alpha", "views", "momentum", "temperature"]
+    configs = [{name: int(name == changed) for name in names} for changed in ("", *names)]
+    reports = [cast(Report, {"config": config}) for config in configs]
+    assert mixtures([("kd", "digits")] * len(reports), reports) == ([("kd", "digits")], names)
 
 
 @pytest.mark.parametrize("format", ["text", "md"])

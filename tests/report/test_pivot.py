@@ -92,6 +92,14 @@ def test_keys_that_differ_are_named_in_the_order_of_the_configuration() -> None:
     assert mixtures([("kd", "digits")] * len(reports), reports) == ([("kd", "digits")], names)
 
 
+def test_headings_stand_above_the_first_row_if_others_are_folded(tmp_path: Path) -> None:
+    for number, data in enumerate(("a_long_name of_pictures", "mnist")):
+        a_run(tmp_path / str(number), "kd", data, 1.0)
+    lines = render([tmp_path], "method", "dataset", "gain", width=34).splitlines()
+    heads = [line.split() for line in lines[2:4]]
+    assert heads == [["a_long_name"], ["method", "of_pictures", "mnist"]]
+
+
 @pytest.mark.parametrize("format", ["text", "md"])
 def test_over_data_sets_rows_are_ranked(tmp_path: Path, format: str) -> None:
     for d, name in enumerate(("mnist", "cifar10", "svhn")):

@@ -353,7 +353,7 @@ def set_aside(folder: Path, name: str = "") -> list[str]:
         if path.is_dir() and not path.is_symlink():
             places = (path.with_name(f"{path.name}.damaged{number or ''}") for number in count())
             kept = path.rename(next(place for place in places if not os.path.lexists(place)))
-            lines.append(f"{path}: is no file; kept as {kept.name}")
+            lines.append(f"{path}: is a folder; kept as {kept.name}")
     return lines
 
 

@@ -56,9 +56,10 @@ def _refuse_without_value(typed: Sequence[str]) -> None:
 
 
 def _refuse_others(command: Sequence[str], others: Sequence[str]) -> None:
-    """Raises KdrunError for other keys, with the command that has them."""
+    """Raises KdrunError for other keys, with the command that has them, but not the run's name."""
     if others:
-        own = [word for word in command if key_of(word) not in map(key_of, others)]
+        replaced = ("name", *map(key_of, others))
+        own = [word for word in command if key_of(word) not in replaced]
         problem = "gives the command of the run again, without other keys; with them"
         raise KdrunError("kdrun continue", None, f"{problem}: {shlex.join([*own, *others])}")
 

@@ -120,7 +120,7 @@ def test_a_word_that_continue_cannot_use_is_named(
 
 
 def test_for_other_keys_the_whole_command_is_given(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = "kdrun method=dkd 'note=two words' seed=1 epochs=3"
+    command = "kdrun method=dkd 'note=two words' name=first seed=1 epochs=3"
     plan = {"kdrun": "0.2.0", "command": command, "trainings": []}
     (run_named("aa98") / "plan.json").write_text(json.dumps(plan))
     assert main(["continue", "aa98", "seed=3", "lr=0.1"]) == 2

@@ -343,15 +343,18 @@ def empty(folder: Path) -> None:
             path.unlink()
 
 
-def set_aside(folder: Path, name: str = "") -> None:
+def set_aside(folder: Path, name: str = "") -> list[str]:
     """Renames folders that stand where files of kdrun belong: `model.json` is then `model.json.damaged`, with
-    what is in it. name: only this one.
+    what is in it. name: only this one. Returns a line for each.
     """
+    lines = []
     named = [folder / name] if name else [path for path in folder.glob("*.*") if path.suffix in OURS]
     for path in named:
         if path.is_dir() and not path.is_symlink():
             places = (path.with_name(f"{path.name}.damaged{number or ''}") for number in count())
-            path.rename(next(place for place in places if not os.path.lexists(place)))
+            kept = path.rename(next(place for place in places if not os.path.lexists(place)))
+            lines.append(f"{path}: is a folder; kept as {kept.name}")
+    return lines
 
 
 @contextmanager

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str]) -> int:
     words, _ = Options(values={}).parse(arguments)
     typed = [word for word in words if is_callers(word)]
     runs = [word for word in words if word not in typed]
-    _refuse_words(typed, [word for word in runs if "=" in word and not Path(word).exists()])
+    others = [word for word in runs if "=" in word and not Path(word).exists()]
+    _refuse_without_value(typed)
+    runs = [word for word in runs if word not in others]
     if len(runs) != 1:
         problem = "which run? Its folder, the first digits of its id, or its name"
         raise KdrunError("kdrun continue", None, problem)
@@ -38,21 +40,28 @@ def main(arguments: Sequence[str]) -> int:
     if name and name not in CONTINUED:
         raise KdrunError(called, None, f"its folder names a command that makes no run: kdrun {name}")
     command = with_callers(command, typed, called)
+    _refuse_others(command, others)
     print(f"$ {shlex.join(command)}", file=sys.stderr, flush=True)
     code: int = import_module(f"kdrun.commands.{name or 'run'}").main(command[2 if name else 1 :])
     return code
 
 
-def _refuse_words(typed: Sequence[str], others: Sequence[str]) -> None:
-    """Raises KdrunError for a key of the caller without a value, and for any other key."""
+def _refuse_without_value(typed: Sequence[str]) -> None:
+    """Raises KdrunError for a key of the caller without a value."""
     for word in typed:
         if "=" not in word:
             example = CALLERS.get(word.lstrip("+~"), f"{word}=VALUE")
             problem = f"{word} has no value; for example {shlex.quote(example)}"
             raise KdrunError("kdrun continue", None, problem)
+
+
+def _refuse_others(command: Sequence[str], others: Sequence[str]) -> None:
+    """Raises KdrunError for other keys, with the command that has them, but not the run's name."""
     if others:
-        problem = f"gives the command of the run again, without other keys; with them: kdrun {others[0]}"
-        raise KdrunError("kdrun continue", None, problem)
+        replaced = ("name", *map(key_of, others))
+        own = [word for word in command if key_of(word) not in replaced]
+        problem = "gives the command of the run again, without other keys; with them"
+        raise KdrunError("kdrun continue", None, f"{problem}: {shlex.join([*own, *others])}")
 
 
 def with_callers(command: Sequence[str], typed: Sequence[str], called: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdrun.config.options import FORMAT, Options, print_as_asked, read_names, read_temperatures, read_whole
 from kdrun.errors import KdrunError
 from kdrun.garbage import uncollected
+from kdrun.paths import no_folder
 from kdrun.report import sheets, soft
 from kdrun.report.naming import run_named
 from kdrun.report.read import read
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     if not words:
         raise KdrunError("kdrun look", None, "which run? kdrun look RUN [PICTURE ...] [--class NAME]")
     run, out = run_named(words[0]), options.get("--out")
-    if out is not None and not out.lower().endswith(".png"):
-        raise KdrunError("--out", out, "must be the name of a .png file")
+    if out is not None:
+        _refuse_out(out)
     asked = read_temperatures(options, _of_run(run))
     top = read_whole(options, "--top", 5)
     looked = _looked(run, words[1:], options)
@@ -40,6 +41,16 @@ def main(arguments: Sequence[str]) -> int:
     if out is not None:
         draw(Path(out), looked, asked)
     return 0
+
+
+def _refuse_out(out: str) -> None:
+    """Raises KdrunError for what cannot be the name of a picture."""
+    if not out.lower().endswith(".png"):
+        raise KdrunError("--out", out, "must be the name of a .png file")
+    if Path(out).is_dir():
+        raise KdrunError("--out", out, "is a folder; name a file")
+    if no_folder(Path(out).parent):
+        raise KdrunError("--out", out, f"{Path(out).parent} is no folder")
 
 
 def _of_run(run: Path) -> list[float]:

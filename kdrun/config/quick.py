@@ -35,7 +35,8 @@ def shorten(plain: dict[str, Any]) -> None:
     plain["evaluation"] |= LATENCY
     for dataset in (plain["dataset"], *_own_datasets(plain)):
         dataset["name"] = f"{dataset['name']}{MARK}"
-    plain["outputs_dir"] = f"{plain['outputs_dir'].rstrip('/')}/{FOLDER}"
+    if plain["outputs_dir"].strip():  # else the check of the run names it
+        plain["outputs_dir"] = f"{plain['outputs_dir'].rstrip('/')}/{FOLDER}"
 
 
 def _own_datasets(plain: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,10 @@ def mixtures(places: Sequence[Place], reports: Sequence[Report]) -> tuple[list[P
     """
     flat = [dict(leaves(report.get("config", {}))) for report in reports]
     aside = (*UNTOLD, "evaluation", "experiment")
-    every = {
-        key for values in flat for key in values if key not in REPEATS and key.split(".")[0] not in aside
-    }
+    every = dict.fromkeys(chain(*flat))
+    compared = (key for key in every if key not in REPEATS and key.split(".")[0] not in aside)
     patterns: dict[tuple[str, ...], str] = {}
-    for key in sorted(every, key=lambda key: key.count(".")):
+    for key in sorted(compared, key=lambda key: key.count(".")):
         patterns.setdefault(tuple(repr(values.get(key)) for values in flat), key)
     mixed: dict[Place, None] = {}
     keys = []

@@ -46,10 +46,14 @@ def natural_width(columns: Sequence[Column], space: int = 2) -> int:
 
 
 def grid(columns: Sequence[Column], width: int, space: int = 2) -> str:
-    """The columns beside each other, `space` blanks apart. Texts are folded if it is wider than `width`."""
+    """The columns beside each other, `space` blanks apart. Texts are folded if it is wider than `width`.
+
+    Headings stand above the first row, folded ones or not.
+    """
     widths = _widths(columns, width, space)
     rows = zip(*((column.heading, *column.texts) for column in columns), strict=True)
-    cells = ([folded(text, own) for text, own in zip(row, widths, strict=True)] for row in rows)
+    cells = [[folded(text, own) for text, own in zip(row, widths, strict=True)] for row in rows]
+    cells[:1] = map(_lowered, cells[:1])
     sides = [(column.right, own) for column, own in zip(columns, widths, strict=True)]
     lines = (_line(row, number, sides) for row in cells for number in range(max(map(len, row))))
     return "".join(f"{(' ' * space).join(line).rstrip()}\n" for line in lines)
@@ -89,6 +93,12 @@ def as_csv(rows: Iterable[Sequence[Any]]) -> str:
     sink = StringIO()
     csv.writer(sink, lineterminator="\n").writerows(rows)
     return sink.getvalue()
+
+
+def _lowered(row: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The cells with empty lines above, so that all end in the last line."""
+    height = max(map(len, row))
+    return [("",) * (height - len(lines)) + (*lines,) for lines in row]
 
 
 def _line(row: Sequence[Sequence[str]], number: int, sides: Sequence[tuple[bool, int]]) -> list[str]:

@@ -96,7 +96,8 @@ def evaluate(
     folder = plan.student.folder
     with locked(folder, lambda who: shown.say(f"evaluate waits for {who}")):
         sweep_parts(folder)
-        set_aside(folder)
+        for line in set_aside(folder):
+            shown.say(line)
         old = None if plan.run.fresh else _earlier(folder, shown.say)
         _refuse_fewer(plan, old)
         with exact():

@@ -136,7 +136,8 @@ def _held(training: Training, screen: Screen) -> ExitStack:
     wait_for_others(training.folder, waits)
     held.enter_context(beating(training.folder))
     sweep_parts(training.folder)
-    set_aside(training.folder)
+    for line in set_aside(training.folder):
+        screen.say(line)
     return held
 
 

@@ -128,7 +128,8 @@ def carry_out(plan: Plan, command: str, shown: Screen, before: Made | None = Non
 
 
 def _do(plan: Plan, command: str, observers: Observers, before: Made, drawn: bool) -> None:
-    artefacts.set_aside(plan.folder)
+    for line in artefacts.set_aside(plan.folder):
+        observers.screen.say(line)
     (plan.folder / "error.txt").unlink(missing_ok=True)
     artefacts.write_json(plan.folder / PLAN, described(plan, command))
     artefacts.write_text(plan.folder / "config.yaml", config_text(plan))

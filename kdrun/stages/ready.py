@@ -14,7 +14,7 @@ from kdrun.evaluation.cost import state_bytes
 from kdrun.figures import as_typed, file_size
 from kdrun.models.formats import format_named
 from kdrun.models.weights import damage
-from kdrun.paths import expanded
+from kdrun.paths import expanded, no_folder
 from kdrun.plan.plan import Plan
 from kdrun.plan.training import Training
 from kdrun.records import Damaged, read_mark, teachers_of
@@ -90,6 +90,9 @@ def refuse_unwritable(plan: Plan) -> None:
     except OSError as error:
         problem = f"{place} cannot be written ({error.strerror})"
         raise KdrunError("outputs_dir", plan.run.outputs_dir, problem) from error
+    for training in plan.every:
+        if not training.loaded and (problem := no_folder(training.folder)):
+            raise KdrunError(str(training.folder), None, problem)
 
 
 def _refuse(outputs: str, needed: int) -> None:

@@ -81,6 +81,8 @@ def test_folders_in_the_place_of_files_are_like_damaged_files(here: Here, patter
     code, out, err = here(*SHORT)
     assert (code, err) == (0, "") and trained(out) == ["teacher", "student", "control"]
     assert [path for path in files if not path.is_file()] == []
+    unsaid = [path for path in files if f"{path.name}: is" not in out and path.suffix in (".json", ".png")]
+    assert unsaid == [], "what is made anew is said"
     asides = [path.with_name(f"{path.name}.damaged") / "mine" for path in files]
     assert len(asides) > 4 and [note for note in asides if not note.is_file()] == []
     assert here(*SHORT)[0] == 0 and (run / "report.json").is_file()

@@ -52,6 +52,8 @@ def test_text_fits_and_the_picture_is_drawn(here: Here) -> None:
 
 def test_mistakes_are_one_line(here: Here) -> None:
     run = str(here.run())
+    (here.root / "file").touch()
+    (here.root / "folder.png").mkdir()
     for arguments, line in {
         (): "kdrun look: which run?",
         (run, "--class", "12"): "--class=12: no such class",
@@ -59,6 +61,8 @@ def test_mistakes_are_one_line(here: Here) -> None:
         (run, "--image", "x"): "--image=x: must be whole numbers",
         (run, "--temperature", "0"): "--temperature=0: must be numbers above 0",
         (run, "--out", "a.gif"): "--out=a.gif: must be the name of a .png file",
+        (run, "--out", "file/a.png"): "--out=file/a.png: file is no folder",
+        (run, "--out", "folder.png"): "--out=folder.png: is a folder; name a file",
         (run, "a.png", "--class", "2"): "--class=2: chooses test images",
     }.items():
         code, out, err = here("look", *arguments)

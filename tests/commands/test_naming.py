@@ -110,7 +110,6 @@ def test_a_folder_does_not_say_which_code_runs(
         ),
         ("packages", "packages has no value; for example 'packages=[mine]'"),
         ("hydra.searchpath", "hydra.searchpath has no value; for example hydra.searchpath=VALUE"),
-        ("seed=3", "gives the command of the run again, without other keys; with them: kdrun seed=3"),
     ],
 )
 def test_a_word_that_continue_cannot_use_is_named(
@@ -118,6 +117,19 @@ def test_a_word_that_continue_cannot_use_is_named(
 ) -> None:
     assert main(["continue", "aa98", word]) == 2
     assert capsys.readouterr().err == f"kdrun continue: {problem}\n"
+
+
+def test_for_other_keys_the_whole_command_is_given(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "kdrun method=dkd 'note=two words' name=first seed=1 epochs=3"
+    plan = {"kdrun": "0.2.0", "command": command, "trainings": []}
+    (run_named("aa98") / "plan.json").write_text(json.dumps(plan))
+    assert main(["continue", "aa98", "seed=3", "lr=0.1"]) == 2
+    assert capsys.readouterr().err == (
+        "kdrun continue: gives the command of the run again, without other keys; "
+        "with them: kdrun method=dkd 'note=two words' epochs=3 seed=3 lr=0.1\n"
+    )
+    assert main(["continue", "nowhere", "seed=3"]) == 2
+    assert "no such run" in capsys.readouterr().err
 
 
 def test_an_empty_name_is_no_run(outputs: Path) -> None:

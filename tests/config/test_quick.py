@@ -26,6 +26,12 @@ def test_everything_is_short_and_apart() -> None:
     assert composed("quick=false").run == composed("").run
 
 
+def test_a_trial_without_a_folder_does_not_go_to_the_root_of_the_disk() -> None:
+    with pytest.raises(KdrunError, match=r"^outputs_dir='': a folder is needed$"):
+        composed("quick=true outputs_dir=''")
+    assert composed("quick=true outputs_dir=/").run.outputs_dir == "/quick"
+
+
 def test_a_term_that_begins_with_nothing_is_tried() -> None:
     run = composed("quick=true method=reviewkd").run
     assert run.loss["review"]["weight"] == 1.0

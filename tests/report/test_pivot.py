@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from kdrun.commands.report import main
 from kdrun.errors import KdrunError
-from kdrun.report.pivot import render
+from kdrun.report.pivot import mixtures, render
+from kdrun.report.schema import Report
 from tests.report.example import example
 
 
@@ -81,6 +83,21 @@ def test_a_cell_that_mixes_settings_is_called_out(tmp_path: Path, capsys: pytest
     )
     assert main([str(tmp_path), "--rows", "alpha", "--cols", "method"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_keys_that_differ_are_named_in_the_order_of_the_configuration() -> None:
+    names = ["lr", "batch", "epochs", "alpha", "views", "momentum", "temperature"]
+    configs = [{name: int(name == changed) for name in names} for changed in ("", *names)]
+    reports = [cast(Report, {"config": config}) for config in configs]
+    assert mixtures([("kd", "digits")] * len(reports), reports) == ([("kd", "digits")], names)
+
+
+def test_headings_stand_above_the_first_row_if_others_are_folded(tmp_path: Path) -> None:
+    for number, data in enumerate(("a_long_name of_pictures", "mnist")):
+        a_run(tmp_path / str(number), "kd", data, 1.0)
+    lines = render([tmp_path], "method", "dataset", "gain", width=34).splitlines()
+    heads = [line.split() for line in lines[2:4]]
+    assert heads == [["a_long_name"], ["method", "of_pictures", "mnist"]]
 
 
 @pytest.mark.parametrize("format", ["text", "md"])

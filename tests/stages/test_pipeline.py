@@ -245,6 +245,13 @@ def test_a_folder_that_cannot_be_written_is_said_before_training(go: Go, place: 
     assert status == 2 and err.startswith("outputs_dir=") and problem in err
 
 
+def test_a_file_in_the_place_of_a_folder_of_models_is_one_line(go: Go) -> None:
+    Path("outputs").mkdir()
+    Path("outputs/models").write_text("a file")
+    status, _, err = go()
+    assert status == 2 and err.endswith("outputs/models is a file, not a folder\n") and err.count("\n") == 1
+
+
 def test_one_class_data_is_refused(go: Go) -> None:
     status, _, err = go("dataset=fake", "dataset.classes=1")
     assert status == 2 and err.count("\n") == 1 and err.startswith("dataset")

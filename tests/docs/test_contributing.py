@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-QUOTED = sorted(set(re.findall(r"`([\w./]+)`", TEXT)))
+QUOTED = sorted(set(re.findall(r"`(\w[\w./]*)`", TEXT)))
 FILES = [name for name in QUOTED if ("/" in name or name.endswith(".py")) and not re.search("[A-Z]", name)]
 CLASSES = sorted({name.partition(".")[0] for name in QUOTED if re.match("[A-Z][a-z]", name)} - {"DataLoader"})
 

@@ -1,4 +1,4 @@
-"""Finds losses, models, sources and evaluators by name, and checks arguments against signatures.
+"""Finds losses, models, sources, evaluators and engines by name, and checks arguments against signatures.
 
 A plain name is a module of kdrun (`dkd` is `kdrun.losses.dkd`), a dotted name a module of the user.
 """

@@ -127,8 +127,8 @@ class SearchOptions(NamedTuple):
 
 
 class Searching(NamedTuple):
-    """default: the values without a search, if they are in the space. images: of the validation part. plan:
-    of a trial.
+    """A search at work. default: the values without a search, if they are in the space. images: how many the
+    validation part has. plan: of a trial.
     """
 
     asked: SearchOptions

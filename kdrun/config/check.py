@@ -1,4 +1,4 @@
-"""Ranges and choices of a whole run; each error has the full key. Data and models are checked later."""
+"""Ranges and choices of a whole run; each error has the full key. No image is read, and no model is built."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ Run = tuple[Path, Report]
 Record = dict[str, Any]
 
 DIFFERENCES = 3
+"""The most keys that are shown to tell runs apart."""
+
 UNTOLD = (
     "outputs_dir",
     "data_dir",

@@ -120,7 +120,7 @@ def tex(records: Sequence[Record], differs: Sequence[str] = ()) -> str:
 
     differs: further keys that tell runs apart. Apart from REPEATS, each value of such a key that differs
     within a method and a pair has a line of its own. The best student and its ties are marked if there are
-    several seeds (`statistics.marks`).
+    several seeds (`statistics.marks_of_most`).
     """
     keys = [key for key in differs if key not in REPEATS]
     alike: dict[tuple[str, str], list[Record]] = {}

@@ -10,7 +10,6 @@ import torch
 
 from kdrun.artefacts import locked, set_aside, sweep_parts, write_json, write_text
 from kdrun.config.choices import PLAIN
-from kdrun.config.schema import recorded
 from kdrun.errors import KdrunError
 from kdrun.evaluation import compare, controls, latency
 from kdrun.evaluation.evaluators import evaluated
@@ -34,8 +33,8 @@ from kdrun.stages.facts import epochs_of, facts_of, looked_at, settings
 from kdrun.stages.groups import latency_seconds
 from kdrun.stages.int8 import FOLDER as INT8
 from kdrun.stages.int8 import in_int8, int8_fingerprint
-from kdrun.stages.left import is_whole, keep_answers, save_student
 from kdrun.stages.ready import damaged
+from kdrun.stages.run_files import is_whole, keep_answers, save_student
 from kdrun.stages.saved import Saved, finished
 from kdrun.stages.subject import images_asked, subject_of
 from kdrun.stages.teacher_notes import evaluated_notes, model_notes, purpose_notes, reference_notes
@@ -273,10 +272,3 @@ def _latency(
         for name, own_rows in measured.rows.items():
             rows[name] += own_rows
     return latency.LatencyResults(rows, notes)
-
-
-def config_text(plan: Plan) -> str:
-    """The content of config.yaml: all keys of the run."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(recorded(plan.run)))

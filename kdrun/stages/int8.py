@@ -25,7 +25,7 @@ from kdrun.plan.int8 import LABELS, TEACHER, name_of
 from kdrun.plan.plan import Plan
 from kdrun.report.int8 import AFTER, FP32, ROLES
 from kdrun.report.schema import Int8, Int8Model
-from kdrun.stages.left import about
+from kdrun.stages.run_files import about
 from kdrun.stages.saved import Saved, load_model, quantised_model, saved
 from kdrun.stages.subject import held_out
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from kdrun import __version__, artefacts
 from kdrun.artefacts import held
-from kdrun.config.schema import Run
+from kdrun.config.schema import Run, recorded
 from kdrun.errors import KdrunError
 from kdrun.plan.plan import Plan, make_plan
 from kdrun.plan.words import header, intent
@@ -27,7 +27,7 @@ from kdrun.records import PLAN
 from kdrun.report.naming import about
 from kdrun.report.pictures import draw_missing
 from kdrun.stages.engines.engine import refuse_unusable
-from kdrun.stages.evaluate import config_text, evaluate, is_current, is_drawn, show
+from kdrun.stages.evaluate import evaluate, is_current, is_drawn, show
 from kdrun.stages.make import Made, make
 from kdrun.stages.mining import pool_notes
 from kdrun.stages.ready import changed, healed, refuse_full_disk, refuse_unstartable, refuse_unwritable
@@ -132,7 +132,7 @@ def _do(plan: Plan, command: str, observers: Observers, before: Made, drawn: boo
         observers.screen.say(line)
     (plan.folder / "error.txt").unlink(missing_ok=True)
     artefacts.write_json(plan.folder / PLAN, described(plan, command))
-    artefacts.write_text(plan.folder / "config.yaml", config_text(plan))
+    artefacts.write_text(plan.folder / "config.yaml", _config_text(plan))
     for training in plan.every:
         if training.folder in before.failures:
             raise before.failures[training.folder]
@@ -141,6 +141,13 @@ def _do(plan: Plan, command: str, observers: Observers, before: Made, drawn: boo
         evaluate(plan, there(plan, made.trained), command, observers.screen, drawn)
     else:
         observers.screen.say(f"\n{plan.folder}")
+
+
+def _config_text(plan: Plan) -> str:
+    """The content of config.yaml: all keys of the run."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(recorded(plan.run)))
 
 
 def described(plan: Plan, command: str) -> dict[str, Any]:

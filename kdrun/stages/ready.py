@@ -1,4 +1,6 @@
-"""What is looked at before anything is trained: whether a plan can be carried out, and what was left."""
+"""What is looked at before anything is trained: whether a plan can be carried out, which of its files are
+damaged, and which files of the user's have changed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What an evaluation leaves beside its report: the student as one file, the answers, images for pictures."""
+"""The files of a run that an evaluation writes beside the report: the student, the answers, the images for
+pictures.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ os.environ.setdefault(
 )  # before the server that tests fork from, whoever starts it
 
 
-FIRST = ("stages", "commands", "gpu")
-"""Folders of long tests. If one of their files began last, it would run alone beside idle workers."""
+FIRST = ("stages", "commands", "gpu", "attack", "test_wheel.py")
+"""Where long tests are. If one of these files began last, it would run alone beside idle workers."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -104,8 +104,11 @@ def _wrong_kinds(value: Mapping[str, Any], fields: Any, path: str = "") -> Itera
     objects have fields. Numbers are not looked at: `_wrong_figures` does this.
     """
     for name, kind, inner, of_each in _kinds(fields):
-        own = value.get(name)
-        if name in value and type(own) is not kind:
+        if name not in value:
+            continue
+        own = value[name]
+        fits = type(own) is kind
+        if not fits:
             yield f"{path}{name} is not {CALLED[kind]}"
         elif own and inner is not None:
             for key, part in own.items() if of_each else [("", own)]:
@@ -134,25 +137,24 @@ def _wrong_figures(content: Any) -> Iterator[str]:
     """A phrase for each impossible figure, such as a percentage above 100. Fast, since thousands of reports
     are read at once; without recursion, since a damaged one may be nested to any depth.
     """
-    left = [("", content)]
+    left: list[tuple[tuple[Any, ...], Any]] = [((), content)]
     while left:
         path, content = left.pop()
-        named, inside = type(content) is dict, []
-        for name, value in content.items() if named else enumerate(content):
+        inside = []
+        for name, value in content.items() if type(content) is dict else enumerate(content):
             kind = type(value)
             if kind is dict or kind is list:
-                inside.append((_below(path, name, named), value))
+                inside.append(((*path, name), value))
             elif kind is not float and kind is not int:
                 continue
             elif (not -inf < value < inf or name in LIMITED) and (problem := _problem(name, value)):
-                yield f"{_below(path, name, named)} is {value}{problem}".rstrip()
+                yield f"{_place((*path, name))} is {value}{problem}".rstrip()
         left += reversed(inside)
 
 
-def _below(path: str, name: Any, named: bool) -> str:
-    if not named:
-        return f"{path}[{name}]"
-    return f"{path}.{name}" if path else str(name)
+def _place(path: Iterable[Any]) -> str:
+    """`models.student.curve[3]`, from its keys and positions."""
+    return "".join(f"[{part}]" if type(part) is int else f".{part}" for part in path).removeprefix(".")
 
 
 def _problem(name: object, value: float) -> str:

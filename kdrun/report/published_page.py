@@ -1,4 +1,4 @@
-"""The page of a published table: as text, markdown, csv, json and LaTeX; its heading, cells and notes."""
+"""The page of a published table: as text, markdown, csv, json and LaTeX, with its introduction, cells and notes."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def render(shown: TablePage, format: str = "text", width: int = 80) -> str:
 
 def text(shown: TablePage, width: int = 80) -> str:
     """As plain text, no line longer than width. In a narrow terminal published deviations are left out, and
-    only the heading names the reduced keys."""
+    only the introduction names the reduced keys."""
     for full in (True, False):
         tables = {pair: _columns(shown, pair, full) for pair in shown.pairs}
         if all(natural_width(table) <= width for table in tables.values()):
             break
-    parts = [paragraph(line, width) for line in heading(shown)]
+    parts = [paragraph(line, width) for line in introduction(shown)]
     for pair, table in tables.items():
         parts += ["\n", paragraph(arrow(pair), width), grid(table, width)]
     for title, notes in below(shown):
@@ -67,7 +67,7 @@ def text(shown: TablePage, width: int = 80) -> str:
 
 def markdown(shown: TablePage) -> str:
     """As markdown, with a table for each pair."""
-    first, *rest = heading(shown)
+    first, *rest = introduction(shown)
     lines = [f"# {first}", *(line for sentence in rest for line in ("", sentence))]
     for pair in shown.pairs:
         body = [row(shown, cell) for cell in shown.cells if cell.pair == pair]
@@ -108,7 +108,7 @@ def tex(shown: TablePage) -> str:
             for cell in shown.cells
             if cell.pair == pair
         ]
-    sentences = heading(shown)
+    sentences = introduction(shown)
     sentences += [f"{star(shown)}."] if starred(shown) else []
     if any(cell.mark for cell in shown.cells):
         sentences.append("Bold: our best method; underlined: our seeds do not tell it from the best.")
@@ -162,7 +162,7 @@ def _figures(shown: TablePage, cell: MethodCells) -> list[LatexCell]:
     return [*cells, "" if difference is None else Number(difference, gain=True, star=cell.near is True)]
 
 
-def heading(shown: TablePage) -> list[str]:
+def introduction(shown: TablePage) -> list[str]:
     """What the table is, and how its figures were made; for a reduced budget, that it is no reproduction."""
     table, convention = shown.table, shown.table.convention
     less = "" if table.figure == "accuracy" else "; less is better"

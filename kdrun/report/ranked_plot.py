@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +28,9 @@ TIMES = 3.0
 LONGEST = 41
 """The most letters of a name; a longer one is cut in the middle."""
 
+LETTERS = 12.5
+"""Letters of the title that fit in an inch."""
+
 
 class RankedLine(NamedTuple):
     """A line of the list. ends: of its interval; None without one. verdict: None if there is no test."""
@@ -48,7 +52,8 @@ def ranked(path: Path, jobs: Sequence[JobRecord]) -> None:
     if not lines:
         raise ValueError("no setting has a figure")
     longest = max(len(shortened(line.name, LONGEST)) for line in lines)
-    figure = new_figure(5.6 + 0.085 * longest, max(0.27 * len(lines) + 1.35, 2.2))
+    width = 5.6 + 0.085 * longest
+    figure = new_figure(width, max(0.27 * len(lines) + 1.35, 2.2))
     axes = figure.add_subplot()
     low, high = _ends(lines, gains)
     for row, line in enumerate(lines):
@@ -57,7 +62,8 @@ def ranked(path: Path, jobs: Sequence[JobRecord]) -> None:
     axes.set_ylim(-0.7, len(lines) - 0.3)
     axes.set_yticks(range(len(lines)), [shortened(line.name, LONGEST) for line in lines], fontsize=9)
     dress(axes, "", "points" if gains else "%")
-    figure.suptitle(_title(settings, gains), x=0.01, ha="left", fontsize=11)
+    title = textwrap.fill(_title(settings, gains), int(LETTERS * width))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
     if gains:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kdrun.export.card import _gain as on_the_card
-from kdrun.report import sweep_files, sweep_table
+from kdrun.report import ranked_plot, sweep_files, sweep_table
 from kdrun.report.markdown import markdown
 from kdrun.report.runs import record
 from kdrun.report.runs_text import block
@@ -95,3 +95,17 @@ def test_a_sweep_of_a_student_that_reads_no_label_says_it() -> None:
     jobs = [job({"seed": 0}, 1.0, 87.0, 0)]
     jobs[0]["report"]["distillation"]["labels_unread"] = 60
     assert "control 87.0 % (it learned from labels, the student from none)" in sweep_table.text(jobs, 80)
+
+
+def test_the_title_of_the_ranked_plot_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [
+        job({"method": m, "seed": s}, g + s, 90.0, s) for m, g in (("kd", -8.5), ("at", -3)) for s in (0, 1)
+    ]
+    for each in jobs:
+        each["report"]["distillation"] |= {"labels_unread": 600, "taught_apart": True}
+    drawn = []
+    monkeypatch.setattr(ranked_plot, "save", lambda figure, path: drawn.append(figure))
+    ranked_plot.ranked(tmp_path / "ranked.png", jobs)
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1

@@ -1,4 +1,4 @@
-"""The page of a published table: as text, markdown, csv, json and LaTeX, with its introduction, cells and notes."""
+"""The page of a published table: introduction, cells and notes, as text, markdown, csv, json and LaTeX."""
 
 from __future__ import annotations
 
